@@ -1,0 +1,386 @@
+"""The contract between a training technique and the engine that runs it.
+
+A technique is a :class:`Plugin`: a Lightning callback with a handful of further methods, each optional.
+`docs/design.md` tells in which order the engine calls them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from enum import IntEnum
+from typing import Any, ClassVar, Protocol
+
+import lightning as L
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+
+class RecipeError(ValueError):
+    """A mistake of the user's, told in one line: what was wrong, what was expected, what to type instead."""
+
+
+class Refusal(RecipeError):
+    """A combination that cannot be right, told before the first batch: both options, the reason and the fix."""
+
+
+def expect(holds: bool, name: str, expected: str, received: object) -> None:
+    """Raise a :class:`RecipeError` that names the parameter, what it must be and what it was, unless `holds`."""
+    if not holds:
+        raise RecipeError(f"{name} must be {expected}, got {received!r}")
+
+
+def expect_probability(name: str, value: float) -> None:
+    """Accept a number in [0, 1]."""
+    expect(_is_number(value) and 0 <= value <= 1, name, "a probability between 0 and 1", value)
+
+
+def expect_nonnegative(name: str, value: float) -> None:
+    """Accept a finite number ≥ 0."""
+    expect(_is_number(value) and math.isfinite(value) and value >= 0, name, "a number ≥ 0", value)
+
+
+def expect_positive(name: str, value: float) -> None:
+    """Accept a finite number > 0."""
+    expect(_is_number(value) and math.isfinite(value) and value > 0, name, "a number > 0", value)
+
+
+def expect_count(name: str, value: int, least: int = 1) -> None:
+    """Accept a whole number ≥ `least`."""
+    expect(isinstance(value, int) and not isinstance(value, bool) and value >= least, name, f"a whole number ≥ {least}", value)
+
+
+def expect_choice(name: str, value: object, choices: Sequence[object]) -> None:
+    """Accept one of `choices`."""
+    expect(value in choices, name, "one of " + ", ".join(map(str, choices)), value)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+class Stage(IntEnum):
+    """Where a technique stands in a step. The engine sorts by it, so the order in which options are written is free."""
+
+    NORMALIZATION = 10  # the model: norm layers put in or replaced,
+    LAYERS = 20  # dropout and other layers put beside the existing ones,
+    HEADS = 30  # the output layer split into one head for each task,
+    INIT = 40  # initial weights drawn,
+    PREPROCESSING = 50  # the input layer put in front
+    GEOMETRY = 110  # the batch: where pixels are,
+    COLOUR = 120  # which colours they have,
+    ERASING = 130  # which of them are there,
+    NOISE = 140  # noise on them,
+    TARGETS = 150  # targets softened,
+    MIXING = 160  # samples mixed with each other,
+    ADVERSARIAL = 170  # the worst case of what the stages above made
+    PENALTY = 210  # the objective: terms added to the loss,
+    WEIGHTS = 220  # weights perturbed during a pass,
+    TASKS = 230  # losses of several tasks combined
+    CLIPPING = 310  # the update: the gradient changed before the optimizer sees it,
+    WRAPPER = 320  # the optimizer wrapped,
+    PROJECTION = 330  # weights projected after the update,
+    GUARD = 340  # a bad update undone,
+    AVERAGING = 350  # weights averaged,
+    STOPPING = 360  # the end of training decided
+    INFERENCE = 410  # evaluation: how a prediction is made
+    DIAGNOSTICS = 420  # what is only looked at
+
+
+@dataclass(frozen=True)
+class Task:
+    """One target to predict: its name ("" when it is the only one), its kind and the number of model outputs."""
+
+    name: str
+    kind: str  # "classification" | "regression"
+    outputs: int
+
+
+@dataclass
+class Batch:
+    """What one forward and backward pass sees.
+
+    `x` has shape (samples, *sample shape), images in the raw range [0, 1]. `targets` is what the loss sees, one entry a
+    task: labels (samples,), or probabilities (samples, classes) once a technique softens them. `labels` are the true,
+    unmodified targets, for metrics. `extra` carries what a technique keeps from `transform_batch` to `penalty`.
+    """
+
+    x: Tensor
+    targets: dict[str, Tensor]
+    labels: dict[str, Tensor]
+    extra: dict[str, Any] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What is known before training: the data's shape and tasks, and how to reach the raw training inputs.
+
+    `training_inputs` yields the training split's raw inputs piece by piece; it is None when a finished run is loaded,
+    whose fitted values come from the checkpoint. `load_run(folder)` gives the trained module of another run.
+    """
+
+    shape: tuple[int, ...]
+    tasks: tuple[Task, ...]
+    seed: int = 0
+    training_inputs: Callable[[], Iterator[Tensor]] | None = None
+    load_run: Callable[[str], nn.Module] | None = None
+
+    @property
+    def is_image(self) -> bool:
+        """Whether a sample has the shape (channels, height, width)."""
+        return len(self.shape) == 3
+
+
+@dataclass(frozen=True)
+class Phase:
+    """One more fit after the first: early stopping's retrain and continue, curricula.
+
+    `fresh`: start from fresh initial weights (else from the weights as they are). `all_data`: train on training and
+    validation data. `max_steps`: optimizer steps at most. `stop_below`: end once this validation metric falls below
+    the value.
+    """
+
+    name: str
+    max_steps: int
+    fresh: bool = False
+    all_data: bool = False
+    stop_below: tuple[str, float] | None = None
+
+
+class Module(Protocol):
+    """What a plugin may use of the engine's module (`recipes.module.RecipeModule`)."""
+
+    model: nn.Module
+    loss: Callable[[Tensor, Tensor], Tensor]
+    setting: Setting
+    trainer: Any
+
+    @property
+    def steps_done(self) -> int:
+        """Optimizer steps done."""
+
+    @property
+    def device(self) -> torch.device:
+        """The device of this process."""
+
+    def generator(self, owner: str) -> torch.Generator:
+        """The owner's random numbers for this step and part of the batch: a pure function of seed, owner, step and part."""
+
+    def outputs(self, x: Tensor) -> dict[str, Tensor]:
+        """The model's outputs for raw inputs, one entry a task."""
+
+    def losses(self, outputs: Mapping[str, Tensor], targets: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The loss of each task, a scalar tensor averaged over the batch."""
+
+    def objective(self, outputs: Mapping[str, Tensor], targets: Mapping[str, Tensor]) -> Tensor:
+        """The losses of all tasks as one scalar."""
+
+    def record(self, name: str, value: Tensor | float) -> None:
+        """Remember a number to be logged; tensors are not read until then."""
+
+
+class Plugin(L.Callback):
+    """A training technique. Every method below is optional; one that a class does not define costs nothing.
+
+    `stage` orders plugins. `off` are parameter values that make the technique an exact no-op (None: there are none).
+    `refuses` maps "group" or "group/option" to the reason, with the fix, why this technique cannot be combined with it.
+    """
+
+    stage: ClassVar[Stage]
+    off: ClassVar[Mapping[str, Any] | None] = None
+    refuses: ClassVar[Mapping[str, str]] = {}
+    monitor: str | None = None  # the validation metric that chooses the best model, where the technique has a say
+
+    setting: Setting
+
+    @property
+    def option(self) -> str:
+        """The option's name on the command line: the name of the file that defines the class."""
+        return type(self).__module__.rpartition(".")[2]
+
+    @property
+    def group(self) -> str:
+        """The config group: the name of the folder that holds that file."""
+        return type(self).__module__.split(".")[-2]
+
+    @property
+    def state_key(self) -> str:
+        """The name under which checkpoints keep this plugin's state."""
+        return f"{self.group}/{self.option}"
+
+    def log(self, module: Module, name: str, value: Tensor | float) -> None:
+        """Record a number under OPTION/NAME."""
+        module.record(f"{self.option}/{name}", value)
+
+    # before training
+    def prepare(self, setting: Setting) -> None:
+        """Learn what is known of the data, once, before the model is transformed; keeps it as `self.setting`."""
+        self.setting = setting
+
+    def transform_model(self, model: nn.Module) -> nn.Module:
+        """Change the model, once, before the optimizer is made."""
+        return model
+
+    def wrap_optimizer(self, optimizer: Optimizer) -> Optimizer:
+        """Wrap the optimizer, once; see :class:`OptimizerWrapper`."""
+        return optimizer
+
+    def check(self, selection: Selection) -> None:
+        """Raise a :class:`Refusal` where the run as a whole cannot be right; called before the first batch."""
+
+    def trainer_arguments(self) -> dict[str, Any]:
+        """Arguments that the Lightning Trainer must get for this technique, such as the validation interval."""
+        return {}
+
+    # in each step
+    def transform_batch(self, batch: Batch, module: Module) -> Batch:
+        """Change the batch, once a step, outside the optimizer's closure; draws come from `module.generator`."""
+        return batch
+
+    def around_pass(self, module: Module, batch: Batch) -> AbstractContextManager[Any]:
+        """A context around each forward and backward pass, left before the optimizer's update."""
+        raise NotImplementedError
+
+    def penalty(self, module: Module, batch: Batch, outputs: Mapping[str, Tensor]) -> Tensor | None:
+        """A scalar added to the loss in each forward pass."""
+        return None
+
+    def combine(self, losses: Mapping[str, Tensor], module: Module) -> Tensor:
+        """The losses of all tasks as one scalar."""
+        raise NotImplementedError
+
+    def backward(self, losses: Mapping[str, Tensor], module: Module, scale: float) -> None:
+        """A backward pass of its own, in place of `combine`: add `scale` times the gradient to `parameter.grad`.
+
+        The gradient must be the same on all ranks when this returns.
+        """
+        raise NotImplementedError
+
+    def transform_gradient(self, module: Module, parameters: Sequence[nn.Parameter]) -> None:
+        """Change `parameter.grad` right before the update; with a wrapper, only the gradient that updates the weights."""
+
+    def after_step(self, module: Module, optimizer: Optimizer) -> None:
+        """Act right after the update, before anything else sees the new weights."""
+
+    # evaluation
+    def evaluation_weights(self, module: Module) -> AbstractContextManager[Any]:
+        """A context around each validation, test and the saving of the best model that puts other weights in place."""
+        raise NotImplementedError
+
+    def predict(self, module: Module, x: Tensor) -> dict[str, Tensor]:
+        """Predictions for raw inputs, one entry a task: probabilities, or values for a regression."""
+        raise NotImplementedError
+
+    def measure(self, module: Module, batch: Batch, outputs: Mapping[str, Tensor], split: str) -> dict[str, Tensor]:
+        """Further metrics of an evaluation batch: one value a sample each; logged as SPLIT/NAME, the mean over samples."""
+        return {}
+
+    # after a fit
+    def next_phase(self, result: Mapping[str, Any]) -> Phase | None:
+        """Ask for one more fit when one has ended; `result` has the metrics, steps and best step so far."""
+        return None
+
+
+@dataclass
+class Selection:
+    """All that a run was asked to do, for `Plugin.check`."""
+
+    plugins: Sequence[Plugin]
+    setting: Setting
+    precision: str = "32-true"
+    devices: int = 1
+    batch_size: int | None = None
+    parts: int = 1  # forward and backward passes that make up one step on this device
+    compiled: bool = False
+
+    def has(self, name: str) -> bool:
+        """Whether a technique, "group" or "group/option", is selected."""
+        return any(name in (plugin.group, plugin.state_key) for plugin in self.plugins)
+
+
+def order(plugins: Iterable[Plugin]) -> list[Plugin]:
+    """Plugins by stage, then name: the same for every order in which they were written."""
+    return sorted(plugins, key=lambda plugin: (plugin.stage, plugin.group, plugin.option))
+
+
+def implementers(plugins: Iterable[Plugin], method: str) -> list[Plugin]:
+    """The plugins whose class defines `method`, in order."""
+    return [plugin for plugin in plugins if getattr(type(plugin), method) is not getattr(Plugin, method)]
+
+
+def check_selection(selection: Selection) -> None:
+    """Raise a :class:`Refusal` for the first pair that excludes each other, or for what a plugin says of the whole."""
+    groups: dict[str, Plugin] = {}
+    for plugin in selection.plugins:
+        for name, reason in plugin.refuses.items():
+            if selection.has(name):
+                raise Refusal(f"{plugin.state_key} cannot be combined with {name}: {reason}")
+        if (twin := groups.setdefault(plugin.state_key, plugin)) is not plugin:
+            raise Refusal(f"{twin.state_key} is selected twice: leave one of the two out")
+    for plugin in selection.plugins:
+        plugin.check(selection)
+
+
+class OptimizerWrapper(Optimizer):
+    """An optimizer around another one: it shares parameter groups and state, so schedulers and checkpoints see one optimizer.
+
+    A subclass defines `step(closure)`. Each call of `closure()` clears the gradients, runs forward and backward on one
+    and the same batch with the same random numbers, and returns the loss; `self.optimizer.step()` makes the update.
+    """
+
+    def __init__(self, optimizer: Optimizer) -> None:
+        # torch's own constructor is left out on purpose: it would make parameter groups of its own.
+        self.optimizer = optimizer
+        self._hook_for_profile()
+
+    def _hook_for_profile(self) -> None:
+        self._zero_grad_profile_name = f"Optimizer.zero_grad#{type(self).__name__}.zero_grad"
+
+    def step(self, closure: Callable[[], Tensor] | None = None) -> Tensor | None:  # type: ignore[override]
+        """Make one update."""
+        raise NotImplementedError
+
+    @property
+    def param_groups(self) -> list[dict[str, Any]]:  # type: ignore[override]
+        """The wrapped optimizer's parameter groups."""
+        return self.optimizer.param_groups
+
+    @property
+    def state(self) -> Any:  # type: ignore[override]
+        """The wrapped optimizer's state."""
+        return self.optimizer.state
+
+    @property
+    def defaults(self) -> dict[str, Any]:  # type: ignore[override]
+        """The wrapped optimizer's defaults."""
+        return self.optimizer.defaults
+
+    @property
+    def parameters(self) -> list[nn.Parameter]:
+        """All parameters that are updated."""
+        return [parameter for group in self.param_groups for parameter in group["params"]]
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Clear the gradients."""
+        self.optimizer.zero_grad(set_to_none=set_to_none)
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Add parameters to the wrapped optimizer."""
+        self.optimizer.add_param_group(param_group)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The wrapped optimizer's state; a wrapper with a state of its own adds to it."""
+        return self.optimizer.state_dict()
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Load what `state_dict` gave."""
+        self.optimizer.load_state_dict(state_dict)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.optimizer!r})"

@@ -1,0 +1,132 @@
+"""Finding the places in a model where a technique acts, on any `nn.Module`, and putting layers there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _NormBase
+from torch.nn.modules.conv import _ConvNd
+from torch.nn.modules.dropout import _DropoutNd
+
+from plugins.base import RecipeError
+
+ACTIVATIONS: tuple[type[nn.Module], ...] = (
+    nn.ReLU,
+    nn.ReLU6,
+    nn.LeakyReLU,
+    nn.PReLU,
+    nn.ELU,
+    nn.SELU,
+    nn.CELU,
+    nn.GELU,
+    nn.SiLU,
+    nn.Mish,
+    nn.Tanh,
+    nn.Sigmoid,
+    nn.Softplus,
+    nn.Hardswish,
+    nn.Hardtanh,
+)
+WEIGHTED: tuple[type[nn.Module], ...] = (nn.Linear, _ConvNd)
+RECURRENT: tuple[type[nn.Module], ...] = (nn.RNNBase, nn.RNNCellBase)
+NORMS: tuple[type[nn.Module], ...] = (_NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
+DROPOUTS: tuple[type[nn.Module], ...] = (_DropoutNd,)
+
+
+def find_sites(
+    model: nn.Module, kinds: tuple[type[nn.Module], ...], what: str, names: Sequence[str] | None = None
+) -> list[tuple[str, nn.Module]]:
+    """The modules of the given types, with their names, in the order of the model.
+
+    `names` narrows by name, with wildcards: `["layer1.*", "head.1"]`. Raises :class:`RecipeError` if none is left.
+    """
+    found = [(name, module) for name, module in model.named_modules() if isinstance(module, kinds)]
+    if names:
+        kept = [(name, module) for name, module in found if any(fnmatchcase(name, pattern) for pattern in names)]
+        if not kept:
+            there = ", ".join(name for name, _ in found) or "none at all"
+            raise RecipeError(f"no {what} matches sites={list(names)}; the model has: {there}")
+        return kept
+    if not found:
+        looked_for = ", ".join(kind.__name__.lstrip("_") for kind in kinds)
+        raise RecipeError(
+            f"no {what} in {type(model).__name__}: looked for modules of type {looked_for}; choose another model or leave the technique out"
+        )
+    return found
+
+
+def attach(host: nn.Module, name: str, layer: nn.Module) -> None:
+    """Run `layer` on whatever `host` returns, from now on.
+
+    The layer becomes a child of its host, so it moves, saves and prints with it, and no existing parameter changes its
+    name. Layers attached one after the other run in that order.
+    """
+    if not hasattr(host, "attached"):
+        host.attached = []  # type: ignore[assignment]
+        host.register_forward_hook(_run_attached)
+    if hasattr(host, name):
+        raise RecipeError(f"{type(host).__name__} has a {name} already")
+    host.add_module(name, layer)
+    host.attached.append(name)  # type: ignore[union-attr, operator]
+
+
+def _run_attached(host: nn.Module, inputs: object, output: Tensor) -> Tensor:
+    for name in host.attached:  # type: ignore[union-attr]
+        output = getattr(host, name)(output)
+    return output
+
+
+@dataclass(frozen=True)
+class Call:
+    """One call of a leaf module during a forward pass, with the tensors that went in and came out."""
+
+    name: str
+    module: nn.Module
+    input: Tensor
+    output: Tensor
+
+
+def trace(model: nn.Module, shape: Sequence[int]) -> tuple[list[Call], object]:
+    """The calls of leaf modules in a forward pass of two blank samples, in order, and what the model returned."""
+    calls: list[Call] = []
+    handles = []
+    for name, module in model.named_modules():
+        if isinstance(module, (*WEIGHTED, *NORMS)) or not any(True for _ in module.children()):
+
+            def remember(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor, name: str = name) -> None:
+                if inputs and isinstance(inputs[0], Tensor) and isinstance(output, Tensor):
+                    calls.append(Call(name, module, inputs[0], output))
+
+            handles.append(module.register_forward_hook(remember))
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        with torch.no_grad():
+            parameter = next(model.parameters(), torch.zeros(()))
+            result = model(torch.zeros(2, *shape, device=parameter.device))
+    finally:
+        for handle in handles:
+            handle.remove()
+        for module, training in modes:
+            module.training = training
+    return calls, result
+
+
+def weight_layers(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    """Linear, convolution and recurrent layers, with their names."""
+    for name, module in model.named_modules():
+        if isinstance(module, (*WEIGHTED, *RECURRENT)):
+            yield name, module
+
+
+def decayed_parameters(model: nn.Module) -> Iterator[nn.Parameter]:
+    """The weights that norm penalties apply to: not biases, not the parameters of norm layers."""
+    for module in model.modules():
+        if not isinstance(module, NORMS):
+            for name, parameter in module.named_parameters(recurse=False):
+                if parameter.requires_grad and not name.startswith("bias") and parameter.ndim > 1:
+                    yield parameter
