@@ -6,6 +6,7 @@ A technique is a :class:`Plugin`: a Lightning callback with a handful of further
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -56,6 +57,19 @@ def expect_count(name: str, value: int, least: int = 1) -> None:
 def expect_choice(name: str, value: object, choices: Sequence[object]) -> None:
     """Accept one of `choices`."""
     expect(value in choices, name, "one of " + ", ".join(map(str, choices)), value)
+
+
+def derive_seed(seed: int, *keys: str | int) -> int:
+    """A seed of 63 bits for the owner named by `keys`, so that everything random has a stream of its own."""
+    text = "/".join(map(str, (seed, *keys)))
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big") >> 1
+
+
+def class_probabilities(target: Tensor, classes: int) -> Tensor:
+    """Labels (samples,) as probabilities (samples, classes), one at the label; probabilities as they are."""
+    if target.is_floating_point():
+        return target
+    return torch.zeros(len(target), classes, device=target.device).scatter_(1, target.long().unsqueeze(1), 1.0)
 
 
 def _is_number(value: object) -> bool:
@@ -160,6 +174,7 @@ class Module(Protocol):
     loss: Callable[[Tensor, Tensor], Tensor]
     setting: Setting
     trainer: Any
+    last_objective: Tensor  # what the last step minimized, a scalar
 
     @property
     def steps_done(self) -> int:
@@ -183,6 +198,12 @@ class Module(Protocol):
 
     def record(self, name: str, value: Tensor | float) -> None:
         """Remember a number to be logged; tensors are not read until then."""
+
+    def record_histogram(self, name: str, values: Tensor) -> None:
+        """Remember values whose histogram is to be logged, by the loggers that can."""
+
+    def evaluate_training(self, limit: int) -> dict[str, float]:
+        """Loss and accuracy ("loss", "acc") on up to `limit` clean training samples, in evaluation mode."""
 
 
 class Plugin(L.Callback):
@@ -314,6 +335,13 @@ def implementers(plugins: Iterable[Plugin], method: str) -> list[Plugin]:
     return [plugin for plugin in plugins if getattr(type(plugin), method) is not getattr(Plugin, method)]
 
 
+def does_something(plugin: Plugin) -> bool:
+    """Whether a plugin acts at all: some options, such as init=framework, stand for leaving things as they are."""
+    return any(callable(value) and not name.startswith("__") for name, value in vars(type(plugin)).items()) or any(
+        base is not Plugin and issubclass(base, Plugin) for base in type(plugin).__mro__[1:]
+    )
+
+
 def check_selection(selection: Selection) -> None:
     """Raise a :class:`Refusal` for the first pair that excludes each other, or for what a plugin says of the whole."""
     groups: dict[str, Plugin] = {}
@@ -330,7 +358,7 @@ def check_selection(selection: Selection) -> None:
 class OptimizerWrapper(Optimizer):
     """An optimizer around another one: it shares parameter groups and state, so schedulers and checkpoints see one optimizer.
 
-    A subclass defines `step(closure)`. Each call of `closure()` clears the gradients, runs forward and backward on one
+    A subclass redefines `step(closure)`. Each call of `closure()` clears the gradients, runs forward and backward on one
     and the same batch with the same random numbers, and returns the loss; `self.optimizer.step()` makes the update.
     """
 
@@ -343,8 +371,10 @@ class OptimizerWrapper(Optimizer):
         self._zero_grad_profile_name = f"Optimizer.zero_grad#{type(self).__name__}.zero_grad"
 
     def step(self, closure: Callable[[], Tensor] | None = None) -> Tensor | None:  # type: ignore[override]
-        """Make one update."""
-        raise NotImplementedError
+        """Make one update: by default, gradients once, then the optimizer's own update."""
+        loss = closure() if closure is not None else None
+        self.optimizer.step()
+        return loss
 
     @property
     def param_groups(self) -> list[dict[str, Any]]:  # type: ignore[override]

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -82,16 +84,23 @@ def _run_attached(host: nn.Module, inputs: object, output: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Call:
-    """One call of a leaf module during a forward pass, with the tensors that went in and came out."""
+    """One call of a leaf module during a forward pass, with the tensors that went in and came out.
+
+    `node` is where the output was made in the graph that autograd kept, if it was asked to keep one.
+    """
 
     name: str
     module: nn.Module
     input: Tensor
     output: Tensor
+    node: Any = None
 
 
-def trace(model: nn.Module, shape: Sequence[int]) -> tuple[list[Call], object]:
-    """The calls of leaf modules in a forward pass of two blank samples, in order, and what the model returned."""
+def trace(model: nn.Module, shape: Sequence[int], graph: bool = False) -> tuple[list[Call], object]:
+    """The calls of leaf modules in a forward pass of two blank samples, in order, and what the model returned.
+
+    With `graph`, autograd's graph is kept: it tells also what runs between modules, such as `torch.relu` or `+`.
+    """
     calls: list[Call] = []
     handles = []
     for name, module in model.named_modules():
@@ -99,21 +108,30 @@ def trace(model: nn.Module, shape: Sequence[int]) -> tuple[list[Call], object]:
 
             def remember(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor, name: str = name) -> None:
                 if inputs and isinstance(inputs[0], Tensor) and isinstance(output, Tensor):
-                    calls.append(Call(name, module, inputs[0], output))
+                    calls.append(Call(name, module, inputs[0], output, output.grad_fn))
 
             handles.append(module.register_forward_hook(remember))
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
     try:
-        with torch.no_grad():
+        with evaluation_mode(model), torch.set_grad_enabled(graph):
             parameter = next(model.parameters(), torch.zeros(()))
-            result = model(torch.zeros(2, *shape, device=parameter.device))
+            x = torch.zeros(2, *shape, device=parameter.device, requires_grad=graph)
+            result = model(x.clone() if graph else x)  # a model may write into its input, but not into a leaf of the graph
     finally:
         for handle in handles:
             handle.remove()
-        for module, training in modes:
-            module.training = training
     return calls, result
+
+
+@contextmanager
+def evaluation_mode(model: nn.Module) -> Iterator[None]:
+    """Put a model in evaluation mode, and each of its modules back to the mode it was in."""
+    training = [module for module in model.modules() if module.training]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module in training:
+            module.training = True
 
 
 def weight_layers(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:

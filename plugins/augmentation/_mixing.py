@@ -1,0 +1,78 @@
+"""What the augmentations that mix samples with each other share: partners, shares, targets, and who has the batch."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from plugins.base import Batch, Module, Plugin, Selection, Stage, Task, class_probabilities, expect_nonnegative
+
+
+def symmetric_beta(alpha: float, samples: int, device: torch.device, generator: torch.Generator) -> Tensor:
+    """Draw from Beta(α, α), α > 0, in float32 and with a generator, which torch.distributions does not take.
+
+    ½ + ½ √(z / (1 + z)) · sign(cos 2πv) with z = (u^(−1/α) − 1) cos² 2πv and u, v uniform: Student's t with 2α degrees
+    of freedom, squeezed onto [0, 1].
+
+    Source: Bailey, "Polar generation of random variates with the t-distribution", Mathematics of Computation 1994.
+    """
+    u, v = torch.rand(2, samples, device=device, generator=generator)
+    cosine = torch.cos(2 * torch.pi * v)
+    z = torch.expm1(-torch.log(u) / alpha) * cosine.square()
+    return 0.5 + 0.5 * torch.sign(cosine) / torch.sqrt(1 + 1 / z)
+
+
+def mix(first: Tensor, second: Tensor, share: Tensor) -> Tensor:
+    """share · first + (1 − share) · second, with a share (samples,) for each sample; where it is 1, `first` bit for bit."""
+    weight = share.to(first.dtype).view(-1, *[1] * (first.ndim - 1))
+    return torch.lerp(second, first, weight)
+
+
+def mix_target(target: Tensor, partner: Tensor, share: Tensor, task: Task) -> Tensor:
+    """The targets of mixed samples: class probabilities for a classification, mixed values for a regression."""
+    own = class_probabilities(target, task.outputs) if task.kind == "classification" else target.to(share.dtype)
+    return mix(own, own[partner], share)
+
+
+class Mixing(Plugin):
+    """An augmentation that mixes each sample with a partner from its batch.
+
+    Where several are selected, each batch gets exactly one of them, all equally likely. The choice is a function of the
+    step, drawn by each of them from the same generator, so all agree in whatever order they are written.
+    """
+
+    stage = Stage.MIXING
+    off = {"alpha": 0.0}
+
+    def __init__(self, alpha: float) -> None:
+        expect_nonnegative("alpha", alpha)
+        self.alpha = alpha
+        self.rivals = [self.option]
+
+    def check(self, selection: Selection) -> None:
+        """Learn who else mixes; one of strength zero has no batches."""
+        super().check(selection)
+        self.rivals = sorted(plugin.option for plugin in selection.plugins if isinstance(plugin, Mixing) and plugin.alpha > 0)
+
+    def mixed(self, x: Tensor, partners: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Samples mixed with their partners, and the share (samples,) that each has kept of itself."""
+        raise NotImplementedError
+
+    def transform_batch(self, batch: Batch, module: Module) -> Batch:
+        """Mix inputs and targets, if this batch is ours."""
+        if self.alpha == 0 or not self._has_this_batch(module):
+            return batch
+        generator = module.generator(self.option)
+        partner = torch.randperm(len(batch), device=batch.x.device, generator=generator)
+        x, share = self.mixed(batch.x, batch.x[partner], generator)
+        targets = {task.name: mix_target(batch.targets[task.name], partner, share, task) for task in module.setting.tasks}
+        return replace(batch, x=x, targets=targets)
+
+    def _has_this_batch(self, module: Module) -> bool:
+        if len(self.rivals) == 1:
+            return True
+        # The choice steers Python, so it is drawn on the CPU: reading a draw from a GPU would wait for it.
+        generator = torch.Generator().manual_seed(module.generator("mixing").initial_seed())
+        return self.rivals[int(torch.randint(len(self.rivals), (), generator=generator))] == self.option

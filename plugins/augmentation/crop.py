@@ -1,0 +1,93 @@
+"""Random crops of a padded image."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from plugins.augmentation._images import ImageAugmentation
+from plugins.base import Batch, Module, Refusal, Selection, Stage, expect_count
+from plugins.sites import trace
+
+
+def crop(x: Tensor, top: Tensor, left: Tensor, padding: int, height: int, width: int) -> Tensor:
+    """Cut a window out of each image padded with zeros: an exact copy of pixels.
+
+    x (samples, channels, H, W), top and left (samples,): the window's corner in the padded image.
+    Result (samples, channels, height, width).
+    """
+    padded = F.pad(x, (padding,) * 4)
+    samples, channels, rows, columns = padded.shape
+    # A row of a window is contiguous in memory, so whole rows are copied and not single pixels.
+    corner = torch.arange(samples, device=x.device) * (channels * rows * columns) + top * columns + left
+    channel, row = torch.arange(channels, device=x.device), torch.arange(height, device=x.device)
+    offset = (channel.unsqueeze(1) * rows + row) * columns
+    starts = (corner.unsqueeze(1) + offset.flatten()).flatten()
+    return padded.flatten().unfold(0, width, 1).index_select(0, starts).view(samples, channels, height, width)
+
+
+class Crop(ImageAugmentation):
+    """Pad each image with zeros on every side and cut a window out at a random place.
+
+    x'[c, i, j] = padded(x)[c, top + i, left + j] with top and left uniform over all places; an exact copy of pixels.
+
+    Args:
+        padding: pixels put around the image, ≥ 0; 0 is an exact no-op unless `size` says otherwise. 4 is customary for
+            32×32 images.
+        size: height and width of the window in pixels, ≥ 1; the image's own when left out. Validation and test see
+            whole images, so another size needs a model that takes images of both.
+
+    Raises:
+        RecipeError: padding or size out of range.
+        Refusal: the data are not images; the window is larger than the padded image; the model takes no other size.
+
+    Source: lecture A (data augmentation); Krizhevsky et al., NeurIPS 2012.
+    """
+
+    stage = Stage.GEOMETRY
+    off = {"padding": 0}
+
+    def __init__(self, padding: int = 4, size: int | None = None) -> None:
+        expect_count("padding", padding, least=0)
+        if size is not None:
+            expect_count("size", size)
+        self.padding, self.size = padding, size
+
+    def check(self, selection: Selection) -> None:
+        """Refuse a window that is larger than the padded image."""
+        super().check(selection)
+        smallest = min(selection.setting.shape[1:]) + 2 * self.padding
+        if self.size is not None and self.size > smallest:
+            raise Refusal(
+                f"augmentation/crop cannot cut {self.size} pixels out of an image of {smallest} with its padding: "
+                f"raise crop.padding or lower crop.size"
+            )
+
+    def transform_model(self, model: nn.Module) -> nn.Module:
+        """Leave the model as it is, but refuse one that does not take images of the window's size."""
+        channels, *shape = self.setting.shape
+        if self.size is not None and [self.size] * 2 != shape:
+            try:
+                trace(model, (channels, self.size, self.size))
+            except RuntimeError as error:
+                raise Refusal(
+                    f"augmentation/crop makes images of {self.size}×{self.size} and {type(model).__name__} takes none of "
+                    f"that size: leave crop.size out or choose a model that pools globally, such as a resnet"
+                ) from error
+        return model
+
+    def transform_batch(self, batch: Batch, module: Module) -> Batch:
+        """Cut a random window out of each image."""
+        x = batch.x
+        height, width = (self.size or x.shape[-2]), (self.size or x.shape[-1])
+        if self.padding == 0 and (height, width) == x.shape[-2:]:
+            return batch
+        generator = module.generator(self.option)
+        top, left = (
+            torch.randint(whole + 2 * self.padding - part + 1, (len(x),), device=x.device, generator=generator)
+            for whole, part in ((x.shape[-2], height), (x.shape[-1], width))
+        )
+        return replace(batch, x=crop(x, top, left, self.padding, height, width))

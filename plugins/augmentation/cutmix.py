@@ -1,0 +1,50 @@
+"""CutMix (Yun et al., 2019)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from plugins.augmentation._images import ImageAugmentation, boxes
+from plugins.augmentation._mixing import Mixing, symmetric_beta
+
+
+def cutmix(x: Tensor, partners: Tensor, rows: Tensor, columns: Tensor, share: Tensor) -> tuple[Tensor, Tensor]:
+    """Paste from each partner the box centred at (rows, columns) that takes 1 − `share` of the area, all three (samples,).
+
+    Images (samples, channels, H, W). Returns them and the exact share of pixels (samples,) that each has kept: sides are
+    whole pixels, and the border cuts boxes off.
+    """
+    height, width = x.shape[-2:]
+    side = torch.sqrt(1 - share)
+    covered_rows, covered_columns = boxes(x, rows, columns, (height * side).long(), (width * side).long())
+    pasted = torch.where(covered_rows[:, None, :, None] & covered_columns[:, None, None, :], partners, x)
+    area = covered_rows.sum(1) * covered_columns.sum(1)
+    return pasted, (height * width - area) / (height * width)
+
+
+class CutMix(Mixing, ImageAugmentation):
+    """Paste a box of another image into each image, and mix the targets by the share of pixels.
+
+    x[:, i, j] ← x′[:, i, j] inside a box of ⌊H √(1−λ)⌋ × ⌊W √(1−λ)⌋ pixels with its centre anywhere, λ ~ Beta(α, α);
+    t ← s t + (1 − s) t′ where s is the share of pixels kept. λ and the box are drawn for every sample; the partners
+    (x′, t′) are a permutation of the batch. With another mixing technique beside it, each batch gets one of the two.
+
+    Args:
+        alpha: α ≥ 0; 1 is uniform, 0 an exact no-op.
+
+    Raises:
+        RecipeError: alpha out of range.
+        Refusal: the data are not images.
+
+    Source: Yun et al., "CutMix: Regularization Strategy to Train Strong Classifiers", ICCV 2019.
+    """
+
+    def __init__(self, alpha: float = 1.0) -> None:
+        super().__init__(alpha)
+
+    def mixed(self, x: Tensor, partners: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Images with a box of their partner, and the share of pixels kept."""
+        share = symmetric_beta(self.alpha, len(x), x.device, generator)
+        rows, columns = (torch.randint(n, (len(x),), device=x.device, generator=generator) for n in x.shape[-2:])
+        return cutmix(x, partners, rows, columns, share)

@@ -1,0 +1,45 @@
+"""Exponential moving average of the weights (Polyak & Juditsky, 1992)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from plugins.averaging._average import Averaging
+from plugins.base import expect_probability
+
+
+def ema(average: list[Tensor], weights: list[Tensor], decay: float) -> None:
+    """average ← decay · average + (1 − decay) · weights, in place."""
+    if decay == 0:
+        torch._foreach_copy_(average, weights)
+    else:
+        torch._foreach_lerp_(average, weights, 1 - decay)
+
+
+class EMA(Averaging):
+    """Evaluate and keep the exponential moving average of the weights.
+
+    θ̄_1 = θ_1, then θ̄_t = decay · θ̄_(t−1) + (1 − decay) · θ_t after each step, over about 1 / (1 − decay) steps. Training
+    itself does not see the average. Batch norm's running statistics are those of the training weights.
+
+    Args:
+        decay: share of the average that is kept in each step, in [0, 1]; with 0 the average is the weights themselves.
+
+    Raises:
+        RecipeError: decay out of range; a checkpoint of another model.
+        Refusal: weights kept in 16 bits (precision 16-true, bf16-true).
+
+    Source: Polyak & Juditsky, "Acceleration of Stochastic Approximation by Averaging", 1992; torch's AveragedModel.
+    """
+
+    off = {"decay": 0.0}
+
+    def __init__(self, decay: float = 0.999) -> None:
+        expect_probability("decay", decay)
+        super().__init__()
+        self.decay = decay
+
+    def move(self, average: list[Tensor], weights: list[Tensor]) -> None:
+        """See :func:`ema`."""
+        ema(average, weights, self.decay)

@@ -1,0 +1,52 @@
+"""Clipping of the gradient's norm (Pascanu et al., 2013)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import clip_grads_with_norm_, get_total_norm
+
+from plugins.base import Module, Plugin, Stage, expect
+
+
+@torch.no_grad()
+def clip_norm(parameters: Sequence[nn.Parameter], max_norm: float) -> tuple[Tensor, Tensor]:
+    """Scale all gradients, in place, by min(1, max_norm / ‖g‖) with ‖g‖ over all of them; the norm before and after."""
+    with_gradient = [parameter for parameter in parameters if parameter.grad is not None]
+    before = get_total_norm([parameter.grad for parameter in with_gradient])  # type: ignore[misc]
+    if math.isinf(max_norm):  # no bound: an infinite gradient must stay one, and not become 0 · ∞
+        return before, before
+    clip_grads_with_norm_(with_gradient, max_norm, before)
+    return before, before.clamp(max=max_norm)
+
+
+class Norm(Plugin):
+    """Shorten the gradient to a norm of at most `max_norm`, keeping its direction.
+
+    g ← g · min(1, max_norm / ‖g‖₂), with ‖g‖₂ over all parameters together. A NaN in the gradient stays a NaN.
+
+    Args:
+        max_norm: the largest norm, > 0; .inf is an exact no-op that still logs the norm.
+
+    Raises:
+        RecipeError: max_norm out of range.
+
+    Source: Pascanu, Mikolov & Bengio, "On the difficulty of training recurrent neural networks", 2013; lectures A, E.
+    """
+
+    stage = Stage.CLIPPING
+    off = {"max_norm": math.inf}
+
+    def __init__(self, max_norm: float = 1.0) -> None:
+        is_number = isinstance(max_norm, (int, float)) and not isinstance(max_norm, bool)
+        expect(is_number and max_norm > 0, "max_norm", "a number > 0, or .inf", max_norm)
+        self.max_norm = max_norm
+
+    def transform_gradient(self, module: Module, parameters: Sequence[nn.Parameter]) -> None:
+        """Clip, and log the norm before and after."""
+        before, after = clip_norm(parameters, self.max_norm)
+        self.log(module, "before", before)
+        self.log(module, "after", after)

@@ -1,0 +1,53 @@
+"""Norms and histograms of the gradient, layer by layer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from plugins.base import Module, Plugin, Stage, expect_count
+
+
+def layer_gradients(model: nn.Module) -> dict[str, Tensor]:
+    """All gradients of a layer (weight, bias, …) as one vector, by the layer's name; layers without a gradient left out."""
+    parts: dict[str, list[Tensor]] = {}
+    for name, parameter in model.named_parameters():
+        if parameter.grad is not None:
+            parts.setdefault(name.rpartition(".")[0] or "model", []).append(parameter.grad.flatten())
+    return {layer: torch.cat(gradients) for layer, gradients in parts.items()}
+
+
+class GradientStats(Plugin):
+    """Log the norm and the histogram of each layer's gradient, and the norm of the whole.
+
+    ‖g_l‖₂ for each layer l, and (Σ_l ‖g_l‖²)^½, of the gradient that updates the weights: clipped, where it is clipped.
+
+    Args:
+        every_n_steps: steps between two looks, ≥ 1; the steps in between cost nothing.
+
+    Raises:
+        RecipeError: every_n_steps out of range.
+
+    Source: lecture D (Glorot & Bengio, "Understanding the difficulty of training deep feedforward neural networks", 2010).
+    """
+
+    stage = Stage.DIAGNOSTICS
+
+    def __init__(self, every_n_steps: int = 50) -> None:
+        expect_count("every_n_steps", every_n_steps)
+        self.every_n_steps = every_n_steps
+
+    @torch.no_grad()
+    def transform_gradient(self, module: Module, parameters: Sequence[nn.Parameter]) -> None:
+        """Look, and change nothing."""
+        if (module.steps_done + 1) % self.every_n_steps:  # the step under way
+            return
+        gradients = layer_gradients(module.model)
+        norms = {layer: gradient.norm() for layer, gradient in gradients.items()}
+        for layer, gradient in gradients.items():
+            self.log(module, f"{layer}_norm", norms[layer])
+            module.record_histogram(f"{self.option}/{layer}", gradient)
+        if norms:
+            self.log(module, "norm", torch.stack(list(norms.values())).norm())

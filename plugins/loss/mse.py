@@ -1,0 +1,41 @@
+"""Mean squared error."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from plugins.base import RecipeError, class_probabilities
+
+
+class MSE:
+    """The mean of squared differences.
+
+    loss = mean (z − t)². Labels of a classification count as one-hot vectors t.
+
+    Shapes: output (samples, outputs), or (samples, 1) for targets (samples,); whole numbers are labels where there are
+    two outputs or more.
+
+    Raises:
+        RecipeError: shapes that do not match, which would broadcast without a word.
+
+    Source: lecture E; for classification Hui & Belkin, "Evaluation of neural architectures trained with square loss vs
+    cross-entropy", ICLR 2021.
+    """
+
+    def __call__(self, output: Tensor, target: Tensor) -> Tensor:
+        """The mean over samples and outputs, a scalar."""
+        if not target.is_floating_point() and output.ndim == 2 and output.shape[1] > 1 and target.ndim == 1:
+            target = class_probabilities(target, output.shape[1])
+        if output.shape == (*target.shape, 1):
+            output = output.squeeze(-1)
+        elif target.shape == (*output.shape, 1):
+            target = target.squeeze(-1)
+        if output.shape != target.shape:
+            raise RecipeError(
+                f"loss=mse needs outputs and targets of one shape, got {tuple(output.shape)} and {tuple(target.shape)}"
+            )
+        if output.dtype in (torch.bfloat16, torch.float16):
+            output = output.float()
+        return functional.mse_loss(output, target.to(output.dtype))

@@ -1,0 +1,55 @@
+"""Batch normalization (Ioffe & Szegedy, 2015)."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from plugins.base import Plugin, Refusal, Selection, Stage, expect_positive, expect_probability
+from plugins.normalization._place import place_norms
+
+
+class BatchNormalization(Plugin):
+    """Give each feature zero mean and unit variance over the batch, then a learned scale and shift.
+
+    y = γ (x − μ) / √(σ² + eps) + β, with μ and σ² = mean of (x − μ)² over the samples, and positions, of the batch in training.
+    At test they are running averages over the training batches: μ̄ ← (1 − momentum) μ̄ + momentum · μ, and so for σ².
+
+    The norm follows each linear or convolution layer that a nonlinearity follows, and replaces the norm layers of the model.
+    Each part of an accumulated step and each process normalizes by its own samples; `trainer.sync_batchnorm=true` joins the
+    processes.
+
+    Args:
+        momentum: share of the new batch in the running averages, in [0, 1].
+        eps: added to the variance, > 0.
+
+    Raises:
+        RecipeError: momentum or eps out of range; no place for a norm layer in the model.
+        Refusal: batches of one sample, which are their own mean.
+
+    Source: Ioffe & Szegedy, "Batch normalization", ICML 2015; lectures A, B, D and E.
+    """
+
+    stage = Stage.NORMALIZATION
+
+    def __init__(self, momentum: float = 0.1, eps: float = 1e-5) -> None:
+        expect_probability("momentum", momentum)
+        expect_positive("eps", eps)
+        self.momentum, self.eps = momentum, eps
+
+    def check(self, selection: Selection) -> None:
+        """Refuse batches without variance."""
+        if selection.batch_size is not None and selection.batch_size < 2 * selection.devices:
+            raise Refusal(
+                "normalization/batch cannot be combined with one sample a forward pass, whose variance is 0: use "
+                f"data.batch_size={2 * selection.devices} or more, or normalization=model"
+            )
+
+    def transform_model(self, model: nn.Module) -> nn.Module:
+        """Put the layers in."""
+        place_norms(model, self.setting.shape, self.make)
+        return model
+
+    def make(self, features: int, positions: int) -> nn.Module:
+        """A norm for (samples, features) and that many dimensions of positions."""
+        kind = {0: nn.BatchNorm1d, 1: nn.BatchNorm1d, 2: nn.BatchNorm2d, 3: nn.BatchNorm3d}[positions]
+        return kind(features, self.eps, self.momentum)

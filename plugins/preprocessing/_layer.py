@@ -1,0 +1,82 @@
+"""The layer in front of a model that prepares raw inputs, and the statistics of the training split it holds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from plugins.base import RecipeError, expect
+
+
+class InputLayer(nn.Module):
+    """A model that takes raw inputs: `transform` them, then run the wrapped model.
+
+    What a subclass fits it keeps in buffers, so it moves, saves and loads with the weights.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def transform(self, x: Tensor) -> Tensor:
+        """Prepared inputs from raw ones, both (samples, *sample shape)."""
+        raise NotImplementedError
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The model's outputs for raw inputs."""
+        return self.model(self.transform(x))
+
+
+class Affine(InputLayer):
+    """x ← (x − shift) · scale, element by element or channel by channel."""
+
+    shift: Tensor
+    scale: Tensor
+
+    def __init__(self, model: nn.Module, shift: Tensor, scale: Tensor) -> None:
+        super().__init__(model)
+        self.register_buffer("shift", shift.to("cpu", torch.get_default_dtype()))
+        self.register_buffer("scale", scale.to("cpu", torch.get_default_dtype()))
+
+    def transform(self, x: Tensor) -> Tensor:
+        """Shift and scale."""
+        return (x - self.shift) * self.scale
+
+
+def expect_per(per: str | None) -> None:
+    """Accept channel, feature, or None for what fits the data's shape."""
+    expect(per in (None, "channel", "feature"), "per", "one of null, channel, feature", per)
+
+
+def statistics_shape(shape: Sequence[int], per: str | None) -> tuple[int, ...]:
+    """The shape of one number a channel (C, 1, ...) or a feature (*shape); by default images have channels, others features."""
+    per = per or ("channel" if len(shape) == 3 else "feature")
+    return (shape[0], *(1 for _ in shape[1:])) if per == "channel" else tuple(shape)
+
+
+def moments(pieces: Iterable[Tensor], shape: Sequence[int]) -> tuple[Tensor, Tensor]:
+    """Mean and variance (÷ n) over all samples, and over the positions where `shape` is 1, in double precision.
+
+    One pass over pieces (samples, *sample shape), merged as in Chan et al., "Updating formulae and a pairwise algorithm
+    for computing sample variances", 1979: no difference of large sums.
+    """
+    count, mean, squares = 0, torch.zeros(1), torch.zeros(1)
+    for piece in pieces:
+        # one row for each sample and position that share statistics, one column for each number to compute
+        rows = piece.double().movedim(1, -1).reshape(-1, shape[0]) if shape[0] == _size(shape) else piece.double().flatten(1)
+        new, here = len(rows), rows.mean(0)
+        difference = here - mean.to(here)
+        mean = mean.to(here) + difference * (new / (count + new))
+        squares = squares.to(here) + (rows - here).square().sum(0) + difference.square() * (count * new / (count + new))
+        count += new
+    if count == 0:
+        raise RecipeError("the training split must have samples to fit the preprocessing to, got none")
+    if not bool(torch.isfinite(mean + squares).all()):
+        raise RecipeError("the training inputs must be finite numbers, got NaN or Inf among them: clean the data")
+    return mean.reshape(tuple(shape)), (squares / count).reshape(tuple(shape))
+
+
+def _size(shape: Sequence[int]) -> int:
+    return torch.Size(shape).numel()

@@ -1,0 +1,46 @@
+"""Standardization: zero mean and unit variance."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from plugins.base import Plugin, Stage, expect_nonnegative
+from plugins.preprocessing._layer import Affine, expect_per, moments, statistics_shape
+
+
+def inverse_std(variance: Tensor, eps: float) -> Tensor:
+    """1/√variance, and 0 where the standard deviation is eps or less. Shape kept."""
+    std = variance.sqrt()
+    return torch.where(std > eps, 1 / std, 0.0)
+
+
+class Standardize(Plugin):
+    """Put inputs on one scale by mean and standard deviation of the training split.
+
+    x ← (x − mean) / std, std² = mean of (x − mean)², both over the training samples only, and the same for every split.
+    A feature that is constant in training becomes 0 in every split.
+
+    Args:
+        per: channel (over all positions of a channel) | feature | None: channel for images (C, H, W), else feature.
+        eps: standard deviation, in units of the data and ≥ 0, up to which a feature counts as constant.
+
+    Raises:
+        RecipeError: per or eps out of range; training inputs that are not finite.
+
+    Source: lectures A, B, D and E.
+    """
+
+    stage = Stage.PREPROCESSING
+
+    def __init__(self, per: str | None = None, eps: float = 1e-8) -> None:
+        expect_per(per)
+        expect_nonnegative("eps", eps)
+        self.per, self.eps = per, eps
+
+    def transform_model(self, model: nn.Module) -> nn.Module:
+        """Put the layer in front, fitted; its values come from the checkpoint where a finished run is loaded."""
+        shape = statistics_shape(self.setting.shape, self.per)
+        inputs = self.setting.training_inputs
+        mean, variance = moments(inputs(), shape) if inputs else (torch.zeros(shape), torch.ones(shape))
+        return Affine(model, mean, inverse_std(variance, self.eps))

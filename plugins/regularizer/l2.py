@@ -1,0 +1,47 @@
+"""The L2 norm penalty, or weight decay."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+import torch
+from torch import Tensor
+
+from plugins.base import Batch, Module, Plugin, Stage, expect_nonnegative
+from plugins.sites import decayed_parameters
+
+
+def l2_penalty(weights: Iterable[Tensor], weight: float) -> Tensor:
+    """weight/2 · Σ‖w‖², a scalar; its gradient is weight · w."""
+    return weight / 2 * torch.stack([torch.dot(w.flatten(), w.flatten()) for w in weights]).sum()
+
+
+class L2(Plugin):
+    """Pull weights towards zero in proportion to their size.
+
+    J̃(w) = J(w) + weight/2 · Σ‖w‖², over weights, not biases or the parameters of norm layers. A step of plain gradient
+    descent with rate η then scales w by 1 − η · weight; with an adaptive optimizer it is not the same as weight decay.
+
+    Args:
+        weight: factor λ of the penalty, ≥ 0; 0 is an exact no-op.
+
+    Raises:
+        RecipeError: weight out of range.
+
+    Source: Goodfellow et al., Deep Learning, 7.1.1; lectures A and E.
+    """
+
+    stage = Stage.PENALTY
+    off = {"weight": 0.0}
+
+    def __init__(self, weight: float = 1e-4) -> None:
+        expect_nonnegative("weight", weight)
+        self.weight = weight
+
+    def penalty(self, module: Module, batch: Batch, outputs: Mapping[str, Tensor]) -> Tensor | None:
+        """The penalty on the weights as they are in this pass."""
+        if self.weight == 0:
+            return None
+        penalty = l2_penalty(decayed_parameters(module.model), self.weight)
+        self.log(module, "penalty", penalty)
+        return penalty

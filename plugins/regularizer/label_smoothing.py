@@ -1,0 +1,79 @@
+"""Label smoothing (Szegedy et al., 2016)."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from torch import Tensor
+
+from plugins.base import (
+    Batch,
+    Module,
+    Plugin,
+    Refusal,
+    Selection,
+    Stage,
+    class_probabilities,
+    expect_choice,
+    expect_probability,
+)
+
+
+def smooth(target: Tensor, classes: int, eps: float, spread: str = "others") -> Tensor:
+    """Take eps of the probability from each class and spread it over the others, or over all.
+
+    Labels (samples,) or probabilities (samples, classes) → probabilities (samples, classes).
+    """
+    probabilities = class_probabilities(target, classes)
+    if spread == "others":
+        return (1 - eps) * probabilities + eps * (1 - probabilities) / (classes - 1)
+    return (1 - eps) * probabilities + eps / classes
+
+
+class LabelSmoothing(Plugin):
+    """Train every classification task on targets that leave room for doubt.
+
+    With k classes the true one gets 1 − eps and each other eps/(k − 1) (`others`), or the true one gets 1 − eps + eps/k
+    and each other eps/k (`all`). Targets that are probabilities already are smoothed class by class in the same way.
+
+    Args:
+        eps: probability that is spread, in [0, 1]; 0 is an exact no-op.
+        spread: others (the lecture) | all (torch).
+
+    Raises:
+        RecipeError: eps or spread out of range.
+        Refusal: no classification task with two outputs or more.
+
+    Source: Szegedy et al., "Rethinking the Inception architecture", CVPR 2016; lectures A and B.
+    """
+
+    stage = Stage.TARGETS
+    off = {"eps": 0.0}
+
+    def __init__(self, eps: float = 0.1, spread: str = "others") -> None:
+        expect_probability("eps", eps)
+        expect_choice("spread", spread, ["others", "all"])
+        self.eps, self.spread = eps, spread
+
+    def check(self, selection: Selection) -> None:
+        """Refuse data without classes, and a single output for two of them."""
+        classifications = [task for task in selection.setting.tasks if task.kind == "classification"]
+        if not classifications:
+            raise Refusal("regularizer/label_smoothing needs a classification task, and the data has none: leave it out")
+        for task in classifications:
+            if task.outputs < 2:
+                raise Refusal(
+                    "regularizer/label_smoothing needs an output for each class, and the model has one for "
+                    f"{task.name or 'its task'}: take loss=cross_entropy with two outputs or more, or leave it out"
+                )
+
+    def transform_batch(self, batch: Batch, module: Module) -> Batch:
+        """Smooth the targets; the labels beside them stay."""
+        if self.eps == 0:
+            return batch
+        smoothed = {
+            task.name: smooth(batch.targets[task.name], task.outputs, self.eps, self.spread)
+            for task in module.setting.tasks
+            if task.kind == "classification"
+        }
+        return replace(batch, targets={**batch.targets, **smoothed})

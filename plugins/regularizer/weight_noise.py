@@ -1,0 +1,64 @@
+"""Gaussian noise on the weights."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from plugins.base import Batch, Module, Plugin, Stage, expect_nonnegative
+from plugins.sites import decayed_parameters
+
+
+def gaussian_like(weight: Tensor, std: float, relative: bool, generator: torch.Generator) -> Tensor:
+    """Noise n ~ N(0, std²), or N(0, (std · rms(w))²) with rms(w)² the mean of the squared weights. Shape kept."""
+    noise = torch.empty_like(weight).normal_(generator=generator).mul_(std)
+    return noise.mul_(weight.square().mean().sqrt()) if relative else noise
+
+
+@contextmanager
+def noisy(weights: list[nn.Parameter], std: float, relative: bool, generator: torch.Generator) -> Iterator[None]:
+    """Add noise to the weights in place, and put back copies of them, bit for bit, in the end."""
+    with torch.no_grad():
+        kept = [weight.clone() for weight in weights]
+        for weight in weights:
+            weight.add_(gaussian_like(weight, std, relative, generator))
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for weight, before in zip(weights, kept, strict=True):
+                weight.copy_(before)
+
+
+class WeightNoise(Plugin):
+    """Train weights whose neighbours do well too: each forward and backward pass sees the weights with noise on them.
+
+    The gradient is ∇J(w + n), n ~ N(0, std²), and the update is made to w. Biases and norm layers get no noise. The two
+    passes of a two-pass optimizer see the same n; each part of an accumulated step and each process has an n of its own.
+
+    Args:
+        std: standard deviation of the noise, ≥ 0; 0 is an exact no-op.
+        relative: take std as a share of the root mean square of each weight tensor, rather than in absolute units.
+
+    Raises:
+        RecipeError: std out of range.
+
+    Source: Goodfellow et al., Deep Learning, 7.5; lecture A.
+    """
+
+    stage = Stage.WEIGHTS
+    off = {"std": 0.0}
+
+    def __init__(self, std: float = 0.01, relative: bool = False) -> None:
+        expect_nonnegative("std", std)
+        self.std, self.relative = std, relative
+
+    def around_pass(self, module: Module, batch: Batch) -> AbstractContextManager[Any]:
+        """Noise on the weights during the pass."""
+        if self.std == 0:
+            return nullcontext()
+        return noisy(list(decayed_parameters(module.model)), self.std, self.relative, module.generator(self.option))

@@ -1,0 +1,38 @@
+"""Cosine decay of the learning rate (Loshchilov & Hutter, 2017)."""
+
+from __future__ import annotations
+
+import math
+
+from plugins.base import expect_nonnegative
+from plugins.scheduler._schedule import Schedule
+
+
+def cosine(step: int, steps: int, end_factor: float) -> float:
+    """end_factor + (1 − end_factor) · (1 + cos πα) / 2 with α = min(1, step / steps)."""
+    return end_factor + (1 - end_factor) * (1 + math.cos(math.pi * min(1.0, step / steps))) / 2
+
+
+class Cosine(Schedule):
+    """Lower the learning rate along half a cosine wave, then hold it.
+
+    ε_k = ε_τ + (ε_0 − ε_τ) (1 + cos(π min(1, k / τ))) / 2, where ε_τ = end_factor · ε_0 and τ = steps.
+
+    Args:
+        end_factor: the final learning rate as a share of the initial one, ≥ 0.
+        steps: optimizer steps until the final rate is reached; all of the training when left out.
+
+    Raises:
+        RecipeError: a parameter out of range; `steps` left out and the training without an end.
+
+    Source: Loshchilov & Hutter, "SGDR: Stochastic Gradient Descent with Warm Restarts", ICLR 2017, without restarts.
+    """
+
+    def __init__(self, end_factor: float = 0.0, steps: int | None = None) -> None:
+        super().__init__(steps)
+        expect_nonnegative("end_factor", end_factor)
+        self.end_factor = end_factor
+
+    def factor(self, step: int, steps: int) -> float:
+        """See :func:`cosine`."""
+        return cosine(step, steps, self.end_factor)

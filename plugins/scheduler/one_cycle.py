@@ -1,0 +1,84 @@
+"""The 1cycle policy (Smith & Topin, 2018)."""
+
+from __future__ import annotations
+
+import math
+
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler, OneCycleLR
+
+from plugins.base import expect_nonnegative, expect_positive, expect_probability
+from plugins.scheduler._schedule import Schedule
+
+
+def has_momentum(optimizer: Optimizer) -> bool:
+    """Whether every parameter group keeps a running average of gradients: momentum, or Adam's first β, above 0."""
+    return all((group["betas"][0] if "betas" in group else group.get("momentum", 0)) > 0 for group in optimizer.param_groups)
+
+
+class HeldOneCycle(OneCycleLR):
+    """torch's scheduler, which past its last step holds the final rate instead of raising an error."""
+
+    def step(self, epoch: int | None = None) -> None:
+        """Go on by one step."""
+        if self.last_epoch < self.total_steps - 1:
+            super().step(epoch)
+
+
+class OneCycle(Schedule):
+    """Raise the learning rate to its full value, then lower it to almost nothing; momentum moves the other way.
+
+    From start_factor · ε to ε over the first `warmup` share of the steps, then to end_factor · ε, along half cosine
+    waves; ε is the optimizer's learning rate. Momentum (Adam's first β) goes from max_momentum to base_momentum and
+    back; an optimizer without momentum stays without.
+
+    Args:
+        warmup: share of the steps in which the rate rises, in [0, 1].
+        start_factor: the first learning rate as a share of the optimizer's, > 0.
+        end_factor: the final learning rate as a share of the optimizer's, ≥ 0.
+        cycle_momentum: whether momentum moves at all.
+        base_momentum: momentum where the rate is largest, in [0, 1].
+        max_momentum: momentum at both ends, in [0, 1].
+        steps: optimizer steps of the cycle; all of the training when left out.
+
+    Raises:
+        RecipeError: a parameter out of range; `steps` left out and the training without an end.
+
+    Source: Smith & Topin, "Super-Convergence", 2018.
+    """
+
+    def __init__(
+        self,
+        warmup: float = 0.3,
+        start_factor: float = 0.04,
+        end_factor: float = 4e-6,
+        cycle_momentum: bool = True,
+        base_momentum: float = 0.85,
+        max_momentum: float = 0.95,
+        steps: int | None = None,
+    ) -> None:
+        super().__init__(steps)
+        expect_probability("warmup", warmup)
+        expect_positive("start_factor", start_factor)
+        expect_nonnegative("end_factor", end_factor)
+        expect_probability("base_momentum", base_momentum)
+        expect_probability("max_momentum", max_momentum)
+        self.warmup, self.start_factor, self.end_factor = float(warmup), start_factor, end_factor
+        self.cycle_momentum, self.base_momentum, self.max_momentum = cycle_momentum, base_momentum, max_momentum
+
+    def __call__(self, optimizer: Optimizer, total_steps: int) -> LRScheduler:
+        """Make the scheduler; each parameter group peaks at its own learning rate."""
+        steps = self.span(total_steps)
+        # A rise that would end at the very first step makes torch divide 0 by 0; a hair less, and it starts at the peak.
+        warmup = self.warmup - 1e-9 if self.warmup * steps == 1 else self.warmup
+        return HeldOneCycle(
+            optimizer,
+            max_lr=[group["lr"] for group in optimizer.param_groups],
+            total_steps=steps,
+            pct_start=warmup,
+            div_factor=1 / self.start_factor,
+            final_div_factor=self.start_factor / self.end_factor if self.end_factor else math.inf,
+            cycle_momentum=self.cycle_momentum and has_momentum(optimizer),
+            base_momentum=self.base_momentum,
+            max_momentum=self.max_momentum,
+        )

@@ -1,0 +1,120 @@
+"""Early stopping (Goodfellow, Bengio & Courville, Algorithm 7.1)."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import lightning as L
+from torch import Tensor
+
+from plugins.base import Plugin, RecipeError, Stage, expect, expect_count, expect_nonnegative
+
+
+class Search(NamedTuple):
+    """The variables of Algorithm 7.1: v, the smallest validation error so far; i*, the steps that led there; and j."""
+
+    best_error: float = math.inf
+    best_step: int = 0
+    waited: int = 0  # j, the evaluations since then
+
+    def observe(self, error: float, step: int, min_delta: float = 0.0) -> Search:
+        """After an evaluation: v, i* ← error, step and j ← 0 if the error is below v − min_delta, else j ← j + 1."""
+        if error < self.best_error - min_delta:  # NaN is below nothing
+            return Search(error, step)
+        return self._replace(waited=self.waited + 1)
+
+
+class Early(Plugin):
+    """Stop when the validation metric has not improved for `patience` evaluations, and go back to the best weights.
+
+    Algorithm 7.1: every n steps the validation error v' is compared with the smallest one, v. If v' < v − min_delta, then
+    j ← 0, θ* ← θ, i* ← i, v ← v'; else j ← j + 1. Once j = patience, training ends with θ* in the model. The same holds
+    for a training that ends for another reason. θ* is what was evaluated: the average, where weights are averaged.
+
+    Args:
+        monitor: the validation metric; the best is the largest for a name with "acc" in it, else the smallest.
+        patience: evaluations in a row without improvement that end training, ≥ 1.
+        every_n_steps: optimizer steps between evaluations; when left out, every_n_epochs counts.
+        every_n_epochs: epochs between evaluations, ≥ 1.
+        min_delta: what counts as no improvement, in the unit of the metric, ≥ 0.
+
+    Raises:
+        RecipeError: a parameter out of range; no validation data; no metric of that name.
+
+    Source: Goodfellow, Bengio & Courville, "Deep Learning", section 7.8; lectures A, C, D.
+    """
+
+    stage = Stage.STOPPING
+
+    def __init__(
+        self,
+        monitor: str = "val/loss",
+        patience: int = 5,
+        every_n_steps: int | None = None,
+        every_n_epochs: int = 1,
+        min_delta: float = 0.0,
+    ) -> None:
+        expect(isinstance(monitor, str) and monitor != "", "monitor", "the name of a metric such as val/loss", monitor)
+        expect_count("patience", patience)
+        if every_n_steps is not None:
+            expect_count("every_n_steps", every_n_steps)
+        expect_count("every_n_epochs", every_n_epochs)
+        expect_nonnegative("min_delta", min_delta)
+        self.monitor, self.patience, self.min_delta = monitor, patience, min_delta
+        self.every_n_steps, self.every_n_epochs = every_n_steps, every_n_epochs
+        self.sign = -1.0 if "acc" in monitor else 1.0  # accuracy as an error
+        self.search = Search()
+        self.best_weights: dict[str, Tensor] = {}
+
+    @property
+    def best_step(self) -> int:
+        """i*: the optimizer steps after which the best weights were reached; 0 before the first evaluation."""
+        return self.search.best_step
+
+    def trainer_arguments(self) -> dict[str, Any]:
+        """The interval between evaluations."""
+        if self.every_n_steps is not None:
+            return {"val_check_interval": self.every_n_steps, "check_val_every_n_epoch": None}
+        return {"check_val_every_n_epoch": self.every_n_epochs}
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: Any) -> None:
+        """Begin anew, or go on with what a checkpoint held."""
+        if not trainer.enable_validation:
+            raise RecipeError("stopping/early needs validation data: give the training some, or leave stopping out")
+        if pl_module.steps_done == 0:
+            self.search, self.best_weights = Search(), {}
+        elif self.search.waited >= self.patience:
+            trainer.should_stop = True
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: Any) -> None:
+        """Go through the body of the algorithm's loop."""
+        if trainer.sanity_checking or trainer.state.fn != "fit":
+            return
+        if self.monitor not in trainer.callback_metrics:
+            there = ", ".join(sorted(name for name in trainer.callback_metrics if name.startswith("val/")))
+            raise RecipeError(f"stopping.monitor={self.monitor} is no metric of this run; there are: {there}")
+        # One value for all ranks, which then decide alike.
+        value = trainer.strategy.broadcast(float(trainer.callback_metrics[self.monitor]))
+        self.search = self.search.observe(self.sign * value, pl_module.steps_done, self.min_delta)
+        if self.search.waited == 0:
+            self.best_weights = {name: value.detach().clone() for name, value in pl_module.state_dict().items()}
+        if self.search.waited >= self.patience:
+            trainer.should_stop = True
+        self.log(pl_module, "best_step", float(self.search.best_step))
+        self.log(pl_module, "best_value", self.sign * self.search.best_error)
+        self.log(pl_module, "waited", float(self.search.waited))
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: Any) -> None:
+        """Put θ* into the model."""
+        if self.best_weights:
+            pl_module.load_state_dict(self.best_weights)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The algorithm's variables."""
+        return {"search": list(self.search), "best_weights": dict(self.best_weights)}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Load what `state_dict` gave."""
+        self.search = Search(*state_dict["search"])
+        self.best_weights = dict(state_dict["best_weights"])

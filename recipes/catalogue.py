@@ -1,0 +1,278 @@
+"""What can be chosen: groups, options and parameters, read from the config folders. Nothing here imports torch."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from functools import cached_property
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any
+
+import yaml
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+FOLDER = Path(__file__).resolve().parents[1] / "conf"
+ENTRY_POINTS = "lightning_recipes"
+NOT_FOR_TRAINING = ("hydra", "study")  # folders of conf/ that are no groups of train.py
+
+
+class UsageError(Exception):
+    """A mistake on the command line, told in one line."""
+
+
+def warn(message: str) -> None:
+    """Tell something in one line that does not end the program."""
+    print(f"warning: {message}", file=sys.stderr)
+
+
+def nearest(name: str, names: Iterable[str]) -> str | None:
+    """The name that was probably meant."""
+    found = get_close_matches(name.lower().replace("-", "_"), list(names), n=1, cutoff=0.5)
+    return found[0] if found else None
+
+
+def suggest(name: str, names: Iterable[str], spelling: str = "{}") -> str:
+    """The end of a message about an unknown name: the one that was probably meant, or all there are."""
+    names = sorted(names)
+    if found := nearest(name, names):
+        return f"did you mean {spelling.format(found)}?"
+    return f"there is {', '.join(names)}" if names else "there is none"
+
+
+def show(value: object) -> str:
+    """A value as it is written on the command line."""
+    if value is None or isinstance(value, bool):
+        return str(value).lower() if value is not None else "null"
+    if isinstance(value, (list, tuple)):
+        return f"[{', '.join(map(show, value))}]"
+    return str(value)
+
+
+def expected(value: object, default: object, comment: str = "") -> str | None:
+    """What a parameter must be, if `value` is not of its default's type; None if it is.
+
+    An int is fine where a float is, a default of null admits anything, and so does the comment for words after a bar:
+    `devices: 1 # how many | auto`. The elements of a list are of the type of the default's elements.
+    """
+    words = re.findall(r"\|\s*([\w.+-]+)", comment)
+    if default is None or show(value) in words or (isinstance(default, str) and "${" in default):
+        return None
+    kind = _kind(default)
+    if _fits(value, default):
+        return None
+    return " or ".join([kind, *words]) if not isinstance(default, str) or len(words) < 2 else kind
+
+
+def _fits(value: object, default: object) -> bool:
+    if isinstance(default, float):
+        return isinstance(value, (int, float)) and not isinstance(value, bool)
+    if isinstance(default, list):
+        kinds = {_kind(element) for element in default}
+        return isinstance(value, list) and (len(kinds) != 1 or all(_fits(element, default[0]) for element in value))
+    return type(value) is type(default)
+
+
+def _kind(default: object) -> str:
+    if isinstance(default, list):
+        kinds = {_kind(element) for element in default}
+        return f"a list, each {kinds.pop()}" if len(kinds) == 1 else "a list"
+    names = {bool: "true or false", int: "a whole number", float: "a number", str: "text", dict: "a mapping"}
+    return names.get(type(default), "of another type")
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """A config file as it stands, interpolations left alone."""
+    try:
+        content = OmegaConf.to_container(OmegaConf.load(path))
+    except (OSError, ValueError, yaml.YAMLError, OmegaConfBaseException) as error:
+        raise UsageError(f"{path} cannot be read: {one_line(error)}") from None
+    if isinstance(content, list):
+        raise UsageError(f"{path} must hold keys with values, not a list")
+    return content or {}  # type: ignore[return-value]
+
+
+def one_line(error: BaseException) -> str:
+    """An exception's message without its line breaks."""
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+@dataclass(frozen=True)
+class Option:
+    """One file of a config group."""
+
+    group: str
+    name: str
+    path: Path
+
+    @cached_property
+    def text(self) -> str:
+        """The file."""
+        return self.path.read_text(encoding="utf-8")
+
+    @property
+    def summary(self) -> str:
+        """The file's first comment, which says what the option does."""
+        return next((line for line in _header(self.text) if not line.startswith("@package")), "")
+
+    @property
+    def wrapped(self) -> bool:
+        """Whether the content lies below the option's own name, so that several options can be chosen together."""
+        first = next((line for line in self.text.splitlines() if line.strip() and not line.startswith("#")), "")
+        return first.split("#")[0].rstrip() == f"{self.name}:"
+
+    @cached_property
+    def node(self) -> dict[str, Any]:
+        """`_target_` and the parameters with their defaults."""
+        content = read_yaml(self.path)
+        return (content.get(self.name) or {}) if self.wrapped else content
+
+    @cached_property
+    def comments(self) -> dict[str, str]:
+        """The comment behind each parameter."""
+        return dict(_comments(self.text, indent="  " if self.wrapped else ""))
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """What can be set, with the defaults."""
+        return {name: default for name, default in self.node.items() if not name.startswith("_")}
+
+
+class Catalogue:
+    """All groups and their options, from this project's config folder and those of installed packages.
+
+    `groups[GROUP][OPTION]` is an :class:`Option`; `defaults` has the option of each group that every run has one of;
+    `keys` and `comments` are the top-level keys and what is said about groups and keys.
+    """
+
+    def __init__(self, folders: Sequence[tuple[str, Path]] = ()) -> None:
+        self.folders = [("", FOLDER), *folders]
+        self.groups: dict[str, dict[str, Option]] = {}
+        for owner, folder in self.folders:
+            for option in _options(folder):
+                there = self.groups.setdefault(option.group, {})
+                if option.name in there and owner:
+                    warn(
+                        f"{owner} brings {option.group}/{option.name}, which is there already: {there[option.name].path} is used"
+                    )
+                there.setdefault(option.name, option)
+        primary = read_yaml(FOLDER / "train.yaml")
+        self.defaults: dict[str, str | None] = {}
+        for entry in primary.pop("defaults"):
+            if isinstance(entry, dict):
+                self.defaults |= {group: name for group, name in entry.items() if not group.startswith("override")}
+        primary.pop("hydra")
+        self.keys = primary
+
+    @cached_property
+    def comments(self) -> dict[str, str]:
+        """One line about each group and each top-level key."""
+        text = (FOLDER / "train.yaml").read_text(encoding="utf-8")
+        added = re.findall(r"^# \+(\w+): (.*)$", text, re.MULTILINE)
+        return dict(added) | dict(_comments(text, "  - ")) | dict(_comments(text, ""))
+
+    def many(self, group: str) -> bool:
+        """Whether several options of the group can be chosen together."""
+        return any(option.wrapped for option in self.groups[group].values())
+
+    def option(self, group: str, name: str) -> Option:
+        """The option, or an error with the nearest name."""
+        if name in self.groups[group]:
+            return self.groups[group][name]
+        for other, options in self.groups.items():
+            if name in options:
+                raise UsageError(f"{group} has no option {name}; did you mean {self.spelling(other, name)}?")
+        raise UsageError(f"{group} has no option {name}; {suggest(name, self.groups[group], group + '={}')}")
+
+    def spelling(self, group: str, name: str) -> str:
+        """How an option is written on the command line."""
+        return f"{group}={name}" if group in self.defaults else f"+{group}={name}"
+
+    def group(self, name: str, rest: str = "") -> dict[str, Option]:
+        """A group's options, or an error with the nearest name."""
+        if name not in self.groups:
+            raise UsageError(f"there is no group {name}; {suggest(name, self.groups, '{}' + rest)}")
+        return self.groups[name]
+
+    def recipe_choices(self, name: str) -> dict[str, list[str]]:
+        """The options that a recipe chooses, group by group."""
+        choices: dict[str, list[str]] = {}
+        for entry in self.option("recipe", name).node.get("defaults", []):
+            if isinstance(entry, str) and entry != "_self_":
+                choices |= self.recipe_choices(entry.removeprefix("/recipe/"))
+            elif isinstance(entry, dict):
+                for group, names in entry.items():
+                    group = group.removeprefix("override ").strip().removeprefix("/")
+                    choices[group] = names if isinstance(names, list) else [] if names is None else [names]
+        return choices
+
+    def recipe_values(self, name: str) -> dict[str, Any]:
+        """The values that a recipe sets, group by group."""
+        content = dict(self.option("recipe", name).node)
+        for entry in content.pop("defaults", []):
+            if isinstance(entry, str) and entry != "_self_":
+                content = self.recipe_values(entry.removeprefix("/recipe/")) | content
+        return content
+
+
+def _options(folder: Path) -> Iterator[Option]:
+    for group in sorted(entry for entry in os.scandir(folder) if entry.is_dir()):
+        if group.name.isidentifier() and group.name not in NOT_FOR_TRAINING:
+            for file in sorted(os.listdir(group.path)):
+                if file.endswith(".yaml") and not file.startswith((".", "_")):
+                    yield Option(group.name, file.removesuffix(".yaml"), Path(group.path, file))
+
+
+def _header(text: str) -> Iterator[str]:
+    for line in text.splitlines():
+        if not line.startswith("#"):
+            return
+        yield line.removeprefix("#").strip()
+
+
+def _comments(text: str, indent: str) -> Iterator[tuple[str, str]]:
+    for name, comment in re.findall(rf"^{indent}(\w+):[^#\n]*(?:#[ ]*(.*))?$", text, re.MULTILINE):
+        if not name.startswith("_"):
+            yield name, comment
+
+
+def installed_folders() -> list[tuple[str, Path]]:
+    """The config folders that installed packages bring, with the names of their entry points."""
+    found = []
+    for entry in entry_points(group=ENTRY_POINTS):
+        folder = package_folder(entry.value)
+        if folder is None:
+            warn(f"the entry point {entry.name} of group {ENTRY_POINTS} names {entry.value}, where no config folder is")
+        else:
+            found.append((entry.name, folder))
+    return found
+
+
+def package_folder(name: str) -> Path | None:
+    """The config folder in a package, or the package that is one. The package is not imported, it may be slow."""
+    top, *rest = name.partition(":")[0].split(".")
+    try:
+        spec = importlib.util.find_spec(top)
+    except (ImportError, ValueError):
+        return None
+    for location in (spec and spec.submodule_search_locations) or []:
+        package = Path(location, *rest)
+        for folder in (package / "conf", package):
+            if folder.is_dir() and next(_options(folder), None):
+                return folder
+    return None
+
+
+def flatten(node: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """The leaves of a nested mapping, with their dotted names; empty mappings are leaves."""
+    for name, value in node.items():
+        if isinstance(value, Mapping) and value:
+            yield from flatten(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value

@@ -1,0 +1,182 @@
+"""Checkpoints that are written whole or not at all, and the end of a run on request."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import lightning as L
+import torch
+from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
+from lightning.pytorch.callbacks import Checkpoint
+
+from plugins.base import RecipeError
+
+
+class Stopped(Exception):
+    """The user or the system asked the run to end; its state is saved."""
+
+
+def write_whole(path: Path, content: bytes | str) -> None:
+    """Write a file so that at every moment it is the old one or the new one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f"{path.name}.part-{os.getpid()}")
+    try:
+        with open(part, "wb") as file:
+            file.write(content.encode() if isinstance(content, str) else content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+class WholeFiles(TorchCheckpointIO):
+    """Lightning's checkpoint files, written whole and read without executing anything."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        """Save beside the target, then move into place."""
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = path.with_name(f"{path.name}.part-{os.getpid()}")
+        try:
+            with open(part, "wb") as file:
+                torch.save(checkpoint, file)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(part, path)
+        except (OSError, RuntimeError) as error:
+            if isinstance(error, OSError) or "write" in str(error):
+                raise RecipeError(f"the checkpoint {path} could not be written ({error}): is the disk full?") from None
+            raise
+        finally:
+            part.unlink(missing_ok=True)
+
+    def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = True) -> dict[str, Any]:
+        """Load tensors and plain values only."""
+        return load_checkpoint(Path(path), map_location)
+
+
+def load_checkpoint(path: Path, map_location: Any = "cpu") -> dict[str, Any]:
+    """A checkpoint's tensors and plain values; one that would execute something is refused."""
+    try:
+        return torch.load(path, map_location=map_location or "cpu", weights_only=True)  # type: ignore[no-any-return]
+    except FileNotFoundError:
+        raise RecipeError(f"no checkpoint {path}") from None
+    except Exception as error:
+        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise RecipeError(f"the checkpoint {path} cannot be loaded: {first}") from None
+
+
+class StopOnSignal:
+    """While entered, the first Ctrl-C or SIGTERM asks for an end after the step in flight; a second Ctrl-C ends at once."""
+
+    def __init__(self) -> None:
+        self.requested: str | None = None
+        self._previous: dict[int, Any] = {}
+
+    def __enter__(self) -> StopOnSignal:
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._previous[number] = signal.signal(number, self._handle)
+        return self
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        if self.requested and number == signal.SIGINT:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+            raise KeyboardInterrupt
+        self.requested = signal.Signals(number).name
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+
+
+class BestAndLast(Checkpoint):
+    """Keep `last.ckpt`, from which a run goes on, and `best.ckpt`, the weights that validated best.
+
+    `last.ckpt` is saved at each epoch's end, every `every_n_steps` steps and when the run is asked to stop; always between
+    two steps, so a run that goes on from it repeats nothing and skips nothing.
+
+    Args:
+        folder: where the files go.
+        monitor: the validation metric that chooses; larger is better for accuracies, smaller for all others.
+        every_n_steps: steps between two saves within an epoch; 0: none.
+        stop: the end of the run on request.
+    """
+
+    def __init__(self, folder: Path, monitor: str, every_n_steps: int = 0, stop: StopOnSignal | None = None) -> None:
+        super().__init__()
+        self.folder, self.monitor, self.every_n_steps, self.stop = folder, monitor, every_n_steps, stop
+        self.best_score: float | None = None
+        self.best_step: int | None = None
+        self.best_metrics: dict[str, float] = {}
+        self.validated_step = -1
+
+    @property
+    def best_path(self) -> Path:
+        """The file of the weights that validated best."""
+        return self.folder / "best.ckpt"
+
+    @property
+    def last_path(self) -> Path:
+        """The file from which a run goes on."""
+        return self.folder / "last.ckpt"
+
+    def on_train_batch_start(self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int) -> None:
+        """Between two steps: stop if asked to, save if it is time."""
+        done = trainer.global_step
+        if self.stop and self._agreed(trainer):
+            trainer.save_checkpoint(self.last_path)
+            raise Stopped(self.stop.requested or "another process was asked to stop")
+        if self.every_n_steps and done and done % self.every_n_steps == 0:
+            trainer.save_checkpoint(self.last_path)
+
+    def _agreed(self, trainer: L.Trainer) -> bool:
+        requested = bool(self.stop and self.stop.requested)
+        if trainer.world_size == 1:
+            return requested
+        flag = torch.tensor(float(requested), device=trainer.strategy.root_device)
+        return bool(trainer.strategy.reduce(flag, reduce_op="sum") > 0)
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Keep the weights that were just validated if they are the best so far."""
+        if trainer.sanity_checking:
+            return
+        metrics = pl_module.metrics
+        if self.monitor not in metrics:
+            there = ", ".join(sorted(name for name in metrics if name.startswith("val/")))
+            raise RecipeError(f"no metric {self.monitor} to choose the best model by: trainer.monitor must be one of {there}")
+        score = float(metrics[self.monitor])  # type: ignore[arg-type]
+        self.validated_step = trainer.global_step
+        if self.best_score is None or self.best_score != self.best_score or is_better(self.monitor, score, self.best_score):
+            self.best_score, self.best_step = score, trainer.global_step
+            self.best_metrics = dict(metrics)  # type: ignore[arg-type]
+            trainer.save_checkpoint(self.best_path, weights_only=True)
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Save the state from which the next epoch starts."""
+        trainer.save_checkpoint(self.last_path)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Which weights are the best so far."""
+        return {
+            "best_score": self.best_score,
+            "best_step": self.best_step,
+            "best_metrics": self.best_metrics,
+            "validated_step": self.validated_step,
+        }
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """What `state_dict` gave."""
+        for name, value in state_dict.items():
+            setattr(self, name, value)
+
+
+def is_better(monitor: str, score: float, best: float) -> bool:
+    """Whether a score beats the best one: accuracies by being larger, all others by being smaller; NaN never does."""
+    return score > best if "acc" in monitor else score < best

@@ -1,0 +1,245 @@
+"""Data kept in memory as tensors, and the loaders that take batches from it by index."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from sklearn.model_selection import train_test_split
+from torch import Tensor
+
+from plugins.base import RecipeError, Setting, Task, derive_seed, expect, expect_count
+
+Sample = tuple[Tensor, dict[str, Tensor]]
+
+
+@dataclass
+class Split:
+    """Inputs (samples, *shape) and one target tensor a task."""
+
+    x: Tensor
+    targets: dict[str, Tensor]
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    def __getitem__(self, index: Any) -> Split:
+        return Split(self.x[index], {task: target[index] for task, target in self.targets.items()})
+
+    def __add__(self, other: Split) -> Split:
+        return Split(
+            torch.cat([self.x, other.x]),
+            {task: torch.cat([target, other.targets[task]]) for task, target in self.targets.items()},
+        )
+
+    def to(self, device: torch.device) -> Split:
+        """The split on a device: the same object where it is there already."""
+        if self.x.device == device:
+            return self
+        return Split(self.x.to(device), {task: target.to(device) for task, target in self.targets.items()})
+
+
+class Data:
+    """A data set in three disjoint splits.
+
+    A subclass defines `load()`, which returns the training samples and, where the data set has one, its test split; what
+    is missing is split off, stratified by the first task's classes, by a seed of its own: the same for all techniques and
+    all seeds of training, so that members of an ensemble or seeds of a comparison never see each other's test samples.
+
+    Args:
+        batch_size: samples in a step over all devices, or "full" for all of them.
+        validation: share of the training samples, in (0, 1), that is held out to choose the model.
+        test: share of all samples, in (0, 1), that is held out for the test, where the data set has no test split.
+        split_seed: seed of both splits.
+    """
+
+    def __init__(self, batch_size: int | str = 32, validation: float = 0.1, test: float = 0.2, split_seed: int = 0) -> None:
+        if batch_size != "full":
+            expect(isinstance(batch_size, int), "data.batch_size", 'a whole number ≥ 1 or "full"', batch_size)
+            expect_count("data.batch_size", batch_size)  # type: ignore[arg-type]
+        for name, share in (("data.validation", validation), ("data.test", test)):
+            expect(isinstance(share, float) and 0 < share < 1, name, "a share between 0 and 1", share)
+        self.batch_size, self.validation, self.test, self.split_seed = batch_size, validation, test, split_seed
+        self.splits: dict[str, Split] = {}
+
+    def load(self) -> tuple[Split, Split | None]:
+        """The training samples, and the test split if the data set has one."""
+        raise NotImplementedError
+
+    def setup(self) -> None:
+        """Load and split; a second call does nothing."""
+        if self.splits:
+            return
+        train, test = self.load()
+        if test is None:
+            train, test = self._divide(train, self.test, "test")
+        train, validation = self._divide(train, self.validation, "validation")
+        for name, target in train.targets.items():
+            if not target.is_floating_point() and int(test.targets[name].max()) > int(target.max()):
+                raise RecipeError(
+                    f"test labels{f' of {name}' if name else ''} are out of range: class {int(test.targets[name].max())} "
+                    f"is in the test split, but training knows classes 0 to {int(target.max())} only"
+                )
+        self.splits = {"train": train, "val": validation, "test": test}
+
+    def _divide(self, split: Split, share: float, name: str) -> tuple[Split, Split]:
+        labels = next(iter(split.targets.values()))
+        stratify = None
+        # a class with a single sample cannot be on both sides; then the split is drawn without stratification
+        if not labels.is_floating_point() and int(torch.bincount(labels)[labels.unique()].min()) >= 2:
+            stratify = labels.numpy()
+        try:
+            kept, held_out = train_test_split(
+                np.arange(len(split)), test_size=share, random_state=self.split_seed, stratify=stratify
+            )
+        except ValueError as error:
+            raise RecipeError(f"data.{name}={share} does not split {len(split)} samples: {error}") from None
+        return split[torch.from_numpy(np.sort(kept))], split[torch.from_numpy(np.sort(held_out))]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of one sample."""
+        return tuple(self.splits["train"].x.shape[1:])
+
+    @property
+    def tasks(self) -> tuple[Task, ...]:
+        """The targets to predict."""
+        tasks = []
+        for name in self.splits["train"].targets:
+            values = [split.targets[name] for split in self.splits.values()]
+            if values[0].is_floating_point():
+                tasks.append(Task(name, "regression", 1))
+            else:
+                tasks.append(Task(name, "classification", 1 + max(int(value.max()) for value in values)))
+        return tuple(tasks)
+
+    def setting(self, seed: int, load_run: Callable[[str], Any] | None = None) -> Setting:
+        """What plugins may know of the data."""
+        return Setting(self.shape, self.tasks, seed, lambda: pieces(self.splits["train"].x), load_run)
+
+
+def pieces(x: Tensor, size: int = 4096) -> Iterator[Tensor]:
+    """Raw inputs piece by piece, as the model gets them: images in [0, 1]."""
+    for piece in x.split(size):
+        yield piece.float().div_(255) if piece.dtype == torch.uint8 else piece.float()
+
+
+class StepLoader:
+    """Batches of one optimizer step each, by index, in an order that is a pure function of seed and epoch.
+
+    The order goes on from `position()`, the number of steps done, so a resumed run sees what the interrupted one would
+    have seen. A step's samples are cut into `parts` × ranks equal pieces; with every number of ranks and parts that gives
+    the same product, the pieces are the same. What is left at an epoch's end and fills no step is left out.
+    """
+
+    def __init__(
+        self, split: Split, batch_size: int | str, seed: int, parts: int = 1, position: Callable[[], int] = lambda: 0
+    ) -> None:
+        self.split, self.seed, self.parts, self.position = split, seed, parts, position
+        self.step_size = len(split) if batch_size == "full" else min(int(batch_size) * parts, len(split))
+        self.device: torch.device = split.x.device
+
+    def __len__(self) -> int:
+        return len(self.split) // self.step_size
+
+    def __iter__(self) -> Iterator[Sample]:
+        self.split = self.split.to(self.device)
+        x, targets = self.split.x, self.split.targets
+        epoch, first = divmod(self.position(), len(self))
+        order = self.order(epoch)
+        for step in range(first, len(self)):
+            index = order[step]
+            yield x[index], {task: target[index] for task, target in targets.items()}
+
+    def order(self, epoch: int) -> Tensor:
+        """Indices (steps, samples of this rank in a step) of an epoch, on the device."""
+        rank, world = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
+        if self.step_size % (world * self.parts):
+            raise RecipeError(
+                f"a step of {self.step_size} samples cannot be cut into {world} devices × {self.parts} parts: "
+                f"choose data.batch_size as a multiple of {world}"
+            )
+        generator = torch.Generator().manual_seed(derive_seed(self.seed, "order", epoch))
+        order = torch.randperm(len(self.split), generator=generator)[: len(self) * self.step_size]
+        order = order.view(len(self), self.parts, world, -1)[:, :, rank].reshape(len(self), -1)
+        return order.to(self.device)
+
+    def evaluation_batches(self, limit: int) -> Iterator[Sample]:
+        """Clean training samples, the first `limit` of a fixed random order, for metrics in evaluation mode."""
+        generator = torch.Generator().manual_seed(derive_seed(self.seed, "evaluate"))
+        index = torch.randperm(len(self.split), generator=generator)[:limit].to(self.split.x.device)
+        yield from EvaluationLoader(self.split[index])
+
+    def state_dict(self) -> dict[str, int]:
+        """Nothing: the position is the number of steps done, which the checkpoint has."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Nothing to load."""
+
+
+class EvaluationLoader:
+    """A whole split in order, in batches whose sizes differ by at most one, an equal number of them on each rank."""
+
+    def __init__(self, split: Split, batch_size: int = 500) -> None:
+        self.split, self.batch_size = split, batch_size
+        self.device: torch.device = split.x.device
+
+    def __len__(self) -> int:
+        return max(1, -(-len(self.split) // self.batch_size))
+
+    def __iter__(self) -> Iterator[Sample]:
+        self.split = self.split.to(self.device)
+        rank, world = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
+        count = len(self) * world
+        bounds = [len(self.split) * i // count for i in range(count + 1)]
+        for batch in range(len(self)):
+            piece = slice(bounds[batch * world + rank], bounds[batch * world + rank + 1])
+            yield self.split.x[piece], {task: target[piece] for task, target in self.split.targets.items()}
+
+
+def check_images(x: np.ndarray, where: str) -> Tensor:
+    """Images as (samples, channels, height, width), bytes or numbers in [0, 1], from the layouts that files come in."""
+    if x.ndim == 3:
+        x = x[:, None]
+    elif x.ndim == 4 and x.shape[-1] in (1, 3) and x.shape[1] not in (1, 3):
+        x = x.transpose(0, 3, 1, 2)
+    expect(x.ndim == 4, where, "images (samples, height, width[, channels])", x.shape)
+    return torch.from_numpy(np.ascontiguousarray(x))
+
+
+def check_finite(x: np.ndarray, where: str) -> None:
+    """Refuse NaN and infinity."""
+    if np.issubdtype(x.dtype, np.floating) and not np.isfinite(x).all():
+        bad = int((~np.isfinite(x)).sum())
+        raise RecipeError(f"{where} holds {bad} values that are NaN or infinite: clean the data first")
+
+
+def as_labels(y: np.ndarray, where: str) -> Tensor:
+    """Targets as class numbers 0, 1, … or as floats; names of classes (text) become numbers in sorted order."""
+    if y.ndim == 2 and y.shape[1] == 1:
+        y = y[:, 0]
+    if y.ndim != 1:
+        raise RecipeError(f"{where} must have one value a sample, got an array of shape {y.shape}")
+    check_finite(y, where)
+    if y.dtype.kind in "US":
+        y = np.unique(y, return_inverse=True)[1]
+    if y.dtype.kind == "f":
+        return torch.from_numpy(y.astype(np.float32))
+    if y.dtype.kind not in "iub":
+        raise RecipeError(f"{where} must hold numbers or names, got {y.dtype}")
+    y = y.astype(np.int64)
+    if y.size and (y.min() < 0 or y.max() >= max(1000, len(y))):
+        raise RecipeError(f"{where} must hold class numbers 0, 1, …; they reach from {y.min()} to {y.max()}, out of range")
+    return torch.from_numpy(y)
+
+
+def same_length(named: Sequence[tuple[str, Any]], where: str) -> None:
+    """Refuse inputs and targets of different lengths."""
+    if len({len(array) for _, array in named}) > 1:
+        sizes = ", ".join(f"{name} has {len(array)}" for name, array in named)
+        raise RecipeError(f"{where}: arrays differ in length: {sizes}")

@@ -1,0 +1,100 @@
+"""A user's own arrays, from an npz file."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from plugins.base import RecipeError, expect
+from recipes.data.base import Data, Split, as_labels, check_finite, check_images, same_length
+
+
+class Npz(Data):
+    """Inputs and one or several targets from an npz file.
+
+    The arrays are named `input` and `target`; where the file has them with the endings _train and _test, these are the
+    splits. Inputs with three or four dimensions are images (bytes, or numbers in [0, 1]), with two dimensions features.
+    Whole-number or text targets are classes, floats a regression.
+
+    Args:
+        path: the file.
+        input: name of the array of inputs.
+        target: name of the array of targets, or a list of names: one task each.
+    """
+
+    def __init__(self, path: str | None = None, input: str = "x", target: str | Sequence[str] = "y", **split: Any) -> None:
+        super().__init__(**split)
+        expect(path is not None, "data.path", "the path of an npz file (data=npz data.path=FILE)", path)
+        self.path, self.input = Path(str(path)), input
+        self.names = [target] if isinstance(target, str) else list(target)
+        expect(bool(self.names), "data.target", "the name of at least one array", target)
+
+    def load(self) -> tuple[Split, Split | None]:
+        """Tensors of the file's arrays."""
+        if not self.path.exists():
+            raise RecipeError(
+                f"no file {self.path.absolute()}: data.path must be an npz file with arrays of inputs and targets"
+            )
+        there = array_names(self.path)
+        wanted = [self.input, *self.names]
+        if all(f"{name}_train" in there for name in wanted):
+            parts = ["_train", "_test"] if all(f"{name}_test" in there for name in wanted) else ["_train"]
+        else:
+            parts = [""]
+        splits = [self._split(read_arrays(self.path, [name + part for name in wanted]), part) for part in parts]
+        return splits[0], splits[1] if len(splits) > 1 else None
+
+    def _split(self, arrays: dict[str, np.ndarray], part: str) -> Split:
+        same_length(list(arrays.items()), str(self.path))
+        x = self._inputs(arrays[self.input + part], f"{self.path}: {self.input}{part}")
+        targets = {
+            name if len(self.names) > 1 else "": as_labels(arrays[name + part], f"{self.path}: {name}{part}")
+            for name in self.names
+        }
+        return Split(x, targets)
+
+    def _inputs(self, x: np.ndarray, where: str) -> Tensor:
+        expect(x.dtype.kind in "fiub", where, "numbers", x.dtype)
+        expect(len(x) > 0, where, "at least one sample", x.shape)
+        check_finite(x, where)
+        if x.ndim == 2:
+            return torch.from_numpy(np.ascontiguousarray(x, dtype=np.float32))
+        images = check_images(x, where)
+        if images.dtype != torch.uint8:
+            images = images.float()
+            if images.min() < 0 or images.max() > 1:
+                low, high = float(images.min()), float(images.max())
+                raise RecipeError(f"{where} holds images from {low:g} to {high:g}: give bytes, or numbers between 0 and 1")
+        return images
+
+
+def array_names(path: Path) -> list[str]:
+    """The names of the arrays in an npz file."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            if not isinstance(file, np.lib.npyio.NpzFile):
+                raise RecipeError(f"{path} is no npz file: write it with numpy.savez")
+            return list(file.files)
+    except (ValueError, OSError, zipfile.BadZipFile, EOFError) as error:
+        if isinstance(error, RecipeError):
+            raise
+        raise RecipeError(f"{path} cannot be read as an npz file: write it with numpy.savez") from None
+
+
+def read_arrays(path: Path, names: Sequence[str]) -> dict[str, np.ndarray]:
+    """The named arrays of an npz file; never unpickles."""
+    there = array_names(path)
+    if missing := [name for name in names if name not in there]:
+        raise RecipeError(f"{path} has no array {', '.join(missing)}: it has {', '.join(there) or 'none'}")
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return {name: file[name] for name in names}
+    except (ValueError, OSError, zipfile.BadZipFile, EOFError, zipfile.error) as error:
+        first = (str(error).splitlines() or [type(error).__name__])[0]
+        raise RecipeError(f"{path} is damaged: {first}") from None

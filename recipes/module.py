@@ -1,0 +1,539 @@
+"""The one LightningModule: it takes a batch through all selected plugins to an update."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from dataclasses import asdict
+from typing import Any
+
+import lightning as L
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from plugins.base import (
+    Batch,
+    OptimizerWrapper,
+    Plugin,
+    RecipeError,
+    Selection,
+    Setting,
+    Task,
+    check_selection,
+    derive_seed,
+    implementers,
+    order,
+)
+from plugins.sites import NORMS
+from recipes.metrics import Means, correct
+
+PER_STEP = ("transform_batch", "around_pass", "penalty", "backward", "combine", "transform_gradient", "after_step")
+PER_EVALUATION = ("evaluation_weights", "predict", "measure")
+
+
+class RecipeModule(L.LightningModule):
+    """Train a model with any set of plugins.
+
+    A step of the optimizer is one batch of the loader, cut into `parts` that pass forward and backward one after the
+    other (gradient accumulation). Whatever is random is a pure function of seed, owner, step and part.
+
+    Args:
+        model: maps raw inputs (samples, ...) to outputs (samples, outputs), or to a dict with one entry a task.
+        loss: maps outputs and targets to a scalar averaged over the batch.
+        optimizer: makes the optimizer from parameter groups, such as `functools.partial(torch.optim.Adam, lr=1e-3)`.
+        scheduler: makes a learning rate scheduler from the optimizer and the number of steps; stepped after each step.
+        seed: from which all random numbers are derived.
+        parts: forward and backward passes a step, on this device.
+        no_decay: which of "bias" and "norm" get no weight decay from the optimizer.
+        log_every_n_steps: how often numbers of single steps are logged.
+        compile: whether the model is compiled by torch.compile.
+
+    Plugins are the Trainer's callbacks: `L.Trainer(callbacks=[Dropout(0.5)]).fit(RecipeModule(...), loader)`.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        loss: Callable[[Tensor, Tensor], Tensor],
+        optimizer: Callable[[Any], Optimizer],
+        scheduler: Callable[[Optimizer, int], LRScheduler] | None = None,
+        *,
+        seed: int = 0,
+        parts: int = 1,
+        no_decay: Sequence[str] = (),
+        log_every_n_steps: int = 50,
+        compile: bool = False,
+    ) -> None:
+        super().__init__()
+        self.automatic_optimization = False
+        self.model = model
+        self.loss = loss
+        self.make_optimizer, self.make_scheduler = optimizer, scheduler
+        self.seed, self.parts, self.no_decay = seed, parts, tuple(no_decay)
+        self.log_every_n_steps, self.compiled = log_every_n_steps, compile
+        self.setting: Setting | None = None
+        self.plugins: list[Plugin] = []
+        self.hooks: dict[str, list[Any]] = {name: [] for name in (*PER_STEP, *PER_EVALUATION)}
+        self.phase: dict[str, Any] = {"index": 0, "steps": 0, "seconds": 0.0}
+        self.clock: Callable[[], float] = lambda: 0.0  # seconds of training so far, earlier parts of the run included
+        self.metrics: dict[str, float] = {}  # the last published value of each
+        self._generators: dict[str, torch.Generator] = {}
+        self._records: dict[str, Tensor | float] = {}
+        self._histograms: dict[str, Tensor] = {}
+        self._train, self._window = Means(), Means()
+        self._evaluated: dict[str, Means] = {}
+        self._evaluation = ExitStack()
+        self._clock: tuple[int, int] = (0, 0)  # step and part, from which generators draw
+        self._built = False
+
+    # ------------------------------------------------------------------ before training
+
+    def setup(self, stage: str) -> None:
+        """Build once, before the optimizer is made."""
+        if not self._built:
+            self.build([callback for callback in self.trainer.callbacks if isinstance(callback, Plugin)])
+        # Lightning calls hooks in the order of its list: ours is declared, and the same for every spelling.
+        rest = [callback for callback in self.trainer.callbacks if not isinstance(callback, Plugin)]
+        self.trainer.callbacks[:] = [*self.plugins, *rest]
+
+    def build(self, plugins: Iterable[Plugin], setting: Setting | None = None, **facts: Any) -> None:
+        """Check the selection and let the plugins change the model, in their declared order."""
+        self.plugins = order(plugins)
+        self.setting = setting or self.setting or _setting_from_loader(self)
+        facts = facts or self._facts()
+        check_selection(Selection(self.plugins, self.setting, parts=self.parts, **facts))
+        for plugin in self.plugins:
+            plugin.prepare(self.setting)
+        for plugin in implementers(self.plugins, "transform_model"):
+            self.model = plugin.transform_model(self.model)
+        self.hooks = {name: implementers(self.plugins, name) for name in self.hooks}
+        for name in ("backward", "combine", "predict", "evaluation_weights"):
+            if len(self.hooks[name]) > 1:
+                both = " and ".join(plugin.state_key for plugin in self.hooks[name])
+                raise RecipeError(f"{both} both want to {name.replace('_', ' ')}: leave one of them out")
+        if self.compiled:
+            self.model.compile()  # in place: parameters keep their names
+        self._built = True
+
+    def _facts(self) -> dict[str, Any]:
+        return {"precision": str(self.trainer.precision), "devices": self.trainer.world_size, "compiled": self.compiled}
+
+    def configure_optimizers(self) -> Any:
+        """The optimizer with its wrappers, and the scheduler."""
+        base = self.make_optimizer(parameter_groups(self.model, self.no_decay))
+        if gradient_hooks := self.hooks["transform_gradient"]:
+            parameters = [parameter for group in base.param_groups for parameter in group["params"]]
+
+            def transform_gradient(*_: Any) -> None:
+                for plugin in gradient_hooks:
+                    plugin.transform_gradient(self, parameters)
+
+            base.register_step_pre_hook(transform_gradient)
+        wrapped = base
+        for plugin in implementers(self.plugins, "wrap_optimizer"):
+            wrapped = plugin.wrap_optimizer(wrapped)
+        optimizer = wrapped if isinstance(wrapped, OptimizerWrapper) else OptimizerWrapper(wrapped)
+        self._parameters_to_clear = list(self.model.parameters())
+        if self.make_scheduler is None:
+            self._scheduler: LRScheduler | None = None
+            return optimizer
+        steps = self.trainer.estimated_stepping_batches
+        self._scheduler = self.make_scheduler(optimizer, int(steps) if steps != float("inf") else 0)
+        return {"optimizer": optimizer, "lr_scheduler": self._scheduler}
+
+    # ------------------------------------------------------------------ what plugins may use
+
+    @property
+    def steps_done(self) -> int:
+        """Optimizer steps done in this phase."""
+        return int(self.trainer.global_step) if self._trainer is not None else 0
+
+    def generator(self, owner: str) -> torch.Generator:
+        """The owner's random numbers for this step and part: adding a technique leaves the draws of the others alone."""
+        generator = self._generators.get(owner)
+        if generator is None or generator.device != self.device:
+            generator = self._generators[owner] = torch.Generator(self.device)
+        generator.manual_seed(derive_seed(self.seed, owner, *self._clock))
+        return generator
+
+    def outputs(self, x: Tensor) -> dict[str, Tensor]:
+        """The model's outputs for raw inputs, one entry a task."""
+        outputs = self.model(x)
+        return outputs if isinstance(outputs, dict) else {self.setting.tasks[0].name: outputs}  # type: ignore[union-attr]
+
+    def losses(self, outputs: Mapping[str, Tensor], targets: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The loss of each task."""
+        return {task: self.loss(outputs[task], target) for task, target in targets.items()}
+
+    def objective(self, outputs: Mapping[str, Tensor], targets: Mapping[str, Tensor]) -> Tensor:
+        """The losses of all tasks as one scalar."""
+        return self._combine(self.losses(outputs, targets))
+
+    def _combine(self, losses: Mapping[str, Tensor]) -> Tensor:
+        if self.hooks["combine"]:
+            return self.hooks["combine"][0].combine(losses, self)
+        return sum(losses.values())  # type: ignore[return-value]
+
+    def record(self, name: str, value: Tensor | float) -> None:
+        """Remember a number until the next logging step."""
+        self._records[name] = value.detach() if isinstance(value, Tensor) else value
+
+    def record_histogram(self, name: str, values: Tensor) -> None:
+        """Remember values whose histogram the loggers that can will show."""
+        self._histograms[name] = values.detach()
+
+    def evaluate_training(self, limit: int) -> dict[str, float]:
+        """Loss and accuracy on up to `limit` clean training samples in evaluation mode."""
+        means = Means()
+        with evaluation_mode(self.model), torch.no_grad():
+            for batch in self.trainer.train_dataloader.evaluation_batches(limit):
+                batch = self.as_batch(self.transfer_batch_to_device(batch, self.device, 0))
+                outputs = self.outputs(batch.x)
+                self._add_metrics(means, outputs, batch, self._combine(self.losses(outputs, batch.labels)))
+        return means.compute()
+
+    # ------------------------------------------------------------------ a step
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        """One update: transform the batch once, then let the optimizer ask for gradients as often as it likes."""
+        self._batches = [self._transform(part, piece) for part, piece in enumerate(self._split(batch))]
+        self._passes = 0
+        optimizer = self.optimizers()
+        optimizer.step(closure=self._gradients)  # type: ignore[union-attr, call-arg]
+        for plugin in self.hooks["after_step"]:
+            plugin.after_step(self, optimizer.optimizer)  # type: ignore[union-attr]
+        if self._scheduler is not None:
+            self._scheduler.step()
+        if self.steps_done % self.log_every_n_steps == 0:
+            self._log_step()
+        return self.last_objective
+
+    def _split(self, batch: Any) -> list[Batch]:
+        whole = self.as_batch(batch)
+        if self.parts == 1:
+            return [whole]
+        return [
+            Batch(x, dict(zip(whole.targets, targets, strict=True)), dict(zip(whole.targets, targets, strict=True)))
+            for x, *targets in zip(
+                whole.x.chunk(self.parts), *(target.chunk(self.parts) for target in whole.targets.values()), strict=True
+            )
+        ]
+
+    def _transform(self, part: int, batch: Batch) -> Batch:
+        self._set_clock(part)
+        for plugin in self.hooks["transform_batch"]:
+            batch = plugin.transform_batch(batch, self)
+        return batch
+
+    def _set_clock(self, part: int) -> None:
+        # Two ranks with one part each draw what one rank with two parts draws: so the two can be compared exactly.
+        world = self.trainer.world_size
+        self._clock = (self.steps_done, part * world + self.trainer.global_rank if world > 1 else part)
+
+    def _gradients(self) -> Tensor:
+        """The optimizer's closure: gradients of the same problem each time it is called within a step."""
+        first = self._passes == 0
+        self._passes += 1
+        for parameter in self._parameters_to_clear:
+            parameter.grad = None
+        with nullcontext() if first else frozen_statistics(self.model):
+            total = self._pass(0, first)
+            for part in range(1, len(self._batches)):
+                total = total + self._pass(part, first)
+        if first:
+            self.last_objective = total
+        return total
+
+    def _pass(self, part: int, first: bool) -> Tensor:
+        batch, scale = self._batches[part], 1 / len(self._batches)
+        self._set_clock(part)
+        seed_global(derive_seed(self.seed, "forward", *self._clock), self.device)
+        # Autocast keeps low-precision copies of the weights, which are stale once an optimizer or a plugin moved them.
+        torch.clear_autocast_cache()
+        with self._around(batch), self._reduced(part == len(self._batches) - 1):
+            outputs = self.outputs(batch.x)
+            losses = self.losses(outputs, batch.targets)
+            total = self._combine(losses)
+            if first:
+                self._measure_training(outputs, batch, total)
+            terms = [term for plugin in self.hooks["penalty"] if (term := plugin.penalty(self, batch, outputs)) is not None]
+            if self.hooks["backward"]:
+                self.hooks["backward"][0].backward(losses, self, scale)
+                if terms:
+                    self._add_gradient(sum(terms), scale)  # type: ignore[arg-type]
+                total = total + sum(terms)
+            else:
+                total = total + sum(terms) if terms else total
+                with (
+                    torch.autocast(self.device.type, enabled=False)
+                    if torch.is_autocast_enabled(self.device.type)
+                    else nullcontext()
+                ):
+                    self.manual_backward(total * scale if scale != 1 else total)
+        return total.detach() * scale
+
+    def _around(self, batch: Batch) -> AbstractContextManager[Any]:
+        if not self.hooks["around_pass"]:
+            return nullcontext()
+        stack = ExitStack()
+        for plugin in self.hooks["around_pass"]:
+            stack.enter_context(plugin.around_pass(self, batch))
+        return stack
+
+    def _reduced(self, last: bool) -> AbstractContextManager[Any]:
+        if last or self.trainer.world_size == 1:
+            return nullcontext()
+        return self.trainer.strategy.block_backward_sync()  # type: ignore[attr-defined, no-any-return]
+
+    def _add_gradient(self, objective: Tensor, scale: float) -> None:
+        """Add `scale` times the gradient of `objective`, averaged over ranks, beside a plugin's own backward pass."""
+        parameters = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
+        for parameter, gradient in zip(
+            parameters, torch.autograd.grad(objective * scale, parameters, allow_unused=True), strict=True
+        ):
+            if gradient is not None:
+                if dist.is_initialized():
+                    dist.all_reduce(gradient)
+                    gradient = gradient / dist.get_world_size()
+                parameter.grad = gradient if parameter.grad is None else parameter.grad + gradient
+
+    def _measure_training(self, outputs: Mapping[str, Tensor], batch: Batch, objective: Tensor) -> None:
+        outputs = {task: output.detach() for task, output in outputs.items()}
+        if all(batch.targets[task] is batch.labels[task] for task in batch.labels):
+            loss = objective.detach()
+        else:  # the loss against the true targets, so that runs with and without softened targets compare
+            loss = sum(self.losses(outputs, batch.labels).values())
+        self._add_metrics(self._train, outputs, batch, loss)
+
+    def _add_metrics(self, means: Means, outputs: Mapping[str, Tensor], batch: Batch, loss: Tensor) -> None:
+        means.add("loss", loss, len(batch))
+        tasks = [task for task in self.setting.tasks if task.kind == "classification"]  # type: ignore[union-attr]
+        for task in tasks:
+            hits = correct(outputs[task.name], batch.labels[task.name])
+            if len(self.setting.tasks) > 1:  # type: ignore[union-attr]
+                means.add(f"{task.name}/acc", hits, len(batch), summed=True)
+            means.add("acc", hits / len(tasks) if len(tasks) > 1 else hits, len(batch) if task is tasks[0] else 0, summed=True)
+
+    # ------------------------------------------------------------------ evaluation
+
+    def on_validation_model_eval(self) -> None:
+        """Evaluation mode, with the weights in place that are evaluated and saved: averaged ones where there is an average."""
+        self._evaluation.enter_context(evaluation_mode(self))
+        for plugin in self.hooks["evaluation_weights"]:
+            self._evaluation.enter_context(plugin.evaluation_weights(self))
+
+    def on_validation_model_train(self) -> None:
+        """Put the training weights and modes back."""
+        self._evaluation.close()
+
+    on_test_model_eval = on_validation_model_eval
+    on_test_model_train = on_validation_model_train
+
+    def on_validation_epoch_start(self) -> None:
+        """Start counting."""
+        self._evaluated["val"] = Means()
+
+    def on_test_epoch_start(self) -> None:
+        """Start counting."""
+        self._evaluated["test"] = Means()
+
+    def validation_step(self, batch: Any, batch_idx: int) -> None:
+        """Metrics of a validation batch."""
+        self._evaluate(batch, batch_idx, "val")
+
+    def test_step(self, batch: Any, batch_idx: int) -> None:
+        """Metrics of a test batch."""
+        self._evaluate(batch, batch_idx, "test")
+
+    def _evaluate(self, data: Any, index: int, split: str) -> None:
+        batch, means = self.as_batch(data), self._evaluated[split]
+        rank = self.trainer.global_rank
+        seed_global(derive_seed(self.seed, split, index, rank), self.device)
+        outputs = self.predictions_as_outputs(batch.x) if self.hooks["predict"] else self.outputs(batch.x)
+        losses = self.losses(outputs, batch.labels)
+        self._add_metrics(means, outputs, batch, self._combine(losses))
+        if len(losses) > 1:
+            for task, loss in losses.items():
+                means.add(f"{task}/loss", loss, len(batch))
+        for plugin in self.hooks["measure"]:
+            for name, values in plugin.measure(self, batch, outputs, split).items():
+                means.add(name, values.sum(), len(values), summed=True)
+
+    def predictions_as_outputs(self, x: Tensor) -> dict[str, Tensor]:
+        """Predicted probabilities as log-probabilities, which every loss and metric takes like logits."""
+        predictions = self.hooks["predict"][0].predict(self, x)
+        kinds = {task.name: task.kind for task in self.setting.tasks}  # type: ignore[union-attr]
+        return {
+            task: value.clamp_min(torch.finfo(value.dtype).tiny).log() if kinds[task] == "classification" else value
+            for task, value in predictions.items()
+        }
+
+    def on_validation_epoch_end(self) -> None:
+        """Publish validation metrics, and the training metrics since the last validation beside them."""
+        metrics = {f"val/{name}": value for name, value in self._evaluated["val"].compute().items()}
+        if self.trainer.sanity_checking:
+            return
+        if self._train.counts:
+            metrics |= {f"train/{name}": value for name, value in self._train.compute().items()}
+            if "train/acc" in metrics:
+                metrics["gap/acc"] = metrics["train/acc"] - metrics["val/acc"]
+            self._train, self._window = Means(), Means()
+        self.publish({**metrics, "epoch": float(self.trainer.current_epoch)})
+
+    def on_test_epoch_end(self) -> None:
+        """Publish test metrics."""
+        self.publish({f"test/{name}": value for name, value in self._evaluated["test"].compute().items()})
+
+    def publish(self, metrics: Mapping[str, float]) -> None:
+        """Give metrics to the loggers and, under the same names, to callbacks that monitor."""
+        self.metrics.update(metrics)
+        monitored = {name: value for name, value in metrics.items() if name != "epoch"}
+        self.log_dict(monitored, logger=False, sync_dist=self.trainer.world_size > 1)
+        self.write(metrics)
+
+    def write(self, metrics: Mapping[str, float]) -> None:
+        """Give metrics to the loggers, at the step they belong to."""
+        for logger in self.trainer.loggers:
+            logger.log_metrics(dict(metrics), step=self.steps_done + self.phase["steps"])
+
+    def running(self) -> dict[str, float]:
+        """Loss and accuracy since the last validation, on this rank; reads from the device."""
+        return self._train.since(Means())
+
+    def _log_step(self) -> None:
+        if self.trainer.loggers:
+            now = self._train.since(self._window)
+            metrics = {f"step/{name}": value for name, value in now.items()}
+            metrics["lr"] = float(self.optimizers().param_groups[0]["lr"])  # type: ignore[union-attr]
+            metrics |= {name: float(value) for name, value in self._records.items()}
+            self.write(metrics)
+            for logger in self.trainer.loggers:
+                if hasattr(logger, "log_histograms"):
+                    logger.log_histograms(self._histograms, step=self.steps_done + self.phase["steps"])
+        self._window = self._train.copy()
+        self._records, self._histograms = {}, {}
+
+    # ------------------------------------------------------------------ checkpoints and batches
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep what a resumed or evaluated run needs beside weights and optimizer."""
+        assert self.setting is not None
+        checkpoint["recipe"] = {
+            "seed": self.seed,
+            "phase": {**self.phase, "seconds": self.clock()},
+            "shape": list(self.setting.shape),
+            "tasks": [asdict(task) for task in self.setting.tasks],
+            "metrics": dict(self.metrics),
+            "train": self._train.state_dict(),
+            "window": self._window.state_dict(),
+        }
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Take up where the checkpoint was saved."""
+        kept = checkpoint["recipe"]
+        self.phase = kept["phase"]
+        self.metrics = dict(kept["metrics"])
+        first = self._trainer is None or self.trainer.global_rank == 0
+        self._train, self._window = Means.from_state(kept["train"], first), Means.from_state(kept["window"], first)
+
+    def as_batch(self, data: Any) -> Batch:
+        """A batch from what a loader yields: (inputs, targets), targets being a tensor or a dict with one entry a task."""
+        x, targets = data
+        if isinstance(targets, Tensor):
+            targets = {self.setting.tasks[0].name: targets}  # type: ignore[union-attr]
+        if not x.is_floating_point():
+            x = to_unit_range(x)
+        if x.dtype != self.dtype:
+            x = x.to(self.dtype)  # the precisions in which the whole model is kept, such as bf16-true
+        return Batch(x, dict(targets), dict(targets))
+
+
+def to_unit_range(x: Tensor) -> Tensor:
+    """Bytes of an image as numbers in [0, 1]; other whole numbers as they are."""
+    return x.float().div_(255) if x.dtype == torch.uint8 else x.float()
+
+
+def parameter_groups(model: nn.Module, no_decay: Sequence[str] = ()) -> list[dict[str, Any]]:
+    """Parameter groups in which biases or parameters of norm layers get no weight decay."""
+    if unknown := set(no_decay) - {"bias", "norm"}:
+        raise RecipeError(f"optimizer.no_decay must name bias or norm, got {', '.join(sorted(unknown))}")
+    if not no_decay:
+        return [{"params": list(model.parameters())}]
+    decayed: list[nn.Parameter] = []
+    free: list[nn.Parameter] = []
+    seen: set[int] = set()
+    for module in model.modules():
+        for name, parameter in module.named_parameters(recurse=False):
+            if id(parameter) in seen:
+                continue
+            seen.add(id(parameter))
+            is_norm = isinstance(module, NORMS)
+            kept_out = ("norm" in no_decay and is_norm) or ("bias" in no_decay and name.startswith("bias") and not is_norm)
+            (free if kept_out else decayed).append(parameter)
+    return [group for group in ({"params": decayed}, {"params": free, "weight_decay": 0.0}) if group["params"]]
+
+
+def seed_global(seed: int, device: torch.device) -> None:
+    """Seed the generators that a forward pass draws from: cheaper than torch.manual_seed, which visits every backend."""
+    torch.default_generator.manual_seed(seed)
+    if device.type == "cuda":
+        torch.cuda.default_generators[device.index or 0].manual_seed(seed)
+    elif device.type == "mps":
+        torch.mps.manual_seed(seed)
+
+
+@contextmanager
+def frozen_statistics(model: nn.Module) -> Iterator[None]:
+    """Normalize by batch statistics without updating the running ones: a second pass over a batch must not count twice."""
+    norms = [
+        module
+        for module in model.modules()
+        if isinstance(module, nn.modules.batchnorm._NormBase) and module.track_running_stats
+    ]
+    for norm in norms:
+        norm.track_running_stats = False
+    try:
+        yield
+    finally:
+        for norm in norms:
+            norm.track_running_stats = True
+
+
+@contextmanager
+def evaluation_mode(model: nn.Module) -> Iterator[None]:
+    """Put a model in evaluation mode, and back to what each of its modules was in."""
+    training = [module for module in model.modules() if module.training]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module in training:
+            module.training = True
+
+
+def _setting_from_loader(module: RecipeModule) -> Setting:
+    """What a plain DataLoader tells about the data, for those who bring one of their own."""
+    loader = module.trainer.fit_loop._data_source.dataloader()
+    x, targets = next(iter(loader))
+    x = to_unit_range(x) if not x.is_floating_point() else x
+    named = targets if isinstance(targets, dict) else {"": targets}
+    with evaluation_mode(module.model), torch.no_grad():
+        outputs = module.model(x[:2])
+    width = outputs.shape[-1] if isinstance(outputs, Tensor) and outputs.ndim > 1 else 1
+    tasks = []
+    for name, target in named.items():
+        if target.is_floating_point():
+            tasks.append(Task(name, "regression", 1))
+        else:
+            # several tasks: heads are made to measure, so the classes are counted over the whole loader
+            classes = width if len(named) == 1 else 1 + max(int(targets[name].max()) for _, targets in loader)
+            tasks.append(Task(name, "classification", classes))
+
+    def training_inputs() -> Iterator[Tensor]:
+        for inputs, _ in loader:
+            yield to_unit_range(inputs) if not inputs.is_floating_point() else inputs
+
+    return Setting(tuple(x.shape[1:]), tuple(tasks), module.seed, training_inputs)

@@ -1,0 +1,149 @@
+"""What a run leaves in its folder: config.yaml, result.json, train.log; and the table at its end."""
+
+from __future__ import annotations
+
+import json
+import logging
+import platform
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from rich.console import Console
+from rich.table import Table
+
+from plugins.base import RecipeError
+from recipes.checkpoint import write_whole
+
+PACKAGES = ("torch", "torchvision", "lightning", "hydra-core", "torchmetrics", "wandb", "numpy", "lightning-recipes")
+ORDER = ("loss", "acc")
+
+
+def write_config(folder: Path, config: Mapping[str, Any], command: Sequence[str]) -> None:
+    """The resolved config, under the command that repeats the run."""
+    head = f"# The resolved config of this run. To repeat it:\n#   python train.py {' '.join(map(quote, command))}\n"
+    write_whole(folder / "config.yaml", head + yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True))
+
+
+def quote(word: str) -> str:
+    """A word for the shell, quoted where brackets or blanks would be taken amiss."""
+    return word if all(letter not in word for letter in " [](){}*?'\"$&|;<>#!\\") else "'" + word.replace("'", "'\\''") + "'"
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """The config of a run folder, as plain values."""
+    path = folder / "config.yaml"
+    try:
+        config = yaml.safe_load(path.read_text())
+    except FileNotFoundError:
+        raise RecipeError(f"{folder} is no run folder: it has no config.yaml") from None
+    except (yaml.YAMLError, OSError, UnicodeDecodeError) as error:
+        raise RecipeError(f"{path} cannot be read: {str(error).splitlines()[0]}") from None
+    if not isinstance(config, dict):
+        raise RecipeError(f"{path} holds no config")
+    return config
+
+
+def write_result(folder: Path, result: Mapping[str, Any]) -> None:
+    """`result.json`, whole or not at all."""
+    write_whole(folder / "result.json", json.dumps(result, indent=2, allow_nan=True) + "\n")
+
+
+def read_result(folder: Path) -> dict[str, Any]:
+    """`result.json` of a run folder; empty if there is none."""
+    try:
+        return json.loads((folder / "result.json").read_text())  # type: ignore[no-any-return]
+    except FileNotFoundError:
+        return {}
+    except (json.JSONDecodeError, OSError) as error:
+        raise RecipeError(f"{folder / 'result.json'} cannot be read: {error}") from None
+
+
+def environment() -> dict[str, Any]:
+    """Versions, machine and source revision, so that a number can be traced."""
+    versions = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            versions[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return {"versions": versions, "git_commit": git_commit(), "machine": machine()}
+
+
+def git_commit() -> str | None:
+    """The revision of the source, with a plus where files differ from it."""
+    root = Path(__file__).parents[1]
+    try:
+        done = subprocess.run(
+            ["git", "describe", "--always", "--abbrev=40", "--dirty=+"], cwd=root, capture_output=True, text=True, timeout=5
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() or None
+
+
+def machine() -> str:
+    """The accelerator's name, or the number of CPU threads."""
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_name()
+    return f"CPU, {torch.get_num_threads()} threads"
+
+
+def peak_memory(device: torch.device) -> int:
+    """The most bytes that were in use: on the accelerator, or by the process."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def log_to(folder: Path) -> logging.Handler:
+    """Send this project's messages, Lightning's and Python's warnings to `train.log`."""
+    handler = logging.FileHandler(folder / "train.log")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    logging.captureWarnings(True)
+    for name in LOGGERS:
+        logger = logging.getLogger(name)
+        logger.addHandler(handler)
+    logging.getLogger("recipes").setLevel(logging.INFO)
+    return handler
+
+
+LOGGERS = ("recipes", "lightning.pytorch", "py.warnings")
+
+
+def stop_logging(handler: logging.Handler) -> None:
+    """Undo `log_to`."""
+    for name in LOGGERS:
+        logging.getLogger(name).removeHandler(handler)
+    logging.captureWarnings(False)
+    handler.close()
+
+
+def table(result: Mapping[str, Any]) -> Table:
+    """The metrics of a run: one row a metric, one column a split."""
+    metrics = result["metrics"]
+    splits = [split for split in ("train", "val", "test") if any(name.startswith(split + "/") for name in metrics)]
+    names = list(dict.fromkeys(name.partition("/")[2] for name in metrics if name.partition("/")[0] in splits))
+    names.sort(key=lambda name: (ORDER.index(name) if name in ORDER else len(ORDER), name))
+    shown = Table(title=None, header_style="bold")
+    shown.add_column("metric")
+    for split in splits:
+        shown.add_column(split, justify="right")
+    for name in names:
+        cells = [metrics.get(f"{split}/{name}") for split in splits]
+        shown.add_row(name, *("" if cell is None else f"{cell:.4f}" for cell in cells))
+    return shown
+
+
+def print_lines(console: Console, *lines: str) -> None:
+    """Print without wrapping or markup, so that paths and commands can be copied."""
+    for line in lines:
+        console.print(line, soft_wrap=True, markup=False, highlight=False)
