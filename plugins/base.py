@@ -235,8 +235,8 @@ class Plugin(L.Callback):
         """The name under which checkpoints keep this plugin's state."""
         return f"{self.group}/{self.option}"
 
-    def log(self, module: Module, name: str, value: Tensor | float) -> None:
-        """Record a number under OPTION/NAME."""
+    def record(self, module: Module, name: str, value: Tensor | float) -> None:
+        """Have a number logged as OPTION/NAME."""
         module.record(f"{self.option}/{name}", value)
 
     # before training

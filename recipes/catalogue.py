@@ -6,7 +6,7 @@ import importlib.util
 import os
 import re
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cached_property
@@ -64,10 +64,9 @@ def expected(value: object, default: object, comment: str = "") -> str | None:
     words = re.findall(r"\|\s*([\w.+-]+)", comment)
     if default is None or show(value) in words or (isinstance(default, str) and "${" in default):
         return None
-    kind = _kind(default)
     if _fits(value, default):
         return None
-    return " or ".join([kind, *words]) if not isinstance(default, str) or len(words) < 2 else kind
+    return _kind(default) if isinstance(default, str) else " or ".join([_kind(default), *words])
 
 
 def _fits(value: object, default: object) -> bool:
@@ -82,7 +81,8 @@ def _fits(value: object, default: object) -> bool:
 def _kind(default: object) -> str:
     if isinstance(default, list):
         kinds = {_kind(element) for element in default}
-        return f"a list, each {kinds.pop()}" if len(kinds) == 1 else "a list"
+        plural = {"a whole number": " of whole numbers", "a number": " of numbers", "text": " of words"}
+        return "a list" + (plural.get(kinds.pop(), "") if len(kinds) == 1 else "")
     names = {bool: "true or false", int: "a whole number", float: "a number", str: "text", dict: "a mapping"}
     return names.get(type(default), "of another type")
 
@@ -167,6 +167,8 @@ class Catalogue:
         for entry in primary.pop("defaults"):
             if isinstance(entry, dict):
                 self.defaults |= {group: name for group, name in entry.items() if not group.startswith("override")}
+        for group in self.defaults:
+            self.groups.setdefault(group, {})
         primary.pop("hydra")
         self.keys = primary
 
@@ -188,7 +190,7 @@ class Catalogue:
         for other, options in self.groups.items():
             if name in options:
                 raise UsageError(f"{group} has no option {name}; did you mean {self.spelling(other, name)}?")
-        raise UsageError(f"{group} has no option {name}; {suggest(name, self.groups[group], group + '={}')}")
+        raise UsageError(f"{group} has no option {name}; {suggest(name, self.groups[group], self.spelling(group, '{}'))}")
 
     def spelling(self, group: str, name: str) -> str:
         """How an option is written on the command line."""
@@ -222,11 +224,11 @@ class Catalogue:
 
 
 def _options(folder: Path) -> Iterator[Option]:
-    for group in sorted(entry for entry in os.scandir(folder) if entry.is_dir()):
-        if group.name.isidentifier() and group.name not in NOT_FOR_TRAINING:
-            for file in sorted(os.listdir(group.path)):
+    for group in sorted(entry.name for entry in os.scandir(folder) if entry.is_dir()):
+        if group.isidentifier() and group not in NOT_FOR_TRAINING:
+            for file in sorted(os.listdir(folder / group)):
                 if file.endswith(".yaml") and not file.startswith((".", "_")):
-                    yield Option(group.name, file.removesuffix(".yaml"), Path(group.path, file))
+                    yield Option(group, file.removesuffix(".yaml"), folder / group / file)
 
 
 def _header(text: str) -> Iterator[str]:
@@ -267,12 +269,3 @@ def package_folder(name: str) -> Path | None:
             if folder.is_dir() and next(_options(folder), None):
                 return folder
     return None
-
-
-def flatten(node: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """The leaves of a nested mapping, with their dotted names; empty mappings are leaves."""
-    for name, value in node.items():
-        if isinstance(value, Mapping) and value:
-            yield from flatten(value, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}", value

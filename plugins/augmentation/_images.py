@@ -30,12 +30,18 @@ def flip(x: Tensor, mirrored: Tensor, dim: int = -1) -> Tensor:
     return x.gather(dim, source.view(shape).expand_as(x))
 
 
-def boxes(x: Tensor, rows: Tensor, columns: Tensor, heights: Tensor | int, widths: Tensor | int) -> tuple[Tensor, Tensor]:
-    """Which rows (samples, height) and columns (samples, width) a box centred at (rows, columns) covers, clipped at the border."""
-    return _covered(x.shape[-2], rows, heights), _covered(x.shape[-1], columns, widths)
+def boxes(x: Tensor, rows: Tensor, columns: Tensor, heights: Tensor | int, widths: Tensor | int) -> Tensor:
+    """Masks (samples, 1, H, W), 1 inside a box centred at (rows, columns), cut off at the border, and 0 elsewhere.
+
+    They are numbers of x's type: multiplying by 0 and 1 is exact, and several times faster than choosing.
+    """
+    inside_rows = _inside(x.shape[-2], rows, heights).to(x.dtype)
+    inside_columns = _inside(x.shape[-1], columns, widths).to(x.dtype)
+    return inside_rows[:, None, :, None] * inside_columns[:, None, None, :]
 
 
-def _covered(length: int, centre: Tensor, extent: Tensor | int) -> Tensor:
-    first = centre - extent // 2
+def _inside(length: int, centre: Tensor, extent: Tensor | int) -> Tensor:
+    first = (centre - extent // 2).unsqueeze(1)
+    last = first + (extent if isinstance(extent, int) else extent.unsqueeze(1))
     position = torch.arange(length, device=centre.device)
-    return (position >= first.unsqueeze(1)) & (position < (first + extent).unsqueeze(1))
+    return (position >= first) & (position < last)

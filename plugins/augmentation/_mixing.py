@@ -31,8 +31,9 @@ def mix(first: Tensor, second: Tensor, share: Tensor) -> Tensor:
 
 
 def mix_target(target: Tensor, partner: Tensor, share: Tensor, task: Task) -> Tensor:
-    """The targets of mixed samples: class probabilities for a classification, mixed values for a regression."""
-    own = class_probabilities(target, task.outputs) if task.kind == "classification" else target.to(share.dtype)
+    """The targets of mixed samples: class probabilities for a classification, mixed values for a single number."""
+    classes = task.kind == "classification" and task.outputs > 1
+    own = class_probabilities(target, task.outputs) if classes else target.to(share.dtype)
     return mix(own, own[partner], share)
 
 

@@ -17,10 +17,8 @@ def cutmix(x: Tensor, partners: Tensor, rows: Tensor, columns: Tensor, share: Te
     """
     height, width = x.shape[-2:]
     side = torch.sqrt(1 - share)
-    covered_rows, covered_columns = boxes(x, rows, columns, (height * side).long(), (width * side).long())
-    pasted = torch.where(covered_rows[:, None, :, None] & covered_columns[:, None, None, :], partners, x)
-    area = covered_rows.sum(1) * covered_columns.sum(1)
-    return pasted, (height * width - area) / (height * width)
+    mask = boxes(x, rows, columns, (height * side).long(), (width * side).long())
+    return torch.lerp(x, partners, mask), 1 - mask.sum((1, 2, 3), dtype=torch.float32) / (height * width)
 
 
 class CutMix(Mixing, ImageAugmentation):

@@ -48,5 +48,5 @@ class Norm(Plugin):
     def transform_gradient(self, module: Module, parameters: Sequence[nn.Parameter]) -> None:
         """Clip, and log the norm before and after."""
         before, after = clip_norm(parameters, self.max_norm)
-        self.log(module, "before", before)
-        self.log(module, "after", after)
+        self.record(module, "before", before)
+        self.record(module, "after", after)

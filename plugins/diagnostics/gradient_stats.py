@@ -47,7 +47,7 @@ class GradientStats(Plugin):
         gradients = layer_gradients(module.model)
         norms = {layer: gradient.norm() for layer, gradient in gradients.items()}
         for layer, gradient in gradients.items():
-            self.log(module, f"{layer}_norm", norms[layer])
+            self.record(module, f"{layer}_norm", norms[layer])
             module.record_histogram(f"{self.option}/{layer}", gradient)
         if norms:
-            self.log(module, "norm", torch.stack(list(norms.values())).norm())
+            self.record(module, "norm", torch.stack(list(norms.values())).norm())

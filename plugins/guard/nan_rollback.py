@@ -98,7 +98,7 @@ class NaNRollback(Plugin):
             self.roll_back(module, optimizer)
         elif module.steps_done % self.every_n_steps == 0:
             self.keep(module, optimizer)
-        self.log(module, "count", float(self.count))
+        self.record(module, "count", float(self.count))
 
     def is_good(self, module: Module, optimizer: Optimizer) -> bool:
         """Whether loss, weights and gradients are finite, on all ranks."""

@@ -26,6 +26,7 @@ class FeaturesLast(nn.Module):
         return self.norm(x.movedim(-1, 1)).movedim(1, -1)
 
 
+@torch.enable_grad()
 def place_norms(model: nn.Module, shape: tuple[int, ...], make: MakeNorm, fill: bool = True) -> None:
     """Replace each norm layer where it stands and, with `fill`, put one after each layer that has none.
 

@@ -43,5 +43,5 @@ class L2(Plugin):
         if self.weight == 0:
             return None
         penalty = l2_penalty(decayed_parameters(module.model), self.weight)
-        self.log(module, "penalty", penalty)
+        self.record(module, "penalty", penalty)
         return penalty

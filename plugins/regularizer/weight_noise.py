@@ -9,14 +9,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from plugins.base import Batch, Module, Plugin, Stage, expect_nonnegative
+from plugins.base import Batch, Module, Plugin, Stage, expect, expect_nonnegative
 from plugins.sites import decayed_parameters
 
 
 def gaussian_like(weight: Tensor, std: float, relative: bool, generator: torch.Generator) -> Tensor:
     """Noise n ~ N(0, std²), or N(0, (std · rms(w))²) with rms(w)² the mean of the squared weights. Shape kept."""
     noise = torch.empty_like(weight).normal_(generator=generator).mul_(std)
-    return noise.mul_(weight.square().mean().sqrt()) if relative else noise
+    return noise.mul_(weight.std()) if relative else noise
 
 
 @contextmanager
@@ -45,7 +45,7 @@ class WeightNoise(Plugin):
         relative: take std as a share of the root mean square of each weight tensor, rather than in absolute units.
 
     Raises:
-        RecipeError: std out of range.
+        RecipeError: std or relative out of range.
 
     Source: Goodfellow et al., Deep Learning, 7.5; lecture A.
     """
@@ -55,6 +55,7 @@ class WeightNoise(Plugin):
 
     def __init__(self, std: float = 0.01, relative: bool = False) -> None:
         expect_nonnegative("std", std)
+        expect(isinstance(relative, bool), "relative", "true or false", relative)
         self.std, self.relative = std, relative
 
     def around_pass(self, module: Module, batch: Batch) -> AbstractContextManager[Any]:

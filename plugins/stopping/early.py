@@ -36,7 +36,7 @@ class Early(Plugin):
         monitor: the validation metric; the best is the largest for a name with "acc" in it, else the smallest.
         patience: evaluations in a row without improvement that end training, ≥ 1.
         every_n_steps: optimizer steps between evaluations; when left out, every_n_epochs counts.
-        every_n_epochs: epochs between evaluations, ≥ 1.
+        every_n_epochs: epochs between evaluations, ≥ 1; with 1, every validation is one.
         min_delta: what counts as no improvement, in the unit of the metric, ≥ 0.
 
     Raises:
@@ -76,7 +76,8 @@ class Early(Plugin):
         """The interval between evaluations."""
         if self.every_n_steps is not None:
             return {"val_check_interval": self.every_n_steps, "check_val_every_n_epoch": None}
-        return {"check_val_every_n_epoch": self.every_n_epochs}
+        # With 1, Lightning's own interval, whatever else sets the validation interval is respected.
+        return {"check_val_every_n_epoch": self.every_n_epochs} if self.every_n_epochs > 1 else {}
 
     def on_train_start(self, trainer: L.Trainer, pl_module: Any) -> None:
         """Begin anew, or go on with what a checkpoint held."""
@@ -101,9 +102,9 @@ class Early(Plugin):
             self.best_weights = {name: value.detach().clone() for name, value in pl_module.state_dict().items()}
         if self.search.waited >= self.patience:
             trainer.should_stop = True
-        self.log(pl_module, "best_step", float(self.search.best_step))
-        self.log(pl_module, "best_value", self.sign * self.search.best_error)
-        self.log(pl_module, "waited", float(self.search.waited))
+        self.record(pl_module, "best_step", float(self.search.best_step))
+        self.record(pl_module, "best_value", self.sign * self.search.best_error)
+        self.record(pl_module, "waited", float(self.search.waited))
 
     def on_train_end(self, trainer: L.Trainer, pl_module: Any) -> None:
         """Put θ* into the model."""

@@ -92,5 +92,5 @@ class SAM(Plugin):
     def after_step(self, module: Module, optimizer: Optimizer) -> None:
         """Log the size of the perturbation and what it did to the loss."""
         if self.wrapper.perturbation_norm is not None and self.wrapper.sharpness is not None:
-            self.log(module, "perturbation_norm", self.wrapper.perturbation_norm)
-            self.log(module, "sharpness", self.wrapper.sharpness)
+            self.record(module, "perturbation_norm", self.wrapper.perturbation_norm)
+            self.record(module, "sharpness", self.wrapper.sharpness)

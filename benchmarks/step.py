@@ -1,0 +1,284 @@
+"""Time per training step, side by side with a hand-written PyTorch loop: `python -m benchmarks.step`.
+
+Both do the same mathematics on the same model and data: the test of this file holds their weights together. They take
+turns in one process, a block of steps each, so that whatever else the machine does slows both. The engine is the one
+that `python train.py` runs: Lightning's Trainer with metrics.csv, checkpoints and validation at their default intervals.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import io
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+import torch.nn.functional as F
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+from rich.console import Console
+from torch import Tensor, nn
+
+from benchmarks import interval, machine, print_table
+from benchmarks.data import ResizedDigits, has_fashion_mnist
+from recipes.build import build_data, build_loggers, build_plugins
+from recipes.catalogue import FOLDER
+from recipes.checkpoint import BestAndLast, StopOnSignal
+from recipes.data.base import Data, EvaluationLoader, StepLoader
+from recipes.module import RecipeModule
+from recipes.progress import ProgressBar
+from recipes.run import make_module, make_trainer, set_up_process
+
+STEPS = {"mlp": 100, "cnn": 10}  # of a block
+BATCH = {"mlp": 32, "cnn": 128}
+CUTOUT = {"mlp": 4, "cnn": 8}  # of images of 8 × 8 and of 28 × 28 pixels
+TECHNIQUES = (
+    "+regularizer=label_smoothing",
+    "+augmentation=[mixup,cutout]",
+    "+clipping=norm",
+    "+averaging=ema",
+)
+EPS, ALPHA, MAX_NORM, DECAY = 0.1, 0.2, 1.0, 0.999
+
+
+# ------------------------------------------------------------------ by hand
+
+
+@dataclass
+class Draws:
+    """What is random in a step: the squares' centres, the partners and the shares of a mix."""
+
+    rows: Tensor
+    columns: Tensor
+    partner: Tensor
+    share: Tensor
+
+
+def draw(images: Tensor) -> Draws:
+    """Draws of a step for images (samples, channels, height, width)."""
+    samples, _, height, width = images.shape
+    return Draws(
+        torch.randint(height, (samples,), device=images.device),
+        torch.randint(width, (samples,), device=images.device),
+        torch.randperm(samples, device=images.device),
+        torch.distributions.Beta(*torch.tensor([ALPHA, ALPHA], device=images.device), validate_args=False).sample((samples,)),
+    )
+
+
+def change(images: Tensor, labels: Tensor, classes: int, draws: Draws, size: int) -> tuple[Tensor, Tensor]:
+    """Images after cutout and mixup, and their smoothed and mixed targets."""
+    row, column = (torch.arange(length, device=images.device) + size // 2 for length in images.shape[-2:])
+    row, column = row - draws.rows[:, None], column - draws.columns[:, None]
+    outside_rows, outside_columns = (row < 0) | (row >= size), (column < 0) | (column >= size)
+    images = images * (outside_rows[:, :, None] | outside_columns[:, None, :])[:, None]
+    targets = torch.full((len(labels), classes), EPS / (classes - 1), device=images.device)
+    targets.scatter_(1, labels[:, None], 1 - EPS)
+    images = torch.lerp(images[draws.partner], images, draws.share[:, None, None, None])
+    return images, torch.lerp(targets[draws.partner], targets, draws.share[:, None])
+
+
+def hand_written(
+    model: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    batches: Iterable[Tensor],
+    lr: float,
+    cutout: int = 0,
+    draws: Callable[[Tensor], Draws] = draw,
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Train with SGD, with the five techniques where `cutout` is not 0; running loss and accuracy after each step."""
+    parameters = list(model.parameters())
+    optimizer = torch.optim.SGD(parameters, lr=lr)
+    average: list[Tensor] = []
+    total, hits, seen = torch.zeros((), device=x.device), torch.zeros((), device=x.device), 0
+    for index in batches:
+        images, labels = x[index], y[index]
+        if images.dtype == torch.uint8:
+            images = images.float().div_(255)
+        if cutout:
+            images, targets = change(images, labels, 10, draws(images), cutout)
+        optimizer.zero_grad()
+        output = model(images)
+        loss = F.cross_entropy(output, targets if cutout else labels)
+        loss.backward()
+        if cutout:
+            nn.utils.clip_grad_norm_(parameters, MAX_NORM)
+        optimizer.step()
+        with torch.no_grad():
+            if cutout and average:
+                torch._foreach_lerp_(average, parameters, 1 - DECAY)
+            elif cutout:
+                average = [parameter.clone() for parameter in parameters]
+            output = output.detach()
+            total += (F.cross_entropy(output, labels) if cutout else loss.detach()) * len(labels)
+            hits += (output.argmax(1) == labels).sum()
+        seen += len(labels)
+        yield total / seen, hits / seen
+
+
+# ------------------------------------------------------------------ by the engine
+
+
+def configuration(model: str, techniques: bool, device: str, threads: int, steps: int) -> dict[str, Any]:
+    """The resolved config of the command that the engine's side stands for."""
+    words = [f"model={model}", "logger=csv", f"trainer.accelerator={'gpu' if device.startswith('cuda') else 'cpu'}"]
+    words += [f"trainer.num_threads={threads}", f"max_steps={steps}"]
+    if techniques:
+        words += [*TECHNIQUES, f"augmentation.cutout.size={CUTOUT[model]}"]
+    with initialize_config_dir(str(FOLDER), version_base="1.3"):
+        return OmegaConf.to_container(compose("train", words), resolve=True)  # type: ignore[return-value]
+
+
+class Engine:
+    """The engine's side of a comparison, as `recipes.run` puts it together for `python train.py`."""
+
+    def __init__(self, config: dict[str, Any], data: Data, folder: Path) -> None:
+        self.config, self.data, self.folder = config, data, folder
+        plugins = build_plugins(config)
+        self.module: RecipeModule = make_module(config, data, plugins)
+        self.callbacks = [*plugins, BestAndLast(folder / "checkpoints", "val/acc", 500, StopOnSignal())]
+        self.callbacks.append(ProgressBar(Console(file=io.StringIO())))
+
+    def loader(self, module: RecipeModule | None = None) -> StepLoader:
+        """Batches in the order of a run, from its start or from where the module is."""
+        position = (lambda: module.steps_done) if module else (lambda: 0)
+        return StepLoader(self.data.splits["train"], self.data.batch_size, self.config["seed"], position=position)
+
+    def fit(self, *callbacks: L.Callback) -> None:
+        """Train for as long as the config says."""
+        loggers = build_loggers(self.config, self.folder, {})
+        trainer = make_trainer(self.config, self.folder, loggers, [*self.callbacks, *callbacks])
+        loader, validation = self.loader(self.module), EvaluationLoader(self.data.splits["val"])
+        loader.device = validation.device = trainer.strategy.root_device
+        trainer.fit(self.module, loader, validation)
+
+    def batches(self) -> Iterator[Tensor]:
+        """The indices of each step, in the order in which the engine takes them."""
+        loader = self.loader()
+        loader.device = self.data.splits["train"].x.device
+        for epoch in count():
+            yield from loader.order(epoch)
+
+
+# ------------------------------------------------------------------ taking turns
+
+
+class Marks:
+    """Points in time; on a GPU of its own clock, so that nothing has to wait for it."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.cuda = device.type == "cuda"
+        self.marks: list[Any] = []
+
+    def add(self) -> None:
+        """Mark now."""
+        if self.cuda:
+            self.marks.append(torch.cuda.Event(enable_timing=True))
+            self.marks[-1].record()
+        else:
+            self.marks.append(time.perf_counter())
+
+    def median(self) -> float:
+        """The median of the seconds between two marks; forgets them."""
+        marks, self.marks = self.marks, []
+        if self.cuda:
+            torch.cuda.synchronize()
+            return statistics.median(a.elapsed_time(b) / 1000 for a, b in zip(marks, marks[1:], strict=False))
+        return statistics.median(b - a for a, b in zip(marks, marks[1:], strict=False))
+
+
+class TakeTurns(L.Callback):
+    """After each block of the engine's steps, a block of the other loop's; `rounds` has the median time of both."""
+
+    def __init__(self, other: Iterator[Any], steps: int, device: torch.device) -> None:
+        self.other, self.steps, self.marks = other, steps, Marks(device)
+        self.rounds: list[tuple[float, float]] = []
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Start the clock."""
+        self.marks.add()
+
+    def on_train_batch_end(self, trainer: L.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """The end of a step."""
+        self.marks.add()
+        if len(self.marks.marks) <= self.steps:
+            return
+        engine = self.marks.median()
+        self.marks.add()
+        for _ in range(self.steps):
+            next(self.other)
+            self.marks.add()
+        self.rounds.append((engine, self.marks.median()))
+        self.marks.add()
+
+
+def compare(config: dict[str, Any], data: Data, cutout: int, steps: int, device: torch.device) -> list[tuple[float, float]]:
+    """Seconds of a step by the engine and by hand, in each round after the first."""
+    with tempfile.TemporaryDirectory() as folder:
+        engine = Engine(config, data, Path(folder))
+        split = data.splits["train"].to(device)
+        other = hand_written(
+            copy.deepcopy(engine.module.model).to(device),
+            split.x,
+            split.targets[""],
+            (index.to(device) for index in engine.batches()),
+            config["optimizer"]["lr"],
+            cutout,
+        )
+        turns = TakeTurns(other, steps, device)
+        engine.fit(turns)
+    return turns.rounds[1:]
+
+
+def choose_data(model: str, root: str | None) -> tuple[str, Data]:
+    """What the model is trained on."""
+    if model == "mlp":
+        name, data = "digits", build_data({"data": {"_target_": "recipes.data.digits.Digits", "batch_size": BATCH[model]}})
+    elif has_fashion_mnist(root):
+        node = {"_target_": "recipes.data.torchvision.TorchvisionImages", "name": "fashion_mnist", "root": root}
+        name, data = "fashion_mnist", build_data({"data": {**node, "batch_size": BATCH[model]}})
+    else:
+        name, data = "digits, 28 × 28", ResizedDigits(batch_size=BATCH[model])
+    data.setup()
+    return name, data
+
+
+def main(words: Sequence[str] | None = None) -> None:
+    """Run all comparisons and print a table."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.step", description=(__doc__ or "").split(":")[0])
+    parser.add_argument("--models", nargs="+", choices=list(STEPS), default=list(STEPS))
+    parser.add_argument("--rounds", type=int, default=20, help="blocks of each side that count; one more goes before them")
+    parser.add_argument("--steps", type=int, help="steps of a block (mlp: 100, cnn: 10)")
+    parser.add_argument("--threads", type=int, default=1, help="CPU threads")
+    parser.add_argument("--device", default="cpu", help="cpu | cuda")
+    parser.add_argument("--root", help="folder with fashion_mnist.npz or torchvision's files; without it, digits of 28 × 28")
+    options = parser.parse_args(words)
+    device = torch.device(options.device)
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{machine()}, {options.threads} threads"
+    print(f"{options.rounds} rounds, torch {torch.__version__}, lightning {L.__version__}, {name}")
+    rows = []
+    for model in options.models:
+        data_name, data = choose_data(model, options.root)
+        for techniques in (False, True):
+            steps = options.steps or STEPS[model]
+            config = configuration(model, techniques, options.device, options.threads, steps * (options.rounds + 1))
+            set_up_process(config)
+            rounds = compare(config, data, CUTOUT[model] if techniques else 0, steps, device)
+            engine, hand = (statistics.median(side) * 1000 for side in zip(*rounds, strict=True))
+            ratios = [a / b for a, b in rounds]
+            low, high = interval(ratios)
+            row = [f"{model}, batch {BATCH[model]}", data_name, "five techniques" if techniques else "bare"]
+            rows.append([*row, f"{engine:.3f}", f"{hand:.3f}", f"{statistics.median(ratios):.3f}", f"{low:.3f} to {high:.3f}"])
+    print_table(["model", "data", "", "engine ms", "by hand ms", "ratio", "95 % interval"], rows)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,97 @@
+"""The mathematics of attacks: steps that raise a loss, and the ball they stay in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+Bounds = tuple[float, float] | None  # the range of valid inputs
+Loss = Callable[[Tensor], Tensor]  # inputs (samples, ...) to a scalar
+
+NORMS = ("linf", "l2")
+
+
+def input_gradient(loss: Loss, x: Tensor) -> Tensor:
+    """∇ₓ loss(x), leaving the gradients of parameters alone."""
+    x = x.detach().requires_grad_()
+    return torch.autograd.grad(loss(x), x)[0]
+
+
+def sample_norm(x: Tensor) -> Tensor:
+    """The Euclidean norm of each sample, shaped (samples, 1, ...)."""
+    return x.flatten(1).norm(dim=1).view(-1, *[1] * (x.ndim - 1))
+
+
+def steepest(gradient: Tensor, norm: str) -> Tensor:
+    """The direction of length 1 in which a loss rises fastest: the signs (linf), or the gradient over its norm (l2)."""
+    if norm == "linf":
+        return gradient.sign()
+    # A sample classified with great confidence has a tiny gradient, whose squares would vanish: its largest entry goes first.
+    largest = gradient.flatten(1).abs().amax(1).clamp_min(torch.finfo(gradient.dtype).tiny)
+    scaled = gradient / largest.view(-1, *[1] * (gradient.ndim - 1))
+    return scaled / sample_norm(scaled).clamp_min(1)
+
+
+def clip(x: Tensor, bounds: Bounds) -> Tensor:
+    """Values outside the range of valid inputs put onto its border."""
+    return x if bounds is None else x.clamp(*bounds)
+
+
+def random_start(x: Tensor, eps: float, norm: str, generator: torch.Generator) -> Tensor:
+    """A random perturbation: uniform in the cube (linf); in a random direction, with a length uniform in [0, ε] (l2)."""
+    if norm == "linf":
+        return torch.empty_like(x).uniform_(-eps, eps, generator=generator)
+    direction = steepest(torch.empty_like(x).normal_(generator=generator), norm)
+    length = torch.rand(len(x), device=x.device, dtype=x.dtype, generator=generator)
+    return eps * length.view(-1, *[1] * (x.ndim - 1)) * direction
+
+
+def projection(x: Tensor, eps: float, norm: str, bounds: Bounds) -> Callable[[Tensor], Tensor]:
+    """The map onto the ball of radius ε around x and the range of valid inputs, exact: rounding never leaves the ball."""
+    if norm == "linf":
+        radius = torch.tensor(eps, dtype=x.dtype)
+        if radius.item() > eps:
+            radius = torch.nextafter(radius, torch.zeros_like(radius))
+        low, high = x - radius.item(), x + radius.item()
+        low, high = clip(torch.nextafter(low, x), bounds), clip(torch.nextafter(high, x), bounds)
+        return lambda moved: torch.clamp(moved, low, high)
+    inner = eps * (1 - 1e-5)
+
+    def onto_sphere(moved: Tensor) -> Tensor:
+        delta = moved - x
+        shrink = (inner / sample_norm(delta).clamp_min(torch.finfo(x.dtype).tiny)).clamp_max(1)
+        return clip(x + delta * shrink, bounds)
+
+    return onto_sphere
+
+
+def fgsm(x: Tensor, loss: Loss, eps: float, norm: str = "linf", bounds: Bounds = None) -> Tensor:
+    """x + ε · sign(∇ₓ loss), for l2 x + ε · ∇ₓ loss / ‖∇ₓ loss‖₂, within `bounds`. Shape kept."""
+    if eps == 0:
+        return x
+    return clip(x + eps * steepest(input_gradient(loss, x), norm), bounds)
+
+
+def pgd(
+    x: Tensor,
+    loss: Loss,
+    eps: float,
+    alpha: float,
+    steps: int,
+    norm: str = "linf",
+    bounds: Bounds = None,
+    start: Tensor | None = None,
+) -> Tensor:
+    """`steps` times x′ ← Π(x′ + α · direction), Π the projection onto the ball of radius ε around x and onto `bounds`.
+
+    `start` is a first perturbation, none if left out. Shape kept.
+    """
+    if eps == 0:
+        return x
+    project = projection(x, eps, norm, bounds)
+    moved = x if start is None else project(x + start)
+    for _ in range(steps):
+        moved = project(moved + alpha * steepest(input_gradient(loss, moved), norm))
+    return moved

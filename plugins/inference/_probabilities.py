@@ -1,0 +1,20 @@
+"""What techniques that average predictions share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from torch import Tensor
+
+from plugins.base import Setting
+
+
+def probabilities(outputs: Mapping[str, Tensor], setting: Setting) -> dict[str, Tensor]:
+    """Outputs (samples, classes) as class probabilities; those of a regression as they are."""
+    kinds = {task.name: task.kind for task in setting.tasks}
+    return {task: output.float().softmax(1) if kinds[task] == "classification" else output for task, output in outputs.items()}
+
+
+def entropy(p: Tensor) -> Tensor:
+    """−Σ p ln p over the classes, in nats, of probabilities (samples, classes); (samples,)."""
+    return -(p * p.clamp_min(1e-38).log()).sum(1)

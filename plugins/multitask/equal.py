@@ -1,0 +1,30 @@
+"""Multi-task learning with equal weights (Caruana, 1997)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from torch import Tensor
+
+from plugins.base import Module
+from plugins.multitask._heads import MultiTask
+
+
+class Equal(MultiTask):
+    """Learn several targets at once, all with the same weight.
+
+    J = Σ_task J_task, on a trunk that all tasks share and one linear head for each: the trunk gets the sum of the
+    gradients, each head that of its own task. The first task keeps the model's output layer, so one task alone equals
+    the plain run bit for bit.
+
+    Raises:
+        RecipeError: the model does not end with a linear layer of the first task's outputs.
+
+    Source: Caruana, "Multitask Learning", Machine Learning 1997; lecture A.
+    """
+
+    def combine(self, losses: Mapping[str, Tensor], module: Module) -> Tensor:
+        """The sum of the losses."""
+        self.record_losses(losses, module)
+        first, *others = losses.values()
+        return sum(others, first)

@@ -1,0 +1,338 @@
+"""The commands `train.py` and `evaluate.py`: words in, exit code out.
+
+A mistake is one line on standard error and exit code 2; torch is imported only when a run starts. Each job of a sweep is
+a process of its own, because a process that has trained is no clean start: loggers, process groups and random states stay.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import os
+import secrets
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+from typing import Any, NoReturn
+
+from recipes.catalogue import FOLDER, Catalogue, UsageError, installed_folders, nearest, one_line
+
+MISTAKE, FAILED, INTERRUPTED = 2, 1, 130
+PASSED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+BASIC_LAUNCHER = "hydra._internal.core_plugins.basic_launcher.BasicLauncher"
+RUN_ID = secrets.token_hex(3)  # keeps apart the folders of runs that start in the same second
+
+
+@dataclass
+class Outcome:
+    """What came of the task that Hydra called; Hydra itself would print an exception its own way."""
+
+    error: BaseException | None = None
+    code: int = 0
+    started: bool = False
+    failed_jobs: list[str] = field(default_factory=list)
+    jobs: int = 0
+
+
+outcome = Outcome()
+
+
+def main(words: Sequence[str] | None = None) -> None:
+    """`train.py`: ends the process with an exit code unless all went well."""
+    _exit_with(lambda: _train(list(sys.argv[1:] if words is None else words)))
+
+
+def evaluate_main(words: Sequence[str] | None = None) -> None:
+    """`evaluate.py`: ends the process with an exit code unless all went well."""
+    _exit_with(lambda: _evaluate(list(sys.argv[1:] if words is None else words)))
+
+
+def _exit_with(command: Callable[[], int]) -> None:
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal that lacks a letter shows a question mark
+    try:
+        code = command()
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        code = INTERRUPTED
+    except BrokenPipeError:  # the reader, such as `head`, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 0
+    except Exception as error:
+        if not is_mistake(error):
+            raise
+        print(f"error: {one_line(error)}", file=sys.stderr)
+        code = MISTAKE
+    if code:
+        sys.exit(code)
+
+
+def is_mistake(error: BaseException) -> bool:
+    """Whether an exception is a mistake of the user's; its class may come from a module that is not imported yet."""
+    base = sys.modules.get("plugins.base")
+    return isinstance(error, UsageError) or (base is not None and isinstance(error, base.RecipeError))
+
+
+# ------------------------------------------------------------------ train.py
+
+
+def _train(words: list[str]) -> int:
+    if "--help" in words or "-h" in words:
+        from recipes.help import train_help
+
+        asked = [word for word in words if not word.startswith("-")]
+        print(train_help(Catalogue(installed_folders()), asked), end="")
+        return 0
+    flags = _flags(words)
+    if flags.hydra_help or flags.shell_completion:
+        return _run_hydra(flags, flags.overrides)
+    from recipes.config import ON_RESUME, change, check, read_run, register, search_folders
+
+    installed = installed_folders()
+    register(installed)
+    catalogue = Catalogue([*installed, *search_folders(flags.overrides, flags.config_dir)])
+    if (resume := _value_of("resume", flags.overrides)) is not None:
+        if flags.multirun:
+            raise UsageError("resume cannot be part of a sweep: leave out -m")
+        folder = Path(resume)
+        config = read_run(catalogue, folder)
+        others = [word for word in flags.overrides if word.partition("=")[0].lstrip("+") != "resume"]
+        config = change(catalogue, config, others, ON_RESUME, "resume")
+        _expect_writable(folder)
+        return _exit_code(_start(config | {"resume": resume}, folder, flags.overrides))
+    multirun = flags.multirun or "hydra.mode=MULTIRUN" in flags.overrides
+    if flags.cfg is None and flags.info is None:
+        _expect_one_folder(flags.overrides, multirun)
+    return _run_hydra(flags, check(catalogue, flags.overrides, multirun))
+
+
+def _flags(words: Sequence[str]) -> argparse.Namespace:
+    """The words as Hydra's own parser takes them apart; what it does not know is told in one line."""
+    from hydra._internal.utils import get_args_parser
+
+    parser = get_args_parser()
+
+    def refuse(message: str) -> NoReturn:
+        raise UsageError(message)
+
+    parser.error = refuse  # type: ignore[method-assign]
+    flags, unknown = parser.parse_known_args(words)
+    for word in unknown:
+        name, equals, value = word.lstrip("-").partition("=")
+        if equals:
+            raise UsageError(f"{word}: write {name}={value}, without the dashes")
+        known = [flag for action in parser._actions for flag in action.option_strings]
+        close = nearest(name, [flag.lstrip("-") for flag in known if flag.startswith("--")])
+        raise UsageError(f"there is no flag {word}" + (f"; did you mean --{close}?" if close else ""))
+    for name, instead in (
+        ("config_name", "choose a recipe: recipe=NAME"),
+        ("config_path", "name a further config folder: --config-dir FOLDER"),
+        ("experimental_rerun", "go on with a run: resume=FOLDER"),
+    ):
+        if getattr(flags, name):
+            raise UsageError(f"--{name.replace('_', '-')} is not supported; {instead}")
+    return flags
+
+
+def _value_of(key: str, words: Sequence[str]) -> str | None:
+    """The last value that the words give to a top-level key, null and quotes taken away."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    from recipes.config import parse_word
+
+    found = [word for word in words if word.lstrip("+").startswith(f"{key}=")]
+    value = parse_word(OverridesParser.create(), found[-1]).value() if found else None
+    return None if value is None else str(value)
+
+
+def _expect_one_folder(words: Sequence[str], multirun: bool) -> None:
+    """Refuse processes that were started side by side for one run, but would each make a folder of its own."""
+    several = int(os.environ.get("WORLD_SIZE", 1)) > 1
+    several |= "SLURM_STEP_ID" in os.environ and int(os.environ.get("SLURM_NTASKS", 1)) > 1
+    if several and multirun:
+        raise UsageError("a sweep starts its jobs itself: start one process with -m, not several")
+    if several and not any(word.startswith("hydra.run.dir=") for word in words):
+        raise UsageError("several processes were started for one run: give them one folder, hydra.run.dir=FOLDER")
+
+
+def _expect_writable(folder: Path) -> None:
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise UsageError(f"the output folder {folder} cannot be written; choose another one: hydra.run.dir=FOLDER")
+
+
+def _run_hydra(flags: argparse.Namespace, words: Sequence[str]) -> int:
+    """Hand checked words to Hydra, which makes the folder and calls :func:`task`, once or for each job of a sweep."""
+    import hydra
+    from omegaconf import OmegaConf
+
+    OmegaConf.register_new_resolver("run_id", lambda: RUN_ID, replace=True)
+    passed_on = ["--multirun"] * flags.multirun + ["--resolve"] * flags.resolve + ["--run"] * flags.run
+    for name in ("cfg", "info", "package", "config_dir"):
+        if value := getattr(flags, name):
+            passed_on += [f"--{name.replace('_', '-')}", value]
+    for name in ("hydra_help", "shell_completion"):
+        passed_on += [f"--{name.replace('_', '-')}"] * getattr(flags, name)
+    sys.argv[1:] = [*passed_on, *words]  # where Lightning, too, looks for the command of its further processes
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # exceptions come here instead of being printed
+    outcome.__init__()  # type: ignore[misc]
+    try:
+        hydra.main(config_path=str(FOLDER), config_name="train", version_base="1.3")(task)()
+    except OSError as error:
+        if outcome.started:
+            raise
+        raise UsageError(f"the output folder cannot be written: {error.strerror}: {error.filename}") from None
+    if outcome.error is not None:
+        raise outcome.error
+    if outcome.failed_jobs:
+        failed = "\n".join(f"  {job}" for job in outcome.failed_jobs)
+        print(f"error: {len(outcome.failed_jobs)} of {outcome.jobs} jobs failed:\n{failed}", file=sys.stderr)
+        return FAILED
+    return outcome.code
+
+
+def task(config: Any) -> float | None:
+    """What Hydra calls for a run, or for each job of a sweep; returns the metric that chose the best model."""
+    from hydra.core.hydra_config import HydraConfig
+    from hydra.types import RunMode
+
+    from recipes.config import finish, searched_folders
+
+    settings = HydraConfig.get()
+    folder, words = Path(settings.runtime.output_dir), list(settings.overrides.task)
+    outcome.started = True
+    if settings.mode == RunMode.MULTIRUN and settings.launcher._target_ == BASIC_LAUNCHER:
+        return _job(folder, words, settings)
+    try:
+        _expect_writable(folder)
+        plain = finish(Catalogue(searched_folders(settings.runtime.config_sources)), config, words)
+        result = _start(plain, folder, words)
+    except BaseException as error:
+        _remove_empty(folder)
+        if settings.mode == RunMode.MULTIRUN:
+            _fail_remotely(error)
+            raise
+        outcome.error = error
+        return None
+    _remove_empty(folder)
+    outcome.code = _exit_code(result)
+    return _score(result)
+
+
+def _start(config: dict[str, Any], folder: Path, words: Sequence[str]) -> dict[str, Any]:
+    from recipes.run import train
+
+    return train(config, folder, list(words))
+
+
+def _exit_code(result: dict[str, Any]) -> int:
+    """0, or the code of the signal that stopped the run."""
+    if result["status"] != "stopped":
+        return 0
+    return 128 + getattr(signal, str(result.get("stopped_by")), signal.SIGINT)
+
+
+def _score(result: dict[str, Any]) -> float:
+    """The metric that chose the best model; not a number where there is none."""
+    return float(result.get("metrics", {}).get(result.get("monitor"), float("nan")))
+
+
+def _remove_empty(folder: Path) -> None:
+    """Leave no folder behind where nothing was trained."""
+    for path in (folder, folder.parent):
+        try:
+            path.rmdir()
+        except OSError:
+            return
+
+
+def _fail_remotely(error: BaseException) -> None:
+    """In a Slurm job end the process at once: Hydra would report success, and other ranks would wait for this one."""
+    if "SLURM_JOB_ID" in os.environ:
+        import traceback
+
+        print(f"error: {one_line(error)}", file=sys.stderr) if is_mistake(error) else traceback.print_exception(error)
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(MISTAKE if is_mistake(error) else FAILED)
+
+
+# ------------------------------------------------------------------ the jobs of a sweep
+
+
+def _job(folder: Path, words: list[str], settings: Any) -> float:
+    """Run one job of a sweep in a process of its own; one that fails does not end the others."""
+    from hydra.core.override_parser.types import Quote, QuotedString
+
+    number, what = settings.job.num, " ".join(words) or "the defaults"
+    print(f"job {number}: {what}", flush=True)
+    # a value may refer to the job's number, and an option may come from a further config folder
+    further = [word for word in settings.overrides.hydra if word.startswith("hydra.searchpath=")]
+    further += [f"hydra.job.num={number}", f"hydra.job.id='{settings.job.id}'"]
+    further += [f"--config-dir={s.path}" for s in settings.runtime.config_sources if s.provider == "command-line"]
+    place = QuotedString(str(folder), Quote.double).with_quotes()
+    code = _run_process([sys.executable, sys.argv[0], *words, f"hydra.run.dir={place}", *further])
+    outcome.jobs += 1
+    if code:
+        outcome.failed_jobs.append(f"job {number} ({what}): exit code {code}, {folder}")
+        return float("nan")
+    try:
+        return _score(json.loads((folder / "result.json").read_text()))
+    except (OSError, ValueError):
+        return float("nan")  # explained, not trained
+
+
+def _run_process(command: Sequence[str]) -> int:
+    """Run a command; signals go to it and its own processes, and end this process once it has ended."""
+    process: subprocess.Popen[bytes] | None = None
+    received: list[int] = []
+
+    def pass_on(number: int, frame: FrameType | None) -> None:
+        received.append(number)
+        if process is not None and process.poll() is None:
+            os.killpg(process.pid, number)
+
+    previous = {number: signal.signal(number, pass_on) for number in PASSED_ON}
+    try:
+        process = subprocess.Popen(command, start_new_session=True)
+        for number in received:
+            os.killpg(process.pid, number)
+        code = process.wait()
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+    if received:
+        sys.exit(128 + received[-1])
+    return code
+
+
+# ------------------------------------------------------------------ evaluate.py
+
+
+def _evaluate(words: list[str]) -> int:
+    from recipes.config import ON_EVALUATION, change, read_run, search_folders
+
+    if "--help" in words or "-h" in words:
+        from recipes.help import evaluate_help
+
+        asked = [word for word in words if not word.startswith("-")]
+        print(evaluate_help(Catalogue(installed_folders()), ON_EVALUATION, asked), end="")
+        return 0
+    flags = _flags(words)
+    if flags.multirun or flags.cfg or flags.info:
+        raise UsageError("evaluate.py has no flags but --help and --config-dir")
+    catalogue = Catalogue([*installed_folders(), *search_folders([], flags.config_dir)])
+    folders = [word for word in flags.overrides if "=" not in word or Path(word).is_dir()]
+    if len(folders) != 1:
+        raise UsageError(f"expected one run folder, got {' and '.join(folders) or 'none'}: python evaluate.py RUN_FOLDER")
+    folder, changes = Path(folders[0]), [word for word in flags.overrides if word != folders[0]]
+    config = change(catalogue, read_run(catalogue, folder), changes, ON_EVALUATION, "evaluation")
+    from recipes.run import evaluate
+
+    evaluate(folder, config, changes)
+    return 0

@@ -1,0 +1,577 @@
+"""From the words of a command line to a checked config. Nothing here imports torch: a mistake is told at once.
+
+Hydra accepts much that cannot be right: an unknown key behind a plus, text for a number, two ways of choosing a group
+of which it drops one. So the words are checked against the catalogue before Hydra composes them, and the composed config
+once more, because recipes set values too.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import hydra
+import yaml
+from hydra import initialize_config_dir
+from hydra.core.config_search_path import ConfigSearchPath
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override, OverrideType
+from hydra.core.plugins import Plugins
+from hydra.errors import HydraException
+from hydra.plugins.search_path_plugin import SearchPathPlugin
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from recipes.catalogue import (
+    FOLDER,
+    Catalogue,
+    Option,
+    UsageError,
+    expected,
+    nearest,
+    one_line,
+    package_folder,
+    read_yaml,
+    show,
+    suggest,
+)
+
+__all__ = ["Catalogue", "UsageError", "change", "check", "compose", "finish", "read_run", "search_folders"]
+
+LARGEST_CONFIG = 1_000_000  # bytes
+ON_RESUME = ("max_epochs", "max_steps", "name", "tags", "notes", "trainer", "logger")
+TRACES = ("checkpoints/last.ckpt", "result.json")  # either shows that a run began in a folder
+ON_EVALUATION = ("inference", "data", "trainer")
+
+
+# What Hydra searches
+
+
+class InstalledConfigs(SearchPathPlugin):
+    """The config folders of installed packages on Hydra's search path."""
+
+    folders: Sequence[tuple[str, Path]] = ()
+
+    def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
+        """Add the folders behind our own."""
+        for owner, folder in self.folders:
+            search_path.append(owner, f"file://{folder}")
+
+
+def register(installed: Sequence[tuple[str, Path]]) -> None:
+    """Make Hydra search these folders too."""
+    InstalledConfigs.folders = installed
+    Plugins.instance().register(InstalledConfigs)
+
+
+def search_folders(words: Iterable[str], config_dir: str | None) -> list[tuple[str, Path]]:
+    """The config folders that `--config-dir` and `hydra.searchpath` name."""
+    places = [config_dir] if config_dir else []
+    for word in words:
+        if word.startswith("hydra.searchpath="):
+            value = parse_word(OverridesParser.create(), word).value()
+            places += value if isinstance(value, list) else [str(value)]
+    found = []
+    for place in places:
+        scheme, _, name = place.rpartition("://")
+        folder = package_folder(name.replace("/", ".")) if scheme == "pkg" else Path(name)
+        if folder is None or not folder.is_dir():
+            raise UsageError(f"there is no config folder {place}")
+        found.append((place, folder.absolute()))
+    return found
+
+
+def searched_folders(sources: Iterable[Any]) -> list[tuple[str, Path]]:
+    """The config folders, beside our own, that Hydra searched for a composed config, from its list of sources."""
+    sources = [source for source in sources if source.provider not in ("hydra", "main", "schema")]
+    found = [(s.provider, package_folder(s.path.replace("/", ".")) if s.schema == "pkg" else Path(s.path)) for s in sources]
+    return [(provider, folder) for provider, folder in found if folder is not None]
+
+
+# Words
+
+
+class _Options:
+    """What Hydra's parser asks for a glob."""
+
+    def __init__(self, catalogue: Catalogue) -> None:
+        self.catalogue = catalogue
+
+    def get_group_options(self, group: str, results_filter: object = None) -> list[str]:
+        return sorted(self.catalogue.groups.get(group, {}))
+
+
+def parse(catalogue: Catalogue, words: Iterable[str]) -> list[Override]:
+    """The words as Hydra reads them."""
+    parser = OverridesParser.create(config_loader=_Options(catalogue))  # type: ignore[arg-type]
+    overrides = []
+    for word in words:
+        if "=" not in word and not word.startswith("~"):
+            raise UsageError(f"{word}: expected KEY=VALUE{_meant_by(catalogue, word)}")
+        overrides.append(parse_word(parser, word))
+    return overrides
+
+
+def parse_word(parser: OverridesParser, word: str) -> Override:
+    try:
+        return parser.parse_overrides([word])[0]
+    except HydraException as error:
+        reason = str(error).strip().splitlines()[0]
+        raise UsageError(f"{word}: cannot be read ({reason}); put text in quotes: 'notes=\"…\"'") from None
+
+
+def _meant_by(catalogue: Catalogue, word: str) -> str:
+    if word in catalogue.groups:
+        return f"; write {catalogue.spelling(word, 'OPTION')}"
+    for group, options in catalogue.groups.items():
+        if word in options:
+            return f"; did you mean {catalogue.spelling(group, word)}?"
+    return f"; did you mean {word}=VALUE?" if word in catalogue.keys else ""
+
+
+def expand(override: Override) -> list[Override]:
+    """Every value of a sweep as an override of its own; of an interval both ends."""
+    if not override.is_sweep_override():
+        return [override]
+    if override.is_interval_sweep():
+        interval: Any = override.value()
+        values = [str(interval.start), str(interval.end)]
+    else:
+        try:
+            values = list(override.sweep_string_iterator())
+        except HydraException as error:
+            raise UsageError(f"{override.input_line}: {one_line(error)}") from None
+    if not values:
+        raise UsageError(f"{override.input_line} matches nothing")
+    parser = OverridesParser.create()
+    return [parse_word(parser, f"{override.get_key_element()}={value}") for value in values]
+
+
+def names_of(override: Override) -> list[str]:
+    """The options that a group's override names."""
+    value = override.value()
+    return [str(name) for name in value] if isinstance(value, list) else [str(value)]
+
+
+def check_names(catalogue: Catalogue, override: Override) -> None:
+    """Raise for a group, an option or a key that is unknown, or that cannot be written this way."""
+    key, line = override.key_or_group, override.input_line
+    if override.is_hydra_override():
+        return
+    if override.package is not None:
+        raise UsageError(f"{line}: leave out @{override.package}, an option's place follows from its group")
+    if key in catalogue.groups:
+        _check_group(catalogue, override)
+        return
+    head, *path = key.split(".")
+    if override.is_delete():
+        raise UsageError(f"{line}: a key cannot be removed; give it another value")
+    if not path:
+        if head not in catalogue.keys:
+            raise unknown_key(catalogue, head, override)
+        if override.is_add():
+            raise UsageError(f"{line}: write {line[1:]}, without the plus")  # type: ignore[index]
+        return
+    if head in catalogue.keys:
+        raise UsageError(f"{line}: {head} has no parts; write {head}=VALUE")
+    rest = "." + ".".join(path)
+    options = catalogue.group(head, rest)
+    if any(part.startswith("_") for part in path):
+        raise UsageError(f"{line}: {path[-1]} belongs to the option; choose another option of {head} instead")
+    if catalogue.many(head):
+        if path[0] not in options:
+            owners = [option.name for option in options.values() if path[0] in option.parameters]
+            if owners:
+                raise UsageError(f"{line}: did you mean {head}.{owners[0]}{rest}?")
+            raise UsageError(f"{head} has no option {path[0]}; {suggest(path[0], options, head + '.{}')}")
+        if len(path) == 1:
+            raise UsageError(f"{line}: expected {head}.{path[0]}.PARAMETER=VALUE")
+
+
+def _check_group(catalogue: Catalogue, override: Override) -> None:
+    group, value, line = override.key_or_group, override.value(), override.input_line
+    many = catalogue.many(group)
+    if override.is_delete():
+        fix = f"write {group}=[]" if many else f"choose another option of {group}, or leave it out"
+        raise UsageError(f"{line}: a group cannot be removed; {fix}")
+    if override.is_force_add():
+        raise UsageError(f"{line}: write {catalogue.spelling(group, show(value))}")
+    if value is None:
+        if group == "recipe":
+            return
+        raise UsageError(f"{line}: " + (f"write {group}=[]" if many else f"choose one of {', '.join(catalogue.groups[group])}"))
+    if isinstance(value, dict):
+        raise UsageError(f"{line}: write {group}.{'OPTION.' if many else ''}PARAMETER=VALUE")
+    if isinstance(value, list) and not many:
+        raise UsageError(
+            f"{line}: {group} takes one option; write {catalogue.spelling(group, show(value[0]) if value else 'OPTION')}"
+        )
+    for name in names_of(override):
+        option = catalogue.option(group, name)
+        if many and not option.wrapped:
+            raise UsageError(f"{option.path} must have its content below a key {name}, as the other options of {group} do")
+
+
+def unknown_key(catalogue: Catalogue, key: str, override: Override | None = None) -> UsageError:
+    """The error about a top-level key that does not exist."""
+    value = override.get_value_string() if override else "VALUE"
+    for group, name in catalogue.defaults.items():
+        if name and not catalogue.many(group) and key in catalogue.groups[group][name].parameters:
+            return UsageError(f"there is no key {key}; did you mean {group}.{key}={value}?")
+    if (group := nearest(key, [*catalogue.keys, *catalogue.groups])) in catalogue.groups:
+        return UsageError(f"there is no key {key}; did you mean {catalogue.spelling(str(group), value)}?")
+    return UsageError(f"there is no key {key}; {suggest(key, catalogue.keys, '{}=' + value)}")
+
+
+def join_additions(catalogue: Catalogue, overrides: Sequence[Override]) -> list[Override]:
+    """`+regularizer=dropout +regularizer=l2` as one `+regularizer=[dropout,l2]`: written apart, Hydra refuses or drops one."""
+    parser = OverridesParser.create()
+    added: dict[str, list[Override]] = {}
+    for override in overrides:
+        if override.is_add() and override.key_or_group in catalogue.groups:
+            added.setdefault(override.key_or_group, []).append(override)
+    joined = []
+    for override in overrides:
+        together = added.get(override.key_or_group, []) if override.is_add() else []
+        if len(together) > 1 and any(other.is_sweep_override() for other in together):
+            raise UsageError(
+                f"{override.input_line}: write +{override.key_or_group} once, with a list for each job: [a,b],[a,c]"
+            )
+        if not together or together[0].is_sweep_override():
+            joined.append(override)
+        elif override is together[0]:
+            names = [name for other in together for name in names_of(other)]
+            many = catalogue.many(override.key_or_group)
+            if len(names) > 1 and not many:
+                raise UsageError(
+                    f"{together[1].input_line}: {override.key_or_group} takes one option, got {' and '.join(names)}"
+                )
+            joined.append(
+                parser.parse_override(f"+{override.key_or_group}={'[' + ','.join(names) + ']' if many else names[0]}")
+            )
+    return joined
+
+
+# Which options a run gets
+
+
+def recipe_of(overrides: Iterable[Override]) -> str | None:
+    """The recipe that is chosen."""
+    chosen = [override.value() for override in overrides if override.key_or_group == "recipe"]
+    return str(chosen[-1]) if chosen and chosen[-1] is not None else None
+
+
+def select(catalogue: Catalogue, overrides: Sequence[Override]) -> dict[str, list[str]]:
+    """The options of each group, as Hydra will choose them; raises where it would refuse, or drop what was written."""
+    chosen = {group: [name] if name else [] for group, name in catalogue.defaults.items() if group != "recipe"}
+    recipe = recipe_of(overrides)
+    by_recipe = catalogue.recipe_choices(recipe) if recipe else {}
+    chosen |= by_recipe
+    groups = [override for override in overrides if override.key_or_group in catalogue.groups]
+    replaced = {override.key_or_group: override for override in groups if not override.is_add()}
+    for group, override in replaced.items():
+        if group == "recipe":
+            continue
+        names = names_of(override)
+        if group not in chosen and names:
+            value = override.get_value_element_as_str()
+            raise UsageError(f"{override.input_line}: write +{group}={value}, with a plus; {group} has no default")
+        chosen[group] = names
+    for override in groups:
+        group, line = override.key_or_group, override.input_line
+        if not override.is_add():
+            continue
+        names = names_of(override)
+        if group in replaced:
+            both = [*names_of(replaced[group]), *names]
+            raise UsageError(f"{line}: {replaced[group].input_line} is there too; write {group}=[{','.join(both)}]")
+        source = f"recipe={recipe} has chosen" if group in by_recipe else "every run has"
+        if not catalogue.many(group) and (group in chosen or group == "recipe"):
+            there = f" {group}={chosen[group][0]}" if chosen.get(group) and group in by_recipe else f" one {group}"
+            raise UsageError(f"{line}: write {group}={names[0]}, without the plus; {source}{there}")
+        chosen[group] = [*chosen.get(group, []), *names]
+        for name in names:
+            if chosen[group].count(name) > 1:
+                raise UsageError(
+                    f"{group}={name} is chosen twice; leave one out, and set values as {group}.{name}.PARAMETER=VALUE"
+                )
+    return chosen
+
+
+def check_value(catalogue: Catalogue, chosen: Mapping[str, Sequence[str]], override: Override) -> None:
+    """Raise for a parameter that the chosen options do not have, or a value that is not of its type."""
+    if override.key_or_group in catalogue.groups or override.is_hydra_override():
+        return
+    head, *path = override.key_or_group.split(".")
+    value: Any = override.value()
+    if not path:
+        _check_type(head, value, catalogue.keys[head], catalogue.comments.get(head, ""))
+        return
+    there = list(chosen.get(head, []))
+    if catalogue.many(head):
+        name, *path = path
+        place = f"{head}.{name}"
+        if name not in there:
+            add = f"+{head}={name}" if not there or head not in catalogue.defaults else f"{head}=[{','.join([*there, name])}]"
+            raise UsageError(f"{override.input_line}: {place} is not chosen; add {add}")
+    else:
+        if not there:
+            owners = [option.name for option in catalogue.groups[head].values() if path[0] in option.parameters]
+            add = catalogue.spelling(head, (owners or ["OPTION"])[0])
+            raise UsageError(f"{override.input_line}: no {head} is chosen; add {add}")
+        name, place = there[0], head
+    option = catalogue.groups[head][name]
+    _check_parameter(option, place, path[0])
+    if override.is_add() and len(path) == 1:
+        raise UsageError(f"{override.input_line}: write {override.input_line[1:]}, without the plus")  # type: ignore[index]
+    default: Any = option.parameters[path[0]]
+    comment = option.comments.get(path[0], "")
+    for part in path[1:]:
+        if default is not None and not isinstance(default, Mapping):
+            raise UsageError(f"{override.input_line}: {place}.{path[0]} is {expected(None, default)}, it has no parts")
+        default, comment = (default or {}).get(part), ""
+    _check_type(override.key_or_group, value, default, comment)
+
+
+def _check_parameter(option: Option, place: str, name: str) -> None:
+    if name not in option.parameters:
+        of = f" of {option.name}" if place == option.group else ""
+        raise UsageError(f"{place} has no parameter {name}{of}; {suggest(name, option.parameters, place + '.{}')}")
+
+
+def _check_type(place: str, value: object, default: object, comment: str) -> None:
+    if isinstance(value, str) and "${" in value:
+        return  # checked once it is resolved
+    if must_be := expected(value, default, comment):
+        received = repr(value) if isinstance(value, str) else show(value)
+        raise UsageError(f"{place} must be {must_be}, got {received}")
+    if isinstance(value, Mapping):
+        for name, inner in value.items():
+            if str(name).startswith("_"):
+                raise UsageError(f"{place}.{name} is not allowed")
+            if isinstance(default, Mapping) and default:
+                if name not in default:
+                    raise UsageError(f"{place} has no parameter {name}; {suggest(str(name), default, place + '.{}')}")
+                _check_type(f"{place}.{name}", inner, default[name], "")
+            else:
+                _check_type(f"{place}.{name}", inner, None, "")
+    elif isinstance(value, list):
+        for inner in value:
+            if isinstance(inner, Mapping):
+                _check_type(place, inner, None, "")
+
+
+# The whole command line
+
+
+def check(catalogue: Catalogue, words: Sequence[str], multirun: bool = False) -> list[str]:
+    """Raise :class:`UsageError` unless the words give a config that can run; returns the words for Hydra.
+
+    Of a sweep, every value is checked once, beside the first values of the others.
+    """
+    overrides = parse(catalogue, words)
+    for override in overrides:
+        if override.is_sweep_override() and not multirun:
+            key, value = override.get_key_element(), override.get_value_string()
+            many = override.key_or_group in catalogue.groups and catalogue.many(override.key_or_group)
+            fix = f"write {key}=[{value}]" if many else "put a text with commas in quotes"
+            raise UsageError(f"{override.input_line} is a sweep over several values: add -m, or {fix}")
+    values = [expand(override) for override in overrides]
+    for override in (override for expanded in values for override in expanded):
+        check_names(catalogue, override)
+    joined = join_additions(catalogue, overrides)
+    values = [expand(override) for override in joined]
+    first = [expanded[0] for expanded in values]
+    variants = [(True, first)]
+    for index, expanded in enumerate(values):
+        group = joined[index].key_or_group in catalogue.groups
+        variants += [(group, [*first[:index], other, *first[index + 1 :]]) for other in expanded[1:]]
+    for _, variant in variants:
+        chosen = select(catalogue, variant)
+        for override in variant:
+            check_value(catalogue, chosen, override)
+    job = ["hydra.job.num=0", "hydra.job.id='0'"] if multirun else []
+    for composing, variant in variants:
+        if composing:
+            lines = [str(override.input_line) for override in variant]
+            config = compose([*lines, *job])
+            HydraConfig.instance().set_config(config)
+            try:
+                finish(catalogue, config, lines)
+            finally:
+                HydraConfig.instance().cfg = None
+    return [str(override.input_line) for override in joined]
+
+
+def compose(words: Sequence[str]) -> DictConfig:
+    """What Hydra makes of the words, with its own settings below `hydra`."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with initialize_config_dir(str(FOLDER), job_name="train", version_base="1.3"):
+                return hydra.compose("train", list(words), return_hydra_config=True)
+    except AssertionError:
+        raise UsageError(
+            "the config cannot be composed: in a recipe's defaults, `override` comes after what is added"
+        ) from None
+    except (HydraException, OmegaConfBaseException, ValueError) as error:
+        reason = error.__cause__ if not str(error).strip() and error.__cause__ else error
+        raise UsageError(one_line(reason).partition(" Config search path:")[0]) from None
+
+
+def finish(catalogue: Catalogue, config: DictConfig, words: Sequence[str]) -> dict[str, Any]:
+    """A composed config as plain data: recipe values that lost their option dropped, everything resolved and checked."""
+    overrides = parse(catalogue, words)
+    chosen = select(catalogue, overrides)
+    raw: dict[str, Any] = OmegaConf.to_container(config)  # type: ignore[assignment]
+    raw.pop("hydra", None)
+    for group in catalogue.defaults:
+        if group != "recipe":
+            raw.setdefault(group, {})
+    tree = OmegaConf.create(raw)
+    _drop_replaced(catalogue, tree, overrides, chosen)
+    try:
+        plain: dict[str, Any] = OmegaConf.to_container(tree, resolve=True, throw_on_missing=True)  # type: ignore[assignment]
+    except OmegaConfBaseException as error:
+        raise UsageError(f"{error.full_key}: {one_line(error).partition(' full_key')[0]}") from None
+    check_tree(catalogue, plain, chosen)
+    return plain
+
+
+def _drop_replaced(
+    catalogue: Catalogue, tree: DictConfig, overrides: Sequence[Override], chosen: Mapping[str, Sequence[str]]
+) -> None:
+    """Drop what a recipe sets for an option in whose place the command line puts another: Hydra would pass it on."""
+    recipe = recipe_of(overrides)
+    if recipe is None:
+        return
+    by_recipe, values = catalogue.recipe_choices(recipe), catalogue.recipe_values(recipe)
+    for group in (
+        {override.key_or_group for override in overrides if not override.is_add()} & set(values) & set(catalogue.groups)
+    ):
+        if catalogue.many(group):
+            tree[group] = {name: tree[group][name] for name in tree[group] if name in chosen[group]}
+        elif list(chosen[group]) != by_recipe.get(group, [catalogue.defaults.get(group)]):
+            tree[group] = catalogue.groups[group][chosen[group][0]].node
+            for override in overrides:
+                if override.key_or_group.startswith(f"{group}."):
+                    OmegaConf.update(tree, override.key_or_group, override.value(), force_add=True)
+
+
+def check_tree(catalogue: Catalogue, tree: Mapping[str, Any], chosen: Mapping[str, Sequence[str]] | None = None) -> None:
+    """Raise for anything in a config that the catalogue does not know, or that is not of its type.
+
+    `chosen` are the options; where they are not known, as in the config of a finished run, the option is the one that
+    has the node's `_target_`: nothing else can be named.
+    """
+    for name, value in tree.items():
+        if name in catalogue.keys:
+            _check_type(name, value, catalogue.keys[name], catalogue.comments.get(name, ""))
+        elif name not in catalogue.groups or name == "recipe":
+            raise unknown_key(catalogue, name)
+        elif not isinstance(value, Mapping):
+            raise UsageError(f"{name} must be a mapping, got {show(value)}")
+        elif catalogue.many(name):
+            for option, node in value.items():
+                if option not in catalogue.groups[name]:
+                    raise UsageError(f"{name} has no option {option}; {suggest(option, catalogue.groups[name])}")
+                if chosen is not None and option not in chosen.get(name, []):
+                    raise UsageError(
+                        f"{name}.{option} has values, but is not chosen; choose it in the recipe, or leave it out there"
+                    )
+                _check_node(catalogue.groups[name][option], f"{name}.{option}", node)
+        elif value or (chosen is not None and chosen.get(name)):
+            options = [catalogue.groups[name][n] for n in chosen[name]] if chosen else _options_with(catalogue, name, value)
+            _check_node(options[0], name, value)
+
+
+def _options_with(catalogue: Catalogue, group: str, node: Mapping[str, Any]) -> list[Option]:
+    """The options of a group that a node can be of, the one whose parameters fit best first."""
+    target = node.get("_target_")
+    options = [option for option in catalogue.groups[group].values() if option.node.get("_target_") == target]
+    if not options:
+        raise UsageError(f"{group}._target_ is {target}, which no option of {group} names")
+    return sorted(options, key=lambda option: len(set(node) ^ set(option.node)))
+
+
+def _check_node(option: Option, place: str, node: object) -> None:
+    if not isinstance(node, Mapping):
+        raise UsageError(f"{place} must be a mapping, got {show(node)}")
+    if node.get("_target_") != option.node.get("_target_"):
+        raise UsageError(f"{place}._target_ must be {option.node.get('_target_')}, got {node.get('_target_')}")
+    for name, value in node.items():
+        if name != "_target_":
+            _check_parameter(option, place, name)
+            _check_type(f"{place}.{name}", value, option.parameters[name], option.comments.get(name, ""))
+
+
+# Runs that are there already
+
+
+def read_run(catalogue: Catalogue, folder: Path) -> dict[str, Any]:
+    """The config of a run folder, checked like a stranger's: nothing in it is resolved, and it names known options only."""
+    path = folder / "config.yaml"
+    if not path.is_file() or not any((folder / trace).exists() for trace in TRACES):
+        found = "there is no such folder" if not folder.is_dir() else "the folder has no such files"
+        raise UsageError(f"{folder} is no run: looked for config.yaml and {' or '.join(TRACES)}, but {found}")
+    try:
+        if path.stat().st_size > LARGEST_CONFIG:
+            raise UsageError(f"{path} is refused: it is larger than a config can be")
+        text = path.read_text(encoding="utf-8")
+        if any(isinstance(token, yaml.AliasToken) for token in yaml.scan(text)):
+            raise UsageError(f"{path} is refused: a config of a run has no aliases")
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise UsageError(f"{path} cannot be read: {one_line(error)}") from None
+    config = read_yaml(path)
+    _refuse_interpolation(config, str(path))
+    check_tree(catalogue, config)
+    missing = [name for name in [*catalogue.keys, *catalogue.defaults] if name not in config and name != "recipe"]
+    if missing:
+        raise UsageError(f"{path} has no {', '.join(missing)}")
+    return config
+
+
+def _refuse_interpolation(value: object, place: str) -> None:
+    if isinstance(value, str) and "${" in value:
+        raise UsageError(f"{place}: {value} is refused, only plain values are allowed here")
+    if isinstance(value, Mapping):
+        for pair in value.items():
+            _refuse_interpolation(list(pair), place)
+    if isinstance(value, list):
+        for element in value:
+            _refuse_interpolation(element, place)
+
+
+def change(
+    catalogue: Catalogue, config: dict[str, Any], words: Sequence[str], allowed: Sequence[str], when: str
+) -> dict[str, Any]:
+    """The config of a run with some of its groups and values replaced, those that are `allowed`."""
+    overrides = parse(catalogue, words)
+    for override in overrides:
+        if override.is_sweep_override():
+            raise UsageError(f"{override.input_line} is a sweep; {when} takes one value")
+        check_names(catalogue, override)
+        if override.key_or_group.split(".")[0].split("/")[0] not in allowed:
+            raise UsageError(f"{override.input_line}: cannot be changed on {when}; what can: {', '.join(allowed)}")
+        _refuse_interpolation(override.value(), str(override.input_line))
+    tree = OmegaConf.create(config)
+    for override in sorted(overrides, key=lambda override: override.key_or_group not in catalogue.groups):
+        key = override.key_or_group
+        if key not in catalogue.groups:
+            group, _, rest = key.partition(".")
+            if group in catalogue.groups and not tree.get(group):
+                raise UsageError(f"{override.input_line}: no {group} is chosen; add {catalogue.spelling(group, 'OPTION')}")
+            if group in catalogue.groups and catalogue.many(group) and rest.split(".")[0] not in tree[group]:
+                raise UsageError(f"{override.input_line}: {group}.{rest.split('.')[0]} is not chosen")
+            OmegaConf.update(tree, key, override.value(), force_add=True)
+        elif catalogue.many(key):
+            nodes = {name: catalogue.groups[key][name].node for name in names_of(override)}
+            tree[key] = {**tree[key], **nodes} if override.type == OverrideType.ADD else nodes
+        else:
+            tree[key] = catalogue.groups[key][names_of(override)[0]].node
+    changed: dict[str, Any] = OmegaConf.to_container(tree)  # type: ignore[assignment]
+    check_tree(catalogue, changed)
+    return changed

@@ -1,0 +1,31 @@
+from functools import partial
+
+import pytest
+import torch
+from torch import nn
+
+from plugins.base import Batch, Setting, Task
+from recipes.module import RecipeModule
+
+
+@pytest.fixture
+def build():
+    """The engine's module with some plugins, before its first step."""
+
+    def build(*plugins, shape=(3, 8, 10), tasks=(Task("", "classification", 5),), seed=0):
+        module = RecipeModule(nn.Flatten(), nn.functional.cross_entropy, partial(torch.optim.SGD, lr=0.1), seed=seed)
+        module.build(plugins, Setting(shape, tuple(tasks), seed), devices=1)
+        return module
+
+    return build
+
+
+@pytest.fixture
+def batch():
+    """Random images with random labels."""
+
+    def batch(samples=64, shape=(3, 8, 10), classes=5):
+        labels = torch.randint(classes, (samples,))
+        return Batch(torch.rand(samples, *shape), {"": labels}, {"": labels})
+
+    return batch

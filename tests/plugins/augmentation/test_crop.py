@@ -1,0 +1,88 @@
+import warnings
+from functools import partial
+
+import lightning as L
+import pytest
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+
+from plugins.augmentation.crop import Crop, crop
+from plugins.base import RecipeError, Refusal
+from recipes.module import RecipeModule
+
+
+@pytest.mark.parametrize(("padding", "height", "width"), [(2, 8, 10), (0, 5, 5), (3, 6, 6), (1, 10, 12), (0, 8, 10)])
+def test_copies_the_pixels_of_each_window(padding, height, width):
+    x = torch.rand(20, 3, 8, 10)
+    top, left = torch.randint(8 + 2 * padding - height + 1, (20,)), torch.randint(10 + 2 * padding - width + 1, (20,))
+    out = crop(x, top, left, padding, height, width)
+    assert out.shape == (20, 3, height, width)
+    for image, result, row, column in zip(x, out, top.tolist(), left.tolist(), strict=True):
+        padded = torch.zeros(3, 8 + 2 * padding, 10 + 2 * padding)
+        padded[:, padding : padding + 8, padding : padding + 10] = image
+        assert torch.equal(result, padded[:, row : row + height, column : column + width])
+
+
+def test_a_view_of_the_data_set_is_cropped_and_left_alone():
+    data = torch.rand(50, 8, 10, 3)
+    x = data[10:30].permute(0, 3, 1, 2)
+    before, corner = data.clone(), torch.full((20,), 2)
+    assert torch.equal(crop(x, corner, corner, 2, 8, 10), x)
+    assert torch.equal(data, before)
+
+
+def test_every_place_is_drawn_for_each_sample_alike(build, batch):
+    plugin = Crop(padding=1)
+    ramp = torch.arange(1.0, 81).view(1, 1, 8, 10).expand(3600, 3, 8, 10)
+    out = plugin.transform_batch(batch(3600), build(plugin)).x
+    assert out.shape == (3600, 3, 8, 10)
+    given = batch(3600)
+    given.x = ramp
+    middle = plugin.transform_batch(given, build(plugin)).x[:, 0, 4, 5]
+    values, counts = middle.unique(return_counts=True)
+    assert len(values) == 9
+    assert (counts - 400).abs().max() < 6 * 400**0.5
+
+
+def test_padding_zero_is_the_same_batch(build, batch):
+    plugin, given = Crop(padding=0), batch()
+    assert plugin.transform_batch(given, build(plugin)) is given
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"), [({"padding": -1}, "padding must be a whole number ≥ 0"), ({"size": 0}, "size must be a whole")]
+)
+def test_refuses(arguments, message):
+    with pytest.raises(RecipeError, match=message):
+        Crop(**arguments)
+
+
+def test_refuses_what_is_no_image(build):
+    with pytest.raises(Refusal, match=r"augmentation/crop needs images.*\(64,\).*leave crop out"):
+        build(Crop(), shape=(64,))
+
+
+def test_refuses_a_window_larger_than_the_image(build):
+    with pytest.raises(Refusal, match="cannot cut 13 pixels out of an image of 12.*raise crop.padding"):
+        build(Crop(padding=2, size=13))
+
+
+def _fit(model, plugin):
+    data = DataLoader(TensorDataset(torch.rand(8, 3, 8, 8), torch.randint(5, (8,))), batch_size=4)
+    module = RecipeModule(model, nn.functional.cross_entropy, partial(torch.optim.SGD, lr=0.1))
+    quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "enable_model_summary": False}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        L.Trainer(accelerator="cpu", max_steps=2, callbacks=[plugin], **quiet).fit(module, data, data)
+
+
+def test_a_smaller_window_trains_a_model_that_pools_and_is_refused_by_one_that_cannot():
+    sizes = []
+    pooling = nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 5))
+    pooling.register_forward_pre_hook(lambda model, inputs: sizes.append((model.training, inputs[0].shape[-1])))
+    _fit(pooling, Crop(padding=0, size=6))
+    assert (True, 6) in sizes and (True, 8) not in sizes  # training sees windows,
+    assert (False, 8) in sizes  # evaluation whole images
+    with pytest.raises(Refusal, match="6×6 and Sequential takes none of that size: leave crop.size out"):
+        _fit(nn.Sequential(nn.Flatten(), nn.Linear(192, 5)), Crop(padding=0, size=6))

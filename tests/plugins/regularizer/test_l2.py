@@ -1,0 +1,74 @@
+import copy
+
+import lightning as L
+import pytest
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+
+from plugins.base import RecipeError
+from plugins.loss.by_task import ByTask
+from plugins.regularizer.l2 import L2, l2_penalty
+from recipes.module import RecipeModule
+
+
+def fit(model, data, *plugins, steps=4, loss=None, optimizer=lambda groups: torch.optim.SGD(groups, 0.1), **arguments):
+    model = copy.deepcopy(model)
+    module = RecipeModule(model, loss or ByTask(), optimizer, **arguments)
+    trainer = L.Trainer(
+        max_steps=steps, accelerator="cpu", callbacks=list(plugins), logger=False, enable_checkpointing=False,
+        enable_progress_bar=False, enable_model_summary=False,
+    )  # fmt: skip
+    trainer.fit(module, DataLoader(data, 8))
+    return model
+
+
+@pytest.fixture
+def data():
+    return TensorDataset(torch.randn(32, 5), torch.randint(3, (32,)))
+
+
+@pytest.fixture
+def model():
+    return nn.Sequential(nn.Linear(5, 6), nn.BatchNorm1d(6), nn.PReLU(), nn.Linear(6, 3))
+
+
+def test_value_and_gradient():
+    weights = [torch.randn(4, 3, requires_grad=True), torch.randn(2, 3, 3, 3, requires_grad=True)]
+    penalty = l2_penalty(weights, 0.3)
+    torch.testing.assert_close(penalty, 0.15 * sum((w**2).sum() for w in weights))
+    for gradient, weight in zip(torch.autograd.grad(penalty, weights), weights, strict=True):
+        torch.testing.assert_close(gradient, 0.3 * weight)
+
+
+def test_scales_the_weights_in_each_step_and_nothing_else(model, data):
+    trained = fit(model, data, L2(0.5), loss=lambda output, target: 0 * output.sum(), steps=4)
+    for index in (0, 3):
+        torch.testing.assert_close(trained[index].weight, (1 - 0.1 * 0.5) ** 4 * model[index].weight)
+    for name, parameter in trained.named_parameters():
+        if name not in ("0.weight", "3.weight"):
+            assert torch.equal(parameter, model.get_parameter(name))
+
+
+@pytest.mark.parametrize("parts", [1, 2])
+def test_equals_the_weight_decay_of_plain_sgd(model, data, parts):
+    def with_decay(groups):
+        decayed = [p for group in groups for p in group["params"] if p.ndim > 1]
+        rest = [p for group in groups for p in group["params"] if p.ndim == 1]
+        return torch.optim.SGD([{"params": decayed, "weight_decay": 0.2}, {"params": rest}], 0.1)
+
+    ours, theirs = fit(model, data, L2(0.2), parts=parts), fit(model, data, optimizer=with_decay, parts=parts)
+    for a, b in zip(ours.parameters(), theirs.parameters(), strict=True):
+        torch.testing.assert_close(a, b)
+    assert not torch.allclose(ours[0].weight, fit(model, data, parts=parts)[0].weight, atol=1e-3)
+
+
+def test_zero_changes_no_bit(model, data):
+    for a, b in zip(fit(model, data, L2(0.0)).parameters(), fit(model, data).parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
+@pytest.mark.parametrize("weight", [-1e-4, float("inf"), "much"])
+def test_refuses(weight):
+    with pytest.raises(RecipeError, match="weight must be a number ≥ 0"):
+        L2(weight)
