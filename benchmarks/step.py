@@ -174,8 +174,8 @@ class Engine:
 class Marks:
     """Points in time; on a GPU of its own clock, so that nothing has to wait for it."""
 
-    def __init__(self, device: torch.device) -> None:
-        self.cuda = device.type == "cuda"
+    def __init__(self, device: torch.device, clock: Callable[[], float] = time.perf_counter) -> None:
+        self.cuda, self.clock = device.type == "cuda", clock
         self.marks: list[Any] = []
 
     def add(self) -> None:
@@ -184,7 +184,7 @@ class Marks:
             self.marks.append(torch.cuda.Event(enable_timing=True))
             self.marks[-1].record()
         else:
-            self.marks.append(time.perf_counter())
+            self.marks.append(self.clock())
 
     def median(self) -> float:
         """The median of the seconds between two marks; forgets them."""
@@ -198,8 +198,8 @@ class Marks:
 class TakeTurns(L.Callback):
     """After each block of the engine's steps, a block of the other loop's; `rounds` has the median time of both."""
 
-    def __init__(self, other: Iterator[Any], steps: int, device: torch.device) -> None:
-        self.other, self.steps, self.marks = other, steps, Marks(device)
+    def __init__(self, other: Iterator[Any], steps: int, marks: Marks) -> None:
+        self.other, self.steps, self.marks = other, steps, marks
         self.rounds: list[tuple[float, float]] = []
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -220,7 +220,9 @@ class TakeTurns(L.Callback):
         self.marks.add()
 
 
-def compare(config: dict[str, Any], data: Data, cutout: int, steps: int, device: torch.device) -> list[tuple[float, float]]:
+def compare(
+    config: dict[str, Any], data: Data, cutout: int, steps: int, device: torch.device, clock: Callable[[], float]
+) -> list[tuple[float, float]]:
     """Seconds of a step by the engine and by hand, in each round after the first."""
     with tempfile.TemporaryDirectory() as folder:
         engine = Engine(config, data, Path(folder))
@@ -233,7 +235,7 @@ def compare(config: dict[str, Any], data: Data, cutout: int, steps: int, device:
             config["optimizer"]["lr"],
             cutout,
         )
-        turns = TakeTurns(other, steps, device)
+        turns = TakeTurns(other, steps, Marks(device, clock))
         engine.fit(turns)
     return turns.rounds[1:]
 
@@ -259,10 +261,12 @@ def main(words: Sequence[str] | None = None) -> None:
     parser.add_argument("--steps", type=int, help="steps of a block (mlp: 100, cnn: 10)")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads")
     parser.add_argument("--device", default="cpu", help="cpu | cuda")
+    parser.add_argument("--cpu-time", action="store_true", help="count CPU time, which other programs lengthen little")
     parser.add_argument("--root", help="folder with fashion_mnist.npz or torchvision's files; without it, digits of 28 × 28")
     options = parser.parse_args(words)
     device = torch.device(options.device)
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{machine()}, {options.threads} threads"
+    clock = time.process_time if options.cpu_time else time.perf_counter
     print(f"{options.rounds} rounds, torch {torch.__version__}, lightning {L.__version__}, {name}")
     rows = []
     for model in options.models:
@@ -271,7 +275,7 @@ def main(words: Sequence[str] | None = None) -> None:
             steps = options.steps or STEPS[model]
             config = configuration(model, techniques, options.device, options.threads, steps * (options.rounds + 1))
             set_up_process(config)
-            rounds = compare(config, data, CUTOUT[model] if techniques else 0, steps, device)
+            rounds = compare(config, data, CUTOUT[model] if techniques else 0, steps, device, clock)
             engine, hand = (statistics.median(side) * 1000 for side in zip(*rounds, strict=True))
             ratios = [a / b for a, b in rounds]
             low, high = interval(ratios)

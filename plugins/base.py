@@ -217,6 +217,7 @@ class Plugin(L.Callback):
     off: ClassVar[Mapping[str, Any] | None] = None
     refuses: ClassVar[Mapping[str, str]] = {}
     monitor: str | None = None  # the validation metric that chooses the best model, where the technique has a say
+    repeats: int = 1  # steps in a row that train on the same batch
 
     setting: Setting
 

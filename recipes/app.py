@@ -83,20 +83,19 @@ def is_mistake(error: BaseException) -> bool:
 
 
 def _train(words: list[str]) -> int:
-    if "--help" in words or "-h" in words:
-        from recipes.help import train_help
-
-        asked = [word for word in words if not word.startswith("-")]
-        print(train_help(Catalogue(installed_folders()), asked), end="")
-        return 0
     flags = _flags(words)
     if flags.hydra_help or flags.shell_completion:
         return _run_hydra(flags, flags.overrides)
     from recipes.config import ON_RESUME, change, check, read_run, register, search_folders
 
-    installed = installed_folders()
-    register(installed)
-    catalogue = Catalogue([*installed, *search_folders(flags.overrides, flags.config_dir)])
+    folders = [*installed_folders(), *search_folders(flags.overrides, flags.config_dir)]
+    catalogue = Catalogue(folders)
+    if flags.help:
+        from recipes.help import train_help
+
+        print(train_help(catalogue, flags.overrides), end="")
+        return 0
+    register(folders)
     if (resume := _value_of("resume", flags.overrides)) is not None:
         if flags.multirun:
             raise UsageError("resume cannot be part of a sweep: leave out -m")
@@ -315,18 +314,17 @@ def _run_process(command: Sequence[str]) -> int:
 
 
 def _evaluate(words: list[str]) -> int:
-    from recipes.config import ON_EVALUATION, change, read_run, search_folders
-
-    if "--help" in words or "-h" in words:
-        from recipes.help import evaluate_help
-
-        asked = [word for word in words if not word.startswith("-")]
-        print(evaluate_help(Catalogue(installed_folders()), ON_EVALUATION, asked), end="")
-        return 0
     flags = _flags(words)
     if flags.multirun or flags.cfg or flags.info:
         raise UsageError("evaluate.py has no flags but --help and --config-dir")
+    from recipes.config import ON_EVALUATION, change, read_run, search_folders
+
     catalogue = Catalogue([*installed_folders(), *search_folders([], flags.config_dir)])
+    if flags.help:
+        from recipes.help import evaluate_help
+
+        print(evaluate_help(catalogue, ON_EVALUATION, flags.overrides), end="")
+        return 0
     folders = [word for word in flags.overrides if "=" not in word or Path(word).is_dir()]
     if len(folders) != 1:
         raise UsageError(f"expected one run folder, got {' and '.join(folders) or 'none'}: python evaluate.py RUN_FOLDER")

@@ -20,7 +20,7 @@ from recipes.loggers import RunLogger
 from recipes.module import RecipeModule, seed_global
 
 TRUSTED = ("plugins", "recipes", "torch", "torchvision", "torchmetrics", "lightning", "timm")
-OTHERS = ("data", "model", "loss", "optimizer", "scheduler", "trainer", "logger", "recipe", "hydra")
+OTHERS = ("data", "model", "loss", "optimizer", "scheduler", "trainer", "logger", "recipe", "hydra", "choices")
 
 
 def find_class(target: str, base: type | None = None) -> type:

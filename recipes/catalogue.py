@@ -152,9 +152,8 @@ class Catalogue:
     """
 
     def __init__(self, folders: Sequence[tuple[str, Path]] = ()) -> None:
-        self.folders = [("", FOLDER), *folders]
         self.groups: dict[str, dict[str, Option]] = {}
-        for owner, folder in self.folders:
+        for folder, owner in {folder: owner for owner, folder in [("", FOLDER), *folders]}.items():
             for option in _options(folder):
                 there = self.groups.setdefault(option.group, {})
                 if option.name in there and owner:

@@ -221,8 +221,9 @@ def unknown_key(catalogue: Catalogue, key: str, override: Override | None = None
     for group, name in catalogue.defaults.items():
         if name and not catalogue.many(group) and key in catalogue.groups[group][name].parameters:
             return UsageError(f"there is no key {key}; did you mean {group}.{key}={value}?")
-    if (group := nearest(key, [*catalogue.keys, *catalogue.groups])) in catalogue.groups:
-        return UsageError(f"there is no key {key}; did you mean {catalogue.spelling(str(group), value)}?")
+    meant = nearest(key, [*catalogue.keys, *catalogue.groups])
+    if meant in catalogue.groups:
+        return UsageError(f"there is no key {key}; did you mean {catalogue.spelling(str(meant), value)}?")
     return UsageError(f"there is no key {key}; {suggest(key, catalogue.keys, '{}=' + value)}")
 
 

@@ -31,7 +31,7 @@ def evaluate_help(catalogue: Catalogue, groups: Sequence[str], asked: Sequence[s
     lines += _wrap("Measure a finished run again, with another way to predict, on other data or on another device.", "")
     for group in groups:
         if group in catalogue.groups:
-            lines += ["", *_group(catalogue, group)]
+            lines += ["", *_group(catalogue, group, mark=False)]
     return "\n".join([*lines, "", "Examples", *textwrap.indent(EVALUATE, "  ").splitlines()]) + "\n"
 
 
@@ -60,12 +60,12 @@ def _overview(catalogue: Catalogue) -> Iterator[str]:
     yield from ("", "python train.py --help GROUP tells every parameter. Hydra's own flags: --hydra-help.")
 
 
-def _group(catalogue: Catalogue, group: str) -> Iterator[str]:
+def _group(catalogue: Catalogue, group: str, mark: bool = True) -> Iterator[str]:
     about = catalogue.comments.get(group, "")
     if catalogue.many(group) and group in catalogue.defaults:
         about += f" ({group}=[OPTION,OPTION]: several at once)"
     yield from _wrap(f"{group}: {about}" if about else group, "  ")
-    default = catalogue.defaults.get(group)
+    default = catalogue.defaults.get(group) if mark else None
     rows = [(("* " if name == default else "  ") + name, option.summary) for name, option in catalogue.groups[group].items()]
     yield from _table(rows)
 

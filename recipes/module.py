@@ -12,7 +12,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler
+from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from plugins.base import (
     Batch,
@@ -87,6 +87,7 @@ class RecipeModule(L.LightningModule):
         self._evaluated: dict[str, Means] = {}
         self._evaluation = ExitStack()
         self._clock: tuple[int, int] = (0, 0)  # step and part, from which generators draw
+        self._scheduler: LRScheduler | None = None
         self._built = False
 
     # ------------------------------------------------------------------ before training
@@ -138,7 +139,6 @@ class RecipeModule(L.LightningModule):
         optimizer = wrapped if isinstance(wrapped, OptimizerWrapper) else OptimizerWrapper(wrapped)
         self._parameters_to_clear = list(self.model.parameters())
         if self.make_scheduler is None:
-            self._scheduler: LRScheduler | None = None
             return optimizer
         steps = self.trainer.estimated_stepping_batches
         self._scheduler = self.make_scheduler(optimizer, int(steps) if steps != float("inf") else 0)
@@ -205,7 +205,7 @@ class RecipeModule(L.LightningModule):
         optimizer.step(closure=self._gradients)  # type: ignore[union-attr, call-arg]
         for plugin in self.hooks["after_step"]:
             plugin.after_step(self, optimizer.optimizer)  # type: ignore[union-attr]
-        if self._scheduler is not None:
+        if self._scheduler is not None and not isinstance(self._scheduler, ReduceLROnPlateau):
             self._scheduler.step()
         if self.steps_done % self.log_every_n_steps == 0:
             self._log_step()
@@ -382,6 +382,8 @@ class RecipeModule(L.LightningModule):
                 metrics["gap/acc"] = metrics["train/acc"] - metrics["val/acc"]
             self._train, self._window = Means(), Means()
         self.publish({**metrics, "epoch": float(self.trainer.current_epoch)})
+        if isinstance(self._scheduler, ReduceLROnPlateau) and self.trainer.state.fn == "fit":
+            self._scheduler.step(metrics["val/loss"])
 
     def on_test_epoch_end(self) -> None:
         """Publish test metrics."""

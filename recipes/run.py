@@ -15,8 +15,8 @@ import torch
 from lightning.pytorch.utilities import rank_zero_only
 from rich.console import Console
 
-from plugins.base import Phase, Plugin, RecipeError
-from recipes.build import build_data, build_loggers, build_module, build_plugins, load_module, load_run, technique_nodes
+from plugins.base import Phase, Plugin, RecipeError, does_something
+from recipes.build import build_data, build_loggers, build_module, build_plugins, load_module, load_run
 from recipes.checkpoint import BestAndLast, StopOnSignal, Stopped, WholeFiles, load_checkpoint
 from recipes.data.base import Data, EvaluationLoader, StepLoader
 from recipes.explain import explain
@@ -148,7 +148,15 @@ def make_module(config: Mapping[str, Any], data: Data, plugins: Sequence[Plugin]
 def techniques(config: Mapping[str, Any]) -> list[str]:
     """The names of what a run was asked to use: its techniques, its optimizer and its scheduler."""
     acting = sorted(plugin.option for plugin in build_plugins(config) if does_something(plugin))
-    return [*acting, option_of(config["optimizer"]), option_of(config["scheduler"])]
+    chosen = config.get("choices", {})
+    rest = [str(chosen.get(group) or option_of(config[group])) for group in ("optimizer", "scheduler")]
+    return [*acting, *(name for name in rest if name != "constant")]
+
+
+def option_of(node: Mapping[str, Any]) -> str:
+    """The name of an option from the class it stands for, where the config does not tell what was typed."""
+    module, _, name = str(node["_target_"]).rpartition(".")
+    return name.lower() if module.startswith("torch") else module.rpartition(".")[2]
 
 
 class Run:
@@ -249,7 +257,8 @@ class Run:
         train = self.data.splits["train"]
         if phase.get("all_data"):
             train = train + self.data.splits["val"]
-        loader = StepLoader(train, self.data.batch_size, config["seed"], module.parts, lambda: module.steps_done)
+        repeats = max((plugin.repeats for plugin in plugins), default=1)
+        loader = StepLoader(train, self.data.batch_size, config["seed"], module.parts, lambda: module.steps_done, repeats)
         validation = EvaluationLoader(self.data.splits["val"])
         classification = any(task.kind == "classification" for task in self.data.tasks)
         chosen = next((plugin.monitor for plugin in plugins if plugin.monitor), None)
@@ -329,7 +338,7 @@ class Run:
             )
 
     def _next_command(self, where: str) -> str:
-        if not self.techniques or self.techniques == ["by_task"]:
+        if self.techniques == ["standardize", "sgd"]:
             return "python train.py +regularizer=dropout optimizer=adam"
         return f"python evaluate.py {where}"
 

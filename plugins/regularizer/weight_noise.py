@@ -16,7 +16,7 @@ from plugins.sites import decayed_parameters
 def gaussian_like(weight: Tensor, std: float, relative: bool, generator: torch.Generator) -> Tensor:
     """Noise n ~ N(0, std²), or N(0, (std · rms(w))²) with rms(w)² the mean of the squared weights. Shape kept."""
     noise = torch.empty_like(weight).normal_(generator=generator).mul_(std)
-    return noise.mul_(weight.std()) if relative else noise
+    return noise.mul_(weight.square().mean().sqrt()) if relative else noise
 
 
 @contextmanager

@@ -133,13 +133,20 @@ class StepLoader:
 
     The order goes on from `position()`, the number of steps done, so a resumed run sees what the interrupted one would
     have seen. A step's samples are cut into `parts` × ranks equal pieces; with every number of ranks and parts that gives
-    the same product, the pieces are the same. What is left at an epoch's end and fills no step is left out.
+    the same product, the pieces are the same. What is left at an epoch's end and fills no step is left out. With
+    `repeats`, so many steps in a row get the same samples, and a pass over the data takes so many epochs.
     """
 
     def __init__(
-        self, split: Split, batch_size: int | str, seed: int, parts: int = 1, position: Callable[[], int] = lambda: 0
+        self,
+        split: Split,
+        batch_size: int | str,
+        seed: int,
+        parts: int = 1,
+        position: Callable[[], int] = lambda: 0,
+        repeats: int = 1,
     ) -> None:
-        self.split, self.seed, self.parts, self.position = split, seed, parts, position
+        self.split, self.seed, self.parts, self.position, self.repeats = split, seed, parts, position, repeats
         self.step_size = len(split) if batch_size == "full" else min(int(batch_size) * parts, len(split))
         self.device: torch.device = split.x.device
 
@@ -149,10 +156,12 @@ class StepLoader:
     def __iter__(self) -> Iterator[Sample]:
         self.split = self.split.to(self.device)
         x, targets = self.split.x, self.split.targets
-        epoch, first = divmod(self.position(), len(self))
-        order = self.order(epoch)
-        for step in range(first, len(self)):
-            index = order[step]
+        first, steps, known = self.position(), len(self), -1
+        for step in range(first, first - first % steps + steps):
+            epoch, batch = divmod(step // self.repeats, steps)
+            if epoch != known:
+                order, known = self.order(epoch), epoch
+            index = order[batch]
             yield x[index], {task: target[index] for task, target in targets.items()}
 
     def order(self, epoch: int) -> Tensor:

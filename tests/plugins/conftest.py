@@ -59,20 +59,24 @@ class Problem:
         model.load_state_dict(self.model.state_dict())
         return model
 
-    def fit(self, *callbacks, steps=8, optimizer=None, loader=None, resume=None, save=None, scheduler=None, seed=0, **arguments):
+    def fit(
+        self, *callbacks, steps=8, optimizer=None, loader=None, resume=None, save=None, scheduler=None, seed=0, **arguments
+    ):
         """A copy of the net, trained; what it logged is in `self.log`. `save=(path, step)` saves a checkpoint."""
         self.log = Memory()
         callbacks = [*callbacks, Save(*save)] if save else list(callbacks)
         optimizer = optimizer or partial(torch.optim.SGD, lr=0.1, momentum=0.9)
-        module = RecipeModule(
-            self.copy(), nn.functional.cross_entropy, optimizer, scheduler, seed=seed, log_every_n_steps=1
-        )
-        quiet = {"logger": self.log, "enable_checkpointing": False, "enable_progress_bar": False, "enable_model_summary": False}
+        module = RecipeModule(self.copy(), nn.functional.cross_entropy, optimizer, scheduler, seed=seed, log_every_n_steps=1)
+        quiet = {
+            "logger": self.log,
+            "num_sanity_val_steps": 0,
+            "enable_checkpointing": False,
+            "enable_progress_bar": False,
+            "enable_model_summary": False,
+        }
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            trainer = L.Trainer(
-                **{**quiet, "accelerator": "cpu", "max_steps": steps, "callbacks": callbacks, **arguments}
-            )
+            trainer = L.Trainer(**{**quiet, "accelerator": "cpu", "max_steps": steps, "callbacks": callbacks, **arguments})
             trainer.fit(module, loader or self.loader, self.validation, ckpt_path=resume)
         return module
 

@@ -12,8 +12,9 @@ from recipes.module import RecipeModule
 def build():
     """The engine's module with some plugins, before its first step."""
 
-    def build(*plugins, shape=(3, 8, 10), tasks=(Task("", "classification", 5),), seed=0):
+    def build(*plugins, shape=(3, 8, 10), tasks=None, seed=0):
         module = RecipeModule(nn.Flatten(), nn.functional.cross_entropy, partial(torch.optim.SGD, lr=0.1), seed=seed)
+        tasks = tasks or [Task("", "classification", 5)]
         module.build(plugins, Setting(shape, tuple(tasks), seed), devices=1)
         return module
 

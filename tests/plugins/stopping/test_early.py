@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from plugins.base import Plugin, RecipeError, Stage
 from plugins.averaging.ema import EMA
+from plugins.base import Plugin, RecipeError, Stage
 from plugins.stopping.early import Early, Search
 
 

@@ -1,0 +1,53 @@
+"""Runs the real commands in a process of their own, as a user does."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+SMALL = ("model=linear", "max_steps=2", "logger=[]", "trainer.progress=false", "trainer.accelerator=cpu")
+
+
+def command(script: str, *words: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    """The ended process of `python SCRIPT WORDS` in a folder."""
+    done = subprocess.run(
+        arguments(script, *words), cwd=cwd, env=variables(**environment), capture_output=True, text=True, timeout=120, check=False
+    )
+    print(done.stdout, done.stderr)  # shown by pytest when the test fails
+    return done
+
+
+def arguments(script: str, *words: str) -> list[str]:
+    """The command line."""
+    return [sys.executable, str(ROOT / script), *words]
+
+
+def variables(**further: str) -> dict[str, str]:
+    """The environment: one thread, nothing sent anywhere."""
+    return {**os.environ, "WANDB_MODE": "offline", "OMP_NUM_THREADS": "1", "COLUMNS": "100", **further}
+
+
+def mistake(*words: str, cwd: Path, script: str = "train.py", **environment: str) -> str:
+    """The one line that a mistake gives; asserts that it is one, with exit code 2, and that nothing was trained."""
+    done = command(script, *words, cwd=cwd, **environment)
+    assert done.returncode == 2
+    lines = done.stderr.splitlines()
+    assert len(lines) == 1 and lines[0].startswith("error: ")
+    assert "Traceback" not in done.stdout
+    assert not trained(cwd)
+    return lines[0]
+
+
+def trained(folder: Path) -> Sequence[Path]:
+    """What a training would have left below a folder."""
+    return [*folder.rglob("*.ckpt"), *folder.rglob("result.json")]
+
+
+def run_folder(folder: Path) -> Path:
+    """The only run below a folder."""
+    (config,) = folder.glob("outputs/*/*/config.yaml")
+    return config.parent

@@ -1,0 +1,68 @@
+import pytest
+import torch
+from torch import nn
+
+from plugins.averaging.ema import EMA
+from plugins.base import Plugin, Stage
+from plugins.diagnostics.generalization_gap import GeneralizationGap, gap
+from plugins.regularizer.dropout import Dropout
+from recipes.data.base import Split, StepLoader
+
+
+class Watch(Plugin):
+    """Keeps the weights of each validation."""
+
+    stage = Stage.INFERENCE
+
+    def __init__(self):
+        self.weights = []
+
+    def on_validation_end(self, trainer, pl_module):
+        self.weights.append({name: value.clone() for name, value in pl_module.model.state_dict().items()})
+
+
+@pytest.fixture
+def training():
+    """As many training as validation samples."""
+    return Split(torch.randn(24, 6), {"": torch.randint(3, (24,))})
+
+
+def metrics(model, x, y):
+    with torch.no_grad():
+        outputs = model.eval()(x)
+    return float((outputs.argmax(1) == y).float().mean()), float(nn.functional.cross_entropy(outputs, y))
+
+
+@pytest.mark.parametrize("others", [[], [Dropout(0.5)], [EMA(0.9)]])
+def test_is_the_difference_in_evaluation_mode_with_the_evaluated_weights(problem, training, others):
+    watch = Watch()
+    problem.fit(GeneralizationGap(), watch, *others, loader=StepLoader(training, 8, 0), steps=4)
+    model = problem.copy()
+    weights = {name: value for name, value in watch.weights[0].items() if not name.startswith("2.dropout")}
+    model.load_state_dict(weights)
+    acc, loss = metrics(model, training.x, training.targets[""])
+    validation_acc, validation_loss = metrics(model, *problem.validation.dataset.tensors)
+    row = next(row for row in problem.log.rows if "gap/loss" in row)
+    assert row["gap/loss"] == pytest.approx(loss - validation_loss, abs=1e-5)
+    assert row["gap/acc"] == pytest.approx(acc - validation_acc, abs=1e-5)
+
+
+def test_takes_as_many_training_samples_as_there_are_for_validation(problem, training):
+    asked = []
+
+    class Counting(StepLoader):
+        def evaluation_batches(self, limit):
+            asked.append(limit)
+            return super().evaluation_batches(limit)
+
+    problem.fit(GeneralizationGap(), loader=Counting(training, 8, 0), steps=7)
+    assert asked and set(asked) == {24}
+
+
+def test_changes_no_bit_of_training(problem, training, weights, same):
+    looked_at = problem.fit(GeneralizationGap(), loader=StepLoader(training, 8, 0), steps=9)
+    assert same(weights(looked_at), weights(problem.fit(loader=StepLoader(training, 8, 0), steps=9)))
+
+
+def test_only_what_both_have_is_compared():
+    assert gap({"loss": 1.0, "acc": 0.75}, {"acc": torch.tensor(0.5), "f1": 0.1}) == {"acc": 0.25}
