@@ -178,7 +178,12 @@ def main(words: Sequence[str] | None = None) -> None:
         ratios = [turn["batch by index"] / turn[side] for turn in rates]
         low, high = interval(ratios)
         rows.append(
-            [side, f"{statistics.median(turn[side] for turn in rates):,.0f}", f"{statistics.median(ratios):.2f}", f"{low:.2f} to {high:.2f}"]
+            [
+                side,
+                f"{statistics.median(turn[side] for turn in rates):,.0f}",
+                f"{statistics.median(ratios):.2f}",
+                f"{low:.2f} to {high:.2f}",
+            ]
         )
     print_table(["", "samples/s", "ours is faster by", "95 % interval"], rows)
 

@@ -93,11 +93,15 @@ def hand_written(
     lr: float,
     cutout: int = 0,
     draws: Callable[[Tensor], Draws] = draw,
+    average: list[Tensor] | None = None,
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Train with SGD, with the five techniques where `cutout` is not 0; running loss and accuracy after each step."""
+    """Train with SGD, with the five techniques where `cutout` is not 0; running loss and accuracy after each step.
+
+    `average`, an empty list, takes the moving average of the weights.
+    """
     parameters = list(model.parameters())
     optimizer = torch.optim.SGD(parameters, lr=lr)
-    average: list[Tensor] = []
+    average = [] if average is None else average
     total, hits, seen = torch.zeros((), device=x.device), torch.zeros((), device=x.device), 0
     for index in batches:
         images, labels = x[index], y[index]
@@ -116,7 +120,7 @@ def hand_written(
             if cutout and average:
                 torch._foreach_lerp_(average, parameters, 1 - DECAY)
             elif cutout:
-                average = [parameter.clone() for parameter in parameters]
+                average.extend(parameter.clone() for parameter in parameters)
             output = output.detach()
             total += (F.cross_entropy(output, labels) if cutout else loss.detach()) * len(labels)
             hits += (output.argmax(1) == labels).sum()

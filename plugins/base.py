@@ -174,6 +174,7 @@ class Module(Protocol):
     loss: Callable[[Tensor, Tensor], Tensor]
     setting: Setting
     trainer: Any
+    state_dict: Callable[[], dict[str, Tensor]]
     last_objective: Tensor  # what the last step minimized, a scalar
 
     @property
@@ -202,6 +203,9 @@ class Module(Protocol):
     def record_histogram(self, name: str, values: Tensor) -> None:
         """Remember values whose histogram is to be logged, by the loggers that can."""
 
+    def forget_step(self) -> None:
+        """Leave the last step out of the training metrics: it was undone."""
+
     def evaluate_training(self, limit: int) -> dict[str, float]:
         """Loss and accuracy ("loss", "acc") on up to `limit` clean training samples, in evaluation mode."""
 
@@ -217,6 +221,7 @@ class Plugin(L.Callback):
     off: ClassVar[Mapping[str, Any] | None] = None
     refuses: ClassVar[Mapping[str, str]] = {}
     monitor: str | None = None  # the validation metric that chooses the best model, where the technique has a say
+    min_delta: float = 0.0  # by how much that metric must improve to count as better
     repeats: int = 1  # steps in a row that train on the same batch
 
     setting: Setting
@@ -301,6 +306,10 @@ class Plugin(L.Callback):
 
     def measure(self, module: Module, batch: Batch, outputs: Mapping[str, Tensor], split: str) -> dict[str, Tensor]:
         """Further metrics of an evaluation batch: one value a sample each; logged as SPLIT/NAME, the mean over samples."""
+        return {}
+
+    def after_validation(self, module: Module, metrics: Mapping[str, float]) -> dict[str, float]:
+        """Look at the metrics of a validation during training, with the evaluated weights still in place; further metrics."""
         return {}
 
     # after a fit

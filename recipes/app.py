@@ -242,12 +242,10 @@ def _score(result: dict[str, Any]) -> float:
 
 
 def _remove_empty(folder: Path) -> None:
-    """Leave no folder behind where nothing was trained."""
-    for path in (folder, folder.parent):
-        try:
-            path.rmdir()
-        except OSError:
-            return
+    """Leave no folder behind where nothing was trained; what lies outside of the working folder is left alone."""
+    while Path.cwd() in folder.parents and folder.is_dir() and not any(folder.iterdir()):
+        folder.rmdir()
+        folder = folder.parent
 
 
 def _fail_remotely(error: BaseException) -> None:
@@ -278,7 +276,7 @@ def _job(folder: Path, words: list[str], settings: Any) -> float:
     code = _run_process([sys.executable, sys.argv[0], *words, f"hydra.run.dir={place}", *further])
     outcome.jobs += 1
     if code:
-        outcome.failed_jobs.append(f"job {number} ({what}): exit code {code}, {folder}")
+        outcome.failed_jobs.append(f"job {number} ({what}): exit code {code}" + (f", {folder}" if folder.exists() else ""))
         return float("nan")
     try:
         return _score(json.loads((folder / "result.json").read_text()))

@@ -107,11 +107,20 @@ class BestAndLast(Checkpoint):
         monitor: the validation metric that chooses; larger is better for accuracies, smaller for all others.
         every_n_steps: steps between two saves within an epoch; 0: none.
         stop: the end of the run on request.
+        min_delta: by how much a score must beat the best one.
     """
 
-    def __init__(self, folder: Path, monitor: str, every_n_steps: int = 0, stop: StopOnSignal | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        monitor: str,
+        every_n_steps: int = 0,
+        stop: StopOnSignal | None = None,
+        min_delta: float = 0.0,
+    ) -> None:
         super().__init__()
-        self.folder, self.monitor, self.every_n_steps, self.stop = folder, monitor, every_n_steps, stop
+        self.folder, self.monitor, self.min_delta = folder, monitor, min_delta
+        self.every_n_steps, self.stop = every_n_steps, stop
         self.best_score: float | None = None
         self.best_step: int | None = None
         self.best_metrics: dict[str, float] = {}
@@ -153,7 +162,11 @@ class BestAndLast(Checkpoint):
             raise RecipeError(f"no metric {self.monitor} to choose the best model by: trainer.monitor must be one of {there}")
         score = float(metrics[self.monitor])  # type: ignore[arg-type]
         self.validated_step = trainer.global_step
-        if self.best_score is None or self.best_score != self.best_score or is_better(self.monitor, score, self.best_score):
+        if (
+            self.best_score is None
+            or self.best_score != self.best_score
+            or is_better(self.monitor, score, self.best_score, self.min_delta)
+        ):
             self.best_score, self.best_step = score, trainer.global_step
             self.best_metrics = dict(metrics)  # type: ignore[arg-type]
             trainer.save_checkpoint(self.best_path, weights_only=True)
@@ -177,6 +190,6 @@ class BestAndLast(Checkpoint):
             setattr(self, name, value)
 
 
-def is_better(monitor: str, score: float, best: float) -> bool:
+def is_better(monitor: str, score: float, best: float, by: float = 0.0) -> bool:
     """Whether a score beats the best one: accuracies by being larger, all others by being smaller; NaN never does."""
-    return score > best if "acc" in monitor else score < best
+    return score > best + by if "acc" in monitor else score < best - by

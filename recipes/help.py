@@ -36,7 +36,7 @@ def evaluate_help(catalogue: Catalogue, groups: Sequence[str], asked: Sequence[s
 
 
 def _overview(catalogue: Catalogue) -> Iterator[str]:
-    yield "python train.py [GROUP=OPTION ...] [GROUP.PARAMETER=VALUE ...] [KEY=VALUE ...]"
+    yield from _wrap("python train.py [GROUP=OPTION ...] [GROUP.PARAMETER=VALUE ...] [KEY=VALUE ...]", "")
     added = [group for group in catalogue.groups if group not in catalogue.defaults]
     always = [group for group in catalogue.defaults if catalogue.groups[group]]
     sections = [
@@ -49,7 +49,7 @@ def _overview(catalogue: Catalogue) -> Iterator[str]:
     ]
     for title, groups in sections:
         if groups:
-            yield from ("", title)
+            yield from ("", *_wrap(title, ""))
         for group in groups:
             yield from ("", *_group(catalogue, group))
     yield from ("", "Keys")
@@ -57,7 +57,7 @@ def _overview(catalogue: Catalogue) -> Iterator[str]:
         [(f"{key}={show(value) or repr('')}", catalogue.comments.get(key, "")) for key, value in catalogue.keys.items()]
     )
     yield from ("", "Examples", *textwrap.indent(TRAIN, "  ").splitlines())
-    yield from ("", "python train.py --help GROUP tells every parameter. Hydra's own flags: --hydra-help.")
+    yield from ("", *_wrap("python train.py --help GROUP tells every parameter. Hydra's own flags: --hydra-help.", ""))
 
 
 def _group(catalogue: Catalogue, group: str, mark: bool = True) -> Iterator[str]:

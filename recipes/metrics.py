@@ -24,6 +24,8 @@ class Means:
     def add(self, name: str, value: Tensor, samples: int, summed: bool = False) -> None:
         """Add a batch's mean, or its sum over samples where `summed`."""
         value = value.detach() if summed else value.detach() * samples
+        if samples == 0 and not summed:  # a rank that got no sample: the mean of nothing is NaN
+            value = torch.zeros_like(value)
         if name in self.sums:
             self.sums[name] = self.sums[name] + value
             self.counts[name] += samples

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import asdict
+from itertools import chain, islice
 from typing import Any
 
 import lightning as L
@@ -31,7 +32,7 @@ from plugins.sites import NORMS
 from recipes.metrics import Means, correct
 
 PER_STEP = ("transform_batch", "around_pass", "penalty", "backward", "combine", "transform_gradient", "after_step")
-PER_EVALUATION = ("evaluation_weights", "predict", "measure")
+PER_EVALUATION = ("evaluation_weights", "predict", "measure", "after_validation")
 
 
 class RecipeModule(L.LightningModule):
@@ -94,11 +95,22 @@ class RecipeModule(L.LightningModule):
 
     def setup(self, stage: str) -> None:
         """Build once, before the optimizer is made."""
+        given = [callback for callback in self.trainer.callbacks if isinstance(callback, Plugin)]
         if not self._built:
-            self.build([callback for callback in self.trainer.callbacks if isinstance(callback, Plugin)])
+            self.build(given)
+        elif new := [plugin.state_key for plugin in given if plugin not in self.plugins]:
+            raise RecipeError(f"{new[0]} came after the model was built: make a new RecipeModule to train with it")
+        for plugin in self.plugins if stage == "fit" else ():
+            self._expect_arguments(plugin)
         # Lightning calls hooks in the order of its list: ours is declared, and the same for every spelling.
         rest = [callback for callback in self.trainer.callbacks if not isinstance(callback, Plugin)]
         self.trainer.callbacks[:] = [*self.plugins, *rest]
+
+    def _expect_arguments(self, plugin: Plugin) -> None:
+        """Refuse a Trainer that somebody made without what a technique asks of it."""
+        for name, value in plugin.trainer_arguments().items():
+            if (received := getattr(self.trainer, name, value)) != value:
+                raise RecipeError(f"{plugin.state_key} needs L.Trainer({name}={value!r}), got {received!r}")
 
     def build(self, plugins: Iterable[Plugin], setting: Setting | None = None, **facts: Any) -> None:
         """Check the selection and let the plugins change the model, in their declared order."""
@@ -173,9 +185,7 @@ class RecipeModule(L.LightningModule):
         return self._combine(self.losses(outputs, targets))
 
     def _combine(self, losses: Mapping[str, Tensor]) -> Tensor:
-        if self.hooks["combine"]:
-            return self.hooks["combine"][0].combine(losses, self)
-        return sum(losses.values())  # type: ignore[return-value]
+        return self.hooks["combine"][0].combine(losses, self) if self.hooks["combine"] else total_of(losses)
 
     def record(self, name: str, value: Tensor | float) -> None:
         """Remember a number until the next logging step."""
@@ -185,14 +195,18 @@ class RecipeModule(L.LightningModule):
         """Remember values whose histogram the loggers that can will show."""
         self._histograms[name] = values.detach()
 
+    def forget_step(self) -> None:
+        """Leave the last step out of the training metrics: it was undone."""
+        self._train = self._before
+
     def evaluate_training(self, limit: int) -> dict[str, float]:
         """Loss and accuracy on up to `limit` clean training samples in evaluation mode."""
         means = Means()
         with evaluation_mode(self.model), torch.no_grad():
-            for batch in self.trainer.train_dataloader.evaluation_batches(limit):
-                batch = self.as_batch(self.transfer_batch_to_device(batch, self.device, 0))
+            for data in clean_batches(self.trainer.train_dataloader, limit):
+                batch = self.as_batch(self.transfer_batch_to_device(data, self.device, 0))
                 outputs = self.outputs(batch.x)
-                self._add_metrics(means, outputs, batch, self._combine(self.losses(outputs, batch.labels)))
+                self._add_metrics(means, outputs, batch, total_of(self.losses(outputs, batch.labels)))
         return means.compute()
 
     # ------------------------------------------------------------------ a step
@@ -200,7 +214,7 @@ class RecipeModule(L.LightningModule):
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         """One update: transform the batch once, then let the optimizer ask for gradients as often as it likes."""
         self._batches = [self._transform(part, piece) for part, piece in enumerate(self._split(batch))]
-        self._passes = 0
+        self._passes, self._before = 0, self._train.copy()
         optimizer = self.optimizers()
         optimizer.step(closure=self._gradients)  # type: ignore[union-attr, call-arg]
         for plugin in self.hooks["after_step"]:
@@ -209,7 +223,15 @@ class RecipeModule(L.LightningModule):
             self._scheduler.step()
         if self.steps_done % self.log_every_n_steps == 0:
             self._log_step()
+        self._seed_between()
         return self.last_objective
+
+    def _seed_between(self) -> None:
+        """Seed the global generator for what draws between two steps, such as the order of a shuffling DataLoader.
+
+        A function of the step alone, it is the same with every technique and after a resume, and another in each epoch.
+        """
+        seed_global(derive_seed(self.seed, "between", self.steps_done), self.device)
 
     def _split(self, batch: Any) -> list[Batch]:
         whole = self.as_batch(batch)
@@ -248,7 +270,7 @@ class RecipeModule(L.LightningModule):
         return total
 
     def _pass(self, part: int, first: bool) -> Tensor:
-        batch, scale = self._batches[part], 1 / len(self._batches)
+        batch, scale = self._batches[part], len(self._batches[part]) / sum(map(len, self._batches))
         self._set_clock(part)
         seed_global(derive_seed(self.seed, "forward", *self._clock), self.device)
         # Autocast keeps low-precision copies of the weights, which are stale once an optimizer or a plugin moved them.
@@ -258,7 +280,7 @@ class RecipeModule(L.LightningModule):
             losses = self.losses(outputs, batch.targets)
             total = self._combine(losses)
             if first:
-                self._measure_training(outputs, batch, total)
+                self._measure_training(outputs, batch, losses)
             terms = [term for plugin in self.hooks["penalty"] if (term := plugin.penalty(self, batch, outputs)) is not None]
             if self.hooks["backward"]:
                 self.hooks["backward"][0].backward(losses, self, scale)
@@ -300,13 +322,12 @@ class RecipeModule(L.LightningModule):
                     gradient = gradient / dist.get_world_size()
                 parameter.grad = gradient if parameter.grad is None else parameter.grad + gradient
 
-    def _measure_training(self, outputs: Mapping[str, Tensor], batch: Batch, objective: Tensor) -> None:
+    def _measure_training(self, outputs: Mapping[str, Tensor], batch: Batch, losses: Mapping[str, Tensor]) -> None:
         outputs = {task: output.detach() for task, output in outputs.items()}
-        if all(batch.targets[task] is batch.labels[task] for task in batch.labels):
-            loss = objective.detach()
-        else:  # the loss against the true targets, so that runs with and without softened targets compare
-            loss = sum(self.losses(outputs, batch.labels).values())
-        self._add_metrics(self._train, outputs, batch, loss)
+        if any(batch.targets[task] is not batch.labels[task] for task in batch.labels):
+            # against the true targets, so that runs with and without softened ones compare
+            losses = self.losses(outputs, batch.labels)
+        self._add_metrics(self._train, outputs, batch, total_of(losses))
 
     def _add_metrics(self, means: Means, outputs: Mapping[str, Tensor], batch: Batch, loss: Tensor) -> None:
         means.add("loss", loss, len(batch))
@@ -354,7 +375,7 @@ class RecipeModule(L.LightningModule):
         seed_global(derive_seed(self.seed, split, index, rank), self.device)
         outputs = self.predictions_as_outputs(batch.x) if self.hooks["predict"] else self.outputs(batch.x)
         losses = self.losses(outputs, batch.labels)
-        self._add_metrics(means, outputs, batch, self._combine(losses))
+        self._add_metrics(means, outputs, batch, total_of(losses))  # unweighted, so that weightings of tasks compare
         if len(losses) > 1:
             for task, loss in losses.items():
                 means.add(f"{task}/loss", loss, len(batch))
@@ -374,6 +395,7 @@ class RecipeModule(L.LightningModule):
     def on_validation_epoch_end(self) -> None:
         """Publish validation metrics, and the training metrics since the last validation beside them."""
         metrics = {f"val/{name}": value for name, value in self._evaluated["val"].compute().items()}
+        self._seed_between()
         if self.trainer.sanity_checking:
             return
         if self._train.counts:
@@ -381,12 +403,16 @@ class RecipeModule(L.LightningModule):
             if "train/acc" in metrics:
                 metrics["gap/acc"] = metrics["train/acc"] - metrics["val/acc"]
             self._train, self._window = Means(), Means()
+        if self.trainer.state.fn == "fit":
+            for plugin in self.hooks["after_validation"]:
+                metrics |= plugin.after_validation(self, metrics)
         self.publish({**metrics, "epoch": float(self.trainer.current_epoch)})
         if isinstance(self._scheduler, ReduceLROnPlateau) and self.trainer.state.fn == "fit":
             self._scheduler.step(metrics["val/loss"])
 
     def on_test_epoch_end(self) -> None:
         """Publish test metrics."""
+        self._seed_between()
         self.publish({f"test/{name}": value for name, value in self._evaluated["test"].compute().items()})
 
     def publish(self, metrics: Mapping[str, float]) -> None:
@@ -431,6 +457,7 @@ class RecipeModule(L.LightningModule):
             "metrics": dict(self.metrics),
             "train": self._train.state_dict(),
             "window": self._window.state_dict(),
+            "records": {name: float(value) for name, value in self._records.items()},
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -440,6 +467,7 @@ class RecipeModule(L.LightningModule):
         self.metrics = dict(kept["metrics"])
         first = self._trainer is None or self.trainer.global_rank == 0
         self._train, self._window = Means.from_state(kept["train"], first), Means.from_state(kept["window"], first)
+        self._records = dict(kept["records"])
 
     def as_batch(self, data: Any) -> Batch:
         """A batch from what a loader yields: (inputs, targets), targets being a tensor or a dict with one entry a task."""
@@ -516,26 +544,72 @@ def evaluation_mode(model: nn.Module) -> Iterator[None]:
             module.training = True
 
 
+def total_of(losses: Mapping[str, Tensor]) -> Tensor:
+    """The sum of the losses of all tasks."""
+    first, *others = losses.values()
+    return sum(others, first)
+
+
+def clean_batches(loader: Any, limit: int) -> Iterator[Any]:
+    """Batches of up to `limit` training samples, from our loader or from anybody's."""
+    if hasattr(loader, "evaluation_batches"):
+        yield from loader.evaluation_batches(limit)
+        return
+    for x, targets in batches_aside(loader):
+        if limit <= 0:
+            return
+        yield (
+            x[:limit],
+            {name: target[:limit] for name, target in targets.items()} if isinstance(targets, dict) else targets[:limit],
+        )
+        limit -= len(x)
+
+
+def batches_aside(loader: Any) -> Iterator[Any]:
+    """The batches of a loader, whose draws for the order leave its generator and the global one as they were."""
+    own = [getattr(owner, "generator", None) for owner in (loader, getattr(loader, "sampler", None))]
+    states = [(generator, generator.get_state()) for generator in own if generator is not None]
+    try:
+        with torch.random.fork_rng(devices=[]):
+            iterator = iter(loader)
+            first = list(islice(iterator, 1))
+        yield from chain(first, iterator)
+    finally:
+        for generator, state in states:
+            generator.set_state(state)
+
+
 def _setting_from_loader(module: RecipeModule) -> Setting:
     """What a plain DataLoader tells about the data, for those who bring one of their own."""
-    loader = module.trainer.fit_loop._data_source.dataloader()
-    x, targets = next(iter(loader))
+    trainer = module.trainer
+    loop = {"validate": trainer.validate_loop, "test": trainer.test_loop}.get(trainer.state.fn.value, trainer.fit_loop)
+    loader = loop._data_source.dataloader()
+    loader = loader[0] if isinstance(loader, (list, tuple)) else loader
+    try:
+        x, targets = next(batches_aside(loader))
+        samples = len(x)
+    except (TypeError, ValueError):
+        raise RecipeError("a loader must yield (inputs, targets), targets being a tensor or a dict of tensors") from None
     x = to_unit_range(x) if not x.is_floating_point() else x
     named = targets if isinstance(targets, dict) else {"": targets}
+    if any(len(target) != samples for target in named.values()):
+        raise RecipeError("a loader must yield as many targets as inputs")
+    place = next(module.model.parameters(), x)
     with evaluation_mode(module.model), torch.no_grad():
-        outputs = module.model(x[:2])
-    width = outputs.shape[-1] if isinstance(outputs, Tensor) and outputs.ndim > 1 else 1
+        outputs = module.model(x[:2].to(place.device, place.dtype))
+    several = len(named) > 1 and not isinstance(outputs, dict)  # heads will be made to measure
     tasks = []
     for name, target in named.items():
+        output = outputs[name] if isinstance(outputs, dict) else outputs
+        width = output.shape[-1] if output.ndim > 1 else 1
         if target.is_floating_point():
-            tasks.append(Task(name, "regression", 1))
+            tasks.append(Task(name, "regression", 1 if several else width))
         else:
-            # several tasks: heads are made to measure, so the classes are counted over the whole loader
-            classes = width if len(named) == 1 else 1 + max(int(targets[name].max()) for _, targets in loader)
+            classes = 1 + max(int(targets[name].max()) for _, targets in batches_aside(loader)) if several else width
             tasks.append(Task(name, "classification", classes))
 
     def training_inputs() -> Iterator[Tensor]:
-        for inputs, _ in loader:
+        for inputs, _ in batches_aside(loader):
             yield to_unit_range(inputs) if not inputs.is_floating_point() else inputs
 
     return Setting(tuple(x.shape[1:]), tuple(tasks), module.seed, training_inputs)

@@ -261,10 +261,15 @@ class Run:
         loader = StepLoader(train, self.data.batch_size, config["seed"], module.parts, lambda: module.steps_done, repeats)
         validation = EvaluationLoader(self.data.splits["val"])
         classification = any(task.kind == "classification" for task in self.data.tasks)
-        chosen = next((plugin.monitor for plugin in plugins if plugin.monitor), None)
-        monitor = trainer_config["monitor"] or chosen or ("val/acc" if classification else "val/loss")
+        chooser = next((plugin for plugin in plugins if plugin.monitor), None)
+        monitor = trainer_config["monitor"] or (chooser and chooser.monitor) or ("val/acc" if classification else "val/loss")
+        if chooser and chooser.monitor != monitor:
+            raise RecipeError(
+                f"trainer.monitor={monitor} and {chooser.group}.monitor={chooser.monitor} choose different best models: "
+                f"leave trainer.monitor out"
+            )
         every = trainer_config["save_every_n_steps"] or 0
-        keeper = BestAndLast(self.folder / "checkpoints", monitor, every, self.stop)
+        keeper = BestAndLast(self.folder / "checkpoints", monitor, every, self.stop, chooser.min_delta if chooser else 0.0)
         trainer = make_trainer(
             config,
             self.folder,

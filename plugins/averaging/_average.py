@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import chain
 from typing import Any
 
 import lightning as L
@@ -17,8 +18,8 @@ from plugins.base import Module, Plugin, RecipeError, Refusal, Selection, Stage
 class Averaging(Plugin):
     """Average the weights after each update; validation, the best model and the trained result use the average.
 
-    Buffers, such as the running statistics of batch norm, are not averaged: the average is evaluated with the current
-    ones. A subclass defines `move`, and `due` if it does not average after every step.
+    Floating-point buffers, such as the running statistics of batch norm, are averaged like weights: they belong to the
+    weights they were measured with. A subclass defines `move`, and `due` if it does not average after every step.
     """
 
     stage = Stage.AVERAGING
@@ -59,7 +60,8 @@ class Averaging(Plugin):
 
     def _match(self, module: Module) -> tuple[list[Tensor], list[Tensor]]:
         """Averages and weights in the same order, on the same device."""
-        weights = {name: weight.detach() for name, weight in module.model.named_parameters()}
+        named = chain(module.model.named_parameters(), module.model.named_buffers())
+        weights = {name: weight.detach() for name, weight in named if weight.is_floating_point()}
         if self.count == 0:
             self._average = {name: torch.empty_like(weight) for name, weight in weights.items()}
         elif self._average.keys() != weights.keys():

@@ -21,7 +21,7 @@ class EMA(Averaging):
     """Evaluate and keep the exponential moving average of the weights.
 
     θ̄_1 = θ_1, then θ̄_t = decay · θ̄_(t−1) + (1 − decay) · θ_t after each step, over about 1 / (1 − decay) steps. Training
-    itself does not see the average. Batch norm's running statistics are those of the training weights.
+    itself does not see the average. Batch norm's running statistics are averaged too.
 
     Args:
         decay: share of the average that is kept in each step, in [0, 1]; with 0 the average is the weights themselves.
@@ -35,7 +35,7 @@ class EMA(Averaging):
 
     off = {"decay": 0.0}
 
-    def __init__(self, decay: float = 0.999) -> None:
+    def __init__(self, decay: float = 0.99) -> None:
         expect_probability("decay", decay)
         super().__init__()
         self.decay = decay

@@ -122,6 +122,7 @@ class NaNRollback(Plugin):
                 "optimizer.lr, +clipping=norm, or look for NaN in the data"
             )
         self.count += 1
+        module.forget_step()
         module.model.load_state_dict(self.good["model"])
         optimizer.load_state_dict({**deepcopy(self.good["optimizer"]), "param_groups": optimizer.state_dict()["param_groups"]})
         scale_rates(optimizer, [config.scheduler for config in module.trainer.lr_scheduler_configs], self.lr_factor)

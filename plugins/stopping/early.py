@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import lightning as L
 from torch import Tensor
 
-from plugins.base import Plugin, RecipeError, Stage, expect, expect_count, expect_nonnegative
+from plugins.base import Module, Plugin, RecipeError, Stage, expect, expect_count, expect_nonnegative
 
 
 class Search(NamedTuple):
@@ -88,23 +89,18 @@ class Early(Plugin):
         elif self.search.waited >= self.patience:
             trainer.should_stop = True
 
-    def on_validation_end(self, trainer: L.Trainer, pl_module: Any) -> None:
+    def after_validation(self, module: Module, metrics: Mapping[str, float]) -> dict[str, float]:
         """Go through the body of the algorithm's loop."""
-        if trainer.sanity_checking or trainer.state.fn != "fit":
-            return
-        if self.monitor not in trainer.callback_metrics:
-            there = ", ".join(sorted(name for name in trainer.callback_metrics if name.startswith("val/")))
+        if self.monitor not in metrics:
+            there = ", ".join(sorted(name for name in metrics if name.startswith("val/")))
             raise RecipeError(f"stopping.monitor={self.monitor} is no metric of this run; there are: {there}")
-        # One value for all ranks, which then decide alike.
-        value = trainer.strategy.broadcast(float(trainer.callback_metrics[self.monitor]))
-        self.search = self.search.observe(self.sign * value, pl_module.steps_done, self.min_delta)
+        self.search = self.search.observe(self.sign * metrics[self.monitor], module.steps_done, self.min_delta)
         if self.search.waited == 0:
-            self.best_weights = {name: value.detach().clone() for name, value in pl_module.state_dict().items()}
+            self.best_weights = {name: value.detach().clone() for name, value in module.state_dict().items()}
         if self.search.waited >= self.patience:
-            trainer.should_stop = True
-        self.record(pl_module, "best_step", float(self.search.best_step))
-        self.record(pl_module, "best_value", self.sign * self.search.best_error)
-        self.record(pl_module, "waited", float(self.search.waited))
+            module.trainer.should_stop = True
+        best = {"best_step": float(self.search.best_step), "best_value": self.sign * self.search.best_error}
+        return {f"{self.option}/{name}": value for name, value in {**best, "waited": float(self.search.waited)}.items()}
 
     def on_train_end(self, trainer: L.Trainer, pl_module: Any) -> None:
         """Put θ* into the model."""

@@ -1,7 +1,9 @@
+import inspect
 import sys
 
 import pytest
 
+from recipes.build import find_class
 from recipes.catalogue import FOLDER, Catalogue, UsageError, expected, installed_folders, nearest, package_folder, read_yaml
 
 CATALOGUE = Catalogue()
@@ -25,6 +27,12 @@ def test_every_option_and_parameter_is_explained(option):
 @pytest.mark.parametrize("group", [group for group, options in CATALOGUE.groups.items() if options])
 def test_options_of_a_group_are_all_wrapped_or_all_flat(group):
     assert len({option.wrapped for option in CATALOGUE.groups[group].values()}) == 1
+
+
+@pytest.mark.parametrize("option", [option for option in OPTIONS if "_target_" in option.node], ids=lambda option: option.name)
+def test_parameters_are_those_of_the_class(option):
+    parameters = set(option.parameters) - ({"no_decay"} if option.group == "optimizer" else set())
+    inspect.signature(find_class(option.node["_target_"])).bind_partial(**dict.fromkeys(parameters))
 
 
 def test_which_groups_take_several_options():

@@ -176,7 +176,7 @@ def test_the_guard_warns_of_a_fall_once_and_its_state_is_kept(lab):
     robust = module._records.get("fgsm/train_acc_pgd")
     assert robust is not None and 0 <= robust <= 1
     resumed = FGSM(eps=0.1)
-    plugin._best_robust = 1.5  # no accuracy is within 0.2 of it
+    plugin._best = 1.5  # no accuracy is within 0.2 of it
     resumed.load_state_dict(plugin.state_dict())
     resumed._last = plugin._last
     with pytest.warns(UserWarning, match=r"adversarial/fgsm.*fell from 1.50 to .*use \+adversarial=pgd, or lower"):

@@ -43,7 +43,7 @@ def test_is_the_difference_in_evaluation_mode_with_the_evaluated_weights(problem
     acc, loss = metrics(model, training.x, training.targets[""])
     validation_acc, validation_loss = metrics(model, *problem.validation.dataset.tensors)
     row = next(row for row in problem.log.rows if "gap/loss" in row)
-    assert row["gap/loss"] == pytest.approx(loss - validation_loss, abs=1e-5)
+    assert row["gap/loss"] == pytest.approx(validation_loss - loss, abs=1e-5)
     assert row["gap/acc"] == pytest.approx(acc - validation_acc, abs=1e-5)
 
 
@@ -65,4 +65,8 @@ def test_changes_no_bit_of_training(problem, training, weights, same):
 
 
 def test_only_what_both_have_is_compared():
-    assert gap({"loss": 1.0, "acc": 0.75}, {"acc": torch.tensor(0.5), "f1": 0.1}) == {"acc": 0.25}
+    assert gap({"loss": 1.0, "acc": 0.75}, {"acc": 0.5, "f1": 0.1}) == {"acc": 0.25}
+
+
+def test_the_gap_is_positive_where_training_does_better():
+    assert gap({"loss": 1.0, "acc": 0.75}, {"acc": 0.5, "loss": 3.0}) == {"acc": 0.25, "loss": 2.0}

@@ -172,7 +172,8 @@ def test_a_wrappers_own_state_goes_back_too():
             self.slow = state_dict["slow"]
 
     model = nn.Linear(2, 1)
-    module = SimpleNamespace(model=model, steps_done=0, trainer=SimpleNamespace(lr_scheduler_configs=[]))
+    trainer = SimpleNamespace(lr_scheduler_configs=[])
+    module = SimpleNamespace(model=model, steps_done=0, trainer=trainer, forget_step=lambda: None)
     plugin, optimizer = NaNRollback(), Slow(torch.optim.SGD(model.parameters(), lr=0.1))
     plugin.keep(module, optimizer)
     for _ in range(2):  # twice, since what was put back must not change what was kept

@@ -1,0 +1,59 @@
+"""Passes through a model that leave no trace, in which adversarial examples are crafted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from plugins.adversarial._ascent import Bounds, Loss
+from plugins.base import Module
+from plugins.sites import evaluation_mode
+
+
+def attacked_loss(module: Module, targets: Mapping[str, Tensor]) -> Loss:
+    """The objective of all tasks as a function of the inputs."""
+    return lambda x: module.objective(module.outputs(x), targets)
+
+
+def valid_range(module: Module) -> Bounds:
+    """The range of valid inputs: [0, 1] for images, none for other data."""
+    return (0.0, 1.0) if module.setting.is_image else None
+
+
+@contextmanager
+def crafting(model: nn.Module, eval_mode: bool, generator: torch.Generator) -> Iterator[None]:
+    """Gradients on, and whatever passes through the model within leaves no trace: no statistics, no random numbers.
+
+    With `eval_mode` the model is in evaluation mode; without, its layers behave as in training, dropout draws from a
+    stream of its own, and buffers such as running statistics are put back.
+    """
+    # Autocast keeps low-precision copies of the weights: one made without gradients would cut the training pass off.
+    torch.clear_autocast_cache()
+    mode = evaluation_mode(model) if eval_mode else _untouched(model, generator)
+    try:
+        with torch.inference_mode(False), torch.enable_grad(), mode:
+            yield
+    finally:
+        torch.clear_autocast_cache()
+
+
+@contextmanager
+def _untouched(model: nn.Module, generator: torch.Generator) -> Iterator[None]:
+    """Put buffers and the global random state back afterwards; in between, seed the latter from `generator`."""
+    kept = [
+        (owner, name, buffer, buffer.clone())
+        for owner in model.modules()
+        for name, buffer in owner.named_buffers(recurse=False)
+    ]
+    device = generator.device
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        torch.manual_seed(generator.initial_seed())
+        try:
+            yield
+        finally:
+            for owner, name, buffer, value in kept:
+                buffer.data.copy_(value)
+                setattr(owner, name, buffer)

@@ -1,0 +1,170 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import yaml
+
+from recipes.app import _run_process, is_mistake
+from recipes.catalogue import Catalogue, UsageError
+from tests.command import ROOT, SMALL, arguments, command, run_folder, variables
+
+CATALOGUE = Catalogue()
+IMPORTED = """
+import sys
+sys.argv = ["train.py", *sys.argv[1:]]
+sys.path.insert(0, {root!r})
+from recipes.app import main
+try:
+    main()
+finally:
+    print("loaded:", sorted({{"torch", "lightning", "numpy", "wandb", "sklearn"}} & set(sys.modules)))
+"""
+
+
+@pytest.mark.parametrize(
+    "words", [["--help"], ["--help", "regularizer"], ["optimizer=adm"], ["optimizer.lr=abc"], ["-m", "optimizer.lr=1,abc"]]
+)
+def test_help_and_mistakes_import_nothing_heavy(tmp_path, words):
+    program = [sys.executable, "-c", IMPORTED.format(root=str(ROOT)), *words]
+    done = subprocess.run(program, cwd=tmp_path, env=variables(), capture_output=True, text=True, check=False)
+    assert done.returncode == (0 if "--help" in words else 2)
+    assert done.stdout.splitlines()[-1] == "loaded: []"
+
+
+@pytest.mark.parametrize("columns", ["60", "100", "200"])
+def test_help_lists_every_group_option_and_key(tmp_path, columns):
+    done = command("train.py", "--help", cwd=tmp_path, COLUMNS=columns)
+    assert done.returncode == 0 and done.stderr == ""
+    lines = done.stdout.splitlines()
+    for group, options in CATALOGUE.groups.items():
+        if not options:
+            continue
+        start = next(number for number, line in enumerate(lines) if line.startswith(f"  {group}: "))
+        section = lines[start + 1 : lines.index("", start)]
+        names = [line[4:].replace("*", " ").split()[0] for line in section if line[6:7].strip()]
+        assert [name for name in names if name in options] == list(options)
+        default = CATALOGUE.defaults.get(group)
+        assert [line.split()[1] for line in section if line.startswith("    * ")] == ([default] if default else [])
+    text = " ".join(done.stdout.split())
+    for options in CATALOGUE.groups.values():
+        assert all(" ".join(option.summary.split()[:3]) in text for option in options.values())
+    assert all(any(line.startswith(f"    {key}=") for line in lines) for key in CATALOGUE.keys)
+    assert max(map(len, lines[: lines.index("Examples")])) <= int(columns)
+
+
+def test_help_of_a_group_and_of_an_option(tmp_path):
+    group = command("train.py", "--help", "regularizer", cwd=tmp_path).stdout
+    assert "regularizer.dropout.p=0.5" in group and "probability that a unit is dropped" in group and "+regularizer=l2" in group
+    option = command("train.py", "optimizer=adam", "-h", cwd=tmp_path).stdout
+    assert "optimizer.lr=0.001" in option and "dropout" not in option
+    unknown = command("train.py", "--help", "regularizr", cwd=tmp_path)
+    assert unknown.returncode == 2 and "did you mean regularizer?" in unknown.stderr
+
+
+def test_help_of_evaluation(tmp_path):
+    done = command("evaluate.py", "--help", cwd=tmp_path)
+    assert done.returncode == 0 and "RUN_FOLDER" in done.stdout and "mnist" in done.stdout and "optimizer" not in done.stdout
+
+
+def test_help_into_a_closed_pipe(tmp_path):
+    process = subprocess.Popen(
+        arguments("train.py", "--help"), cwd=tmp_path, env=variables(), stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    process.stdout.close()
+    assert process.stderr.read() == b"" and process.wait() == 0
+
+
+def test_hydras_own_flags(tmp_path):
+    shown = command("train.py", "--cfg", "job", "optimizer=adam", "--package", "optimizer", cwd=tmp_path)
+    assert shown.returncode == 0 and "torch.optim.Adam" in shown.stdout
+    assert "optimizer: adam" in command("train.py", "--info", "defaults", "optimizer=adam", cwd=tmp_path).stdout.replace(
+        "/", ": "
+    )
+    assert "Hydra" in command("train.py", "--hydra-help", cwd=tmp_path).stdout
+    assert not list(tmp_path.iterdir())
+
+
+def test_options_of_installed_packages_and_of_a_further_folder(tmp_path):
+    conf = tmp_path / "further" / "recipe"
+    conf.mkdir(parents=True)
+    (conf / "mine.yaml").write_text("# @package _global_\n# Mine.\ndefaults:\n  - override /optimizer: adam\nseed: 5\n")
+    package = tmp_path / "packages" / "foreign_recipes" / "conf" / "regularizer"
+    package.mkdir(parents=True)
+    (package / "foreign.yaml").write_text("# Foreign.\nforeign:\n  _target_: foreign_recipes.Foreign\n  p: 0.5 # share\n")
+    info = tmp_path / "packages" / "foreign_recipes-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: foreign_recipes\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[lightning_recipes]\nforeign = foreign_recipes.conf\nbroken = no_such_package\n")
+    words = ["--config-dir", str(tmp_path / "further"), "recipe=mine", "+regularizer=foreign", "regularizer.foreign.p=0.25"]
+    done = command("train.py", *words, "--cfg", "job", cwd=tmp_path, PYTHONPATH=str(tmp_path / "packages"))
+    config = yaml.safe_load(done.stdout)
+    assert config["seed"] == 5 and config["optimizer"]["_target_"] == "torch.optim.Adam"
+    assert config["regularizer"]["foreign"]["p"] == 0.25
+    assert len(done.stderr.splitlines()) == 1 and "warning: the entry point broken" in done.stderr
+    wrong = command("train.py", "+regularizer=foregn", cwd=tmp_path, PYTHONPATH=str(tmp_path / "packages"))
+    assert "did you mean +regularizer=foreign?" in wrong.stderr
+    assert "Foreign." in command("train.py", "--help", cwd=tmp_path, PYTHONPATH=str(tmp_path / "packages")).stdout
+
+
+def test_a_run_is_trained_resumed_and_evaluated(tmp_path):
+    assert command("train.py", *SMALL, "+regularizer=l2", "name=a b", cwd=tmp_path).returncode == 0
+    run = run_folder(tmp_path)
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    assert config["regularizer"]["l2"]["weight"] == 1e-4 and config["name"] == "a b" and config["resume"] is None
+    assert command("train.py", f"resume={run}", "max_steps=4", cwd=tmp_path).returncode == 0
+    assert run_folder(tmp_path) == run and json.loads((run / "result.json").read_text())["steps"] == 4
+    done = command("evaluate.py", str(run), "data.test=0.5", cwd=tmp_path)
+    assert done.returncode == 0 and "test" in done.stdout
+
+
+def test_explaining_leaves_nothing_behind(tmp_path):
+    done = command("train.py", *SMALL, "explain=true", cwd=tmp_path)
+    assert done.returncode == 0 and done.stdout
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_sweep_goes_on_after_a_failed_job(tmp_path):
+    label_smoothing = ["+regularizer=label_smoothing", "regularizer.label_smoothing.eps=1.5,0.1"]
+    done = command("train.py", "-m", *SMALL, *label_smoothing, "name=job-${hydra:job.num}", cwd=tmp_path)
+    assert done.returncode == 1
+    *_, summary, job = done.stderr.splitlines()
+    assert summary == "error: 1 of 2 jobs failed:"
+    assert "job 0" in job and "regularizer.label_smoothing.eps=1.5" in job and "exit code 2" in job
+    (result,) = tmp_path.glob("multirun/*/*/*/result.json")
+    assert result.parent.name == "1" and json.loads(result.read_text())["config"]["name"] == "job-1"
+
+
+def test_ctrl_c_ends_the_job_in_flight_and_the_sweep(tmp_path):
+    endless = ["model=linear", "max_steps=1000000", "logger=[]", "trainer.progress=false", "seed=0,1"]
+    process = subprocess.Popen(arguments("train.py", "-m", *endless), cwd=tmp_path, env=variables())
+    while not (results := list(tmp_path.glob("multirun/*/*/0/result.json"))):
+        assert process.poll() is None
+        time.sleep(0.1)
+    time.sleep(1)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(60) == 130
+    assert json.loads(results[0].read_text())["status"] == "stopped"
+    assert not list(tmp_path.glob("multirun/*/*/1"))
+
+
+def test_a_signal_goes_to_the_whole_group_of_a_job(tmp_path):
+    """The processes that a job starts itself, as for several devices, get it too."""
+    inner = f"import time, signal, pathlib\ntry:\n  pathlib.Path({str(tmp_path / 'ready')!r}).touch(); time.sleep(60)\n"
+    inner += f"except KeyboardInterrupt:\n  pathlib.Path({str(tmp_path / 'inner')!r}).touch()"
+    outer = f"import subprocess, sys\ntry:\n  subprocess.run([sys.executable, '-c', {inner!r}])\nexcept KeyboardInterrupt: pass"
+    sender = f"import os, time, pathlib\nwhile not pathlib.Path({str(tmp_path / 'ready')!r}).exists(): time.sleep(0.05)\n"
+    sender += f"time.sleep(0.2); os.kill({os.getpid()}, {int(signal.SIGINT)})"
+    with subprocess.Popen([sys.executable, "-c", sender]), pytest.raises(SystemExit) as ended:
+        _run_process([sys.executable, "-c", outer])
+    assert ended.value.code == 130 and (tmp_path / "inner").exists()
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_what_counts_as_a_mistake():
+    from plugins.base import Refusal
+
+    assert is_mistake(UsageError("x")) and is_mistake(Refusal("x")) and not is_mistake(ValueError("x"))
