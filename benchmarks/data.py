@@ -23,7 +23,7 @@ from plugins.augmentation.crop import Crop
 from plugins.augmentation.horizontal_flip import HorizontalFlip
 from plugins.base import Batch
 from plugins.loss.by_task import ByTask
-from recipes.data.base import Data, Split, StepLoader
+from recipes.data.base import Data, Sample, Split, StepLoader
 from recipes.data.digits import Digits
 from recipes.data.torchvision import TorchvisionImages
 from recipes.models.linear import Linear
@@ -71,9 +71,9 @@ class Steps(RecipeModule):
         """Steps done."""
         return self.steps
 
-    def draw(self, batch: object) -> Batch:
-        """The batch of the next step, augmented."""
-        batch = self.as_batch(batch)
+    def augmented(self, data: Sample) -> Batch:
+        """The next step's batch, augmented."""
+        batch = self.as_batch(data)
         self._clock = (self.steps, 0)
         for plugin in self.hooks["transform_batch"]:
             batch = plugin.transform_batch(batch, self)
@@ -93,7 +93,7 @@ def ours(split: Split, device: torch.device) -> Callable[[], Iterator[tuple[Tens
 
     def epoch() -> Iterator[tuple[Tensor, Tensor]]:
         for raw in loader:
-            batch = module.draw(raw)
+            batch = module.augmented(raw)
             yield batch.x, batch.labels[""]
         if device.type == "cuda":
             torch.cuda.synchronize()

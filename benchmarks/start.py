@@ -56,7 +56,7 @@ def until_first_step(words: Sequence[str]) -> float:
 def main(words: Sequence[str] | None = None) -> None:
     """Time all starts in turn and print a table."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.start", description=(__doc__ or "").split(":")[0])
-    parser.add_argument("--rounds", type=int, default=5, help="times each counts; one more goes before them")
+    parser.add_argument("--rounds", type=int, default=5, help="times that each is started")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads")
     parser.add_argument("overrides", nargs="*", help="words for the training, such as model=cnn")
     options = parser.parse_args(words)
@@ -68,7 +68,7 @@ def main(words: Sequence[str] | None = None) -> None:
         "python train.py, first step": lambda: until_first_step([*FIRST_STEP, *options.overrides]),
         "import torch, lightning": lambda: until_end([sys.executable, "-c", "import torch, lightning"], 0),
     }
-    turns = [{name: start() for name, start in starts.items()} for _ in range(options.rounds + 1)][1:]
+    turns = [{name: start() for name, start in starts.items()} for _ in range(options.rounds)]
     print(f"{options.rounds} rounds, Python {sys.version.split()[0]}, {machine()}, {options.threads} threads")
     rows = []
     for name in starts:

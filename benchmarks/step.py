@@ -15,7 +15,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import count
+from itertools import count, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -65,11 +65,13 @@ class Draws:
 def draw(images: Tensor) -> Draws:
     """Draws of a step for images (samples, channels, height, width)."""
     samples, _, height, width = images.shape
+    alpha = torch.tensor(ALPHA, device=images.device)
+    beta = torch.distributions.Beta(alpha, alpha, validate_args=False)
     return Draws(
         torch.randint(height, (samples,), device=images.device),
         torch.randint(width, (samples,), device=images.device),
         torch.randperm(samples, device=images.device),
-        torch.distributions.Beta(*torch.tensor([ALPHA, ALPHA], device=images.device), validate_args=False).sample((samples,)),
+        beta.sample((samples,)),
     )
 
 
@@ -99,7 +101,7 @@ def hand_written(
 
     `average`, an empty list, takes the moving average of the weights.
     """
-    parameters = list(model.parameters())
+    parameters: list[Tensor] = list(model.parameters())
     optimizer = torch.optim.SGD(parameters, lr=lr)
     average = [] if average is None else average
     total, hits, seen = torch.zeros((), device=x.device), torch.zeros((), device=x.device), 0
@@ -195,8 +197,8 @@ class Marks:
         marks, self.marks = self.marks, []
         if self.cuda:
             torch.cuda.synchronize()
-            return statistics.median(a.elapsed_time(b) / 1000 for a, b in zip(marks, marks[1:], strict=False))
-        return statistics.median(b - a for a, b in zip(marks, marks[1:], strict=False))
+            return statistics.median(a.elapsed_time(b) / 1000 for a, b in pairwise(marks))
+        return statistics.median(b - a for a, b in pairwise(marks))
 
 
 class TakeTurns(L.Callback):

@@ -134,6 +134,22 @@ def evaluation_mode(model: nn.Module) -> Iterator[None]:
             module.training = True
 
 
+@contextmanager
+def kept_buffers(model: nn.Module) -> Iterator[None]:
+    """Put buffers, such as running statistics, back to what they were: a pass within leaves no trace in them."""
+    kept = [
+        (owner, name, buffer, buffer.clone())
+        for owner in model.modules()
+        for name, buffer in owner.named_buffers(recurse=False)
+    ]
+    try:
+        yield
+    finally:
+        for owner, name, buffer, value in kept:
+            buffer.data.copy_(value)
+            setattr(owner, name, buffer)
+
+
 def weight_layers(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
     """Linear, convolution and recurrent layers, with their names."""
     for name, module in model.named_modules():

@@ -59,13 +59,20 @@ def expected(value: object, default: object, comment: str = "") -> str | None:
     """What a parameter must be, if `value` is not of its default's type; None if it is.
 
     An int is fine where a float is, a default of null admits anything, and so does the comment for words after a bar:
-    `devices: 1 # how many | auto`. The elements of a list are of the type of the default's elements.
+    `devices: 1 # how many | auto`. A bar and a bracket admit a list: `target: y # a name | [names]`. The elements of a list
+    are of the type of the default's elements.
     """
     words = re.findall(r"\|\s*([\w.+-]+)", comment)
     if default is None or show(value) in words or (isinstance(default, str) and "${" in default):
         return None
     if _fits(value, default):
         return None
+    if "| [" in comment:
+        return (
+            None
+            if isinstance(value, list) and all(_fits(element, default) for element in value)
+            else f"{_kind(default)} or a list"
+        )
     return _kind(default) if isinstance(default, str) else " or ".join([_kind(default), *words])
 
 

@@ -78,7 +78,7 @@ def explain(console: Console, config: Mapping[str, Any], data: Data, module: Rec
             print_lines(console, f"  - watches    {describe(plugin, values)}")
     print_lines(
         console,
-        f"  - best model by {next((p.monitor for p in module.plugins if p.monitor), config['trainer']['monitor'] or 'val/acc')}",
+        f"  - best model by {next((p.monitor for p in reversed(module.plugins) if p.monitor), config['trainer']['monitor'] or 'val/acc')}",
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import asdict
 from itertools import chain, islice
 from typing import Any
@@ -28,7 +28,8 @@ from plugins.base import (
     implementers,
     order,
 )
-from plugins.sites import NORMS
+from plugins.sites import NORMS, evaluation_mode, kept_buffers
+from recipes.loggers import RunLogger
 from recipes.metrics import Means, correct
 
 PER_STEP = ("transform_batch", "around_pass", "penalty", "backward", "combine", "transform_gradient", "after_step")
@@ -261,7 +262,7 @@ class RecipeModule(L.LightningModule):
         self._passes += 1
         for parameter in self._parameters_to_clear:
             parameter.grad = None
-        with nullcontext() if first else frozen_statistics(self.model):
+        with nullcontext() if first else kept_buffers(self.model):
             total = self._pass(0, first)
             for part in range(1, len(self._batches)):
                 total = total + self._pass(part, first)
@@ -273,8 +274,6 @@ class RecipeModule(L.LightningModule):
         batch, scale = self._batches[part], len(self._batches[part]) / sum(map(len, self._batches))
         self._set_clock(part)
         seed_global(derive_seed(self.seed, "forward", *self._clock), self.device)
-        # Autocast keeps low-precision copies of the weights, which are stale once an optimizer or a plugin moved them.
-        torch.clear_autocast_cache()
         with self._around(batch), self._reduced(part == len(self._batches) - 1):
             outputs = self.outputs(batch.x)
             losses = self.losses(outputs, batch.targets)
@@ -419,8 +418,11 @@ class RecipeModule(L.LightningModule):
         """Give metrics to the loggers and, under the same names, to callbacks that monitor."""
         self.metrics.update(metrics)
         monitored = {name: value for name, value in metrics.items() if name != "epoch"}
-        self.log_dict(monitored, logger=False, sync_dist=self.trainer.world_size > 1)
-        self.write(metrics)
+        ours = any(isinstance(logger, RunLogger) for logger in self.trainer.loggers)
+        # loggers of a run get steps that go on over phases; anybody else's are left to Lightning
+        self.log_dict(monitored, logger=not ours, sync_dist=self.trainer.world_size > 1)
+        if ours:
+            self.write(metrics)
 
     def write(self, metrics: Mapping[str, float]) -> None:
         """Give metrics to the loggers, at the step they belong to."""
@@ -513,35 +515,6 @@ def seed_global(seed: int, device: torch.device) -> None:
         torch.cuda.default_generators[device.index or 0].manual_seed(seed)
     elif device.type == "mps":
         torch.mps.manual_seed(seed)
-
-
-@contextmanager
-def frozen_statistics(model: nn.Module) -> Iterator[None]:
-    """Normalize by batch statistics without updating the running ones: a second pass over a batch must not count twice."""
-    norms = [
-        module
-        for module in model.modules()
-        if isinstance(module, nn.modules.batchnorm._NormBase) and module.track_running_stats
-    ]
-    for norm in norms:
-        norm.track_running_stats = False
-    try:
-        yield
-    finally:
-        for norm in norms:
-            norm.track_running_stats = True
-
-
-@contextmanager
-def evaluation_mode(model: nn.Module) -> Iterator[None]:
-    """Put a model in evaluation mode, and back to what each of its modules was in."""
-    training = [module for module in model.modules() if module.training]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module in training:
-            module.training = True
 
 
 def total_of(losses: Mapping[str, Tensor]) -> Tensor:

@@ -261,7 +261,8 @@ class Run:
         loader = StepLoader(train, self.data.batch_size, config["seed"], module.parts, lambda: module.steps_done, repeats)
         validation = EvaluationLoader(self.data.splits["val"])
         classification = any(task.kind == "classification" for task in self.data.tasks)
-        chooser = next((plugin for plugin in plugins if plugin.monitor), None)
+        # the last stage has the last word: early stopping ends training by its own metric
+        chooser = next((plugin for plugin in reversed(module.plugins) if plugin.monitor), None)
         monitor = trainer_config["monitor"] or (chooser and chooser.monitor) or ("val/acc" if classification else "val/loss")
         if chooser and chooser.monitor != monitor:
             raise RecipeError(

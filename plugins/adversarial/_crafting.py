@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from plugins.adversarial._ascent import Bounds, Loss
 from plugins.base import Module
-from plugins.sites import evaluation_mode
+from plugins.sites import evaluation_mode, kept_buffers
 
 
 def attacked_loss(module: Module, targets: Mapping[str, Tensor]) -> Loss:
@@ -43,17 +43,7 @@ def crafting(model: nn.Module, eval_mode: bool, generator: torch.Generator) -> I
 @contextmanager
 def _untouched(model: nn.Module, generator: torch.Generator) -> Iterator[None]:
     """Put buffers and the global random state back afterwards; in between, seed the latter from `generator`."""
-    kept = [
-        (owner, name, buffer, buffer.clone())
-        for owner in model.modules()
-        for name, buffer in owner.named_buffers(recurse=False)
-    ]
     device = generator.device
-    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+    with torch.random.fork_rng([device] if device.type == "cuda" else []), kept_buffers(model):
         torch.manual_seed(generator.initial_seed())
-        try:
-            yield
-        finally:
-            for owner, name, buffer, value in kept:
-                buffer.data.copy_(value)
-                setattr(owner, name, buffer)
+        yield

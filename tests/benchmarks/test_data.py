@@ -42,7 +42,7 @@ def test_both_sides_give_augmented_batches_of_one_kind(tmp_path):
         for x, y in batches:
             assert x.shape == (128, 1, 28, 28) and y.shape == (128,)
             assert x.dtype == torch.float32 and y.dtype == torch.int64
-            assert 0 <= x.min() and 0.9 < x.max() <= 1
+            assert x.min() >= 0 and 0.9 < x.max() <= 1
 
 
 def test_ours_draws_anew_for_each_step_and_each_sample():
