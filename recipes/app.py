@@ -86,7 +86,7 @@ def _train(words: list[str]) -> int:
     flags = _flags(words)
     if flags.hydra_help or flags.shell_completion:
         return _run_hydra(flags, flags.overrides)
-    from recipes.config import ON_RESUME, change, check, read_run, register, search_folders
+    from recipes.config import ON_RESUME, change, check, read_run, register, resolve, search_folders
 
     folders = [*installed_folders(), *search_folders(flags.overrides, flags.config_dir)]
     catalogue = Catalogue(folders)
@@ -108,7 +108,14 @@ def _train(words: list[str]) -> int:
     multirun = flags.multirun or "hydra.mode=MULTIRUN" in flags.overrides
     if flags.cfg is None and flags.info is None:
         _expect_one_folder(flags.overrides, multirun)
-    return _run_hydra(flags, check(catalogue, flags.overrides, multirun))
+    checked = check(catalogue, flags.overrides, multirun)
+    if flags.cfg == "job" and not flags.package and not multirun:
+        import yaml
+
+        # Hydra's own answer would still hold a recipe's values for an option that the words replace
+        print(yaml.safe_dump(resolve(catalogue, checked), sort_keys=False, allow_unicode=True), end="")
+        return 0
+    return _run_hydra(flags, checked)
 
 
 def _flags(words: Sequence[str]) -> argparse.Namespace:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import IO, Any
 
 import lightning as L
 import torch
@@ -18,21 +20,43 @@ from plugins.base import RecipeError
 
 
 class Stopped(Exception):
-    """The user or the system asked the run to end; its state is saved."""
+    """The user or the system asked the run to end."""
 
 
-def write_whole(path: Path, content: bytes | str) -> None:
-    """Write a file so that at every moment it is the old one or the new one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+def write_whole(path: Path, write: Callable[[IO[bytes]], object]) -> None:
+    """Write a file so that at every moment it is the old one or the new one; `write` gets the open file."""
     part = path.with_name(f"{path.name}.part-{os.getpid()}")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         with open(part, "wb") as file:
-            file.write(content.encode() if isinstance(content, str) else content)
+            write(file)
             file.flush()
             os.fsync(file.fileno())
         os.replace(part, path)
+    except OSError as error:
+        raise unwritable(path, error) from None
     finally:
         part.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file whole."""
+    write_whole(path, lambda file: file.write(text.encode()))
+
+
+def unwritable(path: Path, error: Exception) -> RecipeError:
+    """The error about a file that cannot be written."""
+    reason = error.strerror if isinstance(error, OSError) else str(error).splitlines()[0]
+    return RecipeError(f"{path} cannot be written ({reason}): is there room on the disk?")
+
+
+def remove_parts(folder: Path) -> None:
+    """Remove what killed processes had begun to write."""
+    for part in folder.rglob("*.part-*"):
+        part.unlink(missing_ok=True)
+
+
+WRITING = re.compile("PytorchStreamWriter|inline_container")
 
 
 class WholeFiles(TorchCheckpointIO):
@@ -40,21 +64,12 @@ class WholeFiles(TorchCheckpointIO):
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
         """Save beside the target, then move into place."""
-        path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_name(f"{path.name}.part-{os.getpid()}")
         try:
-            with open(part, "wb") as file:
-                torch.save(checkpoint, file)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(part, path)
-        except (OSError, RuntimeError) as error:
-            if isinstance(error, OSError) or "write" in str(error):
-                raise RecipeError(f"the checkpoint {path} could not be written ({error}): is the disk full?") from None
-            raise
-        finally:
-            part.unlink(missing_ok=True)
+            write_whole(Path(path), lambda file: torch.save(checkpoint, file))
+        except RuntimeError as error:  # what torch makes of an OSError
+            if not WRITING.search(str(error)):
+                raise
+            raise unwritable(Path(path), error) from None
 
     def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = True) -> dict[str, Any]:
         """Load tensors and plain values only."""
@@ -80,20 +95,29 @@ class StopOnSignal:
         self._previous: dict[int, Any] = {}
 
     def __enter__(self) -> StopOnSignal:
-        if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
-                self._previous[number] = signal.signal(number, self._handle)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            if signal.getsignal(number) != signal.SIG_IGN:  # as for jobs that a shell runs in the background
+                self._previous[number] = signal.getsignal(number)
+        self.listen()
         return self
 
+    def listen(self) -> None:
+        """Take the signals, again where Lightning has put a handler of its own, which would end the run unsaved."""
+        if threading.current_thread() is threading.main_thread():
+            for number in self._previous:
+                signal.signal(number, self._handle)
+
     def _handle(self, number: int, frame: FrameType | None) -> None:
+        name = signal.Signals(number).name
         if self.requested and number == signal.SIGINT:
-            signal.signal(signal.SIGINT, signal.default_int_handler)
-            raise KeyboardInterrupt
-        self.requested = signal.Signals(number).name
+            raise Stopped(name)
+        self.requested = name
+        os.write(2, b"\nstopping after this step; Ctrl-C once more stops at once\n")  # print is not for signal handlers
 
     def __exit__(self, *_: object) -> None:
-        for number, handler in self._previous.items():
-            signal.signal(number, handler)
+        if threading.current_thread() is threading.main_thread():
+            for number, handler in self._previous.items():
+                signal.signal(number, handler)
 
 
 class BestAndLast(Checkpoint):
@@ -108,6 +132,7 @@ class BestAndLast(Checkpoint):
         every_n_steps: steps between two saves within an epoch; 0: none.
         stop: the end of the run on request.
         min_delta: by how much a score must beat the best one.
+        latest: whether `best.ckpt` has the latest weights: validation samples that are trained on choose nothing.
     """
 
     def __init__(
@@ -117,14 +142,16 @@ class BestAndLast(Checkpoint):
         every_n_steps: int = 0,
         stop: StopOnSignal | None = None,
         min_delta: float = 0.0,
+        latest: bool = False,
     ) -> None:
         super().__init__()
-        self.folder, self.monitor, self.min_delta = folder, monitor, min_delta
+        self.folder, self.monitor, self.min_delta, self.latest = folder, monitor, min_delta, latest
         self.every_n_steps, self.stop = every_n_steps, stop
         self.best_score: float | None = None
         self.best_step: int | None = None
         self.best_metrics: dict[str, float] = {}
         self.validated_step = -1
+        self.ended = False  # whether training came to its end in this process
 
     @property
     def best_path(self) -> Path:
@@ -135,6 +162,13 @@ class BestAndLast(Checkpoint):
     def last_path(self) -> Path:
         """The file from which a run goes on."""
         return self.folder / "last.ckpt"
+
+    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Listen for the end."""
+        if self.stop:
+            self.stop.listen()
+
+    on_validation_start = on_test_start = on_fit_start
 
     def on_train_batch_start(self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int) -> None:
         """Between two steps: stop if asked to, save if it is time."""
@@ -156,24 +190,29 @@ class BestAndLast(Checkpoint):
         """Keep the weights that were just validated if they are the best so far."""
         if trainer.sanity_checking:
             return
-        metrics = pl_module.metrics
+        metrics: dict[str, float] = pl_module.metrics  # type: ignore[assignment]
         if self.monitor not in metrics:
             there = ", ".join(sorted(name for name in metrics if name.startswith("val/")))
             raise RecipeError(f"no metric {self.monitor} to choose the best model by: trainer.monitor must be one of {there}")
-        score = float(metrics[self.monitor])  # type: ignore[arg-type]
+        score = metrics[self.monitor]
         self.validated_step = trainer.global_step
         if (
-            self.best_score is None
+            self.latest
+            or self.best_score is None
             or self.best_score != self.best_score
             or is_better(self.monitor, score, self.best_score, self.min_delta)
         ):
             self.best_score, self.best_step = score, trainer.global_step
-            self.best_metrics = dict(metrics)  # type: ignore[arg-type]
+            self.best_metrics = dict(metrics)
             trainer.save_checkpoint(self.best_path, weights_only=True)
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Save the state from which the next epoch starts."""
         trainer.save_checkpoint(self.last_path)
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Remember that training has ended."""
+        self.ended = True
 
     def state_dict(self) -> dict[str, Any]:
         """Which weights are the best so far."""

@@ -39,7 +39,7 @@ from recipes.catalogue import (
     suggest,
 )
 
-__all__ = ["Catalogue", "UsageError", "change", "check", "compose", "finish", "read_run", "search_folders"]
+__all__ = ["Catalogue", "UsageError", "change", "check", "compose", "finish", "read_run", "resolve", "search_folders"]
 
 LARGEST_CONFIG = 1_000_000  # bytes
 ON_RESUME = ("max_epochs", "max_steps", "name", "tags", "notes", "trainer", "logger")
@@ -116,6 +116,7 @@ def parse(catalogue: Catalogue, words: Iterable[str]) -> list[Override]:
 
 
 def parse_word(parser: OverridesParser, word: str) -> Override:
+    """One word as Hydra reads it."""
     try:
         return parser.parse_overrides([word])[0]
     except HydraException as error:
@@ -324,7 +325,7 @@ def check_value(catalogue: Catalogue, chosen: Mapping[str, Sequence[str]], overr
             add = catalogue.spelling(head, (owners or ["OPTION"])[0])
             raise UsageError(f"{override.input_line}: no {head} is chosen; add {add}")
         name, place = there[0], head
-    option = catalogue.groups[head][name]
+    option = catalogue.option(head, name)
     _check_parameter(option, place, path[0])
     if override.is_add() and len(path) == 1:
         raise UsageError(f"{override.input_line}: write {override.input_line[1:]}, without the plus")  # type: ignore[index]
@@ -397,14 +398,18 @@ def check(catalogue: Catalogue, words: Sequence[str], multirun: bool = False) ->
     job = ["hydra.job.num=0", "hydra.job.id='0'"] if multirun else []
     for composing, variant in variants:
         if composing:
-            lines = [str(override.input_line) for override in variant]
-            config = compose([*lines, *job])
-            HydraConfig.instance().set_config(config)
-            try:
-                finish(catalogue, config, lines)
-            finally:
-                HydraConfig.instance().cfg = None
+            resolve(catalogue, [str(override.input_line) for override in variant], job)
     return [str(override.input_line) for override in joined]
+
+
+def resolve(catalogue: Catalogue, words: Sequence[str], job: Sequence[str] = ()) -> dict[str, Any]:
+    """The config that a run with checked words gets."""
+    config = compose([*words, *job])
+    HydraConfig.instance().set_config(config)  # a value may refer to it: name=${hydra:job.num}
+    try:
+        return finish(catalogue, config, words)
+    finally:
+        HydraConfig.instance().cfg = None
 
 
 def compose(words: Sequence[str]) -> DictConfig:
@@ -456,7 +461,7 @@ def _drop_replaced(
         if catalogue.many(group):
             tree[group] = {name: tree[group][name] for name in tree[group] if name in chosen[group]}
         elif list(chosen[group]) != by_recipe.get(group, [catalogue.defaults.get(group)]):
-            tree[group] = catalogue.groups[group][chosen[group][0]].node
+            tree[group] = catalogue.option(group, chosen[group][0]).node
             for override in overrides:
                 if override.key_or_group.startswith(f"{group}."):
                     OmegaConf.update(tree, override.key_or_group, override.value(), force_add=True)
@@ -485,7 +490,7 @@ def check_tree(catalogue: Catalogue, tree: Mapping[str, Any], chosen: Mapping[st
                     )
                 _check_node(catalogue.groups[name][option], f"{name}.{option}", node)
         elif value or (chosen is not None and chosen.get(name)):
-            options = [catalogue.groups[name][n] for n in chosen[name]] if chosen else _options_with(catalogue, name, value)
+            options = [catalogue.option(name, n) for n in chosen[name]] if chosen else _options_with(catalogue, name, value)
             _check_node(options[0], name, value)
 
 

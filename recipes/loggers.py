@@ -15,8 +15,8 @@ from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
 
-from plugins.base import RecipeError
-from recipes.checkpoint import write_whole
+from plugins.base import RecipeError, expect_choice
+from recipes.checkpoint import unwritable, write_text
 
 log = logging.getLogger("recipes")
 
@@ -33,7 +33,7 @@ class RunLogger(Logger):
 
 
 class Csv(RunLogger):
-    """`metrics.csv` in the run's folder: one row a logged step, one column a number."""
+    """`metrics.csv` in the run's folder: one row for each logged step, one column a number."""
 
     def __init__(self, folder: Path, facts: Mapping[str, Any]) -> None:
         super().__init__()
@@ -62,35 +62,38 @@ class Csv(RunLogger):
         row = {"step": str(step or 0)} | {name: repr(float(value)) for name, value in metrics.items()}
         new = [name for name in row if name not in self.columns]
         self.columns += new
-        if self.rows and self.rows[-1]["step"] == row["step"] and not set(row) & set(self.rows[-1]) - {"step"}:
+        same = bool(self.rows) and self.rows[-1]["step"] == row["step"]
+        if same:
             self.rows[-1] |= row
-            self._complete = False
         else:
             self.rows.append(row)
-        if self._complete and not new:
+        if same or new or not self._complete:
+            self._write()
+            return
+        try:
             with open(self.path, "a", newline="") as file:
                 csv.DictWriter(file, self.columns).writerow(row)
-        else:
-            self._write()
+        except OSError as error:
+            raise unwritable(self.path, error) from None
 
     def _write(self) -> None:
         text = io.StringIO()
         writer = csv.DictWriter(text, self.columns)
         writer.writeheader()
         writer.writerows(self.rows)
-        write_whole(self.path, text.getvalue())
+        write_text(self.path, text.getvalue())
         self._complete = True
 
     @rank_zero_only
     def rewind(self, step: int) -> None:
-        """Keep the rows up to `step`."""
+        """Keep the rows up to `step`, without the test at the end of a run that goes on."""
         if not self.path.exists():
             return
         with open(self.path, newline="") as file:
             reader = csv.DictReader(file)
-            self.columns = list(reader.fieldnames or ["step"])
-            # a process that was killed while it appended leaves half a row
-            rows = [{name: value for name, value in row.items() if value} for row in reader if None not in row]
+            self.columns = [name for name in reader.fieldnames or ["step"] if not name.startswith("test/")]
+            # a process that was killed while it appended leaves half a row, of a step after the last checkpoint
+            rows = [{name: row[name] for name in self.columns if row[name]} for row in reader]
         self.rows = [row for row in rows if row.get("step", "").isdigit() and int(row["step"]) <= step]
         self._write()
 
@@ -109,6 +112,9 @@ class TensorBoard(TensorBoardLogger, RunLogger):
         """Histograms of gradients, activations and the like."""
         for name, values in histograms.items():
             self.experiment.add_histogram(name, values.float().cpu(), step)
+
+
+MODES = ("online", "offline", "disabled")
 
 
 class Wandb(WandbLogger, RunLogger):
@@ -147,7 +153,7 @@ class Wandb(WandbLogger, RunLogger):
 
         identity = self._folder / "wandb" / "run-id.txt"
         if not identity.exists():
-            write_whole(identity, uuid.uuid4().hex[:8])
+            write_text(identity, uuid.uuid4().hex[:8])
         settings = wandb.Settings(silent=True, console="off", init_timeout=wait)
         start = {
             "project": project,
@@ -162,6 +168,8 @@ class Wandb(WandbLogger, RunLogger):
             "config": dict(facts.get("config", {})),
             "settings": settings,
         }
+        if mode is not None:
+            expect_choice("logger.wandb.mode", mode, MODES)
         mode = mode or os.environ.get("WANDB_MODE") or ("online" if self._has_key() else "offline")
         if mode == "online" and not self._has_key():
             log.warning("wandb: no key on this machine, so the run is logged offline; `wandb login` changes that")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import asdict
@@ -31,6 +32,8 @@ from plugins.base import (
 from plugins.sites import NORMS, evaluation_mode, kept_buffers
 from recipes.loggers import RunLogger
 from recipes.metrics import Means, correct
+
+log = logging.getLogger("recipes")
 
 PER_STEP = ("transform_batch", "around_pass", "penalty", "backward", "combine", "transform_gradient", "after_step")
 PER_EVALUATION = ("evaluation_weights", "predict", "measure", "after_validation")
@@ -417,6 +420,8 @@ class RecipeModule(L.LightningModule):
     def publish(self, metrics: Mapping[str, float]) -> None:
         """Give metrics to the loggers and, under the same names, to callbacks that monitor."""
         self.metrics.update(metrics)
+        numbers = " ".join(f"{name} {value:.6g}" for name, value in metrics.items())
+        log.info("step %d: %s", self.steps_done + self.phase["steps"], numbers)
         monitored = {name: value for name, value in metrics.items() if name != "epoch"}
         ours = any(isinstance(logger, RunLogger) for logger in self.trainer.loggers)
         # loggers of a run get steps that go on over phases; anybody else's are left to Lightning

@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.table import Table
 
 from plugins.base import RecipeError
-from recipes.checkpoint import write_whole
+from recipes.checkpoint import write_text
 
 PACKAGES = ("torch", "torchvision", "lightning", "hydra-core", "torchmetrics", "wandb", "numpy", "lightning-recipes")
 ORDER = ("loss", "acc")
@@ -26,8 +26,18 @@ ORDER = ("loss", "acc")
 
 def write_config(folder: Path, config: Mapping[str, Any], command: Sequence[str]) -> None:
     """The resolved config, under the command that repeats the run."""
-    head = f"# The resolved config of this run. To repeat it:\n#   python train.py {' '.join(map(quote, command))}\n"
-    write_whole(folder / "config.yaml", head + yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True))
+    head = f"# The resolved config of this run. To repeat it:\n#   {command_line(command)}\n"
+    write_text(folder / "config.yaml", head + yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True))
+
+
+def command_line(command: Sequence[str]) -> str:
+    """The command with these words, as it is typed."""
+    return f"python train.py {' '.join(map(quote, command))}".rstrip()
+
+
+def one_line(error: BaseException) -> str:
+    """The first line of an error's message, or its kind where it has none."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def quote(word: str) -> str:
@@ -51,7 +61,7 @@ def read_config(folder: Path) -> dict[str, Any]:
 
 def write_result(folder: Path, result: Mapping[str, Any]) -> None:
     """`result.json`, whole or not at all."""
-    write_whole(folder / "result.json", json.dumps(result, indent=2, allow_nan=True) + "\n")
+    write_text(folder / "result.json", json.dumps(result, indent=2, allow_nan=True) + "\n")
 
 
 def read_result(folder: Path) -> dict[str, Any]:

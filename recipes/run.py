@@ -12,20 +12,23 @@ from typing import Any
 
 import lightning as L
 import torch
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.utilities import rank_zero_only
 from rich.console import Console
 
-from plugins.base import Phase, Plugin, RecipeError, does_something
+from plugins.base import Phase, Plugin, RecipeError, Task, does_something, expect, expect_count
 from recipes.build import build_data, build_loggers, build_module, build_plugins, load_module, load_run
-from recipes.checkpoint import BestAndLast, StopOnSignal, Stopped, WholeFiles, load_checkpoint
+from recipes.checkpoint import BestAndLast, StopOnSignal, Stopped, WholeFiles, load_checkpoint, remove_parts
 from recipes.data.base import Data, EvaluationLoader, StepLoader
 from recipes.explain import explain
 from recipes.loggers import RunLogger
 from recipes.module import RecipeModule
 from recipes.progress import ProgressBar
 from recipes.results import (
+    command_line,
     environment,
     log_to,
+    one_line,
     peak_memory,
     print_lines,
     quote,
@@ -44,35 +47,46 @@ def train(config: dict[str, Any], folder: Path, overrides: Sequence[str]) -> dic
 
     Returns what `result.json` holds. Raises :class:`RecipeError` for the user's mistakes.
     """
-    first_rank = rank_zero_only.rank == 0
-    console = Console(quiet=not first_rank)
+    console = Console(quiet=not is_first_rank())
+    resumed = config["resume"] is not None
+    config = {**config, "resume": None}
+    earlier = read_result(folder) if resumed else {}
+    if earlier.get("status") == "finished" and not goes_further(config, earlier):
+        console.print(table(earlier))
+        more = f"python train.py resume={quote(str(folder))} max_epochs={2 * config['max_epochs']}"
+        print_lines(console, f"the run is finished; to train it for longer: {more}")
+        return earlier
     set_up_process(config)
     plugins = build_plugins(config)  # bad values are told before any data is touched
     build_early_objects(config)
     data = build_data(config)
     data.setup()
     check_devices(config["trainer"])
+    module = make_module(config, data, plugins, world_size(config["trainer"]))  # so are wrong combinations
     if config["explain"]:
-        explain(console, config, data, make_module(config, data, plugins))
+        explain(console, config, data, module)
         return {"status": "explained"}
-    resumed = config["resume"] is not None
-    earlier = read_result(folder) if resumed else {}
-    if first_rank and not resumed:
-        write_config(folder, config, overrides)
-    elif first_rank:
-        write_config(folder, {**config, "resume": None}, resume_command(earlier, overrides))
     handler = log_to(folder)
-    run = Run(config, folder, data, console, earlier, list(overrides))
     try:
-        return run.go(resumed)
+        return Run(config, folder, data, console, earlier, resume_command(earlier, overrides), module).go(resumed)
     finally:
         stop_logging(handler)
 
 
+def goes_further(config: Mapping[str, Any], earlier: Mapping[str, Any]) -> bool:
+    """Whether a finished run is asked for more steps than it has done."""
+    if all(config[name] == earlier["config"][name] for name in ("max_epochs", "max_steps")):
+        return False
+    if config["max_steps"] >= 0:
+        return bool(config["max_steps"] > earlier["steps"])
+    return bool(config["max_epochs"] > earlier["epochs"])
+
+
 def resume_command(earlier: Mapping[str, Any], overrides: Sequence[str]) -> list[str]:
     """The command of the whole run: that of its start, with what was changed on resuming."""
-    changes = [override for override in overrides if not override.startswith("resume=")]
-    return [*earlier.get("command", []), *(change for change in changes if change not in earlier.get("command", []))]
+    changes = [word for word in overrides if not word.startswith("resume=")]
+    changed = {word.partition("=")[0] for word in changes}
+    return [*(word for word in earlier.get("command", []) if word.partition("=")[0] not in changed), *changes]
 
 
 def set_up_process(config: Mapping[str, Any]) -> None:
@@ -86,6 +100,8 @@ def set_up_process(config: Mapping[str, Any]) -> None:
     torch.manual_seed(config["seed"])  # for what draws outside of the owners' generators: third-party code
     warnings.filterwarnings("ignore", message=".*Checkpoint directory .* exists and is not empty")
     warnings.filterwarnings("ignore", message=".*does not have many workers")
+    warnings.filterwarnings("ignore", message=".*smaller than the logging interval")
+    warnings.filterwarnings("ignore", message=".*LeafSpec")
     warnings.filterwarnings("ignore", message=".*`lr_scheduler.step\\(\\)` before `optimizer.step\\(\\)`")
 
 
@@ -96,11 +112,29 @@ def build_early_objects(config: Mapping[str, Any]) -> None:
     build_loss(config)
     build_optimizer(config)
     instantiate(config["scheduler"])
-    for name in ("accumulate_grad_batches", "log_every_n_steps"):
-        if config["trainer"][name] < 1:
-            raise RecipeError(f"trainer.{name} must be a whole number ≥ 1, got {config['trainer'][name]}")
+    trainer = config["trainer"]
+    for name in ("accumulate_grad_batches", "log_every_n_steps", "num_nodes"):
+        expect_count(f"trainer.{name}", trainer[name])
+    expect_count("trainer.save_every_n_steps", trainer["save_every_n_steps"], 0)
+    for name in ("val_every_n_steps", "num_threads"):
+        if trainer[name] is not None:
+            expect_count(f"trainer.{name}", trainer[name])
+    expect(isinstance(trainer["monitor"], str | None), "trainer.monitor", "the name of a metric", trainer["monitor"])
     if config["max_epochs"] < 1 or config["max_steps"] < -1:
         raise RecipeError("max_epochs must be ≥ 1 and max_steps ≥ 0 (or -1 for no limit)")
+
+
+def world_size(trainer: Mapping[str, Any]) -> int:
+    """The number of processes that train together."""
+    devices = trainer["devices"]
+    if not isinstance(devices, int) or devices < 1:  # all there are
+        devices = torch.cuda.device_count() or 1
+    return int(devices * trainer["num_nodes"])
+
+
+def is_first_rank() -> bool:
+    """Whether this process writes and prints."""
+    return int(getattr(rank_zero_only, "rank", None) or 0) == 0
 
 
 def check_devices(trainer: Mapping[str, Any]) -> None:
@@ -163,58 +197,71 @@ class Run:
     """One run in one folder: its phases, its result, its end."""
 
     def __init__(
-        self, config: dict[str, Any], folder: Path, data: Data, console: Console, earlier: dict[str, Any], command: list[str]
+        self,
+        config: dict[str, Any],
+        folder: Path,
+        data: Data,
+        console: Console,
+        earlier: dict[str, Any],
+        command: list[str],
+        module: RecipeModule,
     ) -> None:
-        self.config, self.folder, self.data, self.console = config, folder, data, console
-        self.command = resume_command(earlier, command)
-        self.techniques = techniques(config)
-        self.result: dict[str, Any] = {"status": "running", "config": config, "command": self.command, "seed": config["seed"]}
-        self.result |= {"techniques": self.techniques, "metrics": {}, **environment()}
-        self.seconds = 0.0
+        self.config, self.folder, self.data, self.console, self.module = config, folder, data, console, module
+        self.command, self.techniques = command, techniques(config)
+        self.result: dict[str, Any] = {"status": "running", "config": config, "command": command, "seed": config["seed"]}
+        self.result |= {"techniques": self.techniques, "metrics": earlier.get("metrics", {}), **environment()}
+        self.last = folder / "checkpoints" / "last.ckpt"
+        self.loggers: list[RunLogger] = []
 
     def go(self, resumed: bool) -> dict[str, Any]:
         """Train all phases, test, and write the result; what goes wrong is in the result too."""
-        self.last = self.folder / "checkpoints" / "last.ckpt"
         start = self._start_of_resumed() if resumed else None
-        facts = {
-            "name": self.config["name"] or self.folder.name,
-            "group": self.folder.parent.name if (self.folder.parent / "multirun.yaml").exists() else None,
-            "tags": [*self.techniques, *self.config["tags"]],
-            "notes": self.config["notes"],
-            "config": self.config,
-        }
-        self.loggers: list[RunLogger] = build_loggers(self.config, self.folder, facts)
+        hints: list[str] = []
+        if is_first_rank():
+            remove_parts(self.folder)
         self._write()
+        if is_first_rank():  # after the result: whoever finds a config finds a run
+            write_config(self.folder, self.config, self.command)
+        log.info("%s: %s", "resumed" if start else "started", command_line(self.command))
         try:
-            with StopOnSignal() as stop:
-                self.stop = stop
+            with StopOnSignal() as self.stop:
+                self.loggers += build_loggers(self.config, self.folder, self._facts())
                 self._train(start)
             self.result["status"] = "finished"
         except Stopped as stopped:
-            self.result["status"] = "stopped"
-            self.result["stopped_by"] = str(stopped)
+            self.result |= {"status": "stopped", "stopped_by": str(stopped)}
         except BaseException as error:
-            self.result["status"] = "stopped" if isinstance(error, KeyboardInterrupt) else "failed"
-            self.result["error"] = (str(error).strip().splitlines() or [type(error).__name__])[0]
-            log.exception("the run failed") if not isinstance(error, (RecipeError, KeyboardInterrupt)) else None
+            self.result |= {"status": "failed", "error": one_line(error)}
+            log.exception("the run failed") if not isinstance(error, RecipeError) else log.error("%s", error)
             self._write()
-            if not isinstance(error, KeyboardInterrupt):
-                raise
+            raise
         finally:
-            hints = [hint for logger in self.loggers if (hint := logger.finish(self.result["status"]))]
+            hints += [hint for logger in self.loggers if (hint := logger.finish(self.result["status"]))]
         self._write()
+        log.info("%s after %s steps: %s", self.result["status"], self.result.get("steps", 0), self.result["metrics"])
         self._show(hints)
         return self.result
 
+    def _facts(self) -> dict[str, Any]:
+        """What a logger tells about the run."""
+        return {
+            "name": str(self.config["name"] or self.folder.name),
+            "group": self.folder.parent.name if (self.folder.parent / "multirun.yaml").exists() else None,
+            "tags": [*self.techniques, *map(str, self.config["tags"])],
+            "notes": self.config["notes"],
+            "config": self.config,
+        }
+
     def _start_of_resumed(self) -> dict[str, Any] | None:
-        """The phase and state to go on from; None starts over, for a run that was stopped before its first checkpoint."""
+        """Phase and step to go on from; None starts over, for a run that was stopped before its first checkpoint."""
         if not self.last.exists():
             log.warning("no checkpoint in %s: the run starts over", self.folder)
             return None
-        return load_checkpoint(self.last)["recipe"]  # type: ignore[no-any-return]
+        checkpoint = load_checkpoint(self.last)
+        return {"phase": checkpoint["recipe"]["phase"], "step": int(checkpoint["global_step"])}
 
     def _write(self) -> None:
-        if rank_zero_only.rank == 0:
+        if is_first_rank():
             write_result(self.folder, self.result)
 
     # ------------------------------------------------------------------ phases
@@ -223,7 +270,7 @@ class Run:
         phase = dict(start["phase"]) if start else {"index": 0, "steps": 0, "seconds": 0.0}
         module: RecipeModule | None = None
         while True:
-            module = self._fit(phase, module, from_checkpoint=start is not None)
+            module = self._fit(phase, module, None if start is None else int(start["step"]))
             start = None
             asked = [plugin.next_phase(self.result) for plugin in module.plugins]
             following = next((phase for phase in asked if phase is not None), None)
@@ -243,14 +290,13 @@ class Run:
             **described,
         }
 
-    def _fit(self, phase: dict[str, Any], previous: RecipeModule | None, from_checkpoint: bool) -> RecipeModule:
+    def _fit(self, phase: dict[str, Any], previous: RecipeModule | None, from_step: int | None) -> RecipeModule:
         config, trainer_config = self.config, self.config["trainer"]
-        # the techniques of the first phase decide what comes next; later phases train with fresh ones of them
-        plugins = build_plugins(config)
-        if phase["index"]:
-            plugins = [plugin for plugin in plugins if plugin.group != "stopping"]
-        world = trainer_config["devices"] * trainer_config["num_nodes"] if isinstance(trainer_config["devices"], int) else 1
-        module = make_module(config, self.data, plugins, world)
+        module = self.module
+        if phase["index"]:  # the techniques of the first phase decide what comes next; later phases train with fresh ones
+            plugins = [plugin for plugin in build_plugins(config) if plugin.group != "stopping"]
+            module = make_module(config, self.data, plugins, world_size(trainer_config))
+        plugins = module.plugins
         module.phase = phase
         if previous is not None and not phase.get("fresh", True):
             module.load_state_dict(previous.state_dict())
@@ -258,7 +304,10 @@ class Run:
         if phase.get("all_data"):
             train = train + self.data.splits["val"]
         repeats = max((plugin.repeats for plugin in plugins), default=1)
-        loader = StepLoader(train, self.data.batch_size, config["seed"], module.parts, lambda: module.steps_done, repeats)
+        world = world_size(trainer_config)
+        loader = StepLoader(
+            train, self.data.batch_size, config["seed"], module.parts, lambda: module.steps_done, repeats, world
+        )
         validation = EvaluationLoader(self.data.splits["val"])
         classification = any(task.kind == "classification" for task in self.data.tasks)
         # the last stage has the last word: early stopping ends training by its own metric
@@ -270,38 +319,51 @@ class Run:
                 f"leave trainer.monitor out"
             )
         every = trainer_config["save_every_n_steps"] or 0
-        keeper = BestAndLast(self.folder / "checkpoints", monitor, every, self.stop, chooser.min_delta if chooser else 0.0)
-        trainer = make_trainer(
-            config,
-            self.folder,
-            self.loggers,
-            [*plugins, keeper, ProgressBar(self.console)] if trainer_config["progress"] else [*plugins, keeper],
-            max_steps=phase.get("max_steps"),
+        keeper = BestAndLast(
+            self.folder / "checkpoints",
+            monitor,
+            every,
+            self.stop,
+            chooser.min_delta if chooser else 0.0,
+            latest=bool(phase.get("all_data")),
         )
-        if rank_zero_only.rank == 0 and not from_checkpoint and not phase["index"]:
+        callbacks = [*plugins, keeper]
+        if phase.get("stop_below"):
+            callbacks.append(StopBelow(*phase["stop_below"]))
+        if trainer_config["progress"]:
+            callbacks.append(ProgressBar(self.console))
+        trainer = make_trainer(config, self.folder, self.loggers, callbacks, max_steps=phase.get("max_steps"))
+        if from_step is None and not phase["index"]:
             size = sum(parameter.numel() for parameter in module.model.parameters())
             print_lines(
                 self.console,
                 f"{size:,} parameters, {len(train):,} training samples, {len(loader)} steps an epoch, on {trainer.strategy.root_device}",
             )
         loader.device = validation.device = trainer.strategy.root_device
-        if from_checkpoint:
+        if from_step is not None:
+            print_lines(self.console, f"going on from step {phase['steps'] + from_step}")
             for logger in self.loggers:
-                logger.rewind(phase["steps"] + int(load_checkpoint(self.last)["global_step"]))
+                logger.rewind(phase["steps"] + from_step)
         began, seconds_before = time.monotonic(), phase["seconds"]
         module.clock = lambda: seconds_before + time.monotonic() - began
-        trainer.fit(module, loader, validation, ckpt_path=str(self.last) if from_checkpoint else None)
-        phase["seconds"] = module.clock()
+        self.module, self.trainer, self.keeper = module, trainer, keeper
+        try:
+            trainer.fit(module, loader, validation, ckpt_path=None if from_step is None else str(self.last))
+        except MisconfigurationException as error:
+            raise RecipeError(f"trainer: {one_line(error)}") from None
+        finally:
+            phase["seconds"] = module.clock()
+            self._note(module, keeper, loader, phase)
+        if not keeper.ended:  # all was trained before the run was resumed: Lightning then leaves the end of training out
+            for plugin in plugins:
+                plugin.on_train_end(trainer, module)
         if keeper.validated_step != module.steps_done:
             trainer.validate(module, validation, verbose=False)
-        self._note(module, trainer, keeper, loader, phase)
+        self._note(module, keeper, loader, phase)
         return module
 
-    def _note(
-        self, module: RecipeModule, trainer: L.Trainer, keeper: BestAndLast, loader: StepLoader, phase: dict[str, Any]
-    ) -> None:
+    def _note(self, module: RecipeModule, keeper: BestAndLast, loader: StepLoader, phase: dict[str, Any]) -> None:
         steps = phase["steps"] + module.steps_done
-        self.keeper, self.trainer = keeper, trainer
         self.result["metrics"] = {name: value for name, value in keeper.best_metrics.items() if name != "epoch"}
         self.result |= {
             "monitor": keeper.monitor,
@@ -336,17 +398,41 @@ class Run:
                 f"next     {self._next_command(where)}",
             )
         else:
+            saved = f"the state of step {self.saved_step()} is saved" if self.last.exists() else "no state was saved yet"
             print_lines(
                 self.console,
-                f"stopped by {self.result.get('stopped_by', 'Ctrl-C')}; the state is saved",
+                f"stopped by {self.result['stopped_by']} at step {self.result.get('steps', 0)}; {saved}",
                 f"folder   {self.folder}",
                 f"go on    python train.py resume={where}",
             )
+
+    def saved_step(self) -> int:
+        """The step from which the run would go on."""
+        checkpoint = load_checkpoint(self.last)
+        return int(checkpoint["recipe"]["phase"]["steps"] + checkpoint["global_step"])
 
     def _next_command(self, where: str) -> str:
         if self.techniques == ["standardize", "sgd"]:
             return "python train.py +regularizer=dropout optimizer=adam"
         return f"python evaluate.py {where}"
+
+
+class StopBelow(L.Callback):
+    """End a phase once a validation metric falls below a value."""
+
+    def __init__(self, metric: str, value: float) -> None:
+        self.metric, self.value = metric, value
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: Any) -> None:
+        """A resumed phase may have come there before."""
+        trainer.should_stop |= pl_module.metrics.get(self.metric, self.value) < self.value
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: Any) -> None:
+        """Compare."""
+        if self.metric not in pl_module.metrics:
+            there = ", ".join(sorted(name for name in pl_module.metrics if name.startswith("val/")))
+            raise RecipeError(f"no metric {self.metric} to stop by; there are {there}")
+        trainer.should_stop |= pl_module.metrics[self.metric] < self.value
 
 
 def make_trainer(
@@ -387,8 +473,14 @@ def make_trainer(
             inference_mode=False,  # attacks and other measures of a test batch take gradients
             **arguments,
         )
-    except (ValueError, RuntimeError, TypeError, L.fabric.utilities.exceptions.MisconfigurationException) as error:
-        raise RecipeError(f"trainer: {str(error).strip().splitlines()[0]}") from None
+    except (ValueError, RuntimeError, TypeError, MisconfigurationException) as error:
+        raise RecipeError(f"trainer: {one_line(error)}") from None
+
+
+def describe_task(task: Task) -> str:
+    """A target in words."""
+    kind = f"{task.outputs} classes" if task.kind == "classification" else "numbers"
+    return f"target {task.name} of {kind}" if task.name else kind
 
 
 def evaluate(folder: Path, config: dict[str, Any], changes: Sequence[str]) -> dict[str, Any]:
@@ -408,12 +500,12 @@ def evaluate(folder: Path, config: dict[str, Any], changes: Sequence[str]) -> di
     assert module.setting is not None
     if data.shape != module.setting.shape:
         raise RecipeError(f"the run was trained on samples of shape {module.setting.shape}, the data has {data.shape}")
+    trained = {task.name: task for task in module.setting.tasks}
     for task in data.tasks:
-        known = {known.name: known for known in module.setting.tasks}
-        if task.name not in known or task.outputs > known[task.name].outputs:
-            raise RecipeError(
-                f"the data's target {task.name or 'y'} with {task.outputs} classes is not what the run was trained on"
-            )
+        known = trained.get(task.name)
+        if known is None or task.kind != known.kind or task.outputs > known.outputs:
+            there = ", ".join(map(describe_task, module.setting.tasks))
+            raise RecipeError(f"the run was trained on {there}, the data has {describe_task(task)}")
     trainer = make_trainer(config, folder, [], plugins)
     loader = EvaluationLoader(data.splits["test"])
     loader.device = trainer.strategy.root_device

@@ -145,9 +145,13 @@ class StepLoader:
         parts: int = 1,
         position: Callable[[], int] = lambda: 0,
         repeats: int = 1,
+        world: int = 1,
     ) -> None:
         self.split, self.seed, self.parts, self.position, self.repeats = split, seed, parts, position, repeats
-        self.step_size = len(split) if batch_size == "full" else min(int(batch_size) * parts, len(split))
+        wanted = len(split) if batch_size == "full" else int(batch_size) * parts
+        self.step_size = min(wanted, len(split) - len(split) % (parts * world))
+        if self.step_size == 0:
+            raise RecipeError(f"{len(split)} training samples cannot be cut into {world} devices × {parts} parts: use fewer")
         self.device: torch.device = split.x.device
 
     def __len__(self) -> int:
@@ -211,14 +215,30 @@ class EvaluationLoader:
             yield self.split.x[piece], {task: target[piece] for task, target in self.split.targets.items()}
 
 
-def check_images(x: np.ndarray, where: str) -> Tensor:
+def as_images(x: np.ndarray, where: str) -> Tensor:
     """Images as (samples, channels, height, width), bytes or numbers in [0, 1], from the layouts that files come in."""
+    check_finite(x, where)
     if x.ndim == 3:
         x = x[:, None]
     elif x.ndim == 4 and x.shape[-1] in (1, 3) and x.shape[1] not in (1, 3):
         x = x.transpose(0, 3, 1, 2)
     expect(x.ndim == 4, where, "images (samples, height, width[, channels])", x.shape)
-    return torch.from_numpy(np.ascontiguousarray(x))
+    images = torch.from_numpy(np.ascontiguousarray(x))
+    if images.dtype == torch.uint8:
+        return images
+    images = images.float()
+    if images.numel() and (images.min() < 0 or images.max() > 1):
+        low, high = float(images.min()), float(images.max())
+        raise RecipeError(f"{where} holds images from {low:g} to {high:g}: give bytes, or numbers between 0 and 1")
+    return images
+
+
+def as_features(x: np.ndarray, where: str) -> Tensor:
+    """Features (samples, features) as 32-bit floats."""
+    with np.errstate(over="ignore"):
+        features = x.astype(np.float32)
+    check_finite(features, where)
+    return torch.from_numpy(np.ascontiguousarray(features))
 
 
 def check_finite(x: np.ndarray, where: str) -> None:
@@ -228,15 +248,22 @@ def check_finite(x: np.ndarray, where: str) -> None:
         raise RecipeError(f"{where} holds {bad} values that are NaN or infinite: clean the data first")
 
 
-def as_labels(y: np.ndarray, where: str) -> Tensor:
-    """Targets as class numbers 0, 1, … or as floats; names of classes (text) become numbers in sorted order."""
+def check_inputs(x: np.ndarray, where: str) -> None:
+    """Refuse what is neither images nor features, or has no samples."""
+    expect(x.dtype.kind in "fiub", where, "numbers", x.dtype)
+    expect(x.ndim >= 2, where, "features (samples, features) or images (samples, height, width[, channels])", x.shape)
+    expect(x.size > 0, where, "at least one sample", x.shape)
+
+
+def as_labels(y: np.ndarray, where: str, names: np.ndarray | None = None) -> Tensor:
+    """Targets as class numbers 0, 1, … or as floats; text becomes the place among the sorted `names` of all splits."""
     if y.ndim == 2 and y.shape[1] == 1:
         y = y[:, 0]
     if y.ndim != 1:
         raise RecipeError(f"{where} must have one value a sample, got an array of shape {y.shape}")
     check_finite(y, where)
     if y.dtype.kind in "US":
-        y = np.unique(y, return_inverse=True)[1]
+        y = np.searchsorted(np.unique(y) if names is None else names, y)
     if y.dtype.kind == "f":
         return torch.from_numpy(y.astype(np.float32))
     if y.dtype.kind not in "iub":

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import struct
+import tokenize
 import zipfile
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from plugins.base import RecipeError, expect
-from recipes.data.base import Data, Split, as_labels, check_finite, check_images, same_length
+from recipes.data.base import Data, Split, as_features, as_images, as_labels, check_inputs, same_length
+
+# what a damaged file makes NumPy, zipfile and zlib raise
+BROKEN = (ValueError, OSError, EOFError, KeyError, MemoryError, NotImplementedError, RuntimeError, SyntaxError)
+BROKEN += (TypeError, OverflowError, struct.error, tokenize.TokenError, zipfile.BadZipFile, zlib.error)
 
 
 class Npz(Data):
@@ -47,31 +52,20 @@ class Npz(Data):
             parts = ["_train", "_test"] if all(f"{name}_test" in there for name in wanted) else ["_train"]
         else:
             parts = [""]
-        splits = [self._split(read_arrays(self.path, [name + part for name in wanted]), part) for part in parts]
+        arrays = read_arrays(self.path, [name + part for part in parts for name in wanted])
+        splits = [self._split(arrays, parts, part) for part in parts]
         return splits[0], splits[1] if len(splits) > 1 else None
 
-    def _split(self, arrays: dict[str, np.ndarray], part: str) -> Split:
-        same_length(list(arrays.items()), str(self.path))
-        x = self._inputs(arrays[self.input + part], f"{self.path}: {self.input}{part}")
-        targets = {
-            name if len(self.names) > 1 else "": as_labels(arrays[name + part], f"{self.path}: {name}{part}")
-            for name in self.names
-        }
-        return Split(x, targets)
-
-    def _inputs(self, x: np.ndarray, where: str) -> Tensor:
-        expect(x.dtype.kind in "fiub", where, "numbers", x.dtype)
-        expect(len(x) > 0, where, "at least one sample", x.shape)
-        check_finite(x, where)
-        if x.ndim == 2:
-            return torch.from_numpy(np.ascontiguousarray(x, dtype=np.float32))
-        images = check_images(x, where)
-        if images.dtype != torch.uint8:
-            images = images.float()
-            if images.min() < 0 or images.max() > 1:
-                low, high = float(images.min()), float(images.max())
-                raise RecipeError(f"{where} holds images from {low:g} to {high:g}: give bytes, or numbers between 0 and 1")
-        return images
+    def _split(self, arrays: dict[str, np.ndarray], parts: Sequence[str], part: str) -> Split:
+        x, where = arrays[self.input + part], f"{self.path}: {self.input}{part}"
+        check_inputs(x, where)
+        same_length([(name + part, arrays[name + part]) for name in (self.input, *self.names)], str(self.path))
+        targets = {}
+        for name in self.names:
+            y = arrays[name + part]
+            text = np.unique(np.concatenate([arrays[name + each].ravel() for each in parts])) if y.dtype.kind in "US" else None
+            targets[name if len(self.names) > 1 else ""] = as_labels(y, f"{self.path}: {name}{part}", text)
+        return Split(as_features(x, where) if x.ndim == 2 else as_images(x, where), targets)
 
 
 def array_names(path: Path) -> list[str]:
@@ -81,9 +75,9 @@ def array_names(path: Path) -> list[str]:
             if not isinstance(file, np.lib.npyio.NpzFile):
                 raise RecipeError(f"{path} is no npz file: write it with numpy.savez")
             return list(file.files)
-    except (ValueError, OSError, zipfile.BadZipFile, EOFError) as error:
-        if isinstance(error, RecipeError):
-            raise
+    except RecipeError:
+        raise
+    except BROKEN:
         raise RecipeError(f"{path} cannot be read as an npz file: write it with numpy.savez") from None
 
 
@@ -95,6 +89,6 @@ def read_arrays(path: Path, names: Sequence[str]) -> dict[str, np.ndarray]:
     try:
         with np.load(path, allow_pickle=False) as file:
             return {name: file[name] for name in names}
-    except (ValueError, OSError, zipfile.BadZipFile, EOFError, zipfile.error) as error:
+    except BROKEN as error:
         first = (str(error).splitlines() or [type(error).__name__])[0]
         raise RecipeError(f"{path} is damaged: {first}") from None

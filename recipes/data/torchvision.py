@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from plugins.base import RecipeError, expect_choice
-from recipes.data.base import Data, Split, as_labels, check_images, same_length
+from recipes.data.base import Data, Split, as_images, as_labels, check_inputs, same_length
 from recipes.data.npz import read_arrays
 
 CLASSES = {"mnist": "MNIST", "fashion_mnist": "FashionMNIST", "cifar10": "CIFAR10"}
@@ -39,7 +39,8 @@ class TorchvisionImages(Data):
         for part in ("train", "test"):
             x, y = arrays[f"x_{part}"], arrays[f"y_{part}"]
             same_length([(f"x_{part}", x), (f"y_{part}", y)], str(path))
-            splits.append(Split(check_images(x, f"{path}: x_{part}"), {"": as_labels(y, f"{path}: y_{part}")}))
+            check_inputs(x, f"{path}: x_{part}")
+            splits.append(Split(as_images(x, f"{path}: x_{part}"), {"": as_labels(y, f"{path}: y_{part}")}))
         return splits[0], splits[1]
 
     def _torchvision(self, path: Path) -> dict[str, np.ndarray]:

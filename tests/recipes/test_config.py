@@ -9,7 +9,7 @@ import yaml
 
 from recipes import config
 from recipes.catalogue import Catalogue, UsageError
-from recipes.config import ON_EVALUATION, ON_RESUME, change, check, compose, finish, read_run, register
+from recipes.config import ON_EVALUATION, ON_RESUME, change, check, read_run, register, resolve
 
 CATALOGUE = Catalogue()
 OPTIONS = [option for group, options in CATALOGUE.groups.items() for option in options.values() if group != "recipe"]
@@ -18,7 +18,7 @@ NAMES = [f"{option.group}-{option.name}" for option in OPTIONS]
 
 def composed(*words, catalogue=CATALOGUE):
     """The config that a run with these words gets."""
-    return finish(catalogue, compose(check(catalogue, words)), words)
+    return resolve(catalogue, check(catalogue, words))
 
 
 def refused(*words, catalogue=CATALOGUE, multirun=False):
@@ -217,6 +217,13 @@ def test_sweeps_that_are_right():
     for word in ("optimizer=sgd,adam", "+regularizer=dropout,[dropout,l2],[]", "optimizer=glob(*)", "seed=range(3)"):
         assert check(CATALOGUE, [word, "name=job-${hydra:job.num}"], multirun=True)[0] == word
     assert check(CATALOGUE, ["optimizer.lr=interval(0.1,1)", "optimizer=sgd"], multirun=True)
+
+
+@pytest.mark.parametrize("name", CATALOGUE.groups["recipe"])
+def test_our_recipes_are_right_and_give_way(name):
+    check(CATALOGUE, [f"recipe={name}"])
+    check(CATALOGUE, [f"recipe={name}", "+regularizer=l2"])
+    assert composed(f"recipe={name}", "optimizer=adagrad")["optimizer"] == CATALOGUE.groups["optimizer"]["adagrad"].node
 
 
 def test_a_recipe_and_what_is_added_to_it(recipes):
