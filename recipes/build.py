@@ -14,27 +14,31 @@ from torch import nn
 from torch.optim import Optimizer
 
 from plugins.base import Plugin, RecipeError, derive_seed
+from recipes.catalogue import Catalogue, installed_folders
 from recipes.checkpoint import load_checkpoint
+from recipes.config import read_run
 from recipes.data.base import Data
 from recipes.loggers import RunLogger
 from recipes.module import RecipeModule, seed_global
 
-TRUSTED = ("plugins", "recipes", "torch", "torchvision", "torchmetrics", "lightning", "timm")
-OTHERS = ("data", "model", "loss", "optimizer", "scheduler", "trainer", "logger", "recipe", "hydra", "choices")
+OWN = ("plugins", "recipes")
+LIBRARIES = ("torch", "torchvision", "torchmetrics", "lightning", "timm")
+OTHERS = ("data", "model", "loss", "optimizer", "scheduler", "trainer", "logger", "recipe", "hydra")
 
 
 def find_class(target: str, base: type | None = None) -> type:
     """The class that `_target_` names: of this project, its libraries or an installed plugin package, and of kind `base`."""
     root = target.partition(".")[0]
     installed = {entry.value.partition(":")[0].partition(".")[0] for entry in entry_points(group="lightning_recipes")}
-    if root not in {*TRUSTED, *installed}:
+    if root not in {*OWN, *LIBRARIES, *installed}:
+        known = ", ".join((*OWN, *LIBRARIES))
         raise RecipeError(
-            f"_target_ {target} is refused: a config may name classes of {', '.join(TRUSTED)} and of installed plugin packages"
+            f"_target_ {target} is refused: a config may name classes of {known} and of installed plugin packages"
         )
     module_name, _, name = target.rpartition(".")
     try:
         found = getattr(importlib.import_module(module_name), name)
-    except (ImportError, AttributeError, ValueError) as error:
+    except (ImportError, AttributeError, ValueError, TypeError) as error:
         raise RecipeError(f"_target_ {target} names nothing that can be imported: {error}") from None
     if not inspect.isclass(found) or (base is not None and not issubclass(found, base)):
         raise RecipeError(f"_target_ {target} is refused: expected a class{f' of kind {base.__name__}' if base else ''}")
@@ -45,6 +49,8 @@ def instantiate(node: Mapping[str, Any], base: type | None = None, **further: An
     """The object that a config node describes."""
     if not isinstance(node, Mapping) or "_target_" not in node:
         raise RecipeError(f"expected a config with _target_, got {node!r}")
+    if base is None and _of_library(node):  # a library has classes of all kinds, some of which start processes
+        raise RecipeError(f"_target_ {node['_target_']} is refused: expected a class of {' or '.join(OWN)}")
     arguments = {name: value for name, value in node.items() if name != "_target_"}
     found = find_class(str(node["_target_"]), base)
     try:
@@ -52,6 +58,10 @@ def instantiate(node: Mapping[str, Any], base: type | None = None, **further: An
     except TypeError as error:
         raise RecipeError(f"{node['_target_']}: {error}") from None
     return found(**arguments, **further)
+
+
+def _of_library(node: Mapping[str, Any]) -> bool:
+    return str(node.get("_target_")).partition(".")[0] in LIBRARIES
 
 
 def technique_nodes(config: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
@@ -79,12 +89,12 @@ def build_plugins(config: Mapping[str, Any]) -> list[Plugin]:
 
 def build_data(config: Mapping[str, Any]) -> Data:
     """The data, not loaded yet."""
-    return instantiate(config["data"], Data)  # type: ignore[no-any-return]
+    return instantiate(config["data"], Data)
 
 
 def build_loss(config: Mapping[str, Any]) -> Any:
     """The loss."""
-    return instantiate(config["loss"])
+    return instantiate(config["loss"], nn.Module if _of_library(config["loss"]) else None)
 
 
 def build_optimizer(config: Mapping[str, Any]) -> tuple[partial[Optimizer], list[str]]:
@@ -110,14 +120,17 @@ def build_model(config: Mapping[str, Any], shape: tuple[int, ...], outputs: int,
         try:
             with torch.no_grad():
                 result = model(torch.zeros(2, *shape))
-        except RuntimeError as error:
-            first = str(error).strip().splitlines()[0]
+        except RecipeError:
+            raise
+        except (RuntimeError, ValueError, TypeError, IndexError, AssertionError) as error:
+            first = (str(error).strip().splitlines() or [type(error).__name__])[0]
             raise RecipeError(
                 f"model: samples of shape {tuple(shape)} do not pass through it, they may be too small: {first}"
             ) from None
-        if result.shape != (2, outputs):
-            raise RecipeError(f"model: expected outputs of shape (samples, {outputs}), got {tuple(result.shape)}")
-    return model.train()  # type: ignore[no-any-return]
+        if not isinstance(result, torch.Tensor) or result.shape != (2, outputs):
+            got = tuple(result.shape) if isinstance(result, torch.Tensor) else type(result).__name__
+            raise RecipeError(f"model: expected outputs of shape (samples, {outputs}), got {got}")
+    return model.train()
 
 
 def build_module(config: Mapping[str, Any], shape: tuple[int, ...], outputs: int) -> RecipeModule:
@@ -168,6 +181,4 @@ def load_module(config: Mapping[str, Any], checkpoint: Path, further: list[Plugi
 
 def load_run(folder: Path) -> RecipeModule:
     """The trained module of another run, for ensembles."""
-    from recipes.results import read_config
-
-    return load_module(read_config(folder), folder / "checkpoints" / "best.ckpt")
+    return load_module(read_run(Catalogue(installed_folders()), folder), folder / "checkpoints" / "best.ckpt")

@@ -79,7 +79,7 @@ class WholeFiles(TorchCheckpointIO):
 def load_checkpoint(path: Path, map_location: Any = "cpu") -> dict[str, Any]:
     """A checkpoint's tensors and plain values; one that would execute something is refused."""
     try:
-        return torch.load(path, map_location=map_location or "cpu", weights_only=True)  # type: ignore[no-any-return]
+        return torch.load(path, map_location=map_location or "cpu", weights_only=True)
     except FileNotFoundError:
         raise RecipeError(f"no checkpoint {path}") from None
     except Exception as error:

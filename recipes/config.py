@@ -39,7 +39,18 @@ from recipes.catalogue import (
     suggest,
 )
 
-__all__ = ["Catalogue", "UsageError", "change", "check", "compose", "finish", "read_run", "resolve", "search_folders"]
+__all__ = [
+    "Catalogue",
+    "UsageError",
+    "change",
+    "check",
+    "compose",
+    "finish",
+    "option_names",
+    "read_run",
+    "resolve",
+    "search_folders",
+]
 
 LARGEST_CONFIG = 1_000_000  # bytes
 ON_RESUME = ("max_epochs", "max_steps", "name", "tags", "notes", "trainer", "logger")
@@ -500,7 +511,20 @@ def _options_with(catalogue: Catalogue, group: str, node: Mapping[str, Any]) -> 
     options = [option for option in catalogue.groups[group].values() if option.node.get("_target_") == target]
     if not options:
         raise UsageError(f"{group}._target_ is {target}, which no option of {group} names")
-    return sorted(options, key=lambda option: len(set(node) ^ set(option.node)))
+
+    def misfit(option: Option) -> tuple[int, int]:
+        return len(set(node) ^ set(option.node)), sum(node.get(name) != value for name, value in option.node.items())
+
+    return sorted(options, key=misfit)
+
+
+def option_names(catalogue: Catalogue, config: Mapping[str, Any]) -> dict[str, list[str]]:
+    """The names of the chosen options, by group, read from their nodes in a config."""
+    names = {}
+    for group, node in config.items():
+        if group in catalogue.groups and group != "recipe" and node:
+            names[group] = list(node) if catalogue.many(group) else [_options_with(catalogue, group, node)[0].name]
+    return names
 
 
 def _check_node(option: Option, place: str, node: object) -> None:

@@ -11,12 +11,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
 
 from plugins.base import RecipeError, expect_choice
 from recipes.checkpoint import unwritable, write_text
+from recipes.results import is_first_rank
 
 log = logging.getLogger("recipes")
 
@@ -140,9 +142,9 @@ class Wandb(WandbLogger, RunLogger):
         group: str | None = None,
         init_timeout: int = 20,
     ) -> None:
-        self._folder, self._known, self._histogram = folder, set[str](), None
+        self._folder, self._known = folder, set[str]()
         experiment = None
-        if rank_zero_only.rank == 0:
+        if is_first_rank():
             experiment = self._start(facts, project, entity, mode, group or facts.get("group"), init_timeout)
         super().__init__(save_dir=str(folder), project=project, experiment=experiment)
 
@@ -213,7 +215,10 @@ class Wandb(WandbLogger, RunLogger):
         import wandb
 
         if histograms:
-            charts = {name: wandb.Histogram(values.float().cpu().numpy()) for name, values in histograms.items()}
+            charts = {
+                name: wandb.Histogram(np_histogram=np.histogram(values.float().cpu().numpy(), 64))
+                for name, values in histograms.items()
+            }
             self.experiment.log({**charts, "trainer/global_step": step})
 
     def log_hyperparams(self, params: Any) -> None:

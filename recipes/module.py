@@ -99,7 +99,8 @@ class RecipeModule(L.LightningModule):
 
     def setup(self, stage: str) -> None:
         """Build once, before the optimizer is made."""
-        given = [callback for callback in self.trainer.callbacks if isinstance(callback, Plugin)]
+        callbacks: list[L.Callback] = self.trainer.callbacks  # type: ignore[attr-defined]
+        given = [callback for callback in callbacks if isinstance(callback, Plugin)]
         if not self._built:
             self.build(given)
         elif new := [plugin.state_key for plugin in given if plugin not in self.plugins]:
@@ -107,8 +108,8 @@ class RecipeModule(L.LightningModule):
         for plugin in self.plugins if stage == "fit" else ():
             self._expect_arguments(plugin)
         # Lightning calls hooks in the order of its list: ours is declared, and the same for every spelling.
-        rest = [callback for callback in self.trainer.callbacks if not isinstance(callback, Plugin)]
-        self.trainer.callbacks[:] = [*self.plugins, *rest]
+        rest = [callback for callback in callbacks if not isinstance(callback, Plugin)]
+        callbacks[:] = [*self.plugins, *rest]
 
     def _expect_arguments(self, plugin: Plugin) -> None:
         """Refuse a Trainer that somebody made without what a technique asks of it."""
@@ -220,7 +221,7 @@ class RecipeModule(L.LightningModule):
         self._batches = [self._transform(part, piece) for part, piece in enumerate(self._split(batch))]
         self._passes, self._before = 0, self._train.copy()
         optimizer = self.optimizers()
-        optimizer.step(closure=self._gradients)  # type: ignore[union-attr, call-arg]
+        optimizer.step(closure=self._gradients)  # type: ignore[union-attr]
         for plugin in self.hooks["after_step"]:
             plugin.after_step(self, optimizer.optimizer)  # type: ignore[union-attr]
         if self._scheduler is not None and not isinstance(self._scheduler, ReduceLROnPlateau):
@@ -287,7 +288,7 @@ class RecipeModule(L.LightningModule):
             if self.hooks["backward"]:
                 self.hooks["backward"][0].backward(losses, self, scale)
                 if terms:
-                    self._add_gradient(sum(terms), scale)  # type: ignore[arg-type]
+                    self._add_gradient(sum(terms), scale)
                 total = total + sum(terms)
             else:
                 total = total + sum(terms) if terms else total
@@ -310,7 +311,7 @@ class RecipeModule(L.LightningModule):
     def _reduced(self, last: bool) -> AbstractContextManager[Any]:
         if last or self.trainer.world_size == 1:
             return nullcontext()
-        return self.trainer.strategy.block_backward_sync()  # type: ignore[attr-defined, no-any-return]
+        return self.trainer.strategy.block_backward_sync()  # type: ignore[attr-defined]
 
     def _add_gradient(self, objective: Tensor, scale: float) -> None:
         """Add `scale` times the gradient of `objective`, averaged over ranks, beside a plugin's own backward pass."""
@@ -560,7 +561,9 @@ def batches_aside(loader: Any) -> Iterator[Any]:
 def _setting_from_loader(module: RecipeModule) -> Setting:
     """What a plain DataLoader tells about the data, for those who bring one of their own."""
     trainer = module.trainer
-    loop = {"validate": trainer.validate_loop, "test": trainer.test_loop}.get(trainer.state.fn.value, trainer.fit_loop)
+    loop = {"validate": trainer.validate_loop, "test": trainer.test_loop}.get(
+        str(trainer.state.fn and trainer.state.fn.value), trainer.fit_loop
+    )
     loader = loop._data_source.dataloader()
     loader = loader[0] if isinstance(loader, (list, tuple)) else loader
     try:

@@ -59,7 +59,7 @@ class ProgressBar(L.Callback):
         if trainer.sanity_checking or not trainer.is_global_zero:
             return
         metrics = pl_module.metrics
-        numbers = {name: metrics[name] for name in ("val/loss", "val/acc") if name in metrics}
+        numbers: dict[str, float] = {name: metrics[name] for name in ("val/loss", "val/acc") if name in metrics}
         self.latest = "".join(f"  {name} {value:.3f}" for name, value in numbers.items())
         if self.bar is None and trainer.state.fn == "fit":
             numbers = {name: metrics[name] for name in ("train/loss", "train/acc") if name in metrics} | numbers

@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 import yaml
+from lightning.pytorch.utilities import rank_zero_only
 from rich.console import Console
 from rich.table import Table
 
@@ -38,6 +39,11 @@ def command_line(command: Sequence[str]) -> str:
 def one_line(error: BaseException) -> str:
     """The first line of an error's message, or its kind where it has none."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+def is_first_rank() -> bool:
+    """Whether this process writes and prints."""
+    return int(getattr(rank_zero_only, "rank", None) or 0) == 0
 
 
 def quote(word: str) -> str:
@@ -67,7 +73,7 @@ def write_result(folder: Path, result: Mapping[str, Any]) -> None:
 def read_result(folder: Path) -> dict[str, Any]:
     """`result.json` of a run folder; empty if there is none."""
     try:
-        return json.loads((folder / "result.json").read_text())  # type: ignore[no-any-return]
+        return json.loads((folder / "result.json").read_text())
     except FileNotFoundError:
         return {}
     except (json.JSONDecodeError, OSError) as error:

@@ -13,12 +13,13 @@ from typing import Any
 import lightning as L
 import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch.utilities import rank_zero_only
 from rich.console import Console
 
 from plugins.base import Phase, Plugin, RecipeError, Task, does_something, expect, expect_count
 from recipes.build import build_data, build_loggers, build_module, build_plugins, load_module, load_run
+from recipes.catalogue import Catalogue, installed_folders
 from recipes.checkpoint import BestAndLast, StopOnSignal, Stopped, WholeFiles, load_checkpoint, remove_parts
+from recipes.config import option_names
 from recipes.data.base import Data, EvaluationLoader, StepLoader
 from recipes.explain import explain
 from recipes.loggers import RunLogger
@@ -27,6 +28,7 @@ from recipes.progress import ProgressBar
 from recipes.results import (
     command_line,
     environment,
+    is_first_rank,
     log_to,
     one_line,
     peak_memory,
@@ -132,11 +134,6 @@ def world_size(trainer: Mapping[str, Any]) -> int:
     return int(devices * trainer["num_nodes"])
 
 
-def is_first_rank() -> bool:
-    """Whether this process writes and prints."""
-    return int(getattr(rank_zero_only, "rank", None) or 0) == 0
-
-
 def check_devices(trainer: Mapping[str, Any]) -> None:
     """Refuse a device that is not there."""
     wanted, count = trainer["accelerator"], trainer["devices"]
@@ -179,18 +176,11 @@ def make_module(config: Mapping[str, Any], data: Data, plugins: Sequence[Plugin]
     return module
 
 
-def techniques(config: Mapping[str, Any]) -> list[str]:
+def techniques(config: Mapping[str, Any], plugins: Sequence[Plugin]) -> list[str]:
     """The names of what a run was asked to use: its techniques, its optimizer and its scheduler."""
-    acting = sorted(plugin.option for plugin in build_plugins(config) if does_something(plugin))
-    chosen = config.get("choices", {})
-    rest = [str(chosen.get(group) or option_of(config[group])) for group in ("optimizer", "scheduler")]
-    return [*acting, *(name for name in rest if name != "constant")]
-
-
-def option_of(node: Mapping[str, Any]) -> str:
-    """The name of an option from the class it stands for, where the config does not tell what was typed."""
-    module, _, name = str(node["_target_"]).rpartition(".")
-    return name.lower() if module.startswith("torch") else module.rpartition(".")[2]
+    chosen = option_names(Catalogue(installed_folders()), config)
+    acting = sorted(plugin.option for plugin in plugins if does_something(plugin))
+    return [*acting, *chosen["optimizer"], *(name for name in chosen["scheduler"] if name != "constant")]
 
 
 class Run:
@@ -207,7 +197,7 @@ class Run:
         module: RecipeModule,
     ) -> None:
         self.config, self.folder, self.data, self.console, self.module = config, folder, data, console, module
-        self.command, self.techniques = command, techniques(config)
+        self.command, self.techniques = command, techniques(config, module.plugins)
         self.result: dict[str, Any] = {"status": "running", "config": config, "command": command, "seed": config["seed"]}
         self.result |= {"techniques": self.techniques, "metrics": earlier.get("metrics", {}), **environment()}
         self.last = folder / "checkpoints" / "last.ckpt"

@@ -15,9 +15,10 @@ import numpy as np
 from plugins.base import RecipeError, expect
 from recipes.data.base import Data, Split, as_features, as_images, as_labels, check_inputs, same_length
 
-# what a damaged file makes NumPy, zipfile and zlib raise
-BROKEN = (ValueError, OSError, EOFError, KeyError, MemoryError, NotImplementedError, RuntimeError, SyntaxError)
-BROKEN += (TypeError, OverflowError, struct.error, tokenize.TokenError, zipfile.BadZipFile, zlib.error)
+BROKEN: tuple[type[Exception], ...] = (  # what a damaged file makes NumPy, zipfile and zlib raise
+    *(ValueError, OSError, EOFError, KeyError, TypeError, MemoryError, NotImplementedError, OverflowError, RuntimeError),
+    *(SyntaxError, struct.error, tokenize.TokenError, zipfile.BadZipFile, zlib.error),
+)
 
 
 class Npz(Data):

@@ -20,5 +20,5 @@ class ResNet18(nn.Module):
         model = resnet18(num_classes=outputs)
         model.conv1 = nn.Conv2d(shape[0], 64, 3, padding=1, bias=False)
         nn.init.kaiming_normal_(model.conv1.weight, mode="fan_out", nonlinearity="relu")
-        model.maxpool = nn.Identity()  # type: ignore[assignment]
+        model.maxpool = nn.Identity()
         return model

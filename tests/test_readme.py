@@ -1,0 +1,88 @@
+"""Every command of the README runs as it stands there; those that take minutes are marked slow."""
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+BLOCKS = [
+    [line.partition("  #")[0].strip() for line in block.splitlines() if line.strip()]
+    for block in re.findall(r"```bash\n(.*?)```", README, flags=re.DOTALL)
+]
+INSTALLING = [block for block in BLOCKS if block[0].startswith("python3 -m venv")]
+COMMANDS = [block for block in BLOCKS if block not in INSTALLING]
+LONG = ("data=fashion_mnist", "recipe=fashion_mnist", "recipe=cifar10", "-m benchmarks")
+
+
+@pytest.fixture
+def place(tmp_path):
+    """A folder that looks like a clone, so that outputs go to it."""
+    for name in ("train.py", "evaluate.py", "tests", "docs"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    return tmp_path
+
+
+def run(command, place):
+    words = shlex.split(command)
+    assert words[0] == "python"
+    data = os.environ.get("FASHION_MNIST_ROOT", "")
+    words = [sys.executable, *(data if word == "DIR" else word.replace("=DIR", f"={data}") for word in words[1:])]
+    if any("RUN_FOLDER" in word for word in words):
+        folders = sorted((place / "outputs").glob("*/*"))
+        if not folders:
+            run("python train.py", place)
+            folders = sorted((place / "outputs").glob("*/*"))
+        words = [word.replace("RUN_FOLDER", str(folders[-1])) for word in words]
+    environment = {**os.environ, "WANDB_MODE": "offline", "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "COLUMNS": "120"}
+    done = subprocess.run(words, cwd=place, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, f"{command}\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}"
+    assert "Traceback" not in done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize("block", COMMANDS, ids=lambda block: block[0])
+def test_commands(block, place):
+    for command in block:
+        if not any(word in command for word in LONG):
+            run(command, place)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", [command for block in COMMANDS for command in block if any(word in command for word in LONG)])
+def test_long_commands(command, place):
+    if not os.environ.get("FASHION_MNIST_ROOT"):
+        pytest.skip("FASHION_MNIST_ROOT does not name a folder with fashion_mnist.npz")
+    output = run(command, place)
+    if "max_epochs=5" in command:
+        accuracy = float(re.search(r"│ acc .*│ *([\d.]+) │", output).group(1))
+        assert accuracy >= 0.905
+
+
+def test_continuous_integration_runs_what_the_readme_says():
+    assert len(INSTALLING) == 2 and all(len(block) == 1 for block in INSTALLING)
+    script = (ROOT / ".ci" / "run").read_text()
+    assert "README.md" in script and "test command" in script
+
+
+def test_python_example(tmp_path, monkeypatch):
+    import torch
+    from torch import nn
+
+    code = re.search(r"```python\n(.*?)```", README, flags=re.DOTALL).group(1)
+    samples = torch.utils.data.TensorDataset(torch.rand(64, 1, 8, 8), torch.randint(4, (64,)))
+    model = nn.Sequential(nn.Flatten(), nn.Linear(64, 16), nn.ReLU(), nn.Linear(16, 4))
+    names = {"model": model, "loader": torch.utils.data.DataLoader(samples, batch_size=16)}
+    monkeypatch.chdir(tmp_path)
+    exec(code, names)
+    assert hasattr(names["module"].model[2], "dropout")
+
+
+def test_links_lead_somewhere():
+    for link in re.findall(r"\]\(([^)#]+)\)", README):
+        assert link.startswith("http") or (ROOT / link).exists(), link
