@@ -66,7 +66,7 @@ def main(words: Sequence[str] | None = None) -> None:
         "python train.py optimizer=adm": lambda: until_end([*TRAIN, "optimizer=adm"], 2),
         "python train.py optimizer.lr=abc": lambda: until_end([*TRAIN, "optimizer.lr=abc"], 2),
         "python train.py, first step": lambda: until_first_step([*FIRST_STEP, *options.overrides]),
-        "import torch, lightning": lambda: until_end([sys.executable, "-c", "import torch, lightning"], 0),
+        "import torch, lightning": lambda: until_end([sys.executable, "-c", "import os, torch, lightning; os._exit(0)"], 0),
     }
     turns = [{name: start() for name, start in starts.items()} for _ in range(options.rounds)]
     print(f"{options.rounds} rounds, Python {sys.version.split()[0]}, {machine()}, {options.threads} threads")

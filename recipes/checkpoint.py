@@ -7,6 +7,7 @@ import re
 import signal
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 from typing import IO, Any
@@ -36,7 +37,8 @@ def write_whole(path: Path, write: Callable[[IO[bytes]], object]) -> None:
     except OSError as error:
         raise unwritable(path, error) from None
     finally:
-        part.unlink(missing_ok=True)
+        with suppress(OSError):
+            part.unlink()
 
 
 def write_text(path: Path, text: str) -> None:
@@ -46,7 +48,10 @@ def write_text(path: Path, text: str) -> None:
 
 def unwritable(path: Path, error: Exception) -> RecipeError:
     """The error about a file that cannot be written."""
-    reason = error.strerror if isinstance(error, OSError) else str(error).splitlines()[0]
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, OSError):  # torch puts an error of its own on top
+        cause = cause.__context__
+    reason = cause.strerror if cause else "torch could not write"
     return RecipeError(f"{path} cannot be written ({reason}): is there room on the disk?")
 
 
@@ -163,21 +168,32 @@ class BestAndLast(Checkpoint):
         """The file from which a run goes on."""
         return self.folder / "last.ckpt"
 
-    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Listen for the end."""
         if self.stop:
             self.stop.listen()
 
-    on_validation_start = on_test_start = on_fit_start
+    on_validation_start = on_test_start = on_train_start
 
     def on_train_batch_start(self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int) -> None:
         """Between two steps: stop if asked to, save if it is time."""
         done = trainer.global_step
         if self.stop and self._agreed(trainer):
-            trainer.save_checkpoint(self.last_path)
+            self._save_between_steps(trainer)
             raise Stopped(self.stop.requested or "another process was asked to stop")
         if self.every_n_steps and done and done % self.every_n_steps == 0:
-            trainer.save_checkpoint(self.last_path)
+            self._save_between_steps(trainer)
+
+    def _save_between_steps(self, trainer: L.Trainer) -> None:
+        """Save with the batch in hand as not begun: Lightning counts it already, and would validate a step too early."""
+        progress = trainer.fit_loop.epoch_loop.batch_progress
+        is_last = progress.is_last_batch
+        progress.total.ready -= 1
+        progress.current.ready -= 1
+        progress.is_last_batch = False
+        trainer.save_checkpoint(self.last_path)
+        progress.increment_ready()
+        progress.is_last_batch = is_last
 
     def _agreed(self, trainer: L.Trainer) -> bool:
         requested = bool(self.stop and self.stop.requested)

@@ -91,12 +91,12 @@ class Csv(RunLogger):
         """Keep the rows up to `step`, without the test at the end of a run that goes on."""
         if not self.path.exists():
             return
-        with open(self.path, newline="") as file:
-            reader = csv.DictReader(file)
-            self.columns = [name for name in reader.fieldnames or ["step"] if not name.startswith("test/")]
-            # a process that was killed while it appended leaves half a row, of a step after the last checkpoint
-            rows = [{name: row[name] for name in self.columns if row[name]} for row in reader]
-        self.rows = [row for row in rows if row.get("step", "").isdigit() and int(row["step"]) <= step]
+        text = self.path.read_text()
+        # a process that was killed while it appended leaves half a row
+        reader = csv.DictReader(io.StringIO(text[: text.rfind("\n") + 1]))
+        self.columns = [name for name in reader.fieldnames or ["step"] if not name.startswith("test/")]
+        rows = [{name: row[name] for name in self.columns if row[name]} for row in reader]
+        self.rows = [row for row in rows if int(row["step"]) <= step]
         self._write()
 
 
@@ -116,7 +116,8 @@ class TensorBoard(TensorBoardLogger, RunLogger):
             self.experiment.add_histogram(name, values.float().cpu(), step)
 
 
-MODES = ("online", "offline", "disabled")
+MODES = ("online", "offline", "disabled", "shared")
+LEGACY = {"dryrun": "offline", "run": "online"}  # names that WANDB_MODE had before
 
 
 class Wandb(WandbLogger, RunLogger):
@@ -170,9 +171,9 @@ class Wandb(WandbLogger, RunLogger):
             "config": dict(facts.get("config", {})),
             "settings": settings,
         }
-        if mode is not None:
-            expect_choice("logger.wandb.mode", mode, MODES)
-        mode = mode or os.environ.get("WANDB_MODE") or ("online" if self._has_key() else "offline")
+        source, mode = ("logger.wandb.mode", mode) if mode else ("WANDB_MODE", os.environ.get("WANDB_MODE"))
+        mode = LEGACY.get(mode, mode) if mode else "online" if self._has_key() else "offline"
+        expect_choice(source, mode, MODES)
         if mode == "online" and not self._has_key():
             log.warning("wandb: no key on this machine, so the run is logged offline; `wandb login` changes that")
             mode = "offline"
@@ -182,9 +183,11 @@ class Wandb(WandbLogger, RunLogger):
             if mode != "online":
                 raise RecipeError(f"logger.wandb: {str(error).splitlines()[0]}") from None
             log.warning("wandb: the server does not answer (%s), so the run is logged offline", type(error).__name__)
-            run = wandb.init(mode="offline", **start)  # type: ignore[arg-type]
+            wandb.teardown()  # the service still holds the run's id
+            mode = "offline"
+            run = wandb.init(mode=mode, **start)  # type: ignore[arg-type]
         run.define_metric("trainer/global_step")
-        self.mode = mode if mode != "online" or not run.offline else "offline"
+        self.mode = mode
         return run
 
     @staticmethod
@@ -192,6 +195,7 @@ class Wandb(WandbLogger, RunLogger):
         import wandb
 
         try:
+            wandb.setup(wandb.Settings(silent=True))
             return bool(wandb.login(prompt=False, verify=False))
         except Exception:  # whatever is wrong with the key, the run goes on
             return False

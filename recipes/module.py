@@ -158,7 +158,7 @@ class RecipeModule(L.LightningModule):
         if self.make_scheduler is None:
             return optimizer
         steps = self.trainer.estimated_stepping_batches
-        self._scheduler = self.make_scheduler(optimizer, int(steps) if steps != float("inf") else 0)
+        self._scheduler = self.make_scheduler(optimizer, max(1, int(steps)) if steps != float("inf") else 0)
         return {"optimizer": optimizer, "lr_scheduler": self._scheduler}
 
     # ------------------------------------------------------------------ what plugins may use
@@ -426,7 +426,7 @@ class RecipeModule(L.LightningModule):
         monitored = {name: value for name, value in metrics.items() if name != "epoch"}
         ours = any(isinstance(logger, RunLogger) for logger in self.trainer.loggers)
         # loggers of a run get steps that go on over phases; anybody else's are left to Lightning
-        self.log_dict(monitored, logger=not ours, sync_dist=self.trainer.world_size > 1)
+        self.log_dict(monitored, logger=bool(self.trainer.loggers) and not ours, sync_dist=self.trainer.world_size > 1)
         if ours:
             self.write(metrics)
 

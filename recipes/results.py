@@ -7,7 +7,9 @@ import logging
 import platform
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -23,6 +25,7 @@ from recipes.checkpoint import write_text
 
 PACKAGES = ("torch", "torchvision", "lightning", "hydra-core", "torchmetrics", "wandb", "numpy", "lightning-recipes")
 ORDER = ("loss", "acc")
+ROOT = Path(__file__).resolve().parents[1]
 
 
 def write_config(folder: Path, config: Mapping[str, Any], command: Sequence[str]) -> None:
@@ -93,10 +96,9 @@ def environment() -> dict[str, Any]:
 
 def git_commit() -> str | None:
     """The revision of the source, with a plus where files differ from it."""
-    root = Path(__file__).parents[1]
     try:
         done = subprocess.run(
-            ["git", "describe", "--always", "--abbrev=40", "--dirty=+"], cwd=root, capture_output=True, text=True, timeout=5
+            ["git", "describe", "--always", "--abbrev=40", "--dirty=+"], cwd=ROOT, capture_output=True, text=True, timeout=5
         )
     except (OSError, subprocess.TimeoutExpired):
         return None
@@ -120,27 +122,41 @@ def peak_memory(device: torch.device) -> int:
     return peak if sys.platform == "darwin" else peak * 1024
 
 
-def log_to(folder: Path) -> logging.Handler:
-    """Send this project's messages, Lightning's and Python's warnings to `train.log`."""
-    handler = logging.FileHandler(folder / "train.log")
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-    logging.captureWarnings(True)
-    for name in LOGGERS:
-        logger = logging.getLogger(name)
-        logger.addHandler(handler)
-    logging.getLogger("recipes").setLevel(logging.INFO)
-    return handler
+@contextmanager
+def log_to(folder: Path) -> Iterator[None]:
+    """Send this project's messages, Lightning's and Python's warnings to `train.log`; our own warnings to the console too."""
+    file = logging.FileHandler(folder / "train.log")
+    file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    console = logging.StreamHandler()
+    console.setFormatter(logging.Formatter("warning: %(message)s"))
+    console.addFilter(lambda record: record.levelno == logging.WARNING and is_first_rank())
+    ours = logging.getLogger("recipes")
+    level, show = ours.level, warnings.showwarning
+    ours.setLevel(logging.INFO)
+    ours.addHandler(console)
+    warnings.showwarning = log_warning
+    loggers = [ours, logging.getLogger("lightning.pytorch"), logging.getLogger("py.warnings")]
+    for logger in loggers:
+        logger.addHandler(file)
+    try:
+        yield
+    finally:
+        for logger in loggers:
+            logger.removeHandler(file)
+        ours.removeHandler(console)
+        ours.setLevel(level)
+        warnings.showwarning = show
+        file.close()
 
 
-LOGGERS = ("recipes", "lightning.pytorch", "py.warnings")
-
-
-def stop_logging(handler: logging.Handler) -> None:
-    """Undo `log_to`."""
-    for name in LOGGERS:
-        logging.getLogger(name).removeHandler(handler)
-    logging.captureWarnings(False)
-    handler.close()
+def log_warning(
+    message: Warning | str, category: type[Warning], filename: str, lineno: int, file: Any = None, line: str | None = None
+) -> None:
+    """Python's warnings as messages: those of our own techniques are for the user."""
+    ours = any(folder in Path(filename).parents for folder in (ROOT / "plugins", ROOT / "recipes"))
+    logging.getLogger("recipes" if ours else "py.warnings").warning(
+        "%s", message if ours else f"{filename}:{lineno}: {message}"
+    )
 
 
 def table(result: Mapping[str, Any]) -> Table:

@@ -12,7 +12,7 @@ from typing import Any
 
 import lightning as L
 import torch
-from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.utilities.exceptions import MisconfigurationException, SIGTERMException
 from rich.console import Console
 
 from plugins.base import Phase, Plugin, RecipeError, Task, does_something, expect, expect_count
@@ -35,7 +35,6 @@ from recipes.results import (
     print_lines,
     quote,
     read_result,
-    stop_logging,
     table,
     write_config,
     write_result,
@@ -58,9 +57,9 @@ def train(config: dict[str, Any], folder: Path, overrides: Sequence[str]) -> dic
         more = f"python train.py resume={quote(str(folder))} max_epochs={2 * config['max_epochs']}"
         print_lines(console, f"the run is finished; to train it for longer: {more}")
         return earlier
-    set_up_process(config)
     plugins = build_plugins(config)  # bad values are told before any data is touched
     build_early_objects(config)
+    set_up_process(config)
     data = build_data(config)
     data.setup()
     check_devices(config["trainer"])
@@ -68,11 +67,8 @@ def train(config: dict[str, Any], folder: Path, overrides: Sequence[str]) -> dic
     if config["explain"]:
         explain(console, config, data, module)
         return {"status": "explained"}
-    handler = log_to(folder)
-    try:
+    with log_to(folder):
         return Run(config, folder, data, console, earlier, resume_command(earlier, overrides), module).go(resumed)
-    finally:
-        stop_logging(handler)
 
 
 def goes_further(config: Mapping[str, Any], earlier: Mapping[str, Any]) -> bool:
@@ -220,6 +216,8 @@ class Run:
             self.result["status"] = "finished"
         except Stopped as stopped:
             self.result |= {"status": "stopped", "stopped_by": str(stopped)}
+        except SIGTERMException:  # before Lightning let us listen
+            self.result |= {"status": "stopped", "stopped_by": "SIGTERM"}
         except BaseException as error:
             self.result |= {"status": "failed", "error": one_line(error)}
             log.exception("the run failed") if not isinstance(error, RecipeError) else log.error("%s", error)

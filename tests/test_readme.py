@@ -86,3 +86,11 @@ def test_python_example(tmp_path, monkeypatch):
 def test_links_lead_somewhere():
     for link in re.findall(r"\]\(([^)#]+)\)", README):
         assert link.startswith("http") or (ROOT / link).exists(), link
+
+
+def test_the_table_names_every_option():
+    rows = dict(re.findall(r"^\| `\+?(\w+)=\S*` \| (.*) \|$", README, flags=re.MULTILINE))
+    for folder in (ROOT / "conf").iterdir():
+        options = {path.stem for path in folder.glob("*.yaml")} if folder.is_dir() else set()
+        if options and folder.name != "trainer":
+            assert set(rows[folder.name].replace("*", "").split(" · ")) == options, folder.name

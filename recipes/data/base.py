@@ -77,21 +77,19 @@ class Data:
         train, test = self.load()
         if test is None:
             train, test = self._divide(train, self.test, "test")
+        else:
+            check_classes(train, test)
         train, validation = self._divide(train, self.validation, "validation")
-        for name, target in train.targets.items():
-            if not target.is_floating_point() and int(test.targets[name].max()) > int(target.max()):
-                raise RecipeError(
-                    f"test labels{f' of {name}' if name else ''} are out of range: class {int(test.targets[name].max())} "
-                    f"is in the test split, but training knows classes 0 to {int(target.max())} only"
-                )
         self.splits = {"train": train, "val": validation, "test": test}
 
     def _divide(self, split: Split, share: float, name: str) -> tuple[Split, Split]:
         labels = next(iter(split.targets.values()))
         stratify = None
-        # a class with a single sample cannot be on both sides; then the split is drawn without stratification
-        if not labels.is_floating_point() and int(torch.bincount(labels)[labels.unique()].min()) >= 2:
-            stratify = labels.numpy()
+        if not labels.is_floating_point():
+            _, counts = labels.unique(return_counts=True)
+            # where a class cannot be on both sides the split is drawn without stratification
+            if counts.min() >= 2 and len(counts) <= min(share, 1 - share) * len(labels):
+                stratify = labels.numpy()
         try:
             kept, held_out = train_test_split(
                 np.arange(len(split)), test_size=share, random_state=self.split_seed, stratify=stratify
@@ -272,6 +270,21 @@ def as_labels(y: np.ndarray, where: str, names: np.ndarray | None = None) -> Ten
     if y.size and (y.min() < 0 or y.max() >= max(1000, len(y))):
         raise RecipeError(f"{where} must hold class numbers 0, 1, …; they reach from {y.min()} to {y.max()}, out of range")
     return torch.from_numpy(y)
+
+
+def check_classes(train: Split, test: Split) -> None:
+    """Refuse a test split with targets that training cannot know."""
+    for name, target in train.targets.items():
+        other = test.targets[name]
+        if target.is_floating_point() != other.is_floating_point():
+            raise RecipeError(f"the targets {name} of training and test differ in kind: {target.dtype} and {other.dtype}")
+        if not target.is_floating_point() and int(other.max()) > int(target.max()):
+            raise RecipeError(
+                f"test labels{f' of {name}' if name else ''} are out of range: class {int(other.max())} is in the test split, "
+                f"but training knows classes 0 to {int(target.max())} only"
+            )
+    if train.x.shape[1:] != test.x.shape[1:]:
+        raise RecipeError(f"samples of training and test differ in shape: {tuple(train.x.shape)} and {tuple(test.x.shape)}")
 
 
 def same_length(named: Sequence[tuple[str, Any]], where: str) -> None:

@@ -9,7 +9,7 @@ from recipes import run
 from recipes.catalogue import Catalogue
 from recipes.config import compose, finish, read_run
 
-SMALL = ("model=mlp", "model.hidden=[16]", "logger=[]", "trainer.progress=false", "trainer.accelerator=cpu")
+SMALL = ("logger=[]", "trainer.progress=false", "trainer.accelerator=cpu")
 
 
 class Folder:
@@ -28,8 +28,13 @@ class Folder:
                     config[name] = int(value)
         else:
             self.path.mkdir(parents=True, exist_ok=True)
-            config = finish(Catalogue(), compose([*SMALL, *words]), [*SMALL, *words])
-        return run.train(config, self.path, [*(() if config["resume"] else SMALL), *words])
+            words = [*SMALL, *words]
+            if not any(word.startswith("model=") for word in words):
+                words += ["model=mlp", "model.hidden=[16]"]
+            if sum(word.startswith("logger=") for word in words) > 1:
+                words.remove("logger=[]")
+            config = finish(Catalogue(), compose(words), words)
+        return run.train(config, self.path, words)
 
     def resume(self, *words):
         return self.train(f"resume={self.path}", *words)

@@ -1,0 +1,198 @@
+import csv
+import socket
+import time
+
+import pytest
+import torch
+import wandb
+
+from plugins.base import RecipeError
+from recipes.checkpoint import load_checkpoint
+from recipes.loggers import Csv, TensorBoard, Wandb
+
+FACTS = {"name": "run", "group": None, "tags": ["dropout"], "notes": "", "config": {"seed": 0}}
+WANDB = ("logger=wandb", "logger.wandb.mode=offline")
+
+
+@pytest.fixture(autouse=True)
+def nobodys_machine(monkeypatch, tmp_path):
+    """No key, no settings of wandb's, and no terminal to ask for them."""
+    for name in ("WANDB_MODE", "WANDB_API_KEY", "WANDB_BASE_URL", "WANDB_PROJECT"):
+        monkeypatch.delenv(name, raising=False)
+    for name in ("HOME", "WANDB_CONFIG_DIR", "WANDB_CACHE_DIR", "NETRC"):
+        monkeypatch.setenv(name, str(tmp_path / "home"))
+    wandb.teardown()
+    yield
+    if wandb.run is not None:
+        wandb.run.finish()
+    wandb.teardown()
+
+
+def offline_runs(folder):
+    return sorted(folder.glob("wandb/offline-run-*/run-*.wandb"))
+
+
+def rows(folder):
+    with open(folder / "metrics.csv", newline="") as file:
+        return [{name: float(value) for name, value in row.items() if value} for row in csv.DictReader(file)]
+
+
+# ------------------------------------------------------------------ metrics.csv
+
+
+def test_csv_has_a_row_for_each_step(tmp_path):
+    log = Csv(tmp_path, FACTS)
+    log.log_metrics({"loss": 1.5, "lr": 0.1}, step=1)
+    log.log_metrics({"loss": torch.tensor(1.25), "lr": 0.1}, step=2)
+    log.log_metrics({"val/acc": 1 / 3}, step=2)
+    log.log_metrics({"loss": 1.0}, step=3)
+    expected = [
+        {"step": 1, "loss": 1.5, "lr": 0.1},
+        {"step": 2, "loss": 1.25, "lr": 0.1, "val/acc": 1 / 3},
+        {"step": 3, "loss": 1.0},
+    ]
+    assert rows(tmp_path) == expected
+    log.log_metrics({"loss": float("nan")}, step=4)
+    assert rows(tmp_path)[:3] == expected and rows(tmp_path)[3]["loss"] != rows(tmp_path)[3]["loss"]
+
+
+def test_csv_goes_on_after_a_rewind(tmp_path):
+    log = Csv(tmp_path, FACTS)
+    log.rewind(5)  # nothing is there yet
+    for step in range(1, 6):
+        log.log_metrics({"loss": step / 10}, step=step)
+    log.log_metrics({"test/acc": 0.5}, step=5)
+    with open(tmp_path / "metrics.csv", "a") as file:
+        file.write("6,0.")  # killed here
+    again = Csv(tmp_path, FACTS)
+    again.rewind(3)
+    assert [row["step"] for row in rows(tmp_path)] == [1, 2, 3]
+    again.log_metrics({"loss": 9.0}, step=3)
+    again.log_metrics({"loss": 0.4, "lr": 1.0}, step=4)
+    assert rows(tmp_path)[2:] == [{"step": 3, "loss": 9.0}, {"step": 4, "loss": 0.4, "lr": 1.0}]
+    assert "test/acc" not in (tmp_path / "metrics.csv").read_text()
+
+
+# ------------------------------------------------------------------ wandb
+
+
+def test_each_job_is_a_run_of_its_own_with_its_numbers(folders):
+    metrics = {}
+    for name in ("first", "second"):
+        folder = folders(name)
+        folder.train(*WANDB, "max_steps=2", f"seed={len(metrics)}", "trainer.log_every_n_steps=1")
+        metrics[name] = folder
+        assert wandb.run is None  # the next job cannot write into it
+    files = [offline_runs(folder.path) for folder in metrics.values()]
+    assert [len(found) for found in files] == [1, 1]
+    names = [found[0].name for found in files]
+    assert names[0] != names[1]
+    for folder, (file,) in zip(metrics.values(), files, strict=True):
+        content = file.read_bytes()
+        assert file.name == f"run-{(folder.path / 'wandb' / 'run-id.txt').read_text()}.wandb"
+        # records are framed, not compressed: what was logged can be found in them
+        assert all(word in content for word in (b"val/acc", b"test/acc", b"step/loss", b"trainer/global_step", b"standardize"))
+
+
+def test_a_resumed_run_keeps_its_id(folder, with_plugin, extra):
+    class Ends(extra):
+        def after_step(self, module, optimizer):
+            if module.steps_done == 2:
+                raise SystemExit
+
+    with_plugin(Ends)
+    with pytest.raises(SystemExit):
+        folder.train(*WANDB, "max_steps=4")
+    with_plugin()
+    time.sleep(1)  # the folder's name has the second in it
+    folder.resume()
+    first, second = offline_runs(folder.path)
+    assert first.name == second.name and first.parent != second.parent
+
+
+@pytest.mark.parametrize(("mode", "runs"), [("offline", 1), ("disabled", 0), ("dryrun", 1)])
+def test_wandb_mode_is_respected(monkeypatch, tmp_path, mode, runs):
+    monkeypatch.setenv("WANDB_MODE", mode)
+    log = Wandb(tmp_path, FACTS)
+    log.log_metrics({"val/acc": 0.5}, step=1)
+    log.log_histograms({"weights": torch.randn(100)}, step=1)
+    hint = log.finish("finished")
+    assert len(offline_runs(tmp_path)) == runs
+    assert (f"wandb sync {offline_runs(tmp_path)[0].parent}" == hint or ".." in hint) if runs else hint is None
+
+
+def test_the_option_wins_over_the_environment(monkeypatch, tmp_path):
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+    Wandb(tmp_path, FACTS, mode="offline").finish("finished")
+    assert len(offline_runs(tmp_path)) == 1
+
+
+@pytest.mark.parametrize("mode", [None, "online"])
+def test_without_a_key_nobody_is_asked(tmp_path, mode, caplog):
+    began = time.monotonic()
+    log = Wandb(tmp_path, FACTS, mode=mode)
+    assert log.mode == "offline" and "wandb sync" in log.finish("finished") and len(offline_runs(tmp_path)) == 1
+    assert time.monotonic() - began < 30
+    assert ("no key on this machine" in caplog.text) == (mode == "online")
+
+
+def test_a_server_that_does_not_answer_means_offline(monkeypatch, folder, capfd):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    monkeypatch.setenv("WANDB_BASE_URL", f"http://127.0.0.1:{port}")
+    monkeypatch.setenv("WANDB_API_KEY", "0123456789" * 4)
+    result = folder.train("logger=wandb", "logger.wandb.init_timeout=1", "max_steps=2")
+    assert result["status"] == "finished" and len(offline_runs(folder.path)) >= 1
+    said = capfd.readouterr()
+    lines = [line for line in said.err.splitlines() if "wandb" in line]
+    assert len(lines) == 1 and "the server does not answer" in lines[0] and "logged offline" in lines[0]
+    assert "wandb sync" in said.out
+
+
+@pytest.mark.parametrize("mode", ["on", "sometimes"])
+def test_an_unknown_mode_is_one_line(monkeypatch, tmp_path, mode):
+    with pytest.raises(RecipeError, match="logger.wandb.mode must be one of online, offline, disabled"):
+        Wandb(tmp_path, FACTS, mode=mode)
+    monkeypatch.setenv("WANDB_MODE", mode)
+    with pytest.raises(RecipeError, match="WANDB_MODE must be one of"):
+        Wandb(tmp_path, FACTS)
+
+
+# ------------------------------------------------------------------ together
+
+
+def test_all_loggers_together_get_the_same_numbers(folder):
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    words = (
+        "logger=[csv,tensorboard,wandb]",
+        "logger.wandb.mode=offline",
+        "+diagnostics=gradient_stats",
+        "diagnostics.gradient_stats.every_n_steps=3",
+    )
+    result = folder.train(*words, "max_steps=9", "trainer.log_every_n_steps=3", "trainer.val_every_n_steps=3")
+    assert {int(row["step"]) for row in folder.rows} == {3, 6, 9}
+    events = EventAccumulator(str(folder.path / "tensorboard"))
+    events.Reload()
+    for name in ("val/loss", "val/acc", "step/loss", "lr"):
+        there = {int(row["step"]): float(row[name]) for row in folder.rows if name in row}
+        seen = {event.step: event.value for event in events.Scalars(name)}
+        assert seen.keys() == there.keys() and all(seen[step] == pytest.approx(there[step], rel=1e-6) for step in seen)
+    assert events.Scalars("test/acc")[0].value == pytest.approx(result["metrics"]["test/acc"])
+    assert events.Tags()["histograms"]
+    assert len(offline_runs(folder.path)) == 1
+    assert load_checkpoint(folder.path / "checkpoints" / "last.ckpt")["global_step"] == 9
+
+
+def test_tensorboard_without_its_package_is_one_line(monkeypatch, tmp_path):
+    import sys
+
+    from lightning.fabric.loggers import tensorboard
+
+    monkeypatch.setattr(tensorboard, "_TENSORBOARD_AVAILABLE", False)
+    monkeypatch.setattr(tensorboard, "_TENSORBOARDX_AVAILABLE", False)
+    monkeypatch.setitem(sys.modules, "tensorboard", None)
+    with pytest.raises(RecipeError, match="pip install tensorboard"):
+        TensorBoard(tmp_path, FACTS)
