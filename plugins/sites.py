@@ -152,8 +152,9 @@ def kept_buffers(model: nn.Module) -> Iterator[None]:
 
 def weight_layers(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
     """Linear, convolution and recurrent layers, with their names."""
+    kinds: tuple[type[nn.Module], ...] = (*WEIGHTED, *RECURRENT)
     for name, module in model.named_modules():
-        if isinstance(module, (*WEIGHTED, *RECURRENT)):
+        if isinstance(module, kinds):
             yield name, module
 
 

@@ -298,7 +298,7 @@ class RecipeModule(L.LightningModule):
                     else nullcontext()
                 ):
                     self.manual_backward(total * scale if scale != 1 else total)
-        return total.detach() * scale
+        return total.detach() * scale if scale != 1 else total.detach()
 
     def _around(self, batch: Batch) -> AbstractContextManager[Any]:
         if not self.hooks["around_pass"]:
@@ -453,6 +453,14 @@ class RecipeModule(L.LightningModule):
         self._records, self._histograms = {}, {}
 
     # ------------------------------------------------------------------ checkpoints and batches
+
+    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
+        """Move a batch; one of our loaders, which is there already, need not be searched for tensors."""
+        if isinstance(batch, tuple) and len(batch) == 2 and isinstance(batch[1], dict):
+            inside = (batch[0], *batch[1].values())
+            if all(isinstance(value, Tensor) and value.device == device for value in inside):
+                return batch
+        return super().transfer_batch_to_device(batch, device, dataloader_idx)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep what a resumed or evaluated run needs beside weights and optimizer."""

@@ -125,7 +125,7 @@ def peak_memory(device: torch.device) -> int:
 @contextmanager
 def log_to(folder: Path) -> Iterator[None]:
     """Send this project's messages, Lightning's and Python's warnings to `train.log`; our own warnings to the console too."""
-    file = logging.FileHandler(folder / "train.log")
+    file = logging.FileHandler(folder / "train.log") if is_first_rank() else logging.NullHandler()
     file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     console = logging.StreamHandler()
     console.setFormatter(logging.Formatter("warning: %(message)s"))

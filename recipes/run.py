@@ -126,7 +126,8 @@ def world_size(trainer: Mapping[str, Any]) -> int:
     """The number of processes that train together."""
     devices = trainer["devices"]
     if not isinstance(devices, int) or devices < 1:  # all there are
-        devices = torch.cuda.device_count() or 1
+        devices = torch.cuda.device_count() if trainer["accelerator"] in ("auto", "gpu", "cuda") else 1
+        devices = devices or 1
     return int(devices * trainer["num_nodes"])
 
 

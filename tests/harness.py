@@ -26,16 +26,22 @@ from recipes.run import make_module, make_trainer
 ROOT = Path(__file__).parents[1]
 CONF = ROOT / "conf"
 FIXED = ("data", "model", "trainer", "logger", "recipe", "hydra", "study")
-SMALL = ("model=cnn", "model.channels=[4,8]", "model.hidden=16", "data.batch_size=16", "logger=[]", "optimizer=momentum", "optimizer.lr=0.02")
+SMALL = (
+    "model=cnn",
+    "model.channels=[4,8]",
+    "model.hidden=16",
+    "data.batch_size=16",
+    "logger=[]",
+    "optimizer=momentum",
+    "optimizer.lr=0.02",
+)
 
 logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
 
 
 def options() -> list[str]:
     """Every technique in conf/, as "group/option"."""
-    return sorted(
-        f"{path.parent.name}/{path.stem}" for path in CONF.glob("*/*.yaml") if path.parent.name not in FIXED
-    )
+    return sorted(f"{path.parent.name}/{path.stem}" for path in CONF.glob("*/*.yaml") if path.parent.name not in FIXED)
 
 
 def is_many(group: str) -> bool:
@@ -47,7 +53,13 @@ def is_many(group: str) -> bool:
 def defaults() -> dict[str, str]:
     """The groups that every run has one of."""
     entries = yaml.safe_load((CONF / "train.yaml").read_text())["defaults"]
-    return {group: option for entry in entries if isinstance(entry, dict) for group, option in entry.items() if group in options_by_group()}
+    return {
+        group: option
+        for entry in entries
+        if isinstance(entry, dict)
+        for group, option in entry.items()
+        if group in options_by_group()
+    }
 
 
 @cache

@@ -54,7 +54,9 @@ def test_commands(block, place):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("command", [command for block in COMMANDS for command in block if any(word in command for word in LONG)])
+@pytest.mark.parametrize(
+    "command", [command for block in COMMANDS for command in block if any(word in command for word in LONG)]
+)
 def test_long_commands(command, place):
     if not os.environ.get("FASHION_MNIST_ROOT"):
         pytest.skip("FASHION_MNIST_ROOT does not name a folder with fashion_mnist.npz")

@@ -34,7 +34,7 @@ def mix_target(target: Tensor, partner: Tensor, share: Tensor, task: Task) -> Te
     """The targets of mixed samples: class probabilities for a classification, mixed values for a single number."""
     classes = task.kind == "classification" and task.outputs > 1
     own = class_probabilities(target, task.outputs) if classes else target.to(share.dtype)
-    return mix(own, own[partner], share)
+    return mix(own, own.index_select(0, partner), share)
 
 
 class Mixing(Plugin):
@@ -67,7 +67,7 @@ class Mixing(Plugin):
             return batch
         generator = module.generator(self.option)
         partner = torch.randperm(len(batch), device=batch.x.device, generator=generator)
-        x, share = self.mixed(batch.x, batch.x[partner], generator)
+        x, share = self.mixed(batch.x, batch.x.index_select(0, partner), generator)
         targets = {task.name: mix_target(batch.targets[task.name], partner, share, task) for task in module.setting.tasks}
         return replace(batch, x=x, targets=targets)
 

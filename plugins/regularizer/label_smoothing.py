@@ -26,7 +26,8 @@ def smooth(target: Tensor, classes: int, eps: float, spread: str = "others") -> 
     """
     probabilities = class_probabilities(target, classes)
     if spread == "others":
-        return (1 - eps) * probabilities + eps * (1 - probabilities) / (classes - 1)
+        share = eps / (classes - 1)
+        return (1 - eps - share) * probabilities + share
     return (1 - eps) * probabilities + eps / classes
 
 

@@ -62,7 +62,8 @@ class Early(Plugin):
             expect_count("every_n_steps", every_n_steps)
         expect_count("every_n_epochs", every_n_epochs)
         expect_nonnegative("min_delta", min_delta)
-        self.monitor, self.patience, self.min_delta = monitor, patience, min_delta
+        self.monitor: str = monitor
+        self.patience, self.min_delta = patience, min_delta
         self.every_n_steps, self.every_n_epochs = every_n_steps, every_n_epochs
         self.sign = -1.0 if "acc" in monitor else 1.0  # accuracy as an error
         self.search = Search()

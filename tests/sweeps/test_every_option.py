@@ -4,7 +4,19 @@ import pytest
 import torch
 import yaml
 
-from tests.harness import CONF, build, config_of, fit, is_many, options, parameters, plugin_class, same_bits, weights, with_companions
+from tests.harness import (
+    CONF,
+    build,
+    config_of,
+    fit,
+    is_many,
+    options,
+    parameters,
+    plugin_class,
+    same_bits,
+    weights,
+    with_companions,
+)
 
 WITH_STRENGTH = [name for name in options() if (found := plugin_class(name)) is not None and found.off is not None]
 

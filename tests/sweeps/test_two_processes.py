@@ -29,6 +29,7 @@ def two_processes(tmp_path_factory):
     return torch.load(target, weights_only=True)
 
 
+@pytest.mark.xdist_group("two processes")  # one start of them for all
 @pytest.mark.parametrize("name", options())
 def test_equals_one_process_with_two_parts(name, two_processes, tmp_path):
     found = two_processes[SELECTIONS[name]]
@@ -38,12 +39,12 @@ def test_equals_one_process_with_two_parts(name, two_processes, tmp_path):
         return
     assert found["ranks_equal"]
     # batches of 16 on two ranks are pieces of 8, like two parts of 8 on one
-    one = fit(
-        config_of(SELECTIONS[name].split(","), "data.batch_size=8", "trainer.accumulate_grad_batches=2"), tmp_path, 4
-    )
+    one = fit(config_of(SELECTIONS[name].split(","), "data.batch_size=8", "trainer.accumulate_grad_batches=2"), tmp_path, 4)
     assert one.parts == 2
     for key, value in parameters(one).items():
-        torch.testing.assert_close(found["parameters"][key], value, rtol=2e-4, atol=2e-5, msg=lambda text, key=key: f"{key}: {text}")
+        torch.testing.assert_close(
+            found["parameters"][key], value, rtol=2e-4, atol=2e-5, msg=lambda text, key=key: f"{key}: {text}"
+        )
 
 
 # what neither draws at random nor couples the samples of a batch gives the same in two halves as in one piece

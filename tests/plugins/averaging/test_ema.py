@@ -42,7 +42,7 @@ def test_equals_torch_and_is_what_training_leaves(problem):
     expected = dict(watch.reference.module.named_parameters())
     for name, parameter in module.model.named_parameters():
         torch.testing.assert_close(parameter, expected[name])
-        assert not torch.equal(parameter, watch.history[-1][name])
+    assert any(not torch.equal(value, watch.history[-1][name]) for name, value in module.model.named_parameters())
 
 
 def test_training_itself_does_not_see_the_average(problem, same):
@@ -104,9 +104,7 @@ def test_goes_on_after_a_checkpoint(problem, weights, same, tmp_path):
     whole = problem.fit(EMA(0.8), steps=16, save=(tmp_path / "last.ckpt", 8))
     saved = torch.load(tmp_path / "last.ckpt", weights_only=True)["callbacks"]["averaging/ema"]
     assert saved["count"] == 8
-    assert saved["average"].keys() == {
-        name for name, value in whole.model.state_dict().items() if value.is_floating_point()
-    }
+    assert saved["average"].keys() == {name for name, value in whole.model.state_dict().items() if value.is_floating_point()}
     resumed = problem.fit(EMA(0.8), steps=16, resume=tmp_path / "last.ckpt")
     assert same(weights(resumed), weights(whole))
 

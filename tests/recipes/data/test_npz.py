@@ -1,0 +1,169 @@
+import pickle
+import random
+
+import numpy as np
+import pytest
+import torch
+
+from plugins.base import RecipeError
+from recipes.data.npz import Npz
+
+
+def data_of(path, setup=True, **arguments):
+    data = Npz(str(path), **arguments)
+    if setup:
+        data.setup()
+    return data
+
+
+@pytest.fixture
+def saved(tmp_path):
+    """Writes arrays to a file."""
+
+    def save(**arrays):
+        np.savez(tmp_path / "own.npz", **arrays)
+        return tmp_path / "own.npz"
+
+    return save
+
+
+def test_features_of_one_file_are_split(saved):
+    x, y = np.random.randn(50, 3), np.arange(50) % 2
+    data = data_of(saved(x=x, y=y))
+    assert data.shape == (3,) and [task.outputs for task in data.tasks] == [2]
+    assert {name: len(split) for name, split in data.splits.items()} == {"train": 36, "val": 4, "test": 10}
+    for split in data.splits.values():
+        rows = [np.flatnonzero((np.abs(x - row.numpy()) < 1e-6).all(1))[0] for row in split.x]
+        assert split.targets[""].tolist() == y[rows].tolist()
+
+
+def test_splits_of_the_file_are_used(saved):
+    x, images = np.random.rand(20, 5, 4), np.random.rand(6, 5, 4)
+    data = data_of(saved(x_train=x, y_train=np.arange(20) % 2, x_test=images, y_test=np.arange(6) % 2))
+    np.testing.assert_allclose(data.splits["test"].x.numpy()[:, 0], images, rtol=1e-6)
+    assert len(data.splits["train"]) + len(data.splits["val"]) == 20
+    alone = data_of(saved(x_train=x, y_train=np.arange(20) % 2))
+    assert sum(len(split) for split in alone.splits.values()) == 20
+
+
+def test_other_names_and_several_targets(saved):
+    path = saved(
+        signal=np.random.randn(60, 4), digit=np.arange(60) % 3, speaker=np.array(["b", "a"] * 30), size=np.random.rand(60)
+    )
+    data = data_of(path, input="signal", target=["digit", "speaker", "size"])
+    assert [(task.name, task.kind, task.outputs) for task in data.tasks] == [
+        ("digit", "classification", 3),
+        ("speaker", "classification", 2),
+        ("size", "regression", 1),
+    ]
+    one = data_of(path, input="signal", target=["digit"])
+    assert [task.name for task in one.tasks] == [""]
+
+
+def test_names_of_classes_mean_the_same_in_both_splits(saved):
+    """The test split lacks a class that comes first: its names must not be counted anew."""
+    train, test = np.array(["ant", "bee", "cat"] * 20), np.array(["cat", "bee", "cat"])
+    data = data_of(saved(x_train=np.zeros((60, 2)), y_train=train, x_test=np.zeros((3, 2)), y_test=test))
+    assert data.splits["test"].targets[""].tolist() == [2, 1, 2]
+    with pytest.raises(RecipeError, match="class 3 is in the test split"):
+        data_of(saved(x_train=np.zeros((60, 2)), y_train=train, x_test=np.zeros((1, 2)), y_test=np.array(["dog"])))
+
+
+X, Y = np.random.rand(20, 3), np.arange(20) % 2
+
+
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [
+        ({"x": X}, "has no array y: it has x"),
+        ({"data": X}, "has no array x, y: it has data"),
+        ({}, "has no array x, y: it has none"),
+        ({"x": X, "y": Y[:7]}, "arrays differ in length: x has 20, y has 7"),
+        ({"x": np.where(X > 0.5, np.nan, X), "y": Y}, "x holds .* values that are NaN or infinite: clean the data first"),
+        ({"x": np.full((20, 4, 4), np.inf), "y": Y}, "NaN or infinite"),
+        ({"x": X, "y": np.where(Y, np.nan, 1.0)}, "y holds .* values that are NaN"),
+        ({"x": X, "y": Y - 1}, "they reach from -1 to 0, out of range"),
+        ({"x": X, "y": Y * 10**7}, "out of range"),
+        ({"x": X[:, :0], "y": Y}, "x must be at least one sample"),
+        ({"x": X[:0], "y": Y[:0]}, "x must be at least one sample"),
+        ({"x": X[:1], "y": Y[:1]}, "does not split 1 samples"),
+        ({"x": X[:, 0], "y": Y}, "x must be features .* or images"),
+        ({"x": np.array(5.0), "y": Y}, "x must be features"),
+        ({"x": np.array(["a"] * 20), "y": Y}, "x must be numbers"),
+        ({"x": X, "y": np.stack([Y, Y], 1)}, "y must have one value a sample"),
+        ({"x": np.random.rand(20, 4, 4) * 255, "y": Y}, "give bytes, or numbers between 0 and 1"),
+        ({"x_train": X, "y_train": Y, "x_test": X[:, :2], "y_test": Y}, "differ in shape"),
+        ({"x_train": X, "y_train": Y, "x_test": X, "y_test": Y + 1}, "class 2 is in the test split"),
+        ({"x_train": X, "y_train": Y, "x_test": X, "y_test": Y[:3]}, "x_test has 20, y_test has 3"),
+        ({"x": X.astype(object), "y": Y}, "is damaged"),
+    ],
+)
+def test_broken_arrays_are_one_line(saved, arrays, message):
+    path = saved(**arrays)
+    with pytest.raises(RecipeError, match=message) as error:
+        data_of(path)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [({"path": None}, "data.path must be the path of an npz file"), ({"path": "a.npz", "target": []}, "data.target must be")],
+)
+def test_bad_arguments(arguments, message):
+    with pytest.raises(RecipeError, match=message):
+        Npz(**arguments)
+
+
+def test_files_that_are_no_npz_are_one_line(tmp_path):
+    with pytest.raises(RecipeError, match="no file .*none.npz: data.path must be"):
+        data_of(tmp_path / "none.npz")
+    np.save(tmp_path / "array.npy", X)
+    contents = {"text.npz": b"hello", "empty.npz": b"", "zip.npz": b"PK\x03\x04", "array.npy": None}
+    for name, content in contents.items():
+        if content is not None:
+            (tmp_path / name).write_bytes(content)
+        with pytest.raises(RecipeError, match=f"{name} (cannot be read as an|is no) npz file: write it with numpy.savez"):
+            data_of(tmp_path / name)
+    with pytest.raises(RecipeError, match="cannot be read"):
+        data_of(tmp_path)
+
+
+class Evil:
+    def __init__(self, path):
+        self.path = str(path)
+
+    def __reduce__(self):
+        return (open, (self.path, "w"))
+
+
+def test_a_pickle_in_the_file_is_never_opened(tmp_path, saved):
+    marker = tmp_path / "called"
+    path = saved(x=np.array([Evil(marker)], dtype=object), y=Y)
+    with pytest.raises(RecipeError, match="is damaged: Object arrays cannot be loaded"):
+        data_of(path)
+    path.write_bytes(pickle.dumps(Evil(marker)))
+    with pytest.raises(RecipeError, match="write it with numpy.savez"):
+        data_of(path)
+    assert not marker.exists()
+
+
+@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
+def test_damaged_files_are_read_whole_or_refused_in_one_line(tmp_path, save):
+    """Bytes turned or cut off at random: never another exception, never other numbers."""
+    path = tmp_path / "own.npz"
+    save(path, x=X, y=Y)
+    content, good = path.read_bytes(), data_of(path).splits["train"].x
+    messages = []
+    for _ in range(150):
+        damaged = bytearray(content)
+        if random.random() < 0.3:
+            damaged = damaged[: random.randrange(len(damaged))]
+        else:
+            for _ in range(random.randint(1, 4)):
+                damaged[random.randrange(len(damaged))] ^= random.randint(1, 255)
+        path.write_bytes(damaged)
+        try:
+            assert torch.equal(data_of(path).splits["train"].x, good)
+        except RecipeError as error:
+            messages.append(str(error))
+    assert messages and not any("\n" in message for message in messages)

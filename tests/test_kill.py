@@ -1,0 +1,101 @@
+"""Runs killed with kill -9 and resumed end as if nothing had happened."""
+
+import csv
+import json
+import random
+import subprocess
+import time
+
+import pytest
+
+from tests.command import arguments, variables
+
+WORDS = (
+    *("model=mlp", "model.hidden=[24]", "max_epochs=7", "logger=[]", "trainer.accelerator=cpu"),
+    *("trainer.save_every_n_steps=2", "trainer.val_every_n_steps=11", "trainer.log_every_n_steps=1"),
+    *("+averaging=ema", "+regularizer=[dropout]", "+augmentation=[mixup]", "optimizer=momentum", "scheduler=one_cycle"),
+    *("+stopping=early", "stopping.patience=4", "+guard=nan_rollback", "guard.nan_rollback.every_n_steps=5", "+wrapper=sam"),
+)
+MOMENTS = ("start", "training", "writing")
+
+
+def start(folder, *words):
+    return subprocess.Popen(
+        arguments("train.py", *words), cwd=folder.parent, env=variables(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
+
+
+def first_words(folder):
+    return (*WORDS, f"hydra.run.dir={folder}")
+
+
+def kill(process, folder, moment):
+    """Kill a process at a random moment; returns what it was, or "" if the process had ended."""
+    if moment == "start":
+        time.sleep(random.uniform(0, 6))
+    else:
+        steps = folder / "metrics.csv"
+        before = steps.stat().st_size if steps.exists() else 0
+        while process.poll() is None and (not steps.exists() or steps.stat().st_size <= before):
+            time.sleep(0.01)
+        time.sleep(random.uniform(0, 1.5))
+        while moment == "writing" and process.poll() is None and not list(folder.glob("checkpoints/*.part-*")):
+            pass
+    process.kill()
+    process.wait()
+    return moment if process.returncode == -9 else ""
+
+
+def go_on(folder):
+    """Resume a killed run, in a new process; start it anew if it had left nothing, in which case it is no run."""
+    if (folder / "config.yaml").exists():
+        return start(folder, f"resume={folder}")
+    refused = start(folder, f"resume={folder}")
+    out, _ = refused.communicate(timeout=120)
+    assert refused.returncode == 2 and b"is no run" in out
+    return start(folder, *first_words(folder))
+
+
+def finish(process, folder):
+    """Wait for the end; the result, and all rows of metrics.csv."""
+    out, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, out.decode()
+    assert not list(folder.rglob("*.part-*"))
+    with open(folder / "metrics.csv", newline="") as file:
+        rows = [{name: value for name, value in row.items() if value} for row in csv.DictReader(file)]
+    return json.loads((folder / "result.json").read_text()), rows
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """The uninterrupted run."""
+    folder = tmp_path_factory.mktemp("whole") / "run"
+    return finish(start(folder, *first_words(folder)), folder)
+
+
+def assert_same(found, whole):
+    (result, rows), (expected, all_rows) = found, whole
+    for name in ("status", "metrics", "best_step", "steps", "epochs", "techniques", "monitor"):
+        assert result[name] == expected[name], name
+    assert rows == all_rows
+
+
+def test_a_run_killed_three_times(tmp_path, whole):
+    folder = tmp_path / "run"
+    process, killed = start(folder, *first_words(folder)), []
+    for moment in MOMENTS:
+        killed.append(kill(process, folder, moment))
+        process = go_on(folder)
+    assert killed == list(MOMENTS)
+    assert_same(finish(process, folder), whole)
+
+
+@pytest.mark.slow
+def test_twenty_runs_killed_at_random_moments(tmp_path, whole):
+    killed = 0
+    for number in range(20):
+        folder = tmp_path / str(number)
+        moment = random.choice(MOMENTS)
+        killed += bool(kill(start(folder, *first_words(folder)), folder, moment))
+        assert_same(finish(go_on(folder), folder), whole)
+    assert killed >= 18  # one may have ended before
