@@ -49,10 +49,10 @@ def main(output: str, *groups: str) -> None:
         right.text(tests.mean(), place + 0.32, text, ha="center", va="bottom", color=colour)
         print(f"{name}: test accuracy {text}")
         names.append(name)
-    left.set(xlabel="epoch", ylabel="validation accuracy, %")
+    left.set(xlabel="epoch", ylabel="validation accuracy, %", xticks=epochs)
     left.legend(frameon=False, loc="lower right")
     right.set(xlabel="test accuracy, %", yticks=range(len(names)), yticklabels=names, ylim=(-0.5, len(names) - 0.1))
-    right.margins(x=0.25)
+    right.margins(x=0.35)
     for panel in (left, right):
         panel.spines[["top", "right"]].set_visible(False)
         panel.grid(alpha=0.25)

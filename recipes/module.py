@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import asdict
@@ -83,7 +84,7 @@ class RecipeModule(L.LightningModule):
         self.plugins: list[Plugin] = []
         self.hooks: dict[str, list[Any]] = {name: [] for name in (*PER_STEP, *PER_EVALUATION)}
         self.phase: dict[str, Any] = {"index": 0, "steps": 0, "seconds": 0.0}
-        self.clock: Callable[[], float] = lambda: 0.0  # seconds of training so far, earlier parts of the run included
+        self._began: float | None = None  # when training began, in this process
         self.metrics: dict[str, float] = {}  # the last published value of each
         self._generators: dict[str, torch.Generator] = {}
         self._records: dict[str, Tensor | float] = {}
@@ -167,6 +168,16 @@ class RecipeModule(L.LightningModule):
     def steps_done(self) -> int:
         """Optimizer steps done in this phase."""
         return int(self.trainer.global_step) if self._trainer is not None else 0
+
+    @property
+    def seconds(self) -> float:
+        """Seconds of training so far, those of earlier phases and of the run before it was resumed included."""
+        here = 0.0 if self._began is None else time.monotonic() - self._began
+        return float(self.phase["seconds"]) + here
+
+    def on_train_start(self) -> None:
+        """Start the clock: what comes before, such as starting further processes, is no training."""
+        self._began = time.monotonic()
 
     def generator(self, owner: str) -> torch.Generator:
         """The owner's random numbers for this step and part: adding a technique leaves the draws of the others alone."""
@@ -467,7 +478,7 @@ class RecipeModule(L.LightningModule):
         assert self.setting is not None
         checkpoint["recipe"] = {
             "seed": self.seed,
-            "phase": {**self.phase, "seconds": self.clock()},
+            "phase": {**self.phase, "seconds": self.seconds},
             "shape": list(self.setting.shape),
             "tasks": [asdict(task) for task in self.setting.tasks],
             "metrics": dict(self.metrics),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -286,7 +285,7 @@ class Run:
             plugins = [plugin for plugin in build_plugins(config) if plugin.group != "stopping"]
             module = make_module(config, self.data, plugins, world_size(trainer_config))
         plugins = module.plugins
-        module.phase = phase
+        module.phase = dict(phase)
         if previous is not None and not phase.get("fresh", True):
             module.load_state_dict(previous.state_dict())
         train = self.data.splits["train"]
@@ -333,15 +332,13 @@ class Run:
             print_lines(self.console, f"going on from step {phase['steps'] + from_step}")
             for logger in self.loggers:
                 logger.rewind(phase["steps"] + from_step)
-        began, seconds_before = time.monotonic(), phase["seconds"]
-        module.clock = lambda: seconds_before + time.monotonic() - began
         self.module, self.trainer, self.keeper = module, trainer, keeper
         try:
             trainer.fit(module, loader, validation, ckpt_path=None if from_step is None else str(self.last))
         except MisconfigurationException as error:
             raise RecipeError(f"trainer: {one_line(error)}") from None
         finally:
-            phase["seconds"] = module.clock()
+            phase["seconds"] = module.seconds
             self._note(module, keeper, loader, phase)
         if not keeper.ended:  # all was trained before the run was resumed: Lightning then leaves the end of training out
             for plugin in plugins:

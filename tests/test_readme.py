@@ -46,24 +46,26 @@ def run(command, place):
     return done.stdout
 
 
-@pytest.mark.parametrize("block", COMMANDS, ids=lambda block: block[0])
+def is_long(block):
+    return any(word in command for command in block for word in LONG)
+
+
+@pytest.mark.parametrize("block", [block for block in COMMANDS if not is_long(block)], ids=lambda block: block[0])
 def test_commands(block, place):
     for command in block:
-        if not any(word in command for word in LONG):
-            run(command, place)
+        run(command, place)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "command", [command for block in COMMANDS for command in block if any(word in command for word in LONG)]
-)
-def test_long_commands(command, place):
+@pytest.mark.parametrize("block", [block for block in COMMANDS if is_long(block)], ids=lambda block: block[0])
+def test_long_commands(block, place):
     if not os.environ.get("FASHION_MNIST_ROOT"):
         pytest.skip("FASHION_MNIST_ROOT does not name a folder with fashion_mnist.npz")
-    output = run(command, place)
-    if "max_epochs=5" in command:
-        accuracy = float(re.search(r"│ acc .*│ *([\d.]+) │", output).group(1))
-        assert accuracy >= 0.905
+    for command in block:
+        # as it stands, but for the comparison of two recipes, whose ten runs take 25 minutes
+        output = run(command.replace("seed=0,1,2,3,4", "seed=0,1 max_epochs=1"), place)
+        if "max_epochs=5" in command:
+            assert float(re.search(r"│ acc .*│ *([\d.]+) │", output).group(1)) >= 0.905
 
 
 def test_continuous_integration_runs_what_the_readme_says():

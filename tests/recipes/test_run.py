@@ -69,7 +69,7 @@ def test_what_a_run_leaves(folder, folders, capsys):
     assert result["steps"] == 80 and result["epochs"] == 2 and 0 < result["best_step"] <= 80 and result["seed"] == 0
     assert result["parameters"] == sum(p.numel() for p in build_model(result["config"], (1, 8, 8), 10, 0).parameters())
     assert all(result[name] > 0 for name in ("seconds", "samples_per_second", "peak_memory"))
-    assert {"python", "torch", "lightning"} <= result["versions"].keys() and result["git_commit"]
+    assert {"python", "torch", "lightning"} <= result["versions"].keys() and "git_commit" in result
     assert result["techniques"] == ["dropout", "standardize", "sgd"]
 
     text = (folder.path / "config.yaml").read_text()
@@ -144,7 +144,15 @@ def test_stopped_and_resumed_is_as_if_nothing_had_happened(folder, folders, with
     assert resumed["command"] == stopped["command"]
 
 
-def test_a_second_ctrl_c_ends_at_once(folder, with_plugin, extra):
+@pytest.fixture
+def ctrl_c():
+    """Ctrl-C as in a terminal: tests that a shell runs in the background are started with it ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_a_second_ctrl_c_ends_at_once(folder, with_plugin, extra, ctrl_c):
     after = []
 
     class Watch(stopper(extra, 50, signal.SIGINT, times=2)):
@@ -159,18 +167,18 @@ def test_a_second_ctrl_c_ends_at_once(folder, with_plugin, extra):
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
-def test_signals_that_are_ignored_stay_ignored():
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # as for a job in the background
-    try:
-        with StopOnSignal() as stop:
-            signal.raise_signal(signal.SIGINT)
-            assert stop.requested is None
-            signal.raise_signal(signal.SIGTERM)
-            assert stop.requested == "SIGTERM"
-            signal.raise_signal(signal.SIGTERM)  # some systems send it again and again
-        assert signal.getsignal(signal.SIGINT) == signal.SIG_IGN
-    finally:
-        signal.signal(signal.SIGINT, before)
+def test_signals_that_are_ignored_stay_ignored(ctrl_c):
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # as for a job in the background
+    with StopOnSignal() as stop:
+        signal.raise_signal(signal.SIGINT)
+        assert stop.requested is None
+        signal.raise_signal(signal.SIGTERM)
+        assert stop.requested == "SIGTERM"
+        signal.raise_signal(signal.SIGTERM)  # some systems send it again and again
+    assert signal.getsignal(signal.SIGINT) == signal.SIG_IGN
+
+
+def test_a_second_signal_stops_at_once(ctrl_c):
     with StopOnSignal():
         signal.raise_signal(signal.SIGTERM)
         with pytest.raises(Stopped):
@@ -203,6 +211,7 @@ def interrupted(tmp_path_factory):
     return {number: (path, process.communicate(timeout=60), process.returncode) for number, (path, process) in found.items()}
 
 
+@pytest.mark.xdist_group("interrupted")
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_real_process_ends_cleanly(interrupted, number, code):
     path, (out, err), returned = interrupted[number]
@@ -214,6 +223,7 @@ def test_a_real_process_ends_cleanly(interrupted, number, code):
     assert load_checkpoint(path / "checkpoints" / "last.ckpt")["global_step"] == result["steps"]
 
 
+@pytest.mark.xdist_group("interrupted")
 def test_a_stopped_process_goes_on(interrupted, folder):
     folder.path = interrupted[signal.SIGINT][0]
     before = folder.result["steps"]
