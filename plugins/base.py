@@ -76,6 +76,12 @@ def _is_number(value: object) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
+def larger_is_better(metric: str) -> bool:
+    """Whether a metric is an accuracy (`val/acc`, `val/acc_pgd`, `val/digit/acc`): then larger is better, else smaller."""
+    name = metric.rpartition("/")[2]
+    return name == "acc" or name.startswith("acc_")
+
+
 class Stage(IntEnum):
     """Where a technique stands in a step. The engine sorts by it, so the order in which options are written is free."""
 
@@ -111,6 +117,7 @@ class Task:
     name: str
     kind: str  # "classification" | "regression"
     outputs: int
+    names: tuple[str, ...] = ()  # of the classes, where they have some
 
 
 @dataclass
@@ -175,6 +182,7 @@ class Module(Protocol):
     setting: Setting
     trainer: Any
     state_dict: Callable[[], dict[str, Tensor]]
+    clean_batch: Batch | None  # the samples of this step before any technique changed them
     last_objective: Tensor  # what the last step minimized, a scalar
 
     @property

@@ -318,6 +318,18 @@ def _run_process(command: Sequence[str]) -> int:
 # ------------------------------------------------------------------ evaluate.py
 
 
+def _expect_same_split(trained: dict[str, Any], tested: dict[str, Any]) -> None:
+    """Refuse another split of the same data: it would test on samples that were trained on."""
+
+    def source(node: dict[str, Any]) -> list[Any]:
+        places = [Path(node[name]).resolve() for name in ("path", "root") if node.get(name)]
+        return [node.get("_target_"), node.get("name"), *places]
+
+    for name in ("split_seed", "test", "validation"):
+        if source(trained) == source(tested) and trained.get(name) != tested.get(name):
+            raise UsageError(f"data.{name} cannot be changed on evaluation: the test would have samples that were trained on")
+
+
 def _evaluate(words: list[str]) -> int:
     flags = _flags(words)
     if flags.multirun or flags.cfg or flags.info:
@@ -334,7 +346,9 @@ def _evaluate(words: list[str]) -> int:
     if len(folders) != 1:
         raise UsageError(f"expected one run folder, got {' and '.join(folders) or 'none'}: python evaluate.py RUN_FOLDER")
     folder, changes = Path(folders[0]), [word for word in flags.overrides if word != folders[0]]
-    config = change(catalogue, read_run(catalogue, folder), changes, ON_EVALUATION, "evaluation")
+    trained = read_run(catalogue, folder)
+    config = change(catalogue, trained, changes, ON_EVALUATION, "evaluation")
+    _expect_same_split(trained["data"], config["data"])
     from recipes.run import evaluate
 
     evaluate(folder, config, changes)

@@ -165,7 +165,7 @@ def load_module(config: Mapping[str, Any], checkpoint: Path, further: list[Plugi
     state = load_checkpoint(checkpoint)
     try:
         kept = state["recipe"]
-        tasks = tuple(Task(**task) for task in kept["tasks"])
+        tasks = tuple(Task(**{**task, "names": tuple(task["names"])}) for task in kept["tasks"])
         shape = tuple(kept["shape"])
     except (KeyError, TypeError):
         raise RecipeError(f"{checkpoint} is no checkpoint of this project") from None

@@ -17,7 +17,7 @@ import torch
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from lightning.pytorch.callbacks import Checkpoint
 
-from plugins.base import RecipeError
+from plugins.base import RecipeError, larger_is_better
 
 
 class Stopped(Exception):
@@ -247,4 +247,4 @@ class BestAndLast(Checkpoint):
 
 def is_better(monitor: str, score: float, best: float, by: float = 0.0) -> bool:
     """Whether a score beats the best one: accuracies by being larger, all others by being smaller; NaN never does."""
-    return score > best + by if "acc" in monitor else score < best - by
+    return score > best + by if larger_is_better(monitor) else score < best - by

@@ -16,7 +16,7 @@ from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
 
-from plugins.base import RecipeError, expect_choice
+from plugins.base import RecipeError, expect_choice, larger_is_better
 from recipes.checkpoint import unwritable, write_text
 from recipes.results import is_first_rank
 
@@ -207,7 +207,7 @@ class Wandb(WandbLogger, RunLogger):
             if name not in self._known:
                 self._known.add(name)
                 monitored = name.startswith(("val/", "test/", "train/", "gap/"))
-                best = "max" if "acc" in name else "min"
+                best = "max" if larger_is_better(name) else "min"
                 self.experiment.define_metric(
                     name, step_metric="trainer/global_step", summary=f"{best},last" if monitored else None
                 )

@@ -27,7 +27,7 @@ class Means:
         if samples == 0 and not summed:  # a rank that got no sample: the mean of nothing is NaN
             value = torch.zeros_like(value)
         if name in self.sums:
-            self.sums[name] = self.sums[name] + value
+            self.sums[name] = self.sums[name] + value.to(torch.float32)
             self.counts[name] += samples
         else:
             self.sums[name], self.counts[name] = value.to(torch.float32), samples

@@ -89,6 +89,7 @@ class RecipeModule(L.LightningModule):
         self._generators: dict[str, torch.Generator] = {}
         self._records: dict[str, Tensor | float] = {}
         self._histograms: dict[str, Tensor] = {}
+        self.clean_batch: Batch | None = None
         self._train, self._window = Means(), Means()
         self._evaluated: dict[str, Means] = {}
         self._evaluation = ExitStack()
@@ -129,6 +130,12 @@ class RecipeModule(L.LightningModule):
         for plugin in implementers(self.plugins, "transform_model"):
             self.model = plugin.transform_model(self.model)
         self.hooks = {name: implementers(self.plugins, name) for name in self.hooks}
+        classifies = any(task.kind == "classification" for task in self.setting.tasks)
+        if self.hooks["predict"] and classifies and not getattr(self.loss, "takes_logits", True):
+            raise RecipeError(
+                f"{self.hooks['predict'][0].state_key} makes probabilities of logits, which {type(self.loss).__name__} does not "
+                f"train: take loss=cross_entropy"
+            )
         for name in ("backward", "combine", "predict", "evaluation_weights"):
             if len(self.hooks[name]) > 1:
                 both = " and ".join(plugin.state_key for plugin in self.hooks[name])
@@ -250,7 +257,7 @@ class RecipeModule(L.LightningModule):
         seed_global(derive_seed(self.seed, "between", self.steps_done), self.device)
 
     def _split(self, batch: Any) -> list[Batch]:
-        whole = self.as_batch(batch)
+        whole = self.clean_batch = self.as_batch(batch)
         if self.parts == 1:
             return [whole]
         return [
@@ -420,7 +427,7 @@ class RecipeModule(L.LightningModule):
         if self.trainer.state.fn == "fit":
             for plugin in self.hooks["after_validation"]:
                 metrics |= plugin.after_validation(self, metrics)
-        self.publish({**metrics, "epoch": float(self.trainer.current_epoch)})
+        self.publish({**metrics, "epoch": self.steps_done / max(1, self.trainer.num_training_batches)})
         if isinstance(self._scheduler, ReduceLROnPlateau) and self.trainer.state.fn == "fit":
             self._scheduler.step(metrics["val/loss"])
 

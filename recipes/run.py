@@ -40,6 +40,7 @@ from recipes.results import (
 )
 
 log = logging.getLogger("recipes")
+EARLY = "validation did not improve any more; for more patience start a new run with a larger stopping.patience"
 
 
 def train(config: dict[str, Any], folder: Path, overrides: Sequence[str]) -> dict[str, Any]:
@@ -51,10 +52,10 @@ def train(config: dict[str, Any], folder: Path, overrides: Sequence[str]) -> dic
     resumed = config["resume"] is not None
     config = {**config, "resume": None}
     earlier = read_result(folder) if resumed else {}
-    if earlier.get("status") == "finished" and not goes_further(config, earlier):
+    if earlier.get("status") == "finished" and (earlier.get("stopped_early") or not goes_further(config, earlier)):
         console.print(table(earlier))
-        more = f"python train.py resume={quote(str(folder))} max_epochs={2 * config['max_epochs']}"
-        print_lines(console, f"the run is finished; to train it for longer: {more}")
+        more = f"to train it for longer: python train.py resume={quote(str(folder))} max_epochs={2 * config['max_epochs']}"
+        print_lines(console, f"the run is finished; {EARLY if earlier.get('stopped_early') else more}")
         return earlier
     plugins = build_plugins(config)  # bad values are told before any data is touched
     build_early_objects(config)
@@ -62,7 +63,10 @@ def train(config: dict[str, Any], folder: Path, overrides: Sequence[str]) -> dic
     data = build_data(config)
     data.setup()
     check_devices(config["trainer"])
-    module = make_module(config, data, plugins, world_size(config["trainer"]))  # so are wrong combinations
+    world = world_size(config["trainer"])
+    module = make_module(config, data, plugins, world)  # so are wrong combinations
+    StepLoader(data.splits["train"], data.batch_size, config["seed"], module.parts, world=world)
+    make_trainer(config, folder, [], plugins)
     if config["explain"]:
         explain(console, config, data, module)
         return {"status": "explained"}
@@ -108,7 +112,10 @@ def build_early_objects(config: Mapping[str, Any]) -> None:
 
     build_loss(config)
     build_optimizer(config)
-    instantiate(config["scheduler"])
+    try:
+        instantiate(config["scheduler"])
+    except RecipeError as error:
+        raise RecipeError(f"scheduler: {error}") from None
     trainer = config["trainer"]
     for name in ("accumulate_grad_batches", "log_every_n_steps", "num_nodes"):
         expect_count(f"trainer.{name}", trainer[name])
@@ -301,7 +308,7 @@ class Run:
         # the last stage has the last word: early stopping ends training by its own metric
         chooser = next((plugin for plugin in reversed(module.plugins) if plugin.monitor), None)
         monitor = trainer_config["monitor"] or (chooser and chooser.monitor) or ("val/acc" if classification else "val/loss")
-        if chooser and chooser.monitor != monitor:
+        if chooser and chooser.group == "stopping" and chooser.monitor != monitor:
             raise RecipeError(
                 f"trainer.monitor={monitor} and {chooser.group}.monitor={chooser.monitor} choose different best models: "
                 f"leave trainer.monitor out"
@@ -357,6 +364,7 @@ class Run:
             "steps": steps,
             "epochs": module.steps_done / len(loader),
             "phases": phase["index"] + 1,
+            "stopped_early": self.trainer.should_stop and any(plugin.group == "stopping" for plugin in module.plugins),
             "seconds": round(phase["seconds"], 3),
             "samples_per_second": round(steps * loader.step_size / max(phase["seconds"], 1e-9), 1),
             "parameters": sum(parameter.numel() for parameter in module.model.parameters()),
@@ -377,6 +385,7 @@ class Run:
             self.console.print(table(self.result))
             print_lines(
                 self.console,
+                *(["stopped early: " + EARLY] if self.result["stopped_early"] else []),
                 f"best step {self.result['best_step']} of {self.result['steps']}, {self.result['seconds']:.1f} s, "
                 f"{self.result['samples_per_second']:,.0f} samples/s",
                 f"folder   {self.folder}",
@@ -459,7 +468,7 @@ def make_trainer(
             inference_mode=False,  # attacks and other measures of a test batch take gradients
             **arguments,
         )
-    except (ValueError, RuntimeError, TypeError, MisconfigurationException) as error:
+    except (ValueError, RuntimeError, TypeError, ImportError, MisconfigurationException) as error:
         raise RecipeError(f"trainer: {one_line(error)}") from None
 
 
@@ -492,6 +501,8 @@ def evaluate(folder: Path, config: dict[str, Any], changes: Sequence[str]) -> di
         if known is None or task.kind != known.kind or task.outputs > known.outputs:
             there = ", ".join(map(describe_task, module.setting.tasks))
             raise RecipeError(f"the run was trained on {there}, the data has {describe_task(task)}")
+        if task.names != known.names:
+            raise RecipeError(f"the run was trained on classes {', '.join(known.names)}, the data has {', '.join(task.names)}")
     trainer = make_trainer(config, folder, [], plugins)
     loader = EvaluationLoader(data.splits["test"])
     loader.device = trainer.strategy.root_device

@@ -66,7 +66,7 @@ class Attack(RobustnessMeasured):
         """Put adversarial examples in place of all samples but the share that is left clean."""
         if self.eps == 0:
             return batch
-        self.remember(batch)
+        self.remember(module.clean_batch or batch)
         eps = self.strength(module)
         self.record(module, "eps", eps)
         attacked = len(batch) - round(self.clean * len(batch))

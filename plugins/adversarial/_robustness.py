@@ -44,7 +44,7 @@ class RobustnessMeasured(Plugin):
             self.monitor = "val/acc_pgd"
 
     def remember(self, batch: Batch) -> None:
-        """Keep some samples of a training batch for the guard, as they are before the attack."""
+        """Keep some samples of a training batch for the guard, as they are before any technique."""
         first = slice(GUARD_SAMPLES)
         self._last = batch.x[first].clone(), {task: labels[first].clone() for task, labels in batch.labels.items()}
 

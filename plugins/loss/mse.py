@@ -24,6 +24,8 @@ class MSE:
     cross-entropy", ICLR 2021.
     """
 
+    takes_logits = False
+
     def __call__(self, output: Tensor, target: Tensor) -> Tensor:
         """The mean over samples and outputs, a scalar."""
         if not target.is_floating_point() and output.ndim == 2 and output.shape[1] > 1 and target.ndim == 1:

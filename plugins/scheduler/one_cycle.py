@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, OneCycleLR
@@ -23,6 +24,13 @@ class HeldOneCycle(OneCycleLR):
         """Go on by one step."""
         if self.last_epoch < self.total_steps - 1:
             super().step(epoch)
+        else:
+            self.last_epoch += 1  # so that a longer training, resumed, knows where it is
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take up the position, in a cycle as long as the training is now."""
+        own = ("total_steps", "_schedule_phases")
+        super().load_state_dict({name: value for name, value in state_dict.items() if name not in own})
 
 
 class OneCycle(Schedule):

@@ -9,7 +9,16 @@ from typing import Any, NamedTuple
 import lightning as L
 from torch import Tensor
 
-from plugins.base import Module, Plugin, RecipeError, Stage, expect, expect_count, expect_nonnegative
+from plugins.base import (
+    Module,
+    Plugin,
+    RecipeError,
+    Stage,
+    expect,
+    expect_count,
+    expect_nonnegative,
+    larger_is_better,
+)
 
 
 class Search(NamedTuple):
@@ -34,7 +43,7 @@ class Early(Plugin):
     for a training that ends for another reason. θ* is what was evaluated: the average, where weights are averaged.
 
     Args:
-        monitor: the validation metric; the best is the largest for a name with "acc" in it, else the smallest.
+        monitor: the validation metric; the best is the largest accuracy, the smallest of all others.
         patience: evaluations in a row without improvement that end training, ≥ 1.
         every_n_steps: optimizer steps between evaluations; when left out, every_n_epochs counts.
         every_n_epochs: epochs between evaluations, ≥ 1; with 1, every validation is one.
@@ -65,7 +74,7 @@ class Early(Plugin):
         self.monitor: str = monitor
         self.patience, self.min_delta = patience, min_delta
         self.every_n_steps, self.every_n_epochs = every_n_steps, every_n_epochs
-        self.sign = -1.0 if "acc" in monitor else 1.0  # accuracy as an error
+        self.sign = -1.0 if larger_is_better(monitor) else 1.0  # accuracy as an error
         self.search = Search()
         self.best_weights: dict[str, Tensor] = {}
 

@@ -65,6 +65,7 @@ class Data:
             expect(isinstance(share, float) and 0 < share < 1, name, "a share between 0 and 1", share)
         self.batch_size, self.validation, self.test, self.split_seed = batch_size, validation, test, split_seed
         self.splits: dict[str, Split] = {}
+        self.class_names: dict[str, tuple[str, ...]] = {}  # by task, where classes are given as text
 
     def load(self) -> tuple[Split, Split | None]:
         """The training samples, and the test split if the data set has one."""
@@ -112,7 +113,9 @@ class Data:
             if values[0].is_floating_point():
                 tasks.append(Task(name, "regression", 1))
             else:
-                tasks.append(Task(name, "classification", 1 + max(int(value.max()) for value in values)))
+                names = self.class_names.get(name, ())
+                outputs = len(names) or 1 + max(int(value.max()) for value in values)
+                tasks.append(Task(name, "classification", outputs, names))
         return tuple(tasks)
 
     def setting(self, seed: int, load_run: Callable[[str], Any] | None = None) -> Setting:
@@ -150,6 +153,7 @@ class StepLoader:
         self.step_size = min(wanted, len(split) - len(split) % (parts * world))
         if self.step_size == 0:
             raise RecipeError(f"{len(split)} training samples cannot be cut into {world} devices × {parts} parts: use fewer")
+        self._expect_equal_pieces(world)
         self.device: torch.device = split.x.device
 
     def __len__(self) -> int:
@@ -170,15 +174,18 @@ class StepLoader:
     def order(self, epoch: int) -> Tensor:
         """Indices (steps, samples of this rank in a step) of an epoch, on the device."""
         rank, world = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
+        self._expect_equal_pieces(world)
+        generator = torch.Generator().manual_seed(derive_seed(self.seed, "order", epoch))
+        order = torch.randperm(len(self.split), generator=generator)[: len(self) * self.step_size]
+        order = order.view(len(self), self.parts, world, -1)[:, :, rank].reshape(len(self), -1)
+        return order.to(self.device)
+
+    def _expect_equal_pieces(self, world: int) -> None:
         if self.step_size % (world * self.parts):
             raise RecipeError(
                 f"a step of {self.step_size} samples cannot be cut into {world} devices × {self.parts} parts: "
                 f"choose data.batch_size as a multiple of {world}"
             )
-        generator = torch.Generator().manual_seed(derive_seed(self.seed, "order", epoch))
-        order = torch.randperm(len(self.split), generator=generator)[: len(self) * self.step_size]
-        order = order.view(len(self), self.parts, world, -1)[:, :, rank].reshape(len(self), -1)
-        return order.to(self.device)
 
     def evaluation_batches(self, limit: int) -> Iterator[Sample]:
         """Clean training samples, the first `limit` of a fixed random order, for metrics in evaluation mode."""

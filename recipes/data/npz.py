@@ -65,7 +65,10 @@ class Npz(Data):
         for name in self.names:
             y = arrays[name + part]
             text = np.unique(np.concatenate([arrays[name + each].ravel() for each in parts])) if y.dtype.kind in "US" else None
-            targets[name if len(self.names) > 1 else ""] = as_labels(y, f"{self.path}: {name}{part}", text)
+            task = name if len(self.names) > 1 else ""
+            targets[task] = as_labels(y, f"{self.path}: {name}{part}", text)
+            if text is not None:
+                self.class_names[task] = tuple(map(str, text))
         return Split(as_features(x, where) if x.ndim == 2 else as_images(x, where), targets)
 
 

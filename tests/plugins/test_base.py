@@ -22,6 +22,7 @@ from plugins.base import (
     expect_positive,
     expect_probability,
     implementers,
+    larger_is_better,
     order,
 )
 from plugins.init.framework import FrameworkInit
@@ -64,6 +65,14 @@ def test_check_of_choices():
     expect_choice("mode", "a", ["a", "b"])
     with pytest.raises(RecipeError, match="mode must be one of a, b, got 'c'"):
         expect_choice("mode", "c", ["a", "b"])
+
+
+@pytest.mark.parametrize(
+    ("metric", "larger"),
+    [("val/acc", True), ("val/acc_pgd", True), ("val/digit/acc", True), ("val/loss", False), ("val/account/loss", False)],
+)
+def test_accuracies_are_better_when_larger(metric, larger):
+    assert larger_is_better(metric) is larger
 
 
 def test_seeds_of_owners_differ_and_stay():

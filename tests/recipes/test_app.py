@@ -126,3 +126,17 @@ def test_what_counts_as_a_mistake():
     from plugins.base import Refusal
 
     assert is_mistake(UsageError("x")) and is_mistake(Refusal("x")) and not is_mistake(ValueError("x"))
+
+
+def test_evaluation_keeps_the_split(tmp_path):
+    """Another split of the same data would test on samples that were trained on."""
+    from recipes.app import _expect_same_split
+
+    node = {"_target_": "recipes.data.digits.Digits", "split_seed": 0, "test": 0.2, "validation": 0.1}
+    _expect_same_split(node, dict(node))
+    with pytest.raises(UsageError, match="data.split_seed cannot be changed"):
+        _expect_same_split(node, {**node, "split_seed": 1})
+    npz = {"_target_": "recipes.data.npz.Npz", "path": "a.npz", "split_seed": 0}
+    _expect_same_split(npz, {**npz, "path": "b.npz", "split_seed": 1})
+    with pytest.raises(UsageError, match="data.split_seed"):
+        _expect_same_split(npz, {**npz, "path": "./a.npz", "split_seed": 1})

@@ -590,3 +590,15 @@ def test_precisions(precision):
     regression = nn.Sequential(nn.Linear(6, 4), nn.ReLU(), nn.Linear(4, 1))
     module = train(regression, floats, loss=ByTask(), validation=EvaluationLoader(floats), precision=precision, steps=4)
     assert module.metrics["val/loss"] > 0
+
+
+def test_probabilities_need_a_loss_on_logits():
+    from plugins.base import Setting, Task
+    from plugins.inference.mc_dropout import MCDropout
+    from plugins.loss.mse import MSE
+    from plugins.regularizer.dropout import Dropout
+
+    model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3))
+    module = RecipeModule(model, MSE(), partial(torch.optim.SGD, lr=0.1))
+    with pytest.raises(RecipeError, match="take loss=cross_entropy"):
+        module.build([Dropout(), MCDropout()], Setting((4,), (Task("", "classification", 3),)), devices=1)

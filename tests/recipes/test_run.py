@@ -107,9 +107,20 @@ def test_status_while_it_runs_and_when_it_fails(folder, with_plugin, extra):
     assert "Traceback" in (folder.path / "train.log").read_text()
 
 
-def test_a_refused_combination_leaves_nothing(folder):
-    with pytest.raises(RecipeError, match=r"add \+regularizer=dropout"):
-        folder.train("+inference=mc_dropout")
+@pytest.mark.parametrize(
+    ("word", "message"),
+    [
+        ("+inference=mc_dropout", r"add \+regularizer=dropout"),
+        ("trainer.precision=8-mixed", "^trainer: .*8-mixed"),
+        ("trainer.strategy=nothing", "^trainer: .*nothing"),
+        ("trainer.accumulate_grad_batches=2000", "1293 training samples cannot be cut into 1 devices × 2000 parts"),
+        ("trainer.devices=3", "a step of 32 samples cannot be cut into 3 devices × 1 parts: choose data.batch_size"),
+    ],
+)
+def test_what_is_refused_leaves_nothing(folder, word, message):
+    with pytest.raises(RecipeError, match=message) as error:
+        folder.train(word)
+    assert "\n" not in str(error.value)
     assert not any(folder.path.iterdir())
 
 
@@ -140,7 +151,7 @@ def test_stopped_and_resumed_is_as_if_nothing_had_happened(folder, folders, with
     assert resumed["seconds"] > stopped["seconds"]
     offline = [path.name for path in (folder.path / "wandb").glob("offline-run-*")]
     identity = (folder.path / "wandb" / "run-id.txt").read_text()
-    assert offline and all(name.endswith(identity) for name in offline)
+    assert offline and all(identity in name for name in offline)
     assert resumed["command"] == stopped["command"]
 
 
@@ -290,8 +301,8 @@ def test_a_row_cut_short_is_not_kept(folder, folders, with_plugin, extra):
     with pytest.raises(SystemExit):
         folder.train(*words)
     text = (folder.path / "metrics.csv").read_text()
-    cut = int(np.random.default_rng().integers(len("17,"), len(text.splitlines()[-1])))
-    (folder.path / "metrics.csv").write_text(text[: text.rindex("\n17,") + cut])
+    cut = int(np.random.default_rng().integers(1, len(text.splitlines()[-1])))
+    (folder.path / "metrics.csv").write_text(text[: text.rindex("\n16,") + 1 + cut])
     with_plugin()
     folder.resume()
     assert folder.rows == whole.rows
@@ -586,9 +597,6 @@ def test_a_regression_with_one_sample_to_validate(folder, tmp_path):
         ("trainer.num_threads=-1", "trainer.num_threads must be"),
         ("trainer.save_every_n_steps=-5", "trainer.save_every_n_steps must be"),
         ("trainer.accumulate_grad_batches=0", "trainer.accumulate_grad_batches must be"),
-        ("trainer.accumulate_grad_batches=2000", "1293 training samples cannot be cut into 1 devices × 2000 parts"),
-        ("trainer.precision=8-mixed", "trainer"),
-        ("trainer.strategy=nothing", "trainer"),
         ("trainer.accelerator=gpus", "trainer.accelerator"),
         ("trainer.devices=0", "trainer.devices must be"),
         ("trainer.monitor=3", "trainer.monitor must be"),

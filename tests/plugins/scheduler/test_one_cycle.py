@@ -89,3 +89,21 @@ def test_goes_on_after_a_checkpoint(make_optimizer, rates):
 def test_refuses(arguments, message):
     with pytest.raises(RecipeError, match=message):
         OneCycle(**arguments)
+
+
+def test_a_finished_cycle_goes_on_in_a_longer_one():
+    """Resumed for twice the steps, the rate is where a training of that length has it, not held at the end."""
+    weight = torch.nn.Parameter(torch.zeros(2))
+    short = OneCycle()(torch.optim.SGD([weight], lr=1.0, momentum=0.9), 10)
+    for _ in range(12):
+        short.optimizer.step()
+        short.step()
+    longer = OneCycle()(torch.optim.SGD([weight], lr=1.0, momentum=0.9), 40)
+    longer.load_state_dict(short.state_dict())
+    whole = OneCycle()(torch.optim.SGD([weight], lr=1.0, momentum=0.9), 40)
+    for _ in range(13):
+        whole.optimizer.step()
+        whole.step()
+    longer.optimizer.step()
+    longer.step()
+    assert longer.optimizer.param_groups[0]["lr"] == pytest.approx(whole.optimizer.param_groups[0]["lr"])
