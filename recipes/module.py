@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import asdict
@@ -444,7 +445,10 @@ class RecipeModule(L.LightningModule):
         monitored = {name: value for name, value in metrics.items() if name != "epoch"}
         ours = any(isinstance(logger, RunLogger) for logger in self.trainer.loggers)
         # loggers of a run get steps that go on over phases; anybody else's are left to Lightning
-        self.log_dict(monitored, logger=bool(self.trainer.loggers) and not ours, sync_dist=self.trainer.world_size > 1)
+        with warnings.catch_warnings():
+            # with `logger` Lightning also returns them from trainer.test; that there is none needs no warning
+            warnings.filterwarnings("ignore", message=".*no logger configured")
+            self.log_dict(monitored, logger=not ours, sync_dist=self.trainer.world_size > 1)
         if ours:
             self.write(metrics)
 

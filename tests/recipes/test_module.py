@@ -470,12 +470,12 @@ def test_a_model_and_a_loader_of_the_user():
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         trainer.fit(module, loader, validation)
-        trainer.test(module, validation, verbose=False)
+        tested = trainer.test(module, validation, verbose=False)
     assert module.steps_done == 6
     assert module.setting.shape == (1, 8, 8) and [task.outputs for task in module.setting.tasks] == [3]
     assert {"train/loss", "val/loss", "val/acc", "val/acc_pgd"} <= module.metrics.keys()
     assert stop.best_score == pytest.approx(min(stop.best_score, module.metrics["val/loss"]))
-    assert float(trainer.callback_metrics["test/acc"]) == pytest.approx(module.metrics["test/acc"])
+    assert tested[0]["test/acc"] == pytest.approx(module.metrics["test/acc"])
     assert not torch.equal(model.head.weight, before.head.weight)
 
 

@@ -1,4 +1,5 @@
 import json
+import shlex
 import signal
 import subprocess
 import time
@@ -13,7 +14,7 @@ from plugins.base import Phase, RecipeError
 from recipes.build import build_data, build_loss, build_model, build_module, build_plugins, load_run
 from recipes.catalogue import Catalogue, UsageError
 from recipes.checkpoint import StopOnSignal, Stopped, load_checkpoint
-from recipes.config import ON_EVALUATION, change, read_run
+from recipes.config import ON_EVALUATION, change, compose, finish, read_run
 from recipes.run import Run, evaluate, train
 from tests.command import arguments, variables
 
@@ -73,9 +74,10 @@ def test_what_a_run_leaves(folder, folders, capsys):
     assert result["techniques"] == ["dropout", "standardize", "sgd"]
 
     text = (folder.path / "config.yaml").read_text()
-    assert "train.py" in text.splitlines()[1] and "+regularizer=dropout" in text.splitlines()[1]
     config = yaml.safe_load(text)
     assert config == result["config"] and config["resume"] is None
+    words = shlex.split(text.splitlines()[1])
+    assert words[:3] == ["#", "python", "train.py"] and finish(Catalogue(), compose(words[3:]), words[3:]) == config
     again = folders("again")
     again.path.mkdir()
     assert train({**config, "logger": {}}, again.path, [])["metrics"] == result["metrics"]
@@ -163,6 +165,25 @@ def ctrl_c():
     signal.signal(signal.SIGINT, before)
 
 
+def test_stopped_in_the_midst_of_a_validation(folder, folders, with_plugin, extra):
+    """The validation is finished, the state saved before the next step; nothing is measured twice."""
+    words = (*STATEFUL, "max_steps=20", "trainer.val_every_n_steps=6")
+    whole = folders("whole")
+    whole.train(*words)
+
+    class StopsValidation(extra):
+        def measure(self, module, batch, outputs, split):
+            if module.steps_done == 12:
+                signal.raise_signal(signal.SIGTERM)
+            return {}
+
+    with_plugin(StopsValidation)
+    stopped = folder.train(*words)
+    assert stopped["status"] == "stopped" and stopped["steps"] == 12
+    with_plugin()
+    assert folder.resume()["metrics"] == whole.result["metrics"] and folder.rows == whole.rows
+
+
 def test_a_second_ctrl_c_ends_at_once(folder, with_plugin, extra, ctrl_c):
     after = []
 
@@ -196,50 +217,40 @@ def test_a_second_signal_stops_at_once(ctrl_c):
             signal.raise_signal(signal.SIGINT)
 
 
-@pytest.fixture(scope="module")
-def interrupted(tmp_path_factory):
-    """Two real processes, one of which gets Ctrl-C, the other SIGTERM, in the midst of training."""
+def test_real_processes_end_cleanly_and_go_on(folders):
+    """Ctrl-C for one, SIGTERM for another, in the midst of training."""
     words = ("model=linear", "max_steps=1000000", "logger=[]", "trainer.accelerator=cpu")
-    found = {}
+    processes = {}
     for number in (signal.SIGINT, signal.SIGTERM):
-        path = tmp_path_factory.mktemp("run")
-        command = [*arguments("train.py", *words), f"hydra.run.dir={path}"]
-        process = subprocess.Popen(
-            command,
-            env=variables(),
-            cwd=path,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # a shell's job may ignore it
+        folder = folders(number.name)
+        folder.path.mkdir()
+        processes[number] = (
+            folder,
+            subprocess.Popen(
+                [*arguments("train.py", *words), f"hydra.run.dir={folder.path}"],
+                env=variables(),
+                cwd=folder.path,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # a job may ignore it
+            ),
         )
-        found[number] = path, process
-    for number, (path, process) in found.items():
+    for number, (folder, process) in processes.items():
         deadline = time.monotonic() + 90
-        while not (path / "checkpoints" / "best.ckpt").exists() and time.monotonic() < deadline:
+        while not (folder.path / "checkpoints" / "best.ckpt").exists() and time.monotonic() < deadline:
             time.sleep(0.1)
         process.send_signal(number)
-    return {number: (path, process.communicate(timeout=60), process.returncode) for number, (path, process) in found.items()}
-
-
-@pytest.mark.xdist_group("interrupted")
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_real_process_ends_cleanly(interrupted, number, code):
-    path, (out, err), returned = interrupted[number]
-    assert returned == code, (out, err)
-    assert "Traceback" not in err
-    result = json.loads((path / "result.json").read_text())
-    assert result["status"] == "stopped" and result["stopped_by"] == number.name and result["steps"] > 0
-    assert f"go on    python train.py resume={path}" in out
-    assert load_checkpoint(path / "checkpoints" / "last.ckpt")["global_step"] == result["steps"]
-
-
-@pytest.mark.xdist_group("interrupted")
-def test_a_stopped_process_goes_on(interrupted, folder):
-    folder.path = interrupted[signal.SIGINT][0]
-    before = folder.result["steps"]
-    result = folder.resume(f"max_steps={before + 3}")
-    assert result["status"] == "finished" and result["steps"] == before + 3
+    for number, (folder, process) in processes.items():
+        out, err = process.communicate(timeout=60)
+        assert process.returncode == 128 + number, (out, err)  # 130 and 143
+        assert "Traceback" not in err
+        result = folder.result
+        assert result["status"] == "stopped" and result["stopped_by"] == number.name and result["steps"] > 0
+        assert f"go on    python train.py resume={folder.path}" in out
+        assert load_checkpoint(folder.path / "checkpoints" / "last.ckpt")["global_step"] == result["steps"]
+        on = folder.resume(f"max_steps={result['steps'] + 3}")
+        assert on["status"] == "finished" and on["steps"] == result["steps"] + 3
 
 
 def test_a_finished_run_is_finished(folder, folders, capsys):
@@ -560,6 +571,39 @@ def test_settings(folder, words):
 def test_full_batch_is_one_step_an_epoch(folder):
     result = folder.train("max_epochs=3", "data.batch_size=full")
     assert result["steps"] == 3 and result["epochs"] == 3
+
+
+@pytest.mark.slow
+def test_two_processes(folder, folders):
+    """A real start of two processes equals one with two parts, and stops when one of them is asked to."""
+    words = ("model=linear", "logger=[]", "trainer.accelerator=cpu", "max_epochs=2", "optimizer=momentum")
+    several = ("trainer.devices=2", "trainer.strategy=ddp")
+    one = folders("one").train(*words, "data.batch_size=16", "trainer.accumulate_grad_batches=2")
+    folder.path.mkdir()
+    done = subprocess.run(
+        [*arguments("train.py", *words, *several), f"hydra.run.dir={folder.path}"],
+        env=variables(),
+        cwd=folder.path.parent,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("parameters, ") == 1 and done.stdout.count("best step") == 1
+    assert folder.result["metrics"] == pytest.approx(one["metrics"], abs=1e-4)
+    assert (folder.path / "train.log").read_text().count("started: ") == 1
+    assert [row["step"] for row in folder.rows] == [row["step"] for row in folders("one").rows]
+
+    command = [*arguments("train.py", f"resume={folder.path}", "max_epochs=100000")]
+    process = subprocess.Popen(
+        command, env=variables(), cwd=folder.path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    deadline = time.monotonic() + 120
+    while len(folder.rows) < 8 and time.monotonic() < deadline:
+        time.sleep(0.2)
+    process.terminate()
+    out, _ = process.communicate(timeout=60)
+    assert process.returncode == 143 and folder.result["status"] == "stopped", out
 
 
 @pytest.mark.slow
