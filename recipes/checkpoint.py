@@ -102,7 +102,7 @@ class StopOnSignal:
     def __enter__(self) -> StopOnSignal:
         for number in (signal.SIGINT, signal.SIGTERM):
             if signal.getsignal(number) != signal.SIG_IGN:  # as for jobs that a shell runs in the background
-                self._previous[number] = signal.getsignal(number)
+                self._previous[number] = signal.getsignal(number) or signal.SIG_DFL
         self.listen()
         return self
 

@@ -75,8 +75,10 @@ def test_a_run_is_trained_resumed_and_evaluated(tmp_path):
     assert config["regularizer"]["l2"]["weight"] == 1e-4 and config["name"] == "a b" and config["resume"] is None
     assert command("train.py", f"resume={run}", "max_steps=4", cwd=tmp_path).returncode == 0
     assert run_folder(tmp_path) == run and json.loads((run / "result.json").read_text())["steps"] == 4
-    done = command("evaluate.py", str(run), "data.test=0.5", cwd=tmp_path)
+    done = command("evaluate.py", str(run), "data.batch_size=8", cwd=tmp_path)
     assert done.returncode == 0 and "test" in done.stdout
+    done = command("evaluate.py", str(run), "data.test=0.5", cwd=tmp_path)
+    assert done.returncode == 2 and "samples that were trained on" in done.stderr
 
 
 def test_explaining_leaves_nothing_behind(tmp_path):

@@ -157,6 +157,39 @@ def test_stopped_and_resumed_is_as_if_nothing_had_happened(folder, folders, with
     assert resumed["command"] == stopped["command"]
 
 
+@pytest.mark.parametrize(("hook", "status"), [("measure", "finished"), ("on_test_start", "stopped")])
+def test_a_signal_while_the_test_runs(folder, folders, with_plugin, extra, hook, status):
+    """All is trained: the test is finished; or, if Lightning was quicker than we to listen, it is done on resuming."""
+    words = ("max_steps=5", "data.test=0.7")  # several batches
+    whole = folders("whole")
+    whole.train(*words)
+
+    def send(self, *arguments):
+        if hook == "on_test_start" or arguments[-1] == "test":
+            signal.raise_signal(signal.SIGTERM)
+        return {}
+
+    with_plugin(type("Sends", (extra,), {hook: send}))
+    assert folder.train(*words)["status"] == status
+    with_plugin()
+    assert folder.resume()["metrics"] == whole.result["metrics"] and folder.rows == whole.rows
+
+
+def test_what_waits_to_be_logged_survives(folder, with_plugin, extra):
+    class Records(extra):
+        option = "records"
+
+        def after_step(self, module, optimizer):
+            if module.steps_done == 3:
+                self.record(module, "seen", torch.tensor(7.0))
+
+    with_plugin(Records, stopper(extra, 3))
+    assert folder.train("trainer.log_every_n_steps=5", "max_steps=6")["steps"] == 4
+    with_plugin(Records)
+    folder.resume()
+    assert [row["step"] for row in folder.rows if row.get("records/seen") == "7.0"] == ["5"]
+
+
 @pytest.fixture
 def ctrl_c():
     """Ctrl-C as in a terminal: tests that a shell runs in the background are started with it ignored."""
@@ -276,8 +309,9 @@ def test_a_finished_run_is_finished(folder, folders, capsys):
 def test_killed_between_the_last_step_and_the_result(folder, ends):
     """All is trained, but nothing is written yet: what the end of training does has to be done again."""
     words = [word for word in STATEFUL if not word.startswith("stopping.patience")]
-    folder.train(*words, ends, "trainer.val_every_n_steps=6", "stopping.min_delta=0.02")
+    folder.train(*words, ends, "trainer.val_every_n_steps=6", "stopping.min_delta=0.02", "optimizer.lr=3.0")
     whole, rows = folder.result, folder.rows
+    assert whole["best_step"] < whole["steps"]  # else the last average would pass for the best one
     (folder.path / "result.json").write_text(json.dumps({**whole, "status": "running", "metrics": {}}))
     (folder.path / "checkpoints" / "last.ckpt.part-1").write_bytes(b"begun")
     resumed = folder.resume()
@@ -348,6 +382,12 @@ def test_evaluating_gives_the_metrics_of_the_run(folder, tmp_path):
     whole = np.concatenate([test.x.numpy()] * 2), np.concatenate([test.targets[""].numpy()] * 2)
     np.savez(tmp_path / "own.npz", x_train=whole[0], y_train=whole[1], x_test=test.x.numpy(), y_test=test.targets[""].numpy())
     assert measure(folder, "data=npz", f"data.path={tmp_path / 'own.npz'}") == pytest.approx(tested)
+
+
+def test_the_best_weights_are_tested(folder):
+    result = folder.train("max_steps=60", "trainer.val_every_n_steps=6", "optimizer.lr=3.0")
+    assert result["best_step"] < result["steps"]
+    assert measure(folder) == {name: value for name, value in result["metrics"].items() if name.startswith("test/")}
 
 
 @pytest.mark.parametrize(
