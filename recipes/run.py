@@ -40,6 +40,7 @@ from recipes.results import (
 )
 
 log = logging.getLogger("recipes")
+SMALL_MODEL = 100_000  # parameters
 EARLY = "validation did not improve any more; for more patience start a new run with a larger stopping.patience"
 
 
@@ -65,6 +66,8 @@ def train(config: dict[str, Any], folder: Path, overrides: Sequence[str]) -> dic
     check_devices(config["trainer"])
     world = world_size(config["trainer"])
     module = make_module(config, data, plugins, world)  # so are wrong combinations
+    if config["trainer"]["num_threads"] is None and count_parameters(module) < SMALL_MODEL:
+        torch.set_num_threads(1)  # several threads wait for each other longer than a small model takes
     StepLoader(data.splits["train"], data.batch_size, config["seed"], module.parts, world=world)
     make_trainer(config, folder, [], plugins)
     if config["explain"]:
@@ -72,6 +75,11 @@ def train(config: dict[str, Any], folder: Path, overrides: Sequence[str]) -> dic
         return {"status": "explained"}
     with log_to(folder):
         return Run(config, folder, data, console, earlier, resume_command(earlier, overrides), module).go(resumed)
+
+
+def count_parameters(module: RecipeModule) -> int:
+    """The number of numbers that are trained or could be."""
+    return sum(parameter.numel() for parameter in module.model.parameters())
 
 
 def goes_further(config: Mapping[str, Any], earlier: Mapping[str, Any]) -> bool:
@@ -367,7 +375,7 @@ class Run:
             "stopped_early": self.trainer.should_stop and any(plugin.group == "stopping" for plugin in module.plugins),
             "seconds": round(phase["seconds"], 3),
             "samples_per_second": round(steps * loader.step_size / max(phase["seconds"], 1e-9), 1),
-            "parameters": sum(parameter.numel() for parameter in module.model.parameters()),
+            "parameters": count_parameters(module),
             "peak_memory": peak_memory(module.device),
         }
 
