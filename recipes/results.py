@@ -54,20 +54,6 @@ def quote(word: str) -> str:
     return word if all(letter not in word for letter in " [](){}*?'\"$&|;<>#!\\") else "'" + word.replace("'", "'\\''") + "'"
 
 
-def read_config(folder: Path) -> dict[str, Any]:
-    """The config of a run folder, as plain values."""
-    path = folder / "config.yaml"
-    try:
-        config = yaml.safe_load(path.read_text())
-    except FileNotFoundError:
-        raise RecipeError(f"{folder} is no run folder: it has no config.yaml") from None
-    except (yaml.YAMLError, OSError, UnicodeDecodeError) as error:
-        raise RecipeError(f"{path} cannot be read: {str(error).splitlines()[0]}") from None
-    if not isinstance(config, dict):
-        raise RecipeError(f"{path} holds no config")
-    return config
-
-
 def write_result(folder: Path, result: Mapping[str, Any]) -> None:
     """`result.json`, whole or not at all."""
     write_text(folder / "result.json", json.dumps(result, indent=2, allow_nan=True) + "\n")
