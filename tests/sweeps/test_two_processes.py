@@ -29,7 +29,6 @@ def two_processes(tmp_path_factory):
     return torch.load(target, weights_only=True)
 
 
-@pytest.mark.xdist_group("two_processes")  # one start of them for all
 @pytest.mark.parametrize("name", options())
 def test_equals_one_process_with_two_parts(name, two_processes, tmp_path):
     found = two_processes[SELECTIONS[name]]

@@ -181,16 +181,15 @@ class BackwardBefore(L.Callback):
 
 
 @pytest.mark.slow
-def test_trains_compiled(monkeypatch):
+def test_trains_compiled():
     """The gradient cosine asks a compiled graph for gradients several times."""
     import torch._functorch.config as compiler
     import torch._inductor.config as inductor
 
-    monkeypatch.setattr(compiler, "donated_buffer", True)
-    monkeypatch.setattr(inductor, "force_disable_caches", True)
-    torch.compiler.reset()
-    data, model = Characters("alphabet", "drawer"), net()
-    eager = fit(copy.deepcopy(model), data, Equal())
-    compiled = fit(copy.deepcopy(model), data, Equal(), BackwardBefore(), compile=True)
+    with compiler.patch(donated_buffer=True), inductor.patch(force_disable_caches=True):
+        torch.compiler.reset()
+        data, model = Characters("alphabet", "drawer"), net()
+        eager = fit(copy.deepcopy(model), data, Equal())
+        compiled = fit(copy.deepcopy(model), data, Equal(), BackwardBefore(), compile=True)
     for parameter, expected in zip(compiled.model.parameters(), eager.model.parameters(), strict=True):
         torch.testing.assert_close(parameter, expected)
