@@ -1,0 +1,242 @@
+"""Runs read back from their folders, and grouped into those that differ in nothing but the seed. Nothing here imports torch."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import os
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from recipes.catalogue import Catalogue, UsageError, show
+from recipes.config import option_names
+
+# what makes no difference to the training: two runs that differ only here are the same run
+WITHOUT_EFFECT = ("seed", "name", "tags", "notes", "resume", "sweep", "explain", "logger", "data.root", "data.download")
+WITHOUT_EFFECT += tuple(f"trainer.{name}" for name in ("progress", "num_threads", "log_every_n_steps", "save_every_n_steps"))
+NOTHING_ADDED = "nothing added"
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run folder. `status` is finished, stopped, running or failed; `broken` where the result cannot be read."""
+
+    folder: Path
+    status: str
+    result: Mapping[str, Any] = field(default_factory=dict)
+    options: Mapping[str, Sequence[str]] = field(default_factory=dict)
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The resolved config."""
+        return dict(self.result.get("config", {}))
+
+    @property
+    def seed(self) -> int:
+        """The seed of the run."""
+        return int(self.config.get("seed", 0))
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """The numbers of the best model."""
+        return {name: float(value) for name, value in self.result.get("metrics", {}).items()}
+
+    @property
+    def error(self) -> str:
+        """What went wrong, in one line."""
+        return str(self.result.get("error") or self.result.get("stopped_by") or "")
+
+    @cached_property
+    def values(self) -> dict[str, Any]:
+        """The config as dotted keys, without what makes no difference to the training."""
+        flat = flatten(self.config)
+        return {
+            key: value
+            for key, value in flat.items()
+            if not any(key == name or key.startswith(f"{name}.") for name in WITHOUT_EFFECT)
+        }
+
+    @cached_property
+    def curves(self) -> dict[str, tuple[list[int], list[float]]]:
+        """The columns of metrics.csv: for each name its steps and values, rows without it left out."""
+        try:
+            with open(self.folder / "metrics.csv", newline="", encoding="utf-8") as file:
+                rows = list(csv.DictReader(file))
+        except (OSError, csv.Error):
+            return {}
+        found: dict[str, tuple[list[int], list[float]]] = {}
+        for row in rows:
+            for name, text in row.items():
+                if name and text and name != "step" and row["step"]:
+                    try:
+                        step, value = int(row["step"]), float(text)
+                    except ValueError:
+                        continue  # half a row, of a process that was killed
+                    steps, values = found.setdefault(name, ([], []))
+                    steps.append(step)
+                    values.append(value)
+        return found
+
+
+@dataclass
+class Group:
+    """Finished runs with one config, one for each seed, by seed. `label` says in what it differs from the other groups."""
+
+    runs: list[Run]
+    label: str = ""
+
+    @property
+    def values(self) -> dict[str, Any]:
+        """The config that the runs share."""
+        return self.runs[0].values
+
+    @property
+    def options(self) -> Mapping[str, Sequence[str]]:
+        """The options that the runs share."""
+        return self.runs[0].options
+
+    @property
+    def seeds(self) -> list[int]:
+        """The seeds, in order."""
+        return [run.seed for run in self.runs]
+
+    def metric(self, name: str) -> dict[int, float]:
+        """A metric by seed; not a number where a run does not have it."""
+        return {run.seed: run.metrics.get(name, math.nan) for run in self.runs}
+
+
+@dataclass
+class Comparison:
+    """Groups of finished runs beside a baseline.
+
+    Attributes:
+        groups: in the order in which their first runs were found.
+        baseline: the group that the others are compared with.
+        metric: the metric that decides, such as `test/acc`.
+        unfinished: runs that failed, were stopped or still run.
+        differing: the dotted config keys in which groups differ.
+        notes: what a reader must know before believing the table, a sentence each.
+    """
+
+    groups: list[Group]
+    baseline: Group
+    metric: str
+    unfinished: list[Run]
+    differing: list[str]
+    notes: list[str]
+
+    @property
+    def runs(self) -> list[Run]:
+        """All finished runs."""
+        return [run for group in self.groups for run in group.runs]
+
+
+# Reading
+
+
+def natural(path: Path) -> list[Any]:
+    """A key that sorts job 10 behind job 9."""
+    return [(0, int(part), "") if part.isdigit() else (1, 0, part) for part in re.split(r"(\d+)", str(path))]
+
+
+def find(places: Iterable[Path]) -> list[Path]:
+    """The run folders that these are, or that lie below them; raises where there is none."""
+    found: dict[Path, Path] = {}
+    for place in places:
+        if not place.is_dir():
+            raise UsageError(f"there is no folder {place}")
+        below = sorted(_below(place), key=natural)
+        if not below:
+            raise UsageError(f"{place} is no run and holds none: looked for result.json")
+        found |= {folder.resolve(): folder for folder in below if folder.resolve() not in found}
+    return list(found.values())
+
+
+def _below(place: Path) -> Iterable[Path]:
+    for folder, inner, files in os.walk(place):
+        if "result.json" in files:
+            inner.clear()
+            yield Path(folder)
+        inner[:] = [name for name in inner if name not in ("wandb", "checkpoints", "tensorboard") and name[0] != "."]
+
+
+def read(folder: Path, catalogue: Catalogue) -> Run:
+    """The run that a folder holds."""
+    try:
+        result = json.loads((folder / "result.json").read_text(encoding="utf-8"))
+        status = str(result["status"])
+        if not isinstance(result["config"], dict) or not isinstance(result.get("metrics", {}), dict):
+            raise ValueError("not what a run writes")
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        return Run(folder, "broken", {"error": f"result.json cannot be read: {error}"})
+    try:
+        options: Mapping[str, Sequence[str]] = option_names(catalogue, result["config"])
+    except (UsageError, KeyError, AttributeError, TypeError):  # an option of a package that is not installed here
+        options = {}
+    return Run(folder, status, result, options)
+
+
+def flatten(node: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested mappings as one, with dotted keys; empty mappings are left out."""
+    flat: dict[str, Any] = {}
+    for name, value in node.items():
+        if isinstance(value, Mapping):
+            flat |= flatten(value, f"{prefix}{name}.")
+        else:
+            flat[f"{prefix}{name}"] = value
+    return flat
+
+
+# Grouping
+
+
+def group_runs(runs: Iterable[Run]) -> list[Group]:
+    """Runs with one config together; where a seed was run more than once, the later run counts."""
+    together: dict[str, dict[int, Run]] = {}
+    for run in runs:
+        key = json.dumps(run.values, sort_keys=True, default=str)
+        together.setdefault(key, {})[run.seed] = run
+    return [Group([by_seed[seed] for seed in sorted(by_seed)]) for by_seed in together.values()]
+
+
+def label(groups: Sequence[Group], catalogue: Catalogue) -> None:
+    """Name each group by what sets it apart, in words that can be typed."""
+    for group in groups:
+        names = {run.config.get("name") for run in group.runs}
+        group.label = str(names.pop()) if len(names) == 1 and None not in names else ""
+    labels = [group.label for group in groups]
+    if all(labels) and len(set(labels)) == len(labels):
+        return
+    config_groups = list(dict.fromkeys(name for group in groups for name in group.options))
+    for group in groups:
+        parts = []
+        for name in config_groups:
+            chosen = list(group.options.get(name, []))
+            if chosen and any(list(other.options.get(name, [])) != chosen for other in groups):
+                value = chosen[0] if len(chosen) == 1 else show(chosen).replace(" ", "")
+                parts.append(catalogue.spelling(name, value))
+        for key in differing_keys(groups):
+            owner = key.split(".")[0]
+            like = [
+                other
+                for other in groups
+                if key in group.values and key in other.values and other.options.get(owner) == group.options.get(owner)
+            ]
+            if any(other.values[key] != group.values[key] for other in like):
+                parts.append(f"{key}={show(group.values[key])}")
+        group.label = " ".join(parts) or NOTHING_ADDED
+    for number, group in enumerate(groups):  # options of packages that are not installed cannot be named
+        same = [other for other in groups[:number] if other.label == group.label]
+        group.label += f" ({len(same) + 1})" if same else ""
+
+
+def differing_keys(groups: Sequence[Group]) -> list[str]:
+    """The dotted keys whose values are not the same in all groups."""
+    keys = dict.fromkeys(key for group in groups for key in group.values)
+    absent = object()
+    return [key for key in keys if any(group.values.get(key, absent) != groups[0].values.get(key, absent) for group in groups)]
