@@ -19,6 +19,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from plugins.metric import larger_is_better as larger_is_better
+
 
 class RecipeError(ValueError):
     """A mistake of the user's, told in one line: what was wrong, what was expected, what to type instead."""
@@ -74,12 +76,6 @@ def class_probabilities(target: Tensor, classes: int) -> Tensor:
 
 def _is_number(value: object) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
-
-
-def larger_is_better(metric: str) -> bool:
-    """Whether a metric is an accuracy (`val/acc`, `val/acc_pgd`, `val/digit/acc`): then larger is better, else smaller."""
-    name = metric.rpartition("/")[2]
-    return name == "acc" or name.startswith("acc_")
 
 
 class Stage(IntEnum):
@@ -209,7 +205,7 @@ class Module(Protocol):
         """Remember a number to be logged; tensors are not read until then."""
 
     def record_histogram(self, name: str, values: Tensor) -> None:
-        """Remember values whose histogram is to be logged, by the loggers that can."""
+        """Remember the histogram of values, to be logged by the loggers that can; nothing is read until then."""
 
     def forget_step(self) -> None:
         """Leave the last step out of the training metrics: it was undone."""
@@ -277,6 +273,18 @@ class Plugin(L.Callback):
     def transform_batch(self, batch: Batch, module: Module) -> Batch:
         """Change the batch, once a step, outside the optimizer's closure; draws come from `module.generator`."""
         return batch
+
+    def picture(self, before: Tensor, after: Tensor) -> Sequence[Tensor] | None:
+        """What to draw, once a run, of images that `transform_batch` changed; None: nothing.
+
+        Both have the shape (samples, channels, height, width); so has each row of the picture, with values in [0, 1]. By
+        default the rows are before, after and, where the shape stayed, the difference: grey where there is none, scaled so
+        that the largest is white or black.
+        """
+        if before.shape != after.shape:
+            return [before, after]
+        difference = after - before
+        return [before, after, 0.5 + 0.5 * difference / difference.abs().amax()]
 
     def around_pass(self, module: Module, batch: Batch) -> AbstractContextManager[Any]:
         """A context around each forward and backward pass, left before the optimizer's update."""

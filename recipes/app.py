@@ -1,30 +1,29 @@
 """The commands `train.py` and `evaluate.py`: words in, exit code out.
 
-A mistake is one line on standard error and exit code 2; torch is imported only when a run starts. Each job of a sweep is
-a process of its own, because a process that has trained is no clean start: loggers, process groups and random states stay.
+A mistake is one line on standard error and exit code 2; torch is imported only when a run starts. The jobs of a sweep are
+processes of their own (:mod:`recipes.sweep`), because a process that has trained is no clean start: loggers, process groups
+and random states stay.
 """
 
 from __future__ import annotations
 
 import argparse
 import io
-import json
 import os
 import secrets
 import signal
-import subprocess
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
-from recipes.catalogue import FOLDER, Catalogue, UsageError, installed_folders, nearest, one_line
+from recipes.catalogue import FOLDER, Catalogue, UsageError, installed_folders, nearest, one_line, quote
+
+if TYPE_CHECKING:
+    from recipes.sweep import Sweep
 
 MISTAKE, FAILED, INTERRUPTED = 2, 1, 130
-PASSED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-BASIC_LAUNCHER = "hydra._internal.core_plugins.basic_launcher.BasicLauncher"
 RUN_ID = secrets.token_hex(3)  # keeps apart the folders of runs that start in the same second
 
 
@@ -35,8 +34,6 @@ class Outcome:
     error: BaseException | None = None
     code: int = 0
     started: bool = False
-    failed_jobs: list[str] = field(default_factory=list)
-    jobs: int = 0
 
 
 outcome = Outcome()
@@ -88,6 +85,9 @@ def _train(words: list[str]) -> int:
         return _run_hydra(flags, flags.overrides)
     from recipes.config import ON_RESUME, change, check, read_run, register, resolve, search_folders
 
+    if (place := _value_of("sweep", flags.overrides)) is not None:
+        flags.overrides = _words_of_sweep(flags, Path(place))
+        flags.multirun = True
     folders = [*installed_folders(), *search_folders(flags.overrides, flags.config_dir)]
     catalogue = Catalogue(folders)
     if flags.help:
@@ -101,13 +101,15 @@ def _train(words: list[str]) -> int:
             raise UsageError("resume cannot be part of a sweep: leave out -m")
         folder = Path(resume)
         config = read_run(catalogue, folder)
-        others = [word for word in flags.overrides if word.partition("=")[0].lstrip("+") != "resume"]
+        others = [word for word in flags.overrides if word.lstrip("+").partition("=")[0] not in ("resume", "hydra.searchpath")]
         config = change(catalogue, config, others, ON_RESUME, "resume")
         _expect_writable(folder)
         return _exit_code(_start(config | {"resume": resume}, folder, flags.overrides))
     multirun = flags.multirun or "hydra.mode=MULTIRUN" in flags.overrides
     if flags.cfg is None and flags.info is None:
         _expect_one_folder(flags.overrides, multirun)
+    if multirun:
+        flags.overrides = _sweeper_defaults(flags.overrides)
     checked = check(catalogue, flags.overrides, multirun)
     if flags.cfg == "job" and not flags.package and not multirun:
         import yaml
@@ -157,6 +159,50 @@ def _value_of(key: str, words: Sequence[str]) -> str | None:
     return None if value is None else str(value)
 
 
+def _words_of_sweep(flags: argparse.Namespace, folder: Path) -> list[str]:
+    """The words of a sweep that goes on in its folder: those given now or, without any, those it was started with."""
+    from recipes.sweep import FILE, Plan
+
+    given = [word for word in flags.overrides if word.lstrip("+").partition("=")[0] != "sweep"]
+    words = [word for word in given if not word.startswith("hydra")]
+    hydra = [word for word in given if word.startswith("hydra")]
+    if (folder / FILE).exists():
+        plan = Plan.read(folder)
+        words = words or plan.words
+        keys = {word.partition("=")[0] for word in hydra}
+        hydra = [*(word for word in plan.hydra if word.partition("=")[0] not in keys), *hydra]
+        flags.config_dir = flags.config_dir or plan.config_dir
+    elif not words:
+        raise UsageError(
+            f"{folder} is no sweep: looked for {FILE}; to start one there, add its words: seed=0,1,2 sweep={folder}"
+        )
+    elif folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UsageError(f"{folder} is there, and is no sweep: looked for {FILE}; choose another folder")
+    return [*words, *hydra, f"hydra.sweep.dir={_quoted(folder)}"]
+
+
+def _quoted(path: Path) -> str:
+    """A path as Hydra's grammar wants it."""
+    from hydra.core.override_parser.types import Quote, QuotedString
+
+    return str(QuotedString(str(path), Quote.double).with_quotes())
+
+
+def _sweeper_defaults(words: Sequence[str]) -> list[str]:
+    """What makes a search fit here: the largest score is looked for, and a search that goes on asks for the same trials."""
+    if "hydra/launcher=basic" in words:
+        raise UsageError(
+            "hydra/launcher=basic would train all jobs in one process, where they disturb each other: leave it out"
+        )
+    if "hydra/sweeper=optuna" not in words:
+        return list(words)
+    defaults = ["hydra.sweeper.direction=maximize"]
+    if "hydra/sweeper/sampler=grid" not in words:
+        defaults.append("hydra.sweeper.sampler.seed=0")
+    keys = {word.lstrip("+").partition("=")[0] for word in words}
+    return [*words, *(word for word in defaults if word.partition("=")[0] not in keys)]
+
+
 def _expect_one_folder(words: Sequence[str], multirun: bool) -> None:
     """Refuse processes that were started side by side for one run, but would each make a folder of its own."""
     several = int(os.environ.get("WORLD_SIZE", 1)) > 1
@@ -195,11 +241,23 @@ def _run_hydra(flags: argparse.Namespace, words: Sequence[str]) -> int:
         raise UsageError(f"the output folder cannot be written: {error.strerror}: {error.filename}") from None
     if outcome.error is not None:
         raise outcome.error
-    if outcome.failed_jobs:
-        failed = "\n".join(f"  {job}" for job in outcome.failed_jobs)
-        print(f"error: {len(outcome.failed_jobs)} of {outcome.jobs} jobs failed:\n{failed}", file=sys.stderr)
-        return FAILED
+    if "recipes.sweep" in sys.modules and (sweep := sys.modules["recipes.sweep"].current) is not None:
+        return _end_sweep(sweep)
     return outcome.code
+
+
+def _end_sweep(sweep: Sweep) -> int:
+    """Compare the runs of a sweep, and say which failed."""
+    if any(job.result.get("status") == "finished" for job in sweep.jobs):
+        from recipes.compare.command import present
+
+        present([sweep.folder], sweep.folder)
+    if not sweep.failed:
+        return 0
+    failed = "\n".join(f"  {job.name}: {job.error}; {job.folder}" for job in sweep.failed)
+    print(f"error: {len(sweep.failed)} of {len(sweep.jobs)} jobs failed:\n{failed}", file=sys.stderr)
+    print(f"to run them again: python train.py -m sweep={quote(str(sweep.folder))}", file=sys.stderr)
+    return FAILED
 
 
 def task(config: Any) -> float | None:
@@ -212,8 +270,6 @@ def task(config: Any) -> float | None:
     settings = HydraConfig.get()
     folder, words = Path(settings.runtime.output_dir), list(settings.overrides.task)
     outcome.started = True
-    if settings.mode == RunMode.MULTIRUN and settings.launcher._target_ == BASIC_LAUNCHER:
-        return _job(folder, words, settings)
     try:
         _expect_writable(folder)
         plain = finish(Catalogue(searched_folders(settings.runtime.config_sources)), config, words)
@@ -231,6 +287,9 @@ def task(config: Any) -> float | None:
 
 
 def _start(config: dict[str, Any], folder: Path, words: Sequence[str]) -> dict[str, Any]:
+    from recipes.sweep import end_with_parent
+
+    end_with_parent()
     from recipes.run import train
 
     return train(config, folder, list(words))
@@ -264,55 +323,6 @@ def _fail_remotely(error: BaseException) -> None:
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(MISTAKE if is_mistake(error) else FAILED)
-
-
-# ------------------------------------------------------------------ the jobs of a sweep
-
-
-def _job(folder: Path, words: list[str], settings: Any) -> float:
-    """Run one job of a sweep in a process of its own; one that fails does not end the others."""
-    from hydra.core.override_parser.types import Quote, QuotedString
-
-    number, what = settings.job.num, " ".join(words) or "the defaults"
-    print(f"job {number}: {what}", flush=True)
-    # a value may refer to the job's number, and an option may come from a further config folder
-    further = [word for word in settings.overrides.hydra if word.startswith("hydra.searchpath=")]
-    further += [f"hydra.job.num={number}", f"hydra.job.id='{settings.job.id}'"]
-    further += [f"--config-dir={s.path}" for s in settings.runtime.config_sources if s.provider == "command-line"]
-    place = QuotedString(str(folder), Quote.double).with_quotes()
-    code = _run_process([sys.executable, sys.argv[0], *words, f"hydra.run.dir={place}", *further])
-    outcome.jobs += 1
-    if code:
-        outcome.failed_jobs.append(f"job {number} ({what}): exit code {code}" + (f", {folder}" if folder.exists() else ""))
-        return float("nan")
-    try:
-        return _score(json.loads((folder / "result.json").read_text()))
-    except (OSError, ValueError):
-        return float("nan")  # explained, not trained
-
-
-def _run_process(command: Sequence[str]) -> int:
-    """Run a command; signals go to it and its own processes, and end this process once it has ended."""
-    process: subprocess.Popen[bytes] | None = None
-    received: list[int] = []
-
-    def pass_on(number: int, frame: FrameType | None) -> None:
-        received.append(number)
-        if process is not None and process.poll() is None:
-            os.killpg(process.pid, number)
-
-    previous = {number: signal.signal(number, pass_on) for number in PASSED_ON}
-    try:
-        process = subprocess.Popen(command, start_new_session=True)
-        for number in received:
-            os.killpg(process.pid, number)
-        code = process.wait()
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
-    if received:
-        sys.exit(128 + received[-1])
-    return code
 
 
 # ------------------------------------------------------------------ evaluate.py

@@ -55,6 +55,11 @@ def show(value: object) -> str:
     return str(value)
 
 
+def quote(word: str) -> str:
+    """A word for the shell, quoted where brackets or blanks would be taken amiss."""
+    return word if all(letter not in word for letter in " [](){}*?'\"$&|;<>#!\\") else "'" + word.replace("'", "'\\''") + "'"
+
+
 def expected(value: object, default: object, comment: str = "") -> str | None:
     """What a parameter must be, if `value` is not of its default's type; None if it is.
 

@@ -6,11 +6,9 @@ import os
 import re
 import signal
 import threading
-from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 from types import FrameType
-from typing import IO, Any
+from typing import Any
 
 import lightning as L
 import torch
@@ -18,50 +16,13 @@ from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from lightning.pytorch.callbacks import Checkpoint
 
 from plugins.base import RecipeError, larger_is_better
+from recipes.files import unwritable, write_whole
+
+WRITING = re.compile("PytorchStreamWriter|inline_container")
 
 
 class Stopped(Exception):
     """The user or the system asked the run to end."""
-
-
-def write_whole(path: Path, write: Callable[[IO[bytes]], object]) -> None:
-    """Write a file so that at every moment it is the old one or the new one; `write` gets the open file."""
-    part = path.with_name(f"{path.name}.part-{os.getpid()}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with open(part, "wb") as file:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(part, path)
-    except OSError as error:
-        raise unwritable(path, error) from None
-    finally:
-        with suppress(OSError):
-            part.unlink()
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a text file whole."""
-    write_whole(path, lambda file: file.write(text.encode()))
-
-
-def unwritable(path: Path, error: Exception) -> RecipeError:
-    """The error about a file that cannot be written."""
-    cause: BaseException | None = error
-    while cause is not None and not isinstance(cause, OSError):  # torch puts an error of its own on top
-        cause = cause.__context__
-    reason = cause.strerror if cause else "torch could not write"
-    return RecipeError(f"{path} cannot be written ({reason}): is there room on the disk?")
-
-
-def remove_parts(folder: Path) -> None:
-    """Remove what killed processes had begun to write."""
-    for part in folder.rglob("*.part-*"):
-        part.unlink(missing_ok=True)
-
-
-WRITING = re.compile("PytorchStreamWriter|inline_container")
 
 
 class WholeFiles(TorchCheckpointIO):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -512,8 +513,9 @@ def _options_with(catalogue: Catalogue, group: str, node: Mapping[str, Any]) -> 
     if not options:
         raise UsageError(f"{group}._target_ is {target}, which no option of {group} names")
 
-    def misfit(option: Option) -> tuple[int, int]:
-        return len(set(node) ^ set(option.node)), sum(node.get(name) != value for name, value in option.node.items())
+    def misfit(option: Option) -> tuple[int, int, int]:
+        other = [value for name, value in option.node.items() if node.get(name) != value]
+        return len(set(node) ^ set(option.node)), sum(isinstance(value, str) for value in other), len(other)
 
     return sorted(options, key=misfit)
 
@@ -558,10 +560,10 @@ def read_run(catalogue: Catalogue, folder: Path) -> dict[str, Any]:
     config = read_yaml(path)
     _refuse_interpolation(config, str(path))
     check_tree(catalogue, config)
-    missing = [name for name in [*catalogue.keys, *catalogue.defaults] if name not in config and name != "recipe"]
+    missing = [name for name in catalogue.defaults if name not in config and name != "recipe"]
     if missing:
         raise UsageError(f"{path} has no {', '.join(missing)}")
-    return config
+    return {**deepcopy(catalogue.keys), **config}  # a run that is older than a key has its default
 
 
 def _refuse_interpolation(value: object, place: str) -> None:

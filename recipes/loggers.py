@@ -1,24 +1,26 @@
-"""Where numbers go: metrics.csv always, Weights & Biases and TensorBoard by choice."""
+"""Where numbers go: metrics.csv and histograms.csv always, Weights & Biases and TensorBoard by choice."""
 
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 import logging
 import os
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
-from torch import Tensor
 
 from plugins.base import RecipeError, expect_choice, larger_is_better
-from recipes.checkpoint import unwritable, write_text
-from recipes.results import is_first_rank
+from recipes.compare.workspace import sync_command
+from recipes.files import unwritable, write_text
+from recipes.metrics import Histogram
+from recipes.results import HISTOGRAMS, is_first_rank
 
 log = logging.getLogger("recipes")
 
@@ -26,8 +28,12 @@ log = logging.getLogger("recipes")
 class RunLogger(Logger):
     """A Lightning logger that belongs to one run folder and ends with it."""
 
-    def finish(self, status: str) -> str | None:
-        """End the logging; returns a line for the user, such as how to sync."""
+    def facts(self) -> dict[str, Any]:
+        """What `result.json` says about where the numbers went."""
+        return {}
+
+    def finish(self, result: Mapping[str, Any]) -> str | None:
+        """End the logging of a run with this result; returns a line for the user, such as how to sync."""
         return None
 
     def rewind(self, step: int) -> None:
@@ -35,14 +41,18 @@ class RunLogger(Logger):
 
 
 class Csv(RunLogger):
-    """`metrics.csv` in the run's folder: one row for each logged step, one column a number."""
+    """`metrics.csv` and `histograms.csv` in the run's folder.
+
+    One row for each logged step, one column a number; and one row for each histogram, with the counts of its bins.
+    """
 
     def __init__(self, folder: Path, facts: Mapping[str, Any]) -> None:
         super().__init__()
-        self.path = folder / "metrics.csv"
+        self.path, self.histograms = folder / "metrics.csv", folder / HISTOGRAMS
         self.rows: list[dict[str, str]] = []
         self.columns: list[str] = ["step"]
         self._complete = False  # whether the file has all rows and columns, so that a row can be appended
+        self._has_histograms = False  # whether there is a file of this run, so that rows can be appended
 
     @property
     def name(self) -> str:
@@ -72,11 +82,7 @@ class Csv(RunLogger):
         if same or new or not self._complete:
             self._write()
             return
-        try:
-            with open(self.path, "a", newline="") as file:
-                csv.DictWriter(file, self.columns).writerow(row)
-        except OSError as error:
-            raise unwritable(self.path, error) from None
+        append(self.path, as_csv([[row.get(name, "") for name in self.columns]]))
 
     def _write(self) -> None:
         text = io.StringIO()
@@ -87,17 +93,62 @@ class Csv(RunLogger):
         self._complete = True
 
     @rank_zero_only
+    def log_histograms(self, histograms: Mapping[str, Histogram], step: int) -> None:
+        """Write a row for each histogram."""
+        read = {name: histogram.read() for name, histogram in histograms.items()}
+        rows = as_csv([step, name, *row_of(numbers)] for name, numbers in read.items() if numbers is not None)
+        if self._has_histograms:
+            append(self.histograms, rows)
+        elif rows:
+            write_text(self.histograms, as_csv([["step", "name", "low", "high", "counts"]]) + rows)
+            self._has_histograms = True
+
+    @rank_zero_only
     def rewind(self, step: int) -> None:
         """Keep the rows up to `step`, without the test at the end of a run that goes on."""
-        if not self.path.exists():
-            return
-        text = self.path.read_text()
-        # a process that was killed while it appended leaves half a row
-        reader = csv.DictReader(io.StringIO(text[: text.rfind("\n") + 1]))
-        self.columns = [name for name in reader.fieldnames or ["step"] if not name.startswith("test/")]
-        rows = [{name: row[name] for name in self.columns if row[name]} for row in reader]
-        self.rows = [row for row in rows if int(row["step"]) <= step]
-        self._write()
+        if self.path.exists():
+            self.columns, self.rows = rows_until(self.path, step)
+            self._write()
+        if self.histograms.exists():
+            lines = list(csv.reader(io.StringIO(whole_lines(self.histograms))))
+            write_text(self.histograms, as_csv([*lines[:1], *(line for line in lines[1:] if int(line[0]) <= step)]))
+            self._has_histograms = bool(lines)
+
+
+def rows_until(path: Path, step: int) -> tuple[list[str], list[dict[str, str]]]:
+    """Columns and rows of `metrics.csv` up to a step, without the test at the end of a run that goes on."""
+    reader = csv.DictReader(io.StringIO(whole_lines(path)))
+    columns = [name for name in reader.fieldnames or ["step"] if not name.startswith("test/")]
+    rows = [{name: row[name] for name in columns if row[name]} for row in reader]
+    return columns, [row for row in rows if int(row["step"]) <= step]
+
+
+def row_of(histogram: tuple[float, float, list[int]]) -> tuple[str, str, str]:
+    """The two ends and the counts as they are written."""
+    low, high, counts = histogram
+    return repr(low), repr(high), " ".join(map(str, counts))
+
+
+def as_csv(rows: Iterable[Sequence[object]]) -> str:
+    """Rows as text."""
+    text = io.StringIO()
+    csv.writer(text).writerows(rows)
+    return text.getvalue()
+
+
+def append(path: Path, text: str) -> None:
+    """Write behind what is there."""
+    try:
+        with open(path, "a", newline="", encoding="utf-8") as file:
+            file.write(text)
+    except OSError as error:
+        raise unwritable(path, error) from None
+
+
+def whole_lines(path: Path) -> str:
+    """A file without the half line that a process leaves which is killed while it appends."""
+    text = path.read_text(encoding="utf-8")
+    return text[: text.rfind("\n") + 1]
 
 
 class TensorBoard(TensorBoardLogger, RunLogger):
@@ -110,22 +161,46 @@ class TensorBoard(TensorBoardLogger, RunLogger):
             raise RecipeError("logger=tensorboard needs the package tensorboard: pip install tensorboard") from None
 
     @rank_zero_only
-    def log_histograms(self, histograms: Mapping[str, Tensor], step: int) -> None:
+    def log_histograms(self, histograms: Mapping[str, Histogram], step: int) -> None:
         """Histograms of gradients, activations and the like."""
-        for name, values in histograms.items():
-            self.experiment.add_histogram(name, values.float().cpu(), step)
+        for name, histogram in histograms.items():
+            if (numbers := histogram.read()) is not None:
+                low, high, counts = numbers
+                edges = np.linspace(low, high, len(counts) + 1)
+                centres = (edges[1:] + edges[:-1]) / 2
+                moments = {"sum": float(centres @ counts), "sum_squares": float(centres**2 @ counts)}
+                self.experiment.add_histogram_raw(
+                    name,
+                    min=low,
+                    max=high,
+                    num=sum(counts),
+                    **moments,
+                    bucket_limits=edges[1:].tolist(),
+                    bucket_counts=counts,
+                    global_step=step,
+                )
 
 
 MODES = ("online", "offline", "disabled", "shared")
 LEGACY = {"dryrun": "offline", "run": "online"}  # names that WANDB_MODE had before
+LONGEST = {"group": 128, "name": 128, "job_type": 64, "tag": 64}  # letters that the server takes
+COSTS = ("seconds", "samples_per_second", "parameters", "peak_memory", "steps", "epochs", "best_step")
+
+
+def cut(text: str, longest: int) -> str:
+    """A text of at most so many letters; one that was longer ends in a hash, so that different texts stay different."""
+    return text if len(text) <= longest else f"{text[: longest - 9]}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
 
 
 class Wandb(WandbLogger, RunLogger):
     """Weights & Biases: online if a key is there and the server answers, offline otherwise; never waits for a person.
 
+    The runs of a sweep share a group, and those of them that differ in nothing but the seed share a job type, so that curves
+    grouped by both are averages over seeds. The summary has the numbers of the best model as `result/…`.
+
     Args:
         folder: the run's folder; files go to `wandb/` in it.
-        facts: name, group, tags, notes and config of the run.
+        facts: name, recipe, group, tags, notes and config of the run.
         project: the project on the server.
         entity: user or team.
         mode: online | offline | disabled; None: WANDB_MODE if it is set, else decided when the run starts.
@@ -158,17 +233,19 @@ class Wandb(WandbLogger, RunLogger):
         if not identity.exists():
             write_text(identity, uuid.uuid4().hex[:8])
         settings = wandb.Settings(silent=True, console="off", init_timeout=wait)
+        config, recipe = dict(facts.get("config", {})), str(facts.get("recipe") or "defaults")
+        seed = f" seed={config.get('seed', 0)}"
         start = {
             "project": project,
             "entity": entity,
             "id": identity.read_text().strip(),
-            "resume": "allow",
             "dir": str(self._folder),
-            "name": facts.get("name"),
-            "group": group,
-            "tags": list(facts.get("tags", [])),
+            "name": cut(str(facts.get("name") or cut(recipe, LONGEST["name"] - len(seed)) + seed), LONGEST["name"]),
+            "group": group and cut(group, LONGEST["group"]),
+            "job_type": cut(recipe, LONGEST["job_type"]),
+            "tags": [cut(tag, LONGEST["tag"]) for tag in facts.get("tags", []) if tag],
             "notes": facts.get("notes") or None,
-            "config": dict(facts.get("config", {})),
+            "config": config,
             "settings": settings,
         }
         source, mode = ("logger.wandb.mode", mode) if mode else ("WANDB_MODE", os.environ.get("WANDB_MODE"))
@@ -178,7 +255,8 @@ class Wandb(WandbLogger, RunLogger):
             log.warning("wandb: no key on this machine, so the run is logged offline; `wandb login` changes that")
             mode = "offline"
         try:
-            run = wandb.init(mode=mode, **start)  # type: ignore[arg-type]
+            # offline there is nothing to go on with: what is logged replaces what the server has once it is synced
+            run = wandb.init(mode=mode, resume=None if mode == "offline" else "allow", **start)  # type: ignore[arg-type]
         except (wandb.errors.CommError, wandb.errors.UsageError, wandb.errors.AuthenticationError, TimeoutError) as error:
             if mode != "online":
                 raise RecipeError(f"logger.wandb: {str(error).splitlines()[0]}") from None
@@ -214,26 +292,56 @@ class Wandb(WandbLogger, RunLogger):
         self.experiment.log({**metrics, "trainer/global_step": step})
 
     @rank_zero_only
-    def log_histograms(self, histograms: Mapping[str, Tensor], step: int) -> None:
+    def log_histograms(self, histograms: Mapping[str, Histogram], step: int) -> None:
         """Histograms of gradients, activations and the like."""
+        read = {name: histogram.read() for name, histogram in histograms.items()}
+        self._log_histograms({name: numbers for name, numbers in read.items() if numbers is not None}, step)
+
+    def _log_histograms(self, histograms: Mapping[str, tuple[float, float, Sequence[int]]], step: int) -> None:
         import wandb
 
-        if histograms:
-            charts = {
-                name: wandb.Histogram(np_histogram=np.histogram(values.float().cpu().numpy(), 64))
-                for name, values in histograms.items()
-            }
+        charts = {
+            name: wandb.Histogram(np_histogram=(np.array(counts), np.linspace(low, high, len(counts) + 1)))
+            for name, (low, high, counts) in histograms.items()
+        }
+        if charts:
             self.experiment.log({**charts, "trainer/global_step": step})
 
     def log_hyperparams(self, params: Any) -> None:
         """The config went along when the run was started."""
 
     @rank_zero_only
-    def finish(self, status: str) -> str | None:
+    def rewind(self, step: int) -> None:
+        """Log again what was logged up to `step`, unless it is on the server.
+
+        `wandb sync` stops at a part of a run that was killed, and does not join an offline part to it, so each offline part is
+        made complete: the last one is all there is to sync.
+        """
+        if self.mode == "disabled" or self.experiment.resumed:
+            return
+        if (path := self._folder / "metrics.csv").exists():
+            for row in rows_until(path, step)[1]:
+                self.log_metrics({name: float(value) for name, value in row.items() if name != "step"}, int(row["step"]))
+        if (path := self._folder / HISTOGRAMS).exists():
+            for at, name, low, high, counts in list(csv.reader(io.StringIO(whole_lines(path))))[1:]:
+                if int(at) <= step:
+                    self._log_histograms({name: (float(low), float(high), list(map(int, counts.split())))}, int(at))
+
+    def facts(self) -> dict[str, Any]:
+        """Where the run is on wandb, so that comparisons need not look into wandb's own files."""
+        if not is_first_rank() or self.mode == "disabled":
+            return {}
+        run = self.experiment
+        place = {name: getattr(run, name) or None for name in ("project", "entity", "group", "job_type", "id", "url")}
+        return {"wandb": {**place, "mode": self.mode}}
+
+    @rank_zero_only
+    def finish(self, result: Mapping[str, Any]) -> str | None:
         """End the wandb run, so that the next job does not write into it."""
         run = self.experiment
-        hint = None
-        if self.mode != "disabled":
-            hint = f"wandb sync {os.path.relpath(Path(run.dir).parent)}" if run.offline else str(run.url)
-        run.finish(exit_code=0 if status == "finished" else 1)
-        return hint
+        run.summary.update({f"result/{name}": value for name, value in result.get("metrics", {}).items()})
+        run.summary.update({name: result[name] for name in COSTS if name in result})
+        run.finish(exit_code=0 if result.get("status") == "finished" else 1)
+        if self.mode == "disabled":
+            return None
+        return sync_command([self._folder]) if run.offline else str(run.url)

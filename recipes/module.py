@@ -33,12 +33,13 @@ from plugins.base import (
 )
 from plugins.sites import NORMS, evaluation_mode, kept_buffers
 from recipes.loggers import RunLogger
-from recipes.metrics import Means, correct
+from recipes.metrics import Confusion, Histogram, Means, correct
 
 log = logging.getLogger("recipes")
 
 PER_STEP = ("transform_batch", "around_pass", "penalty", "backward", "combine", "transform_gradient", "after_step")
 PER_EVALUATION = ("evaluation_weights", "predict", "measure", "after_validation")
+MOST_CLASSES = 1000  # of a confusion matrix: a larger one nobody looks at
 
 
 class RecipeModule(L.LightningModule):
@@ -89,7 +90,9 @@ class RecipeModule(L.LightningModule):
         self.metrics: dict[str, float] = {}  # the last published value of each
         self._generators: dict[str, torch.Generator] = {}
         self._records: dict[str, Tensor | float] = {}
-        self._histograms: dict[str, Tensor] = {}
+        self._histograms: dict[str, Histogram] = {}
+        self.confusion: dict[str, list[list[int]]] = {}  # of the last test, by task: rows are true classes, columns predicted
+        self._confusion: dict[str, Confusion] = {}
         self.clean_batch: Batch | None = None
         self._train, self._window = Means(), Means()
         self._evaluated: dict[str, Means] = {}
@@ -216,8 +219,8 @@ class RecipeModule(L.LightningModule):
         self._records[name] = value.detach() if isinstance(value, Tensor) else value
 
     def record_histogram(self, name: str, values: Tensor) -> None:
-        """Remember values whose histogram the loggers that can will show."""
-        self._histograms[name] = values.detach()
+        """Remember the histogram of values until the next logging step."""
+        self._histograms[name] = Histogram.of(values)
 
     def forget_step(self) -> None:
         """Leave the last step out of the training metrics: it was undone."""
@@ -382,6 +385,11 @@ class RecipeModule(L.LightningModule):
     def on_test_epoch_start(self) -> None:
         """Start counting."""
         self._evaluated["test"] = Means()
+        self._confusion = {
+            task.name: Confusion(task.outputs, self.device)
+            for task in self.setting.tasks  # type: ignore[union-attr]
+            if task.kind == "classification" and 2 <= task.outputs <= MOST_CLASSES
+        }
 
     def validation_step(self, batch: Any, batch_idx: int) -> None:
         """Metrics of a validation batch."""
@@ -398,6 +406,8 @@ class RecipeModule(L.LightningModule):
         outputs = self.predictions_as_outputs(batch.x) if self.hooks["predict"] else self.outputs(batch.x)
         losses = self.losses(outputs, batch.labels)
         self._add_metrics(means, outputs, batch, total_of(losses))  # unweighted, so that weightings of tasks compare
+        for task, confusion in self._confusion.items() if split == "test" else ():
+            confusion.add(outputs[task], batch.labels[task])
         if len(losses) > 1:
             for task, loss in losses.items():
                 means.add(f"{task}/loss", loss, len(batch))
@@ -435,6 +445,7 @@ class RecipeModule(L.LightningModule):
     def on_test_epoch_end(self) -> None:
         """Publish test metrics."""
         self._seed_between()
+        self.confusion = {task: confusion.compute() for task, confusion in self._confusion.items()}
         self.publish({f"test/{name}": value for name, value in self._evaluated["test"].compute().items()})
 
     def publish(self, metrics: Mapping[str, float]) -> None:
@@ -469,7 +480,7 @@ class RecipeModule(L.LightningModule):
             metrics |= {name: float(value) for name, value in self._records.items()}
             self.write(metrics)
             for logger in self.trainer.loggers:
-                if hasattr(logger, "log_histograms"):
+                if self._histograms and hasattr(logger, "log_histograms"):
                     logger.log_histograms(self._histograms, step=self.steps_done + self.phase["steps"])
         self._window = self._train.copy()
         self._records, self._histograms = {}, {}
@@ -496,6 +507,7 @@ class RecipeModule(L.LightningModule):
             "train": self._train.state_dict(),
             "window": self._window.state_dict(),
             "records": {name: float(value) for name, value in self._records.items()},
+            "histograms": {name: histogram.state_dict() for name, histogram in self._histograms.items()},
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -506,6 +518,8 @@ class RecipeModule(L.LightningModule):
         first = self._trainer is None or self.trainer.global_rank == 0
         self._train, self._window = Means.from_state(kept["train"], first), Means.from_state(kept["window"], first)
         self._records = dict(kept["records"])
+        histograms = kept.get("histograms", {})  # older checkpoints have none
+        self._histograms = {name: Histogram.from_state(state) for name, state in histograms.items()}
 
     def as_batch(self, data: Any) -> Batch:
         """A batch from what a loader yields: (inputs, targets), targets being a tensor or a dict with one entry a task."""

@@ -12,6 +12,11 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from recipes.module import RecipeModule
 
 
+def epoch_of(trainer: L.Trainer) -> str:
+    """The epoch in words, of how many where that is known; a sweep reads it from the output of its jobs."""
+    return f"epoch {trainer.current_epoch + 1}" + (f"/{trainer.max_epochs}" if (trainer.max_epochs or 0) > 0 else "")
+
+
 class ProgressBar(L.Callback):
     """A bar over all steps with epoch, loss, accuracy and time left; without a terminal, one line a validation."""
 
@@ -47,8 +52,7 @@ class ProgressBar(L.Callback):
         self.bar.update(
             self.task,
             completed=trainer.global_step,
-            description=f"epoch {trainer.current_epoch + 1}"
-            + (f"/{trainer.max_epochs}" if (trainer.max_epochs or 0) > 0 else ""),
+            description=epoch_of(trainer),
             numbers=" ".join(f"{name} {value:.3f}" for name, value in pl_module.running().items()) + self.latest,
             refresh=True,
         )
@@ -63,8 +67,8 @@ class ProgressBar(L.Callback):
         self.latest = "".join(f"  {name} {value:.3f}" for name, value in numbers.items())
         if self.bar is None and trainer.state.fn == "fit":
             numbers = {name: metrics[name] for name in ("train/loss", "train/acc") if name in metrics} | numbers
-            line = f"epoch {trainer.current_epoch + 1}" + "".join(f"  {name} {value:.4f}" for name, value in numbers.items())
-            self.console.print(line, soft_wrap=True, highlight=False)
+            shown = "".join(f"  {name} {value:.4f}" for name, value in numbers.items())
+            self.console.print(epoch_of(trainer) + shown, soft_wrap=True, highlight=False)
 
     def close(self) -> None:
         """Take the bar away."""

@@ -1,14 +1,15 @@
-"""What a run leaves in its folder: config.yaml, result.json, train.log; and the table at its end."""
+"""What a run leaves in its folder: config.yaml, result.json, confusion.json, train.log; and the table at its end."""
 
 from __future__ import annotations
 
 import json
 import logging
+import math
 import platform
 import subprocess
 import sys
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -20,11 +21,13 @@ from lightning.pytorch.utilities import rank_zero_only
 from rich.console import Console
 from rich.table import Table
 
-from plugins.base import RecipeError
-from recipes.checkpoint import write_text
+from plugins.base import RecipeError, Task
+from recipes.catalogue import quote
+from recipes.files import write_text
 
 PACKAGES = ("torch", "torchvision", "lightning", "hydra-core", "torchmetrics", "wandb", "numpy", "lightning-recipes")
 ORDER = ("loss", "acc")
+CONFUSION, HISTOGRAMS, PICTURES = "confusion.json", "histograms.csv", "pictures"
 ROOT = Path(__file__).resolve().parents[1]
 
 
@@ -49,24 +52,44 @@ def is_first_rank() -> bool:
     return int(getattr(rank_zero_only, "rank", None) or 0) == 0
 
 
-def quote(word: str) -> str:
-    """A word for the shell, quoted where brackets or blanks would be taken amiss."""
-    return word if all(letter not in word for letter in " [](){}*?'\"$&|;<>#!\\") else "'" + word.replace("'", "'\\''") + "'"
-
-
 def write_result(folder: Path, result: Mapping[str, Any]) -> None:
-    """`result.json`, whole or not at all."""
-    write_text(folder / "result.json", json.dumps(result, indent=2, allow_nan=True) + "\n")
+    """`result.json`, whole or not at all; null stands for what is not a finite number, which JSON cannot tell."""
+    write_text(folder / "result.json", json.dumps(_finite(result), indent=2, allow_nan=False) + "\n")
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {name: _finite(inner) for name, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def read_result(folder: Path) -> dict[str, Any]:
-    """`result.json` of a run folder; empty if there is none."""
+    """`result.json` of a run folder, not a number for a metric that is null; empty if there is none."""
     try:
-        return json.loads((folder / "result.json").read_text())
+        result = json.loads((folder / "result.json").read_text())
     except FileNotFoundError:
         return {}
     except (json.JSONDecodeError, OSError) as error:
         raise RecipeError(f"{folder / 'result.json'} cannot be read: {error}") from None
+    if "metrics" in result:
+        result["metrics"] = {name: math.nan if value is None else value for name, value in result["metrics"].items()}
+    return result
+
+
+def write_confusion(folder: Path, tasks: Iterable[Task], matrices: Mapping[str, list[list[int]]]) -> None:
+    """`confusion.json`: the matrix of each classification on the test split; rows are true classes, columns predicted."""
+    found = {
+        task.name: {
+            "classes": list(task.names) or [str(number) for number in range(task.outputs)],
+            "matrix": matrices[task.name],
+        }
+        for task in tasks
+        if task.name in matrices
+    }
+    if found:
+        write_text(folder / CONFUSION, json.dumps({"test": found}) + "\n")
 
 
 def environment() -> dict[str, Any]:

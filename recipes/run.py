@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import warnings
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -16,15 +17,21 @@ from rich.console import Console
 
 from plugins.base import Phase, Plugin, RecipeError, Task, does_something, expect, expect_count
 from recipes.build import build_data, build_loggers, build_module, build_plugins, load_module, load_run
-from recipes.catalogue import Catalogue, installed_folders
-from recipes.checkpoint import BestAndLast, StopOnSignal, Stopped, WholeFiles, load_checkpoint, remove_parts
+from recipes.catalogue import Catalogue, UsageError, installed_folders, quote
+from recipes.checkpoint import BestAndLast, StopOnSignal, Stopped, WholeFiles, load_checkpoint
+from recipes.compare.runs import words_with_effect
 from recipes.config import option_names
 from recipes.data.base import Data, EvaluationLoader, StepLoader
 from recipes.explain import explain
+from recipes.files import hold, remove_parts
 from recipes.loggers import RunLogger
 from recipes.module import RecipeModule
+from recipes.pictures import draw_pictures
 from recipes.progress import ProgressBar
 from recipes.results import (
+    CONFUSION,
+    HISTOGRAMS,
+    PICTURES,
     command_line,
     environment,
     is_first_rank,
@@ -32,12 +39,13 @@ from recipes.results import (
     one_line,
     peak_memory,
     print_lines,
-    quote,
     read_result,
     table,
     write_config,
+    write_confusion,
     write_result,
 )
+from recipes.sweep import FILE, Plan
 
 log = logging.getLogger("recipes")
 SMALL_MODEL = 100_000  # parameters
@@ -73,8 +81,13 @@ def train(config: dict[str, Any], folder: Path, overrides: Sequence[str]) -> dic
     if config["explain"]:
         explain(console, config, data, module)
         return {"status": "explained"}
-    with log_to(folder):
+    with hold_folder(folder), log_to(folder):
         return Run(config, folder, data, console, earlier, resume_command(earlier, overrides), module).go(resumed)
+
+
+def hold_folder(folder: Path) -> AbstractContextManager[None]:
+    """Keep other processes out of a run's folder until this one ends; the first rank does so for all."""
+    return hold(folder / "train.log", f"trains in {folder}") if is_first_rank() else nullcontext()
 
 
 def count_parameters(module: RecipeModule) -> int:
@@ -220,6 +233,8 @@ class Run:
         hints: list[str] = []
         if is_first_rank():
             remove_parts(self.folder)
+            for outdated in (CONFUSION,) if start else (CONFUSION, HISTOGRAMS):
+                (self.folder / outdated).unlink(missing_ok=True)
         self._write()
         if is_first_rank():  # after the result: whoever finds a config finds a run
             write_config(self.folder, self.config, self.command)
@@ -227,6 +242,9 @@ class Run:
         try:
             with StopOnSignal() as self.stop:
                 self.loggers += build_loggers(self.config, self.folder, self._facts())
+                for logger in self.loggers:
+                    self.result |= logger.facts()
+                self._write()
                 self._train(start)
             self.result["status"] = "finished"
         except Stopped as stopped:
@@ -235,11 +253,11 @@ class Run:
             self.result |= {"status": "stopped", "stopped_by": "SIGTERM"}
         except BaseException as error:
             self.result |= {"status": "failed", "error": one_line(error)}
-            log.exception("the run failed") if not isinstance(error, RecipeError) else log.error("%s", error)
+            log.exception("the run failed") if not isinstance(error, RecipeError | UsageError) else log.error("%s", error)
             self._write()
             raise
         finally:
-            hints += [hint for logger in self.loggers if (hint := logger.finish(self.result["status"]))]
+            hints += [hint for logger in self.loggers if (hint := logger.finish(self.result))]
         self._write()
         log.info("%s after %s steps: %s", self.result["status"], self.result.get("steps", 0), self.result["metrics"])
         self._show(hints)
@@ -247,13 +265,26 @@ class Run:
 
     def _facts(self) -> dict[str, Any]:
         """What a logger tells about the run."""
+        above = self.folder.resolve().parent
         return {
-            "name": str(self.config["name"] or self.folder.name),
-            "group": self.folder.parent.name if (self.folder.parent / "multirun.yaml").exists() else None,
+            "name": self.config["name"],
+            "recipe": self._recipe(above),
+            "group": above.name if (above / FILE).exists() else None,
             "tags": [*self.techniques, *map(str, self.config["tags"])],
             "notes": self.config["notes"],
             "config": self.config,
         }
+
+    def _recipe(self, sweep: Path) -> str:
+        """The words that set the run apart, seeds aside: from the defaults or, in a sweep, from its other runs."""
+        words = words_with_effect(self.command)
+        if not (sweep / FILE).exists():
+            return " ".join(words) or "defaults"
+        plan = Plan.read(sweep)
+        # a search adds jobs as it goes on, so a word is that of all only if the sweep was started with it
+        everywhere = [{word.lower() for word in each} for each in (plan.words, *plan.jobs.values())]
+        apart = [word for word in words if any(word.lower() not in each for each in everywhere)]
+        return " ".join(apart or words) or "defaults"
 
     def _start_of_resumed(self) -> dict[str, Any] | None:
         """Phase and step to go on from; None starts over, for a run that was stopped before its first checkpoint."""
@@ -347,6 +378,8 @@ class Run:
             print_lines(self.console, f"going on from step {phase['steps'] + from_step}")
             for logger in self.loggers:
                 logger.rewind(phase["steps"] + from_step)
+        elif not phase["index"] and is_first_rank():
+            draw_pictures(module, self.folder / PICTURES)
         self.module, self.trainer, self.keeper = module, trainer, keeper
         try:
             trainer.fit(module, loader, validation, ckpt_path=None if from_step is None else str(self.last))
@@ -385,6 +418,8 @@ class Run:
         loader = EvaluationLoader(self.data.splits["test"])
         loader.device = self.trainer.strategy.root_device
         self.trainer.test(module, loader, verbose=False)
+        if is_first_rank():
+            write_confusion(self.folder, self.data.tasks, module.confusion)
         self.result["metrics"] |= {name: value for name, value in module.metrics.items() if name.startswith("test/")}
 
     def _show(self, hints: Sequence[str]) -> None:

@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[1]
 SMALL = ("model=linear", "max_steps=2", "logger=[]", "trainer.progress=false", "trainer.accelerator=cpu")
 
 
-def command(script: str, *words: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+def command(script: str, *words: str, cwd: Path, timeout: float = 120, **environment: str) -> subprocess.CompletedProcess[str]:
     """The ended process of `python SCRIPT WORDS` in a folder."""
     done = subprocess.run(
         arguments(script, *words),
@@ -20,7 +20,7 @@ def command(script: str, *words: str, cwd: Path, **environment: str) -> subproce
         env=variables(**environment),
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=timeout,
         check=False,
     )
     print(done.stdout, done.stderr)  # shown by pytest when the test fails

@@ -1,8 +1,10 @@
-"""Runs killed with kill -9 and resumed end as if nothing had happened."""
+"""Runs and sweeps killed with kill -9, and resumed, end as if nothing had happened."""
 
 import csv
 import json
+import os
 import random
+import signal
 import subprocess
 import time
 
@@ -11,7 +13,7 @@ import pytest
 from recipes.catalogue import Catalogue
 from recipes.config import compose, finish
 from recipes.run import train
-from tests.command import arguments, variables
+from tests.command import arguments, command, variables
 
 WORDS = (
     *("model=mlp", "model.hidden=[24]", "max_epochs=10", "logger=[]", "trainer.accelerator=cpu"),
@@ -108,3 +110,49 @@ def test_twenty_runs_killed_at_random_moments(tmp_path, whole):
         killed += bool(kill(start(folder, *first_words(folder)), folder, moment))
         assert_same(end_of(go_on(folder), folder), whole)
     assert killed >= 18  # one may have ended before
+
+
+SWEEP = ("-m", "+regularizer=[],[dropout],[l2]", "seed=range(10)", "model=mlp", "model.hidden=[24]", "max_epochs=6")
+SWEEP += ("logger=csv", "trainer.accelerator=cpu", "hydra.launcher.n_jobs=2")
+COSTS = ("seconds", "memory")
+
+
+def finished(folder):
+    """The jobs of a sweep that have ended well."""
+    texts = [path.read_text() for path in folder.glob("*/result.json")]
+    return sum(json.loads(text)["status"] == "finished" for text in texts)
+
+
+def table_of(folder):
+    """The comparison at a sweep's end, without what depends on the machine's load."""
+    with open(folder / "compare.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    return [{name: value for name, value in row.items() if not any(cost in name for cost in COSTS)} for row in rows]
+
+
+def children(process):
+    with open(f"/proc/{process.pid}/task/{process.pid}/children") as file:
+        return [int(number) for number in file.read().split()]
+
+
+@pytest.mark.slow
+def test_a_sweep_of_thirty_jobs_killed_three_times(tmp_path):
+    assert command("train.py", *SWEEP, "sweep=whole", cwd=tmp_path, timeout=900).returncode == 0
+    assert finished(tmp_path / "whole") == 30
+    folder = tmp_path / "broken"
+    for number, with_jobs in enumerate((False, True, False)):
+        until = finished(folder) + random.randint(3, 7)
+        words = SWEEP if number == 0 else ()  # later on the folder is enough
+        process = subprocess.Popen(arguments("train.py", *words, "sweep=broken"), cwd=tmp_path, env=variables())
+        while finished(folder) < until:
+            assert process.poll() is None
+            time.sleep(0.05)
+        time.sleep(random.uniform(0, 6))
+        for job in children(process) if with_jobs else ():  # as when a machine loses power
+            os.kill(job, signal.SIGKILL)
+        process.kill()
+        process.wait()
+        assert finished(folder) < 30
+    assert command("train.py", "sweep=broken", cwd=tmp_path, timeout=900).returncode == 0
+    assert finished(folder) == 30
+    assert table_of(folder) == table_of(tmp_path / "whole")

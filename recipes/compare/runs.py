@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import math
 import os
@@ -13,11 +14,22 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from recipes.catalogue import Catalogue, UsageError, show
+from recipes.catalogue import Catalogue, UsageError, one_line, show
 from recipes.config import option_names
 
 # what makes no difference to the training: two runs that differ only here are the same run
-WITHOUT_EFFECT = ("seed", "name", "tags", "notes", "resume", "sweep", "explain", "logger", "data.root", "data.download")
+WITHOUT_EFFECT: tuple[str, ...] = (
+    "seed",
+    "name",
+    "tags",
+    "notes",
+    "resume",
+    "sweep",
+    "explain",
+    "logger",
+    "data.root",
+    "data.download",
+)
 WITHOUT_EFFECT += tuple(f"trainer.{name}" for name in ("progress", "num_threads", "log_every_n_steps", "save_every_n_steps"))
 NOTHING_ADDED = "nothing added"
 
@@ -43,8 +55,8 @@ class Run:
 
     @property
     def metrics(self) -> dict[str, float]:
-        """The numbers of the best model."""
-        return {name: float(value) for name, value in self.result.get("metrics", {}).items()}
+        """The numbers of the best model; not a number where the result has null."""
+        return {name: math.nan if value is None else float(value) for name, value in self.result.get("metrics", {}).items()}
 
     @property
     def error(self) -> str:
@@ -55,11 +67,7 @@ class Run:
     def values(self) -> dict[str, Any]:
         """The config as dotted keys, without what makes no difference to the training."""
         flat = flatten(self.config)
-        return {
-            key: value
-            for key, value in flat.items()
-            if not any(key == name or key.startswith(f"{name}.") for name in WITHOUT_EFFECT)
-        }
+        return {key: value for key, value in flat.items() if has_effect(key)}
 
     @cached_property
     def curves(self) -> dict[str, tuple[list[int], list[float]]]:
@@ -81,6 +89,56 @@ class Run:
                     steps.append(step)
                     values.append(value)
         return found
+
+    @property
+    def techniques(self) -> list[str]:
+        """The names of the options that had a part in the run."""
+        named = self.result.get("techniques")
+        return [str(name) for name in named] if isinstance(named, list) else []
+
+    @cached_property
+    def confusion(self) -> dict[str, tuple[list[str], list[list[int]]]]:
+        """For each task its classes and how often a test sample of one (row) was taken for another (column)."""
+        try:
+            tasks = json.loads((self.folder / "confusion.json").read_text(encoding="utf-8"))["test"]
+            found = {
+                str(task): (
+                    [str(name) for name in entry["classes"]],
+                    [[int(count) for count in row] for row in entry["matrix"]],
+                )
+                for task, entry in tasks.items()
+            }
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            return {}
+        return {
+            task: (classes, matrix)
+            for task, (classes, matrix) in found.items()
+            if classes and [len(row) for row in matrix] == [len(classes)] * len(classes)
+        }
+
+    @cached_property
+    def histograms(self) -> dict[str, list[tuple[int, float, float, list[int]]]]:
+        """For each name its histograms: the step, the lowest and the highest value, the counts of bins of equal width."""
+        found: dict[str, list[tuple[int, float, float, list[int]]]] = {}
+        try:
+            text = (self.folder / "histograms.csv").read_text(encoding="utf-8")
+        except (OSError, ValueError):
+            return {}
+        whole = text[: text.rfind("\n") + 1]  # a process that was killed while it wrote leaves half a row
+        for row in csv.DictReader(io.StringIO(whole)):
+            try:
+                step, low, high = int(row["step"]), float(row["low"]), float(row["high"])
+                counts = [int(count) for count in row["counts"].split()]
+            except (ValueError, KeyError, TypeError, AttributeError):
+                continue
+            if counts and row["name"] and math.isfinite(low) and math.isfinite(high) and low <= high:
+                found.setdefault(row["name"], []).append((step, low, high, counts))
+        return found
+
+    @property
+    def pictures(self) -> dict[str, Path]:
+        """For each technique that drew one, the picture of what it does to a batch."""
+        return {path.stem: path for path in sorted(self.folder.glob("pictures/*.png")) if is_whole_png(path)}
 
 
 @dataclass
@@ -172,13 +230,35 @@ def read(folder: Path, catalogue: Catalogue) -> Run:
         status = str(result["status"])
         if not isinstance(result["config"], dict) or not isinstance(result.get("metrics", {}), dict):
             raise ValueError("not what a run writes")
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        return Run(folder, "broken", {"error": f"result.json cannot be read: {error}"})
+        plain = Run(folder, status, result)
+        _ = plain.seed, plain.metrics
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        return Run(folder, "broken", {"error": f"result.json cannot be read: {one_line(error)}"})
     try:
         options: Mapping[str, Sequence[str]] = option_names(catalogue, result["config"])
     except (UsageError, KeyError, AttributeError, TypeError):  # an option of a package that is not installed here
         options = {}
     return Run(folder, status, result, options)
+
+
+def has_effect(key: str) -> bool:
+    """Whether a config key makes a difference to the training."""
+    return not any(key == name or key.startswith(f"{name}.") for name in WITHOUT_EFFECT)
+
+
+def words_with_effect(command: Iterable[str]) -> list[str]:
+    """A command without the words that make no difference to the training, such as the seed."""
+    keys = ((word, word.lstrip("+~").partition("=")[0]) for word in command)
+    return [word for word, key in keys if has_effect(key) and key.split("/")[0].split(".")[0] != "hydra"]
+
+
+def is_whole_png(path: Path) -> bool:
+    """Whether a file is a PNG to its end."""
+    try:
+        content = path.read_bytes()
+    except OSError:
+        return False
+    return content.startswith(b"\x89PNG\r\n\x1a\n") and content.endswith(b"IEND\xaeB`\x82")
 
 
 def flatten(node: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -212,7 +292,7 @@ def label(groups: Sequence[Group], catalogue: Catalogue) -> None:
     labels = [group.label for group in groups]
     if all(labels) and len(set(labels)) == len(labels):
         return
-    config_groups = list(dict.fromkeys(name for group in groups for name in group.options))
+    config_groups, differing = list(dict.fromkeys(name for group in groups for name in group.options)), differing_keys(groups)
     for group in groups:
         parts = []
         for name in config_groups:
@@ -220,7 +300,7 @@ def label(groups: Sequence[Group], catalogue: Catalogue) -> None:
             if chosen and any(list(other.options.get(name, [])) != chosen for other in groups):
                 value = chosen[0] if len(chosen) == 1 else show(chosen).replace(" ", "")
                 parts.append(catalogue.spelling(name, value))
-        for key in differing_keys(groups):
+        for key in differing:
             owner = key.split(".")[0]
             like = [
                 other

@@ -1,16 +1,13 @@
 import json
-import os
-import signal
 import subprocess
 import sys
-import time
 
 import pytest
 import yaml
 
-from recipes.app import _run_process, is_mistake
+from recipes.app import is_mistake
 from recipes.catalogue import UsageError
-from tests.command import ROOT, SMALL, arguments, command, run_folder, variables
+from tests.command import ROOT, SMALL, command, run_folder, variables
 
 IMPORTED = """
 import sys
@@ -85,43 +82,6 @@ def test_explaining_leaves_nothing_behind(tmp_path):
     done = command("train.py", *SMALL, "explain=true", cwd=tmp_path)
     assert done.returncode == 0 and done.stdout
     assert not list(tmp_path.iterdir())
-
-
-def test_a_sweep_goes_on_after_a_failed_job(tmp_path):
-    label_smoothing = ["+regularizer=label_smoothing", "regularizer.label_smoothing.eps=1.5,0.1"]
-    done = command("train.py", "-m", *SMALL, *label_smoothing, "name=job-${hydra:job.num}", cwd=tmp_path)
-    assert done.returncode == 1
-    *_, summary, job = done.stderr.splitlines()
-    assert summary == "error: 1 of 2 jobs failed:"
-    assert "job 0" in job and "regularizer.label_smoothing.eps=1.5" in job and "exit code 2" in job
-    (result,) = tmp_path.glob("multirun/*/*/*/result.json")
-    assert result.parent.name == "1" and json.loads(result.read_text())["config"]["name"] == "job-1"
-
-
-def test_ctrl_c_ends_the_job_in_flight_and_the_sweep(tmp_path):
-    endless = ["model=linear", "max_steps=1000000", "logger=[]", "trainer.progress=false", "seed=0,1"]
-    process = subprocess.Popen(arguments("train.py", "-m", *endless), cwd=tmp_path, env=variables())
-    while not (results := list(tmp_path.glob("multirun/*/*/0/result.json"))):
-        assert process.poll() is None
-        time.sleep(0.1)
-    time.sleep(1)
-    process.send_signal(signal.SIGINT)
-    assert process.wait(60) == 130
-    assert json.loads(results[0].read_text())["status"] == "stopped"
-    assert not list(tmp_path.glob("multirun/*/*/1"))
-
-
-def test_a_signal_goes_to_the_whole_group_of_a_job(tmp_path):
-    """The processes that a job starts itself, as for several devices, get it too."""
-    inner = f"import time, signal, pathlib\ntry:\n  pathlib.Path({str(tmp_path / 'ready')!r}).touch(); time.sleep(60)\n"
-    inner += f"except KeyboardInterrupt:\n  pathlib.Path({str(tmp_path / 'inner')!r}).touch()"
-    outer = f"import subprocess, sys\ntry:\n  subprocess.run([sys.executable, '-c', {inner!r}])\nexcept KeyboardInterrupt: pass"
-    sender = f"import os, time, pathlib\nwhile not pathlib.Path({str(tmp_path / 'ready')!r}).exists(): time.sleep(0.05)\n"
-    sender += f"time.sleep(0.2); os.kill({os.getpid()}, {int(signal.SIGINT)})"
-    with subprocess.Popen([sys.executable, "-c", sender]), pytest.raises(SystemExit) as ended:
-        _run_process([sys.executable, "-c", outer])
-    assert ended.value.code == 130 and (tmp_path / "inner").exists()
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 def test_what_counts_as_a_mistake():

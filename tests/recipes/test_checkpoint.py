@@ -15,8 +15,10 @@ import torch
 from torch import nn
 
 from plugins.base import RecipeError
-from recipes.checkpoint import BestAndLast, WholeFiles, is_better, load_checkpoint, remove_parts, unwritable, write_text
+from recipes.catalogue import UsageError
+from recipes.checkpoint import BestAndLast, WholeFiles, is_better, load_checkpoint
 from recipes.data.base import EvaluationLoader, Split, StepLoader
+from recipes.files import remove_parts, unwritable, write_text
 from recipes.module import RecipeModule
 
 
@@ -126,7 +128,7 @@ def test_a_failed_write_keeps_the_old_file_and_leaves_no_rest(tmp_path):
         WholeFiles().save_checkpoint({"bad": Unpicklable()}, tmp_path / "a.txt")
     assert (tmp_path / "a.txt").read_text() == "old" and [path.name for path in tmp_path.iterdir()] == ["a.txt"]
     (tmp_path / "file").touch()
-    with pytest.raises(RecipeError, match="cannot be written .*is there room on the disk"):
+    with pytest.raises(UsageError, match="cannot be written .*is there room on the disk"):
         write_text(tmp_path / "file" / "b.txt", "new")
     assert "\n" not in str(unwritable(Path("x"), RuntimeError("[enforce fail] PytorchStreamWriter\nframe #0")))
 
@@ -163,7 +165,7 @@ def test_files_that_may_not_grow(folder, folders, with_plugin, extra):
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     with_plugin(full_at(extra, 60, lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, hard))))
     try:
-        with pytest.raises(RecipeError, match=r"(best|last).ckpt cannot be written \(.*is there room on the disk") as error:
+        with pytest.raises(UsageError, match=r"(best|last).ckpt cannot be written \(.*is there room on the disk") as error:
             folder.train(*words)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
@@ -191,7 +193,7 @@ def test_a_full_disk(folders, with_plugin, extra, tmp_path):
 
     with_plugin(full_at(extra, 60, fill))
     try:
-        with pytest.raises(RecipeError, match=r"cannot be written \(No space left on device\)"):
+        with pytest.raises(UsageError, match=r"cannot be written \(No space left on device\)"):
             folder.train("max_epochs=3", "model=mlp", "model.hidden=[300]")
         assert_failed_and_goes_on(folder, with_plugin, ballast.unlink)
     finally:

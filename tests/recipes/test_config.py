@@ -61,7 +61,7 @@ def test_the_defaults():
     plain = composed()
     assert plain["data"]["_target_"].endswith("Digits") and plain["model"]["_target_"].endswith("MLP")
     assert plain["optimizer"]["_target_"] == "torch.optim.SGD" and list(plain["logger"]) == ["wandb"]
-    assert set(CATALOGUE.keys) == {"seed", "max_epochs", "max_steps", "resume", "explain", "name", "tags", "notes"}
+    assert set(CATALOGUE.keys) == {"seed", "max_epochs", "max_steps", "resume", "sweep", "explain", "name", "tags", "notes"}
     assert set(plain) == {*CATALOGUE.keys, *CATALOGUE.defaults} - {"recipe"}
 
 
@@ -322,6 +322,24 @@ def test_a_run_is_read_as_it_was(run):
     assert read_run(CATALOGUE, run()) == PLAIN
 
 
+@pytest.mark.parametrize("key", CATALOGUE.keys)
+def test_a_run_that_is_older_than_a_key_has_its_default(run, key):
+    folder = run()
+    older = {name: value for name, value in PLAIN.items() if name != key}
+    (folder / "config.yaml").write_text(yaml.safe_dump(older))
+    assert read_run(CATALOGUE, folder) == {**older, key: CATALOGUE.keys[key]}
+    read_run(CATALOGUE, folder)["tags"].append("changed")
+    assert CATALOGUE.keys["tags"] == []
+
+
+@pytest.mark.parametrize("group", [group for group in CATALOGUE.defaults if group != "recipe"])
+def test_a_run_without_a_group_is_refused(run, group):
+    folder = run()
+    (folder / "config.yaml").write_text(yaml.safe_dump({name: value for name, value in PLAIN.items() if name != group}))
+    with pytest.raises(UsageError, match=f"has no {group}$"):
+        read_run(CATALOGUE, folder)
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -349,7 +367,7 @@ def test_a_run_folder_is_not_trusted(run, changes, message):
         ("a: &a [1]\nb: *a\n", "no aliases"),
         ("a: [1\n", "cannot be read"),
         ("- 1\n", "not a list"),
-        ("seed: 1\n", "has no max_epochs"),
+        ("seed: 1\n", "has no data, model, loss"),
         ("a: !!python/object/apply:os.getcwd []\n", "cannot be read"),
         ("# " + "x" * config.LARGEST_CONFIG, "larger than"),
     ],

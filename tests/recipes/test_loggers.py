@@ -2,13 +2,16 @@ import csv
 import socket
 import time
 
+import numpy as np
 import pytest
 import torch
 import wandb
 
 from plugins.base import RecipeError
+from recipes.catalogue import UsageError
 from recipes.checkpoint import load_checkpoint
 from recipes.loggers import Csv, TensorBoard, Wandb
+from recipes.metrics import Histogram
 
 FACTS = {"name": "run", "group": None, "tags": ["dropout"], "notes": "", "config": {"seed": 0}}
 WANDB = ("logger=wandb", "logger.wandb.mode=offline")
@@ -73,6 +76,58 @@ def test_csv_goes_on_after_a_rewind(tmp_path):
     assert "test/acc" not in (tmp_path / "metrics.csv").read_text()
 
 
+# ------------------------------------------------------------------ histograms.csv
+
+
+def histogram_rows(folder):
+    with open(folder / "histograms.csv", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_a_histogram_is_a_row(tmp_path):
+    log, expected = Csv(tmp_path, FACTS), []
+    (tmp_path / "histograms.csv").write_text("of another run")
+    lost = Histogram.of(torch.full((5,), torch.inf))
+    log.log_histograms({"lost": lost}, step=1)
+    for step in (2, 3):
+        values = {"a": torch.randn(1000), "b, quoted": torch.randn(7) * 1e-12}
+        log.log_histograms({**{name: Histogram.of(value) for name, value in values.items()}, "lost": lost}, step=step)
+        for name, value in values.items():
+            counts, edges = np.histogram(value.double().numpy(), 64)
+            ends = {"low": repr(float(edges[0])), "high": repr(float(edges[-1]))}
+            expected.append({"step": str(step), "name": name, **ends, "counts": " ".join(map(str, counts))})
+    assert histogram_rows(tmp_path) == expected
+
+
+@pytest.mark.parametrize("cut", [1, 30, 2])
+def test_histograms_go_on_after_a_rewind(tmp_path, cut):
+    log = Csv(tmp_path, FACTS)
+    for step in range(1, 6):
+        log.log_histograms({name: Histogram.of(torch.randn(50)) for name in ("a", "b")}, step=step)
+    whole, path = histogram_rows(tmp_path), tmp_path / "histograms.csv"
+    path.write_bytes(path.read_bytes()[:-cut])  # killed while it wrote the last row
+    again = Csv(tmp_path, FACTS)
+    again.rewind(4)
+    assert histogram_rows(tmp_path) == whole[:8]
+    again.log_histograms({"a": Histogram.of(torch.ones(3))}, step=5)
+    assert histogram_rows(tmp_path)[:8] == whole[:8]
+    counts = [0] * 32 + [3] + [0] * 31
+    last = {"step": "5", "name": "a", "low": "0.5", "high": "1.5", "counts": " ".join(map(str, counts))}
+    assert histogram_rows(tmp_path)[8:] == [last]
+
+
+def test_a_full_disk_is_one_line(tmp_path):
+    log = Csv(tmp_path, FACTS)
+    log.log_metrics({"loss": 1.0}, step=1)
+    log.log_histograms({"a": Histogram.of(torch.randn(9))}, step=1)
+    for path in (log.path, log.histograms):
+        path.unlink()
+        path.symlink_to("/dev/full")
+    for write in (lambda: log.log_metrics({"loss": 2.0}, 2), lambda: log.log_histograms({"a": Histogram.of(torch.ones(2))}, 2)):
+        with pytest.raises(UsageError, match=r"cannot be written \(No space left on device\)"):
+            write()
+
+
 # ------------------------------------------------------------------ wandb
 
 
@@ -115,7 +170,7 @@ def test_wandb_mode_is_respected(monkeypatch, tmp_path, mode, runs):
     monkeypatch.setenv("WANDB_MODE", mode)
     log = Wandb(tmp_path, FACTS)
     log.log_metrics({"val/acc": 0.5}, step=1)
-    log.log_histograms({"weights": torch.randn(100)}, step=1)
+    log.log_histograms({"weights": Histogram.of(torch.randn(100)), "lost": Histogram.of(torch.tensor([torch.nan]))}, step=1)
     hint = log.finish("finished")
     assert len(offline_runs(tmp_path)) == runs
     assert (f"wandb sync {offline_runs(tmp_path)[0].parent}" == hint or ".." in hint) if runs else hint is None
@@ -174,14 +229,21 @@ def test_all_loggers_together_get_the_same_numbers(folder):
     )
     result = folder.train(*words, "max_steps=9", "trainer.log_every_n_steps=3", "trainer.val_every_n_steps=3")
     assert {int(row["step"]) for row in folder.rows} == {3, 6, 9}
-    events = EventAccumulator(str(folder.path / "tensorboard"))
+    events = EventAccumulator(str(folder.path / "tensorboard"), size_guidance={"histograms": 0})  # all of them
     events.Reload()
     for name in ("val/loss", "val/acc", "step/loss", "lr"):
         there = {int(row["step"]): float(row[name]) for row in folder.rows if name in row}
         seen = {event.step: event.value for event in events.Scalars(name)}
         assert seen.keys() == there.keys() and all(seen[step] == pytest.approx(there[step], rel=1e-6) for step in seen)
     assert events.Scalars("test/acc")[0].value == pytest.approx(result["metrics"]["test/acc"])
-    assert events.Tags()["histograms"]
+    with open(folder.path / "histograms.csv", newline="") as file:
+        for row in csv.DictReader(file):
+            (seen,) = (event for event in events.Histograms(row["name"]) if event.step == int(row["step"]))
+            value, counts = seen.histogram_value, list(map(int, row["counts"].split()))
+            assert (value.min, value.max, value.num) == (float(row["low"]), float(row["high"]), sum(counts))
+            # tensorboard leaves out empty bins at both ends
+            assert [count for count in value.bucket if count] == [count for count in counts if count]
+    assert len(events.Tags()["histograms"]) == 2
     assert len(offline_runs(folder.path)) == 1
     assert load_checkpoint(folder.path / "checkpoints" / "last.ckpt")["global_step"] == 9
 

@@ -1,9 +1,14 @@
 import json
+import subprocess
+import sys
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from sklearn.metrics import confusion_matrix
 
-from recipes.metrics import Means, correct
+from recipes.metrics import PIECE, Confusion, Histogram, Means, correct
 
 
 def test_means_are_over_samples_not_over_batches():
@@ -54,3 +59,88 @@ def test_the_state_goes_on_bit_for_bit(dtype):
 def test_correct():
     outputs = torch.tensor([[0.1, 0.9], [0.8, 0.2], [0.4, 0.6]])
     assert correct(outputs, torch.tensor([1, 1, 1])) == 2
+
+
+@pytest.mark.parametrize("classes", [2, 7, 300])
+def test_confusion_is_that_of_scikit_learn(classes):
+    confusion, batches = Confusion(classes, torch.device("cpu")), []
+    for size in (100, 1, 0, 57):
+        outputs, labels = torch.randn(size, classes), torch.randint(max(2, classes // 2), (size,))  # the upper half is absent
+        confusion.add(outputs, labels)
+        batches.append((outputs.argmax(1), labels))
+    predicted, labels = (torch.cat(found) for found in zip(*batches, strict=True))
+    expected = confusion_matrix(labels, predicted, labels=range(classes))
+    assert confusion.compute() == expected.tolist() == confusion.compute()
+
+
+def test_labels_that_are_no_class_are_not_counted():
+    confusion = Confusion(3, torch.device("cpu"))
+    confusion.add(torch.eye(3)[[0, 1, 2, 2, 0]], torch.tensor([0, -100, 2, 3, 1]))
+    assert confusion.compute() == [[1, 0, 0], [1, 0, 0], [0, 0, 1]]
+
+
+RANK = """
+import json, sys
+import torch
+import torch.distributed as dist
+from recipes.metrics import Confusion
+rank, file = int(sys.argv[1]), sys.argv[2]
+dist.init_process_group("gloo", init_method=f"file://{file}", rank=rank, world_size=2)
+confusion = Confusion(4, torch.device("cpu"))
+outputs, labels = torch.load(file + ".pt")
+empty = torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64)
+for step in range(2):  # the second rank has no sample
+    confusion.add(*((outputs[step::2], labels[step::2]) if rank == 0 else empty))
+print(json.dumps([confusion.compute(), confusion.compute()]))
+"""
+
+
+def test_confusion_over_two_ranks_one_without_samples(tmp_path):
+    outputs, labels = torch.randn(50, 4), torch.randint(4, (50,))
+    torch.save((outputs, labels), tmp_path / "store.pt")
+    command = [sys.executable, "-c", RANK]
+    processes = [
+        subprocess.Popen(
+            [*command, str(rank), str(tmp_path / "store")], stdout=subprocess.PIPE, cwd=Path(__file__).parents[2], text=True
+        )
+        for rank in (0, 1)
+    ]
+    found = [json.loads(process.communicate(timeout=120)[0]) for process in processes]
+    expected = confusion_matrix(labels, outputs.argmax(1), labels=range(4)).tolist()
+    assert found == [[expected, expected]] * 2
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("shape", [(5,), (40, 30), (2, PIECE // 2 + 100)])
+def test_histogram_is_that_of_numpy(shape, dtype):
+    values = (torch.randn(shape, dtype=torch.float64) * 3).to(dtype)
+    counts, edges = np.histogram(values.double().numpy(), 64)
+    low, high, found = Histogram.of(values).read()
+    assert (low, high) == (edges[0], edges[-1])
+    if dtype == torch.bfloat16:  # so coarse that values lie on the edges between bins
+        assert np.abs(np.cumsum(found) - np.cumsum(counts)).max() <= 0.02 * values.numel()
+    else:
+        assert found == counts.tolist()
+
+
+@pytest.mark.parametrize("scale", [1e-30, 1.0, 3e38])
+def test_only_finite_values_are_counted(scale):
+    values = torch.cat([torch.rand(250), -torch.rand(250)]) * scale
+    expected = np.histogram(values.double().numpy(), 64)
+    spoilt = torch.cat([values, torch.tensor([torch.nan, torch.inf, -torch.inf, torch.nan])])[torch.randperm(504)]
+    low, high, counts = Histogram.of(spoilt).read()
+    assert counts == expected[0].tolist() and (low, high) == (expected[1][0], expected[1][-1])
+
+
+def test_histograms_of_nothing_and_of_one_value():
+    for nothing in (torch.zeros(0), torch.full((3,), torch.nan), torch.tensor([torch.inf, -torch.inf])):
+        assert Histogram.of(nothing).read() is None
+    low, high, counts = Histogram.of(torch.full((9,), 2.5)).read()
+    expected, edges = np.histogram(np.full(9, 2.5), 64)
+    assert (low, high, counts) == (edges[0], edges[-1], expected.tolist())
+
+
+def test_a_histogram_survives_a_checkpoint():
+    for values in (torch.randn(100), torch.full((2,), torch.nan), torch.zeros(0)):
+        histogram = Histogram.of(values)
+        assert Histogram.from_state(json.loads(json.dumps(histogram.state_dict()))).read() == histogram.read()

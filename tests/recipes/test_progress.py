@@ -22,7 +22,7 @@ def test_without_a_terminal_there_is_a_line_for_each_validation(folder, monkeypa
     for number, line in enumerate(lines, start=1):
         row = folder.rows[0] if number == 1 else folder.rows[-1]
         numbers = "  ".join(f"{name} {float(row[name]):.4f}" for name in ("train/loss", "train/acc", "val/loss", "val/acc"))
-        assert line == f"epoch {number}  {numbers}"
+        assert line == f"epoch {number}/2  {numbers}"
 
 
 def test_at_a_terminal_there_is_a_bar(folder, monkeypatch):

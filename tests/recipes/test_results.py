@@ -9,8 +9,19 @@ import torch
 import yaml
 from rich.console import Console
 
-from plugins.base import RecipeError
-from recipes.results import environment, log_to, one_line, peak_memory, quote, read_result, table, write_config, write_result
+from plugins.base import RecipeError, Task
+from recipes.results import (
+    environment,
+    log_to,
+    one_line,
+    peak_memory,
+    quote,
+    read_result,
+    table,
+    write_config,
+    write_confusion,
+    write_result,
+)
 
 
 @pytest.mark.parametrize(

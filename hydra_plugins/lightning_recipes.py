@@ -1,0 +1,88 @@
+"""Hydra's launcher for the jobs of a sweep: a process of its own for each, several at a time, as :mod:`recipes.sweep` runs them.
+
+Hydra finds its plugins in packages of this name only. `hydra/launcher=processes` is the default of `train.py -m`. Hydra loads
+this file in a way in which dataclasses cannot have annotations that are evaluated later.
+"""
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hydra.core.config_store import ConfigStore
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.utils import JobReturn, JobStatus, setup_globals
+from hydra.plugins.launcher import Launcher
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig, open_dict
+
+
+@dataclass
+class ProcessesConf:
+    """What `hydra.launcher.…` sets."""
+
+    _target_: str = "hydra_plugins.lightning_recipes.ProcessesLauncher"
+    n_jobs: int = 1  # jobs at a time; -1: one a GPU, or one a CPU core where there is no GPU
+
+
+ConfigStore.instance().store(group="hydra/launcher", name="processes", node=ProcessesConf, provider="lightning_recipes")
+
+
+class ProcessesLauncher(Launcher):
+    """Runs each job of a sweep as `python train.py WORDS`, `n_jobs` at a time, with GPUs dealt out."""
+
+    def __init__(self, n_jobs: int = 1) -> None:
+        self.n_jobs = n_jobs
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        """Hydra's call before the first batch of jobs."""
+        self.context, self.config = hydra_context, config
+
+    def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
+        """Run a batch of jobs; returns their scores, None for those that failed."""
+        from recipes import sweep
+
+        setup_globals()
+        settings = self.config.hydra
+        if sweep.current is None:
+            sweep.current = self._sweep(Path(str(settings.sweep.dir)))
+        jobs = [self._job(sweep.current, initial_job_idx + index, list(words)) for index, words in enumerate(job_overrides)]
+        sweep.current.run(jobs, settings.sweeper.get("n_trials"))
+        sweep.check_direction(jobs, settings.sweeper.get("direction"))
+        returns = []
+        for job in jobs:
+            done = JobReturn(overrides=job.words, working_dir=str(job.folder), status=JobStatus.COMPLETED)
+            done.return_value = job.score
+            returns.append(done)
+        return returns
+
+    def _sweep(self, folder: Path) -> Any:
+        from recipes.sweep import Plan, Sweep
+
+        settings = self.config.hydra
+        words = [word for word in settings.overrides.hydra if not word.startswith(("hydra.mode=", "hydra.sweep.dir="))]
+        config_dir = next((str(s.path) for s in settings.runtime.config_sources if s.provider == "command-line"), None)
+        plan = Plan(list(settings.overrides.task), words, config_dir)
+        command = [sys.executable, sys.argv[0], *([f"--config-dir={config_dir}"] if config_dir else [])]
+        command += [word for word in words if word.startswith("hydra.searchpath=")]
+        return Sweep(folder, plan, command, self.n_jobs)
+
+    def _job(self, sweep: Any, number: int, words: list[str]) -> Any:
+        from recipes.sweep import Job
+
+        config = self.context.config_loader.load_sweep_config(self.config, words)
+        with open_dict(config):
+            config.hydra.job.id, config.hydra.job.num = str(number), number
+        HydraConfig.instance().set_config(config)
+        folder = sweep.folder / sweep.plan.folder_for(words, str(config.hydra.sweep.subdir))
+        devices = config.trainer.devices
+        shown = " ".join(word for word in words if self._differs(word))
+        return Job(number, folder, words, shown, devices if isinstance(devices, int) and devices > 0 else None)
+
+    def _differs(self, word: str) -> bool:
+        """Whether a job's word comes from a sweep over several values."""
+        parser = OverridesParser.create(config_loader=self.context.config_loader)
+        swept = parser.parse_overrides(list(self.config.hydra.overrides.task))
+        return any(each.is_sweep_override() and word.startswith(f"{each.get_key_element()}=") for each in swept)

@@ -1,0 +1,215 @@
+"""The command `compare.py`: run folders in; a table, notes, a figure and a report out.
+
+Nothing here imports torch, and what takes time to import is imported only when runs are compared.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import textwrap
+from collections.abc import Sequence
+from datetime import datetime
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+from recipes.app import _exit_with
+from recipes.catalogue import Catalogue, UsageError, installed_folders, nearest, quote
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from recipes.compare.runs import Comparison, Run
+
+SWEEPS = "multirun"
+LISTED = 20  # runs that are not finished
+DESCRIPTION = """\
+Compare finished runs: those that differ in nothing but the seed are one group. Prints each group's mean over its seeds with
+deviation and 95 % interval, its difference to a baseline, paired by seed, with an interval and a p-value corrected for
+several comparisons, and what it costs in time and memory; and says what makes these numbers weaker than they look."""
+EXAMPLES = """\
+Examples
+  python compare.py                                the last sweep below multirun/
+  python compare.py outputs/a outputs/b            two runs, or folders that hold some
+  python compare.py multirun/DATE/TIME --baseline +regularizer=dropout
+  python compare.py multirun/DATE/TIME --metric test/loss --sort seconds
+
+It leaves these files in the folder that is given, or in comparisons/DATE/TIME if that is a single run or there are several:
+  compare.csv compare.md compare.tex    the table: in full precision, for a README, for a paper (booktabs)
+  runs.csv                              a row for each run, from which all can be computed again
+  compare.png report.html               a figure; an interactive report in one file"""
+
+
+def main(words: Sequence[str] | None = None) -> None:
+    """`compare.py`: ends the process with an exit code unless all went well."""
+    _exit_with(lambda: _compare(list(sys.argv[1:] if words is None else words)))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python compare.py",
+        description=DESCRIPTION,
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument(
+        "folders", nargs="*", metavar="FOLDER", type=Path, help="a run, or a folder that holds some; default: the last sweep"
+    )
+    parser.add_argument(
+        "--baseline", metavar="GROUP", help="label or folder of the group to compare with; default: the fewest added techniques"
+    )
+    parser.add_argument(
+        "--metric", metavar="NAME", help="default: the test metric of what chose the best model, such as test/acc"
+    )
+    parser.add_argument("--sort", metavar="COLUMN", help="a column of compare.csv; default: mean, the best first")
+    parser.add_argument("--output", metavar="FOLDER", type=Path, help="where the files go")
+    parser.add_argument("--wandb", action="store_true", help="make a wandb workspace with the same views, or update it")
+    return parser
+
+
+def _compare(words: Sequence[str]) -> int:
+    parser = _parser()
+
+    def refuse(message: str) -> NoReturn:
+        raise UsageError(message)
+
+    parser.error = refuse  # type: ignore[method-assign]
+    flags, unknown = parser.parse_known_args(words)
+    known = [flag for action in parser._actions for flag in action.option_strings if flag.startswith("--")]
+    for word in unknown:
+        close = nearest(word.partition("=")[0].lstrip("-"), [flag.lstrip("-") for flag in known])
+        raise UsageError(
+            f"there is no flag {word}; " + (f"did you mean --{close}?" if close else f"there is {', '.join(known)}")
+        )
+    for folder in flags.folders:
+        name, equals, value = str(folder).lstrip("+").partition("=")
+        if equals and f"--{name}" in known and not folder.exists():
+            raise UsageError(f"there is no folder {folder}; did you mean --{name} {quote(value)}?")
+    present(
+        flags.folders or [last_sweep(Path(SWEEPS))],
+        output=flags.output,
+        metric=flags.metric,
+        baseline=flags.baseline,
+        sort=flags.sort,
+        wandb=flags.wandb,
+    )
+    return 0
+
+
+def last_sweep(folder: Path) -> Path:
+    """The newest sweep that has left a run."""
+    for sweep in sorted(folder.glob("*/*"), reverse=True):
+        if next(sweep.rglob("result.json"), None):
+            return sweep
+    raise UsageError(f"no sweep has left a run in {folder}/: name folders, or start one: python train.py -m seed=0,1,2,3,4")
+
+
+def present(
+    places: Sequence[Path],
+    output: Path | None = None,
+    metric: str | None = None,
+    baseline: str | None = None,
+    sort: str | None = None,
+    wandb: bool = False,
+) -> Comparison:
+    """Compare the runs in `places`: print a table and what must be known of it, and leave the files in `output`.
+
+    Args:
+        places: run folders, or folders that hold some.
+        output: by default the place, if it is one that holds runs, else comparisons/DATE/TIME.
+        metric: what decides, such as `test/acc`; by default the test metric of what chose the best models.
+        baseline: label or folder of the group that the others are compared with.
+        sort: a column of compare.csv; by default the best mean comes first.
+        wandb: whether a wandb workspace is made or updated.
+    """
+    from rich.console import Console
+
+    from recipes.compare import statistics, table
+    from recipes.compare.comparison import compare
+    from recipes.compare.runs import find, read
+    from recipes.files import write_text
+
+    catalogue = Catalogue(installed_folders())
+    further = [Path(baseline)] if baseline and _holds_runs(Path(baseline)) else []
+    runs = [read(folder, catalogue) for folder in find([*places, *further])]
+    comparison = compare(runs, catalogue, metric, baseline)
+    rows = table.arrange(statistics.rows(comparison), comparison.metric, sort)
+    folder = _output(places, output)
+    console = Console(highlight=False)
+    table.show(console, comparison, rows)
+    _print_notes(console, comparison)
+    _print_unfinished(console, comparison.unfinished)
+    write_text(folder / "compare.csv", table.to_csv(rows))
+    write_text(folder / "runs.csv", table.runs_csv(rows, comparison.differing))
+    write_text(folder / "compare.md", table.to_markdown(comparison, rows))
+    write_text(folder / "compare.tex", table.to_latex(comparison, rows))
+    _print_line(console, "table", f"{folder / 'compare.csv'} (.md, .tex)")
+    if _is_there(console, "figure", "matplotlib"):
+        from recipes.compare.figure import write_figure
+
+        write_figure(comparison, rows, folder / "compare.png")
+        _print_line(console, "figure", str(folder / "compare.png"))
+    if _is_there(console, "report", "plotly"):
+        from recipes.compare.report import write_report
+
+        write_report(comparison, rows, folder / "report.html")
+        _print_line(console, "report", str(folder / "report.html"))
+    if wandb:
+        from recipes.compare.workspace import show_workspace
+
+        show_workspace(comparison, rows, folder, console)
+    return comparison
+
+
+def _holds_runs(folder: Path) -> bool:
+    return folder.is_dir() and next(folder.rglob("result.json"), None) is not None
+
+
+def _output(places: Sequence[Path], asked: Path | None) -> Path:
+    """The folder for the files, which is made."""
+    folder = asked
+    if folder is None and len(places) == 1 and not (places[0] / "result.json").exists():
+        folder = places[0]
+    if folder is None:
+        folder = Path("comparisons", *datetime.now().strftime("%Y-%m-%d %H-%M-%S").split())
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        reason = "" if os.access(folder, os.W_OK | os.X_OK) else "not permitted"
+    except OSError as error:
+        reason = str(error.strerror)
+    if reason:
+        raise UsageError(f"the output folder {folder} cannot be written ({reason}); choose another one: --output FOLDER")
+    return folder
+
+
+def _is_there(console: Console, what: str, package: str) -> bool:
+    """Whether a package is installed that only this command needs; tells how to get it."""
+    if find_spec(package) is None:
+        _print_line(console, what, f'left out, it needs {package}: pip install "lightning-recipes[compare]"')
+        return False
+    return True
+
+
+def _print_line(console: Console, name: str, value: str) -> None:
+    console.print(f"{name:8} {value}", soft_wrap=True, markup=False)
+
+
+def _print_notes(console: Console, comparison: Comparison) -> None:
+    """A note a line; on a terminal wrapped between words."""
+    width = console.width if console.is_terminal else sys.maxsize
+    for note in comparison.notes:
+        for line in textwrap.wrap(note, width, initial_indent="- ", subsequent_indent="  ", break_on_hyphens=False):
+            console.print(line, soft_wrap=True, markup=False)
+
+
+def _print_unfinished(console: Console, runs: Sequence[Run]) -> None:
+    if not runs:
+        return
+    console.print("not finished:")
+    for run in runs[:LISTED]:
+        _print_line(console, f"  {run.status}", f"{run.folder}{': ' if run.error else ''}{run.error}")
+    if len(runs) > LISTED:
+        console.print(f"  and {len(runs) - LISTED} more", markup=False)

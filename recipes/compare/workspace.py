@@ -1,0 +1,337 @@
+"""The comparison on Weights & Biases: a workspace with the views of the report, and the command that syncs offline runs.
+
+What is on wandb is read from the runs' results, never from wandb's own files. Nothing here imports torch.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from recipes.catalogue import UsageError, one_line
+from recipes.compare.runs import Comparison, Run
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from recipes.compare.statistics import Row
+
+FILE = "wandb-workspace.json"
+HEADER = 7  # bytes of an offline run's file that hold nothing yet; one such file ends `wandb sync` for all others
+PATIENCE = 10  # seconds for the server's first answer
+STEP = "trainer/global_step"
+SPLITS = ("val", "train")
+NO_TECHNIQUE = (*SPLITS, "test", "step", "trainer")  # what stands before the slash in names that everything has
+NOT_SENT = ("offline", "dryrun", "disabled")  # values of WANDB_MODE
+
+
+# Syncing
+
+
+def sync_command(folders: Iterable[Path]) -> str | None:
+    """One command that sends to wandb's server what runs in these folders, or below them, logged offline; None if it is there.
+
+    Of a run that was resumed offline the last part is sent: it is complete, and earlier ones may end in the middle of a record.
+    """
+    waiting = list(dict.fromkeys(part for folder in folders for part in _unsynced(folder.resolve())))
+    by_place: dict[Path, list[Path]] = {}
+    for part in waiting:
+        by_place.setdefault(part.parents[2], []).append(part)
+    words = [word for place, parts in by_place.items() for word in _shell_words(place, parts)]
+    return f"wandb sync {' '.join(words)}" if words else None
+
+
+def _unsynced(folder: Path) -> Iterator[Path]:
+    """The offline parts below a folder that wait to be synced, at most one a run."""
+    for place, inner, _ in os.walk(folder):
+        inner[:] = sorted(name for name in inner if name not in ("checkpoints", "tensorboard", "pictures") and name[0] != ".")
+        if "wandb" in inner and (identity := Path(place, "wandb", "run-id.txt")).is_file():
+            inner.clear()
+            name = identity.read_text(encoding="utf-8").strip()
+            parts = [path.parent for path in identity.parent.glob(f"*run-*-{name}/run-{name}.wandb")]
+            parts = [part for part in parts if (part / f"run-{name}.wandb").stat().st_size > HEADER]
+            last = max(parts, key=lambda part: part.name.removeprefix("offline-"), default=None)
+            if last is not None and last.name.startswith("offline-") and not _is_synced(last):
+                yield last
+
+
+def _is_synced(part: Path) -> bool:
+    return any(part.glob("*.wandb.synced"))
+
+
+def _shell_words(place: Path, parts: Sequence[Path]) -> list[str]:
+    """What names the parts of runs in one place to a shell: a pattern where it matches nothing else that would be sent."""
+    for pattern in ("*/wandb/offline-run-*", "*/wandb/latest-run"):
+        matched = {path.resolve() for path in place.glob(pattern)}
+        if len(parts) > 1 and {path for path in matched if not _is_synced(path)} == set(parts):
+            return [pattern if place == Path.cwd() else f"{_for_shell(place)}/{pattern}"]
+    return [_for_shell(part) for part in parts]
+
+
+def _for_shell(path: Path) -> str:
+    """A path below the working folder, or an absolute one, quoted."""
+    here = Path.cwd()
+    word = str(path.relative_to(here)) if here in path.parents else str(path)
+    return shlex.quote(f"./{word}" if word.startswith("-") else word)
+
+
+def on_wandb(comparison: Comparison) -> dict[str, str]:
+    """Where the runs of a comparison are on wandb, and how to sync those that are not there yet; lines with their names."""
+    places = Counter(
+        (run.result["wandb"].get("group"), run.result["wandb"].get("project"), _project_url(run)) for run in logged(comparison)
+    )
+    groups = [f"{f'group {group}' if group else 'runs'} in {url or f'project {project}'}" for group, project, url in places]
+    lines = {"wandb": ", ".join(groups)} if groups else {}
+    if command := sync_command(run.folder for run in [*comparison.runs, *comparison.unfinished]):
+        lines["sync"] = command
+    return lines
+
+
+def _project_url(run: Run) -> str | None:
+    url = run.result["wandb"].get("url")
+    return str(url).partition("/runs/")[0] if url else None
+
+
+def logged(comparison: Comparison) -> list[Run]:
+    """The runs that wandb knows, or will once they are synced."""
+    return [run for run in comparison.runs if isinstance(run.result.get("wandb"), dict) and run.result["wandb"].get("id")]
+
+
+# The workspace
+
+
+def show_workspace(comparison: Comparison, rows: Sequence[Row], output: Path, console: Console) -> None:
+    """Make a workspace with the views of the report on wandb, or update the one that an earlier call made.
+
+    Its address is kept in `wandb-workspace.json` of the folder `output`. Without a key or a server it says what it would make.
+
+    Raises:
+        UsageError: the package wandb-workspaces is not installed.
+    """
+    try:
+        import wandb_workspaces  # noqa: F401
+    except ModuleNotFoundError:
+        raise UsageError('--wandb needs the package wandb-workspaces: pip install "wandb-workspaces>=0.4"') from None
+
+    def say(line: str) -> None:
+        console.print(line, soft_wrap=True, markup=False, highlight=False)
+
+    runs = logged(comparison)
+    if not runs:
+        say("wandb    none of these runs was logged to wandb: train them with logger=wandb, or logger=[csv,wandb]")
+        return
+    entity, project, chosen = choose_project(runs)
+    name = _plain(f"comparison {output.resolve().name}")
+    of_all = "" if len(chosen) == len(comparison.runs) else f" of {len(comparison.runs)}"
+    made = sections(comparison, rows, chosen)
+    say(f"wandb    workspace {name!r} in project {project}: {len(chosen)}{of_all} runs, grouped by group and job type")
+    width = max(len(section.name) for section in made)
+    for section in made:
+        say(f"         {section.name:{width}}  {' · '.join(map(title, section.panels))}")
+    if len(runs) < len(comparison.runs):
+        say(f"         left out: {len(comparison.runs) - len(runs)} runs were not logged to wandb")
+    if len(chosen) < len(runs):
+        say(
+            f"         left out: {len(runs) - len(chosen)} runs are in other projects, and a workspace shows one; "
+            "wandb sync --project NAME brings offline runs together"
+        )
+    command = sync_command(run.folder for run in chosen)
+    reason, url = _why_not(), ""
+    if not reason:
+        try:
+            url = save(make(comparison, made, chosen, entity or _default_entity(), project, name), output / FILE)
+        except Exception as error:  # whatever the server says, the comparison stands
+            reason = _shortly(error)
+    if url:
+        say(f"         saved: {url}")
+    else:
+        say(f"         not saved: {reason}")
+        say("log in   wandb login")
+    if command:
+        say(f"sync     {command}" + ("" if not url else "  (offline runs show up in the workspace once they are synced)"))
+    if not url:
+        say("then     the same command once more, with --wandb")
+
+
+def choose_project(runs: Sequence[Run]) -> tuple[str | None, str, list[Run]]:
+    """Owner and name of the project with the most runs, and those runs; None is the owner of the key.
+
+    Of runs that were logged offline the owner need not be known: then it is that of the others.
+    """
+    owners = Counter(run.result["wandb"].get("entity") for run in runs if run.result["wandb"].get("entity"))
+    usual = owners.most_common(1)[0][0] if owners else None
+    places: dict[tuple[str | None, str], list[Run]] = {}
+    for run in runs:
+        place = run.result["wandb"]
+        places.setdefault((place.get("entity") or usual, str(place.get("project"))), []).append(run)
+    (entity, project), chosen = max(places.items(), key=lambda item: len(item[1]))
+    return entity, project, chosen
+
+
+def sections(comparison: Comparison, rows: Sequence[Row], runs: Sequence[Run]) -> list[Any]:
+    """The sections of the workspace with their panels."""
+    import wandb_workspaces.reports.v2 as wr
+    import wandb_workspaces.workspaces as ws
+
+    from recipes.compare.table import to_markdown
+
+    metric, result = comparison.metric, f"result/{comparison.metric}"
+    shown = max(10, len(comparison.groups))
+    over_seeds: dict[str, Any] = {"groupby_aggfunc": "mean", "groupby_rangefunc": "stddev", "max_runs_to_show": shown}
+
+    def curve(name: str) -> Any:
+        return wr.LinePlot(title=name, x=STEP, y=[name], **over_seeds)
+
+    def bars(name: str, title: str) -> Any:
+        return wr.BarPlot(title=title, metrics=[name], max_bars_to_show=shown, **over_seeds)
+
+    def against(name: str) -> Any:
+        return wr.ScatterPlot(title=f"{metric} against {name}", x=wr.SummaryMetric(name), y=wr.SummaryMetric(result))
+
+    names = list(dict.fromkeys(name for group in comparison.groups for run in group.runs[:1] for name in run.curves))
+    curves = [name for split in SPLITS for name in names if name.startswith(f"{split}/")]
+    leading = f"val/{metric.partition('/')[2]}"
+    curves.sort(key=lambda name: name != leading)
+    axes: list[Any] = [wr.Metric("JobType"), *(wr.Config(key) for key in comparable_keys(comparison)), wr.SummaryMetric(result)]
+    made = [
+        ws.Section(
+            name="Comparison",
+            panels=[bars(result, metric), against("seconds"), wr.MarkdownPanel(markdown=to_markdown(comparison, rows))],
+            is_open=True,
+        ),
+        ws.Section(name="Learning curves", panels=[curve(name) for name in curves], is_open=True),
+        ws.Section(
+            name="Hyperparameters",
+            panels=[
+                wr.ParallelCoordinatesPlot(
+                    title="hyperparameters", columns=[wr.ParallelCoordinatesPlotColumn(metric=axis) for axis in axes]
+                )
+            ],
+            is_open=True,
+            layout_settings=ws.SectionLayoutSettings(columns=1, rows=1),
+        ),
+        ws.Section(
+            name="Cost",
+            panels=[bars(name, name) for name in ("seconds", "peak_memory", "samples_per_second", "parameters")],
+        ),
+        ws.Section(
+            name="Runs",
+            panels=[wr.RunComparer(diff_only="split")],
+            layout_settings=ws.SectionLayoutSettings(columns=1, rows=1),
+        ),
+    ]
+    by_owner: dict[str, list[str]] = {}
+    for name in names:
+        owner, slash, _ = name.partition("/")
+        if slash and owner not in NO_TECHNIQUE:
+            by_owner.setdefault(owner, []).append(name)
+    made += [ws.Section(name=_plain(owner), panels=list(map(curve, owned))) for owner, owned in by_owner.items()]
+    return [section for section in made if section.panels]
+
+
+def comparable_keys(comparison: Comparison) -> list[str]:
+    """The config keys that make an axis: numbers or words of which several groups have different ones."""
+    keys = []
+    for key in comparison.differing:
+        values = [group.values[key] for group in comparison.groups if key in group.values]
+        plain = all(isinstance(value, bool | int | float | str) for value in values)
+        if plain and len(set(map(str, values))) > 1 and not key.endswith("._target_"):
+            keys.append(key)
+    return keys
+
+
+def make(comparison: Comparison, made: Sequence[Any], runs: Sequence[Run], entity: str, project: str, name: str) -> Any:
+    """The workspace with these sections, of these runs only, averaged over seeds."""
+    import wandb_workspaces.workspaces as ws
+
+    pinned = [f"summary:{name}" for name in (f"result/{comparison.metric}", "seconds", "peak_memory")]
+    return ws.Workspace(
+        entity=entity,
+        project=project,
+        name=name,
+        sections=list(made),
+        settings=ws.WorkspaceSettings(x_axis=STEP, max_runs=max(10, len(comparison.groups))),
+        runset_settings=ws.RunsetSettings(
+            filters=ws.And(ws.Metric("ID").isin([run.result["wandb"]["id"] for run in runs])),
+            groupby=[ws.Metric("Group"), ws.Metric("JobType")],
+            pinned_columns=pinned,
+        ),
+    )
+
+
+def title(panel: Any) -> str:
+    """A panel in words."""
+    return str(getattr(panel, "title", None) or {"MarkdownPanel": "table", "RunComparer": "run comparer"}[type(panel).__name__])
+
+
+# The server
+
+
+def _why_not() -> str:
+    """Why nothing is sent; empty where the server answers to the key."""
+    import wandb
+
+    if (mode := os.environ.get("WANDB_MODE")) in NOT_SENT:
+        return f"WANDB_MODE is {mode}"
+    try:
+        wandb.setup(wandb.Settings(silent=True, x_graphql_retry_max=1, x_graphql_retry_wait_max_seconds=1))
+        if not wandb.login(prompt=False, verify=False):
+            return "there is no key on this machine"
+        wandb.Api(timeout=PATIENCE)
+    except Exception as error:  # whatever is wrong with the key or the server, the comparison stands
+        return _shortly(error)
+    return ""
+
+
+def _default_entity() -> str:
+    import wandb
+
+    return str(wandb.Api(timeout=PATIENCE).default_entity)
+
+
+def save(workspace: Any, path: Path) -> str:
+    """Save a workspace on the server, in place of the one that `path` remembers; returns its address."""
+    import wandb_workspaces.workspaces as ws
+
+    from recipes.files import write_text
+
+    names = [section.name for section in workspace.sections]
+    known = _remembered(path)
+    if f"/{workspace.entity}/{workspace.project}?" in known.get("url", ""):
+        try:
+            there = ws.Workspace.from_url(known["url"])
+        except ValueError:  # somebody has removed it
+            there = workspace
+        if there is not workspace:
+            others = [section for section in there.sections if section.name not in (*known.get("sections", []), *names)]
+            there.name, there.sections = workspace.name, [*workspace.sections, *others]
+            there.settings, there.runset_settings = workspace.settings, workspace.runset_settings
+            workspace = there
+    workspace.save()
+    write_text(path, json.dumps({"url": workspace.url, "sections": names}, indent=2) + "\n")
+    return str(workspace.url)
+
+
+def _remembered(path: Path) -> dict[str, Any]:
+    try:
+        known = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return known if isinstance(known, dict) and isinstance(known.get("url"), str) else {}
+
+
+def _plain(text: str) -> str:
+    """A name without the signs that wandb takes for emojis, such as + and =."""
+    return re.sub(r"[^\w .,:()\[\]-]", "-", text)
+
+
+def _shortly(error: Exception) -> str:
+    """An error in one line, its causes left out."""
+    text = one_line(error)
+    return text if len(text) <= 200 else text[:199] + "…"

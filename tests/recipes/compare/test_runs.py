@@ -1,0 +1,142 @@
+import json
+import math
+
+import pytest
+
+from recipes.catalogue import Catalogue, UsageError
+from recipes.compare.runs import NOTHING_ADDED, Group, differing_keys, find, flatten, group_runs, label, read
+from tests.recipes.compare.fabricated import leave
+
+CATALOGUE = Catalogue()
+
+
+def groups_of(place):
+    groups = group_runs([read(folder, CATALOGUE) for folder in find([place])])
+    label(groups, CATALOGUE)
+    return groups
+
+
+def test_runs_are_found_at_any_depth_in_the_order_of_their_numbers(tmp_path):
+    for name in ("10", "9", "day/2", "wandb/latest", ".hidden/1"):
+        leave(tmp_path / name)
+    leave(tmp_path / "9" / "inside")  # what lies in a run belongs to it
+    assert [str(folder.relative_to(tmp_path)) for folder in find([tmp_path])] == ["9", "10", "day/2"]
+
+
+def test_a_run_that_is_named_twice_is_found_once(tmp_path, monkeypatch):
+    leave(tmp_path / "a")
+    leave(tmp_path / "b")
+    monkeypatch.chdir(tmp_path / "a")
+    assert len(find([tmp_path / "b", tmp_path, tmp_path / "b" / ".." / "a"])) == 2
+
+
+@pytest.mark.parametrize("name", ["nowhere", "empty"])
+def test_a_place_without_runs_is_a_mistake(tmp_path, name):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UsageError, match=name):
+        find([tmp_path / name])
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "{",
+        "[]",
+        "3",
+        '{"status": "finished"}',
+        '{"status": "finished", "config": []}',
+        '{"status": "finished", "config": {}, "metrics": {"test/acc": "high"}}',
+        '{"status": "finished", "config": {"seed": null}}',
+        "[" * 100_000,
+    ],
+)
+def test_a_result_that_no_run_writes_is_broken_not_a_traceback(tmp_path, text):
+    (tmp_path / "result.json").write_text(text)
+    run = read(tmp_path, CATALOGUE)
+    assert run.status == "broken" and "result.json" in run.error and "\n" not in run.error
+
+
+def test_a_run_is_read_as_it_was_written(tmp_path):
+    words = ("+regularizer=[dropout,l2]", "optimizer=adam")
+    leave(tmp_path / "a", *words, seed=7, metrics={"test/acc": 0.25, "test/loss": math.nan}, curve={"val/acc": [0.1, 0.2]})
+    run = read(tmp_path / "a", CATALOGUE)
+    assert (run.status, run.seed, run.metrics["test/acc"]) == ("finished", 7, 0.25)
+    assert math.isnan(run.metrics["test/loss"])
+    assert run.options["regularizer"] == ["dropout", "l2"] and run.options["optimizer"] == ["adam"]
+    assert run.curves["val/acc"] == ([10, 20], [0.1, 0.2])
+
+
+def test_half_a_row_of_the_metrics_is_left_out(tmp_path):
+    leave(tmp_path / "a", curve={"val/acc": [0.1, 0.2]})
+    with open(tmp_path / "a" / "metrics.csv", "a") as file:
+        file.write("30,2,0.3\n4")
+    assert read(tmp_path / "a", CATALOGUE).curves["val/acc"] == ([10, 20, 30], [0.1, 0.2, 0.3])
+
+
+def test_what_makes_no_difference_to_the_training_does_not_part_runs(tmp_path):
+    leave(tmp_path / "a", seed=3)
+    leave(tmp_path / "b", "logger=csv", "trainer.progress=false", "notes=hello", seed=1)
+    leave(tmp_path / "c", "optimizer.lr=0.3", seed=1)
+    groups = groups_of(tmp_path)
+    assert [group.seeds for group in groups] == [[1, 3], [1]]
+    assert differing_keys(groups) == ["optimizer.lr"]
+
+
+def test_of_a_seed_that_ran_twice_the_later_run_counts(tmp_path):
+    leave(tmp_path / "1", metrics={"test/acc": 0.1})
+    leave(tmp_path / "2", metrics={"test/acc": 0.2})
+    (group,) = groups_of(tmp_path)
+    assert group.metric("test/acc") == {0: 0.2}
+
+
+def test_a_metric_that_a_run_lacks_is_not_a_number(tmp_path):
+    leave(tmp_path / "a", metrics={"test/loss": 1.0})
+    assert math.isnan(groups_of(tmp_path)[0].metric("test/acc")[0])
+
+
+def test_labels_say_in_typed_words_what_sets_groups_apart(tmp_path):
+    leave(tmp_path / "1")
+    leave(tmp_path / "2", "+regularizer=dropout")
+    leave(tmp_path / "3", "+regularizer=dropout", "regularizer.dropout.p=0.3")
+    leave(tmp_path / "4", "+regularizer=[dropout,l2]", "regularizer.dropout.p=0.3")
+    leave(tmp_path / "5", "max_epochs=3")
+    labels = [group.label for group in groups_of(tmp_path)]
+    assert len(set(labels)) == 5
+    assert labels[1].startswith("+regularizer=dropout") and labels[1].endswith("regularizer.dropout.p=0.5")
+    assert "regularizer.dropout.p=0.3" in labels[2] and "+regularizer=[dropout,l2]" in labels[3]
+    assert "max_epochs=3" in labels[4] and "dropout" not in labels[0]
+
+
+def test_labels_of_one_difference_have_one_word(tmp_path):
+    for number, words in enumerate([(), ("+regularizer=dropout",), ("+regularizer=l2",)]):
+        leave(tmp_path / str(number), *words)
+    assert [group.label for group in groups_of(tmp_path)] == [NOTHING_ADDED, "+regularizer=dropout", "+regularizer=l2"]
+
+
+def test_names_given_by_the_user_are_the_labels(tmp_path):
+    leave(tmp_path / "1", "name=plain")
+    leave(tmp_path / "2", "name=wet", "+regularizer=dropout")
+    assert [group.label for group in groups_of(tmp_path)] == ["plain", "wet"]
+
+
+def test_groups_of_options_that_are_not_installed_have_labels_of_their_own(tmp_path):
+    for number, target in enumerate(["other.package.A", "other.package.B"]):
+        folder = leave(tmp_path / str(number))
+        result = json.loads((folder / "result.json").read_text())
+        result["config"]["optimizer"]["_target_"] = target
+        (folder / "result.json").write_text(json.dumps(result))
+    labels = [group.label for group in groups_of(tmp_path)]
+    assert len(set(labels)) == 2
+
+
+def test_flatten():
+    assert flatten({"a": {"b": 1, "c": {"d": [2]}}, "e": None, "f": {}}) == {"a.b": 1, "a.c.d": [2], "e": None}
+
+
+def test_differing_keys_see_absent_ones(tmp_path):
+    leave(tmp_path / "1")
+    leave(tmp_path / "2", "+clipping=norm")
+    keys = differing_keys(groups_of(tmp_path))
+    assert keys and all(key.startswith("clipping.") for key in keys)
+    assert isinstance(groups_of(tmp_path)[0], Group)

@@ -1,0 +1,173 @@
+import itertools
+import math
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from recipes.catalogue import Catalogue
+from recipes.compare.runs import Comparison, find, group_runs, label, read
+from recipes.compare.statistics import holm, interval, interval_factor, rows
+from tests.recipes.compare.fabricated import leave, leave_group
+
+CATALOGUE = Catalogue()
+ADDED = ("+regularizer=dropout", "+regularizer=l2", "+clipping=norm", "+averaging=ema")
+
+
+def comparison_of(place, metric="test/acc"):
+    groups = group_runs([read(folder, CATALOGUE) for folder in find([place])])
+    label(groups, CATALOGUE)
+    return Comparison(groups, groups[0], metric, [], [], [])
+
+
+def rows_of(place, *values, metric="test/acc"):
+    """Rows of groups with these values, the first of which is the baseline."""
+    for number, (some, words) in enumerate(zip(values, [(), *((word,) for word in ADDED)], strict=False)):
+        leave_group(place, f"{number}-", some, *words, metric=metric)
+    return rows(comparison_of(place, metric))
+
+
+# Holm against the closed testing procedure, of which it is the shortcut when intersections are tested by Bonferroni
+
+
+def closed_testing(p_values):
+    """Adjusted p-values: the largest Bonferroni p-value among all intersections that contain the hypothesis."""
+    numbers = range(len(p_values))
+    subsets = [subset for size in range(1, len(p_values) + 1) for subset in itertools.combinations(numbers, size)]
+    bonferroni = {subset: min(1.0, len(subset) * min(p_values[i] for i in subset)) for subset in subsets}
+    return [max(p for subset, p in bonferroni.items() if number in subset) for number in numbers]
+
+
+@pytest.mark.parametrize("size", range(1, 8))
+def test_holm_is_the_closed_testing_procedure_with_bonferroni(size):
+    rng = np.random.default_rng()
+    for _ in range(20):
+        p_values = list(rng.random(size) ** rng.integers(1, 5))
+        if size > 2:
+            p_values[1] = p_values[2]  # ties
+        assert holm(p_values) == pytest.approx(closed_testing(p_values), rel=1e-12)
+
+
+def test_holm_leaves_out_what_has_no_p_value():
+    p_values = list(np.random.default_rng().random(4) / 8)
+    first, second, *rest = holm(p_values)
+    assert holm([None, p_values[0], p_values[1], None, *p_values[2:], None]) == [None, first, second, None, *rest, None]
+    assert holm([]) == [] and holm([None]) == [None]
+
+
+# Rows against scipy by hand
+
+
+def test_rows_are_scipys_numbers(tmp_path):
+    rng = np.random.default_rng()
+    sizes = (6, 6, 4, 3)
+    values = [rng.normal(0.7, 0.1, size) for size in sizes]
+    found = rows_of(tmp_path, *(list(some) for some in values))
+    raw = []
+    for row, ours in zip(found, values, strict=True):
+        assert row.n == len(ours)
+        assert row.mean == pytest.approx(ours.mean()) and row.deviation == pytest.approx(math.sqrt(ours.var(ddof=1)))
+        assert row.interval == pytest.approx(stats.t.interval(0.95, len(ours) - 1, ours.mean(), stats.sem(ours)))
+        if row.baseline:
+            assert (row.difference, row.p, row.p_corrected) == (None, None, None)
+            continue
+        test = stats.ttest_rel(ours, values[0][: len(ours)])
+        assert row.pairs == len(ours)
+        assert row.difference == pytest.approx((ours - values[0][: len(ours)]).mean())
+        assert row.difference_interval == pytest.approx(tuple(test.confidence_interval(0.95)))
+        assert row.p == pytest.approx(test.pvalue)
+        raw.append(test.pvalue)
+    assert [row.p_corrected for row in found[1:]] == pytest.approx(closed_testing(raw))
+
+
+def test_differences_are_paired_by_seed_not_by_place(tmp_path):
+    ours, theirs = {1: 0.9, 2: 0.7, 5: 0.8}, {0: 0.1, 1: 0.5, 5: 0.6, 7: 0.2}
+    for seed, value in theirs.items():
+        leave(tmp_path / f"a{seed}", seed=seed, metrics={"test/acc": value})
+    for seed, value in ours.items():
+        leave(tmp_path / f"b{seed}", ADDED[0], seed=seed, metrics={"test/acc": value})
+    row = rows(comparison_of(tmp_path))[1]
+    assert (row.n, row.pairs) == (3, 2)
+    assert row.difference == pytest.approx(((0.9 - 0.5) + (0.8 - 0.6)) / 2)
+    assert row.p == pytest.approx(stats.ttest_rel([0.9, 0.8], [0.5, 0.6]).pvalue)
+
+
+@pytest.mark.parametrize("n", [2, 3, 5])
+def test_intervals_cover_the_true_mean_in_95_of_100_cases(n):
+    trials, rng = 4000, np.random.default_rng()
+    found = (interval(values) for values in rng.normal(3.0, 2.0, (trials, n)))
+    covered = sum(low <= 3.0 <= high for low, high in found)
+    assert covered / trials == pytest.approx(0.95, abs=4.5 * math.sqrt(0.95 * 0.05 / trials))
+
+
+def test_the_factor_is_the_table_of_student():
+    # t of 97.5 % with 2 and 4 degrees of freedom: 4.303 and 2.776
+    assert interval_factor(3) == pytest.approx(4.3027 / math.sqrt(3), abs=1e-4)
+    assert interval_factor(5) == pytest.approx(2.7764 / math.sqrt(5), abs=1e-4)
+
+
+# Where honesty shows
+
+
+def test_one_seed_says_nothing_about_chance(tmp_path):
+    baseline, row = rows_of(tmp_path, [0.5], [0.75])
+    assert (row.mean, row.difference, row.pairs) == (0.75, 0.25, 1)
+    for one in (baseline, row):
+        assert (one.deviation, one.interval, one.difference_interval, one.p, one.p_corrected) == (None,) * 5
+
+
+@pytest.mark.parametrize("shift", [0.1, 1 / 3, -0.07])
+def test_equal_differences_get_no_p_value(tmp_path, shift):
+    values = list(np.random.default_rng().random(5))
+    row = rows_of(tmp_path, values, [value + shift for value in values])[1]  # rounding makes them not quite equal
+    assert row.difference == pytest.approx(shift)
+    assert row.p is None and row.p_corrected is None and row.difference_interval is None and not row.significant
+
+
+def test_no_difference_at_all_is_zero_without_p_value(tmp_path):
+    values = [0.5, 0.6, 0.8]
+    _, same, other = rows_of(tmp_path, values, values, [0.7, 0.9, 0.8])
+    assert (same.difference, same.p, same.p_corrected) == (0.0, None, None)
+    assert other.p_corrected == other.p  # the family has one member
+
+
+def test_small_but_real_differences_are_tested(tmp_path):
+    values = np.array([0.5, 0.6, 0.8])
+    row = rows_of(tmp_path, list(values), list(values + np.array([1e-9, 2e-9, 4e-9])))[1]
+    assert row.p is not None and 0 < row.p < 1
+
+
+def test_seeds_that_gave_one_number_have_no_interval(tmp_path):
+    (row,) = rows_of(tmp_path, [0.3, 0.3, 0.3])
+    assert (row.deviation, row.interval) == (pytest.approx(0.0, abs=1e-15), None)
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_a_diverged_run_is_neither_dropped_nor_flattered(tmp_path, bad):
+    baseline, row, other = rows_of(tmp_path, [0.5, 0.6, 0.7], [0.9, bad, 0.9], [0.6, 0.6, 0.9])
+    assert row.n == 3 and math.isnan(row.mean)
+    assert (row.deviation, row.interval, row.difference, row.difference_interval, row.p) == (None,) * 5
+    assert math.isfinite(baseline.mean) and other.p_corrected == other.p is not None
+
+
+def test_a_diverged_baseline_gives_no_differences(tmp_path):
+    baseline, row = rows_of(tmp_path, [0.5, math.nan, 0.7], [0.9, 0.8, 0.9])
+    assert math.isnan(baseline.mean) and math.isfinite(row.mean)
+    assert (row.pairs, row.difference, row.p) == (3, None, None)
+
+
+def test_no_common_seed_gives_no_difference(tmp_path):
+    for seed in (0, 1):
+        leave(tmp_path / f"a{seed}", seed=seed)
+        leave(tmp_path / f"b{seed}", ADDED[0], seed=seed + 5)
+    row = rows(comparison_of(tmp_path))[1]
+    assert (row.pairs, row.difference, row.difference_interval, row.p) == (0, None, None, None)
+
+
+def test_cost_is_the_mean_over_runs_and_a_multiple_of_the_baseline(tmp_path):
+    for seed, (seconds, memory) in enumerate([(10, 1e8), (20, 3e8)]):
+        leave(tmp_path / f"a{seed}", seed=seed, seconds=seconds, peak_memory=memory)
+        leave(tmp_path / f"b{seed}", ADDED[0], seed=seed, seconds=3 * seconds, peak_memory=None)
+    baseline, row = rows(comparison_of(tmp_path))
+    assert (baseline.seconds, baseline.memory, baseline.seconds_ratio) == (15, 2e8, 1)
+    assert (row.seconds, row.seconds_ratio, row.memory_ratio) == (45, 3, None) and math.isnan(row.memory)

@@ -1,0 +1,256 @@
+"""Sweeps as users start them: real processes, real signals."""
+
+import json
+import os
+import pty
+import re
+import signal
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from plugins.metric import larger_is_better
+from recipes import sweep as module
+from recipes.catalogue import UsageError
+from recipes.sweep import Job, Plan, Sweep, accelerators, check_direction, deal, duration, end_with_parent
+from tests.command import SMALL, arguments, command, mistake, variables
+
+ENDLESS = ("model=linear", "max_steps=1000000", "logger=[]", "trainer.progress=false", "trainer.accelerator=cpu")
+
+
+def results(folder):
+    """What the jobs of a sweep have left, by the name of their folder."""
+    return {path.parent.name: json.loads(path.read_text()) for path in folder.glob("*/result.json")}
+
+
+def wait_until(condition, process=None, seconds=90):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end and (process is None or process.poll() is None)
+        time.sleep(0.05)
+
+
+# The commands
+
+
+def test_a_sweep_goes_on_after_a_failed_job_and_compares(tmp_path):
+    words = ["+regularizer=label_smoothing", "regularizer.label_smoothing.eps=1.5,0.1,0.2", "name=job-${hydra:job.num}"]
+    done = command("train.py", "-m", *SMALL, *words, "sweep=mine", "hydra.launcher.n_jobs=2", cwd=tmp_path)
+    assert done.returncode == 1
+    *_, summary, job, again = done.stderr.splitlines()
+    assert summary == "error: 1 of 3 jobs failed:"
+    assert "job 0" in job and "regularizer.label_smoothing.eps=1.5" in job and "eps must be" in job and "mine/0" in job
+    assert again.endswith("python train.py -m sweep=mine")
+    left = results(tmp_path / "mine")
+    assert [left[name]["status"] for name in "012"] == ["failed", "finished", "finished"]
+    assert "eps must be" in left["0"]["error"] and left["1"]["config"]["name"] == "job-1"
+    lines = [line for line in done.stdout.splitlines() if line.startswith("job ")]
+    assert len(lines) == 3 and "regularizer.label_smoothing.eps=0.1  val/acc" in "\n".join(lines)
+    for name in ("compare.csv", "compare.png", "report.html"):
+        assert (tmp_path / "mine" / name).stat().st_size
+    assert "failed" in done.stdout and str(Path("mine") / "report.html") in done.stdout
+
+
+def test_a_killed_sweep_goes_on_where_it_was(tmp_path):
+    folder = tmp_path / "mine"
+    words = ["model=mlp", "max_epochs=40", "logger=[]", "trainer.accelerator=cpu", "+regularizer=[],[dropout]", "seed=3"]
+    process = subprocess.Popen(arguments("train.py", "-m", *words, "sweep=mine"), cwd=tmp_path, env=variables())
+    wait_until(lambda: (folder / "1" / "checkpoints" / "last.ckpt").exists(), process)
+    finished = (folder / "0" / "result.json").read_bytes()
+    assert json.loads(finished)["status"] == "finished"
+    process.kill()
+    process.wait()
+    done = command("train.py", "sweep=mine", cwd=tmp_path)
+    assert done.returncode == 0
+    assert "job 0  +regularizer=[]  is finished: val/acc" in done.stdout
+    assert (folder / "0" / "result.json").read_bytes() == finished
+    output = (folder / "1" / "output.log").read_text()
+    assert "stopped by SIGTERM" in output and "going on from step" in output  # the job had noticed that its sweep was gone
+    whole = command("train.py", *words[:4], "+regularizer=dropout", "seed=3", "hydra.run.dir=whole", cwd=tmp_path)
+    assert whole.returncode == 0
+    assert results(folder)["1"]["metrics"] == results(tmp_path)["whole"]["metrics"]
+
+
+def test_a_sweep_grows(tmp_path):
+    assert command("train.py", "-m", *SMALL, "seed=0,1", "sweep=mine", cwd=tmp_path).returncode == 0
+    before = {name: (tmp_path / "mine" / name / "result.json").stat().st_mtime_ns for name in "01"}
+    done = command("train.py", "-m", *SMALL, "optimizer=adam,sgd", "seed=0,1", "sweep=mine", cwd=tmp_path)
+    assert done.returncode == 0  # other words: all are new, and none takes the folder of an old one
+    assert sorted(results(tmp_path / "mine")) == list("012345")
+    for name, when in before.items():
+        assert (tmp_path / "mine" / name / "result.json").stat().st_mtime_ns == when
+    assert {(result["seed"], result["techniques"][-1]) for result in results(tmp_path / "mine").values()} == {
+        (seed, optimizer) for seed in (0, 1) for optimizer in ("adam", "sgd")
+    }
+
+
+def test_ctrl_c_ends_the_jobs_in_flight_and_the_sweep(tmp_path):
+    words = [*ENDLESS, "seed=0,1,2", "hydra.launcher.n_jobs=2", "sweep=mine"]
+    process = subprocess.Popen(
+        arguments("train.py", "-m", *words), cwd=tmp_path, env=variables(), stdout=subprocess.PIPE, text=True
+    )
+    logs = [tmp_path / "mine" / name / "train.log" for name in "01"]
+    wait_until(lambda: all(log.exists() and "started" in log.read_text() for log in logs), process)
+    second = command("train.py", "sweep=mine", cwd=tmp_path)  # while the first one works
+    assert second.returncode == 2 and "another process works on the sweep in mine" in second.stderr
+    process.send_signal(signal.SIGINT)
+    out, _ = process.communicate(timeout=90)
+    assert process.returncode == 130
+    assert "stopped by SIGINT; 0 jobs are finished" in out and "python train.py -m sweep=mine" in out
+    assert {name: result["status"] for name, result in results(tmp_path / "mine").items()} == {"0": "stopped", "1": "stopped"}
+
+
+def test_a_run_folder_takes_one_process(tmp_path):
+    words = [*ENDLESS, "hydra.run.dir=mine"]
+    process = subprocess.Popen(arguments("train.py", *words), cwd=tmp_path, env=variables(), stdout=subprocess.DEVNULL)
+    wait_until((tmp_path / "mine" / "config.yaml").exists, process)
+    refused = command("train.py", "resume=mine", cwd=tmp_path)
+    process.kill()
+    process.wait()
+    assert refused.returncode == 2 and "another process trains in mine" in refused.stderr
+
+
+def test_explaining_a_sweep_trains_nothing(tmp_path):
+    done = command("train.py", "-m", *SMALL, "optimizer=adam,sgd", "explain=true", "sweep=mine", cwd=tmp_path)
+    assert done.returncode == 0 and "Adam" in done.stdout and not results(tmp_path / "mine")
+    assert not [path for path in (tmp_path / "mine").iterdir() if path.is_dir()]
+
+
+def test_a_terminal_shows_the_jobs_in_flight(tmp_path):
+    words = ["model=mlp", "max_epochs=60", "logger=[]", "trainer.accelerator=cpu", "seed=0,1", "sweep=mine"]
+    controller, terminal = pty.openpty()
+    process = subprocess.Popen(
+        arguments("train.py", "-m", *words, "hydra.launcher.n_jobs=2"),
+        cwd=tmp_path,
+        env=variables(TERM="xterm", COLUMNS="140"),
+        stdout=terminal,
+    )
+    os.close(terminal)
+    shown = b""
+    with suppress(OSError):  # the terminal is closed
+        while part := os.read(controller, 65536):
+            shown += part
+    assert process.wait(60) == 0
+    text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown.decode())
+    assert re.search(r"sweep .* 0/2", text) and re.search(r"job 1  seed=1 .* \d+/60 .*train/loss 0\.\d+", text)
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["-m", "sweep=none"], "none is no sweep: looked for sweep.yaml"),
+        (["-m", "seed=0,1", "sweep=there"], "there is there, and is no sweep"),
+        (["-m", "seed=0,1", "sweep=broken"], "sweep.yaml is not what a sweep writes"),
+        (["-m", "seed=0,1", "hydra.launcher.n_jobs=0"], "hydra.launcher.n_jobs must be a whole number"),
+        (["-m", "seed=0,1", "hydra.launcher.n_job=2"], "n_job"),
+        (["-m", "seed=0,1", "hydra/launcher=basic"], "hydra/launcher=basic would train all jobs in one process"),
+        (["-m", "seed=0,1", "resume=there"], "resume cannot be part of a sweep"),
+    ],
+)
+def test_mistakes(tmp_path, words, told):
+    for name, content in (("there/a.txt", "x"), ("broken/sweep.yaml", "words: 3")):
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).write_text(content)
+    assert told in mistake(*words, cwd=tmp_path)
+
+
+def test_optuna_looks_for_the_largest_accuracy_and_goes_on(tmp_path):
+    pytest.importorskip("hydra_plugins.hydra_optuna_sweeper")
+    words = [*SMALL, "optimizer.lr=interval(0.001,1)", "+regularizer=[dropout]", "trainer.monitor=null", "hydra/sweeper=optuna"]
+    done = command("train.py", "-m", *words, "hydra.sweeper.n_trials=2", "sweep=mine", cwd=tmp_path)
+    assert done.returncode == 0
+    first = results(tmp_path / "mine")
+    assert sorted(first) == ["0", "1"]
+    done = command("train.py", "sweep=mine", "hydra.sweeper.n_trials=3", cwd=tmp_path)
+    assert done.returncode == 0 and done.stdout.count("is finished: val/acc") == 2
+    after = results(tmp_path / "mine")
+    assert sorted(after) == ["0", "1", "2"] and all(after[name] == first[name] for name in first)
+    rates = [result["config"]["optimizer"]["lr"] for result in after.values()]
+    assert len(set(rates)) == 3 and all(0.001 <= rate <= 1 for rate in rates)
+    best = max(result["metrics"]["val/acc"] for result in after.values())
+    assert f"best_value: {best}" in (tmp_path / "mine" / "optimization_results.yaml").read_text()
+    done = command("train.py", "-m", *words, "trainer.monitor=val/loss", "hydra.sweeper.n_trials=1", cwd=tmp_path)
+    assert done.returncode == 2 and "add hydra.sweeper.direction=minimize" in done.stderr
+
+
+# The parts
+
+
+SEEING = """
+import json, os, sys
+folder = next(word for word in sys.argv if word.startswith("hydra.run.dir=")).partition("=")[2].strip('"')
+seen = {name: os.environ.get(name) for name in ("CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS")}
+json.dump({"status": "finished", "metrics": {}, "session": os.getsid(0) == os.getpid(), **seen}, open(folder + "/result.json", "w"))
+"""
+
+
+def test_each_job_gets_gpus_and_threads_of_its_own(tmp_path, monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5,GPU-6")
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    sweep = Sweep(tmp_path, Plan(["seed=0,1"]), [sys.executable, "-c", SEEING], n_jobs=-1)
+    assert sweep.n_jobs == 3
+    sweep.run([Job(number, tmp_path / str(number), [], "", devices) for number, devices in enumerate((1, 1, None))])
+    assert not sweep.failed and all(job.result["session"] for job in sweep.jobs)
+    assert [job.result["CUDA_VISIBLE_DEVICES"] for job in sweep.jobs] == ["4", "5", "GPU-6,4,5"]
+    assert {job.result["OMP_NUM_THREADS"] for job in sweep.jobs} == {str(max(1, (os.cpu_count() or 1) // 3))}
+
+
+@pytest.mark.parametrize("wanted", [1, 2, 3])
+def test_gpus_are_dealt_evenly(wanted):
+    gpus = ["0", "1", "2", "3"]
+    taken = []
+    for _ in range(8):
+        taken.append(deal(gpus, taken, wanted))
+        assert len(set(taken[-1])) == wanted
+        load = [sum(gpu in each for each in taken) for gpu in gpus]
+        assert max(load) - min(load) <= 1
+    taken.remove(taken[2])
+    freed = [gpu for gpu in gpus if sum(gpu in each for each in taken) == min(sum(g in each for each in taken) for g in gpus)]
+    assert set(deal(gpus, taken, 1)) <= set(freed)
+    assert deal([], [], 1) == [] and deal(gpus, [], None) == gpus and deal(gpus, [], 9) == gpus
+
+
+def test_the_gpus_that_a_process_may_use(monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2, 3")
+    assert accelerators() == ["2", "3"]
+    for none in ("", "-1"):
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", none)
+        assert accelerators() == []
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+    monkeypatch.setenv("PATH", "")
+    assert accelerators() == []
+
+
+def test_a_job_is_known_by_its_words(tmp_path):
+    plan = Plan(["seed=0,1"], ["hydra.launcher.n_jobs=2"])
+    assert [plan.folder_for([f"seed={seed}"], str(seed)) for seed in (0, 1)] == ["0", "1"]
+    assert plan.folder_for(["seed=1"], "0") == "1"
+    assert plan.folder_for(["seed=2"], "0") == "2"  # its number is taken by other words
+    plan.write(tmp_path)
+    assert vars(Plan.read(tmp_path)) == vars(plan)
+
+
+def test_the_score_must_fit_the_direction(tmp_path):
+    for name in ("val/acc", "val/loss", "val/acc_pgd"):
+        job = Job(0, tmp_path, [], "", result={"monitor": name, "metrics": {name: 0.5}})
+        right, wrong = ("maximize", "minimize") if larger_is_better(name) else ("minimize", "maximize")
+        check_direction([job], right)
+        check_direction([job], None)
+        with pytest.raises(UsageError, match=f"hydra.sweeper.direction={right}"):
+            check_direction([job], wrong)
+        assert job.score == 0.5
+
+
+def test_times_are_for_people():
+    assert [duration(seconds) for seconds in (0.04, 59.94, 61, 3725)] == ["0.0 s", "59.9 s", "0:01:01", "1:02:05"]
+
+
+def test_only_a_job_has_a_lifeline(monkeypatch):
+    monkeypatch.delenv(module.LIFELINE, raising=False)
+    threads = __import__("threading").active_count()
+    end_with_parent()
+    assert __import__("threading").active_count() == threads
