@@ -16,7 +16,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.utils import JobReturn, JobStatus, setup_globals
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig, open_dict
+from omegaconf import DictConfig, OmegaConf, open_dict
 
 
 @dataclass
@@ -62,12 +62,17 @@ class ProcessesLauncher(Launcher):
         from recipes.sweep import Plan, Sweep
 
         settings = self.config.hydra
-        words = [word for word in settings.overrides.hydra if not word.startswith(("hydra.mode=", "hydra.sweep.dir="))]
+        words = [word for word in self._words("hydra") if not word.startswith(("hydra.mode=", "hydra.sweep.dir="))]
         config_dir = next((str(s.path) for s in settings.runtime.config_sources if s.provider == "command-line"), None)
-        plan = Plan(list(settings.overrides.task), words, config_dir)
+        plan = Plan(self._words("task"), words, config_dir)
         command = [sys.executable, sys.argv[0], *([f"--config-dir={config_dir}"] if config_dir else [])]
         command += [word for word in words if word.startswith("hydra.searchpath=")]
         return Sweep(folder, plan, command, self.n_jobs)
+
+    def _words(self, kind: str) -> list[str]:
+        """The words of the command line, those with a reference to a job's number as they stand."""
+        words: Any = OmegaConf.to_container(self.config.hydra.overrides[kind], resolve=False)
+        return list(words)
 
     def _job(self, sweep: Any, number: int, words: list[str]) -> Any:
         from recipes.sweep import Job
@@ -84,5 +89,5 @@ class ProcessesLauncher(Launcher):
     def _differs(self, word: str) -> bool:
         """Whether a job's word comes from a sweep over several values."""
         parser = OverridesParser.create(config_loader=self.context.config_loader)
-        swept = parser.parse_overrides(list(self.config.hydra.overrides.task))
+        swept = parser.parse_overrides(self._words("task"))
         return any(each.is_sweep_override() and word.startswith(f"{each.get_key_element()}=") for each in swept)

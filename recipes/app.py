@@ -239,11 +239,17 @@ def _run_hydra(flags: argparse.Namespace, words: Sequence[str]) -> int:
         if outcome.started:
             raise
         raise UsageError(f"the output folder cannot be written: {error.strerror}: {error.filename}") from None
+    except ValueError:  # Optuna's end of a search in which no job has a score
+        if not (sweep := _sweep()) or any(job.score is not None for job in sweep.jobs):
+            raise
     if outcome.error is not None:
         raise outcome.error
-    if "recipes.sweep" in sys.modules and (sweep := sys.modules["recipes.sweep"].current) is not None:
-        return _end_sweep(sweep)
-    return outcome.code
+    return _end_sweep(sweep) if (sweep := _sweep()) else outcome.code
+
+
+def _sweep() -> Sweep | None:
+    """The sweep that this process has run."""
+    return sys.modules["recipes.sweep"].current if "recipes.sweep" in sys.modules else None
 
 
 def _end_sweep(sweep: Sweep) -> int:

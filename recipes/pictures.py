@@ -38,16 +38,20 @@ class Watch:
     def transform_batch(self, batch: Batch, module: Any) -> Batch:
         """Let the technique do its work, and draw it."""
         changed = self.plugin.transform_batch(batch, module)
-        before, after = (x[:SAMPLES].detach().float().cpu() for x in (batch.x, changed.x))
-        if drawn := not torch.equal(before, after):
-            rows = self.plugin.picture(before, after)
-            if rows is not None:
-                image = grid(rows)
-                write_whole(self.path, lambda file: image.save(file, "PNG"))
+        with module.off_the_clock():
+            before, after = (x[:SAMPLES].detach().float().cpu() for x in (batch.x, changed.x))
+            if drawn := not torch.equal(before, after):
+                self._draw(before, after)
         if drawn or module.steps_done >= STEPS - 1:
             hooks = module.hooks["transform_batch"]
             hooks[hooks.index(self)] = self.plugin
         return changed
+
+    def _draw(self, before: Tensor, after: Tensor) -> None:
+        rows = self.plugin.picture(before, after)
+        if rows is not None:
+            image = grid(rows)
+            write_whole(self.path, lambda file: image.save(file, "PNG"))
 
 
 def grid(rows: Sequence[Tensor]) -> Image.Image:

@@ -20,7 +20,9 @@ WORDS = (
     *("trainer.save_every_n_steps=2", "trainer.val_every_n_steps=11", "trainer.log_every_n_steps=1"),
     *("+averaging=ema", "+regularizer=[dropout]", "+augmentation=[mixup]", "optimizer=momentum", "scheduler=one_cycle"),
     *("+stopping=early", "stopping.patience=10", "+guard=nan_rollback", "guard.nan_rollback.every_n_steps=5", "+wrapper=sam"),
+    *("+diagnostics=gradient_stats", "diagnostics.gradient_stats.every_n_steps=3"),
 )
+RECORDS = ("histograms.csv", "confusion.json", "pictures/mixup.png")
 MOMENTS = ("start", "training", "writing")
 
 
@@ -62,7 +64,7 @@ def go_on(folder):
 
 
 def end_of(process, folder):
-    """Wait for the end; the result, and all rows of metrics.csv."""
+    """Wait for the end; what was left."""
     out, _ = process.communicate(timeout=300)
     assert process.returncode == 0, out.decode()
     assert not list(folder.rglob("*.part-*"))
@@ -70,10 +72,10 @@ def end_of(process, folder):
 
 
 def left_in(folder):
-    """The result, and all rows of metrics.csv."""
+    """The result, all rows of metrics.csv, and the further records."""
     with open(folder / "metrics.csv", newline="") as file:
         rows = [{name: value for name, value in row.items() if value} for row in csv.DictReader(file)]
-    return json.loads((folder / "result.json").read_text()), rows
+    return json.loads((folder / "result.json").read_text()), rows, [(folder / name).read_bytes() for name in RECORDS]
 
 
 @pytest.fixture(scope="module")
@@ -85,10 +87,11 @@ def whole(tmp_path_factory):
 
 
 def assert_same(found, whole):
-    (result, rows), (expected, all_rows) = found, whole
+    (result, rows, records), (expected, all_rows, all_records) = found, whole
     for name in ("status", "metrics", "best_step", "steps", "epochs", "techniques", "monitor"):
         assert result[name] == expected[name], name
     assert rows == all_rows
+    assert records == all_records
 
 
 def test_a_run_killed_three_times(tmp_path, whole):

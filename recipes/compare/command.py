@@ -9,7 +9,7 @@ import argparse
 import os
 import sys
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from importlib.util import find_spec
 from pathlib import Path
@@ -33,6 +33,7 @@ EXAMPLES = """\
 Examples
   python compare.py                                the last sweep below multirun/
   python compare.py outputs/a outputs/b            two runs, or folders that hold some
+  python compare.py "Adam=outputs/a" "Adam with dropout=outputs/b"
   python compare.py multirun/DATE/TIME --baseline +regularizer=dropout
   python compare.py multirun/DATE/TIME --metric test/loss --sort seconds
 
@@ -56,7 +57,7 @@ def _parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     parser.add_argument(
-        "folders", nargs="*", metavar="FOLDER", type=Path, help="a run, or a folder that holds some; default: the last sweep"
+        "folders", nargs="*", metavar="FOLDER", help="a run, or a folder that holds some; NAME=FOLDER names a group"
     )
     parser.add_argument(
         "--baseline", metavar="GROUP", help="label or folder of the group to compare with; default: the fewest added techniques"
@@ -84,17 +85,25 @@ def _compare(words: Sequence[str]) -> int:
         raise UsageError(
             f"there is no flag {word}; " + (f"did you mean --{close}?" if close else f"there is {', '.join(known)}")
         )
-    for folder in flags.folders:
-        name, equals, value = str(folder).lstrip("+").partition("=")
-        if equals and f"--{name}" in known and not folder.exists():
-            raise UsageError(f"there is no folder {folder}; did you mean --{name} {quote(value)}?")
+    places, names = [], {}
+    for word in flags.folders:
+        name, equals, value = word.partition("=")
+        if not equals or Path(word).exists():
+            places.append(Path(word))
+        elif Path(value).is_dir():
+            places.append(Path(value))
+            names[Path(value)] = name
+        else:
+            meant = f"; did you mean --{name} {quote(value)}?" if f"--{name}" in known else ""
+            raise UsageError(f"there is no folder {word if meant else value}{meant}")
     present(
-        flags.folders or [last_sweep(Path(SWEEPS))],
+        places or [last_sweep(Path(SWEEPS))],
         output=flags.output,
         metric=flags.metric,
         baseline=flags.baseline,
         sort=flags.sort,
         wandb=flags.wandb,
+        names=names,
     )
     return 0
 
@@ -114,6 +123,7 @@ def present(
     baseline: str | None = None,
     sort: str | None = None,
     wandb: bool = False,
+    names: Mapping[Path, str] | None = None,
 ) -> Comparison:
     """Compare the runs in `places`: print a table and what must be known of it, and leave the files in `output`.
 
@@ -124,6 +134,7 @@ def present(
         baseline: label or folder of the group that the others are compared with.
         sort: a column of compare.csv; by default the best mean comes first.
         wandb: whether a wandb workspace is made or updated.
+        names: labels of the groups that some of the places hold.
     """
     from rich.console import Console
 
@@ -135,7 +146,8 @@ def present(
     catalogue = Catalogue(installed_folders())
     further = [Path(baseline)] if baseline and _holds_runs(Path(baseline)) else []
     runs = [read(folder, catalogue) for folder in find([*places, *further])]
-    comparison = compare(runs, catalogue, metric, baseline)
+    labels = {folder.resolve(): name for place, name in (names or {}).items() for folder in find([place])}
+    comparison = compare(runs, catalogue, metric, baseline, labels)
     rows = table.arrange(statistics.rows(comparison), comparison.metric, sort)
     folder = _output(places, output)
     console = Console(highlight=False)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from recipes.catalogue import Catalogue, UsageError, nearest, quote, suggest
@@ -21,7 +21,13 @@ LISTED = 3  # labels in a sentence
 _DIRTY = " (+: with changes that are not committed)."
 
 
-def compare(runs: Iterable[Run], catalogue: Catalogue, metric: str | None = None, baseline: str | None = None) -> Comparison:
+def compare(
+    runs: Iterable[Run],
+    catalogue: Catalogue,
+    metric: str | None = None,
+    baseline: str | None = None,
+    names: Mapping[Path, str] | None = None,
+) -> Comparison:
     """Group runs that differ in nothing but the seed and set them beside a baseline.
 
     Args:
@@ -29,6 +35,7 @@ def compare(runs: Iterable[Run], catalogue: Catalogue, metric: str | None = None
         catalogue: knows the options, for labels and for what counts as added.
         metric: decides; by default the test metric that belongs to the one by which the runs chose their best model.
         baseline: the label of a group or a folder of its runs; by default the group with the fewest added techniques.
+        names: labels to use, by resolved run folder.
     """
     runs = list(runs)
     finished = [run for run in runs if run.status == "finished"]
@@ -41,11 +48,23 @@ def compare(runs: Iterable[Run], catalogue: Catalogue, metric: str | None = None
         )
     groups = group_runs(finished)
     label(groups, catalogue)
+    _rename(groups, names or {})
     chosen_metric, about_metric = _metric(finished, metric)
     chosen, about_baseline = _baseline(groups, catalogue, baseline)
     comparison = Comparison(groups, chosen, chosen_metric, unfinished, differing_keys(groups), [])
     comparison.notes += [*about_baseline, *about_metric, *notes(comparison, finished)]
     return comparison
+
+
+def _rename(groups: Sequence[Group], names: Mapping[Path, str]) -> None:
+    for group in groups:
+        found = [names[run.folder.resolve()] for run in group.runs if run.folder.resolve() in names]
+        if found:
+            group.label = found[0]
+    counts = Counter(group.label for group in groups)
+    for name in names.values():
+        if counts[name] > 1:
+            raise UsageError(f"{name}=FOLDER: {counts[name]} groups would have this name; give one to a folder of one group")
 
 
 # The metric

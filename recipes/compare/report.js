@@ -104,7 +104,10 @@ function dress(layout) {
     modebar: { bgcolor: "rgba(0,0,0,0)", color: cssColour("quiet"), activecolor: cssColour("accent") },
     ...layout,
   };
-  for (const name of new Set(["xaxis", "yaxis", ...Object.keys(layout).filter((key) => /^[xy]axis/.test(key))])) dressed[name] = { ...axis, ...layout[name] };
+  for (const name of new Set(["xaxis", "yaxis", ...Object.keys(layout).filter((key) => /^[xy]axis/.test(key))])) {
+    dressed[name] = { ...axis, ...layout[name] };
+    if (layout[name]?.title) dressed[name].title = { standoff: 12, ...layout[name].title };
+  }
   for (const shape of layout.shapes ?? []) shape.line = { color: cssColour("quiet"), width: 1, dash: "dot" };
   return dressed;
 }
@@ -134,7 +137,7 @@ function drawCurves(name, figure, limit) {
     }
     trace.name = groups[group].short;
     trace.line = { color: colour(group), width: group === data.baseline ? 2.5 : 2, dash: groups[group].dash };
-    if (trace.x.length <= 30) Object.assign(trace, { mode: "lines+markers", marker: { color: colour(group), size: 5, symbol: mark(group) } });
+    if (trace.x.length <= 30) Object.assign(trace, { mode: "lines+markers", marker: { color: colour(group), size: 6, symbol: mark(group) } });
     const count = trace.customdata ? "%{customdata}" : String(seeds);
     trace.hovertemplate = `%{y:.4~g}${seeds > 1 ? " ± %{text}" : ""} (n = ${count})<extra>%{fullData.name}</extra>`;
     trace.text = error.map((value) => Number(value).toPrecision(2));
@@ -214,7 +217,7 @@ function drawForest(place) {
   return { data: traces, layout };
 }
 
-function drawParallel() {
+function drawParallel(place) {
   const shown = visible();
   const trace = copy(figures.parallel.data[0]);
   const kept = trace.meta.groups.map((group, at) => (shown.includes(group) ? at : -1)).filter((at) => at >= 0);
@@ -234,6 +237,7 @@ function drawParallel() {
   trace.tickfont = { size: 12, color: cssColour("text"), shadow: "none" };
   trace.rangefont = { size: 1, color: "rgba(0,0,0,0)" };
   trace.unselected = { line: { color: cssColour("grid"), opacity: 0.35 } };
+  place.style.minWidth = `${130 * (trace.dimensions.length + 1)}px`;
   const layout = { ...copy(figures.parallel.layout), height: 420, margin: { l: 90, r: 50, t: 50, b: 30 } };
   return { data: [trace], layout };
 }
@@ -411,7 +415,7 @@ function sort(head) {
     const [left, right] = [a.cells[column].dataset.value, b.cells[column].dataset.value];
     if (left === "" || right === "") return (left === "") - (right === "");
     const [x, y] = [Number(left), Number(right)];
-    return sign * (Number.isNaN(x) || Number.isNaN(y) ? left.localeCompare(right, "en", { numeric: true }) : x - y);
+    return sign * (Number.isNaN(x) || Number.isNaN(y) ? (left > right) - (left < right) : x - y);
   };
   first(".groups tbody").append(...rows.slice().sort(compare));
 }

@@ -175,7 +175,7 @@ class Page:
         """The result in a sentence or two."""
         best, base, metric = self.rows[0], self.rows[self.baseline], self.metric
         label = f"<b>{escape(best.label)}</b>"
-        number = f"{metric.text(best.mean)}{metric.deviation(best.deviation)}{metric.unit}"
+        number = f"{metric.text(best.mean)}{metric.deviation(best.deviation)}{metric.unit}".replace(" %", "\u00a0%")
         if math.isnan(best.mean):
             return f"No group has a mean {metric.title}."
         if len(self.rows) == 1:
@@ -319,7 +319,7 @@ class Page:
                 f"<code>{escape(shorten(self.rows[number].label))}</code></figcaption></figure>"
                 for number, source in pictures.items()
             )
-            parts.append(f'<div class="pictures">{shown}</div>')
+            parts.append(f'<div class="pictures">{shown}</div><p class="hint">{PICTURE}</p>')
         return f'<article class="technique" data-technique="{key}">{"".join(parts)}</article>'
 
 
@@ -606,7 +606,8 @@ def parallel(groups: Sequence[Group], settings: Mapping[str, Sequence[str | None
     pairs = [(place, run) for place, run in pairs if math.isfinite(run.metrics.get(metric.name, math.nan))]
     dimensions = []
     for name, values in settings.items():
-        if len({value for value in values if value is not None}) > 1 or name in groups[0].options:  # else an option says it
+        is_option = any(name in group.options for group in groups)
+        if is_option or len({value for value in values if value is not None}) > 1:  # else an option says it
             dimensions.append(dimension(name, [values[place] for place, _ in pairs]))
     if not dimensions or len(pairs) < 2:
         return {}
@@ -920,6 +921,7 @@ PARALLEL = (
     '<p class="hint">A line a run, coloured by the metric. Drag along an axis to keep only the lines that pass there; drag a name '
     'to move its axis. <span data-shown="parallel"></span></p>'
 )
+PICTURE = "Samples of a batch: before, after, and the difference, grey where there is none."
 DIFFERENCES = (
     '<div class="scroll tall" tabindex="0" role="region" aria-label="config differences"><table class="differences"><thead><tr><th>key</th>{head}</tr></thead><tbody>{body}</tbody></table></div>'
     '<p class="hint">Marked: not as in the baseline. <span data-shown="differences"></span></p>'

@@ -217,7 +217,8 @@ def show(console: Console, comparison: Comparison, rows: Sequence[Row]) -> None:
         console.width = max(longest + _width(others), console.width)
     shown = _fitting(others, console.width - min(longest, LEAST_LABEL))
     room = min(longest, console.width - _width(shown))
-    stacked = longest > 2 * room  # labels of many lines get lines of their own
+    word = max(len(word) for cell in label.cells for word in cell.split())
+    stacked = longest > 2 * room or word > room  # then labels get lines of their own
     if stacked:
         shown, room = _fitting(others, console.width), 0
     console.print(Text(title(comparison)), style="bold")

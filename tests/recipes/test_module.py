@@ -476,6 +476,8 @@ def test_a_model_and_a_loader_of_the_user():
     assert {"train/loss", "val/loss", "val/acc", "val/acc_pgd"} <= module.metrics.keys()
     assert stop.best_score == pytest.approx(min(stop.best_score, module.metrics["val/loss"]))
     assert tested[0]["test/acc"] == pytest.approx(module.metrics["test/acc"])
+    matrix = torch.tensor(module.confusion[""])
+    assert matrix.sum() == 12 and matrix.trace() / 12 == pytest.approx(module.metrics["test/acc"])
     assert not torch.equal(model.head.weight, before.head.weight)
 
 

@@ -1,3 +1,5 @@
+import time
+
 import numpy as np
 import pytest
 import torch
@@ -217,6 +219,22 @@ def test_a_picture_that_cannot_be_written_is_one_line(folder):
     with pytest.raises(UsageError, match=r"pictures/cutout.png cannot be written") as error:
         folder.train("+augmentation=cutout", "max_steps=2")
     assert "\n" not in str(error.value) and folder.result["status"] == "failed"
+
+
+def test_drawing_is_no_training_time(folder, with_plugin, extra):
+    class Slow(extra):
+        option = "slow"
+
+        def transform_batch(self, batch, module):
+            return type(batch)(batch.x + 1, batch.targets, batch.labels)
+
+        def picture(self, before, after):
+            time.sleep(2)
+
+    with_plugin(Slow)
+    began = time.monotonic()
+    result = folder.train("max_steps=1")
+    assert result["seconds"] <= time.monotonic() - began - 2
 
 
 @pytest.mark.parametrize("precision", ["bf16-true", "64-true", "bf16-mixed"])

@@ -51,6 +51,38 @@ def test_results_are_read_as_written(tmp_path):
     assert "\n" not in str(error.value)
 
 
+def refuse(constant):
+    raise AssertionError(f"{constant} is no JSON")
+
+
+def test_what_is_not_finite_is_null_for_strict_readers(tmp_path):
+    nan, inf = float("nan"), float("inf")
+    result = {"metrics": {"val/loss": nan, "val/acc": 0.5, "test/loss": -inf}, "config": {"a": [1, (inf, 2.5)], "b": None}}
+    write_result(tmp_path, result)
+    written = json.loads((tmp_path / "result.json").read_text(), parse_constant=refuse)
+    assert written["config"] == {"a": [1, [None, 2.5]], "b": None}
+    metrics = read_result(tmp_path)["metrics"]
+    assert metrics.pop("val/acc") == 0.5 and all(value != value for value in metrics.values()) and len(metrics) == 2
+    older = json.dumps({"status": "finished", "metrics": {"val/loss": nan}})  # as earlier versions wrote it
+    (tmp_path / "result.json").write_text(older)
+    assert "nan" in list(table(read_result(tmp_path)).columns[1].cells)
+
+
+def test_the_confusion_file(tmp_path):
+    tasks = [Task("", "regression", 1)]
+    write_confusion(tmp_path, tasks, {})
+    assert not (tmp_path / "confusion.json").exists()
+    tasks += [Task("kind", "classification", 2, ("große", "kleine")), Task("digit", "classification", 3)]
+    matrices = {"digit": [[1, 0, 2], [0, 3, 0], [0, 0, 0]], "kind": [[4, 1], [0, 1]]}
+    write_confusion(tmp_path, tasks, matrices)
+    assert json.loads((tmp_path / "confusion.json").read_text()) == {
+        "test": {
+            "kind": {"classes": ["große", "kleine"], "matrix": [[4, 1], [0, 1]]},
+            "digit": {"classes": ["0", "1", "2"], "matrix": [[1, 0, 2], [0, 3, 0], [0, 0, 0]]},
+        }
+    }
+
+
 def test_what_a_number_can_be_traced_by():
     facts = environment()
     assert facts["versions"]["torch"] == torch.__version__.partition("+")[0] or facts["versions"]["torch"] == torch.__version__

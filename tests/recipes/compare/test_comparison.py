@@ -1,5 +1,6 @@
 import json
 import math
+import shlex
 
 import pytest
 from scipy import stats
@@ -7,6 +8,7 @@ from scipy import stats
 from recipes.catalogue import Catalogue, UsageError
 from recipes.compare.comparison import compare, shorten
 from recipes.compare.runs import find, read
+from recipes.config import check
 from tests.recipes.compare.fabricated import config, leave, leave_group
 
 CATALOGUE = Catalogue()
@@ -146,13 +148,21 @@ def test_one_seed_is_said_to_say_nothing(tmp_path):
     assert note.startswith("All groups: one run says nothing about chance") and "seed=0,1,2,3,4" in note
 
 
-def test_one_group_is_told_what_to_run(tmp_path):
-    leave_group(tmp_path, "a", FIVE, "optimizer=adam", "regularizer=[]")
+@pytest.mark.parametrize(
+    ("words", "added"),
+    [
+        ((), "+regularizer=[],[dropout]"),
+        (("optimizer=adam", "optimizer.lr=0.1", "notes='a b'"), "+regularizer=[],[dropout]"),
+        (("+regularizer=[]", "optimizer=adam", "optimizer.lr=0.1"), "optimizer=sgd,adam"),
+        (("recipe=fashion_mnist_combined",), "optimizer=sgd,adam"),
+    ],
+)
+def test_one_group_is_told_what_to_run(tmp_path, words, added):
+    leave_group(tmp_path, "a", FIVE, *words)
     (note,) = notes(tmp_path, "one group only")
-    assert note.endswith("python train.py -m 'regularizer=[]' optimizer=sgd,adam seed=0,1,2,3,4")
-    leave_group(tmp_path / "other", "a", FIVE, "optimizer=adam")
-    (note,) = notes(tmp_path / "other", "one group only")
-    assert note.endswith("python train.py -m optimizer=adam '+regularizer=[],[dropout]' seed=0,1,2,3,4")
+    command = shlex.split(note[note.index("python train.py") :])
+    assert command[:3] == ["python", "train.py", "-m"] and command[-2:] == [added, "seed=0,1,2,3,4"]
+    check(CATALOGUE, command[3:], True)  # raises where train.py would
 
 
 def test_runs_that_are_not_finished_are_counted_and_their_group_is_named(tmp_path):
@@ -262,7 +272,7 @@ def test_data_that_differ_are_told(tmp_path):
 
 def test_every_note_is_one_short_line_however_many_groups_there_are(tmp_path):
     words = "optimizer=adam", "+regularizer=[dropout,l2]", "+augmentation=[mixup,cutout]"
-    for number in range(12):
+    for number in range(5):
         leave(tmp_path / str(number), *words, f"regularizer.dropout.p=0.{number + 1}", f"optimizer.lr=0.{number + 1}")
         leave(tmp_path / f"{number}b", *words, f"optimizer.lr=0.{number + 1}", metrics={"test/acc": math.nan})
         leave(tmp_path / f"{number}c", f"data.batch_size={number + 1}", status="failed", error="x" * 500)
