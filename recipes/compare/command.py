@@ -11,7 +11,6 @@ import sys
 import textwrap
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -140,6 +139,8 @@ def present(
 
     from recipes.compare import statistics, table
     from recipes.compare.comparison import compare
+    from recipes.compare.figure import write_figure
+    from recipes.compare.report import write_report
     from recipes.compare.runs import find, read
     from recipes.files import write_text
 
@@ -159,16 +160,10 @@ def present(
     write_text(folder / "compare.md", table.to_markdown(comparison, rows))
     write_text(folder / "compare.tex", table.to_latex(comparison, rows))
     _print_line(console, "table", f"{folder / 'compare.csv'} (.md, .tex)")
-    if _is_there(console, "figure", "matplotlib"):
-        from recipes.compare.figure import write_figure
-
-        write_figure(comparison, rows, folder / "compare.png")
-        _print_line(console, "figure", str(folder / "compare.png"))
-    if _is_there(console, "report", "plotly"):
-        from recipes.compare.report import write_report
-
-        write_report(comparison, rows, folder / "report.html")
-        _print_line(console, "report", str(folder / "report.html"))
+    write_figure(comparison, rows, folder / "compare.png")
+    _print_line(console, "figure", str(folder / "compare.png"))
+    write_report(comparison, rows, folder / "report.html")
+    _print_line(console, "report", str(folder / "report.html"))
     if wandb:
         from recipes.compare.workspace import show_workspace
 
@@ -195,14 +190,6 @@ def _output(places: Sequence[Path], asked: Path | None) -> Path:
     if reason:
         raise UsageError(f"the output folder {folder} cannot be written ({reason}); choose another one: --output FOLDER")
     return folder
-
-
-def _is_there(console: Console, what: str, package: str) -> bool:
-    """Whether a package is installed that only this command needs; tells how to get it."""
-    if find_spec(package) is None:
-        _print_line(console, what, f'left out, it needs {package}: pip install "lightning-recipes[compare]"')
-        return False
-    return True
 
 
 def _print_line(console: Console, name: str, value: str) -> None:

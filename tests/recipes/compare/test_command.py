@@ -218,15 +218,6 @@ def test_one_group_has_no_differences_and_is_told_what_to_run(work, capsys):
     assert "There is one group only. For a comparison: python train.py -m '+regularizer=[],[dropout]' seed=0,1,2,3,4" in text
 
 
-def test_what_only_this_command_needs_may_be_missing(work, capsys, monkeypatch):
-    two_groups(work / "runs")
-    monkeypatch.setattr("recipes.compare.command.find_spec", lambda package: None)
-    main(["runs"])
-    text = capsys.readouterr().out
-    assert "figure   left out, it needs matplotlib: pip install" in text and "report   left out, it needs plotly" in text
-    assert (work / "runs" / "compare.csv").exists() and not (work / "runs" / "compare.png").exists()
-
-
 def test_two_hundred_groups_are_compared(work, capsys):
     leave(work / "runs" / "0-0")
     text = (work / "runs" / "0-0" / "result.json").read_text()

@@ -2,6 +2,7 @@ import json
 import math
 
 import pytest
+from PIL import Image
 
 from recipes.catalogue import Catalogue, UsageError
 from recipes.compare.runs import NOTHING_ADDED, Group, differing_keys, find, flatten, group_runs, label, read
@@ -140,3 +141,42 @@ def test_differing_keys_see_absent_ones(tmp_path):
     keys = differing_keys(groups_of(tmp_path))
     assert keys and all(key.startswith("clipping.") for key in keys)
     assert isinstance(groups_of(tmp_path)[0], Group)
+
+
+def test_records_for_the_report_are_read_back(tmp_path):
+    folder = leave(tmp_path / "run", techniques=["mixup"])
+    assert (read(folder, CATALOGUE).confusion, read(folder, CATALOGUE).histograms, read(folder, CATALOGUE).pictures) == (
+        {},
+        {},
+        {},
+    )
+    (folder / "confusion.json").write_text('{"test": {"digit": {"classes": ["a", "b"], "matrix": [[1, 2], [3, 4]]}}}')
+    (folder / "histograms.csv").write_text("step,name,low,high,counts\n10,x/y,-1.5,2,1 0 3\n20,x/y,0,0,4\n")
+    (folder / "pictures").mkdir()
+    Image.new("L", (3, 2)).save(folder / "pictures/mixup.png")
+    run = read(folder, CATALOGUE)
+    assert run.techniques == ["mixup"]
+    assert run.confusion == {"digit": (["a", "b"], [[1, 2], [3, 4]])}
+    assert run.histograms == {"x/y": [(10, -1.5, 2.0, [1, 0, 3]), (20, 0.0, 0.0, [4])]}
+    assert run.pictures == {"mixup": folder / "pictures/mixup.png"}
+
+
+def test_records_that_were_cut_off_anywhere_are_left_out(tmp_path):
+    folder = leave(tmp_path / "run")
+    (folder / "pictures").mkdir()
+    Image.new("L", (3, 2)).save(folder / "pictures/mixup.png")
+    whole = {
+        "confusion.json": b'{"test": {"": {"classes": ["a", "b"], "matrix": [[1, 2], [3, 4]]}}}',
+        "histograms.csv": b"step,name,low,high,counts\n10,x,0,1,1 2 3\n20,x,0,1,4 5 6\n",
+        "pictures/mixup.png": (folder / "pictures/mixup.png").read_bytes(),
+    }
+    for name, content in whole.items():
+        for length in range(len(content)):
+            (folder / name).write_bytes(content[:length])
+            run = read(folder, CATALOGUE)
+            assert run.confusion == {} and run.pictures == {}
+            assert all(counts in ([1, 2, 3], [4, 5, 6]) for *_, counts in run.histograms.get("x", []))
+        (folder / name).unlink()
+    for wrong in ('{"test": {"": {"classes": ["a"], "matrix": [[1, 2]]}}}', '{"test": 3}', "[]", '{"test": {"": null}}'):
+        (folder / "confusion.json").write_text(wrong)
+        assert read(folder, CATALOGUE).confusion == {}
