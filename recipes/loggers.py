@@ -7,6 +7,7 @@ import hashlib
 import io
 import logging
 import os
+import time
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -17,7 +18,7 @@ from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
 
 from plugins.base import RecipeError, expect_choice, larger_is_better
-from recipes.compare.workspace import sync_command
+from recipes.compare.workspace import HEADER, sync_command
 from recipes.files import unwritable, write_text
 from recipes.metrics import Histogram
 from recipes.results import HISTOGRAMS, is_first_rank
@@ -332,8 +333,8 @@ class Wandb(WandbLogger, RunLogger):
         if not is_first_rank() or self.mode == "disabled":
             return {}
         run = self.experiment
-        place = {name: getattr(run, name) or None for name in ("project", "entity", "group", "job_type", "id", "url")}
-        return {"wandb": {**place, "mode": self.mode}}
+        place = {name: getattr(run, name) or None for name in ("project", "entity", "group", "job_type", "id")}
+        return {"wandb": {**place, "mode": self.mode, "url": None if run.offline else run.url}}
 
     @rank_zero_only
     def finish(self, result: Mapping[str, Any]) -> str | None:
@@ -344,4 +345,10 @@ class Wandb(WandbLogger, RunLogger):
         run.finish(exit_code=0 if result.get("status") == "finished" else 1)
         if self.mode == "disabled":
             return None
-        return sync_command([self._folder]) if run.offline else str(run.url)
+        if not run.offline:
+            return str(run.url)
+        written = Path(run.dir).with_name(f"run-{run.id}.wandb")
+        end = time.monotonic() + 5
+        while written.stat().st_size <= HEADER and time.monotonic() < end:  # wandb may do so after it has returned
+            time.sleep(0.02)
+        return sync_command([self._folder])

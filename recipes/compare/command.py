@@ -142,6 +142,7 @@ def present(
     from recipes.compare.figure import write_figure
     from recipes.compare.report import write_report
     from recipes.compare.runs import find, read
+    from recipes.compare.workspace import on_wandb, show_workspace
     from recipes.files import write_text
 
     catalogue = Catalogue(installed_folders())
@@ -165,9 +166,10 @@ def present(
     write_report(comparison, rows, folder / "report.html")
     _print_line(console, "report", str(folder / "report.html"))
     if wandb:
-        from recipes.compare.workspace import show_workspace
-
         show_workspace(comparison, rows, folder, console)
+    else:
+        for name, value in on_wandb(comparison).items():
+            _print_line(console, name, value)
     return comparison
 
 

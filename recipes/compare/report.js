@@ -208,7 +208,8 @@ function drawForest(place) {
   layout.hovermode = "closest";
   layout.height = 90 + 30 * shown.length;
   say("forest", LIMIT.forest);
-  if (place.clientWidth < 560 && layout.xaxis2) { // no room side by side: what matters more
+  const compared = traces.some((trace) => trace.meta.part === "difference");
+  if (place.clientWidth < 560 && compared) { // no room side by side: what matters more
     layout.xaxis.visible = false;
     layout.xaxis.domain = [0, 0.001];
     layout.xaxis2.domain = [0, 1];

@@ -24,7 +24,10 @@ if TYPE_CHECKING:
 
 FILE = "wandb-workspace.json"
 HEADER = 7  # bytes of an offline run's file that hold nothing yet; one such file ends `wandb sync` for all others
-PATIENCE = 10  # seconds for the server's first answer
+PATIENCE = 10  # seconds for an answer of the server
+# by default wandb tries for minutes, also while the process ends
+WAITING = {"x_graphql_retry_max": 1, "x_graphql_retry_wait_max_seconds": 1, "x_graphql_timeout_seconds": PATIENCE}
+NO_KEY = "there is no key on this machine"
 STEP = "trainer/global_step"
 SPLITS = ("val", "train")
 NO_TECHNIQUE = (*SPLITS, "test", "step", "trainer")  # what stands before the slash in names that everything has
@@ -152,11 +155,9 @@ def show_workspace(comparison: Comparison, rows: Sequence[Row], output: Path, co
         say(f"         saved: {url}")
     else:
         say(f"         not saved: {reason}")
-        say("log in   wandb login")
+        say(f"         to save it{': wandb login, then' if reason == NO_KEY else ','} repeat the command, with --wandb")
     if command:
-        say(f"sync     {command}" + ("" if not url else "  (offline runs show up in the workspace once they are synced)"))
-    if not url:
-        say("then     the same command once more, with --wandb")
+        say(f"sync     {command}")
 
 
 def choose_project(runs: Sequence[Run]) -> tuple[str | None, str, list[Run]]:
@@ -280,9 +281,10 @@ def _why_not() -> str:
     if (mode := os.environ.get("WANDB_MODE")) in NOT_SENT:
         return f"WANDB_MODE is {mode}"
     try:
-        wandb.setup(wandb.Settings(silent=True, x_graphql_retry_max=1, x_graphql_retry_wait_max_seconds=1))
+        waiting = {name: value for name, value in WAITING.items() if name in wandb.Settings.model_fields}
+        wandb.setup(wandb.Settings(silent=True, **waiting))  # type: ignore[arg-type]
         if not wandb.login(prompt=False, verify=False):
-            return "there is no key on this machine"
+            return NO_KEY
         wandb.Api(timeout=PATIENCE)
     except Exception as error:  # whatever is wrong with the key or the server, the comparison stands
         return _shortly(error)
@@ -332,6 +334,6 @@ def _plain(text: str) -> str:
 
 
 def _shortly(error: Exception) -> str:
-    """An error in one line, its causes left out."""
-    text = one_line(error)
-    return text if len(text) <= 200 else text[:199] + "…"
+    """An error in one line, without the repetitions that wandb adds when it has tried several times."""
+    text = one_line(error).partition(" while retrying: ")[0]
+    return text if len(text) <= 300 else text[:299] + "…"

@@ -77,6 +77,11 @@ class Report:
         """The names of all plots."""
         return self.page.locator("[data-plot]").evaluate_all("places => places.map(place => place.dataset.plot)")
 
+    def prefer(self, scheme: str) -> None:
+        """Have the system ask for light or dark."""
+        self.page.emulate_media(color_scheme=scheme)
+        self.page.wait_for_function("scheme => theme() === scheme", arg=scheme)
+
     def choose(self, name: str, value: str) -> None:
         """Choose from a drop-down."""
         self.page.locator(f'select[data-control="{name}"]').select_option(value)

@@ -144,8 +144,9 @@ def test_curves_are_the_means_of_metrics_csv(real, open_report):
         for trace in report.plot("curves")
         if trace["meta"].get("band") and trace["meta"]["group"] == traces[-1]["meta"]["group"]
     )
-    upper = np.array(band["y"][: len(steps)])
-    np.testing.assert_allclose(upper, 100 * (values.mean(0) + values.std(0, ddof=1)), rtol=1e-4)
+    mean, deviation = 100 * values.mean(0), 100 * values.std(0, ddof=1)
+    np.testing.assert_allclose(band["y"], [*(mean + deviation), *(mean - deviation)[::-1]], rtol=1e-4)
+    assert band["x"] == [*steps, *steps[::-1]]
 
 
 def test_the_curves_obey_their_controls(real, open_report):
@@ -277,7 +278,7 @@ def test_only_the_selected_groups_are_in_the_plots(real, open_report):
 def test_a_group_has_one_colour_everywhere(real, open_report):
     report = open_report(real[2])
     for scheme in ("light", "dark"):
-        report.page.emulate_media(color_scheme=scheme)
+        report.prefer(scheme)
         curves = {
             trace["meta"]["group"]: trace["line"]["color"] for trace in report.plot("curves") if "band" not in trace["meta"]
         }
@@ -351,7 +352,7 @@ def test_light_and_dark(real, open_report):
         return report.page.evaluate("document.querySelector('[data-plot=curves]').layout.font.color")
 
     light = background(), font()
-    report.page.emulate_media(color_scheme="dark")
+    report.prefer("dark")
     dark = background(), font()
     assert light[0] != dark[0] and light[1] != dark[1]
     toggle = report.page.get_by_role("button", name="switch between light and dark")

@@ -1,20 +1,29 @@
 import csv
+import os
 import socket
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 import wandb
+import yaml
 
 from plugins.base import RecipeError
 from recipes.catalogue import UsageError
 from recipes.checkpoint import load_checkpoint
+from recipes.compare.workspace import sync_command
 from recipes.loggers import Csv, TensorBoard, Wandb
 from recipes.metrics import Histogram
+from tests.wandb_server import KEY, wandb_server
 
-FACTS = {"name": "run", "group": None, "tags": ["dropout"], "notes": "", "config": {"seed": 0}}
+FACTS = {"name": None, "recipe": "defaults", "group": None, "tags": ["dropout"], "notes": "", "config": {"seed": 0}}
+FINISHED = {"status": "finished", "metrics": {"val/acc": 0.5}, "seconds": 1.0}
 WANDB = ("logger=wandb", "logger.wandb.mode=offline")
+JOBS = [("sgd", 1), ("sgd", 2), ("adam", 1)]
 
 
 @pytest.fixture(autouse=True)
@@ -165,20 +174,141 @@ def test_a_resumed_run_keeps_its_id(folder, with_plugin, extra):
     assert first.name == second.name and first.parent != second.parent
 
 
+def synced(folder, server):
+    """What the server has after the command that the folder's run gives was typed into a shell."""
+    where = {"WANDB_BASE_URL": server.url, "WANDB_API_KEY": KEY, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    done = subprocess.run(
+        sync_command([folder]),
+        shell=True,
+        cwd=folder.parent,
+        env=os.environ | where,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 0 and "ERROR" not in done.stderr, done.stderr
+    return server.runs[(folder / "wandb" / "run-id.txt").read_text()]
+
+
+def test_a_synced_run_has_its_numbers(folder):
+    result = folder.train(*WANDB, "max_steps=4", "trainer.val_every_n_steps=2", "seed=3")
+    with wandb_server() as server:
+        run = synced(folder.path, server)
+        assert sync_command([folder.path]) is None
+    recipe = "trainer.accelerator=cpu max_steps=4 trainer.val_every_n_steps=2 "
+    assert run["displayName"].startswith(recipe) and run["displayName"].endswith(" seed=3")
+    assert run["jobType"].startswith(recipe[:50]) and len(run["jobType"]) == 64
+    assert {"sgd", "standardize"} <= set(run["tags"])
+    for name in ("seconds", "parameters", "peak_memory"):
+        assert run["summary"][name] == result[name]
+    for name, value in result["metrics"].items():
+        assert run["summary"][f"result/{name}"] == value
+
+
+def test_a_run_that_was_killed_and_resumed_offline_is_synced_whole(folder, with_plugin, extra):
+    class Interrupts(extra):
+        def after_step(self, module, optimizer):
+            if module.steps_done == 5:
+                raise SystemExit
+
+    words = (
+        *WANDB,
+        "max_steps=8",
+        "trainer.log_every_n_steps=1",
+        "trainer.save_every_n_steps=2",
+        "trainer.val_every_n_steps=3",
+    )
+    words += ("+diagnostics=gradient_stats", "diagnostics.gradient_stats.every_n_steps=1")
+    with_plugin(Interrupts)
+    with pytest.raises(SystemExit):
+        folder.train(*words)
+    (first,) = offline_runs(folder.path)
+    first.write_bytes(first.read_bytes()[:-100])  # a process that is killed leaves half a record
+    with_plugin()
+    folder.resume()
+    with wandb_server() as server:
+        history = synced(folder.path, server)["history"]
+    found = {}
+    for row in history:
+        found.setdefault(row["trainer/global_step"], {}).update(row)
+    assert len(folder.rows) == len(found) == 8
+    for row in folder.rows:
+        there = found[int(row["step"])]
+        assert all(there[name] == float(value) for name, value in row.items() if name != "step")
+    with open(folder.path / "histograms.csv", newline="") as file:
+        for row in csv.DictReader(file):
+            assert found[int(row["step"])][row["name"]]["values"] == list(map(int, row["counts"].split()))
+
+
+def test_seeds_share_a_sub_group_and_a_sweep_is_a_group(folders):
+    sweep = folders("my sweep").path
+    words = ["trainer.accelerator=cpu", "model=mlp", "max_steps=1", "logger=wandb"]
+    jobs = {f"{number}": [f"optimizer={name}", f"seed={seed}", *words] for number, (name, seed) in enumerate(JOBS)}
+    sweep.mkdir()
+    plan = {"words": ["optimizer=sgd,adam", "seed=1,2", *words], "hydra": [], "jobs": jobs}
+    (sweep / "sweep.yaml").write_text(yaml.safe_dump(plan))
+    places = {}
+    for (name, seed), folder in zip(JOBS, jobs, strict=True):
+        job = folders(f"my sweep/{folder}")
+        job.train("logger.wandb.mode=offline", *(word for word in jobs[folder] if "accelerator" not in word))
+        places[name, seed] = job.result["wandb"]
+    assert {place["group"] for place in places.values()} == {"my sweep"}
+    assert {(name, place["job_type"]) for (name, _), place in places.items()} == {
+        (name, f"optimizer={name}") for name, _ in JOBS
+    }
+    assert len({place["id"] for place in places.values()}) == len(JOBS)
+    assert {(place["mode"], place["url"], place["project"]) for place in places.values()} == {
+        ("offline", None, "lightning-recipes")
+    }
+
+
+def test_the_sub_group_outside_of_a_sweep_is_the_recipe(folder):
+    folder.train(*WANDB, "max_steps=1", "seed=7", "optimizer=adam", "name=mine", "notes=hello")
+    place = folder.result["wandb"]
+    assert place["group"] is None and place["job_type"].startswith("trainer.accelerator=cpu max_steps=1 optimizer=adam ")
+    assert not any(word in place["job_type"] for word in ("seed=", "name=", "notes=", "logger", "progress"))
+
+
+def test_a_run_that_is_not_on_wandb_says_nothing_of_it(folders):
+    for name, logger in (("csv", "logger=csv"), ("disabled", "logger=wandb")):
+        folder = folders(name)
+        folder.train("max_steps=1", logger, *(["logger.wandb.mode=disabled"] if name == "disabled" else []))
+        assert "wandb" not in folder.result
+
+
+def test_a_very_long_command_starts_a_run(tmp_path):
+    """The server refuses longer texts, and what differs must not become the same."""
+    places = []
+    for number in range(2):
+        recipe = " ".join(f"data.path=/a/long/way/{part}" for part in range(100)) + f" optimizer.lr=0.{number}"
+        facts = {**FACTS, "recipe": recipe, "group": "g" * 500, "tags": ["t" * 500, "", "short"], "config": {"seed": 123}}
+        log = Wandb(tmp_path / str(number), facts, mode="offline")
+        run = log.experiment
+        assert len(run.name) <= 128 and run.name.endswith(" seed=123") and run.name[:20] == recipe[:20]
+        assert len(run.group) <= 128 and [len(tag) <= 64 for tag in run.tags] == [True, True] and "short" in run.tags
+        places.append(log.facts()["wandb"]["job_type"])
+        log.finish(FINISHED)
+        assert len(offline_runs(tmp_path / str(number))) == 1
+    assert len(set(places)) == 2 and all(len(place) <= 64 for place in places)
+    same = Wandb(tmp_path / "again", facts, mode="offline")
+    assert same.facts()["wandb"]["job_type"] == places[1]
+    same.finish(FINISHED)
+
+
 @pytest.mark.parametrize(("mode", "runs"), [("offline", 1), ("disabled", 0), ("dryrun", 1)])
 def test_wandb_mode_is_respected(monkeypatch, tmp_path, mode, runs):
     monkeypatch.setenv("WANDB_MODE", mode)
     log = Wandb(tmp_path, FACTS)
     log.log_metrics({"val/acc": 0.5}, step=1)
     log.log_histograms({"weights": Histogram.of(torch.randn(100)), "lost": Histogram.of(torch.tensor([torch.nan]))}, step=1)
-    hint = log.finish("finished")
+    hint = log.finish(FINISHED)
     assert len(offline_runs(tmp_path)) == runs
     assert (f"wandb sync {offline_runs(tmp_path)[0].parent}" == hint or ".." in hint) if runs else hint is None
 
 
 def test_the_option_wins_over_the_environment(monkeypatch, tmp_path):
     monkeypatch.setenv("WANDB_MODE", "disabled")
-    Wandb(tmp_path, FACTS, mode="offline").finish("finished")
+    Wandb(tmp_path, FACTS, mode="offline").finish(FINISHED)
     assert len(offline_runs(tmp_path)) == 1
 
 
@@ -186,7 +316,7 @@ def test_the_option_wins_over_the_environment(monkeypatch, tmp_path):
 def test_without_a_key_nobody_is_asked(tmp_path, mode, caplog):
     began = time.monotonic()
     log = Wandb(tmp_path, FACTS, mode=mode)
-    assert log.mode == "offline" and "wandb sync" in log.finish("finished") and len(offline_runs(tmp_path)) == 1
+    assert log.mode == "offline" and "wandb sync" in log.finish(FINISHED) and len(offline_runs(tmp_path)) == 1
     assert time.monotonic() - began < 30
     assert ("no key on this machine" in caplog.text) == (mode == "online")
 
@@ -249,8 +379,6 @@ def test_all_loggers_together_get_the_same_numbers(folder):
 
 
 def test_tensorboard_without_its_package_is_one_line(monkeypatch, tmp_path):
-    import sys
-
     from lightning.fabric.loggers import tensorboard
 
     monkeypatch.setattr(tensorboard, "_TENSORBOARD_AVAILABLE", False)

@@ -164,11 +164,11 @@ def test_records_for_the_report_are_read_back(tmp_path):
 def test_records_that_were_cut_off_anywhere_are_left_out(tmp_path):
     folder = leave(tmp_path / "run")
     (folder / "pictures").mkdir()
-    Image.new("L", (3, 2)).save(folder / "pictures/mixup.png")
+    Image.new("L", (3, 2)).save(tmp_path / "whole.png")
     whole = {
         "confusion.json": b'{"test": {"": {"classes": ["a", "b"], "matrix": [[1, 2], [3, 4]]}}}',
         "histograms.csv": b"step,name,low,high,counts\n10,x,0,1,1 2 3\n20,x,0,1,4 5 6\n",
-        "pictures/mixup.png": (folder / "pictures/mixup.png").read_bytes(),
+        "pictures/mixup.png": (tmp_path / "whole.png").read_bytes(),
     }
     for name, content in whole.items():
         for length in range(len(content)):
