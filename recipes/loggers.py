@@ -318,7 +318,7 @@ class Wandb(WandbLogger, RunLogger):
         `wandb sync` stops at a part of a run that was killed, and does not join an offline part to it, so each offline part is
         made complete: the last one is all there is to sync.
         """
-        if self.mode == "disabled" or self.experiment.resumed:
+        if self.mode == "disabled" or self.experiment.step:
             return
         if (path := self._folder / "metrics.csv").exists():
             for row in rows_until(path, step)[1]:

@@ -69,8 +69,8 @@ def number(value: float | None) -> float | None:
 
 
 def plain(text: str) -> str:
-    """A text that plotly must not take for markup."""
-    return escape(text, quote=False)
+    """A text that plotly must take neither for markup nor for a template."""
+    return escape(text, quote=False).replace("%{", "%&#123;")
 
 
 def figure(traces: Iterable[Any], **layout: Any) -> dict[str, Any]:

@@ -184,8 +184,8 @@ function groupAxis(shown, place) {
   };
 }
 
-/** A text that plotly must not take for markup. */
-const escaped = (text) => text.replace(/&/g, "&amp;").replace(/</g, "&lt;").replace(/>/g, "&gt;");
+/** A text that plotly must take neither for markup nor for a template. */
+const escaped = (text) => text.replace(/&/g, "&amp;").replace(/</g, "&lt;").replace(/>/g, "&gt;").replace(/%\{/g, "%&#123;");
 
 function drawForest(place) {
   const shown = visible(LIMIT.forest);

@@ -14,7 +14,8 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from recipes.catalogue import UsageError
+from plotly.offline import get_plotlyjs
+
 from recipes.compare.comparison import shorten
 from recipes.compare.plots import (
     F1,
@@ -60,10 +61,6 @@ POLICY = "default-src 'none'; script-src 'unsafe-inline' 'unsafe-eval'; style-sr
 
 def write_report(comparison: Comparison, rows: Sequence[Row], path: Path) -> None:
     """Write the report of a comparison whose groups have these rows, the best group first."""
-    try:
-        from plotly.offline import get_plotlyjs
-    except ModuleNotFoundError:
-        raise UsageError('the report needs the package plotly: pip install "lightning-recipes[compare]"') from None
     page = Page(comparison, rows)
     folder = Path(__file__).parent
     parts = {

@@ -138,12 +138,9 @@ def show_workspace(comparison: Comparison, rows: Sequence[Row], output: Path, co
     for section in made:
         say(f"         {section.name:{width}}  {' · '.join(map(title, section.panels))}")
     if len(runs) < len(comparison.runs):
-        say(f"         left out: {len(comparison.runs) - len(runs)} runs were not logged to wandb")
+        say(f"         left out: {len(comparison.runs) - len(runs)} not logged to wandb")
     if len(chosen) < len(runs):
-        say(
-            f"         left out: {len(runs) - len(chosen)} runs are in other projects, and a workspace shows one; "
-            "wandb sync --project NAME brings offline runs together"
-        )
+        say(f"         left out: {len(runs) - len(chosen)} in other projects; a workspace shows one, so compare these apart")
     command = sync_command(run.folder for run in chosen)
     reason, url = _why_not(), ""
     if not reason:

@@ -176,6 +176,7 @@ def test_a_resumed_run_keeps_its_id(folder, with_plugin, extra):
 
 def synced(folder, server):
     """What the server has after the command that the folder's run gives was typed into a shell."""
+    wandb.teardown()  # as at the end of a process: all is written
     where = {"WANDB_BASE_URL": server.url, "WANDB_API_KEY": KEY, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
     done = subprocess.run(
         sync_command([folder]),
@@ -222,6 +223,7 @@ def test_a_run_that_was_killed_and_resumed_offline_is_synced_whole(folder, with_
     with_plugin(Interrupts)
     with pytest.raises(SystemExit):
         folder.train(*words)
+    wandb.teardown()
     (first,) = offline_runs(folder.path)
     first.write_bytes(first.read_bytes()[:-100])  # a process that is killed leaves half a record
     with_plugin()
@@ -238,6 +240,22 @@ def test_a_run_that_was_killed_and_resumed_offline_is_synced_whole(folder, with_
     with open(folder.path / "histograms.csv", newline="") as file:
         for row in csv.DictReader(file):
             assert found[int(row["step"])][row["name"]]["values"] == list(map(int, row["counts"].split()))
+
+
+def test_a_run_with_a_server_is_there_at_once(folder, monkeypatch, capfd):
+    with wandb_server() as server:
+        monkeypatch.setenv("WANDB_BASE_URL", server.url)
+        monkeypatch.setenv("WANDB_API_KEY", KEY)
+        folder.train("logger=wandb", "max_steps=4", "trainer.val_every_n_steps=2")
+        wandb.teardown()
+    place = folder.result["wandb"]
+    assert place["mode"] == "online" and place["entity"] == "somebody"
+    assert (
+        place["url"] == f"{server.url}/somebody/lightning-recipes/runs/{place['id']}" and place["url"] in capfd.readouterr().out
+    )
+    assert sync_command([folder.path]) is None
+    steps = {row["trainer/global_step"] for row in server.runs[place["id"]]["history"]}
+    assert steps == {int(row["step"]) for row in folder.rows}
 
 
 def test_seeds_share_a_sub_group_and_a_sweep_is_a_group(folders):
