@@ -256,8 +256,11 @@ def _end_sweep(sweep: Sweep) -> int:
     """Compare the runs of a sweep, and say which failed."""
     if any(job.result.get("status") == "finished" for job in sweep.jobs):
         from recipes.compare.command import present
+        from recipes.sweep import best_of_search
 
         present([sweep.folder], sweep.folder)
+        if best := best_of_search(sweep.folder):
+            print(f"best     {best}")
     if not sweep.failed:
         return 0
     failed = "\n".join(f"  {job.name}: {job.error}; {job.folder}" for job in sweep.failed)

@@ -29,7 +29,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Column
 
 from plugins.metric import larger_is_better
-from recipes.catalogue import UsageError, quote, read_yaml
+from recipes.catalogue import UsageError, quote, read_yaml, show
 from recipes.files import hold, write_text
 
 PASSED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -402,6 +402,14 @@ def end_with_parent() -> None:
         os.kill(os.getpid(), signal.SIGTERM)
 
     threading.Thread(target=wait, daemon=True).start()
+
+
+def best_of_search(folder: Path) -> str:
+    """What Optuna has found, by the metric that chooses models, as words for the command line; empty for other sweeps."""
+    path = folder / "optimization_results.yaml"
+    found = read_yaml(path) if path.exists() else {}
+    words = " ".join(f"{name}={show(value)}" for name, value in (found.get("best_params") or {}).items())
+    return f"{words}  ({found['best_value']:.4f} in validation)" if words else ""
 
 
 def check_direction(jobs: Sequence[Job], direction: Any) -> None:

@@ -172,6 +172,7 @@ def test_optuna_looks_for_the_largest_accuracy_and_goes_on(tmp_path):
     rates = [result["config"]["optimizer"]["lr"] for result in after.values()]
     assert len(set(rates)) == 3 and all(0.001 <= rate <= 1 for rate in rates)
     best = max(result["metrics"]["val/acc"] for result in after.values())
+    assert f"({best:.4f} in validation)" in done.stdout
     assert f"best_value: {best}" in (tmp_path / "mine" / "optimization_results.yaml").read_text()
     done = command("train.py", "-m", *words, "trainer.monitor=val/loss", "hydra.sweeper.n_trials=1", cwd=tmp_path)
     assert done.returncode == 2 and "add hydra.sweeper.direction=minimize" in done.stderr
