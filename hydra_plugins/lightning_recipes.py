@@ -4,9 +4,11 @@ Hydra finds its plugins in packages of this name only. `hydra/launcher=processes
 this file in a way in which dataclasses cannot have annotations that are evaluated later.
 """
 
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -48,9 +50,10 @@ class ProcessesLauncher(Launcher):
         settings = self.config.hydra
         if sweep.current is None:
             sweep.current = self._sweep(Path(str(settings.sweep.dir)))
-        jobs = [self._job(sweep.current, initial_job_idx + index, list(words)) for index, words in enumerate(job_overrides)]
+            sweep.current.make = partial(self._job, sweep.current)
+        jobs = [sweep.current.make(initial_job_idx + index, list(words)) for index, words in enumerate(job_overrides)]
         sweep.current.run(jobs, settings.sweeper.get("n_trials"))
-        sweep.check_direction(jobs, settings.sweeper.get("direction"))
+        sweep.check_direction(sweep.current.folder, jobs, settings.sweeper.get("direction"))
         returns = []
         for job in jobs:
             done = JobReturn(overrides=job.words, working_dir=str(job.folder), status=JobStatus.COMPLETED)
@@ -75,13 +78,19 @@ class ProcessesLauncher(Launcher):
         return list(words)
 
     def _job(self, sweep: Any, number: int, words: list[str]) -> Any:
-        from recipes.sweep import Job
+        from recipes.catalogue import UsageError
+        from recipes.sweep import Job, expect_inside
 
         config = self.context.config_loader.load_sweep_config(self.config, words)
         with open_dict(config):
             config.hydra.job.id, config.hydra.job.num = str(number), number
         HydraConfig.instance().set_config(config)
-        folder = sweep.folder / sweep.plan.folder_for(words, str(config.hydra.sweep.subdir))
+        subdir = os.path.normpath(str(config.hydra.sweep.subdir))
+        expect_inside(sweep.folder, subdir)
+        name, new = sweep.plan.folder_for(words, subdir)
+        folder = sweep.folder / name
+        if new and folder.exists():
+            raise UsageError(f"{folder} is there already, and is no job of the sweep; move it away, or choose another folder")
         devices = config.trainer.devices
         shown = " ".join(word for word in words if self._differs(word))
         return Job(number, folder, words, shown, devices if isinstance(devices, int) and devices > 0 else None)

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from recipes.catalogue import FOLDER, Catalogue, UsageError, installed_folders, nearest, one_line, quote
+from recipes.catalogue import FOLDER, Catalogue, UsageError, installed_folders, nearest, one_line, typed
 
 if TYPE_CHECKING:
     from recipes.sweep import Sweep
@@ -101,7 +101,7 @@ def _train(words: list[str]) -> int:
             raise UsageError("resume cannot be part of a sweep: leave out -m")
         folder = Path(resume)
         config = read_run(catalogue, folder)
-        others = [word for word in flags.overrides if word.lstrip("+").partition("=")[0] not in ("resume", "hydra.searchpath")]
+        others = [word for word in flags.overrides if _key(word) not in ("resume", "hydra.searchpath")]
         config = change(catalogue, config, others, ON_RESUME, "resume")
         _expect_writable(folder)
         return _exit_code(_start(config | {"resume": resume}, folder, flags.overrides))
@@ -131,6 +131,7 @@ def _flags(words: Sequence[str]) -> argparse.Namespace:
 
     parser.error = refuse  # type: ignore[method-assign]
     flags, unknown = parser.parse_known_args(words)
+    flags.all_jobs = False  # of a sweep that goes on
     for word in unknown:
         name, equals, value = word.lstrip("-").partition("=")
         if equals:
@@ -154,8 +155,10 @@ def _value_of(key: str, words: Sequence[str]) -> str | None:
 
     from recipes.config import parse_word
 
-    found = [word for word in words if word.lstrip("+").startswith(f"{key}=")]
-    value = parse_word(OverridesParser.create(), found[-1]).value() if found else None
+    found = [parse_word(OverridesParser.create(), word) for word in words if word.lstrip("+").startswith(f"{key}=")]
+    if found and found[-1].is_sweep_override():
+        raise UsageError(f"{found[-1].input_line}: expected one folder; a name with a comma in quotes: '{key}=\"a,b\"'")
+    value = found[-1].value() if found else None
     return None if value is None else str(value)
 
 
@@ -163,22 +166,25 @@ def _words_of_sweep(flags: argparse.Namespace, folder: Path) -> list[str]:
     """The words of a sweep that goes on in its folder: those given now or, without any, those it was started with."""
     from recipes.sweep import FILE, Plan
 
-    given = [word for word in flags.overrides if word.lstrip("+").partition("=")[0] != "sweep"]
-    words = [word for word in given if not word.startswith("hydra")]
-    hydra = [word for word in given if word.startswith("hydra")]
+    given = [word for word in flags.overrides if _key(word) != "sweep"]
+    hydra = [word for word in given if word.lstrip("+~").startswith(("hydra.", "hydra/"))]
+    words = [word for word in given if word not in hydra]
+    flags.all_jobs = not words
     if (folder / FILE).exists():
         plan = Plan.read(folder)
         words = words or plan.words
-        keys = {word.partition("=")[0] for word in hydra}
-        hydra = [*(word for word in plan.hydra if word.partition("=")[0] not in keys), *hydra]
+        keys = {_key(word) for word in hydra}
+        hydra = [*(word for word in plan.hydra if _key(word) not in keys), *hydra]
         flags.config_dir = flags.config_dir or plan.config_dir
     elif not words:
-        raise UsageError(
-            f"{folder} is no sweep: looked for {FILE}; to start one there, add its words: seed=0,1,2 sweep={folder}"
-        )
-    elif folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise UsageError(f"{folder} is there, and is no sweep: looked for {FILE}; choose another folder")
+        start = f"python train.py -m seed=0,1,2 {typed('sweep', folder)}"
+        raise UsageError(f"{folder} is no sweep: looked for {FILE}; to start one there, add its words: {start}")
     return [*words, *hydra, f"hydra.sweep.dir={_quoted(folder)}"]
+
+
+def _key(word: str) -> str:
+    """What a word gives a value to."""
+    return word.lstrip("+~").partition("=")[0]
 
 
 def _quoted(path: Path) -> str:
@@ -199,8 +205,8 @@ def _sweeper_defaults(words: Sequence[str]) -> list[str]:
     defaults = ["hydra.sweeper.direction=maximize"]
     if "hydra/sweeper/sampler=grid" not in words:
         defaults.append("hydra.sweeper.sampler.seed=0")
-    keys = {word.lstrip("+").partition("=")[0] for word in words}
-    return [*words, *(word for word in defaults if word.partition("=")[0] not in keys)]
+    keys = {_key(word) for word in words}
+    return [*words, *(word for word in defaults if _key(word) not in keys)]
 
 
 def _expect_one_folder(words: Sequence[str], multirun: bool) -> None:
@@ -244,7 +250,7 @@ def _run_hydra(flags: argparse.Namespace, words: Sequence[str]) -> int:
             raise
     if outcome.error is not None:
         raise outcome.error
-    return _end_sweep(sweep) if (sweep := _sweep()) else outcome.code
+    return _end_sweep(sweep, flags.all_jobs) if (sweep := _sweep()) else outcome.code
 
 
 def _sweep() -> Sweep | None:
@@ -252,8 +258,10 @@ def _sweep() -> Sweep | None:
     return sys.modules["recipes.sweep"].current if "recipes.sweep" in sys.modules else None
 
 
-def _end_sweep(sweep: Sweep) -> int:
-    """Compare the runs of a sweep, and say which failed."""
+def _end_sweep(sweep: Sweep, all_jobs: bool) -> int:
+    """Compare the runs of a sweep, and say which failed; `all_jobs`: those of earlier starts are run first."""
+    if all_jobs:
+        sweep.run_rest()
     if any(job.result.get("status") == "finished" for job in sweep.jobs):
         from recipes.compare.command import present
         from recipes.sweep import best_of_search
@@ -265,7 +273,7 @@ def _end_sweep(sweep: Sweep) -> int:
         return 0
     failed = "\n".join(f"  {job.name}: {job.error}; {job.folder}" for job in sweep.failed)
     print(f"error: {len(sweep.failed)} of {len(sweep.jobs)} jobs failed:\n{failed}", file=sys.stderr)
-    print(f"to run them again: python train.py -m sweep={quote(str(sweep.folder))}", file=sys.stderr)
+    print(f"to run them again: python train.py -m {typed('sweep', sweep.folder)}", file=sys.stderr)
     return FAILED
 
 

@@ -60,6 +60,16 @@ def quote(word: str) -> str:
     return word if all(letter not in word for letter in " [](){}*?'\"$&|;<>#!\\") else "'" + word.replace("'", "'\\''") + "'"
 
 
+def typed(key: str, path: object) -> str:
+    """`KEY=PATH` as it is typed in a shell, quoted for Hydra and for the shell where they would take it amiss."""
+    text = str(path)
+    if not re.fullmatch(r"[\w./:@+-]+", text, re.ASCII):
+        from hydra.core.override_parser.types import Quote, QuotedString
+
+        text = QuotedString(text, Quote.double).with_quotes()
+    return quote(f"{key}={text}")
+
+
 def expected(value: object, default: object, comment: str = "") -> str | None:
     """What a parameter must be, if `value` is not of its default's type; None if it is.
 

@@ -388,6 +388,8 @@ def check(catalogue: Catalogue, words: Sequence[str], multirun: bool = False) ->
     """
     overrides = parse(catalogue, words)
     for override in overrides:
+        if override.is_sweep_override() and override.is_hydra_override():
+            raise UsageError(f"{override.input_line}: expected one value, the settings of a sweep are no part of it")
         if override.is_sweep_override() and not multirun:
             key, value = override.get_key_element(), override.get_value_string()
             many = override.key_or_group in catalogue.groups and catalogue.many(override.key_or_group)

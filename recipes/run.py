@@ -17,7 +17,7 @@ from rich.console import Console
 
 from plugins.base import Phase, Plugin, RecipeError, Task, does_something, expect, expect_count
 from recipes.build import build_data, build_loggers, build_module, build_plugins, load_module, load_run
-from recipes.catalogue import Catalogue, UsageError, installed_folders, quote
+from recipes.catalogue import Catalogue, UsageError, installed_folders, quote, typed
 from recipes.checkpoint import BestAndLast, StopOnSignal, Stopped, WholeFiles, load_checkpoint
 from recipes.compare.runs import words_with_effect
 from recipes.config import option_names
@@ -45,7 +45,7 @@ from recipes.results import (
     write_confusion,
     write_result,
 )
-from recipes.sweep import FILE, Plan
+from recipes.sweep import Plan, sweep_of
 
 log = logging.getLogger("recipes")
 SMALL_MODEL = 100_000  # parameters
@@ -63,7 +63,7 @@ def train(config: dict[str, Any], folder: Path, overrides: Sequence[str]) -> dic
     earlier = read_result(folder) if resumed else {}
     if earlier.get("status") == "finished" and (earlier.get("stopped_early") or not goes_further(config, earlier)):
         console.print(table(earlier))
-        more = f"to train it for longer: python train.py resume={quote(str(folder))} max_epochs={2 * config['max_epochs']}"
+        more = f"to train it for longer: python train.py {typed('resume', folder)} max_epochs={2 * config['max_epochs']}"
         print_lines(console, f"the run is finished; {EARLY if earlier.get('stopped_early') else more}")
         return earlier
     plugins = build_plugins(config)  # bad values are told before any data is touched
@@ -265,22 +265,21 @@ class Run:
 
     def _facts(self) -> dict[str, Any]:
         """What a logger tells about the run."""
-        above = self.folder.resolve().parent
+        folder, plan = sweep_of(self.folder) or (None, None)
         return {
             "name": self.config["name"],
-            "recipe": self._recipe(above),
-            "group": above.name if (above / FILE).exists() else None,
+            "recipe": self._recipe(plan),
+            "group": folder.name if folder else None,
             "tags": [*self.techniques, *map(str, self.config["tags"])],
             "notes": self.config["notes"],
             "config": self.config,
         }
 
-    def _recipe(self, sweep: Path) -> str:
+    def _recipe(self, plan: Plan | None) -> str:
         """The words that set the run apart, seeds aside: from the defaults or, in a sweep, from its other runs."""
         words = words_with_effect(self.command)
-        if not (sweep / FILE).exists():
+        if plan is None:
             return " ".join(words) or "defaults"
-        plan = Plan.read(sweep)
         # a search adds jobs as it goes on, so a word is that of all only if the sweep was started with it
         everywhere = [{word.lower() for word in each} for each in (plan.words, *plan.jobs.values())]
         apart = [word for word in words if any(word.lower() not in each for each in everywhere)]
@@ -441,7 +440,7 @@ class Run:
                 self.console,
                 f"stopped by {self.result['stopped_by']} at step {self.result.get('steps', 0)}; {saved}",
                 f"folder   {self.folder}",
-                f"go on    python train.py resume={where}",
+                f"go on    python train.py {typed('resume', self.folder)}",
             )
 
     def saved_step(self) -> int:
@@ -532,7 +531,7 @@ def evaluate(folder: Path, config: dict[str, Any], changes: Sequence[str]) -> di
     checkpoint = folder / "checkpoints" / "best.ckpt"
     if not checkpoint.exists():
         raise RecipeError(
-            f"{folder} has no checkpoints/best.ckpt: the run has not validated yet; type python train.py resume={folder}"
+            f"{folder} has no checkpoints/best.ckpt: the run has not validated yet; type python train.py {typed('resume', folder)}"
         )
     module = load_module(config, checkpoint, plugins)
     assert module.setting is not None

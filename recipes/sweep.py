@@ -1,6 +1,6 @@
 """The jobs of a sweep: each a process of its own, several at a time, none twice.
 
-A sweep's folder holds `sweep.yaml` (the words it was started with, and those of each job) and `sweep.log`; each job has a
+A sweep's folder holds `jobs.yaml` (the words it was started with, and those of each job) and `sweep.log`; each job has a
 folder with `output.log` beside what a run leaves. A job is known by its words: whatever interrupted a sweep, going on with
 it keeps the jobs that are finished, resumes those that left a checkpoint and starts the others again.
 """
@@ -15,8 +15,9 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+import zipfile
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
@@ -29,14 +30,24 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Column
 
 from plugins.metric import larger_is_better
-from recipes.catalogue import UsageError, quote, read_yaml, show
-from recipes.files import hold, write_text
+from recipes.catalogue import UsageError, quote, read_yaml, show, typed
+from recipes.files import hold, is_held, write_text
 
 PASSED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 LIFELINE = "LIGHTNING_RECIPES_LIFELINE"  # names the pipe that tells a job that its sweep is gone
 PATIENCE = 60.0  # seconds for a job of an earlier, killed process to save its state and end
-FILE = "sweep.yaml"
-HEAD = "# A sweep. To go on with it, or to see what came of it:\n#   python train.py -m sweep={folder}\n#   python compare.py {folder}\n"
+FILE = "jobs.yaml"
+HEAD = """\
+# A sweep. To go on with it, or to see what came of it:
+#   python train.py -m {sweep}
+#   python compare.py {folder}
+# A job that is taken out below is not run again.
+"""
+OF_A_SWEEP = (FILE, "sweep.log", "multirun.yaml")  # what is in a sweep's folder before its first job
+OF_A_RUN = (
+    *("config.yaml", "result.json", "metrics.csv", "histograms.csv", "confusion.json", "train.log", "output.log"),
+    *("checkpoints", "pictures", "wandb", "tensorboard"),
+)
 
 
 @dataclass(eq=False)
@@ -75,9 +86,10 @@ class Job:
     def read(self) -> None:
         """Look at what the run has left."""
         try:
-            self.result = json.loads((self.folder / "result.json").read_text())
+            result = json.loads((self.folder / "result.json").read_text())
         except (OSError, ValueError):
-            self.result = {}
+            result = {}
+        self.result = result if isinstance(result, dict) else {}
 
     def last_line(self, beginning: str = "") -> str:
         """The last line, of those that begin so, that the job has printed."""
@@ -92,7 +104,7 @@ class Job:
 
 @dataclass
 class Plan:
-    """What `sweep.yaml` holds: the words of the sweep, Hydra's own among them apart, and the words of each job folder."""
+    """What `jobs.yaml` holds: the words of the sweep, Hydra's own among them apart, and the words of each job folder."""
 
     words: list[str] = field(default_factory=list)
     hydra: list[str] = field(default_factory=list)
@@ -104,28 +116,53 @@ class Plan:
         """The plan in a sweep's folder."""
         path = folder / FILE
         content = read_yaml(path)
-        if not isinstance(content.get("words"), list) or not isinstance(content.get("jobs"), Mapping):
+        jobs, config_dir = content.get("jobs"), content.get("config_dir")
+        lists = [content.get("words"), content.get("hydra"), *(jobs.values() if isinstance(jobs, Mapping) else [None])]
+        if not all(isinstance(words, list) and all(isinstance(word, str) for word in words) for words in lists):
             raise UsageError(f"{path} is not what a sweep writes")
-        jobs = {str(name): list(map(str, words)) for name, words in content["jobs"].items()}
-        config_dir = content.get("config_dir")
-        return cls(list(map(str, content["words"])), list(map(str, content.get("hydra") or [])), config_dir, jobs)
+        if not isinstance(config_dir, str | None):
+            raise UsageError(f"{path} is not what a sweep writes: config_dir must be a folder")
+        plan = cls(content["words"], content["hydra"], config_dir, {str(name): words for name, words in jobs.items()})  # type: ignore[union-attr]
+        for name in plan.jobs:
+            expect_inside(folder, name)
+        return plan
 
     def write(self, folder: Path) -> None:
         """Write it, whole or not at all."""
         text = yaml.safe_dump(vars(self), sort_keys=False, allow_unicode=True, width=10**6)
-        write_text(folder / FILE, HEAD.format(folder=folder) + text)
+        write_text(folder / FILE, HEAD.format(sweep=typed("sweep", folder), folder=quote(str(folder))) + text)
 
-    def folder_for(self, words: Sequence[str], wanted: str) -> str:
-        """The name of the folder of the job with these words: the one it has, or `wanted`, or the next free number."""
+    def folder_for(self, words: Sequence[str], wanted: str) -> tuple[str, bool]:
+        """The folder of the job with these words, in any order, and whether the job is new.
+
+        It is the one that the job has, or `wanted`, or the next free number.
+        """
         for name, others in self.jobs.items():
-            if others == list(words):
-                return name
+            if sorted(others) == sorted(words):
+                return name, False
         number = 0
         while wanted in self.jobs:
             wanted = str(number)
             number += 1
         self.jobs[wanted] = list(words)
-        return wanted
+        return wanted, True
+
+
+def expect_inside(folder: Path, name: str) -> None:
+    """Refuse the folder of a job that is not below the sweep's."""
+    place = Path(os.path.normpath(folder / name))
+    if Path(os.path.normpath(folder)) not in place.parents:
+        raise UsageError(f"the folder of a job must be inside of the sweep's, {name!r} is not; see hydra.sweep.subdir")
+
+
+def sweep_of(folder: Path) -> tuple[Path, Plan] | None:
+    """The sweep that a run's folder belongs to."""
+    folder = folder.absolute()
+    for above in folder.parents[:4]:
+        with suppress(UsageError):  # a file of another program
+            if (above / FILE).is_file() and str(folder.relative_to(above)) in (plan := Plan.read(above)).jobs:
+                return above, plan
+    return None
 
 
 def accelerators() -> list[str]:
@@ -173,12 +210,16 @@ class Sweep:
     def __init__(self, folder: Path, plan: Plan, command: Sequence[str], n_jobs: int = 1) -> None:
         if n_jobs == 0 or n_jobs < -1:
             raise UsageError(f"hydra.launcher.n_jobs must be a whole number ≥ 1, or -1 for as many as fit, got {n_jobs}")
+        if not (folder / FILE).exists() and any(path.name not in OF_A_SWEEP for path in folder.glob("*")):
+            raise UsageError(f"{folder} is there, and is no sweep: looked for {FILE}; choose another folder")
         self.folder, self.plan, self.command = folder, plan, list(command)
         self.gpus = accelerators() if n_jobs != 1 else []
         self.n_jobs = n_jobs if n_jobs > 0 else len(self.gpus) or os.cpu_count() or 1
         self.jobs: list[Job] = []
         self.console = Console()
+        self.make: Callable[[int, list[str]], Job] = lambda number, words: Job(number, folder, words, "")
         self._running: dict[Job, Running] = {}
+        self._held: dict[Job, float] = {}  # jobs that another process holds, and since when they wait for it
         self._lock = ExitStack()  # until the process ends
         self._lock.enter_context(hold(folder / "sweep.log", f"works on the sweep in {folder}"))
         self._lifeline = os.pipe()  # never written to: jobs read its end when this process is gone
@@ -202,54 +243,78 @@ class Sweep:
         """
         self.plan.write(self.folder)
         self.jobs += jobs
-        waiting = list(jobs)
-        running = self._running
-        with _signals(self._pass_on) as received, _display(self.console, max(total or 0, len(self.jobs))) as display:
-            display.done(len(self.jobs) - len(jobs))
+        first = {job.folder: job for job in reversed(jobs)}  # a search may ask for one job more than once
+        waiting = list(dict.fromkeys(first[job.folder] for job in jobs))
+        running, self.display = self._running, _Display(self.console, max(total or 0, len(self.jobs)))
+        with _signals(self._pass_on) as received, self.display:
+            self.display.done(len(self.jobs) - len(waiting))
             while waiting or running:
-                while waiting and len(running) < self.n_jobs and not received:
-                    job = waiting.pop(0)
-                    if self._is_finished(job):
-                        self._say(display, f"{job.name}  is finished: {summary(job)}")
-                        display.done(1)
-                        continue
-                    gpus = deal(self.gpus, [each.gpus for each in running.values()], job.devices)
-                    running[job] = Running(self._start(job, gpus), gpus)
-                    for number in received:  # it came while the process was started
-                        running[job].send(number)
-                    display.start(job, gpus)
-                    self._say(None, f"{job.name}  started in {job.folder}")
                 if received:
                     waiting.clear()
+                while len(running) < self.n_jobs and (job := self._next(waiting)):
+                    self._begin(job)
+                    for number in received if job in running else ():  # it came while the process was started
+                        running[job].send(number)
                 for job in [job for job, each in running.items() if each.process.poll() is not None]:
                     ended = running.pop(job)
                     self._end(job, ended.process.returncode, bool(received))
+                    self.display.end(job)
                     took = duration(time.monotonic() - ended.began)
-                    self._say(display, f"{job.name}  {job.error or summary(job)}  ({took})")
-                    display.end(job)
-                display.show(running)
+                    self._say(f"{job.name}  {job.error or summary(job)}  ({took})")
+                self.display.show(running)
                 time.sleep(0.05)
+            for job in jobs:
+                job.result, job.error = first[job.folder].result, first[job.folder].error
+            if received:
+                finished = sum(job.result.get("status") == "finished" for job in self.jobs)
+                self._say(f"stopped by {signal.Signals(received[0]).name}; {finished} jobs are finished")
+                self._say(f"go on    python train.py -m {typed('sweep', self.folder)}")
         if received:
-            finished = sum(not job.error and bool(job.result) for job in self.jobs)
-            self._say(display, f"stopped by {signal.Signals(received[0]).name}; {finished} jobs are finished")
-            self._say(display, f"go on    python train.py -m sweep={quote(str(self.folder))}")
             sys.exit(128 + received[0])
 
-    def _is_finished(self, job: Job) -> bool:
-        """Whether an earlier start of the sweep has finished the job; waits for a process of it that is still ending."""
-        with hold(job.folder / "train.log", f"trains in {job.folder}", PATIENCE) if job.folder.exists() else ExitStack():
-            job.read()
-        return bool(job.result.get("status") == "finished")
+    def run_rest(self) -> None:
+        """Run the jobs of earlier starts that were not asked for this time."""
+        asked = {job.folder for job in self.jobs}
+        rest = [words for name, words in self.plan.jobs.items() if self.folder / name not in asked]
+        if rest:
+            self.run([self.make(len(self.jobs) + number, words) for number, words in enumerate(rest)])
+
+    def _next(self, waiting: list[Job]) -> Job | None:
+        """The first job in whose folder no process of an earlier start is still ending."""
+        for job in waiting:
+            held = is_held(job.folder / "train.log")
+            if held and self._held.setdefault(job, time.monotonic()) > time.monotonic() - PATIENCE:
+                continue
+            waiting.remove(job)
+            if not held:
+                return job
+            job.error = f"another process trains in {job.folder}"
+            self.display.done(1)
+            self._say(f"{job.name}  {job.error}")
+        return None
+
+    def _begin(self, job: Job) -> None:
+        """Start a job, unless it is finished."""
+        job.read()
+        if job.result.get("status") == "finished":
+            self.display.done(1)
+            self._say(f"{job.name}  is finished: {summary(job)}")
+            return
+        gpus = deal(self.gpus, [each.gpus for each in self._running.values()], job.devices)
+        self._running[job] = Running(self._start(job, gpus), gpus)
+        self.display.start(job, gpus)
+        self._log(f"{job.name}  started in {job.folder}")
 
     def _start(self, job: Job, gpus: Sequence[str]) -> subprocess.Popen[bytes]:
         from hydra.core.override_parser.types import Quote, QuotedString
 
         place = QuotedString(str(job.folder), Quote.double).with_quotes()
-        if (job.folder / "checkpoints" / "last.ckpt").exists() and (job.folder / "config.yaml").exists():
+        if can_go_on(job.folder):
             words = [f"resume={place}"]
+            if not job.result:
+                (job.folder / "result.json").unlink(missing_ok=True)  # the checkpoint knows enough
         else:
-            if job.folder.exists():
-                shutil.rmtree(job.folder)  # what a process left that was killed before its first checkpoint
+            remove_run(job.folder)  # such as what a process left that was killed before its first checkpoint
             words = [*job.words, f"hydra.run.dir={place}", f"hydra.job.num={job.number}", f"hydra.job.id='{job.number}'"]
         job.folder.mkdir(parents=True, exist_ok=True)
         environment = dict(os.environ)
@@ -270,15 +335,15 @@ class Sweep:
 
     def _pass_on(self, number: int) -> None:
         for each in list(self._running.values()):
-            each.send(number)
+            each.send(signal.SIGTERM if number == signal.SIGHUP else number)  # runs listen to the one, not to the other
 
     def _end(self, job: Job, code: int, stopping: bool) -> None:
         """Note how a job ended; where the run could not do so itself, in its result too."""
         job.read()
         if not code:
             if not job.result:  # explained, not trained
-                self.console.print((job.folder / "output.log").read_text(), markup=False, highlight=False, soft_wrap=True)
-                shutil.rmtree(job.folder)
+                self.display.say((job.folder / "output.log").read_text())
+                remove_run(job.folder)
             return
         if stopping:
             job.error = "stopped"
@@ -294,12 +359,36 @@ class Sweep:
             job.result.setdefault("config", {})
             write_text(job.folder / "result.json", json.dumps(job.result, indent=2) + "\n")
 
-    def _say(self, display: _Display | None, line: str) -> None:
-        """A line in the log and, where there is a display, for the user."""
+    def _say(self, line: str) -> None:
+        """A line in the log and for the user."""
+        self._log(line)
+        self.display.say(line)
+
+    def _log(self, line: str) -> None:
         with open(self.folder / "sweep.log", "a", encoding="utf-8") as file:
             file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {line}\n")
-        if display:
-            self.console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def can_go_on(folder: Path) -> bool:
+    """Whether a run has left a checkpoint and a config that are whole."""
+    if not zipfile.is_zipfile(folder / "checkpoints" / "last.ckpt"):
+        return False
+    try:
+        return bool(read_yaml(folder / "config.yaml"))
+    except UsageError:
+        return False
+
+
+def remove_run(folder: Path) -> None:
+    """Remove what a run leaves, and the folder if that was all."""
+    for name in OF_A_RUN:
+        path = folder / name
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+    with suppress(OSError):  # there is something else in it, or it is not there
+        folder.rmdir()
 
 
 def summary(job: Job) -> str:
@@ -326,7 +415,8 @@ def _signals(pass_on: Any) -> Iterator[list[int]]:
         received.append(number)
         pass_on(number)
 
-    previous = {number: signal.signal(number, note) for number in PASSED_ON}
+    heard = [number for number in PASSED_ON if signal.getsignal(number) != signal.SIG_IGN]  # as under nohup
+    previous = {number: signal.signal(number, note) for number in heard}
     try:
         yield received
     finally:
@@ -335,9 +425,13 @@ def _signals(pass_on: Any) -> Iterator[list[int]]:
 
 
 class _Display:
-    """On a terminal a bar for the sweep and a line for each running job; elsewhere nothing but the lines that are said."""
+    """On a terminal a bar for the sweep and a line for each running job; elsewhere nothing but the lines that are said.
+
+    When nobody reads any more, because the terminal is closed or the pipe has ended, the sweep goes on unseen.
+    """
 
     def __init__(self, console: Console, total: int) -> None:
+        self.console = console
         self.bar: Progress | None = None
         self.lines: dict[int, Any] = {}
         if console.is_terminal:
@@ -351,9 +445,32 @@ class _Display:
                 expand=True,
                 console=console,
                 transient=True,
-                refresh_per_second=4,
+                auto_refresh=False,
             )
             self.total = self.bar.add_task("sweep", total=total, line="")
+        self.shown = 0.0
+
+    def __enter__(self) -> _Display:
+        if self.bar:
+            self._try(self.bar.start)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.bar:
+            self._try(self.bar.stop)
+
+    def _try(self, show: Callable[[], object]) -> None:
+        try:
+            show()
+        except (OSError, SystemExit):  # rich ends the process where a pipe is broken
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            for stream in (sys.stdout, sys.stderr):
+                if stream is sys.stdout or stream.isatty():
+                    os.dup2(nowhere, stream.fileno())
+
+    def say(self, line: str) -> None:
+        """A line above the bars."""
+        self._try(lambda: self.console.print(line, markup=False, highlight=False, soft_wrap=True))
 
     def done(self, number: int) -> None:
         """Jobs that have ended."""
@@ -372,23 +489,18 @@ class _Display:
             self.bar.remove_task(self.lines.pop(job.number))
         self.done(1)
 
-    def show(self, running: Mapping[Job, object]) -> None:
+    def show(self, running: Iterable[Job]) -> None:
         """What the running jobs have printed last."""
-        if self.bar:
-            for job in running:
-                epoch, _, numbers = job.last_line("epoch ").removeprefix("epoch ").partition("  ")
-                done, _, total = epoch.partition("/")
-                if done.isdigit():
-                    self.bar.update(
-                        self.lines[job.number], completed=int(done), total=int(total) if total else None, line=numbers
-                    )
-
-
-@contextmanager
-def _display(console: Console, total: int) -> Iterator[_Display]:
-    display = _Display(console, total)
-    with display.bar or ExitStack():
-        yield display
+        if not self.bar or time.monotonic() < self.shown + 0.25:
+            return
+        self.shown = time.monotonic()
+        for job in running:
+            epoch, _, numbers = job.last_line("epoch ").removeprefix("epoch ").partition("  ")
+            done, _, total = epoch.partition("/")
+            if done.isdigit():
+                total_epochs = int(total) if total else None
+                self.bar.update(self.lines[job.number], completed=int(done), total=total_epochs, line=numbers)
+        self._try(self.bar.refresh)
 
 
 def end_with_parent() -> None:
@@ -412,13 +524,14 @@ def best_of_search(folder: Path) -> str:
     return f"{words}  ({found['best_value']:.4f} in validation)" if words else ""
 
 
-def check_direction(jobs: Sequence[Job], direction: Any) -> None:
-    """Refuse to look for the largest loss, or for the smallest accuracy."""
+def check_direction(folder: Path, jobs: Sequence[Job], direction: Any) -> None:
+    """Refuse to look for the largest loss, or for the smallest accuracy; the jobs that are finished are kept."""
     names = {str(job.result["monitor"]) for job in jobs if job.result.get("monitor")}
     for name in names if direction is not None and not isinstance(direction, list | ListConfig) else ():
         right = "maximize" if larger_is_better(name) else "minimize"
         if right != getattr(direction, "name", direction):
-            raise UsageError(f"the best model of a job is chosen by {name}: add hydra.sweeper.direction={right}")
+            words = f"{typed('sweep', folder)} hydra.sweeper.direction={right}"
+            raise UsageError(f"the best model of a job is chosen by {name}; to go on: python train.py -m {words}")
 
 
 current: Sweep | None = None  # the sweep that this process runs

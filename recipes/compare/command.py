@@ -9,13 +9,13 @@ import argparse
 import os
 import sys
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from recipes.app import _exit_with
-from recipes.catalogue import Catalogue, UsageError, installed_folders, nearest, quote
+from recipes.catalogue import Catalogue, UsageError, installed_folders, nearest, one_line, quote
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -39,7 +39,8 @@ Examples
 It leaves these files in the folder that is given, or in comparisons/DATE/TIME if that is a single run or there are several:
   compare.csv compare.md compare.tex    the table: in full precision, for a README, for a paper (booktabs)
   runs.csv                              a row for each run, from which all can be computed again
-  compare.png report.html               a figure; an interactive report in one file"""
+  compare.png report.html               a figure; an interactive report in one file
+  wandb-workspace.json                  the address of the workspace that --wandb made, so that it is updated next time"""
 
 
 def main(words: Sequence[str] | None = None) -> None:
@@ -66,7 +67,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--sort", metavar="COLUMN", help="a column of compare.csv; default: mean, the best first")
     parser.add_argument("--output", metavar="FOLDER", type=Path, help="where the files go")
-    parser.add_argument("--wandb", action="store_true", help="make a wandb workspace with the same views, or update it")
+    parser.add_argument(
+        "--wandb",
+        action="store_true",
+        help='make a wandb workspace with the same views, or update it; needs pip install "lightning-recipes[workspace]"',
+    )
     return parser
 
 
@@ -84,17 +89,12 @@ def _compare(words: Sequence[str]) -> int:
         raise UsageError(
             f"there is no flag {word}; " + (f"did you mean --{close}?" if close else f"there is {', '.join(known)}")
         )
-    places, names = [], {}
+    places: list[Path] = []
+    names: list[tuple[str, Path]] = []
     for word in flags.folders:
-        name, equals, value = word.partition("=")
-        if not equals or Path(word).exists():
-            places.append(Path(word))
-        elif Path(value).is_dir():
-            places.append(Path(value))
-            names[Path(value)] = name
-        else:
-            meant = f"; did you mean --{name} {quote(value)}?" if f"--{name}" in known else ""
-            raise UsageError(f"there is no folder {word if meant else value}{meant}")
+        name, place = _split(word, known)
+        places.append(place)
+        names += [] if name is None else [(name, place)]
     present(
         places or [last_sweep(Path(SWEEPS))],
         output=flags.output,
@@ -107,10 +107,28 @@ def _compare(words: Sequence[str]) -> int:
     return 0
 
 
+def _split(word: str, flags: Sequence[str]) -> tuple[str | None, Path]:
+    """NAME=FOLDER as both, with the longest name that leaves a folder; None for a folder without a name."""
+    if "=" not in word or Path(word).exists():
+        return None, Path(word)
+    parts = word.split("=")
+    for place in range(len(parts) - 1, 0, -1):
+        name, folder = " ".join("=".join(parts[:place]).split()), "=".join(parts[place:])
+        if folder and Path(folder).is_dir():
+            if not name:
+                raise UsageError(f"{word}: there is no name before the =; type NAME=FOLDER, or the folder alone")
+            return name, Path(folder)
+    name, _, value = word.partition("=")
+    meant = f"; did you mean --{name} {quote(value)}?" if f"--{name}" in flags else ""
+    raise UsageError(f"there is no folder {word if meant or not value else value}{meant}")
+
+
 def last_sweep(folder: Path) -> Path:
     """The newest sweep that has left a run."""
+    from recipes.compare.runs import below
+
     for sweep in sorted(folder.glob("*/*"), reverse=True):
-        if next(sweep.rglob("result.json"), None):
+        if next(below(sweep), None):
             return sweep
     raise UsageError(f"no sweep has left a run in {folder}/: name folders, or start one: python train.py -m seed=0,1,2,3,4")
 
@@ -122,7 +140,7 @@ def present(
     baseline: str | None = None,
     sort: str | None = None,
     wandb: bool = False,
-    names: Mapping[Path, str] | None = None,
+    names: Sequence[tuple[str, Path]] = (),
 ) -> Comparison:
     """Compare the runs in `places`: print a table and what must be known of it, and leave the files in `output`.
 
@@ -133,7 +151,7 @@ def present(
         baseline: label or folder of the group that the others are compared with.
         sort: a column of compare.csv; by default the best mean comes first.
         wandb: whether a wandb workspace is made or updated.
-        names: labels of the groups that some of the places hold.
+        names: labels of groups, each with the place that holds them.
     """
     from rich.console import Console
 
@@ -141,14 +159,18 @@ def present(
     from recipes.compare.comparison import compare
     from recipes.compare.figure import write_figure
     from recipes.compare.report import write_report
-    from recipes.compare.runs import find, read
+    from recipes.compare.runs import below, find, read
     from recipes.compare.workspace import on_wandb, show_workspace
     from recipes.files import write_text
 
     catalogue = Catalogue(installed_folders())
-    further = [Path(baseline)] if baseline and _holds_runs(Path(baseline)) else []
+    further = [Path(baseline)] if baseline and next(below(Path(baseline)), None) else []
     runs = [read(folder, catalogue) for folder in find([*places, *further])]
-    labels = {folder.resolve(): name for place, name in (names or {}).items() for folder in find([place])}
+    labels: dict[Path, str] = {}
+    for name, place in names:
+        for run in find([place]):
+            if labels.setdefault(run.resolve(), name) != name:
+                raise UsageError(f"{run} has two names, {labels[run.resolve()]} and {name}; give it one")
     comparison = compare(runs, catalogue, metric, baseline, labels)
     rows = table.arrange(statistics.rows(comparison), comparison.metric, sort)
     folder = _output(places, output)
@@ -156,25 +178,38 @@ def present(
     table.show(console, comparison, rows)
     _print_notes(console, comparison)
     _print_unfinished(console, comparison.unfinished)
-    write_text(folder / "compare.csv", table.to_csv(rows))
-    write_text(folder / "runs.csv", table.runs_csv(rows, comparison.differing))
-    write_text(folder / "compare.md", table.to_markdown(comparison, rows))
-    write_text(folder / "compare.tex", table.to_latex(comparison, rows))
-    _print_line(console, "table", f"{folder / 'compare.csv'} (.md, .tex)")
-    write_figure(comparison, rows, folder / "compare.png")
-    _print_line(console, "figure", str(folder / "compare.png"))
-    write_report(comparison, rows, folder / "report.html")
-    _print_line(console, "report", str(folder / "report.html"))
-    if wandb:
-        show_workspace(comparison, rows, folder, console)
-    else:
-        for name, value in on_wandb(comparison).items():
+
+    def write_table() -> None:
+        write_text(folder / "compare.csv", table.to_csv(rows))
+        write_text(folder / "runs.csv", table.runs_csv(rows, comparison.differing))
+        write_text(folder / "compare.md", table.to_markdown(comparison, rows))
+        write_text(folder / "compare.tex", table.to_latex(comparison, rows))
+
+    def tell_wandb() -> None:
+        if wandb:
+            show_workspace(comparison, rows, folder, console)
+        else:
+            for name, value in on_wandb(comparison).items():
+                _print_line(console, name, value)
+
+    outputs: dict[str, tuple[Callable[[], None], str]] = {
+        "table": (write_table, f"{folder / 'compare.csv'} (.md, .tex)"),
+        "figure": (lambda: write_figure(comparison, rows, folder / "compare.png"), str(folder / "compare.png")),
+        "report": (lambda: write_report(comparison, rows, folder / "report.html"), str(folder / "report.html")),
+        "wandb": (tell_wandb, ""),
+    }
+    problems: list[Exception] = []
+    for name, (write, value) in outputs.items():
+        try:
+            write()
+        except Exception as error:  # the first is raised when everything else is there
+            value = f"not written: {one_line(error)}" if problems else "not written"
+            problems.append(error)
+        if value:
             _print_line(console, name, value)
+    if problems:
+        raise problems[0]
     return comparison
-
-
-def _holds_runs(folder: Path) -> bool:
-    return folder.is_dir() and next(folder.rglob("result.json"), None) is not None
 
 
 def _output(places: Sequence[Path], asked: Path | None) -> Path:

@@ -58,7 +58,11 @@ def compare(
 
 def _rename(groups: Sequence[Group], names: Mapping[Path, str]) -> None:
     for group in groups:
-        found = [names[run.folder.resolve()] for run in group.runs if run.folder.resolve() in names]
+        found = list(dict.fromkeys(names[run.folder.resolve()] for run in group.runs if run.folder.resolve() in names))
+        if len(found) > 1:
+            raise UsageError(
+                f"{' and '.join(map(quote, found))}: these runs differ in nothing but the seed; give them one name"
+            )
         if found:
             group.label = found[0]
     counts = Counter(group.label for group in groups)
@@ -142,6 +146,7 @@ def notes(comparison: Comparison, finished: Sequence[Run]) -> list[str]:
         *_about_failures(comparison),
         *_about_seeds(comparison, table, finished),
         *_about_equal_numbers(comparison, table),
+        *_about_losses(comparison),
         *_about_choices(comparison, table),
         *_about_circumstances(comparison),
     ]
@@ -207,9 +212,11 @@ def _about_seeds(comparison: Comparison, table: Sequence[Row], finished: Sequenc
         pairs = sorted({row.pairs for row in partly})
         span = " to ".join(map(str, [pairs[0], pairs[-1]][: len(pairs)]))
         yield f"{_labels([row.label for row in partly])}: other seeds than the baseline, only {span} in common."
-    lacking = [row.label for row in others if row.pairs and row.difference is None]
-    if lacking and all(math.isfinite(row.mean) for row in others):
-        yield "The baseline has no number for every seed, so no difference is given; choose another one with --baseline."
+    if lacking := [row.label for row in others if row.pairs and row.difference is None and math.isfinite(row.mean)]:
+        yield (
+            f"The baseline has no number for every seed, so no difference is given for {_labels(lacking)}; choose another one "
+            "with --baseline."
+        )
 
 
 def _about_equal_numbers(comparison: Comparison, table: Sequence[Row]) -> Iterator[str]:
@@ -222,6 +229,29 @@ def _about_equal_numbers(comparison: Comparison, table: Sequence[Row]) -> Iterat
         yield f"{_labels(zero)}: the baseline's numbers exactly, for every seed; is the technique at work?"
     if shifted := [row.label for row in equal if row.label not in zero]:
         yield f"{_labels(shifted)}: the same difference for every seed; a test would call that certain, so no p-value is given."
+
+
+def _about_losses(comparison: Comparison) -> Iterator[str]:
+    """Of metrics that are losses: whether they are the same loss, of the same tasks."""
+    metric = comparison.metric
+    place, _, name = metric.rpartition("/")
+    if name != "loss":
+        return
+    measured = [
+        {
+            name
+            for run in group.runs
+            for name in run.metrics
+            if name.startswith(f"{place}/") and name.endswith(("/loss", "/acc"))
+        }
+        for group in comparison.groups
+    ]
+    what = ["loss functions"] * any(key.startswith("loss.") for key in comparison.differing)
+    what += ["tasks"] * (len({frozenset(names) for names in measured if names}) > 1)
+    if what:
+        others = [name for name in set.intersection(*measured) if name.endswith("/acc")]
+        hint = f"; take --metric {min(others)}" if others else ""
+        yield f"Groups have different {' and '.join(what)}: their {metric} need not measure the same{hint}."
 
 
 def _about_choices(comparison: Comparison, table: Sequence[Row]) -> Iterator[str]:

@@ -56,7 +56,7 @@ def draw(comparison: Comparison, rows: Sequence[Row]) -> Figure:
             left.set_title(f"{len(curves)} of {len(rows)} groups", fontsize=8, color=GREY, loc="left")
     else:
         right = figure.subplots()
-    _draw_intervals(right, comparison, shown, looks, labels, heights)
+    _draw_intervals(right, comparison, shown, looks, labels, heights, decimals(rows))
     if len(shown) < len(rows):
         right.set_title(f"{len(shown)} of {len(rows)} groups", fontsize=8, color=GREY, loc="left")
     figure.supxlabel(_legend(shown, bool(curves)), fontsize=8, color=GREY)
@@ -175,10 +175,10 @@ def _draw_intervals(
     looks: dict[int, tuple[str, str]],
     labels: Sequence[str],
     heights: Sequence[float],
+    digits: int,
 ) -> None:
     """A line for each group: a point for each seed, the mean with its interval, and both in numbers."""
     places = np.cumsum(heights) - np.array(heights) / 2
-    digits = decimals(rows)
     values = [np.array(list(row.group.metric(comparison.metric).values())) for row in rows]
     known = np.concatenate(values)
     known = known[np.isfinite(known)]
@@ -209,7 +209,7 @@ def _draw_intervals(
         if row.baseline and math.isfinite(row.mean) and len(rows) > 1:
             axes.axvline(row.mean, color=GREY, linestyle="--", linewidth=1, zorder=1)
     axes.set_ylim(sum(heights), 0)
-    axes.set_yticks(places, labels, fontsize=8)
+    axes.set_yticks(places, labels, fontsize=8, parse_math=False)
     for row, tick in zip(rows, axes.get_yticklabels(), strict=True):
         tick.set_color(looks.get(id(row.group), (DARK, ""))[0])
         tick.set_fontweight("bold" if row.baseline and len(rows) > 1 else "normal")
@@ -250,7 +250,7 @@ def _format(axes: Axes, metric: str, which: Literal["x", "y"]) -> None:
         axis.set_major_formatter(lambda value, place: f"{100 * value:g}")
         words += ", %"
     axis.set_major_locator(MaxNLocator(5))
-    axis.set_label_text(words, fontsize=9)
+    axis.set_label_text(words, fontsize=9, parse_math=False)  # a dollar is a dollar
     axes.tick_params(labelsize=8)
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(axis=which, alpha=0.25)

@@ -17,7 +17,7 @@ import numpy as np
 from plugins.metric import larger_is_better
 from recipes.catalogue import show
 from recipes.compare.comparison import shorten
-from recipes.compare.runs import Group, Run
+from recipes.compare.runs import Group, Run, has_effect
 from recipes.compare.statistics import Row
 
 FEWEST_POINTS, POINTS = 40, 300  # of a curve; longer ones are averaged over neighbouring points
@@ -239,11 +239,11 @@ def forest(rows: Sequence[Row], metric: Metric, baseline: int) -> dict[str, Any]
 def settings(groups: Sequence[Group], differing: Sequence[str]) -> dict[str, list[str | None]]:
     """In what groups differ: for each config group and key the value of each group, as it is typed; None where it has none."""
     found: dict[str, list[str | None]] = {}
-    for name in dict.fromkeys(name for group in groups for name in group.options if name != "logger"):
+    for name in dict.fromkeys(name for group in groups for name in group.options if has_effect(name)):
         found[name] = ["+".join(group.options.get(name, ())) or None for group in groups]
     named = all(group.options for group in groups)
     for key in differing:
-        if key.startswith("logger.") or (named and key.endswith("_target_")):
+        if named and key.endswith("_target_"):
             continue  # the option says the same in a word
         found[key] = [show(group.values[key]) if key in group.values else None for group in groups]
     return {name: values for name, values in found.items() if len(set(values)) > 1}

@@ -39,8 +39,8 @@ from recipes.compare.plots import (
     used_techniques,
 )
 from recipes.compare.runs import Comparison
-from recipes.compare.statistics import Row
-from recipes.compare.table import arrange, decimals
+from recipes.compare.statistics import ROUNDING, Row
+from recipes.compare.table import SIZES, TIMES, arrange, decimals, in_one_unit
 from recipes.files import write_text
 
 # The first is the baseline's. Found by a search: to eyes that see all colours, no red, no green or no blue, two of them differ
@@ -178,20 +178,28 @@ class Page:
     def summary(self) -> str:
         """The result in a sentence or two."""
         best, base, metric = self.rows[0], self.rows[self.baseline], self.metric
+        if abs(best.mean - base.mean) <= ROUNDING * abs(base.mean):
+            best = base
         label = f"<b>{escape(best.label)}</b>"
         number = f"{metric.text(best.mean)}{metric.deviation(best.deviation)}{metric.unit}".replace(" %", "\u00a0%")
         if math.isnan(best.mean):
             return f"No group has a mean {metric.title}."
         if len(self.rows) == 1:
             return f"{label}: {metric.title} {number}."
+        baseline = f"the baseline <b>{escape(base.label)}</b>"
         if best is base:
-            return f"No group is better than the baseline {label} in its mean {metric.title}, {number}."
+            return f"No group is better than {baseline} in its mean {metric.title}, {number}."
         sentence = f"{label} has the best mean {metric.title}: {number}"
+        if best.pairs == 0:
+            return f"{sentence}. It shares no seed with {baseline}."
         if best.difference is None:
-            return f"{sentence}. It shares no seed with the baseline <b>{escape(base.label)}</b>."
-        sentence += f", {metric.signed(best.difference)}{metric.points} against the baseline <b>{escape(base.label)}</b>"
-        if best.p_corrected is None:
+            return f"{sentence}. There is no difference to give: {baseline} has no number for every seed."
+        over = " over the seeds that both have" if best.pairs < max(best.n, base.n) else ""
+        sentence += f", {metric.signed(best.difference)}{metric.points} against {baseline}{over}"
+        if best.pairs == 1:
             return f"{sentence}. There are too few seeds to tell this from chance."
+        if best.p_corrected is None:
+            return f"{sentence}, the same for every seed; a test would call that certain, so no p-value is given."
         said = "which is more than chance explains" if best.significant else "which chance may explain"
         return f"{sentence}, {said} (corrected p {probability(best.p_corrected, '= ')})."
 
@@ -233,7 +241,12 @@ class Page:
             f'<button type="button" title="{escape(f"{note}: sort" if note else "sort")}">{escape(title)}</button></th>'
             for name, title, kind, note in heads
         )
-        body = "".join(self.table_row(number, row) for number, row in enumerate(self.rows))
+        costs = zip(
+            in_one_unit([row.seconds for row in self.rows], TIMES),
+            in_one_unit([row.memory for row in self.rows], SIZES),
+            strict=True,
+        )
+        body = "".join(self.table_row(number, *cost) for number, cost in enumerate(costs))
         choices = "".join(
             f'<label><input type="checkbox" data-show="config-{place}"> {escape(key)}</label>'
             for place, key in enumerate(self.settings)
@@ -241,9 +254,9 @@ class Page:
         columns = f'<details class="menu"><summary>Config columns</summary><div>{choices}</div></details>' if choices else ""
         return TABLE.format(columns=columns, head=head, body=body, groups=len(self.rows))
 
-    def table_row(self, number: int, row: Row) -> str:
+    def table_row(self, number: int, time: str, memory: str) -> str:
         """A group's row: each cell has the value by which it is sorted."""
-        metric = self.metric
+        row, metric = self.rows[number], self.metric
         tag = '<span class="tag">baseline</span>' if row.baseline else ""
         values: list[str] = [written[number] or "" for written in self.settings.values()]
         keys = [f"{key}={value}" for key, value in zip(self.settings, values, strict=True) if value]
@@ -260,8 +273,8 @@ class Page:
             (row.interval[0] if row.interval else None, interval, ""),
             (row.difference, difference, ""),
             (row.p_corrected, "" if row.p_corrected is None else probability(row.p_corrected), ""),
-            (row.seconds, f"{duration(row.seconds)}{times(row.seconds_ratio)}", ""),
-            (row.memory, f"{size(row.memory)}{times(row.memory_ratio)}", ""),
+            (row.seconds, f"{time}{times(row.seconds_ratio)}", ""),
+            (row.memory, f"{memory}{times(row.memory_ratio)}", ""),
         ]
         cells += [(value, escape(value), " config") for value in values]
         written = "".join(
@@ -328,23 +341,6 @@ class Page:
 
 
 # Texts
-
-
-def duration(seconds: float) -> str:
-    """A time as people say it."""
-    if math.isnan(seconds):
-        return "–"
-    for unit, length in (("h", 3600.0), ("min", 60.0)):
-        if seconds >= 1.5 * length:
-            return f"{seconds / length:.1f} {unit}"
-    return f"{seconds:.1f} s"
-
-
-def size(memory: float) -> str:
-    """Bytes as people say them."""
-    if math.isnan(memory):
-        return "–"
-    return f"{memory / 1e9:.2f} GB" if memory >= 1e9 else f"{memory / 1e6:.0f} MB"
 
 
 def times(ratio: float | None) -> str:

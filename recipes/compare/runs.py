@@ -8,7 +8,7 @@ import json
 import math
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -16,6 +16,7 @@ from typing import Any
 
 from recipes.catalogue import Catalogue, UsageError, one_line, show
 from recipes.config import option_names
+from recipes.files import is_held
 
 # what makes no difference to the training: two runs that differ only here are the same run
 WITHOUT_EFFECT: tuple[str, ...] = (
@@ -32,11 +33,18 @@ WITHOUT_EFFECT: tuple[str, ...] = (
 )
 WITHOUT_EFFECT += tuple(f"trainer.{name}" for name in ("progress", "num_threads", "log_every_n_steps", "save_every_n_steps"))
 NOTHING_ADDED = "nothing added"
+# what stands in a result, where it stands there
+KINDS: dict[str, Any] = {"config": dict, "metrics": dict, "command": list, "versions": dict | None, "steps": int | None}
+KINDS |= dict.fromkeys(("seconds", "epochs", "peak_memory"), int | float | None)
 
 
 @dataclass(frozen=True)
 class Run:
-    """One run folder. `status` is finished, stopped, running or failed; `broken` where the result cannot be read."""
+    """One run folder.
+
+    `status` is finished, stopped, running or failed; interrupted where a process ended without a word, and broken where the
+    result cannot be read.
+    """
 
     folder: Path
     status: str
@@ -75,12 +83,12 @@ class Run:
         try:
             with open(self.folder / "metrics.csv", newline="", encoding="utf-8") as file:
                 rows = list(csv.DictReader(file))
-        except (OSError, csv.Error):
+        except (OSError, ValueError, csv.Error):
             return {}
         found: dict[str, tuple[list[int], list[float]]] = {}
         for row in rows:
             for name, text in row.items():
-                if name and text and name != "step" and row["step"]:
+                if name and text and name != "step" and row.get("step"):
                     try:
                         step, value = int(row["step"]), float(text)
                     except ValueError:
@@ -176,7 +184,7 @@ class Comparison:
         groups: in the order in which their first runs were found.
         baseline: the group that the others are compared with.
         metric: the metric that decides, such as `test/acc`.
-        unfinished: runs that failed, were stopped or still run.
+        unfinished: runs that failed, were stopped or interrupted, or still run.
         differing: the dotted config keys in which groups differ.
         notes: what a reader must know before believing the table, a sentence each.
     """
@@ -199,7 +207,7 @@ class Comparison:
 
 def natural(path: Path) -> list[Any]:
     """A key that sorts job 10 behind job 9."""
-    return [(0, int(part), "") if part.isdigit() else (1, 0, part) for part in re.split(r"(\d+)", str(path))]
+    return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in re.split(r"(\d+)", str(path))]
 
 
 def find(places: Iterable[Path]) -> list[Path]:
@@ -208,15 +216,22 @@ def find(places: Iterable[Path]) -> list[Path]:
     for place in places:
         if not place.is_dir():
             raise UsageError(f"there is no folder {place}")
-        below = sorted(_below(place), key=natural)
-        if not below:
+        inside = sorted(below(place), key=natural)
+        if not inside:
             raise UsageError(f"{place} is no run and holds none: looked for result.json")
-        found |= {folder.resolve(): folder for folder in below if folder.resolve() not in found}
+        for folder in inside:
+            found.setdefault(folder.resolve(), folder)
     return list(found.values())
 
 
-def _below(place: Path) -> Iterable[Path]:
-    for folder, inner, files in os.walk(place):
+def below(place: Path) -> Iterator[Path]:
+    """The run folders at or below a place, also those that are links."""
+    seen = set()
+    for folder, inner, files in os.walk(place, followlinks=True):
+        if (real := os.path.realpath(folder)) in seen:  # a link to where the walk has been, or is
+            inner.clear()
+            continue
+        seen.add(real)
         if "result.json" in files:
             inner.clear()
             yield Path(folder)
@@ -228,17 +243,26 @@ def read(folder: Path, catalogue: Catalogue) -> Run:
     try:
         result = json.loads((folder / "result.json").read_text(encoding="utf-8"))
         status = str(result["status"])
-        if not isinstance(result["config"], dict) or not isinstance(result.get("metrics", {}), dict):
-            raise ValueError("not what a run writes")
+        _check(result)
         plain = Run(folder, status, result)
         _ = plain.seed, plain.metrics
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        log = folder / "train.log"  # held as long as a process trains there
+        if status == "running" and log.exists() and not is_held(log):
+            status = "interrupted"
+    except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
         return Run(folder, "broken", {"error": f"result.json cannot be read: {one_line(error)}"})
     try:
         options: Mapping[str, Sequence[str]] = option_names(catalogue, result["config"])
     except (UsageError, KeyError, AttributeError, TypeError):  # an option of a package that is not installed here
         options = {}
     return Run(folder, status, result, options)
+
+
+def _check(result: Mapping[str, Any]) -> None:
+    """Raise where a result is not what a run writes."""
+    for name, kind in KINDS.items():
+        if (name in result or name == "config") and not isinstance(result.get(name), kind):
+            raise ValueError(f"{name} is {show(result.get(name))}, which no run writes")
 
 
 def has_effect(key: str) -> bool:
@@ -287,12 +311,13 @@ def group_runs(runs: Iterable[Run]) -> list[Group]:
 def label(groups: Sequence[Group], catalogue: Catalogue) -> None:
     """Name each group by what sets it apart, in words that can be typed."""
     for group in groups:
-        names = {run.config.get("name") for run in group.runs}
-        group.label = str(names.pop()) if len(names) == 1 and None not in names else ""
+        names = {in_one_line(run.config.get("name")) for run in group.runs}
+        group.label = names.pop() if len(names) == 1 else ""
     labels = [group.label for group in groups]
     if all(labels) and len(set(labels)) == len(labels):
         return
-    config_groups, differing = list(dict.fromkeys(name for group in groups for name in group.options)), differing_keys(groups)
+    config_groups = [name for name in dict.fromkeys(name for group in groups for name in group.options) if has_effect(name)]
+    differing = differing_keys(groups)
     for group in groups:
         parts = []
         for name in config_groups:
@@ -313,6 +338,11 @@ def label(groups: Sequence[Group], catalogue: Catalogue) -> None:
     for number, group in enumerate(groups):  # options of packages that are not installed cannot be named
         same = [other for other in groups[:number] if other.label == group.label]
         group.label += f" ({len(same) + 1})" if same else ""
+
+
+def in_one_line(name: object) -> str:
+    """A name without line breaks and needless blanks; empty where there is none."""
+    return "" if name is None else " ".join(str(name).split())
 
 
 def differing_keys(groups: Sequence[Group]) -> list[str]:

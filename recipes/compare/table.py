@@ -20,6 +20,7 @@ from recipes.compare.statistics import SIGNIFICANT, Row
 
 TIMES = ((3600.0, "h"), (60.0, "min"), (1.0, "s"))
 SIZES = ((1e9, "GB"), (1e6, "MB"))
+DIGITS, MOST_DIGITS = 4, 8  # behind the point
 LEAST_LABEL = 24  # letters of a label in one line before columns are dropped for it
 DROPPED = ("memory", "interval", "time")  # in this order where the terminal is narrow
 RESULTS = ("seconds", "peak_memory", "samples_per_second", "steps", "epochs", "best_step", "parameters", "monitor")
@@ -163,12 +164,23 @@ def columns(rows: Sequence[Row]) -> list[Column]:
 
 
 def decimals(rows: Sequence[Row]) -> int:
-    """Digits behind the point: two of the intervals' typical half width are significant, what follows would be noise."""
-    intervals = [interval for row in rows for interval in (row.interval, row.difference_interval) if interval]
-    halves = sorted((high - low) / 2 for low, high in intervals)
-    if not halves:
-        return 4
-    return min(max(1 - math.floor(math.log10(halves[len(halves) // 2])), 0), 8)
+    """Digits behind the point, the same for all rows.
+
+    At least two significant digits of the smallest deviation and mean and one of the smallest interval of a difference, as far
+    as four digits go; more only where half of the deviations need them.
+    """
+    deviations = sorted(row.deviation for row in rows if row.deviation and row.interval)
+    if not deviations:
+        return DIGITS
+    means = [abs(row.mean) for row in rows if row.mean and math.isfinite(row.mean)]
+    halves = [(high - low) / 2 for low, high in (row.difference_interval for row in rows if row.difference_interval)]
+    smallest = min([deviations[0], *means, *(10 * half for half in halves)])
+    return max(min(_two_digits(smallest), DIGITS), min(_two_digits(deviations[len(deviations) // 2]), MOST_DIGITS))
+
+
+def _two_digits(size: float) -> int:
+    """Digits behind the point of which two are significant in a number of this size."""
+    return max(1 - math.floor(math.log10(size)), 0)
 
 
 def mean(row: Row, digits: int) -> str:
@@ -198,15 +210,20 @@ def _p(row: Row) -> str:
 
 
 def _cost(values: Sequence[float], ratios: Sequence[float | None], units: Sequence[tuple[float, str]]) -> list[str]:
-    """Values in the unit that suits the largest, with their ratio to the baseline's."""
+    """Values in one unit, with their ratio to the baseline's."""
+    ratios = ratios if len(values) > 1 else [None]
+    return [
+        text if ratio is None or not text else f"{text} ×{ratio:.2f}"
+        for text, ratio in zip(in_one_unit(values, units), ratios, strict=True)
+    ]
+
+
+def in_one_unit(values: Sequence[float], units: Sequence[tuple[float, str]]) -> list[str]:
+    """Values in the unit that suits the largest; empty where there is none."""
     largest = max((value for value in values if math.isfinite(value)), default=0.0)
     size, unit = next((one for one in units if largest >= one[0]), units[-1])
-    ratios = ratios if len(values) > 1 else [None]
-    texts = [f"{value / size:.{2 if largest < 10 * size else 1}f} {unit}" for value in values]
-    return [
-        "" if math.isnan(value) else text if ratio is None else f"{text} ×{ratio:.2f}"
-        for value, text, ratio in zip(values, texts, ratios, strict=True)
-    ]
+    digits = 2 if largest < 10 * size else 1
+    return ["" if math.isnan(value) else f"{value / size:.{digits}f} {unit}" for value in values]
 
 
 def show(console: Console, comparison: Comparison, rows: Sequence[Row]) -> None:
@@ -235,7 +252,8 @@ def show(console: Console, comparison: Comparison, rows: Sequence[Row]) -> None:
                     text.append("  ").append(cells[number + 1], strong if column.marked else "")
             text.rstrip()
             console.print(text, soft_wrap=True)
-    console.print(Text(legend(rows)), style="dim")
+    if said := legend(rows):
+        console.print(Text(said), style="dim")
 
 
 def _fitting(found: Sequence[Column], width: int) -> list[Column]:
@@ -264,8 +282,9 @@ def to_markdown(comparison: Comparison, rows: Sequence[Row]) -> str:
             if row.significant and column.marked:
                 cells[place] = "**" + cells[place].replace("*", "\\*") + "**"
         lines.append("| " + " | ".join(cells) + " |")
-    lines += ["", legend(rows).replace("*", "\\*"), ""]
-    lines += [f"- {note.translate(MARKDOWN)}" for note in comparison.notes]
+    if said := legend(rows):
+        lines += ["", said.replace("*", "\\*")]
+    lines += ["", *(f"- {note.translate(MARKDOWN)}" for note in comparison.notes)]
     return "\n".join(lines).rstrip() + "\n"
 
 
@@ -280,7 +299,8 @@ LATEX = str.maketrans(
 def to_latex(comparison: Comparison, rows: Sequence[Row]) -> str:
     r"""A tabular for `\input`; needs the package booktabs."""
     found = columns(rows)
-    lines = [f"% {title(comparison)}; {legend(rows)}", "% needs \\usepackage{booktabs}"]
+    said = "; ".join(filter(None, [title(comparison), legend(rows)]))
+    lines = [f"% {said}", "% needs \\usepackage{booktabs}"]
     lines += [f"% {note}" for note in comparison.notes]
     lines += [r"\begin{tabular}{" + "".join("l" if column.left else "r" for column in found) + "}", r"\toprule"]
     lines += [" & ".join(column.heading.translate(LATEX) for column in found) + r" \\", r"\midrule"]

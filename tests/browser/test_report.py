@@ -206,7 +206,7 @@ def test_the_table_starts_with_the_best_and_says_every_number(many, open_report)
     for value in (row.mean, row.deviation, *row.interval):
         assert any(f"{100 * value:.{digits}f}" in text for digits in (1, 2, 3))
     assert cells[0] == "5"
-    assert "10.0 s" in text and "×1.00" in text and "500 MB" in text
+    assert "10.0 s" in text and "×1.00" in text and "500.0 MB" in text
 
 
 def test_the_filter_leaves_the_groups_that_have_all_words(many, open_report):

@@ -264,7 +264,7 @@ def test_seeds_share_a_sub_group_and_a_sweep_is_a_group(folders):
     jobs = {f"{number}": [f"optimizer={name}", f"seed={seed}", *words] for number, (name, seed) in enumerate(JOBS)}
     sweep.mkdir()
     plan = {"words": ["optimizer=sgd,adam", "seed=1,2", *words], "hydra": [], "jobs": jobs}
-    (sweep / "sweep.yaml").write_text(yaml.safe_dump(plan))
+    (sweep / "jobs.yaml").write_text(yaml.safe_dump(plan))
     places = {}
     for (name, seed), folder in zip(JOBS, jobs, strict=True):
         job = folders(f"my sweep/{folder}")

@@ -4,10 +4,13 @@ import json
 import os
 import pty
 import re
+import shlex
+import shutil
 import signal
 import subprocess
 import sys
 import time
+import zipfile
 from contextlib import suppress
 from pathlib import Path
 
@@ -16,7 +19,8 @@ import pytest
 from plugins.metric import larger_is_better
 from recipes import sweep as module
 from recipes.catalogue import UsageError
-from recipes.sweep import Job, Plan, Sweep, accelerators, check_direction, deal, duration, end_with_parent
+from recipes.files import hold
+from recipes.sweep import Job, Plan, Sweep, accelerators, can_go_on, check_direction, deal, duration, end_with_parent, sweep_of
 from tests.command import SMALL, arguments, command, mistake, variables
 
 ENDLESS = ("model=linear", "max_steps=1000000", "logger=[]", "trainer.progress=false", "trainer.accelerator=cpu")
@@ -142,20 +146,26 @@ def test_a_terminal_shows_the_jobs_in_flight(tmp_path):
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (["-m", "sweep=none"], "none is no sweep: looked for sweep.yaml"),
+        (["-m", "sweep=none"], "none is no sweep: looked for jobs.yaml"),
         (["-m", "seed=0,1", "sweep=there"], "there is there, and is no sweep"),
-        (["-m", "seed=0,1", "sweep=broken"], "sweep.yaml is not what a sweep writes"),
+        (["-m", "seed=0,1", "sweep=broken"], "jobs.yaml is not what a sweep writes"),
         (["-m", "seed=0,1", "hydra.launcher.n_jobs=0"], "hydra.launcher.n_jobs must be a whole number"),
         (["-m", "seed=0,1", "hydra.launcher.n_job=2"], "n_job"),
         (["-m", "seed=0,1", "hydra/launcher=basic"], "hydra/launcher=basic would train all jobs in one process"),
         (["-m", "seed=0,1", "resume=there"], "resume cannot be part of a sweep"),
+        (["-m", "seed=0,1", "hydra.sweep.dir=there"], "there is there, and is no sweep"),
+        (["-m", "seed=0,1", "hydra.sweep.subdir=.."], "the folder of a job must be inside of the sweep's"),
+        (["-m", "seed=0,1", "hydra.sweep.subdir=."], "the folder of a job must be inside of the sweep's"),
+        (["-m", "seed=0,1", "sweep=a,b"], "expected one folder"),
+        (["-m", "seed=0,1", "hydra.launcher.n_jobs=2,3"], "expected one value"),
     ],
 )
 def test_mistakes(tmp_path, words, told):
-    for name, content in (("there/a.txt", "x"), ("broken/sweep.yaml", "words: 3")):
-        (tmp_path / name).parent.mkdir()
+    for name, content in (("there/0/a.txt", "x"), ("broken/jobs.yaml", "words: 3")):
+        (tmp_path / name).parent.mkdir(parents=True)
         (tmp_path / name).write_text(content)
     assert told in mistake(*words, cwd=tmp_path)
+    assert (tmp_path / "there" / "0" / "a.txt").read_text() == "x"
 
 
 def test_optuna_looks_for_the_largest_accuracy_and_goes_on(tmp_path):
@@ -175,26 +185,130 @@ def test_optuna_looks_for_the_largest_accuracy_and_goes_on(tmp_path):
     assert f"({best:.4f} in validation)" in done.stdout
     assert f"best_value: {best}" in (tmp_path / "mine" / "optimization_results.yaml").read_text()
     done = command("train.py", "-m", *words, "trainer.monitor=val/loss", "hydra.sweeper.n_trials=1", cwd=tmp_path)
-    assert done.returncode == 2 and "add hydra.sweeper.direction=minimize" in done.stderr
+    assert done.returncode == 2 and "hydra.sweeper.direction=minimize" in done.stderr
     done = command("train.py", "-m", *words, "regularizer.dropout.p=2", "hydra.sweeper.n_trials=1", cwd=tmp_path)
     assert done.returncode == 1 and "error: 1 of 1 jobs failed:" in done.stderr and "Traceback" not in done.stderr
 
 
+def test_without_words_every_job_that_was_ever_asked_for_goes_on(tmp_path):
+    folder = tmp_path / "a b"
+    assert command("train.py", "-m", *SMALL, "seed=0,1", 'sweep="a b"', cwd=tmp_path).returncode == 0
+    assert "python train.py -m 'sweep=\"a b\"'" in (folder / "jobs.yaml").read_text()
+    shutil.rmtree(folder / "1")
+    done = command("train.py", "-m", *SMALL, "seed=5", 'sweep="a b"', "++hydra.launcher.n_jobs=2", cwd=tmp_path)
+    assert done.returncode == 0 and sorted(results(folder)) == ["0", "2"]
+    done = command("train.py", 'sweep="a b"', cwd=tmp_path)
+    assert done.returncode == 0 and sorted(results(folder)) == ["0", "1", "2"]
+    assert [result["seed"] for _, result in sorted(results(folder).items())] == [0, 1, 5]
+    assert done.stdout.count("  is finished: ") == 2
+
+
+def test_a_hangup_saves_the_jobs_and_nohup_keeps_them(tmp_path):
+    words = [*ENDLESS, "seed=0,1", "sweep=mine"]
+    process = subprocess.Popen(arguments("train.py", "-m", *words), cwd=tmp_path, env=variables(), stdout=subprocess.DEVNULL)
+    log = tmp_path / "mine" / "0" / "train.log"
+    wait_until(lambda: log.exists() and "started" in log.read_text(), process)
+    process.send_signal(signal.SIGHUP)
+    assert process.wait(60) == 128 + signal.SIGHUP
+    (result,) = results(tmp_path / "mine").values()
+    assert result["status"] == "stopped" and (tmp_path / "mine" / "0" / "checkpoints" / "last.ckpt").exists()
+    words = [*ENDLESS, "max_steps=30", "seed=0,1", "sweep=other"]
+    process = subprocess.Popen(
+        ["nohup", *arguments("train.py", "-m", *words)], cwd=tmp_path, env=variables(), stdout=subprocess.DEVNULL
+    )
+    wait_until((tmp_path / "other" / "0" / "output.log").exists, process)
+    process.send_signal(signal.SIGHUP)
+    assert process.wait(90) == 0 and len(results(tmp_path / "other")) == 2
+
+
+def test_a_sweep_goes_on_when_nobody_reads(tmp_path):
+    line = " ".join(map(shlex.quote, arguments("train.py", "-m", *SMALL, "seed=0,1,2", "sweep=mine")))
+    done = subprocess.run(
+        ["bash", "-c", f"{line} | head -1"], cwd=tmp_path, env=variables(), capture_output=True, text=True, timeout=120
+    )
+    assert "Traceback" not in done.stderr and done.stdout.count("\n") == 1
+    wait_until((tmp_path / "mine" / "report.html").exists)
+    assert {result["status"] for result in results(tmp_path / "mine").values()} == {"finished"}
+
+
 # The parts
 
-
-SEEING = """
+JOB = """
 import json, os, sys
 folder = next(word for word in sys.argv if word.startswith("hydra.run.dir=")).partition("=")[2].strip('"')
 seen = {name: os.environ.get(name) for name in ("CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS")}
-json.dump({"status": "finished", "metrics": {}, "session": os.getsid(0) == os.getpid(), **seen}, open(folder + "/result.json", "w"))
+result = {"status": "finished", "metrics": {}, "session": os.getsid(0) == os.getpid(), "words": sys.argv[1:], **seen}
+json.dump(result, open(folder + "/result.json", "w"))
 """
+
+
+def sweep_with(folder, *jobs, n_jobs=1, code=JOB):
+    """A sweep of small processes that leave a result, and its jobs: their words, one folder for the same words."""
+    sweep = Sweep(folder, Plan(["seed=0,1"]), [sys.executable, "-c", code], n_jobs)
+    made = [Job(n, folder / sweep.plan.folder_for([words], str(n))[0], [words], words) for n, words in enumerate(jobs)]
+    return sweep, made
+
+
+def test_jobs_of_the_same_words_are_one(tmp_path):
+    sweep, jobs = sweep_with(tmp_path, "seed=0", "seed=1", "seed=0", n_jobs=3)
+    sweep.run(jobs)
+    assert not sweep.failed and jobs[2].result is jobs[0].result and jobs[1].result["words"][0] == "seed=1"
+    log = (tmp_path / "sweep.log").read_text()
+    assert log.count("started in") == 2
+    sweep.run([Job(3, jobs[0].folder, ["seed=0"], "seed=0")])  # asked for again, later
+    assert (tmp_path / "sweep.log").read_text().count("started in") == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [("checkpoints/last.ckpt", b"garbage"), ("config.yaml", b"a: ["), ("config.yaml", b""), ("result.json", b"[]")],
+)
+def test_broken_jobs_are_run_again(tmp_path, name, content):
+    """What cannot be gone on with is started anew; what is not the run's own is left alone."""
+    sweep, (job,) = sweep_with(tmp_path, "seed=0")
+    (job.folder / "checkpoints").mkdir(parents=True)
+    (job.folder / "config.yaml").write_text("seed: 0\n")
+    with zipfile.ZipFile(job.folder / "checkpoints" / "last.ckpt", "w") as file:
+        file.writestr("a", "b")
+    (job.folder / "notes.txt").write_text("mine")
+    assert can_go_on(job.folder)
+    (job.folder / name).write_bytes(content)
+    assert can_go_on(job.folder) == (name == "result.json")
+    sweep.run([job])
+    if name == "result.json":  # the checkpoint is enough: the job is resumed, which this small process does not understand
+        assert job.error and "StopIteration" in job.error and (job.folder / "checkpoints" / "last.ckpt").exists()
+    else:
+        assert not job.error and job.result["words"][0] == "seed=0" and not (job.folder / "checkpoints").exists()
+    assert (job.folder / "notes.txt").read_text() == "mine"
+
+
+def test_a_job_that_another_process_trains_holds_up_no_other(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "PATIENCE", 2.0)
+    sweep, jobs = sweep_with(tmp_path, "seed=0", "seed=1")
+    jobs[0].folder.mkdir()
+    with hold(jobs[0].folder / "train.log", "trains"):
+        sweep.run(jobs)
+    assert "another process trains in" in jobs[0].error and jobs[1].result["status"] == "finished"
+    jobs[0].error = ""
+    sweep.run(jobs[:1])
+    assert jobs[0].result["status"] == "finished"
+
+
+def test_a_foreign_file_is_no_sweep(tmp_path):
+    (tmp_path / "jobs.yaml").write_text("program: train.py\nmethod: bayes\n")
+    assert sweep_of(tmp_path / "run") is None
+    Plan(["seed=0"], jobs={"a/b": ["seed=0"]}).write(tmp_path)
+    assert sweep_of(tmp_path / "a" / "b")[0] == tmp_path and sweep_of(tmp_path / "a") is None
+    for wrong in ("jobs: {0: null}", "jobs: {../x: [seed=0]}", "jobs: {/x: [seed=0]}", "jobs: {0: [1]}", "words: x"):
+        (tmp_path / "jobs.yaml").write_text(f"words: []\nhydra: []\n{wrong}\n")
+        with pytest.raises(UsageError):
+            Plan.read(tmp_path)
 
 
 def test_each_job_gets_gpus_and_threads_of_its_own(tmp_path, monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5,GPU-6")
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    sweep = Sweep(tmp_path, Plan(["seed=0,1"]), [sys.executable, "-c", SEEING], n_jobs=-1)
+    sweep = Sweep(tmp_path, Plan(["seed=0,1"]), [sys.executable, "-c", JOB], n_jobs=-1)
     assert sweep.n_jobs == 3
     sweep.run([Job(number, tmp_path / str(number), [], "", devices) for number, devices in enumerate((1, 1, None))])
     assert not sweep.failed and all(job.result["session"] for job in sweep.jobs)
@@ -230,9 +344,9 @@ def test_the_gpus_that_a_process_may_use(monkeypatch):
 
 def test_a_job_is_known_by_its_words(tmp_path):
     plan = Plan(["seed=0,1"], ["hydra.launcher.n_jobs=2"])
-    assert [plan.folder_for([f"seed={seed}"], str(seed)) for seed in (0, 1)] == ["0", "1"]
-    assert plan.folder_for(["seed=1"], "0") == "1"
-    assert plan.folder_for(["seed=2"], "0") == "2"  # its number is taken by other words
+    assert [plan.folder_for([f"seed={seed}", "a=1"], str(seed)) for seed in (0, 1)] == [("0", True), ("1", True)]
+    assert plan.folder_for(["a=1", "seed=1"], "0") == ("1", False)  # in any order
+    assert plan.folder_for(["seed=2"], "0") == ("2", True)  # its number is taken by other words
     plan.write(tmp_path)
     assert vars(Plan.read(tmp_path)) == vars(plan)
 
@@ -241,10 +355,10 @@ def test_the_score_must_fit_the_direction(tmp_path):
     for name in ("val/acc", "val/loss", "val/acc_pgd"):
         job = Job(0, tmp_path, [], "", result={"monitor": name, "metrics": {name: 0.5}})
         right, wrong = ("maximize", "minimize") if larger_is_better(name) else ("minimize", "maximize")
-        check_direction([job], right)
-        check_direction([job], None)
+        check_direction(tmp_path, [job], right)
+        check_direction(tmp_path, [job], None)
         with pytest.raises(UsageError, match=f"hydra.sweeper.direction={right}"):
-            check_direction([job], wrong)
+            check_direction(tmp_path, [job], wrong)
         assert job.score == 0.5
 
 

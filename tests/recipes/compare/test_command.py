@@ -180,6 +180,25 @@ def test_groups_can_be_named(work, capsys):
     assert "Adam" not in capsys.readouterr().out.rpartition("test/acc, larger")[2]
 
 
+def test_a_name_may_hold_an_equals_sign(work):
+    leave_group(work / "a", "a", VALUES[0])
+    leave_group(work / "x=y", "b", VALUES[1], "optimizer.lr=0.3")
+    main(["lr=0.1=a", "lr = 0.3=x=y", "--output", "out"])
+    assert {row["label"] for row in read(work / "out" / "compare.csv")} == {"lr=0.1", "lr = 0.3"}
+
+
+@pytest.mark.parametrize("name", ["compare.csv", "compare.png", "report.html"])
+def test_what_cannot_be_written_does_not_keep_the_rest_from_being_written(work, capsys, name):
+    two_groups(work / "runs")
+    (work / "runs" / name).mkdir()
+    with pytest.raises(SystemExit):
+        main(["runs"])
+    printed = capsys.readouterr()
+    assert f"error: runs/{name} cannot be written" in printed.err and "not written" in printed.out
+    others = {"compare.png", "report.html"} - {name}
+    assert all((work / "runs" / other).is_file() and f" runs/{other}\n" in printed.out for other in others)
+
+
 def test_the_last_sweep_is_the_newest_that_holds_runs(work):
     for name in ("2026-01-02/09-00-00", "2026-01-02/10-00-00", "2025-12-31/23-00-00"):
         two_groups(work / "multirun" / name)
@@ -262,6 +281,12 @@ def test_a_mistake_is_one_line_and_no_traceback(work):
         (["--sort", "men"], "did you mean --sort mean?"),
         (["nowhere"], "there is no folder nowhere"),
         (["A=nowhere"], "there is no folder nowhere"),
+        (["A="], "there is no folder A="),
+        (["=runs"], "=runs: there is no name before the =; type NAME=FOLDER"),
+        ([" =runs"], "there is no name before the ="),
+        (["A=runs/a0", "B=runs/a0"], "runs/a0 has two names, A and B; give it one"),
+        (["A=runs/a0", "B=runs"], "runs/a0 has two names, A and B; give it one"),
+        (["A=runs/a0", "B=runs/a1"], "A and B: these runs differ in nothing but the seed; give them one name"),
         (["A=runs"], "A=FOLDER: 2 groups would have this name"),
         (["metric=test/acc"], "there is no folder metric=test/acc; did you mean --metric test/acc?"),
         (["empty"], "empty is no run and holds none"),
@@ -307,6 +332,8 @@ def test_help_shows_what_to_type(work):
     done = command("compare.py", "--help", cwd=work)
     assert done.returncode == 0 and done.stderr == ""
     for word in ("--baseline", "--metric", "--sort", "--output", "--wandb", "python compare.py", "compare.tex", "runs.csv"):
+        assert word in done.stdout
+    for word in ('"lightning-recipes[workspace]"', "wandb-workspace.json"):
         assert word in done.stdout
 
 

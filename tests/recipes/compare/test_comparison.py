@@ -190,8 +190,31 @@ def test_a_metric_that_some_runs_lack_is_told(tmp_path):
 
 def test_a_diverged_baseline_is_told(tmp_path):
     two_groups(tmp_path, first=[0.8, math.nan, 0.9, 0.8, 0.7])
+    leave_group(tmp_path, "c", [0.8, 0.7, math.nan, 0.8, 0.7], "+wrapper=sam")  # which has no mean of its own
     (note,) = notes(tmp_path, "The baseline has no number")
-    assert "--baseline" in note
+    assert "for +regularizer=dropout; choose" in note and "--baseline" in note
+
+
+@pytest.mark.parametrize(
+    ("words", "metrics", "said"),
+    [
+        (
+            ("loss=mse",),
+            {"test/loss": 0.1, "test/acc": 0.5},
+            "different loss functions: their test/loss need not measure the same; take",
+        ),
+        ((), {"test/loss": 0.1}, "different tasks: their test/loss need not measure the same."),
+        ((), {"test/loss": 2.0, "test/digit/loss": 1.0, "test/letter/loss": 1.0}, "different tasks"),
+        (("+regularizer=l2",), {"test/loss": 2.0, "test/acc": 0.5, "test/acc_pgd": 0.1, "val/digit/loss": 2.0}, ""),
+    ],
+)
+def test_losses_that_are_not_the_same_are_told(tmp_path, words, metrics, said):
+    leave(tmp_path / "a", "max_epochs=3", metrics={"test/loss": 1.0, "test/acc": 0.5})
+    leave(tmp_path / "b", *words, metrics=metrics)
+    found = [note for note in comparison(tmp_path, metric="test/loss").notes if "need not measure" in note]
+    assert len(found) == bool(said) and said in "".join(found)
+    if "test/acc" in metrics:
+        assert not any("need not measure" in note for note in comparison(tmp_path, metric="test/acc").notes)
 
 
 def test_seeds_that_the_baseline_lacks_are_told(tmp_path):

@@ -1,5 +1,6 @@
 import itertools
 import math
+import re
 import struct
 
 import numpy as np
@@ -120,6 +121,26 @@ def test_a_diverged_run_leaves_its_group_without_a_mean_but_not_out(tmp_path):
     figure.draw_without_rendering()
     texts = [label.get_text() for child in figure.axes[0].child_axes for label in child.get_yticklabels()]
     assert texts[0] == "60 ± 10" and texts[1] == "no mean: 1 of 3 runs\nwithout a number"
+
+
+def test_a_dollar_is_a_dollar(tmp_path):
+    name = r"$5_{ and $6 \\bad{"
+    leave(tmp_path / "a", f"name='{name}'", metrics={"test/$x_{$/loss": 1.0}, monitor="val/$x_{$/loss")
+    comparison, found = compared(tmp_path)
+    figure = draw(comparison, found)
+    write_figure(comparison, found, tmp_path / "compare.png")
+    assert figure.axes[0].get_yticklabels()[0].get_text() == found[0].label and found[0].label.count("$") == 2
+    assert "$x_{$" in figure.axes[0].get_xlabel()
+
+
+def test_the_numbers_have_the_digits_of_the_table_also_where_groups_are_left_out(tmp_path):
+    many(tmp_path, 30, 2, curves=False)
+    leave(tmp_path / "z0", "+wrapper=sam", metrics={"test/acc": 0.01})  # last, so not shown
+    leave(tmp_path / "z1", "+wrapper=sam", seed=1, metrics={"test/acc": 0.0102})
+    figure = draw(*compared(tmp_path))
+    figure.draw_without_rendering()
+    (texts,) = ([label.get_text() for label in child.get_yticklabels()] for child in figure.axes[0].child_axes)
+    assert len(texts) == 20 and all(re.fullmatch(r"\d+\.\d\d ± \d+\.\d\d", text) for text in texts)
 
 
 def test_losses_are_no_percentages(tmp_path):

@@ -11,6 +11,7 @@ from recipes.compare.comparison import compare
 from recipes.compare.report import COLOURS, embedded, ranges, write_report
 from recipes.compare.runs import find, read
 from recipes.compare.statistics import rows
+from recipes.compare.table import columns
 from tests.recipes.compare.fabricated import config, leave, leave_group
 
 CATALOGUE = Catalogue()
@@ -137,6 +138,52 @@ def test_the_sentence_on_top_says_no_more_than_the_numbers(tmp_path, values, sai
     leave_group(tmp_path, "b", values, "+regularizer=dropout")
     report_of(tmp_path)
     assert said in re.search(r'<p class="lead">(.*?)</p>', (tmp_path / "report.html").read_text())[1]
+
+
+def lead(place):
+    """The sentence on top, without markup."""
+    report_of(place)
+    found = re.search(r'<p class="lead">(.*?)</p>', (place / "report.html").read_text(encoding="utf-8"))[1]
+    return re.sub("<.*?>", "", found)
+
+
+def test_the_sentence_on_top_says_why_there_is_no_p_value(tmp_path):
+    five = [0.5, 0.52, 0.51, 0.53, 0.5]
+    leave_group(tmp_path / "shift", "a", five)
+    leave_group(tmp_path / "shift", "b", [value + 0.1 for value in five], "+regularizer=dropout")
+    assert "+10.0 points against the baseline nothing added, the same for every seed; a test" in lead(tmp_path / "shift")
+    leave_group(tmp_path / "diverged", "a", [0.5, math.nan, 0.51, 0.53, 0.5])
+    leave_group(tmp_path / "diverged", "b", five, "+regularizer=dropout")
+    assert lead(tmp_path / "diverged").endswith("the baseline nothing added has no number for every seed.")
+    leave_group(tmp_path / "apart", "a", five)
+    leave(tmp_path / "apart/b", "+regularizer=dropout", seed=9, metrics={"test/acc": 0.9})
+    assert lead(tmp_path / "apart").endswith("It shares no seed with the baseline nothing added.")
+
+
+def test_a_group_that_equals_the_baseline_is_not_called_the_best(tmp_path):
+    leave_group(tmp_path, "a", [0.5, 0.52, 0.51], "+regularizer=l2")  # found first
+    leave_group(tmp_path, "b", [0.5, 0.52, 0.51])
+    assert lead(tmp_path) == "No group is better than the baseline nothing added in its mean test accuracy, 51.0 ± 1.0\u00a0%."
+
+
+def test_a_difference_over_some_of_the_seeds_is_said_to_be_one(tmp_path):
+    leave_group(tmp_path, "a", [0.5, 0.6, 0.55, 0.57])
+    leave_group(tmp_path, "b", [0.4, 0.52], "+regularizer=l2")
+    for seed in (7, 8):
+        leave(tmp_path / f"b{seed}", "+regularizer=l2", seed=seed, metrics={"test/acc": 0.9})
+    said = lead(tmp_path)
+    assert "+regularizer=l2 has the best mean" in said and "−9.0 points" in said and "over the seeds that both have" in said
+
+
+def test_times_and_sizes_have_one_unit_as_on_the_terminal(tmp_path):
+    for number, (words, seconds, memory) in enumerate([((), 91.0, 8e8), (("+regularizer=l2",), 87.1, 2.1e9)]):
+        leave(tmp_path / str(number), *words, seconds=seconds, peak_memory=memory)
+    _, found, _ = report_of(tmp_path)
+    text = (tmp_path / "report.html").read_text(encoding="utf-8")
+    for name in ("time", "memory"):
+        cells = next(column.cells for column in columns(found) if column.name == name)
+        values = [cell.partition(" ×")[0] for cell in cells]
+        assert len({value.split()[1] for value in values}) == 1 and all(f">{value} <span" in text for value in values)
 
 
 def test_groups_without_a_number_are_last_and_break_nothing(tmp_path):

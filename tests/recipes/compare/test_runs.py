@@ -6,7 +6,8 @@ from PIL import Image
 
 from recipes.catalogue import Catalogue, UsageError
 from recipes.compare.runs import NOTHING_ADDED, Group, differing_keys, find, flatten, group_runs, label, read
-from tests.recipes.compare.fabricated import leave
+from recipes.files import hold
+from tests.recipes.compare.fabricated import config, leave
 
 CATALOGUE = Catalogue()
 
@@ -49,6 +50,11 @@ def test_a_place_without_runs_is_a_mistake(tmp_path, name):
         '{"status": "finished", "config": []}',
         '{"status": "finished", "config": {}, "metrics": {"test/acc": "high"}}',
         '{"status": "finished", "config": {"seed": null}}',
+        '{"status": "finished", "config": {}, "metrics": null}',
+        '{"status": "finished", "config": {}, "seconds": "3 s"}',
+        '{"status": "finished", "config": {}, "steps": [3]}',
+        '{"status": "finished", "config": {}, "versions": "2.6"}',
+        '{"status": "finished", "config": {}, "command": 3}',
         "[" * 100_000,
     ],
 )
@@ -73,6 +79,34 @@ def test_half_a_row_of_the_metrics_is_left_out(tmp_path):
     with open(tmp_path / "a" / "metrics.csv", "a") as file:
         file.write("30,2,0.3\n4")
     assert read(tmp_path / "a", CATALOGUE).curves["val/acc"] == ([10, 20, 30], [0.1, 0.2, 0.3])
+
+
+@pytest.mark.parametrize("content", [b"step,val/acc\n10,0.1\xff\n", b"epoch,val/acc\n1,0.1\n", b"\x00\xff", b""])
+def test_metrics_that_cannot_be_read_are_none(tmp_path, content):
+    leave(tmp_path / "a")
+    (tmp_path / "a" / "metrics.csv").write_bytes(content)
+    assert read(tmp_path / "a", CATALOGUE).curves == {}
+
+
+def test_a_run_whose_process_has_ended_is_interrupted(tmp_path):
+    for name in ("dead", "alive", "unknown"):
+        leave(tmp_path / name, status="running")
+    (tmp_path / "dead" / "train.log").write_text("")
+    with hold(tmp_path / "alive" / "train.log", "trains"):
+        statuses = {folder.name: read(folder, CATALOGUE).status for folder in find([tmp_path])}
+    assert statuses == {"dead": "interrupted", "alive": "running", "unknown": "running"}
+    assert read(tmp_path / "alive", CATALOGUE).status == "interrupted"
+
+
+def test_runs_behind_links_are_found_once_and_circles_end(tmp_path):
+    leave(tmp_path / "real" / "1²3")
+    leave(tmp_path / "real" / "2" / "x")
+    place = tmp_path / "links"
+    place.mkdir()
+    for name, target in (("a", "real/1²3"), ("b", "real/2"), ("c", "real/2/x"), ("circle", "links"), ("gone", "nowhere")):
+        (place / name).symlink_to(tmp_path / target)
+    (tmp_path / "real" / "2" / "up").symlink_to(tmp_path)
+    assert sorted(folder.resolve().name for folder in find([place])) == ["1²3", "x"]
 
 
 def test_what_makes_no_difference_to_the_training_does_not_part_runs(tmp_path):
@@ -113,6 +147,19 @@ def test_labels_of_one_difference_have_one_word(tmp_path):
     for number, words in enumerate([(), ("+regularizer=dropout",), ("+regularizer=l2",)]):
         leave(tmp_path / str(number), *words)
     assert [group.label for group in groups_of(tmp_path)] == [NOTHING_ADDED, "+regularizer=dropout", "+regularizer=l2"]
+
+
+def test_what_makes_no_difference_is_in_no_label(tmp_path):
+    leave(tmp_path / "1", "logger=csv")
+    leave(tmp_path / "2", "logger=[csv,wandb]", "optimizer=adam", "optimizer.lr=0.1")
+    assert [group.label for group in groups_of(tmp_path)] == ["optimizer=sgd", "optimizer=adam"]
+
+
+def test_a_blank_name_is_none_and_a_name_is_one_line(tmp_path):
+    for number, name in enumerate([" ", "\n", "a\n b "]):
+        leave(tmp_path / str(number), config=config(f"max_epochs={number + 1}") | {"name": name})
+    assert [group.label for group in groups_of(tmp_path)] == ["max_epochs=1", "max_epochs=2", "max_epochs=3"]
+    assert groups_of(tmp_path / "2")[0].label == "a b"
 
 
 def test_names_given_by_the_user_are_the_labels(tmp_path):

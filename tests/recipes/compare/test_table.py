@@ -181,6 +181,14 @@ def test_a_group_alone_has_no_differences(tmp_path):
     assert "baseline" not in text and "×" not in text
 
 
+def test_without_a_sign_there_is_no_legend(tmp_path):
+    leave(tmp_path / "a")
+    comparison, found = table(tmp_path)
+    assert all(line.strip() for line in printed(comparison, found))
+    assert "\n\n\n" not in to_markdown(comparison, found)
+    assert to_latex(comparison, found).splitlines()[0] == "% test/acc, larger is better"
+
+
 def test_brackets_in_labels_are_no_markup(tmp_path):
     leave(tmp_path / "a", "name='[bold]x[/bold]'")
     leave(tmp_path / "b", "name='[red]'", "+wrapper=sam")
@@ -192,14 +200,42 @@ def test_brackets_in_labels_are_no_markup(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("half", "digits"), [(0.5, 2), (0.0051, 4), (0.0949, 3), (0.11, 2), (4.2, 1), (37.0, 0), (4000.0, 0), (0.00031, 5)]
+    ("deviation", "digits"), [(0.51, 2), (0.0051, 4), (0.0949, 3), (0.11, 2), (4.2, 1), (37.0, 0), (4000.0, 0), (0.00031, 5)]
 )
-def test_two_digits_of_the_half_width_are_shown(tmp_path, half, digits):
-    mean, spread = 10 * half, half / 2.4841377  # the interval of -1, 0, 1 is ± 2.484
-    leave_group(tmp_path, "a", [mean - spread, mean, mean + spread], metric="test/loss")
+def test_two_digits_of_the_deviation_are_shown(tmp_path, deviation, digits):
+    mean = 10 * deviation
+    leave_group(tmp_path, "a", [mean - deviation, mean, mean + deviation], metric="test/loss")
     _, found = table(tmp_path)
-    assert found[0].interval == pytest.approx((mean - half, mean + half), rel=1e-6)
-    assert decimals(found) == digits
+    assert found[0].deviation == pytest.approx(deviation) and decimals(found) == digits
+
+
+@pytest.mark.parametrize("seeds", [2, 5])
+def test_no_group_loses_its_digits_to_one_that_scatters_more(tmp_path, seeds):
+    for number, (mean, spread) in enumerate([(0.354, 0.021), (1.6, 40.0), (470.0, 60.0), (900.0, 100.0), (0.0, 0.0)]):
+        values = [mean + spread * (-1) ** seed for seed in range(seeds)]
+        leave_group(tmp_path, str(number), values, f"optimizer.lr=0.{number + 1}", metric="test/loss")
+    comparison, found = table(tmp_path)
+    digits = decimals(found)
+    assert digits == 3
+    for text in ("\n".join(printed(comparison, found, 200)), to_markdown(comparison, found), to_latex(comparison, found)):
+        (row,) = (row for row in found if 0.3 < row.mean < 0.4)
+        assert f"{row.mean:.3f}" in text and f" {row.deviation:.3f}" in text
+    assert all(float(f"{row.deviation:.{digits}f}") > 0 for row in found if row.deviation)
+
+
+def test_more_than_four_digits_are_not_shown_for_a_few_groups(tmp_path):
+    for number, spread in enumerate([1e-7, 0.02, 0.03, 0.03]):
+        values = [0.5 - spread, 0.5, 0.5 + spread]
+        leave_group(tmp_path, str(number), values, f"optimizer.lr=0.{number + 1}")
+    assert decimals(table(tmp_path)[1]) == 4
+
+
+def test_an_interval_of_a_difference_keeps_a_digit(tmp_path):
+    leave_group(tmp_path, "a", BASELINE)
+    shifts = (0.0004, 0.0006, 0.0005, 0.0004, 0.0006)
+    leave_group(tmp_path, "b", [value + shift for value, shift in zip(BASELINE, shifts, strict=True)], "+wrapper=sam")
+    text = "\n".join(printed(*table(tmp_path), 200))
+    assert "+0.0005 [+0.0004, +0.0006]" in text and "<0.001 *" in text
 
 
 def test_without_an_interval_there_are_four_digits(tmp_path):

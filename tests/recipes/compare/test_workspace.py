@@ -40,7 +40,7 @@ def trained(tmp_path_factory):
     folder = tmp_path_factory.mktemp("here") / "sweep"
     folder.mkdir()
     jobs = {str(number): [*words, f"seed={seed}", *COMMON] for number, (words, seed) in enumerate(JOBS)}
-    (folder / "sweep.yaml").write_text(yaml.safe_dump({"words": list(COMMON), "hydra": [], "jobs": jobs}))
+    (folder / "jobs.yaml").write_text(yaml.safe_dump({"words": list(COMMON), "hydra": [], "jobs": jobs}))
     with pytest.MonkeyPatch.context() as patch:
         isolate(patch, folder.parent)
         for number, words in jobs.items():
