@@ -260,17 +260,23 @@ def _sweep() -> Sweep | None:
 
 def _end_sweep(sweep: Sweep, all_jobs: bool) -> int:
     """Compare the runs of a sweep, and say which failed; `all_jobs`: those of earlier starts are run first."""
+    from recipes.sweep import best_of_search
+
     if all_jobs:
         sweep.run_rest()
+    code = 0
     if any(job.result.get("status") == "finished" for job in sweep.jobs):
         from recipes.compare.command import present
-        from recipes.sweep import best_of_search
 
-        present([sweep.folder], sweep.folder)
+        try:
+            present([sweep.folder], sweep.folder)
+        except UsageError as error:  # such as a full disk
+            print(f"error: {one_line(error)}", file=sys.stderr)
+            code = FAILED
         if best := best_of_search(sweep.folder):
             print(f"best     {best}")
     if not sweep.failed:
-        return 0
+        return code
     failed = "\n".join(f"  {job.name}: {job.error}; {job.folder}" for job in sweep.failed)
     print(f"error: {len(sweep.failed)} of {len(sweep.jobs)} jobs failed:\n{failed}", file=sys.stderr)
     print(f"to run them again: python train.py -m {typed('sweep', sweep.folder)}", file=sys.stderr)

@@ -12,6 +12,7 @@ from typing import Any
 
 import lightning as L
 import torch
+import torch.distributed as dist
 from lightning.pytorch.utilities.exceptions import MisconfigurationException, SIGTERMException
 from rich.console import Console
 
@@ -82,7 +83,10 @@ def train(config: dict[str, Any], folder: Path, overrides: Sequence[str]) -> dic
         explain(console, config, data, module)
         return {"status": "explained"}
     with hold_folder(folder), log_to(folder):
-        return Run(config, folder, data, console, earlier, resume_command(earlier, overrides), module).go(resumed)
+        result = Run(config, folder, data, console, earlier, resume_command(earlier, overrides), module).go(resumed)
+    if dist.is_initialized():
+        dist.destroy_process_group()  # its threads would end the process with an abort
+    return result
 
 
 def hold_folder(folder: Path) -> AbstractContextManager[None]:

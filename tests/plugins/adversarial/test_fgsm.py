@@ -10,16 +10,7 @@ from plugins.adversarial.fgsm import FGSM
 from plugins.augmentation.mixup import Mixup
 from plugins.base import Batch, RecipeError, Refusal, Setting, Task
 from recipes.module import RecipeModule
-
-
-def loss_of(net, y):
-    return lambda x: nn.functional.cross_entropy(net(x), y)
-
-
-def gradient_of(net, x, y):
-    x = x.clone().requires_grad_()
-    nn.functional.cross_entropy(net(x), y).backward()
-    return x.grad
+from tests.plugins.adversarial.slope import gradient_of, loss_of
 
 
 def test_the_equation(lab):

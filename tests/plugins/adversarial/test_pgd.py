@@ -2,21 +2,11 @@ from fractions import Fraction
 
 import pytest
 import torch
-from torch import nn
 
 from plugins.adversarial._ascent import pgd, random_start
 from plugins.adversarial.pgd import PGD
 from plugins.base import RecipeError
-
-
-def loss_of(net, y):
-    return lambda x: nn.functional.cross_entropy(net(x), y)
-
-
-def gradient_of(net, x, y):
-    x = x.clone().requires_grad_()
-    nn.functional.cross_entropy(net(x), y).backward()
-    return x.grad
+from tests.plugins.adversarial.slope import gradient_of, loss_of
 
 
 def fresh_generator():

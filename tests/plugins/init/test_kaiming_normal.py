@@ -1,52 +1,14 @@
-import pytest
-import torch
 from torch import nn
 
-from plugins.base import Setting, derive_seed
 from plugins.init.kaiming_normal import KaimingNormal
+from tests.plugins.init.scaled import ScaledInit
 
 
-def drawn(model, seed=0):
-    plugin = KaimingNormal()
-    plugin.prepare(Setting((1,), (), seed))
-    return plugin.transform_model(model)
+class TestKaimingNormal(ScaledInit):
+    plugin, uniform = KaimingNormal, False
 
+    def variance(self, inputs, outputs):
+        return 2 / inputs
 
-@pytest.mark.parametrize(
-    ("layer", "inputs", "outputs"),
-    [
-        (nn.Linear(300, 200), 300, 200),
-        (nn.Conv2d(40, 60, 3), 360, 540),
-        (nn.Conv1d(60, 40, 5, groups=2), 150, 100),
-        (nn.ConvTranspose2d(40, 60, 3), 360, 540),
-    ],
-)
-def test_moments_are_those_of_theory(layer, inputs, outputs):
-    weight = drawn(layer).weight.double().flatten()
-    variance = 2 / inputs
-    assert weight.var().item() == pytest.approx(variance, rel=0.08)
-    assert abs(weight.mean().item()) < 6 * (variance / len(weight)) ** 0.5
-    assert (weight.abs() < variance**0.5).double().mean().item() == pytest.approx(0.6827, abs=0.02)
-    assert not layer.bias.any()
-
-
-def test_draws_what_torch_draws():
-    layer, expected = drawn(nn.Linear(30, 20), seed=5), torch.empty(20, 30)
-    generator = torch.Generator().manual_seed(derive_seed(5, "init", ""))
-    nn.init.kaiming_normal_(expected, nonlinearity="relu", generator=generator)
-    assert torch.equal(layer.weight, expected)
-
-
-def test_every_gate_of_a_recurrent_layer_is_a_map_of_its_own():
-    layer = drawn(nn.LSTM(100, 200))
-    inputs = 100
-    for gate in layer.weight_ih_l0.chunk(4):
-        assert gate.double().var().item() == pytest.approx(2 / inputs, rel=0.08)
-    assert not layer.bias_hh_l0.any() and not layer.bias_ih_l0.any()
-
-
-def test_one_seed_one_result_bit_for_bit():
-    first, second, other = (drawn(nn.Sequential(nn.Linear(9, 8), nn.Linear(8, 7)), seed) for seed in (1, 1, 2))
-    for a, b, c in zip(first.parameters(), second.parameters(), other.parameters(), strict=True):
-        assert torch.equal(a, b)
-        assert a.ndim == 1 or not torch.equal(a, c)
+    def draw(self, weight, generator):
+        nn.init.kaiming_normal_(weight, nonlinearity="relu", generator=generator)

@@ -5,24 +5,10 @@ from torch import nn
 
 from plugins.base import RecipeError, Setting
 from plugins.preprocessing.center import Center
+from tests.plugins.preprocessing.fitting import SHAPES, fitted
 
 
-def fitted(plugin, x, pieces=(5, 1, 4)):
-    plugin.prepare(Setting(tuple(x.shape[1:]), (), training_inputs=lambda: iter(x.split([*pieces, len(x) - sum(pieces)]))))
-    return plugin.transform_model(nn.Identity())
-
-
-@pytest.mark.parametrize(
-    ("per", "shape", "axes"),
-    [
-        (None, (3, 4, 5), (0, 2, 3)),
-        ("feature", (3, 4, 5), 0),
-        ("channel", (3, 7), (0, 2)),
-        (None, (6,), 0),
-        ("channel", (6,), 0),
-        (None, (1, 4, 4), (0, 2, 3)),
-    ],
-)
+@pytest.mark.parametrize(("per", "shape", "axes"), SHAPES)
 def test_subtracts_the_training_mean_from_whatever_comes(per, shape, axes):
     x, other = 100 + torch.rand(20, *shape), torch.randn(4, *shape)
     expected = other.numpy() - x.numpy().astype(np.float64).mean(axes, keepdims=True)

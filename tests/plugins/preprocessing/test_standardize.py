@@ -10,23 +10,10 @@ from plugins.base import RecipeError, Setting
 from plugins.loss.by_task import ByTask
 from plugins.preprocessing.standardize import Standardize, inverse_std
 from recipes.module import RecipeModule
+from tests.plugins.preprocessing.fitting import SHAPES, fitted
 
 
-def fitted(plugin, x, pieces=(5, 1, 4)):
-    plugin.prepare(Setting(tuple(x.shape[1:]), (), training_inputs=lambda: iter(x.split([*pieces, len(x) - sum(pieces)]))))
-    return plugin.transform_model(nn.Identity())
-
-
-@pytest.mark.parametrize(
-    ("per", "shape", "axes"),
-    [
-        (None, (3, 4, 5), (0, 2, 3)),
-        ("feature", (3, 4, 5), 0),
-        ("channel", (3, 7), (0, 2)),
-        (None, (6,), 0),
-        (None, (1, 4, 4), (0, 2, 3)),
-    ],
-)
+@pytest.mark.parametrize(("per", "shape", "axes"), SHAPES)
 def test_equals_numpy(per, shape, axes):
     scale = torch.rand(shape) * 10 + 0.1
     x, other = 3 + torch.randn(20, *shape) * scale, torch.randn(4, *shape)
