@@ -150,15 +150,30 @@ class Option:
         return first.split("#")[0].rstrip() == f"{self.name}:"
 
     @cached_property
-    def node(self) -> dict[str, Any]:
-        """`_target_` and the parameters with their defaults."""
+    def content(self) -> dict[str, Any]:
+        """What stands in the file."""
         content = read_yaml(self.path)
         return (content.get(self.name) or {}) if self.wrapped else content
+
+    @property
+    def bases(self) -> list[Option]:
+        """The options of the group that this one is a change of, named in its defaults."""
+        names = [] if self.group == "recipe" else self.content.get("defaults", [])
+        return [Option(self.group, name, self.path.with_name(f"{name}.yaml")) for name in names if name != "_self_"]
+
+    @cached_property
+    def node(self) -> dict[str, Any]:
+        """`_target_` and the parameters with their defaults."""
+        if not self.bases:
+            return self.content
+        inherited = {name: value for base in self.bases for name, value in base.node.items()}
+        return inherited | {name: value for name, value in self.content.items() if name != "defaults"}
 
     @cached_property
     def comments(self) -> dict[str, str]:
         """The comment behind each parameter."""
-        return dict(_comments(self.text, indent="  " if self.wrapped else ""))
+        inherited = {name: comment for base in self.bases for name, comment in base.comments.items()}
+        return inherited | dict(_comments(self.text, indent="  " if self.wrapped else ""))
 
     @property
     def parameters(self) -> dict[str, Any]:

@@ -128,6 +128,7 @@ def set_up_process(config: Mapping[str, Any]) -> None:
     warnings.filterwarnings("ignore", message=".*does not have many workers")
     warnings.filterwarnings("ignore", message=".*smaller than the logging interval")
     warnings.filterwarnings("ignore", message=".*LeafSpec")
+    warnings.filterwarnings("ignore", message=".*`srun` command is available")  # as on every login node of a cluster
     warnings.filterwarnings("ignore", message=".*`lr_scheduler.step\\(\\)` before `optimizer.step\\(\\)`")
 
 
@@ -180,6 +181,8 @@ def check_devices(trainer: Mapping[str, Any]) -> None:
     if number < 1 and count not in (-1, "auto"):
         raise RecipeError(f"trainer.devices must be a whole number ≥ 1 or auto, got {count!r}")
     gpus = torch.cuda.device_count()
+    if count == -1 and (wanted == "cpu" or (wanted == "auto" and not gpus)):
+        raise RecipeError("trainer.devices=-1 means all GPUs, and there is none; for processes on the CPU type trainer.devices=2")
     if wanted in ("gpu", "cuda", "auto") and gpus and number > gpus:
         raise RecipeError(f"trainer.devices={count}: this machine has {gpus}; type trainer.devices={gpus} or less")
 

@@ -4,7 +4,17 @@ import sys
 import pytest
 
 from recipes.build import find_class
-from recipes.catalogue import FOLDER, Catalogue, UsageError, expected, installed_folders, nearest, package_folder, read_yaml
+from recipes.catalogue import (
+    FOLDER,
+    Catalogue,
+    Option,
+    UsageError,
+    expected,
+    installed_folders,
+    nearest,
+    package_folder,
+    read_yaml,
+)
 
 CATALOGUE = Catalogue()
 OPTIONS = [option for options in CATALOGUE.groups.values() for option in options.values()]
@@ -130,3 +140,13 @@ def test_a_broken_file_is_one_line(tmp_path):
     with pytest.raises(UsageError, match="a.yaml cannot be read") as caught:
         read_yaml(tmp_path / "a.yaml")
     assert "\n" not in str(caught.value)
+
+
+def test_an_option_may_be_a_change_of_another(tmp_path):
+    folder = tmp_path / "trainer"
+    folder.mkdir()
+    (folder / "base.yaml").write_text("# Base.\na: 1 # first\nb: 2 # second\n")
+    (folder / "more.yaml").write_text("# More.\ndefaults:\n  - base\n  - _self_\nb: 3 # changed\nc: 4\n")
+    option = Option("trainer", "more", folder / "more.yaml")
+    assert option.node == option.parameters == {"a": 1, "b": 3, "c": 4}
+    assert option.comments["a"] == "first" and option.comments["b"] == "changed" and option.summary == "More."

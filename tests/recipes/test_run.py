@@ -683,6 +683,7 @@ def test_a_regression_with_one_sample_to_validate(folder, tmp_path):
         ("trainer.accumulate_grad_batches=0", "trainer.accumulate_grad_batches must be"),
         ("trainer.accelerator=gpus", "trainer.accelerator"),
         ("trainer.devices=0", "trainer.devices must be"),
+        ("trainer.devices=-1", "trainer.devices=-1 means all GPUs, and there is none"),
         ("trainer.monitor=3", "trainer.monitor must be"),
         ("trainer.monitor=val/los", "no metric val/los to choose the best model by"),
         ("max_epochs=0", "max_epochs must be"),

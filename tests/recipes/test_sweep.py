@@ -190,6 +190,19 @@ def test_optuna_looks_for_the_largest_accuracy_and_goes_on(tmp_path):
     assert done.returncode == 1 and "error: 1 of 1 jobs failed:" in done.stderr and "Traceback" not in done.stderr
 
 
+def test_jobs_on_two_devices_are_one_run_each(tmp_path):
+    words = ["-m", "model=mlp", "max_steps=30", "trainer.accelerator=cpu", "trainer.progress=false", "seed=0,1"]
+    two = command("train.py", *words, "trainer=ddp", "trainer.devices=2", "sweep=two", cwd=tmp_path)
+    one = command("train.py", *words, "logger=csv", "sweep=one", cwd=tmp_path)
+    assert two.returncode == one.returncode == 0
+    assert sorted(path.name for path in (tmp_path / "two").iterdir() if path.is_dir()) == ["0", "1"]
+    for name, expected in results(tmp_path / "one").items():
+        found = results(tmp_path / "two")[name]
+        assert found["metrics"] == pytest.approx(expected["metrics"], rel=1e-4) and found["steps"] == 30
+        assert len(list((tmp_path / "two" / name / "wandb").glob("offline-run-*"))) == 1
+    assert "wandb    group two" in two.stdout
+
+
 def test_without_words_every_job_that_was_ever_asked_for_goes_on(tmp_path):
     folder = tmp_path / "a b"
     assert command("train.py", "-m", *SMALL, "seed=0,1", 'sweep="a b"', cwd=tmp_path).returncode == 0
