@@ -1,0 +1,128 @@
+"""Time per step on one and two processes, side by side with a hand-written DistributedDataParallel loop.
+
+`python -m benchmarks.scaling` starts the processes itself. In each of them the engine and the hand-written loop take turns, a
+block of steps each, with the same mathematics on the same model and the same share of each batch.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import json
+import os
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+import torch.distributed as dist
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from benchmarks import interval, machine, print_table
+from benchmarks.step import BATCH, Engine, Marks, TakeTurns, choose_data, configuration
+from recipes.data.base import Data
+from recipes.run import set_up_process
+
+PROCESSES = (1, 2)
+ROUNDS = {"mlp": 40, "cnn": 100}
+STEPS = {"mlp": 50, "cnn": 1}
+
+
+def hand_written(model: nn.Module, engine: Engine, lr: float) -> Iterator[tuple[Tensor, Tensor]]:
+    """Train a model with SGD on the engine's batches, each process on its share; running loss and accuracy after each step."""
+    split = engine.data.splits["train"].to(torch.device("cpu"))
+    x, y = split.x, split.targets[""]
+    if dist.is_initialized():
+        model = nn.parallel.DistributedDataParallel(model)
+    optimizer = torch.optim.SGD(model.parameters(), lr=lr)
+    total, hits, seen = torch.zeros(()), torch.zeros(()), 0
+    for index in engine.batches(torch.device("cpu")):
+        images, labels = x.index_select(0, index), y.index_select(0, index)
+        if images.dtype == torch.uint8:
+            images = images.float().div_(255)
+        optimizer.zero_grad()
+        output = model(images)
+        loss = F.cross_entropy(output, labels)
+        loss.backward()
+        optimizer.step()
+        with torch.no_grad():
+            total += loss.detach() * len(labels)
+            hits += (output.detach().argmax(1) == labels).sum()
+        seen += len(labels)
+        yield total / seen, hits / seen
+
+
+def measure(model: str, data: Data, processes: int, rounds: int, steps: int) -> list[tuple[float, float]]:
+    """Seconds of a step by the engine and by hand, in each round after the first."""
+    config = configuration(model, False, "cpu", 1, steps * (rounds + 1))
+    config["trainer"] |= {"devices": processes, "strategy": "ddp" if processes > 1 else "auto"}
+    set_up_process(config)
+    with tempfile.TemporaryDirectory() as folder:
+        engine = Engine(config, data, Path(folder))
+        other = hand_written(copy.deepcopy(engine.module.model), engine, config["optimizer"]["lr"])
+        turns = TakeTurns(other, steps, Marks(torch.device("cpu"), time.perf_counter))
+        engine.fit(turns)
+    return turns.rounds[1:]
+
+
+def start(words: Sequence[str], processes: int) -> list[Any]:
+    """What the first of several processes, started side by side as torchrun does, has measured."""
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        port = found.getsockname()[1]
+    common = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(processes), "TORCHELASTIC_RUN_ID": "x"}
+    common |= {"LOCAL_WORLD_SIZE": str(processes), "GROUP_RANK": "0", "OMP_NUM_THREADS": "1"}
+    started = [
+        subprocess.Popen(
+            [sys.executable, "-m", "benchmarks.scaling", *words, "--worker", str(processes)],
+            env=os.environ | common | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
+            stdout=subprocess.PIPE if rank == 0 else subprocess.DEVNULL,
+            text=True,
+        )
+        for rank in range(processes)
+    ]
+    output, _ = started[0].communicate()
+    if any([process.wait() for process in started]):
+        sys.exit("error: a process of the benchmark failed")
+    return list(json.loads(output.splitlines()[-1]))
+
+
+def main(words: Sequence[str] | None = None) -> None:
+    """Run all comparisons and print a table."""
+    words = list(sys.argv[1:] if words is None else words)
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.scaling", description=(__doc__ or "").split(".")[0])
+    parser.add_argument("--model", choices=list(STEPS), default="cnn")
+    parser.add_argument("--rounds", type=int, help="blocks of each side that count (mlp: 40, cnn: 100); one more goes first")
+    parser.add_argument("--steps", type=int, help="steps of a block (mlp: 50, cnn: 1)")
+    parser.add_argument("--root", help="folder with fashion_mnist.npz or torchvision's files; without it, digits of 28 × 28")
+    parser.add_argument("--worker", type=int, default=0, help=argparse.SUPPRESS)
+    options = parser.parse_args(words)
+    rounds, steps = options.rounds or ROUNDS[options.model], options.steps or STEPS[options.model]
+    if options.worker:
+        _, data = choose_data(options.model, options.root)
+        print(json.dumps(measure(options.model, data, options.worker, rounds, steps)))
+        if dist.is_initialized():
+            dist.destroy_process_group()
+        return
+    print(f"torch {torch.__version__}, lightning {L.__version__}, {machine()}, {os.cpu_count()} cores, 1 thread a process")
+    rows = []
+    for processes in PROCESSES:
+        blocks = start(words, processes)
+        engine, hand = (statistics.median(side) * 1000 for side in zip(*blocks, strict=True))
+        ratios = [a / b for a, b in blocks]
+        low, high = interval(ratios)
+        row = [f"{options.model}, batch {BATCH[options.model]}", str(processes), f"{rounds} × {steps}"]
+        rows.append([*row, f"{engine:.3f}", f"{hand:.3f}", f"{statistics.median(ratios):.3f}", f"{low:.3f} to {high:.3f}"])
+    print_table(["model", "processes", "rounds × steps", "engine ms", "by hand ms", "ratio", "95 % interval"], rows)
+
+
+if __name__ == "__main__":
+    main()
