@@ -218,7 +218,13 @@ def test_without_words_every_job_that_was_ever_asked_for_goes_on(tmp_path):
 
 def test_a_hangup_saves_the_jobs_and_nohup_keeps_them(tmp_path):
     words = [*ENDLESS, "seed=0,1", "sweep=mine"]
-    process = subprocess.Popen(arguments("train.py", "-m", *words), cwd=tmp_path, env=variables(), stdout=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        arguments("train.py", "-m", *words),
+        cwd=tmp_path,
+        env=variables(),
+        stdout=subprocess.DEVNULL,
+        preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),  # the tests themselves may run under nohup
+    )
     log = tmp_path / "mine" / "0" / "train.log"
     wait_until(lambda: log.exists() and "started" in log.read_text(), process)
     process.send_signal(signal.SIGHUP)
