@@ -15,6 +15,7 @@ import signal
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -202,6 +203,8 @@ def _sweeper_defaults(words: Sequence[str]) -> list[str]:
         )
     if "hydra/sweeper=optuna" not in words:
         return list(words)
+    if find_spec("hydra_plugins.hydra_optuna_sweeper") is None:
+        raise UsageError('hydra/sweeper=optuna needs packages of its own: pip install -e ".[optuna]"')
     defaults = ["hydra.sweeper.direction=maximize"]
     if "hydra/sweeper/sampler=grid" not in words:
         defaults.append("hydra.sweeper.sampler.seed=0")

@@ -281,7 +281,7 @@ class Sweep:
 
     def _next(self, waiting: list[Job]) -> Job | None:
         """The first job in whose folder no process of an earlier start is still ending."""
-        for job in waiting:
+        for job in list(waiting):
             held = is_held(job.folder / "train.log")
             if held and self._held.setdefault(job, time.monotonic()) > time.monotonic() - PATIENCE:
                 continue

@@ -18,6 +18,7 @@ import pytest
 
 from plugins.metric import larger_is_better
 from recipes import sweep as module
+from recipes.app import _sweeper_defaults
 from recipes.catalogue import UsageError
 from recipes.files import hold
 from recipes.sweep import Job, Plan, Sweep, accelerators, can_go_on, check_direction, deal, duration, end_with_parent, sweep_of
@@ -248,6 +249,13 @@ def test_a_sweep_goes_on_when_nobody_reads(tmp_path):
     assert "Traceback" not in done.stderr and done.stdout.count("\n") == 1
     wait_until((tmp_path / "mine" / "report.html").exists)
     assert {result["status"] for result in results(tmp_path / "mine").values()} == {"finished"}
+
+
+def test_a_search_without_its_packages_says_how_to_get_them(monkeypatch):
+    monkeypatch.setattr("recipes.app.find_spec", lambda name: None)
+    with pytest.raises(UsageError, match="pip install"):
+        _sweeper_defaults(["hydra/sweeper=optuna"])
+    assert _sweeper_defaults(["seed=0,1"]) == ["seed=0,1"]
 
 
 # The parts
