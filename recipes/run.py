@@ -182,7 +182,9 @@ def check_devices(trainer: Mapping[str, Any]) -> None:
         raise RecipeError(f"trainer.devices must be a whole number ≥ 1 or auto, got {count!r}")
     gpus = torch.cuda.device_count()
     if count == -1 and (wanted == "cpu" or (wanted == "auto" and not gpus)):
-        raise RecipeError("trainer.devices=-1 means all GPUs, and there is none; for processes on the CPU type trainer.devices=2")
+        raise RecipeError(
+            "trainer.devices=-1 means all GPUs, and there is none; for processes on the CPU type trainer.devices=2"
+        )
     if wanted in ("gpu", "cuda", "auto") and gpus and number > gpus:
         raise RecipeError(f"trainer.devices={count}: this machine has {gpus}; type trainer.devices={gpus} or less")
 

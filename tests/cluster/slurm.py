@@ -95,7 +95,7 @@ class Slurm:
         with suppress(subprocess.CalledProcessError, subprocess.TimeoutExpired):
             self._run("scancel", "--signal=KILL", "--full", "--user=root")
             self._run("scancel", "--user=root")
-            wait_for(lambda: not self._run("squeue", "-h"), 30, str)
+            wait_for(lambda: not self._run("squeue", "-h"), 30)
         for daemon in reversed(self._daemons):
             daemon.terminate()
         for daemon in self._daemons:
@@ -184,11 +184,11 @@ class Slurm:
         return "\n".join(f"{path.name}: {line}" for path in logs for line in path.read_text().splitlines()[-8:])
 
 
-def wait_for(condition: Callable[[], object], seconds: float, explain: Callable[[], str]) -> None:
+def wait_for(condition: Callable[[], object], seconds: float, explain: Callable[[], str] = str) -> None:
     """Wait until something is true; what explains why it is not becomes the error."""
     end = time.monotonic() + seconds
     while True:
-        with suppress(subprocess.CalledProcessError):
+        with suppress(subprocess.CalledProcessError, OSError):  # not there yet
             if condition():
                 return
         assert time.monotonic() < end, explain()
