@@ -4,7 +4,7 @@ import pytest
 
 from tests.cluster.slurm import Slurm, unavailable
 
-LIMIT = 240  # seconds for a test
+LIMIT = 300  # seconds for a test
 
 
 def pytest_collection_modifyitems(items):
