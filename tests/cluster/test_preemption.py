@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -38,6 +39,13 @@ def expect_same(folder, whole):
     assert found == expected | {"metrics": pytest.approx(expected["metrics"], rel=1e-5)}
     assert rows_of(folder) == [pytest.approx(row, rel=1e-5) for row in rows_of(whole)]  # each step once, and no other
     assert len({path.name.rpartition("-")[2] for path in (folder / "wandb").glob("offline-run-*")}) == 1  # one run's id
+
+
+def expect_nothing_lost(log, times):
+    """Each time the run goes on from the step at which it was stopped."""
+    text = log.read_text()
+    stopped = re.findall(r"stopped by SIG\w+ at step (\d+); the state of step \1 is saved", text)
+    assert len(stopped) == times and re.findall(r"going on from step (\d+)", text) == stopped
 
 
 def interrupt(slurm, number, folder, how, starts):
@@ -82,7 +90,7 @@ def test_a_sweeps_job_on_two_nodes_comes_back_twice(slurm, whole, tmp_path, sign
         interrupt(slurm, number, folder, how, starts)
     out, _ = process.communicate(timeout=120)
     assert process.returncode == 0 and b"val/acc" in out
-    assert (folder / "output.log").read_text().count("going on from step") == 2
+    expect_nothing_lost(folder / "output.log", 2)
     expect_same(folder, whole)
 
 
@@ -110,7 +118,12 @@ def expect_completed(slurm, number, place, seconds=150):
     def log():
         return (place / f"train-{number}.log").read_text()[-4000:]
 
-    wait_for(lambda: slurm.state(number)["JobState"] not in ("RUNNING", "PENDING", "COMPLETING"), seconds, log)
+    def ended():
+        if slurm.state(number)["JobState"] == "PENDING":  # at its time limit once more
+            slurm.control("scontrol", "update", f"JobId={number}", "StartTime=now")
+        return slurm.state(number)["JobState"] not in ("RUNNING", "PENDING", "COMPLETING")
+
+    wait_for(ended, seconds, log)
     state = slurm.state(number)
     assert (state["JobState"], state["ExitCode"]) == ("COMPLETED", "0:0"), log()
 
@@ -122,11 +135,12 @@ def test_a_plain_job_on_two_nodes_comes_back_twice(slurm, whole, tmp_path, signa
         interrupt(slurm, number, folder, how, starts)
     expect_completed(slurm, number, tmp_path)
     assert len(os.listdir(tmp_path / "outputs")) == 1
+    expect_nothing_lost(tmp_path / f"train-{number}.log", 2)
     expect_same(folder, whole)
 
 
 def test_a_plain_job_at_its_time_limit_comes_back(slurm, tmp_path):
-    words = [*(word for word in WORDS if "epochs" not in word and "log_every" not in word), "max_epochs=300"]
+    words = [*(word for word in WORDS if "epochs" not in word and "log_every" not in word), "max_epochs=200"]
     number, folder = sbatch(slurm, tmp_path, *words, options=["--nodes=1", "--time=1", "--signal=USR1@40"])
     come_back(slurm, number, 1, seconds=100)
     expect_completed(slurm, number, tmp_path)
