@@ -14,7 +14,7 @@ import pytest
 from tests.cluster.slurm import wait_for
 from tests.command import ROOT, arguments, command, variables
 
-COSTS = ("seconds", "samples_per_second", "peak_memory", "wandb")
+APART = ("seconds", "samples_per_second", "peak_memory", "wandb", "git_commit")
 WORDS = (
     *("model=mlp", "max_epochs=20", "trainer.accelerator=cpu", "trainer.progress=false", "trainer.val_every_n_steps=17"),
     *("+regularizer=[dropout]", "+averaging=ema", "optimizer=momentum", "data.batch_size=16", "trainer.log_every_n_steps=1"),
@@ -26,7 +26,7 @@ def result_of(folder):
     """What does not depend on the time it took, nor on how a sweep writes words."""
     result = json.loads((folder / "result.json").read_text())
     words = sorted(word.lower() for word in result["command"])
-    return {name: value for name, value in result.items() if name not in COSTS} | {"command": words}
+    return {name: value for name, value in result.items() if name not in APART} | {"command": words}
 
 
 def rows_of(folder):
@@ -126,9 +126,10 @@ def expect_completed(slurm, number, place, seconds=150):
         return (place / f"train-{number}.log").read_text()[-4000:]
 
     def ended():
-        if slurm.state(number)["JobState"] == "PENDING":  # at its time limit once more
+        state = slurm.state(number)["JobState"]
+        if state == "PENDING":  # at its time limit once more
             hasten(slurm, number)
-        return slurm.state(number)["JobState"] not in ("RUNNING", "PENDING", "COMPLETING")
+        return state in ("COMPLETED", "FAILED", "TIMEOUT", "CANCELLED", "NODE_FAIL")
 
     wait_for(ended, seconds, log)
     state = slurm.state(number)
