@@ -20,6 +20,7 @@ WORDS = (
     *("+regularizer=[dropout]", "+averaging=ema", "optimizer=momentum", "data.batch_size=16", "trainer.log_every_n_steps=1"),
 )
 TWO = ("trainer=ddp", "trainer.num_nodes=2", "trainer.devices=1")
+ONE = ("trainer=ddp", "trainer.num_nodes=1", "trainer.devices=1")
 
 
 def result_of(folder):
@@ -152,6 +153,6 @@ def test_a_plain_job_at_its_time_limit_comes_back(slurm, tmp_path):
     number, folder = sbatch(slurm, tmp_path, *words, options=["--nodes=1", "--time=1", "--signal=USR1@40"])
     come_back(slurm, number, 1, seconds=100)
     expect_completed(slurm, number, tmp_path)
-    done = command("train.py", *words, "trainer=ddp", "trainer.devices=1", "hydra.run.dir=whole", cwd=tmp_path, timeout=150)
+    done = command("train.py", *words, *ONE, "hydra.run.dir=whole", cwd=tmp_path, timeout=150)
     assert done.returncode == 0
     expect_same(folder, tmp_path / "whole")
