@@ -7,7 +7,7 @@ this file in a way in which dataclasses cannot have annotations that are evaluat
 import os
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,33 @@ class ProcessesConf:
     n_jobs: int = 1  # jobs at a time; -1: one a GPU, or one a CPU core where there is no GPU
 
 
-ConfigStore.instance().store(group="hydra/launcher", name="processes", node=ProcessesConf, provider="lightning_recipes")
+@dataclass
+class SlurmConf:
+    """What `hydra.launcher.…` sets with `hydra/launcher=slurm`; null leaves it to the cluster, where nothing else is said."""
+
+    _target_: str = "hydra_plugins.lightning_recipes.SlurmLauncher"
+    timeout_min: int = 60  # minutes that a job may take before it is saved and goes back into the queue
+    partition: str | None = None  # queue of the cluster; `sinfo` lists them
+    account: str | None = None  # who pays
+    qos: str | None = None  # quality of service
+    nodes: int | None = None  # machines a job; null: trainer.num_nodes
+    tasks_per_node: int | None = None  # processes on each; null: trainer.devices
+    gpus_per_node: int | None = None  # null: trainer.devices where jobs train on GPUs
+    cpus_per_task: int | None = None  # CPU cores a process
+    mem_gb: int | None = None  # memory on each node
+    constraint: str | None = None  # features that nodes must have
+    exclude: str | None = None  # nodes not to use
+    name: str = "train"  # in the queue
+    n_jobs: int = -1  # jobs in the queue at a time; -1: all
+    signal_delay_s: int = 120  # seconds before the time limit at which a job is asked to save and to come back
+    max_num_timeout: int = 100  # times that it does so
+    setup: list[str] | None = None  # shell lines before the job, such as "module load cuda"
+    additional_parameters: dict[str, Any] = field(default_factory=dict)  # any others of sbatch
+    submitit_folder: str = "${hydra.sweep.dir}/.submitit/%j"
+
+
+for _name, _node in (("processes", ProcessesConf), ("slurm", SlurmConf)):
+    ConfigStore.instance().store(group="hydra/launcher", name=_name, node=_node, provider="lightning_recipes")
 
 
 class ProcessesLauncher(Launcher):
@@ -62,7 +88,7 @@ class ProcessesLauncher(Launcher):
         return returns
 
     def _sweep(self, folder: Path) -> Any:
-        from recipes.sweep import Plan, Sweep
+        from recipes.sweep import Plan
 
         settings = self.config.hydra
         words = [word for word in self._words("hydra") if not word.startswith(("hydra.mode=", "hydra.sweep.dir="))]
@@ -70,7 +96,16 @@ class ProcessesLauncher(Launcher):
         plan = Plan(self._words("task"), words, config_dir)
         command = [sys.executable, sys.argv[0], *([f"--config-dir={config_dir}"] if config_dir else [])]
         command += [word for word in words if word.startswith("hydra.searchpath=")]
+        return self._new_sweep(folder, plan, command)
+
+    def _new_sweep(self, folder: Path, plan: Any, command: list[str]) -> Any:
+        from recipes.sweep import Sweep
+
         return Sweep(folder, plan, command, self.n_jobs)
+
+    def _request(self, trainer: Any) -> dict[str, Any]:
+        """What a job asks a cluster for."""
+        return {}
 
     def _words(self, kind: str) -> list[str]:
         """The words of the command line, those with a reference to a job's number as they stand."""
@@ -93,10 +128,31 @@ class ProcessesLauncher(Launcher):
             raise UsageError(f"{folder} is there already, and is no job of the sweep; move it away, or choose another folder")
         devices = config.trainer.devices
         shown = " ".join(word for word in words if self._differs(word))
-        return Job(number, folder, words, shown, devices if isinstance(devices, int) and devices > 0 else None)
+        job = Job(number, folder, words, shown, devices if isinstance(devices, int) and devices > 0 else None)
+        job.request = self._request(config.trainer)
+        return job
 
     def _differs(self, word: str) -> bool:
         """Whether a job's word comes from a sweep over several values."""
         parser = OverridesParser.create(config_loader=self.context.config_loader)
         swept = parser.parse_overrides(self._words("task"))
         return any(each.is_sweep_override() and word.startswith(f"{each.get_key_element()}=") for each in swept)
+
+
+class SlurmLauncher(ProcessesLauncher):
+    """Submits each job of a sweep to Slurm, and waits for all of them."""
+
+    def __init__(self, **settings: Any) -> None:
+        self.settings: Any = {
+            name: OmegaConf.to_container(value) if OmegaConf.is_config(value) else value for name, value in settings.items()
+        }
+
+    def _new_sweep(self, folder: Path, plan: Any, command: list[str]) -> Any:
+        from recipes.submit import SlurmSweep
+
+        return SlurmSweep(folder, plan, command, self.settings)
+
+    def _request(self, trainer: Any) -> dict[str, Any]:
+        from recipes.submit import request
+
+        return request(self.settings, dict(trainer))

@@ -19,6 +19,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from recipes import slurm
 from recipes.catalogue import FOLDER, Catalogue, UsageError, installed_folders, nearest, one_line, typed
 
 if TYPE_CHECKING:
@@ -89,6 +90,8 @@ def _train(words: list[str]) -> int:
     if (place := _value_of("sweep", flags.overrides)) is not None:
         flags.overrides = _words_of_sweep(flags, Path(place))
         flags.multirun = True
+    elif slurm.restarts() and not flags.multirun:
+        flags.overrides = _words_of_requeued(flags.overrides)
     folders = [*installed_folders(), *search_folders(flags.overrides, flags.config_dir)]
     catalogue = Catalogue(folders)
     if flags.help:
@@ -183,6 +186,14 @@ def _words_of_sweep(flags: argparse.Namespace, folder: Path) -> list[str]:
     return [*words, *hydra, f"hydra.sweep.dir={_quoted(folder)}"]
 
 
+def _words_of_requeued(words: list[str]) -> list[str]:
+    """The words of a run that Slurm starts again, with the same ones: to go on in its folder, if it can."""
+    from recipes.sweep import can_go_on
+
+    place = _value_of("hydra.run.dir", words)
+    return [f"resume={_quoted(Path(place))}"] if place is not None and can_go_on(Path(place)) else words
+
+
 def _key(word: str) -> str:
     """What a word gives a value to."""
     return word.lstrip("+~").partition("=")[0]
@@ -201,6 +212,11 @@ def _sweeper_defaults(words: Sequence[str]) -> list[str]:
         raise UsageError(
             "hydra/launcher=basic would train all jobs in one process, where they disturb each other: leave it out"
         )
+    if "hydra/launcher=submitit_slurm" in words:
+        raise UsageError(
+            "hydra/launcher=submitit_slurm does not know which jobs are finished or failed: type hydra/launcher=slurm, which "
+            "takes the same settings"
+        )
     if "hydra/sweeper=optuna" not in words:
         return list(words)
     if find_spec("hydra_plugins.hydra_optuna_sweeper") is None:
@@ -215,7 +231,7 @@ def _sweeper_defaults(words: Sequence[str]) -> list[str]:
 def _expect_one_folder(words: Sequence[str], multirun: bool) -> None:
     """Refuse processes that were started side by side for one run, but would each make a folder of its own."""
     several = int(os.environ.get("WORLD_SIZE", 1)) > 1
-    several |= "SLURM_STEP_ID" in os.environ and int(os.environ.get("SLURM_NTASKS", 1)) > 1
+    several |= slurm.ranks() > 1
     if several and multirun:
         raise UsageError("a sweep starts its jobs itself: start one process with -m, not several")
     if several and not any(word.startswith("hydra.run.dir=") for word in words):
@@ -316,14 +332,23 @@ def _start(config: dict[str, Any], folder: Path, words: Sequence[str]) -> dict[s
     from recipes.sweep import end_with_parent
 
     end_with_parent()
-    from recipes.run import train
+    slurm.listen()
+    try:
+        slurm.check_ranks(config["trainer"])
+        from recipes.run import train
 
-    return train(config, folder, list(words))
+        result = train(config, folder, list(words))
+    except BaseException as error:
+        slurm.fail(folder, error, MISTAKE if is_mistake(error) else FAILED, is_mistake(error))
+        raise
+    if result["status"] == "stopped":
+        slurm.come_back(str(result.get("stopped_by")))
+    return result
 
 
 def _exit_code(result: dict[str, Any]) -> int:
-    """0, or the code of the signal that stopped the run."""
-    if result["status"] != "stopped":
+    """0, or the code of the signal that stopped the run; 0 too if the run comes back, or if another rank has more to do."""
+    if result["status"] != "stopped" or slurm.comes_back(str(result.get("stopped_by"))) or not slurm.is_first():
         return 0
     return 128 + getattr(signal, str(result.get("stopped_by")), signal.SIGINT)
 

@@ -16,6 +16,7 @@ from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from lightning.pytorch.callbacks import Checkpoint
 
 from plugins.base import RecipeError, larger_is_better
+from recipes import slurm
 from recipes.files import unwritable, write_whole
 
 WRITING = re.compile("PytorchStreamWriter|inline_container")
@@ -54,18 +55,27 @@ def load_checkpoint(path: Path, map_location: Any = "cpu") -> dict[str, Any]:
 
 
 class StopOnSignal:
-    """While entered, the first Ctrl-C or SIGTERM asks for an end after the step in flight; a second Ctrl-C ends at once."""
+    """While entered, the first Ctrl-C or SIGTERM asks for an end after the step in flight; a second Ctrl-C ends at once.
+
+    In a Slurm job so do SIGUSR1 and SIGUSR2, after which it comes back.
+    """
 
     def __init__(self) -> None:
         self.requested: str | None = None
         self._previous: dict[int, Any] = {}
 
     def __enter__(self) -> StopOnSignal:
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in (getattr(signal, name) for name in slurm.SIGNALS[: None if slurm.in_job() else 2]):
             if signal.getsignal(number) != signal.SIG_IGN:  # as for jobs that a shell runs in the background
                 self._previous[number] = signal.getsignal(number) or signal.SIG_DFL
         self.listen()
+        for name in slurm.received:
+            self._ask(name)
         return self
+
+    def _ask(self, name: str) -> None:
+        """Take the signal that has most to say: a job that is to come back may be told to end, too."""
+        self.requested = max(self.requested or name, name, key=slurm.SIGNALS.index)
 
     def listen(self) -> None:
         """Take the signals, again where Lightning has put a handler of its own, which would end the run unsaved."""
@@ -77,7 +87,7 @@ class StopOnSignal:
         name = signal.Signals(number).name
         if self.requested and number == signal.SIGINT:
             raise Stopped(name)
-        self.requested = name
+        self._ask(name)
         os.write(2, b"\nstopping after this step; Ctrl-C once more stops at once\n")  # print is not for signal handlers
 
     def __exit__(self, *_: object) -> None:
@@ -139,9 +149,9 @@ class BestAndLast(Checkpoint):
     def on_train_batch_start(self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int) -> None:
         """Between two steps: stop if asked to, save if it is time."""
         done = trainer.global_step
-        if self.stop and self._agreed(trainer):
+        if self.stop and (name := self._agreed(trainer)):
             self._save_between_steps(trainer)
-            raise Stopped(self.stop.requested or "another process was asked to stop")
+            raise Stopped(name)
         if self.every_n_steps and done and done % self.every_n_steps == 0:
             self._save_between_steps(trainer)
 
@@ -156,12 +166,14 @@ class BestAndLast(Checkpoint):
         progress.increment_ready()
         progress.is_last_batch = is_last
 
-    def _agreed(self, trainer: L.Trainer) -> bool:
-        requested = bool(self.stop and self.stop.requested)
+    def _agreed(self, trainer: L.Trainer) -> str | None:
+        """The signal by which all processes stop at this step, whichever of them has heard it."""
+        requested = self.stop.requested if self.stop else None
         if trainer.world_size == 1:
             return requested
-        flag = torch.tensor(float(requested), device=trainer.strategy.root_device)
-        return bool(trainer.strategy.reduce(flag, reduce_op="sum") > 0)
+        heard = slurm.SIGNALS.index(requested) + 1 if requested else 0
+        heard = int(trainer.strategy.reduce(torch.tensor(float(heard), device=trainer.strategy.root_device), reduce_op="max"))
+        return slurm.SIGNALS[heard - 1] if heard else None
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Keep the weights that were just validated if they are the best so far."""

@@ -9,7 +9,8 @@ import logging
 import os
 import time
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -182,6 +183,7 @@ class TensorBoard(TensorBoardLogger, RunLogger):
                 )
 
 
+LOST = ("MailboxClosedError", "HandleAbandonedError")  # what wandb raises, beside ConnectionError, where its service is gone
 MODES = ("online", "offline", "disabled", "shared")
 LEGACY = {"dryrun": "offline", "run": "online"}  # names that WANDB_MODE had before
 LONGEST = {"group": 128, "name": 128, "job_type": 64, "tag": 64}  # letters that the server takes
@@ -219,7 +221,7 @@ class Wandb(WandbLogger, RunLogger):
         group: str | None = None,
         init_timeout: int = 20,
     ) -> None:
-        self._folder, self._known = folder, set[str]()
+        self._folder, self._known, self._lost = folder, set[str](), False
         experiment = None
         if is_first_rank():
             experiment = self._start(facts, project, entity, mode, group or facts.get("group"), init_timeout)
@@ -279,18 +281,31 @@ class Wandb(WandbLogger, RunLogger):
         except Exception:  # whatever is wrong with the key, the run goes on
             return False
 
+    @contextmanager
+    def _going_on_if_lost(self) -> Iterator[None]:
+        """Train on where wandb's service is gone: Slurm's SIGTERM ends it with the run, which still has its state to save."""
+        try:
+            yield
+        except Exception as error:
+            if not isinstance(error, ConnectionError) and type(error).__name__ not in LOST:
+                raise
+            if not self._lost:
+                log.warning("wandb: the service on this machine has ended; what follows is in metrics.csv only")
+            self._lost = True
+
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
         """Log numbers over steps; the summary keeps the best and the last value of those that are monitored."""
-        for name in metrics:
-            if name not in self._known:
-                self._known.add(name)
-                monitored = name.startswith(("val/", "test/", "train/", "gap/"))
-                best = "max" if larger_is_better(name) else "min"
-                self.experiment.define_metric(
-                    name, step_metric="trainer/global_step", summary=f"{best},last" if monitored else None
-                )
-        self.experiment.log({**metrics, "trainer/global_step": step})
+        with self._going_on_if_lost():
+            for name in metrics:
+                if name not in self._known:
+                    self._known.add(name)
+                    monitored = name.startswith(("val/", "test/", "train/", "gap/"))
+                    best = "max" if larger_is_better(name) else "min"
+                    self.experiment.define_metric(
+                        name, step_metric="trainer/global_step", summary=f"{best},last" if monitored else None
+                    )
+            self.experiment.log({**metrics, "trainer/global_step": step})
 
     @rank_zero_only
     def log_histograms(self, histograms: Mapping[str, Histogram], step: int) -> None:
@@ -306,7 +321,8 @@ class Wandb(WandbLogger, RunLogger):
             for name, (low, high, counts) in histograms.items()
         }
         if charts:
-            self.experiment.log({**charts, "trainer/global_step": step})
+            with self._going_on_if_lost():
+                self.experiment.log({**charts, "trainer/global_step": step})
 
     def log_hyperparams(self, params: Any) -> None:
         """The config went along when the run was started."""
@@ -340,10 +356,11 @@ class Wandb(WandbLogger, RunLogger):
     def finish(self, result: Mapping[str, Any]) -> str | None:
         """End the wandb run, so that the next job does not write into it."""
         run = self.experiment
-        run.summary.update({f"result/{name}": value for name, value in result.get("metrics", {}).items()})
-        run.summary.update({name: result[name] for name in COSTS if name in result})
-        run.finish(exit_code=0 if result.get("status") == "finished" else 1)
-        if self.mode == "disabled":
+        with self._going_on_if_lost():
+            run.summary.update({f"result/{name}": value for name, value in result.get("metrics", {}).items()})
+            run.summary.update({name: result[name] for name in COSTS if name in result})
+            run.finish(exit_code=0 if result.get("status") == "finished" else 1)
+        if self.mode == "disabled" or self._lost:
             return None
         if not run.offline:
             return str(run.url)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -21,7 +22,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
-from typing import IO, Any
+from typing import IO, Any, Protocol
 
 import yaml
 from omegaconf import ListConfig
@@ -37,6 +38,8 @@ PASSED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 LIFELINE = "LIGHTNING_RECIPES_LIFELINE"  # names the pipe that tells a job that its sweep is gone
 PATIENCE = 60.0  # seconds for a job of an earlier, killed process to save its state and end
 FILE = "jobs.yaml"
+NUMBER = "slurm-job.txt"  # in a job's folder: its number in Slurm's queue
+LABEL = re.compile(r"^ *\d+: ")  # before each line of one of several ranks that Slurm has started
 HEAD = """\
 # A sweep. To go on with it, or to see what came of it:
 #   python train.py -m {sweep}
@@ -46,7 +49,7 @@ HEAD = """\
 OF_A_SWEEP = (FILE, "sweep.log", "multirun.yaml")  # what is in a sweep's folder before its first job
 OF_A_RUN = (
     *("config.yaml", "result.json", "metrics.csv", "histograms.csv", "confusion.json", "train.log", "output.log"),
-    *("checkpoints", "pictures", "wandb", "tensorboard"),
+    *("checkpoints", "pictures", "wandb", "tensorboard", "errors", NUMBER),
 )
 
 
@@ -62,6 +65,7 @@ class Job:
         devices: how many accelerators it trains on; None: all there are.
         result: what `result.json` holds; empty before the run has written one.
         error: what went wrong, in a line.
+        request: what it asks a cluster for.
     """
 
     number: int
@@ -71,6 +75,7 @@ class Job:
     devices: int | None = 1
     result: dict[str, Any] = field(default_factory=dict)
     error: str = ""
+    request: dict[str, Any] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -96,7 +101,7 @@ class Job:
         try:
             with open(self.folder / "output.log", "rb") as file:
                 file.seek(max(0, file.seek(0, os.SEEK_END) - 4096))
-                lines = file.read().decode(errors="replace").splitlines()
+                lines = [LABEL.sub("", line) for line in file.read().decode(errors="replace").splitlines()]
         except OSError:
             return ""
         return next((line.strip() for line in reversed(lines) if line.strip() and line.startswith(beginning)), "")
@@ -183,18 +188,34 @@ def deal(gpus: Sequence[str], taken: Sequence[Sequence[str]], wanted: int | None
     return sorted(gpus, key=lambda gpu: load[gpu])[: wanted if wanted is not None else len(gpus)]
 
 
+class Process(Protocol):
+    """What runs a job."""
+
+    returncode: Any
+
+    def poll(self) -> int | None:
+        """Its exit code; None until it has ended."""
+
+    def send(self, number: int) -> None:
+        """Send a signal to it."""
+
+
+class LocalProcess(subprocess.Popen[bytes]):
+    """A process on this machine."""
+
+    def send(self, number: int) -> None:
+        """Send a signal to the process and those that it started."""
+        if self.poll() is None:
+            os.killpg(self.pid, number)
+
+
 @dataclass
 class Running:
     """A job's process, with the GPUs it was dealt."""
 
-    process: subprocess.Popen[bytes]
+    process: Process
     gpus: list[str]
     began: float = field(default_factory=time.monotonic)
-
-    def send(self, number: int) -> None:
-        """Send a signal to the process and those that it started."""
-        if self.process.poll() is None:
-            os.killpg(self.process.pid, number)
 
 
 class Sweep:
@@ -254,10 +275,10 @@ class Sweep:
                 while len(running) < self.n_jobs and (job := self._next(waiting)):
                     self._begin(job)
                     for number in received if job in running else ():  # it came while the process was started
-                        running[job].send(number)
+                        running[job].process.send(number)
                 for job in [job for job, each in running.items() if each.process.poll() is not None]:
                     ended = running.pop(job)
-                    self._end(job, ended.process.returncode, bool(received))
+                    self._end(job, ended.process, bool(received))
                     self.display.end(job)
                     took = duration(time.monotonic() - ended.began)
                     self._say(f"{job.name}  {job.error or summary(job)}  ({took})")
@@ -268,9 +289,14 @@ class Sweep:
             if received:
                 finished = sum(job.result.get("status") == "finished" for job in self.jobs)
                 self._say(f"stopped by {signal.Signals(received[0]).name}; {finished} jobs are finished")
-                self._say(f"go on    python train.py -m {typed('sweep', self.folder)}")
+                for line in self._farewell(received[0]):
+                    self._say(line)
         if received:
             sys.exit(128 + received[0])
+
+    def _farewell(self, number: int) -> list[str]:
+        """What to tell after a signal has ended the sweep."""
+        return [f"go on    python train.py -m {typed('sweep', self.folder)}"]
 
     def run_rest(self) -> None:
         """Run the jobs of earlier starts that were not asked for this time."""
@@ -301,21 +327,24 @@ class Sweep:
             self._say(f"{job.name}  is finished: {summary(job)}")
             return
         gpus = deal(self.gpus, [each.gpus for each in self._running.values()], job.devices)
-        self._running[job] = Running(self._start(job, gpus), gpus)
+        self._running[job] = Running(self._launch(job, gpus), gpus)
         self.display.start(job, gpus)
         self._log(f"{job.name}  started in {job.folder}")
 
-    def _start(self, job: Job, gpus: Sequence[str]) -> subprocess.Popen[bytes]:
+    def _words(self, job: Job) -> list[str]:
+        """What a job is started with: to go on if it can, else anew, in a folder without what an earlier start has left."""
         from hydra.core.override_parser.types import Quote, QuotedString
 
         place = QuotedString(str(job.folder), Quote.double).with_quotes()
         if can_go_on(job.folder):
-            words = [f"resume={place}"]
             if not job.result:
                 (job.folder / "result.json").unlink(missing_ok=True)  # the checkpoint knows enough
-        else:
-            remove_run(job.folder)  # such as what a process left that was killed before its first checkpoint
-            words = [*job.words, f"hydra.run.dir={place}", f"hydra.job.num={job.number}", f"hydra.job.id='{job.number}'"]
+            return [f"resume={place}"]
+        remove_run(job.folder)  # such as what a process left that was killed before its first checkpoint
+        return [*job.words, f"hydra.run.dir={place}", f"hydra.job.num={job.number}", f"hydra.job.id='{job.number}'"]
+
+    def _launch(self, job: Job, gpus: Sequence[str]) -> Process:
+        words = self._words(job)
         job.folder.mkdir(parents=True, exist_ok=True)
         environment = dict(os.environ)
         if gpus:
@@ -323,7 +352,7 @@ class Sweep:
         if self.n_jobs > 1:  # threads of several jobs would wait for each other
             environment.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // self.n_jobs)))
         with open(job.folder / "output.log", "ab") as output:
-            return subprocess.Popen(
+            return LocalProcess(
                 [*self.command, *words],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
@@ -335,12 +364,12 @@ class Sweep:
 
     def _pass_on(self, number: int) -> None:
         for each in list(self._running.values()):
-            each.send(signal.SIGTERM if number == signal.SIGHUP else number)  # runs listen to the one, not to the other
+            each.process.send(signal.SIGTERM if number == signal.SIGHUP else number)  # runs listen to the one, not to the other
 
-    def _end(self, job: Job, code: int, stopping: bool) -> None:
+    def _end(self, job: Job, process: Process, stopping: bool) -> None:
         """Note how a job ended; where the run could not do so itself, in its result too."""
         job.read()
-        if not code:
+        if not process.returncode:
             if not job.result:  # explained, not trained
                 self.display.say((job.folder / "output.log").read_text())
                 remove_run(job.folder)
@@ -348,16 +377,20 @@ class Sweep:
         if stopping:
             job.error = "stopped"
             return
-        stopped = f"stopped by {job.result.get('stopped_by')}" if job.result.get("status") == "stopped" else ""
-        reason = job.result.get("error") or stopped or job.last_line().removeprefix("error: ")
-        if code < 0:
-            name = signal.Signals(-code).name
-            reason = f"ended by {name}" + (" (is there enough memory?)" if -code == signal.SIGKILL else "")
-        job.error = reason or f"exit code {code}"
-        if job.result.get("status") not in ("finished", "stopped", "failed"):
+        job.error = self._reason(job, process)
+        if job.result.get("status") not in ("finished", "stopped") and job.result.get("error") != job.error:
             job.result |= {"status": "failed", "error": job.error, "command": job.words}
             job.result.setdefault("config", {})
             write_text(job.folder / "result.json", json.dumps(job.result, indent=2) + "\n")
+
+    def _reason(self, job: Job, process: Process) -> str:
+        """Why a job ended badly, in a line."""
+        code = int(process.returncode)
+        if code < 0:
+            name = signal.Signals(-code).name
+            return f"ended by {name}" + (" (is there enough memory?)" if -code == signal.SIGKILL else "")
+        stopped = f"stopped by {job.result.get('stopped_by')}" if job.result.get("status") == "stopped" else ""
+        return job.result.get("error") or stopped or job.last_line().removeprefix("error: ") or f"exit code {code}"
 
     def _say(self, line: str) -> None:
         """A line in the log and for the user."""

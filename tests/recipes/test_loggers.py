@@ -1,5 +1,7 @@
 import csv
+import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -18,6 +20,7 @@ from recipes.checkpoint import load_checkpoint
 from recipes.compare.workspace import sync_command
 from recipes.loggers import Csv, TensorBoard, Wandb
 from recipes.metrics import Histogram
+from tests.command import arguments, variables
 from tests.wandb_server import KEY, wandb_server
 
 FACTS = {"name": None, "recipe": "defaults", "group": None, "tags": ["dropout"], "notes": "", "config": {"seed": 0}}
@@ -404,3 +407,24 @@ def test_tensorboard_without_its_package_is_one_line(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "tensorboard", None)
     with pytest.raises(RecipeError, match="pip install tensorboard"):
         TensorBoard(tmp_path, FACTS)
+
+
+def test_a_run_goes_on_without_wandbs_service(tmp_path):
+    """Slurm's SIGTERM ends all processes of a job but those that have something to save."""
+    words = ["model=mlp", "max_epochs=60", "trainer.accelerator=cpu", "trainer.progress=false", "hydra.run.dir=mine"]
+    process = subprocess.Popen(
+        arguments("train.py", *words), cwd=tmp_path, env=variables(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
+    rows = tmp_path / "mine" / "metrics.csv"
+    while not rows.exists() or len(rows.read_text().splitlines()) < 5:
+        assert process.poll() is None
+        time.sleep(0.05)
+    (service,) = [
+        int(path.parent.name)
+        for path in Path("/proc").glob("[0-9]*/cmdline")
+        if path.exists() and f"--pid\0{process.pid}\0" in path.read_text()
+    ]
+    os.kill(service, signal.SIGTERM)
+    out, _ = process.communicate(timeout=90)
+    assert process.returncode == 0 and out.count(b"the service on this machine has ended") == 1
+    assert json.loads((tmp_path / "mine" / "result.json").read_text())["status"] == "finished"
