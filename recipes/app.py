@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from recipes import slurm
-from recipes.catalogue import FOLDER, Catalogue, UsageError, installed_folders, nearest, one_line, typed
+from recipes.catalogue import FOLDER, Catalogue, UsageError, installed_folders, nearest, one_line, quoted, typed
 
 if TYPE_CHECKING:
     from recipes.sweep import Sweep
@@ -183,7 +183,7 @@ def _words_of_sweep(flags: argparse.Namespace, folder: Path) -> list[str]:
     elif not words:
         start = f"python train.py -m seed=0,1,2 {typed('sweep', folder)}"
         raise UsageError(f"{folder} is no sweep: looked for {FILE}; to start one there, add its words: {start}")
-    return [*words, *hydra, f"hydra.sweep.dir={_quoted(folder)}"]
+    return [*words, *hydra, f"hydra.sweep.dir={quoted(folder)}"]
 
 
 def _words_of_requeued(words: list[str]) -> list[str]:
@@ -191,19 +191,12 @@ def _words_of_requeued(words: list[str]) -> list[str]:
     from recipes.sweep import can_go_on
 
     place = _value_of("hydra.run.dir", words)
-    return [f"resume={_quoted(Path(place))}"] if place is not None and can_go_on(Path(place)) else words
+    return [f"resume={quoted(Path(place))}"] if place is not None and can_go_on(Path(place)) else words
 
 
 def _key(word: str) -> str:
     """What a word gives a value to."""
     return word.lstrip("+~").partition("=")[0]
-
-
-def _quoted(path: Path) -> str:
-    """A path as Hydra's grammar wants it."""
-    from hydra.core.override_parser.types import Quote, QuotedString
-
-    return str(QuotedString(str(path), Quote.double).with_quotes())
 
 
 def _sweeper_defaults(words: Sequence[str]) -> list[str]:

@@ -60,13 +60,18 @@ def quote(word: str) -> str:
     return word if all(letter not in word for letter in " [](){}*?'\"$&|;<>#!\\") else "'" + word.replace("'", "'\\''") + "'"
 
 
+def quoted(path: object) -> str:
+    """A path as Hydra's grammar takes it, whatever is in its name."""
+    from hydra.core.override_parser.types import Quote, QuotedString
+
+    return str(QuotedString(str(path), Quote.double).with_quotes())
+
+
 def typed(key: str, path: object) -> str:
     """`KEY=PATH` as it is typed in a shell, quoted for Hydra and for the shell where they would take it amiss."""
     text = str(path)
     if not re.fullmatch(r"[\w./:@+-]+", text, re.ASCII):
-        from hydra.core.override_parser.types import Quote, QuotedString
-
-        text = QuotedString(text, Quote.double).with_quotes()
+        text = quoted(text)
     return quote(f"{key}={text}")
 
 

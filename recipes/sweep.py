@@ -31,7 +31,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Column
 
 from plugins.metric import larger_is_better
-from recipes.catalogue import UsageError, quote, read_yaml, show, typed
+from recipes.catalogue import UsageError, quote, quoted, read_yaml, show, typed
 from recipes.files import hold, is_held, write_text
 
 PASSED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -333,9 +333,7 @@ class Sweep:
 
     def _words(self, job: Job) -> list[str]:
         """What a job is started with: to go on if it can, else anew, in a folder without what an earlier start has left."""
-        from hydra.core.override_parser.types import Quote, QuotedString
-
-        place = QuotedString(str(job.folder), Quote.double).with_quotes()
+        place = quoted(job.folder)
         if can_go_on(job.folder):
             if not job.result:
                 (job.folder / "result.json").unlink(missing_ok=True)  # the checkpoint knows enough
