@@ -12,6 +12,7 @@ from typing import Any
 
 import lightning as L
 import torch
+import torch.distributed as dist
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from lightning.pytorch.callbacks import Checkpoint
 
@@ -96,6 +97,34 @@ class StopOnSignal:
                 signal.signal(number, handler)
 
 
+class Agreement:
+    """The largest number that any process of a run has told at a step, known to all of them at the next one.
+
+    Nobody waits for the answer, neither the processes for each other nor they for their devices: it travels beside the
+    gradients of the step, between the CPUs.
+    """
+
+    def __init__(self) -> None:
+        self.group: Any = None if dist.get_backend() == "gloo" else dist.new_group(backend="gloo")
+        self.told: torch.Tensor | None = None
+        self.answer: Any = None
+
+    def largest(self, number: int) -> int:
+        """What all had told when this was last called; tells `number` for the next time."""
+        before = self.last()
+        self.told = torch.tensor(number)
+        self.answer = dist.all_reduce(self.told, dist.ReduceOp.MAX, group=self.group, async_op=True)
+        return before
+
+    def last(self) -> int:
+        """The answer that is still on its way, 0 where there is none."""
+        if self.told is None:
+            return 0
+        self.answer.wait()
+        told, self.told = int(self.told), None
+        return told
+
+
 class BestAndLast(Checkpoint):
     """Keep `last.ckpt`, from which a run goes on, and `best.ckpt`, the weights that validated best.
 
@@ -128,6 +157,7 @@ class BestAndLast(Checkpoint):
         self.best_metrics: dict[str, float] = {}
         self.validated_step = -1
         self.ended = False  # whether training came to its end in this process
+        self.agreement: Agreement | None = None
 
     @property
     def best_path(self) -> Path:
@@ -140,16 +170,24 @@ class BestAndLast(Checkpoint):
         return self.folder / "last.ckpt"
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Listen for the end."""
+        """Listen for the end, all processes together."""
+        self.on_validation_start(trainer, pl_module)
+        if dist.is_initialized():
+            self.agreement = Agreement()
+            # with which Lightning lets all processes wait for each other, and for their devices, before each step
+            trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor = lambda: None  # type: ignore[method-assign]
+
+    def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Listen for the end, which Lightning does itself from here on."""
         if self.stop:
             self.stop.listen()
 
-    on_validation_start = on_test_start = on_train_start
+    on_test_start = on_validation_start
 
     def on_train_batch_start(self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int) -> None:
         """Between two steps: stop if asked to, save if it is time."""
         done = trainer.global_step
-        if self.stop and (name := self._agreed(trainer)):
+        if self.stop and (name := self._agreed()):
             self._save_between_steps(trainer)
             raise Stopped(name)
         if self.every_n_steps and done and done % self.every_n_steps == 0:
@@ -166,13 +204,12 @@ class BestAndLast(Checkpoint):
         progress.increment_ready()
         progress.is_last_batch = is_last
 
-    def _agreed(self, trainer: L.Trainer) -> str | None:
-        """The signal by which all processes stop at this step, whichever of them has heard it."""
+    def _agreed(self) -> str | None:
+        """The signal by which all processes stop at this step, whichever of them has heard it, a step ago if they are several."""
         requested = self.stop.requested if self.stop else None
-        if trainer.world_size == 1:
+        if self.agreement is None:
             return requested
-        heard = slurm.SIGNALS.index(requested) + 1 if requested else 0
-        heard = int(trainer.strategy.reduce(torch.tensor(float(heard), device=trainer.strategy.root_device), reduce_op="max"))
+        heard = self.agreement.largest(slurm.SIGNALS.index(requested) + 1 if requested else 0)
         return slurm.SIGNALS[heard - 1] if heard else None
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -202,6 +239,8 @@ class BestAndLast(Checkpoint):
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Remember that training has ended."""
         self.ended = True
+        if self.agreement:
+            self.agreement.last()
 
     def state_dict(self) -> dict[str, Any]:
         """Which weights are the best so far."""

@@ -1,8 +1,10 @@
+import json
 import multiprocessing
 import pickle
 import random
 import resource
 import subprocess
+import sys
 import time
 import warnings
 from contextlib import suppress
@@ -310,3 +312,30 @@ def test_validations_come_at_the_same_steps_after_a_resume(tmp_path, saved, ever
 def test_an_unknown_monitor_names_the_others(tmp_path):
     with pytest.raises(RecipeError, match="no metric val/f1 .* must be one of val/acc, val/loss"):
         fit(BestAndLast(tmp_path, "val/f1"), 2)
+
+
+RANK = """
+import json, sys
+import torch.distributed as dist
+from recipes.checkpoint import Agreement
+rank, file = int(sys.argv[1]), sys.argv[2]
+dist.init_process_group("gloo", init_method=f"file://{file}", rank=rank, world_size=2)
+agreement = Agreement()
+told = json.loads(sys.argv[3])[rank]
+print(json.dumps([*map(agreement.largest, told), agreement.last(), agreement.last()]))
+"""
+
+
+def test_processes_agree_one_step_later(tmp_path):
+    told = [[random.randrange(5) for _ in range(9)] for _ in range(2)]
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", RANK, str(rank), str(tmp_path / "store"), json.dumps(told)],
+            stdout=subprocess.PIPE,
+            cwd=Path(__file__).parents[2],
+            text=True,
+        )
+        for rank in (0, 1)
+    ]
+    found = [json.loads(process.communicate(timeout=120)[0]) for process in processes]
+    assert found == [[0, *map(max, *told), 0]] * 2
