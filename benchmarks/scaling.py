@@ -1,7 +1,8 @@
 """Time per step on one and two processes, side by side with a hand-written DistributedDataParallel loop.
 
 `python -m benchmarks.scaling` starts the processes itself. In each of them the engine and the hand-written loop take turns, a
-block of steps each, with the same mathematics on the same model and the same share of each batch.
+block of steps each, with the same mathematics on the same model and the same share of each batch. What a step of the engine's
+sends to the other process is counted after that.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import argparse
 import copy
 import json
+import math
 import os
 import socket
 import statistics
@@ -73,7 +75,38 @@ def measure(model: str, data: Data, processes: int, rounds: int, steps: int) -> 
     return turns.rounds[1:]
 
 
-def start(words: Sequence[str], processes: int) -> list[Any]:
+class Sent(L.Callback):
+    """Counts the numbers in each message of a step between CPU processes, as torch's profiler sees them."""
+
+    STEPS = 3  # that are looked at, after as many others
+
+    def __init__(self) -> None:
+        self.messages: list[int] = []
+
+    def on_train_batch_end(self, trainer: L.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """Look at some steps in the middle of the training."""
+        if trainer.global_step == self.STEPS:
+            self.profiler = torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], record_shapes=True)
+            self.profiler.start()
+        elif trainer.global_step == 2 * self.STEPS:
+            self.profiler.stop()
+            shapes = [event.input_shapes[0] for event in self.profiler.events() if event.name.startswith("gloo:")]
+            self.messages = sorted(math.prod(shape) for shape in shapes)[:: self.STEPS]  # each step sends the same
+
+
+def count_sent(model: str, data: Data, processes: int) -> list[int]:
+    """The numbers in each message of the engine's step."""
+    if processes == 1:
+        return []
+    config = configuration(model, False, "cpu", 1, 2 * Sent.STEPS + 1)
+    config["trainer"] |= {"devices": processes, "strategy": "ddp"}
+    sent = Sent()
+    with tempfile.TemporaryDirectory() as folder:
+        Engine(config, data, Path(folder)).fit(sent)
+    return sent.messages
+
+
+def start(words: Sequence[str], processes: int) -> tuple[list[Any], list[int]]:
     """What the first of several processes, started side by side as torchrun does, has measured."""
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
@@ -85,14 +118,18 @@ def start(words: Sequence[str], processes: int) -> list[Any]:
             [sys.executable, "-m", "benchmarks.scaling", *words, "--worker", str(processes)],
             env=os.environ | common | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
             stdout=subprocess.PIPE if rank == 0 else subprocess.DEVNULL,
+            stderr=subprocess.PIPE,  # torch's profiler tells each of its starts there
             text=True,
         )
         for rank in range(processes)
     ]
-    output, _ = started[0].communicate()
-    if any([process.wait() for process in started]):
-        sys.exit("error: a process of the benchmark failed")
-    return list(json.loads(output.splitlines()[-1]))
+    said = [process.communicate() for process in started]
+    for process, (_, errors) in zip(started, said, strict=True):
+        if process.returncode:
+            sys.exit(f"{errors}error: a process of the benchmark failed")
+    output, _ = said[0]
+    rounds, sent = json.loads(output.splitlines()[-1])
+    return rounds, sent
 
 
 def main(words: Sequence[str] | None = None) -> None:
@@ -108,20 +145,23 @@ def main(words: Sequence[str] | None = None) -> None:
     rounds, steps = options.rounds or ROUNDS[options.model], options.steps or STEPS[options.model]
     if options.worker:
         _, data = choose_data(options.model, options.root)
-        print(json.dumps(measure(options.model, data, options.worker, rounds, steps)))
+        measured = measure(options.model, data, options.worker, rounds, steps)
+        print(json.dumps([measured, count_sent(options.model, data, options.worker)]))
         if dist.is_initialized():
             dist.destroy_process_group()
         return
     print(f"torch {torch.__version__}, lightning {L.__version__}, {machine()}, {os.cpu_count()} cores, 1 thread a process")
     rows = []
     for processes in PROCESSES:
-        blocks = start(words, processes)
+        blocks, sent = start(words, processes)
         engine, hand = (statistics.median(side) * 1000 for side in zip(*blocks, strict=True))
         ratios = [a / b for a, b in blocks]
         low, high = interval(ratios)
         row = [f"{options.model}, batch {BATCH[options.model]}", str(processes), f"{rounds} × {steps}"]
-        rows.append([*row, f"{engine:.3f}", f"{hand:.3f}", f"{statistics.median(ratios):.3f}", f"{low:.3f} to {high:.3f}"])
-    print_table(["model", "processes", "rounds × steps", "engine ms", "by hand ms", "ratio", "95 % interval"], rows)
+        row += [f"{engine:.3f}", f"{hand:.3f}", f"{statistics.median(ratios):.3f}", f"{low:.3f} to {high:.3f}"]
+        rows.append([*row, " + ".join(map(str, reversed(sent))) or "-"])
+    columns = ["model", "processes", "rounds × steps", "engine ms", "by hand ms", "ratio", "95 % interval"]
+    print_table([*columns, "numbers sent a step"], rows)
 
 
 if __name__ == "__main__":

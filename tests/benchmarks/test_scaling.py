@@ -42,6 +42,8 @@ def test_prints_a_table_of_finite_numbers():
         cells = [cell.strip() for cell in row.split("  ") if cell.strip()]
         assert cells[:3] == ["cnn, batch 128", processes, "2 × 1"]
         assert all(math.isfinite(float(cell)) and float(cell) > 0 for cell in cells[3:6])
+    *gradients, agreement = (int(number) for number in cells[-1].split(" + "))
+    assert sum(gradients) == 421_642 and agreement == 1  # a number for each parameter, and one more
 
 
 @pytest.mark.parametrize("processes", [1, 2])
