@@ -94,11 +94,11 @@ class Sent(L.Callback):
             self.messages = sorted(math.prod(shape) for shape in shapes)[:: self.STEPS]  # each step sends the same
 
 
-def count_sent(model: str, data: Data, processes: int) -> list[int]:
-    """The numbers in each message of the engine's step."""
+def count_sent(model: str, data: Data, processes: int, words: Sequence[str] = ()) -> list[int]:
+    """The numbers in each message of the engine's step, with what else `words` ask for."""
     if processes == 1:
         return []
-    config = configuration(model, False, "cpu", 1, 2 * Sent.STEPS + 1)
+    config = configuration(model, False, "cpu", 1, 2 * Sent.STEPS + 1, words)
     config["trainer"] |= {"devices": processes, "strategy": "ddp"}
     sent = Sent()
     with tempfile.TemporaryDirectory() as folder:
@@ -140,13 +140,14 @@ def main(words: Sequence[str] | None = None) -> None:
     parser.add_argument("--rounds", type=int, help="blocks of each side that count (mlp: 40, cnn: 100); one more goes first")
     parser.add_argument("--steps", type=int, help="steps of a block (mlp: 50, cnn: 1)")
     parser.add_argument("--root", help="folder with fashion_mnist.npz or torchvision's files; without it, digits of 28 × 28")
+    parser.add_argument("--words", nargs="+", default=[], help="of train.py, such as +wrapper=sam: for what is sent, not timed")
     parser.add_argument("--worker", type=int, default=0, help=argparse.SUPPRESS)
     options = parser.parse_args(words)
     rounds, steps = options.rounds or ROUNDS[options.model], options.steps or STEPS[options.model]
     if options.worker:
         _, data = choose_data(options.model, options.root)
         measured = measure(options.model, data, options.worker, rounds, steps)
-        print(json.dumps([measured, count_sent(options.model, data, options.worker)]))
+        print(json.dumps([measured, count_sent(options.model, data, options.worker, options.words)]))
         if dist.is_initialized():
             dist.destroy_process_group()
         return

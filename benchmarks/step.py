@@ -134,14 +134,16 @@ def hand_written(
 # ------------------------------------------------------------------ by the engine
 
 
-def configuration(model: str, techniques: bool, device: str, threads: int, steps: int) -> dict[str, Any]:
+def configuration(
+    model: str, techniques: bool, device: str, threads: int, steps: int, further: Sequence[str] = ()
+) -> dict[str, Any]:
     """The resolved config of the command that the engine's side stands for."""
     words = [f"model={model}", "logger=csv", f"trainer.accelerator={'gpu' if device.startswith('cuda') else 'cpu'}"]
     words += [f"trainer.num_threads={threads}", f"max_steps={steps}"]
     if techniques:
         words += [*TECHNIQUES, f"augmentation.cutout.size={CUTOUT[model]}"]
     with initialize_config_dir(str(FOLDER), version_base="1.3"):
-        return OmegaConf.to_container(compose("train", words), resolve=True)  # type: ignore[return-value]
+        return OmegaConf.to_container(compose("train", [*words, *further]), resolve=True)  # type: ignore[return-value]
 
 
 class Engine:

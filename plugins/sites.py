@@ -150,6 +150,12 @@ def kept_buffers(model: nn.Module) -> Iterator[None]:
             setattr(owner, name, buffer)
 
 
+def running_statistics(model: nn.Module) -> list[Tensor]:
+    """The running means and variances of norm layers, which each process measures on its own samples."""
+    layers = [layer for layer in model.modules() if isinstance(layer, NORMS) and not isinstance(layer, nn.SyncBatchNorm)]
+    return [buffer for layer in layers for buffer in layer.buffers(recurse=False) if buffer.is_floating_point()]
+
+
 def weight_layers(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
     """Linear, convolution and recurrent layers, with their names."""
     kinds: tuple[type[nn.Module], ...] = (*WEIGHTED, *RECURRENT)

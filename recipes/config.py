@@ -565,7 +565,9 @@ def read_run(catalogue: Catalogue, folder: Path) -> dict[str, Any]:
     missing = [name for name in catalogue.defaults if name not in config and name != "recipe"]
     if missing:
         raise UsageError(f"{path} has no {', '.join(missing)}")
-    return {**deepcopy(catalogue.keys), **config}  # a run that is older than a key has its default
+    settings = catalogue.groups["trainer"][catalogue.defaults["trainer"] or ""].content
+    # a run that is older than a key, or than a setting of the trainer, has its default
+    return deepcopy({**catalogue.keys, **config, "trainer": {**settings, **config["trainer"]}})
 
 
 def _refuse_interpolation(value: object, place: str) -> None:

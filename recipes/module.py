@@ -31,7 +31,7 @@ from plugins.base import (
     implementers,
     order,
 )
-from plugins.sites import NORMS, evaluation_mode, kept_buffers
+from plugins.sites import NORMS, evaluation_mode, kept_buffers, running_statistics
 from recipes.loggers import RunLogger
 from recipes.metrics import Confusion, Histogram, Means, correct
 
@@ -167,6 +167,7 @@ class RecipeModule(L.LightningModule):
             wrapped = plugin.wrap_optimizer(wrapped)
         optimizer = wrapped if isinstance(wrapped, OptimizerWrapper) else OptimizerWrapper(wrapped)
         self._parameters_to_clear = list(self.model.parameters())
+        self._statistics = running_statistics(self.model) if self.trainer.world_size > 1 else []
         if self.make_scheduler is None:
             return optimizer
         steps = self.trainer.estimated_stepping_batches
@@ -254,6 +255,7 @@ class RecipeModule(L.LightningModule):
         self._passes, self._before = 0, self._train.copy()
         optimizer = self.optimizers()
         optimizer.step(closure=self._gradients)  # type: ignore[union-attr]
+        self._share_statistics()
         for plugin in self.hooks["after_step"]:
             plugin.after_step(self, optimizer.optimizer)  # type: ignore[union-attr]
         if self._scheduler is not None and not isinstance(self._scheduler, ReduceLROnPlateau):
@@ -262,6 +264,15 @@ class RecipeModule(L.LightningModule):
             self._log_step()
         self._seed_between()
         return self.last_objective
+
+    def _share_statistics(self) -> None:
+        """Average the running statistics of norm layers over the processes, so that all evaluate, and save, one model."""
+        if self._statistics:
+            flat = torch.cat([numbers.flatten() for numbers in self._statistics])
+            dist.all_reduce(flat)
+            pieces = (flat / self.trainer.world_size).split([numbers.numel() for numbers in self._statistics])
+            for numbers, piece in zip(self._statistics, pieces, strict=True):
+                numbers.copy_(piece.view_as(numbers))
 
     def _seed_between(self) -> None:
         """Seed the global generator for what draws between two steps, such as the order of a shuffling DataLoader.

@@ -177,6 +177,10 @@ def check_devices(trainer: Mapping[str, Any]) -> None:
         )
     if wanted not in {*there, "auto", "cpu", "tpu"}:
         raise RecipeError(f"trainer.accelerator must be auto, cpu, gpu, cuda, mps or tpu, got {wanted!r}")
+    if trainer["sync_batchnorm"] and not any(there.values()):
+        raise RecipeError(
+            "trainer.sync_batchnorm=true: torch joins the samples of GPUs only, and there is none; leave it out, or take larger batches"
+        )
     number = count if isinstance(count, int) else len(count) if isinstance(count, list) else 1
     if number < 1 and count not in (-1, "auto"):
         raise RecipeError(f"trainer.devices must be a whole number ≥ 1 or auto, got {count!r}")
@@ -504,6 +508,7 @@ def make_trainer(
             num_nodes=options["num_nodes"],
             strategy=options["strategy"],
             precision=options["precision"],
+            sync_batchnorm=options["sync_batchnorm"],
             deterministic=options["deterministic"],
             max_epochs=-1 if limit >= 0 else config["max_epochs"],
             max_steps=limit,

@@ -15,8 +15,8 @@ class BatchNormalization(Plugin):
     At test they are running averages over the training batches: μ̄ ← (1 − momentum) μ̄ + momentum · μ, and so for σ².
 
     The norm follows each linear or convolution layer that a nonlinearity follows, and replaces the norm layers of the model.
-    Each part of an accumulated step and each process normalizes by its own samples; `trainer.sync_batchnorm=true` joins the
-    processes.
+    Each part of an accumulated step and each process normalizes by its own samples, with running averages over all of them;
+    `trainer.sync_batchnorm=true` joins the processes of several GPUs.
 
     Args:
         momentum: share of the new batch in the running averages, in [0, 1].

@@ -332,6 +332,14 @@ def test_a_run_that_is_older_than_a_key_has_its_default(run, key):
     assert CATALOGUE.keys["tags"] == []
 
 
+def test_a_run_that_is_older_than_a_setting_of_the_trainer_has_its_default(run):
+    folder = run()
+    settings = dict(PLAIN["trainer"])
+    left_out = settings.pop("sync_batchnorm")
+    (folder / "config.yaml").write_text(yaml.safe_dump({**PLAIN, "trainer": settings}))
+    assert read_run(CATALOGUE, folder)["trainer"] == {**settings, "sync_batchnorm": left_out}
+
+
 @pytest.mark.parametrize("group", [group for group in CATALOGUE.defaults if group != "recipe"])
 def test_a_run_without_a_group_is_refused(run, group):
     folder = run()
