@@ -219,11 +219,14 @@ class Plugin(L.Callback):
 
     `stage` orders plugins. `off` are parameter values that make the technique an exact no-op (None: there are none).
     `refuses` maps "group" or "group/option" to the reason, with the fix, why this technique cannot be combined with it.
+    `on_shards` tells whether the technique is right where each process keeps only a part of each weight, its gradient and
+    its state (trainer=fsdp); None: it is if it defines nothing but what is in `AWAY_FROM_WEIGHTS`. See `plugins/shards.py`.
     """
 
     stage: ClassVar[Stage]
     off: ClassVar[Mapping[str, Any] | None] = None
     refuses: ClassVar[Mapping[str, str]] = {}
+    on_shards: ClassVar[bool | None] = None
     monitor: str | None = None  # the validation metric that chooses the best model, where the technique has a say
     min_delta: float = 0.0  # by how much that metric must improve to count as better
     repeats: int = 1  # steps in a row that train on the same batch
@@ -334,6 +337,13 @@ class Plugin(L.Callback):
         return None
 
 
+# Methods that see weights before they are cut up, or not at all.
+AWAY_FROM_WEIGHTS = (
+    *("prepare", "check", "trainer_arguments", "state_dict", "load_state_dict", "next_phase"),
+    *("transform_model", "transform_batch", "picture", "predict", "measure"),
+)
+
+
 @dataclass
 class Selection:
     """All that a run was asked to do, for `Plugin.check`."""
@@ -345,6 +355,7 @@ class Selection:
     batch_size: int | None = None
     parts: int = 1  # forward and backward passes that make up one step on this device
     compiled: bool = False
+    sharded: bool = False  # whether each device keeps only a part of each parameter, its gradient and its state
 
     def has(self, name: str) -> bool:
         """Whether a technique, "group" or "group/option", is selected."""
@@ -368,6 +379,14 @@ def does_something(plugin: Plugin) -> bool:
     )
 
 
+def right_on_shards(plugin: Plugin) -> bool:
+    """Whether a technique works where each process keeps only a part of each weight."""
+    if plugin.on_shards is not None:
+        return plugin.on_shards
+    methods = [name for name in dir(Plugin) if callable(getattr(Plugin, name)) and not name.startswith("_")]
+    return all(name in AWAY_FROM_WEIGHTS or not implementers([plugin], name) for name in methods)
+
+
 def check_selection(selection: Selection) -> None:
     """Raise a :class:`Refusal` for the first pair that excludes each other, or for what a plugin says of the whole."""
     groups: dict[str, Plugin] = {}
@@ -379,6 +398,11 @@ def check_selection(selection: Selection) -> None:
             raise Refusal(f"{twin.state_key} is selected twice: leave one of the two out")
     for plugin in selection.plugins:
         plugin.check(selection)
+        if selection.sharded and not right_on_shards(plugin):
+            raise Refusal(
+                f"{plugin.state_key} needs whole weights or gradients, and with trainer=fsdp each process keeps only parts "
+                f"of them: type trainer=ddp"
+            )
 
 
 class OptimizerWrapper(Optimizer):

@@ -39,7 +39,7 @@ EVALUATION = (
 )
 
 
-def explain(console: Console, config: Mapping[str, Any], data: Data, module: RecipeModule) -> None:
+def explain(console: Console, config: Mapping[str, Any], data: Data, module: RecipeModule, world: int = 1) -> None:
     """Print the plan of a run."""
     names, values = option_names(Catalogue(installed_folders()), config), parameters(config)
     own = {group: " ".join([*names[group], option_values(config[group])]) for group in ("loss", "optimizer", "scheduler")}
@@ -56,7 +56,10 @@ def explain(console: Console, config: Mapping[str, Any], data: Data, module: Rec
         f"        layers added: {len(added) or 'none'}",
         *(f"          {line}" for line in added),
         "",
-        f"each step of {data.batch_size} samples" + (f" × {module.parts} parts" if module.parts > 1 else ""),
+        f"each step of {data.batch_size} samples"
+        + (f" × {module.parts} parts" if module.parts > 1 else "")
+        + (f" over {world} processes" if world > 1 else "")
+        + (", each of which keeps a part of the weights" if config["trainer"]["strategy"] == "fsdp" else ""),
     )
     step = 0
     for method, label, when in STEP:

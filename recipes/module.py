@@ -34,6 +34,7 @@ from plugins.base import (
 from plugins.sites import NORMS, evaluation_mode, kept_buffers, running_statistics
 from recipes.loggers import RunLogger
 from recipes.metrics import Confusion, Histogram, Means, correct
+from recipes.sharding import put_together_for_evaluation, shards
 
 log = logging.getLogger("recipes")
 
@@ -149,7 +150,12 @@ class RecipeModule(L.LightningModule):
         self._built = True
 
     def _facts(self) -> dict[str, Any]:
-        return {"precision": str(self.trainer.precision), "devices": self.trainer.world_size, "compiled": self.compiled}
+        return {
+            "precision": str(self.trainer.precision),
+            "devices": self.trainer.world_size,
+            "compiled": self.compiled,
+            "sharded": shards(self.trainer.strategy),
+        }
 
     def configure_optimizers(self) -> Any:
         """The optimizer with its wrappers, and the scheduler."""
@@ -391,6 +397,7 @@ class RecipeModule(L.LightningModule):
         self._evaluation.enter_context(evaluation_mode(self))
         for plugin in self.hooks["evaluation_weights"]:
             self._evaluation.enter_context(plugin.evaluation_weights(self))
+        self._evaluation.enter_context(put_together_for_evaluation(self.model))
 
     def on_validation_model_train(self) -> None:
         """Put the training weights and modes back."""

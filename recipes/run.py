@@ -46,6 +46,7 @@ from recipes.results import (
     write_confusion,
     write_result,
 )
+from recipes.sharding import make_strategy, put_together
 from recipes.sweep import Plan, sweep_of
 
 log = logging.getLogger("recipes")
@@ -80,7 +81,7 @@ def train(config: dict[str, Any], folder: Path, overrides: Sequence[str]) -> dic
     StepLoader(data.splits["train"], data.batch_size, config["seed"], module.parts, world=world)
     make_trainer(config, folder, [], plugins)
     if config["explain"]:
-        explain(console, config, data, module)
+        explain(console, config, data, module, world)
         return {"status": "explained"}
     with hold_folder(folder), log_to(folder):
         result = Run(config, folder, data, console, earlier, resume_command(earlier, overrides), module).go(resumed)
@@ -209,6 +210,7 @@ def make_module(config: Mapping[str, Any], data: Data, plugins: Sequence[Plugin]
         devices=world,
         batch_size=None if data.batch_size == "full" else int(data.batch_size),
         compiled=trainer["compile"],
+        sharded=trainer["strategy"] == "fsdp",
     )
     return module
 
@@ -345,7 +347,7 @@ class Run:
         plugins = module.plugins
         module.phase = dict(phase)
         if previous is not None and not phase.get("fresh", True):
-            module.load_state_dict(previous.state_dict())
+            module.load_state_dict(put_together(previous.state_dict()))
         train = self.data.splits["train"]
         if phase.get("all_data"):
             train = train + self.data.splits["val"]
@@ -501,12 +503,13 @@ def make_trainer(
     for callback in callbacks:
         if isinstance(callback, Plugin):
             arguments |= callback.trainer_arguments()
+    strategy = make_strategy(options)
     try:
         return L.Trainer(
             accelerator=options["accelerator"],
             devices=options["devices"],
             num_nodes=options["num_nodes"],
-            strategy=options["strategy"],
+            strategy=strategy,
             precision=options["precision"],
             sync_batchnorm=options["sync_batchnorm"],
             deterministic=options["deterministic"],

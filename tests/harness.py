@@ -17,6 +17,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from plugins.base import Plugin, RecipeError
+from plugins.shards import whole
 from recipes.build import build_data, build_plugins, find_class
 from recipes.checkpoint import BestAndLast
 from recipes.data.base import EvaluationLoader, StepLoader
@@ -165,12 +166,12 @@ class CopyingKeeper(BestAndLast):
 
 def weights(module: RecipeModule) -> dict[str, torch.Tensor]:
     """All parameters and buffers of the model."""
-    return {name: value.clone() for name, value in module.model.state_dict().items()}
+    return {name: whole(value).clone() for name, value in module.model.state_dict().items()}
 
 
 def parameters(module: RecipeModule) -> dict[str, torch.Tensor]:
     """All parameters of the model."""
-    return {name: value.detach().clone() for name, value in module.model.named_parameters()}
+    return {name: whole(value.detach()).clone() for name, value in module.model.named_parameters()}
 
 
 def same_bits(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> list[str]:

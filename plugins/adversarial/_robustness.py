@@ -31,6 +31,8 @@ class RobustnessMeasured(Plugin):
     free", ICLR 2020.
     """
 
+    on_shards = True
+
     def __init__(self, eps: float, norm: str, eval_samples: int) -> None:
         self.eps, self.norm, self.eval_samples = eps, norm, eval_samples
         self._best = 0.0

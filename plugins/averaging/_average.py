@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from plugins.base import Module, Plugin, RecipeError, Refusal, Selection, Stage
+from plugins.shards import kept_like, parts
 
 
 class Averaging(Plugin):
@@ -23,6 +24,7 @@ class Averaging(Plugin):
     """
 
     stage = Stage.AVERAGING
+    on_shards = True
 
     def __init__(self) -> None:
         self.count = 0  # weights that went into the average
@@ -67,8 +69,8 @@ class Averaging(Plugin):
         elif self._average.keys() != weights.keys():
             names = ", ".join(sorted(self._average.keys() ^ weights.keys()))
             raise RecipeError(f"{self.state_key}: the average in the checkpoint is of another model; only one has {names}")
-        self._average = {name: self._average[name].to(weight.device) for name, weight in weights.items()}
-        return list(self._average.values()), list(weights.values())
+        self._average = {name: kept_like(self._average[name], weight) for name, weight in weights.items()}
+        return parts(self._average.values()), parts(weights.values())
 
     @contextmanager
     def evaluation_weights(self, module: Module) -> Iterator[None]:

@@ -10,13 +10,14 @@ from torch import Tensor, nn
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 from plugins.base import Module, Plugin, Stage, expect
+from plugins.shards import whole
 
 
 @torch.no_grad()
 def clip_norm(parameters: Sequence[nn.Parameter], max_norm: float) -> tuple[Tensor, Tensor]:
     """Scale all gradients, in place, by min(1, max_norm / ‖g‖) with ‖g‖ over all of them; the norm before and after."""
     with_gradient = [parameter for parameter in parameters if parameter.grad is not None]
-    before = get_total_norm([parameter.grad for parameter in with_gradient])  # type: ignore[misc]
+    before = whole(get_total_norm([parameter.grad for parameter in with_gradient]))  # type: ignore[misc]
     if math.isinf(max_norm):  # no bound: an infinite gradient must stay one, and not become 0 · ∞
         return before, before
     clip_grads_with_norm_(with_gradient, max_norm, before)
@@ -38,6 +39,7 @@ class Norm(Plugin):
     """
 
     stage = Stage.CLIPPING
+    on_shards = True
     off = {"max_norm": math.inf}
 
     def __init__(self, max_norm: float = 1.0) -> None:

@@ -30,6 +30,7 @@ class GeneralizationGap(Plugin):
     """
 
     stage = Stage.DIAGNOSTICS
+    on_shards = True
 
     def __init__(self) -> None:
         self._samples = 0

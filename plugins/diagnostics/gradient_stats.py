@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from plugins.base import Module, Plugin, Stage, expect_count
+from plugins.shards import whole
 
 
 def layer_gradients(model: nn.Module) -> dict[str, Tensor]:
@@ -15,7 +16,7 @@ def layer_gradients(model: nn.Module) -> dict[str, Tensor]:
     parts: dict[str, list[Tensor]] = {}
     for name, parameter in model.named_parameters():
         if parameter.grad is not None:
-            parts.setdefault(name.rpartition(".")[0] or "model", []).append(parameter.grad.flatten())
+            parts.setdefault(name.rpartition(".")[0] or "model", []).append(whole(parameter.grad).flatten())
     return {layer: torch.cat(gradients) for layer, gradients in parts.items()}
 
 
@@ -34,6 +35,7 @@ class GradientStats(Plugin):
     """
 
     stage = Stage.DIAGNOSTICS
+    on_shards = True
 
     def __init__(self, every_n_steps: int = 50) -> None:
         expect_count("every_n_steps", every_n_steps)

@@ -15,17 +15,18 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from plugins.base import Module, Plugin, RecipeError, Refusal, Selection, Stage, expect, expect_count
+from plugins.shards import parts
 
 RATES = ("lr", "initial_lr", "max_lr", "min_lr")  # what schedulers keep in parameter groups
 
 
 @torch.no_grad()
 def all_finite(tensors: Iterable[Tensor]) -> Tensor:
-    """Whether no number in any tensor is NaN or infinite, as a scalar on the device: the norm of all of them is finite then.
+    """Whether no number kept here is NaN or infinite, as a scalar on the device: the norm of all of them is finite then.
 
     Numbers whose squares overflow, above 10^19, count as infinite; this is by far the fastest way to look at all.
     """
-    return get_total_norm(list(tensors)).isfinite()
+    return get_total_norm(parts(tensors)).isfinite()
 
 
 def scale_rates(optimizer: Optimizer, schedulers: Iterable[LRScheduler], factor: float) -> None:
@@ -65,6 +66,7 @@ class NaNRollback(Plugin):
     """
 
     stage = Stage.GUARD
+    on_shards = True
 
     def __init__(self, max_rollbacks: int = 3, lr_factor: float = 0.5, every_n_steps: int = 100) -> None:
         expect_count("max_rollbacks", max_rollbacks, least=0)

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from plugins.base import Batch, Module, Plugin, RecipeError, Selection, Setting, Stage, Task, derive_seed
+from plugins.shards import is_shard
 from plugins.sites import trace
 
 EVERY_N_STEPS = 50
@@ -89,7 +90,7 @@ class MultiTask(Plugin):
     """Learn several targets with a shared trunk and a head for each; a subclass weighs the losses.
 
     Logged: `TASK_loss`, and every 50 steps `gradient_cosine`, the cosine between the gradients of two tasks on the
-    parameters they share (its mean over all pairs).
+    parameters they share (its mean over all pairs), unless each process keeps only parts of them.
     """
 
     stage = Stage.HEADS
@@ -110,6 +111,8 @@ class MultiTask(Plugin):
         if len(batch.targets) == 1 or module.steps_done % EVERY_N_STEPS:
             return
         parameters = [parameter for parameter in module.model.parameters() if parameter.requires_grad]
+        if any(map(is_shard, parameters)):
+            return
         cosine = gradient_cosine(module.losses(outputs, batch.targets), parameters)
         if cosine is not None:
             self.record(module, "gradient_cosine", cosine)

@@ -23,6 +23,8 @@ class Equal(MultiTask):
     Source: Caruana, "Multitask Learning", Machine Learning 1997; lecture A.
     """
 
+    on_shards = True
+
     def combine(self, losses: Mapping[str, Tensor], module: Module) -> Tensor:
         """The sum of the losses."""
         self.record_losses(losses, module)

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 import torch
 from torch import Tensor
 
-from plugins.base import Batch, Module, Plugin, Stage, expect_nonnegative
+from plugins.base import Batch, Module, Plugin, Refusal, Selection, Stage, expect_nonnegative
 from plugins.sites import decayed_parameters
 
 
@@ -27,6 +27,7 @@ class L2(Plugin):
 
     Raises:
         RecipeError: weight out of range.
+        Refusal: trainer=fsdp, where each process keeps only parts of the weights.
 
     Source: Goodfellow et al., Deep Learning, 7.1.1; lectures A and E.
     """
@@ -37,6 +38,14 @@ class L2(Plugin):
     def __init__(self, weight: float = 1e-4) -> None:
         expect_nonnegative("weight", weight)
         self.weight = weight
+
+    def check(self, selection: Selection) -> None:
+        """Name the equal that works where each process keeps only parts of the weights."""
+        if selection.sharded:
+            raise Refusal(
+                "regularizer/l2 needs whole weights, and with trainer=fsdp each process keeps only parts of them: type "
+                f"optimizer.weight_decay={self.weight:g} optimizer.no_decay=[bias,norm] in its place, or trainer=ddp"
+            )
 
     def penalty(self, module: Module, batch: Batch, outputs: Mapping[str, Tensor]) -> Tensor | None:
         """The penalty on the weights as they are in this pass."""

@@ -56,6 +56,7 @@ class Early(Plugin):
     """
 
     stage = Stage.STOPPING
+    on_shards = True
 
     def __init__(
         self,

@@ -10,16 +10,17 @@ from torch.nn.utils import get_total_norm
 from torch.optim import Optimizer
 
 from plugins.base import Module, OptimizerWrapper, Plugin, RecipeError, Refusal, Selection, Stage, expect_nonnegative
+from plugins.shards import part, parts, whole
 
 
 @torch.no_grad()
 def perturb(weights: Sequence[Tensor], rho: float) -> Tensor:
     """Add ρ · g / ‖g‖₂ to the weights, in place, with ‖g‖₂ over all of them; uses the gradients up. The norm of what was added."""
     gradients: list[Tensor] = [weight.grad for weight in weights]  # type: ignore[misc]
-    norm = get_total_norm(gradients)
+    norm = whole(get_total_norm(gradients))
     scale = rho / (norm + 1e-12)
-    torch._foreach_mul_(gradients, scale)
-    torch._foreach_add_(list(weights), gradients)
+    torch._foreach_mul_(parts(gradients), scale)
+    torch._foreach_add_(parts(weights), parts(gradients))
     return scale * norm
 
 
@@ -44,11 +45,11 @@ class SharpnessAware(OptimizerWrapper):
         loss = closure()
         weights: list[Tensor] = [parameter for parameter in self.parameters if parameter.grad is not None]
         # Copies, and not a subtraction afterwards, so that not one bit is lost.
-        kept = [weight.detach().clone() for weight in weights]
+        kept = [part(weight.detach()).clone() for weight in weights]
         self.perturbation_norm = perturb(weights, self.rho)
         worst = closure()
         with torch.no_grad():
-            torch._foreach_copy_(weights, kept)
+            torch._foreach_copy_(parts(weights), kept)
         self.sharpness = worst.detach() - loss.detach()
         self.optimizer.step()
         return loss
@@ -71,6 +72,7 @@ class SAM(Plugin):
     """
 
     stage = Stage.WRAPPER
+    on_shards = True
     off = {"rho": 0.0}
 
     def __init__(self, rho: float = 0.05) -> None:

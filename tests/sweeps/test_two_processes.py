@@ -1,4 +1,7 @@
-"""Two DDP processes train what one process trains in two parts: for every option, also those that draw at random."""
+"""Two processes train what one process trains in two parts: for every option, also those that draw at random.
+
+So do two that keep parts of the weights, or the option is refused.
+"""
 
 import os
 import subprocess
@@ -7,18 +10,19 @@ import sys
 import pytest
 import torch
 
+from plugins.base import right_on_shards
+from recipes.build import build_plugins
 from tests.harness import ROOT, config_of, fit, options, parameters, plugin_class, with_companions
+from tests.sweeps.worker import WORDS
 
 SELECTIONS = {name: ",".join(with_companions(name)) for name in options()}
 
 
-@pytest.fixture(scope="module")
-def two_processes(tmp_path_factory):
-    target = tmp_path_factory.mktemp("ddp") / "found.pt"
+def two_processes(target, strategy):
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": ""}
     done = subprocess.run(
-        [*command, "tests/sweeps/ddp_worker.py", str(target), *dict.fromkeys(SELECTIONS.values())],
+        [*command, "tests/sweeps/worker.py", str(target), strategy, *dict.fromkeys(SELECTIONS.values())],
         cwd=ROOT,
         env=environment,
         capture_output=True,
@@ -29,21 +33,50 @@ def two_processes(tmp_path_factory):
     return torch.load(target, weights_only=True)
 
 
+@pytest.fixture(scope="module")
+def ddp(tmp_path_factory):
+    return two_processes(tmp_path_factory.mktemp("ddp") / "found.pt", "ddp")
+
+
+@pytest.fixture(scope="module")
+def fsdp(tmp_path_factory):
+    return two_processes(tmp_path_factory.mktemp("fsdp") / "found.pt", "fsdp")
+
+
 @pytest.mark.parametrize("name", options())
-def test_equals_one_process_with_two_parts(name, two_processes, tmp_path):
-    found = two_processes[SELECTIONS[name]]
+def test_equals_one_process_with_two_parts(name, ddp, tmp_path):
+    found = ddp[SELECTIONS[name]]
     assert "error" not in found, found["error"]
     if "refused" in found:
         assert len(found["refused"]) > 30
         return
     assert found["ranks_equal"]
     # batches of 16 on two ranks are pieces of 8, like two parts of 8 on one
-    one = fit(config_of(SELECTIONS[name].split(","), "data.batch_size=8", "trainer.accumulate_grad_batches=2"), tmp_path, 4)
+    two_parts = (*WORDS, "data.batch_size=8", "trainer.accumulate_grad_batches=2")
+    one = fit(config_of(SELECTIONS[name].split(","), *two_parts), tmp_path, 4)
     assert one.parts == 2
-    for key, value in parameters(one).items():
-        torch.testing.assert_close(
-            found["parameters"][key], value, rtol=2e-4, atol=2e-5, msg=lambda text, key=key: f"{key}: {text}"
-        )
+    assert_close(found["parameters"], parameters(one))
+
+
+def assert_close(found, expected):
+    assert found.keys() == expected.keys()
+    for key, value in expected.items():
+        torch.testing.assert_close(found[key], value, rtol=2e-4, atol=2e-5, msg=lambda text, key=key: f"{key}: {text}")
+
+
+@pytest.mark.parametrize("name", options())
+def test_processes_that_keep_parts_of_the_weights_equal_those_that_keep_copies(name, fsdp, ddp):
+    found, expected = fsdp[SELECTIONS[name]], ddp[SELECTIONS[name]]
+    assert "error" not in found, found["error"]
+    if "refused" in found:
+        assert found["refused"].endswith("trainer=ddp")
+        assert not all(map(right_on_shards, build_plugins(config_of(SELECTIONS[name].split(",")))))
+        return
+    assert_close(found["parameters"], expected["parameters"])
+    assert found["metrics"].keys() == expected["metrics"].keys() and "val/loss" in found["metrics"]
+    # DDP evaluates on each process with the running statistics of its own last batch
+    if "normalization/batch" not in SELECTIONS[name]:
+        assert found["metrics"] == pytest.approx(expected["metrics"], rel=1e-4, abs=1e-5)
 
 
 # what neither draws at random nor couples the samples of a batch gives the same in two halves as in one piece

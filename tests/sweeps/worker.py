@@ -1,7 +1,6 @@
 """Started by torchrun on two processes: trains with every option named on the command line and saves what came out."""
 
 import sys
-import tempfile
 import traceback
 from pathlib import Path
 
@@ -9,20 +8,23 @@ import torch
 import torch.distributed as dist
 
 from plugins.base import RecipeError
-from tests.harness import config_of, fit, parameters
+from tests.harness import config_of, fit, parameters, weights
+
+WORDS = ("trainer.val_every_n_steps=2",)  # so that what is done at a validation is compared too
 
 
-def main(target: str, *selections: str) -> None:
+def main(target: str, strategy: str, *selections: str) -> None:
     """One training for each selection, "group/option,group/option"; weights of both ranks are compared here."""
     torch.set_num_threads(1)
     dist.init_process_group("gloo")
     rank = dist.get_rank()
     found = {}
-    for selection in selections:
+    for number, selection in enumerate(selections):
+        config = config_of(selection.split(","), f"trainer.strategy={strategy}", *WORDS)
         try:
-            module = fit(config_of(selection.split(",")), Path(tempfile.mkdtemp()), 4)
-            weights = [value for value in module.model.state_dict().values() if value.is_floating_point()]
-            mine = torch.cat([value.flatten() for value in weights])  # running statistics are among them
+            module = fit(config, Path(f"{target}-runs") / str(number), 4)
+            # running statistics are among the weights
+            mine = torch.cat([value.flatten() for value in weights(module).values() if value.is_floating_point()])
             other = mine.clone()
             dist.broadcast(other, src=0)
             equal = torch.tensor(float(torch.equal(mine, other)))
