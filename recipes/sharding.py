@@ -45,6 +45,8 @@ class Sharded(DDPStrategy):
             self.precision_plugin.convert_module(self.lightning_module)
             self.model_to_device()
             if fits:
+                if self._layer_sync:  # trainer.sync_batchnorm
+                    self._layer_sync.apply(model)
                 shard(model, self.root_device)
         if fits:
             self.setup_optimizers(trainer)
@@ -57,7 +59,7 @@ class Sharded(DDPStrategy):
             _optimizers_to_device(self.optimizers, self.root_device)
 
     def training_step(self, *args: Any, **kwargs: Any) -> Any:
-        """A step from the first process's running statistics, as with DDP."""
+        """A step from the first process's buffers, as with DDP."""
         assert self.lightning_module is not None
         share_buffers(self.lightning_module.model)  # type: ignore[arg-type]
         return super().training_step(*args, **kwargs)
@@ -177,7 +179,7 @@ def put_together_for_evaluation(model: nn.Module) -> Iterator[None]:
 
 
 def share_buffers(model: nn.Module) -> None:
-    """Give all processes the buffers of the first one, such as running statistics."""
+    """Give all processes the buffers of the first one: those of norm layers are the same already, others may not be."""
     by_type: dict[torch.dtype, list[Tensor]] = {}
     for buffer in model.buffers():
         by_type.setdefault(buffer.dtype, []).append(buffer)
