@@ -395,6 +395,8 @@ class RecipeModule(L.LightningModule):
     def on_validation_model_eval(self) -> None:
         """Evaluation mode, with the weights in place that are evaluated and saved: averaged ones where there is an average."""
         self._evaluation.enter_context(evaluation_mode(self))
+        if dist.is_initialized():
+            share_buffers(self.model)
         for plugin in self.hooks["evaluation_weights"]:
             self._evaluation.enter_context(plugin.evaluation_weights(self))
         self._evaluation.enter_context(put_together_for_evaluation(self.model))
@@ -628,6 +630,18 @@ def batches_aside(loader: Any) -> Iterator[Any]:
     finally:
         for generator, state in states:
             generator.set_state(state)
+
+
+def share_buffers(model: nn.Module) -> None:
+    """Give all processes the buffers of the first one: those of norm layers are the same already, others may not be."""
+    by_type: dict[torch.dtype, list[Tensor]] = {}
+    for buffer in model.buffers():
+        by_type.setdefault(buffer.dtype, []).append(buffer)
+    for buffers in by_type.values():
+        together = torch.cat([buffer.flatten() for buffer in buffers])
+        dist.broadcast(together, 0)
+        for buffer, values in zip(buffers, together.split([buffer.numel() for buffer in buffers]), strict=True):
+            buffer.copy_(values.view_as(buffer))
 
 
 def _setting_from_loader(module: RecipeModule) -> Setting:

@@ -19,11 +19,8 @@ from torch.optim import Optimizer
 from plugins.base import OptimizerWrapper, RecipeError
 from plugins.shards import is_shard, kept_like, whole
 
-LIGHTNINGS = (
-    FSDPStrategy,
-    DeepSpeedStrategy,
-    ModelParallelStrategy,
-)  # would leave techniques parts that they take for the whole
+# which would leave techniques parts that they take for the whole
+LIGHTNINGS = (FSDPStrategy, DeepSpeedStrategy, ModelParallelStrategy)
 CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
 
 
@@ -57,12 +54,6 @@ class Sharded(DDPStrategy):
         self.setup_precision_plugin()
         if fits:
             _optimizers_to_device(self.optimizers, self.root_device)
-
-    def training_step(self, *args: Any, **kwargs: Any) -> Any:
-        """A step from the first process's buffers, as with DDP."""
-        assert self.lightning_module is not None
-        share_buffers(self.lightning_module.model)  # type: ignore[arg-type]
-        return super().training_step(*args, **kwargs)
 
     @contextmanager
     def block_backward_sync(self) -> Iterator[None]:
@@ -162,7 +153,6 @@ def put_together_for_evaluation(model: nn.Module) -> Iterator[None]:
         return
     cut: list[Any] = [module for module in model.modules() if is_sharded(module)]
     root, inner = cut[0], cut[1:]
-    share_buffers(model)
     for module in inner:
         module.set_reshard_after_forward(False, recurse=False)
     root.set_reshard_after_backward(False)
@@ -176,18 +166,6 @@ def put_together_for_evaluation(model: nn.Module) -> Iterator[None]:
         root.set_reshard_after_backward(True)
         for module in cut:
             module.reshard()
-
-
-def share_buffers(model: nn.Module) -> None:
-    """Give all processes the buffers of the first one: those of norm layers are the same already, others may not be."""
-    by_type: dict[torch.dtype, list[Tensor]] = {}
-    for buffer in model.buffers():
-        by_type.setdefault(buffer.dtype, []).append(buffer)
-    for buffers in by_type.values():
-        together = torch.cat([buffer.flatten() for buffer in buffers])
-        dist.broadcast(together, 0)
-        for buffer, values in zip(buffers, together.split([buffer.numel() for buffer in buffers]), strict=True):
-            buffer.copy_(values.view_as(buffer))
 
 
 def put_together(tree: Any, keep: bool = True) -> Any:

@@ -12,6 +12,7 @@ from plugins.shards import is_shard, kept_like, part, whole
 from recipes import run
 from recipes.catalogue import Catalogue
 from recipes.config import compose, finish
+from recipes.module import share_buffers
 from recipes.sharding import put_together, put_together_for_evaluation, shard
 from tests.harness import config_of, fit, weights
 
@@ -89,6 +90,7 @@ def evaluation():
     if dist.get_rank() == 1:
         model[1].running_mean.fill_(7)
     model.eval()
+    share_buffers(model)
     with put_together_for_evaluation(model):
         x.requires_grad_()
         passes = [model(x) for _ in range(1 + 2 * dist.get_rank())]
@@ -121,14 +123,8 @@ def phases(folder):
     """The result of a run whose second phase goes on with the weights of the first."""
     build_plugins = run.build_plugins
     run.build_plugins = lambda config: [*build_plugins(config), More()]
-    words = [
-        "logger=[]",
-        "trainer=fsdp",
-        "trainer.devices=2",
-        "trainer.accelerator=cpu",
-        "trainer.progress=false",
-        "max_steps=4",
-    ]
+    words = ["logger=[]", "trainer=fsdp", "trainer.devices=2", "trainer.accelerator=cpu", "trainer.progress=false"]
+    words.append("max_steps=4")
     path = folder / "phases"
     path.mkdir(exist_ok=True)
     dist.barrier()
