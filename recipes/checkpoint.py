@@ -17,7 +17,7 @@ from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from lightning.pytorch.callbacks import Checkpoint
 
 from plugins.base import RecipeError, larger_is_better
-from recipes import slurm
+from recipes import ranks, slurm
 from recipes.files import unwritable, write_whole
 
 WRITING = re.compile("PytorchStreamWriter|inline_container")
@@ -66,7 +66,7 @@ class StopOnSignal:
         self._previous: dict[int, Any] = {}
 
     def __enter__(self) -> StopOnSignal:
-        for number in (getattr(signal, name) for name in slurm.SIGNALS[: None if slurm.in_job() else 2]):
+        for number in (getattr(signal, name) for name in (slurm.SIGNALS if slurm.in_job() else ranks.ASKING)):
             if signal.getsignal(number) != signal.SIG_IGN:  # as for jobs that a shell runs in the background
                 self._previous[number] = signal.getsignal(number) or signal.SIG_DFL
         self.listen()
@@ -89,7 +89,8 @@ class StopOnSignal:
         if self.requested and number == signal.SIGINT:
             raise Stopped(name)
         self._ask(name)
-        os.write(2, b"\nstopping after this step; Ctrl-C once more stops at once\n")  # print is not for signal handlers
+        if ranks.rank() == 0 and not ranks.is_watched():
+            os.write(2, ranks.STOPPING)  # print is not for signal handlers
 
     def __exit__(self, *_: object) -> None:
         if threading.current_thread() is threading.main_thread():

@@ -17,6 +17,7 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException, SI
 from rich.console import Console
 
 from plugins.base import Phase, Plugin, RecipeError, Task, does_something, expect, expect_count
+from recipes import ranks
 from recipes.build import build_data, build_loggers, build_module, build_plugins, load_module, load_run
 from recipes.catalogue import Catalogue, UsageError, installed_folders, quote, typed
 from recipes.checkpoint import BestAndLast, StopOnSignal, Stopped, WholeFiles, load_checkpoint
@@ -156,11 +157,7 @@ def build_early_objects(config: Mapping[str, Any]) -> None:
 
 def world_size(trainer: Mapping[str, Any]) -> int:
     """The number of processes that train together."""
-    devices = trainer["devices"]
-    if not isinstance(devices, int) or devices < 1:  # all there are
-        devices = torch.cuda.device_count() if trainer["accelerator"] in ("auto", "gpu", "cuda") else 1
-        devices = devices or 1
-    return int(devices * trainer["num_nodes"])
+    return int(ranks.devices_here(trainer) * trainer["num_nodes"])
 
 
 def check_devices(trainer: Mapping[str, Any]) -> None:
@@ -266,7 +263,9 @@ class Run:
             self.result |= {"status": "stopped", "stopped_by": "SIGTERM"}
         except BaseException as error:
             self.result |= {"status": "failed", "error": one_line(error)}
-            log.exception("the run failed") if not isinstance(error, RecipeError | UsageError) else log.error("%s", error)
+            mistake = isinstance(error, RecipeError | UsageError)
+            # one of several ranks leaves its traceback when it ends
+            log.error("%s", error if mistake else "the run failed", exc_info=not mistake and ranks.world() == 1)
             self._write()
             raise
         finally:
