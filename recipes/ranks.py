@@ -375,13 +375,18 @@ class Watch:
                 if number not in self.codes and (code := process.poll()) is not None:
                     self.codes[number] = code
                     if code < 0 and time.monotonic() < limit:
-                        memory = MEMORY if -code == signal.SIGKILL else ""
-                        leave_note(self.folder, number, f"killed by signal {-code}{memory}")
+                        self._note_killed(number, -code)
             if any(self.codes.values()) or self.asked.count("SIGINT") > 1:
                 limit = min(limit, time.monotonic() + GRACE)
             if time.monotonic() > limit:
                 self._kill()
             time.sleep(0.05)
+
+    def _note_killed(self, number: int, by: int) -> None:
+        line = f"killed by signal {by}{MEMORY if by == signal.SIGKILL else ''}"
+        leave_note(self.folder, number, line)
+        if (self.folder / "train.log").exists() and not node():
+            write_log(self.folder, f"ERROR {line}", number)
 
     def _kill(self) -> None:
         for process in self.processes.values():
