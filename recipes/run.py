@@ -13,7 +13,7 @@ from typing import Any
 import lightning as L
 import torch
 import torch.distributed as dist
-from lightning.pytorch.utilities.exceptions import MisconfigurationException, SIGTERMException
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from rich.console import Console
 
 from plugins.base import Phase, Plugin, RecipeError, Task, does_something, expect, expect_count
@@ -186,6 +186,10 @@ def check_devices(trainer: Mapping[str, Any]) -> None:
         raise RecipeError(
             "trainer.devices=-1 means all GPUs, and there is none; for processes on the CPU type trainer.devices=2"
         )
+    if any(way in str(trainer["strategy"]) for way in ("spawn", "fork", "notebook")):
+        raise RecipeError(
+            f"trainer.strategy={trainer['strategy']} would train in processes of which nothing comes back: type trainer=ddp"
+        )
     if wanted in ("gpu", "cuda", "auto") and gpus and number > gpus:
         raise RecipeError(f"trainer.devices={count}: this machine has {gpus}; type trainer.devices={gpus} or less")
 
@@ -259,8 +263,6 @@ class Run:
             self.result["status"] = "finished"
         except Stopped as stopped:
             self.result |= {"status": "stopped", "stopped_by": str(stopped)}
-        except SIGTERMException:  # before Lightning let us listen
-            self.result |= {"status": "stopped", "stopped_by": "SIGTERM"}
         except BaseException as error:
             self.result |= {"status": "failed", "error": one_line(error)}
             mistake = isinstance(error, RecipeError | UsageError)
@@ -501,7 +503,7 @@ def make_trainer(
         if isinstance(callback, Plugin):
             arguments |= callback.trainer_arguments()
     try:
-        return L.Trainer(
+        trainer = L.Trainer(
             accelerator=options["accelerator"],
             devices=options["devices"],
             num_nodes=options["num_nodes"],
@@ -525,6 +527,9 @@ def make_trainer(
         )
     except (ValueError, RuntimeError, TypeError, ImportError, MisconfigurationException) as error:
         raise RecipeError(f"trainer: {one_line(error)}") from None
+    # its own handlers end a run unsaved, and talk to the other ranks in the middle of whatever they do
+    trainer._signal_connector.register_signal_handlers = lambda: None  # type: ignore[method-assign]
+    return trainer
 
 
 def describe_task(task: Task) -> str:
