@@ -395,6 +395,8 @@ def _evaluate(words: list[str]) -> int:
     flags = _flags(words)
     if flags.multirun or flags.cfg or flags.info:
         raise UsageError("evaluate.py has no flags but --help and --config-dir")
+    if ranks.world() > 1:
+        raise UsageError("evaluate.py tests in one process: start one, not several")
     from recipes.config import ON_EVALUATION, change, read_run, search_folders
 
     catalogue = Catalogue([*installed_folders(), *search_folders([], flags.config_dir)])
@@ -407,6 +409,9 @@ def _evaluate(words: list[str]) -> int:
     if len(folders) != 1:
         raise UsageError(f"expected one run folder, got {' and '.join(folders) or 'none'}: python evaluate.py RUN_FOLDER")
     folder, changes = Path(folders[0]), [word for word in flags.overrides if word != folders[0]]
+    several = [word for word in changes if _key(word) in ("trainer.devices", "trainer.num_nodes", "trainer.strategy")]
+    if several:
+        raise UsageError(f"evaluate.py tests on one device: leave out {' and '.join(several)}")
     trained = read_run(catalogue, folder)
     config = change(catalogue, trained, changes, ON_EVALUATION, "evaluation")
     _expect_same_split(trained["data"], config["data"])

@@ -85,6 +85,13 @@ def devices_here(trainer: Mapping[str, Any]) -> int:
     return torch.cuda.device_count() or 1
 
 
+def asking() -> list[signal.Signals]:
+    """The signals that ask for an end, without those that a job in the background is not to hear."""
+    names = slurm.SIGNALS if slurm.in_job() else ASKING
+    numbers = [signal.Signals[name] for name in names]
+    return [number for number in numbers if signal.getsignal(number) != signal.SIG_IGN]
+
+
 def end_with_parent() -> None:
     """End as if stopped, with a saved state, once the process is gone that has started this one, however it went."""
     if (descriptor := os.environ.pop(LIFELINE, None)) is None:
@@ -246,7 +253,7 @@ def given() -> dict[str, Any] | None:
     if not is_watched():
         return None
     slurm.listen(*ASKING)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, _numbers())
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, asking())
     arguments = yaml.safe_load(sys.stdin.buffer)
     return {**arguments, "folder": Path(arguments["folder"])}
 
@@ -294,13 +301,6 @@ def _changed(folder: Path) -> int:
         return 0
 
 
-def _numbers() -> list[signal.Signals]:
-    """What asks for an end; signals that a job in the background is not to hear are left out."""
-    names = slurm.SIGNALS if slurm.in_job() else ASKING
-    numbers = [signal.Signals[name] for name in names]
-    return [number for number in numbers if signal.getsignal(number) != signal.SIG_IGN]
-
-
 def _free_port() -> int:
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
@@ -324,9 +324,9 @@ class Watch:
     def run(self, count: int, nodes: int, arguments: Mapping[str, Any]) -> None:
         """Return once all have ended."""
         lifeline = os.pipe()  # never written to
-        previous = {number: signal.signal(number, self._hand_on) for number in _numbers()}
+        previous = {number: signal.signal(number, self._hand_on) for number in asking()}
         try:
-            blocked = signal.pthread_sigmask(signal.SIG_BLOCK, _numbers())  # until all are there; in a rank until it listens
+            blocked = signal.pthread_sigmask(signal.SIG_BLOCK, asking())  # until all are there; in a rank until it listens
             try:
                 self._start(count, nodes, arguments, lifeline[0])
             finally:

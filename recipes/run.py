@@ -385,6 +385,7 @@ class Run:
             print_lines(
                 self.console,
                 f"{size:,} parameters, {len(train):,} training samples, {len(loader)} steps an epoch, on {trainer.strategy.root_device}",
+                *shares(loader.step_size, world, trainer_config["num_nodes"], module.parts),
             )
         loader.device = validation.device = trainer.strategy.root_device
         if from_step is not None:
@@ -420,6 +421,9 @@ class Run:
             "phases": phase["index"] + 1,
             "stopped_early": self.trainer.should_stop and any(plugin.group == "stopping" for plugin in module.plugins),
             "seconds": round(phase["seconds"], 3),
+            "devices": self.trainer.world_size,
+            "nodes": self.trainer.num_nodes,
+            "samples_per_step": loader.step_size,
             "samples_per_second": round(steps * loader.step_size / max(phase["seconds"], 1e-9), 1),
             "parameters": count_parameters(module),
             "peak_memory": peak_memory(module.device),
@@ -466,6 +470,15 @@ class Run:
         if self.techniques == ["standardize", "sgd"]:
             return "python train.py +regularizer=dropout optimizer=adam"
         return f"python evaluate.py {where}"
+
+
+def shares(step_size: int, world: int, nodes: int, parts: int) -> list[str]:
+    """What each of several devices does of a step, in a line."""
+    if world == 1:
+        return []
+    machines = f" on {nodes} nodes" if nodes > 1 else ""
+    cut = f" in {parts} parts" if parts > 1 else ""
+    return [f"{world} devices{machines}: each step takes {step_size:,} samples, {step_size // world:,} on each{cut}"]
 
 
 class StopBelow(L.Callback):
@@ -539,8 +552,9 @@ def describe_task(task: Task) -> str:
 
 
 def evaluate(folder: Path, config: dict[str, Any], changes: Sequence[str]) -> dict[str, Any]:
-    """Test a finished run on its test split, or with other data or another inference; returns the test metrics."""
+    """Test a finished run on its test split, or with other data or another inference, on one device; returns the metrics."""
     console = Console()
+    config = {**config, "trainer": config["trainer"] | {"devices": 1, "num_nodes": 1, "strategy": "auto"}}
     set_up_process(config)
     plugins = build_plugins(config)
     data = build_data(config)

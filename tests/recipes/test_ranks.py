@@ -15,7 +15,7 @@ import pytest
 from recipes import ranks
 from recipes.catalogue import Catalogue
 from recipes.compare.runs import read
-from tests.command import ROOT, arguments, command, variables
+from tests.command import ROOT, arguments, command, mistake, variables
 
 TWO = ("trainer=ddp", "trainer.devices=2", "trainer.accelerator=cpu", "trainer.progress=false", "logger=csv")
 ENDLESS = (*TWO, "model=linear", "max_steps=1000000", "trainer.log_every_n_steps=1")
@@ -226,6 +226,32 @@ def test_every_rank_tells_its_warnings(tmp_path, faulty):
     (warning,) = [number for number, line in enumerate(lines) if "a rank has" in line]
     assert lines[warning].startswith("rank 1: ") and lines[warning + 1] == "rank 1: its own view"
     assert sum(" started: " in line for line in lines) == 1
+
+
+def test_the_numbers_of_several_devices(tmp_path):
+    assert mistake(*TWO, "data.batch_size=25", cwd=tmp_path).endswith(
+        "a step of 25 samples cannot be cut into 2 devices × 1 parts: type data.batch_size=24 or data.batch_size=26"
+    )
+    words = ["model=linear", "max_steps=4", "data.batch_size=24", "trainer.accumulate_grad_batches=2"]
+    process = begin(arguments("train.py", *TWO, *words, "logger=wandb", "hydra.run.dir=mine"), tmp_path)
+    code, out, _ = end_of(process, tmp_path)
+    assert code == 0 and "2 devices: each step takes 48 samples, 24 on each in 2 parts\n" in out
+    left = result(tmp_path / "mine")
+    assert {name: left[name] for name in ("devices", "nodes", "samples_per_step")} == {
+        **{"devices": 2, "nodes": 1},
+        "samples_per_step": 48,
+    }
+    done = command("evaluate.py", "mine", cwd=tmp_path)  # on one device
+    assert done.returncode == 0 and done.stdout.count("folder   mine") == 1
+    assert f"{left['metrics']['test/loss']:.4f}" in done.stdout
+    refused = command("evaluate.py", "mine", "trainer.devices=2", cwd=tmp_path)
+    assert refused.returncode == 2 and "evaluate.py tests on one device: leave out trainer.devices=2" in refused.stderr
+
+
+@pytest.mark.parametrize("strategy", ["ddp_spawn", "ddp_fork", "ddp_notebook"])
+def test_processes_that_give_nothing_back_are_refused(tmp_path, strategy):
+    told = mistake(*TWO, f"trainer.strategy={strategy}", cwd=tmp_path)
+    assert f"trainer.strategy={strategy}" in told and "type trainer=ddp" in told
 
 
 # torchrun
