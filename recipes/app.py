@@ -327,6 +327,8 @@ def task(config: Any) -> float | None:
 
 def _start(config: dict[str, Any], folder: Path, words: Sequence[str]) -> dict[str, Any]:
     ranks.end_with_parent()
+    if ranks.rank() == 0:
+        ranks.forget_errors(folder, ranks.BEGAN)
     slurm.listen(*(ranks.ASKING if ranks.world() > 1 else ()))
     try:
         slurm.check_ranks(config["trainer"])

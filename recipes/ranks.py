@@ -12,7 +12,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 import signal
 import socket
 import subprocess
@@ -162,9 +161,13 @@ def mark(text: str, number: int) -> str:
     return "\n".join(f"rank {number}: {line}" for line in text.split("\n"))
 
 
-def forget_errors(folder: Path) -> None:
-    """Remove what the ranks of an earlier start have said."""
-    shutil.rmtree(folder / ERRORS, ignore_errors=True)
+def forget_errors(folder: Path, before: float = float("inf")) -> None:
+    """Remove what ranks have said before this time."""
+    for path in (folder / ERRORS).glob("*.json"):
+        if path.stat().st_mtime < before:
+            path.unlink()
+    with suppress(OSError):  # there is a later one, or none was ever
+        (folder / ERRORS).rmdir()
 
 
 def notes(folder: Path, since: float = 0.0) -> list[dict[str, Any]]:
@@ -268,7 +271,6 @@ def train(count: int, config: Mapping[str, Any], folder: Path, words: Sequence[s
         UsageError: a mistake of the user's that a rank has found.
         RankError: a rank has failed or was killed.
     """
-    forget_errors(folder)
     before = _changed(folder)
     watch = Watch(folder)
     watch.run(count, int(config["trainer"]["num_nodes"]), {"config": dict(config), "folder": str(folder), "words": list(words)})

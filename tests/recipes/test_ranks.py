@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import shlex
 import signal
 import subprocess
 import sys
@@ -18,7 +19,7 @@ from recipes.compare.runs import read
 from tests.command import ROOT, arguments, command, mistake, variables
 
 TWO = ("trainer=ddp", "trainer.devices=2", "trainer.accelerator=cpu", "trainer.progress=false", "logger=csv")
-ENDLESS = (*TWO, "model=linear", "max_steps=1000000", "trainer.log_every_n_steps=1")
+ENDLESS = (*TWO, "model=linear", "max_steps=1000000", "trainer.log_every_n_steps=3")
 LIMIT = 120  # seconds; a rank that waits for another one waits for ever
 
 FAULTY = """
@@ -203,7 +204,10 @@ def test_a_stopped_run_of_two_ranks_is_saved_once_and_goes_on(tmp_path, name, mo
     process = begin(arguments("train.py", "resume=mine", f"max_steps={left['steps'] + 2}"), tmp_path)
     code, out, err = end_of(process, tmp_path)
     assert code == 0 and f"going on from step {left['steps']}" in out
-    assert result(tmp_path / "mine")["steps"] == left["steps"] + 2
+    whole = command("train.py", *ENDLESS, f"max_steps={left['steps'] + 2}", "hydra.run.dir=whole", cwd=tmp_path)
+    assert whole.returncode == 0 and result(tmp_path / "mine")["metrics"] == result(tmp_path / "whole")["metrics"]
+    rows, expected = ((tmp_path / name / "metrics.csv").read_text().splitlines() for name in ("mine", "whole"))
+    assert rows == expected
 
 
 def test_a_second_ctrl_c_ends_ranks_that_do_not_listen(tmp_path, faulty):
@@ -252,6 +256,16 @@ def test_the_numbers_of_several_devices(tmp_path):
 def test_processes_that_give_nothing_back_are_refused(tmp_path, strategy):
     told = mistake(*TWO, f"trainer.strategy={strategy}", cwd=tmp_path)
     assert f"trainer.strategy={strategy}" in told and "type trainer=ddp" in told
+
+
+def test_the_commands_about_batch_size_and_learning_rate(tmp_path):
+    section = (ROOT / "docs" / "cluster.md").read_text().partition("## Batch size and learning rate")[2]
+    lines = section.partition("```bash\n")[2].partition("```")[0].splitlines()
+    assert len(lines) == 2
+    for number, line in enumerate(lines):
+        script, *words = shlex.split(line, comments=True)[1:]
+        done = command(script, *words, *TWO, "max_epochs=1", f"hydra.run.dir={number}", cwd=tmp_path)
+        assert done.returncode == 0 and "2 devices: each step takes 256 samples, 128 on each" in done.stdout
 
 
 # torchrun

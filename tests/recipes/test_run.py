@@ -116,7 +116,10 @@ def test_status_while_it_runs_and_when_it_fails(folder, with_plugin, extra):
         ("trainer.precision=8-mixed", "^trainer: .*8-mixed"),
         ("trainer.strategy=nothing", "^trainer: .*nothing"),
         ("trainer.accumulate_grad_batches=2000", "1293 training samples cannot be cut into 1 devices × 2000 parts"),
-        ("trainer.devices=3", "a step of 32 samples cannot be cut into 3 devices × 1 parts: type data.batch_size=30 or data.batch_size=33"),
+        (
+            "trainer.devices=3",
+            "a step of 32 samples cannot be cut into 3 devices × 1 parts: type data.batch_size=30 or data.batch_size=33",
+        ),
     ],
 )
 def test_what_is_refused_leaves_nothing(folder, word, message):
