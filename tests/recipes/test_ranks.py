@@ -210,6 +210,7 @@ def test_a_stopped_run_of_two_ranks_is_saved_once_and_goes_on(tmp_path, name, mo
     assert rows == expected
 
 
+@pytest.mark.slow
 def test_a_second_ctrl_c_ends_ranks_that_do_not_listen(tmp_path, faulty):
     words, environment = faulty
     process = begin(arguments("train.py", *words(kind="slow"), *ENDLESS, "hydra.run.dir=mine"), tmp_path, **environment)
@@ -258,6 +259,7 @@ def test_processes_that_give_nothing_back_are_refused(tmp_path, strategy):
     assert f"trainer.strategy={strategy}" in told and "type trainer=ddp" in told
 
 
+@pytest.mark.slow
 def test_the_commands_about_batch_size_and_learning_rate(tmp_path):
     section = (ROOT / "docs" / "cluster.md").read_text().partition("## Batch size and learning rate")[2]
     lines = section.partition("```bash\n")[2].partition("```")[0].splitlines()
@@ -279,6 +281,7 @@ def test_torchrun_equals_the_command_alone(tmp_path):
     assert result(tmp_path / "torchrun")["metrics"] == result(tmp_path / "own")["metrics"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [0, 1])
 def test_a_rank_of_torchrun_that_is_killed(tmp_path, number):
     process = begin(torchrun(*ENDLESS, "hydra.run.dir=mine"), tmp_path)
@@ -290,6 +293,7 @@ def test_a_rank_of_torchrun_that_is_killed(tmp_path, number):
     assert result(tmp_path / "mine")["status"] == "failed" and result(tmp_path / "mine")["error"] == line
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["error", "mistake"])
 def test_a_rank_of_torchrun_that_fails(tmp_path, faulty, kind):
     words, environment = faulty
@@ -300,6 +304,7 @@ def test_a_rank_of_torchrun_that_fails(tmp_path, faulty, kind):
     assert result(tmp_path / "mine")["status"] == "failed" and result(tmp_path / "mine")["error"] == line
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
 def test_torchrun_that_is_stopped_saves_once(tmp_path, name):
     process = begin(torchrun(*ENDLESS, "hydra.run.dir=mine"), tmp_path)
