@@ -19,7 +19,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from recipes import slurm
+from recipes import ranks, slurm
 from recipes.catalogue import FOLDER, Catalogue, UsageError, installed_folders, nearest, one_line, quoted, typed
 
 if TYPE_CHECKING:
@@ -63,6 +63,9 @@ def _exit_with(command: Callable[[], int]) -> None:
     except BrokenPipeError:  # the reader, such as `head`, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 0
+    except ranks.RankError as error:
+        print(f"error: {error}", file=sys.stderr)
+        code = FAILED
     except Exception as error:
         if not is_mistake(error):
             raise
@@ -82,6 +85,8 @@ def is_mistake(error: BaseException) -> bool:
 
 
 def _train(words: list[str]) -> int:
+    if given := ranks.given():
+        return _exit_code(_start(**given))
     flags = _flags(words)
     if flags.hydra_help or flags.shell_completion:
         return _run_hydra(flags, flags.overrides)
@@ -223,8 +228,7 @@ def _sweeper_defaults(words: Sequence[str]) -> list[str]:
 
 def _expect_one_folder(words: Sequence[str], multirun: bool) -> None:
     """Refuse processes that were started side by side for one run, but would each make a folder of its own."""
-    several = int(os.environ.get("WORLD_SIZE", 1)) > 1
-    several |= slurm.ranks() > 1
+    several = ranks.world() > 1 or "NODE_RANK" in os.environ
     if several and multirun:
         raise UsageError("a sweep starts its jobs itself: start one process with -m, not several")
     if several and not any(word.startswith("hydra.run.dir=") for word in words):
@@ -322,26 +326,31 @@ def task(config: Any) -> float | None:
 
 
 def _start(config: dict[str, Any], folder: Path, words: Sequence[str]) -> dict[str, Any]:
-    from recipes.sweep import end_with_parent
-
-    end_with_parent()
-    slurm.listen()
+    ranks.end_with_parent()
+    if ranks.rank() == 0:
+        ranks.forget_errors(folder, ranks.BEGAN)
+    slurm.listen(*(ranks.ASKING if ranks.world() > 1 else ()))
     try:
         slurm.check_ranks(config["trainer"])
+        if count := ranks.to_start(config):
+            return ranks.train(count, config, folder, words)
         from recipes.run import train
 
         result = train(config, folder, list(words))
     except BaseException as error:
-        slurm.fail(folder, error, MISTAKE if is_mistake(error) else FAILED, is_mistake(error))
+        ranks.fail(folder, error, MISTAKE if is_mistake(error) else FAILED, is_mistake(error))
         raise
-    if result["status"] == "stopped":
+    if result["status"] == "stopped" and ranks.rank() == 0:  # for all
         slurm.come_back(str(result.get("stopped_by")))
     return result
 
 
 def _exit_code(result: dict[str, Any]) -> int:
-    """0, or the code of the signal that stopped the run; 0 too if the run comes back, or if another rank has more to do."""
-    if result["status"] != "stopped" or slurm.comes_back(str(result.get("stopped_by"))) or not slurm.is_first():
+    """0, or the code of the signal that stopped the run; 0 too if the run comes back.
+
+    Only the first rank ends with it: the end of another one, which has less to do, would be the end of all.
+    """
+    if result["status"] != "stopped" or slurm.comes_back(str(result.get("stopped_by"))) or ranks.rank():
         return 0
     return 128 + getattr(signal, str(result.get("stopped_by")), signal.SIGINT)
 
@@ -388,6 +397,8 @@ def _evaluate(words: list[str]) -> int:
     flags = _flags(words)
     if flags.multirun or flags.cfg or flags.info:
         raise UsageError("evaluate.py has no flags but --help and --config-dir")
+    if ranks.world() > 1:
+        raise UsageError("evaluate.py tests in one process: start one, not several")
     from recipes.config import ON_EVALUATION, change, read_run, search_folders
 
     catalogue = Catalogue([*installed_folders(), *search_folders([], flags.config_dir)])
@@ -400,6 +411,9 @@ def _evaluate(words: list[str]) -> int:
     if len(folders) != 1:
         raise UsageError(f"expected one run folder, got {' and '.join(folders) or 'none'}: python evaluate.py RUN_FOLDER")
     folder, changes = Path(folders[0]), [word for word in flags.overrides if word != folders[0]]
+    several = [word for word in changes if _key(word) in ("trainer.devices", "trainer.num_nodes", "trainer.strategy")]
+    if several:
+        raise UsageError(f"evaluate.py tests on one device: leave out {' and '.join(several)}")
     trained = read_run(catalogue, folder)
     config = change(catalogue, trained, changes, ON_EVALUATION, "evaluation")
     _expect_same_split(trained["data"], config["data"])

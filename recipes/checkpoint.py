@@ -17,7 +17,7 @@ from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from lightning.pytorch.callbacks import Checkpoint
 
 from plugins.base import RecipeError, larger_is_better
-from recipes import slurm
+from recipes import ranks, slurm
 from recipes.files import unwritable, write_whole
 
 WRITING = re.compile("PytorchStreamWriter|inline_container")
@@ -66,10 +66,9 @@ class StopOnSignal:
         self._previous: dict[int, Any] = {}
 
     def __enter__(self) -> StopOnSignal:
-        for number in (getattr(signal, name) for name in slurm.SIGNALS[: None if slurm.in_job() else 2]):
-            if signal.getsignal(number) != signal.SIG_IGN:  # as for jobs that a shell runs in the background
-                self._previous[number] = signal.getsignal(number) or signal.SIG_DFL
-        self.listen()
+        if threading.current_thread() is threading.main_thread():
+            for number in ranks.asking():
+                self._previous[number] = signal.signal(number, self._handle) or signal.SIG_DFL
         for name in slurm.received:
             self._ask(name)
         return self
@@ -78,23 +77,17 @@ class StopOnSignal:
         """Take the signal that has most to say: a job that is to come back may be told to end, too."""
         self.requested = max(self.requested or name, name, key=slurm.SIGNALS.index)
 
-    def listen(self) -> None:
-        """Take the signals, again where Lightning has put a handler of its own, which would end the run unsaved."""
-        if threading.current_thread() is threading.main_thread():
-            for number in self._previous:
-                signal.signal(number, self._handle)
-
     def _handle(self, number: int, frame: FrameType | None) -> None:
         name = signal.Signals(number).name
         if self.requested and number == signal.SIGINT:
             raise Stopped(name)
         self._ask(name)
-        os.write(2, b"\nstopping after this step; Ctrl-C once more stops at once\n")  # print is not for signal handlers
+        if ranks.rank() == 0 and not ranks.is_watched():
+            os.write(2, ranks.STOPPING)  # print is not for signal handlers
 
     def __exit__(self, *_: object) -> None:
-        if threading.current_thread() is threading.main_thread():
-            for number, handler in self._previous.items():
-                signal.signal(number, handler)
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
 
 
 class Agreement:
@@ -171,18 +164,10 @@ class BestAndLast(Checkpoint):
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Listen for the end, all processes together."""
-        self.on_validation_start(trainer, pl_module)
         if dist.is_initialized():
             self.agreement = Agreement()
             # with which Lightning lets all processes wait for each other, and for their devices, before each step
             trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor = lambda: None  # type: ignore[method-assign]
-
-    def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Listen for the end, which Lightning does itself from here on."""
-        if self.stop:
-            self.stop.listen()
-
-    on_test_start = on_validation_start
 
     def on_train_batch_start(self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int) -> None:
         """Between two steps: stop if asked to, save if it is time."""

@@ -187,7 +187,10 @@ LOST = ("MailboxClosedError", "HandleAbandonedError")  # what wandb raises, besi
 MODES = ("online", "offline", "disabled", "shared")
 LEGACY = {"dryrun": "offline", "run": "online"}  # names that WANDB_MODE had before
 LONGEST = {"group": 128, "name": 128, "job_type": 64, "tag": 64}  # letters that the server takes
-COSTS = ("seconds", "samples_per_second", "parameters", "peak_memory", "steps", "epochs", "best_step")
+COSTS = (
+    *("seconds", "samples_per_second", "parameters", "peak_memory", "steps", "epochs", "best_step"),
+    *("devices", "nodes", "samples_per_step"),
+)
 
 
 def cut(text: str, longest: int) -> str:

@@ -36,20 +36,19 @@ class Means:
         else:
             self.sums[name], self.counts[name] = value.to(torch.float32), samples
 
-    def _reduced(self) -> tuple[list[float], list[float]]:
-        """Sums and counts over all ranks."""
-        numbers = torch.stack([*self.sums.values()]).double()
-        both = torch.stack([numbers, torch.tensor([*self.counts.values()], dtype=torch.float64, device=numbers.device)])
-        if dist.is_initialized() and dist.get_world_size() > 1:
-            dist.all_reduce(both)
-        sums, counts = both.tolist()
-        return sums, counts
+    def _numbers(self) -> Tensor:
+        """Sums and counts of this rank, exactly."""
+        sums = torch.stack([*self.sums.values()]).double()
+        return torch.stack([sums, torch.tensor([*self.counts.values()], dtype=torch.float64, device=sums.device)])
 
     def compute(self) -> dict[str, float]:
         """The means over all samples of all ranks."""
         if not self.sums:
             return {}
-        sums, counts = self._reduced()
+        both = self._numbers()
+        if dist.is_initialized() and dist.get_world_size() > 1:
+            dist.all_reduce(both)
+        sums, counts = both.tolist()
         return {name: total / max(1.0, count) for name, total, count in zip(self.sums, sums, counts, strict=True)}
 
     def since(self, earlier: Means) -> dict[str, float]:
@@ -66,19 +65,25 @@ class Means:
         return twin
 
     def state_dict(self) -> dict[str, Any]:
-        """Sums and counts over all ranks, as plain numbers."""
+        """The sums of each rank and its counts, as plain numbers."""
         if not self.sums:
             return {}
-        sums, counts = self._reduced()
+        own = self._numbers()
+        ranks = [own]
+        if dist.is_initialized() and dist.get_world_size() > 1:
+            ranks = [torch.empty_like(own) for _ in range(dist.get_world_size())]
+            dist.all_gather(ranks, own)
+        sums, counts = torch.stack(ranks, 1).transpose(1, 2).tolist()
         return {name: [total, count] for name, total, count in zip(self.sums, sums, counts, strict=True)}
 
     @classmethod
-    def from_state(cls, state: dict[str, Any], first_rank: bool = True) -> Means:
-        """What `state_dict` gave; the first rank goes on with the sums of all, the others with nothing."""
+    def from_state(cls, state: dict[str, Any], rank: int = 0, world: int = 1) -> Means:
+        """What `state_dict` gave: each rank goes on with its own; where their number has changed the first has it all."""
         means = cls()
-        for name, (total, count) in state.items():
-            means.sums[name] = torch.tensor(total if first_rank else 0.0, dtype=torch.float32)
-            means.counts[name] = int(count) if first_rank else 0
+        for name, (totals, counts) in state.items():
+            whose = slice(rank, rank + 1) if len(totals) == world else slice(None) if rank == 0 else slice(0)
+            means.sums[name] = torch.tensor(sum(totals[whose]), dtype=torch.float32)
+            means.counts[name] = int(sum(counts[whose]))
         return means
 
 

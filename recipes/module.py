@@ -545,8 +545,8 @@ class RecipeModule(L.LightningModule):
         kept = checkpoint["recipe"]
         self.phase = kept["phase"]
         self.metrics = dict(kept["metrics"])
-        first = self._trainer is None or self.trainer.global_rank == 0
-        self._train, self._window = Means.from_state(kept["train"], first), Means.from_state(kept["window"], first)
+        place = (0, 1) if self._trainer is None else (self.trainer.global_rank, self.trainer.world_size)
+        self._train, self._window = (Means.from_state(kept[name], *place) for name in ("train", "window"))
         self._records = dict(kept["records"])
         histograms = kept.get("histograms", {})  # older checkpoints have none
         self._histograms = {name: Histogram.from_state(state) for name, state in histograms.items()}

@@ -22,6 +22,7 @@ from rich.console import Console
 from rich.table import Table
 
 from plugins.base import RecipeError, Task
+from recipes import ranks
 from recipes.catalogue import quote
 from recipes.files import write_text
 
@@ -133,9 +134,14 @@ def peak_memory(device: torch.device) -> int:
 
 @contextmanager
 def log_to(folder: Path) -> Iterator[None]:
-    """Send this project's messages, Lightning's and Python's warnings to `train.log`; our own warnings to the console too."""
-    file = logging.FileHandler(folder / "train.log") if is_first_rank() else logging.NullHandler()
-    file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    """Send this project's messages, Lightning's and Python's warnings to `train.log`; our own warnings to the console too.
+
+    Several ranks of a machine write to one file, each message at once and marked; those of other machines, which a shared file
+    system would not keep apart, to their console. All tell their warnings and errors, the first one everything.
+    """
+    file = logging.StreamHandler() if ranks.node() else logging.FileHandler(folder / "train.log")
+    file.setFormatter(RankFormatter("%(asctime)s %(levelname)s %(message)s"))
+    file.setLevel(logging.INFO if is_first_rank() else logging.WARNING)
     console = logging.StreamHandler()
     console.setFormatter(logging.Formatter("warning: %(message)s"))
     console.addFilter(lambda record: record.levelno == logging.WARNING and is_first_rank())
@@ -156,6 +162,15 @@ def log_to(folder: Path) -> Iterator[None]:
         ours.setLevel(level)
         warnings.showwarning = show
         file.close()
+
+
+class RankFormatter(logging.Formatter):
+    """Marks each line with the rank where there are several."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The message as it is written."""
+        text = super().format(record)
+        return ranks.mark(text, ranks.rank()) if ranks.world() > 1 else text
 
 
 def log_warning(

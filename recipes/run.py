@@ -13,10 +13,11 @@ from typing import Any
 import lightning as L
 import torch
 import torch.distributed as dist
-from lightning.pytorch.utilities.exceptions import MisconfigurationException, SIGTERMException
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from rich.console import Console
 
 from plugins.base import Phase, Plugin, RecipeError, Task, does_something, expect, expect_count
+from recipes import ranks
 from recipes.build import build_data, build_loggers, build_module, build_plugins, load_module, load_run
 from recipes.catalogue import Catalogue, UsageError, installed_folders, quote, typed
 from recipes.checkpoint import BestAndLast, StopOnSignal, Stopped, WholeFiles, load_checkpoint
@@ -157,11 +158,7 @@ def build_early_objects(config: Mapping[str, Any]) -> None:
 
 def world_size(trainer: Mapping[str, Any]) -> int:
     """The number of processes that train together."""
-    devices = trainer["devices"]
-    if not isinstance(devices, int) or devices < 1:  # all there are
-        devices = torch.cuda.device_count() if trainer["accelerator"] in ("auto", "gpu", "cuda") else 1
-        devices = devices or 1
-    return int(devices * trainer["num_nodes"])
+    return int(ranks.devices_here(trainer) * trainer["num_nodes"])
 
 
 def check_devices(trainer: Mapping[str, Any]) -> None:
@@ -189,6 +186,10 @@ def check_devices(trainer: Mapping[str, Any]) -> None:
     if count == -1 and (wanted == "cpu" or (wanted == "auto" and not gpus)):
         raise RecipeError(
             "trainer.devices=-1 means all GPUs, and there is none; for processes on the CPU type trainer.devices=2"
+        )
+    if any(way in str(trainer["strategy"]) for way in ("spawn", "fork", "notebook")):
+        raise RecipeError(
+            f"trainer.strategy={trainer['strategy']} would train in processes of which nothing comes back: type trainer=ddp"
         )
     if wanted in ("gpu", "cuda", "auto") and gpus and number > gpus:
         raise RecipeError(f"trainer.devices={count}: this machine has {gpus}; type trainer.devices={gpus} or less")
@@ -264,11 +265,11 @@ class Run:
             self.result["status"] = "finished"
         except Stopped as stopped:
             self.result |= {"status": "stopped", "stopped_by": str(stopped)}
-        except SIGTERMException:  # before Lightning let us listen
-            self.result |= {"status": "stopped", "stopped_by": "SIGTERM"}
         except BaseException as error:
             self.result |= {"status": "failed", "error": one_line(error)}
-            log.exception("the run failed") if not isinstance(error, RecipeError | UsageError) else log.error("%s", error)
+            mistake = isinstance(error, RecipeError | UsageError)
+            # one of several ranks leaves its traceback when it ends
+            log.error("%s", error if mistake else "the run failed", exc_info=not mistake and ranks.world() == 1)
             self._write()
             raise
         finally:
@@ -386,6 +387,7 @@ class Run:
             print_lines(
                 self.console,
                 f"{size:,} parameters, {len(train):,} training samples, {len(loader)} steps an epoch, on {trainer.strategy.root_device}",
+                *shares(loader.step_size, world, trainer_config["num_nodes"], module.parts),
             )
         loader.device = validation.device = trainer.strategy.root_device
         if from_step is not None:
@@ -421,6 +423,9 @@ class Run:
             "phases": phase["index"] + 1,
             "stopped_early": self.trainer.should_stop and any(plugin.group == "stopping" for plugin in module.plugins),
             "seconds": round(phase["seconds"], 3),
+            "devices": self.trainer.world_size,
+            "nodes": self.trainer.num_nodes,
+            "samples_per_step": loader.step_size,
             "samples_per_second": round(steps * loader.step_size / max(phase["seconds"], 1e-9), 1),
             "parameters": count_parameters(module),
             "peak_memory": peak_memory(module.device),
@@ -469,6 +474,15 @@ class Run:
         return f"python evaluate.py {where}"
 
 
+def shares(step_size: int, world: int, nodes: int, parts: int) -> list[str]:
+    """What each of several devices does of a step, in a line."""
+    if world == 1:
+        return []
+    machines = f" on {nodes} nodes" if nodes > 1 else ""
+    cut = f" in {parts} parts" if parts > 1 else ""
+    return [f"{world} devices{machines}: each step takes {step_size:,} samples, {step_size // world:,} on each{cut}"]
+
+
 class StopBelow(L.Callback):
     """End a phase once a validation metric falls below a value."""
 
@@ -505,7 +519,7 @@ def make_trainer(
             arguments |= callback.trainer_arguments()
     strategy = make_strategy(options)
     try:
-        return L.Trainer(
+        trainer = L.Trainer(
             accelerator=options["accelerator"],
             devices=options["devices"],
             num_nodes=options["num_nodes"],
@@ -529,6 +543,9 @@ def make_trainer(
         )
     except (ValueError, RuntimeError, TypeError, ImportError, MisconfigurationException) as error:
         raise RecipeError(f"trainer: {one_line(error)}") from None
+    # its own handlers end a run unsaved, and talk to the other ranks in the middle of whatever they do
+    trainer._signal_connector.register_signal_handlers = lambda: None  # type: ignore[method-assign]
+    return trainer
 
 
 def describe_task(task: Task) -> str:
@@ -538,8 +555,9 @@ def describe_task(task: Task) -> str:
 
 
 def evaluate(folder: Path, config: dict[str, Any], changes: Sequence[str]) -> dict[str, Any]:
-    """Test a finished run on its test split, or with other data or another inference; returns the test metrics."""
+    """Test a finished run on its test split, or with other data or another inference, on one device; returns the metrics."""
     console = Console()
+    config = {**config, "trainer": config["trainer"] | {"devices": 1, "num_nodes": 1, "strategy": "auto"}}
     set_up_process(config)
     plugins = build_plugins(config)
     data = build_data(config)

@@ -5,28 +5,18 @@ Nothing here imports torch: a signal may come while a run is still loading, and 
 
 from __future__ import annotations
 
-import json
 import os
-import re
-import shutil
 import signal
 import subprocess
-import sys
-import traceback
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from recipes.catalogue import UsageError, one_line
+from recipes.catalogue import UsageError
 
 PREEMPTION = ("SIGUSR1", "SIGUSR2")  # with which Slurm, by --signal, and submitit ask a job to save and to come back
 SIGNALS = ("SIGINT", "SIGTERM", *PREEMPTION)  # what asks for an end; the later ones have more to say
 INTERACTIVE = ("bash", "interactive")  # names of jobs in which Lightning starts processes itself, as outside of Slurm
-ERRORS = "errors"  # folder of what each rank has to say about its failure
-# what a rank says that has lost another one
-CONSEQUENCE = re.compile(r"connection (closed|reset)|broken pipe|socket|nccl|gloo|c10d|store|timed? ?out|another process", re.I)
-LOST = re.compile(r"^srun: error: (?P<node>\S+): tasks? (?P<rank>\d+)\S*: (?P<what>.+)$", re.M)
 
 received: list[str] = []  # signals that came before the run took them itself
 
@@ -41,15 +31,14 @@ def ranks() -> int:
     return int(os.environ.get("SLURM_NTASKS", 1)) if in_job() and "SLURM_STEP_ID" in os.environ else 1
 
 
-def listen() -> None:
-    """From now on hear the signals of a Slurm job, which would else end the process."""
+def listen(*names: str) -> None:
+    """From now on hear these signals, which would else end the process; in a Slurm job those which it is sent in any case."""
 
     def note(number: int, frame: FrameType | None) -> None:
         received.append(signal.Signals(number).name)
 
-    if in_job():
-        for name in ("SIGTERM", *PREEMPTION):
-            signal.signal(getattr(signal, name), note)
+    for name in {*names, *(("SIGTERM", *PREEMPTION) if in_job() else ())}:
+        signal.signal(getattr(signal, name), note)
 
 
 def check_ranks(trainer: Mapping[str, Any]) -> None:
@@ -94,68 +83,12 @@ def _requeue() -> None:
 requeue: Callable[[], None] = _requeue  # what puts the job back into the queue; submitit has a way of its own
 
 
-def is_first() -> bool:
-    """Whether this is the rank that writes; the others must not end badly before it, for their end would be its own."""
-    return ranks() == 1 or os.environ.get("SLURM_PROCID", "0") == "0"
-
-
 def comes_back(stopped_by: str) -> bool:
     """Whether the signal asked the job to go back into the queue."""
     return in_job() and stopped_by in PREEMPTION
 
 
 def come_back(stopped_by: str) -> None:
-    """Put the job back into the queue if a signal asked for it; the first rank does so for all."""
-    if comes_back(stopped_by) and is_first():
+    """Put the job back into the queue if a signal asked for it."""
+    if comes_back(stopped_by):
         requeue()
-
-
-# ------------------------------------------------------------------ errors
-
-
-def fail(folder: Path, error: BaseException, code: int, is_mistake: bool) -> None:
-    """In one of several ranks: leave a word, and end the process at once, before it waits for the others."""
-    if ranks() == 1:
-        return
-    rank = int(os.environ.get("SLURM_PROCID", 0))
-    where = folder / ERRORS
-    where.mkdir(parents=True, exist_ok=True)
-    note = {"rank": rank, "host": os.environ.get("SLURMD_NODENAME", ""), "error": one_line(error), "mistake": is_mistake}
-    (where / f"{rank}.json").write_text(json.dumps(note) + "\n")
-    print(f"error: {one_line(error)}", file=sys.stderr) if is_mistake else traceback.print_exception(error)
-    end(code)
-
-
-def end(code: int) -> None:
-    """End the process with all it has started, without waiting for anything."""
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(code)
-
-
-def forget_errors(folder: Path) -> None:
-    """Remove what the ranks of an earlier start have said."""
-    shutil.rmtree(folder / ERRORS, ignore_errors=True)
-
-
-def first_error(folder: Path, output: str) -> str:
-    """What went wrong first among several ranks, in a line: the others fail because they have lost the one that did.
-
-    Args:
-        folder: the run's folder.
-        output: what the job has printed, `srun` too.
-    """
-    notes = []
-    for path in sorted((folder / ERRORS).glob("*.json"), key=lambda path: path.stat().st_mtime_ns):
-        note = json.loads(path.read_text())
-        if note["mistake"]:
-            return str(note["error"])
-        notes.append((note["error"], f"rank {note['rank']} on {note['host']}: {note['error']}"))
-    for error, line in notes:
-        if not CONSEQUENCE.search(error):
-            return line
-    for lost in LOST.finditer(output):
-        if "Exited" not in lost["what"]:
-            memory = " (is there enough memory?)" if lost["what"].startswith("Killed") else ""
-            return f"rank {lost['rank']} on {lost['node']}: {lost['what'].lower()}{memory}"
-    return notes[0][1] if notes else ""

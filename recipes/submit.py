@@ -18,7 +18,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from recipes import slurm
+from recipes import ranks, slurm
 from recipes.catalogue import UsageError, typed
 from recipes.sweep import NUMBER, Job, Plan, Sweep
 
@@ -112,7 +112,7 @@ class Train:
         try:
             main(self.words)
         except SystemExit as ended:
-            slurm.end(ended.code if isinstance(ended.code, int) else 1)  # submitit would take some codes for a success
+            ranks.end(ended.code if isinstance(ended.code, int) else 1)  # submitit would take some codes for a success
 
     def checkpoint(self) -> Any:
         """What is started when the job comes back: the same; a run knows where it was."""
@@ -207,7 +207,7 @@ class SlurmSweep(Sweep):
                 return Submitted(self.queue, number, job)
         words = self._words(job)
         job.folder.mkdir(parents=True, exist_ok=True)
-        slurm.forget_errors(job.folder)
+        ranks.forget_errors(job.folder)
         (job.folder / "output.log").unlink(missing_ok=True)
         number = self._submit(job, words)
         path.write_text(f"{number}\n")
@@ -224,7 +224,7 @@ class SlurmSweep(Sweep):
         log = str((job.folder / "output.log").absolute()).replace("%", "%%")
         # one log for all ranks and for srun itself, which tells who was killed
         further = {"output": log, "requeue": True, **(self.settings["additional_parameters"] or {})}
-        ranks = job.request["nodes"] * job.request["tasks_per_node"]
+        processes = job.request["nodes"] * job.request["tasks_per_node"]
         here = f"export PYTHONPATH={shlex.quote(str(ROOT))}${{PYTHONPATH:+:$PYTHONPATH}}"
         common = ("timeout_min", "nodes", "tasks_per_node", "cpus_per_task", "gpus_per_node", "mem_gb", "name")
         executor = submitit.AutoExecutor(
@@ -235,7 +235,7 @@ class SlurmSweep(Sweep):
             stderr_to_stdout=True,
             slurm_setup=[here, *(self.settings["setup"] or [])],
             slurm_additional_parameters=further,
-            slurm_srun_args=["--kill-on-bad-exit=1", f"--output={log}", *(["--label"] if ranks > 1 else [])],
+            slurm_srun_args=["--kill-on-bad-exit=1", f"--output={log}", *(["--label"] if processes > 1 else [])],
         )
         try:
             return str(executor.submit(Train(self.command[1], [*self.command[2:], *words])).job_id)
@@ -247,7 +247,7 @@ class SlurmSweep(Sweep):
         output = (job.folder / "output.log").read_text(errors="replace") if (job.folder / "output.log").exists() else ""
         if process.returncode == LEFT:
             return "goes on in Slurm"
-        told = slurm.first_error(job.folder, output)
+        told = ranks.first_error(job.folder, output)
         status = job.result.get("status")
         if not told and status == "failed":
             told = str(job.result.get("error", ""))

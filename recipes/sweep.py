@@ -14,7 +14,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import threading
 import time
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -22,7 +21,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
-from typing import IO, Any, Protocol
+from typing import Any, Protocol
 
 import yaml
 from omegaconf import ListConfig
@@ -33,9 +32,9 @@ from rich.table import Column
 from plugins.metric import larger_is_better
 from recipes.catalogue import UsageError, quote, quoted, read_yaml, show, typed
 from recipes.files import hold, is_held, write_text
+from recipes.ranks import LIFELINE
 
 PASSED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-LIFELINE = "LIGHTNING_RECIPES_LIFELINE"  # names the pipe that tells a job that its sweep is gone
 PATIENCE = 60.0  # seconds for a job of an earlier, killed process to save its state and end
 FILE = "jobs.yaml"
 NUMBER = "slurm-job.txt"  # in a job's folder: its number in Slurm's queue
@@ -532,19 +531,6 @@ class _Display:
                 total_epochs = int(total) if total else None
                 self.bar.update(self.lines[job.number], completed=int(done), total=total_epochs, line=numbers)
         self._try(self.bar.refresh)
-
-
-def end_with_parent() -> None:
-    """In a job: end as if stopped, with a saved state, once the sweep's process is gone, however it went."""
-    if (descriptor := os.environ.pop(LIFELINE, None)) is None:
-        return
-    alive: IO[bytes] = os.fdopen(int(descriptor), "rb", buffering=0)
-
-    def wait() -> None:
-        alive.read(1)
-        os.kill(os.getpid(), signal.SIGTERM)
-
-    threading.Thread(target=wait, daemon=True).start()
 
 
 def best_of_search(folder: Path) -> str:

@@ -290,6 +290,9 @@ def _about_circumstances(comparison: Comparison) -> Iterator[str]:
     machines = {str(run.result.get("machine") or "unknown") for run in runs}
     if len(machines) > 1:
         yield f"Runs of different machines ({_listed(sorted(machines), '; ')}): their times are not comparable."
+    devices = {int(run.result.get("devices") or 1) for run in runs}
+    if len(devices) > 1:
+        yield f"Runs on different numbers of devices ({_listed([str(number) for number in sorted(devices)])}): their times are not comparable."
 
 
 def _short(commit: str) -> str:

@@ -35,6 +35,7 @@ WITHOUT_EFFECT += tuple(f"trainer.{name}" for name in ("progress", "num_threads"
 NOTHING_ADDED = "nothing added"
 # what stands in a result, where it stands there
 KINDS: dict[str, Any] = {"config": dict, "metrics": dict, "command": list, "versions": dict | None, "steps": int | None}
+KINDS |= {"devices": int | None}
 KINDS |= dict.fromkeys(("seconds", "epochs", "peak_memory"), int | float | None)
 
 

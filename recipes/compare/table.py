@@ -23,7 +23,10 @@ SIZES = ((1e9, "GB"), (1e6, "MB"))
 DIGITS, MOST_DIGITS = 4, 8  # behind the point
 LEAST_LABEL = 24  # letters of a label in one line before columns are dropped for it
 DROPPED = ("memory", "interval", "time")  # in this order where the terminal is narrow
-RESULTS = ("seconds", "peak_memory", "samples_per_second", "steps", "epochs", "best_step", "parameters", "monitor")
+RESULTS = (
+    *("seconds", "peak_memory", "samples_per_second", "steps", "epochs", "best_step", "parameters", "monitor"),
+    *("devices", "nodes", "samples_per_step"),
+)
 
 # one column each of compare.csv, which --sort knows too
 VALUES: dict[str, Callable[[Row], Any]] = {

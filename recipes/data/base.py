@@ -182,9 +182,10 @@ class StepLoader:
 
     def _expect_equal_pieces(self, world: int) -> None:
         if self.step_size % (world * self.parts):
+            below = self.step_size // self.parts // world * world
+            fits = " or ".join(f"data.batch_size={size}" for size in (below, below + world) if size)
             raise RecipeError(
-                f"a step of {self.step_size} samples cannot be cut into {world} devices × {self.parts} parts: "
-                f"choose data.batch_size as a multiple of {world}"
+                f"a step of {self.step_size} samples cannot be cut into {world} devices × {self.parts} parts: type {fits}"
             )
 
     def evaluation_batches(self, limit: int) -> Iterator[Sample]:

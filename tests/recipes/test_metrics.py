@@ -52,8 +52,16 @@ def test_the_state_goes_on_bit_for_bit(dtype):
         whole.add("loss", value, 7)
         resumed.add("loss", value, 7)
     assert whole.compute() == resumed.compute() and whole.state_dict() == resumed.state_dict()
-    other_rank = Means.from_state(half.state_dict(), first_rank=False)
-    assert other_rank.counts == {"loss": 0} and other_rank.sums["loss"] == 0
+
+
+def test_each_rank_goes_on_with_its_own_sums():
+    state = {"loss": [[1.5, 2.25], [4, 3]]}  # of two ranks
+    for rank, (total, count) in enumerate(((1.5, 4), (2.25, 3))):
+        means = Means.from_state(state, rank, 2)
+        assert means.sums["loss"] == total and means.counts == {"loss": count}
+    for rank, (total, count) in enumerate(((3.75, 7), (0, 0), (0, 0))):  # another number of them
+        means = Means.from_state(state, rank, 3)
+        assert means.sums["loss"] == total and means.counts == {"loss": count}
 
 
 def test_correct():

@@ -116,7 +116,10 @@ def test_status_while_it_runs_and_when_it_fails(folder, with_plugin, extra):
         ("trainer.precision=8-mixed", "^trainer: .*8-mixed"),
         ("trainer.strategy=nothing", "^trainer: .*nothing"),
         ("trainer.accumulate_grad_batches=2000", "1293 training samples cannot be cut into 1 devices × 2000 parts"),
-        ("trainer.devices=3", "a step of 32 samples cannot be cut into 3 devices × 1 parts: choose data.batch_size"),
+        (
+            "trainer.devices=3",
+            "a step of 32 samples cannot be cut into 3 devices × 1 parts: type data.batch_size=30 or data.batch_size=33",
+        ),
     ],
 )
 def test_what_is_refused_leaves_nothing(folder, word, message):
@@ -157,9 +160,20 @@ def test_stopped_and_resumed_is_as_if_nothing_had_happened(folder, folders, with
     assert resumed["command"] == stopped["command"]
 
 
-@pytest.mark.parametrize(("hook", "status"), [("measure", "finished"), ("on_test_start", "stopped")])
-def test_a_signal_while_the_test_runs(folder, folders, with_plugin, extra, hook, status):
-    """All is trained: the test is finished; or, if Lightning was quicker than we to listen, it is done on resuming."""
+@pytest.mark.parametrize("hook", ["on_fit_start", "on_train_start"])
+def test_a_signal_before_the_first_step_is_heard(folder, folders, with_plugin, extra, hook):
+    whole = folders("whole")
+    whole.train("max_steps=5")
+    with_plugin(type("Sends", (extra,), {hook: lambda *arguments: signal.raise_signal(signal.SIGTERM)}))
+    stopped = folder.train("max_steps=5")
+    assert stopped["status"] == "stopped" and stopped["steps"] == 0
+    with_plugin()
+    assert folder.resume()["metrics"] == whole.result["metrics"] and folder.rows == whole.rows
+
+
+@pytest.mark.parametrize("hook", ["measure", "on_test_start"])
+def test_a_signal_while_the_test_runs(folder, folders, with_plugin, extra, hook):
+    """All is trained, so the test is finished."""
     words = ("max_steps=5", "data.test=0.7")  # several batches
     whole = folders("whole")
     whole.train(*words)
@@ -170,7 +184,7 @@ def test_a_signal_while_the_test_runs(folder, folders, with_plugin, extra, hook,
         return {}
 
     with_plugin(type("Sends", (extra,), {hook: send}))
-    assert folder.train(*words)["status"] == status
+    assert folder.train(*words)["status"] == "finished"
     with_plugin()
     assert folder.resume()["metrics"] == whole.result["metrics"] and folder.rows == whole.rows
 

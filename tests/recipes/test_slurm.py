@@ -2,18 +2,14 @@
 
 import json
 import os
-import random
 import signal
-import subprocess
-import sys
-import time
 
 import pytest
 
 from recipes import slurm
 from recipes.catalogue import UsageError
 from recipes.checkpoint import StopOnSignal
-from tests.command import ROOT, SMALL, command, mistake, variables
+from tests.command import SMALL, command, mistake
 
 ALONE = {"num_nodes": 1, "devices": 1}
 
@@ -91,30 +87,6 @@ def test_a_signal_that_came_early_and_the_one_that_has_most_to_say(monkeypatch):
     assert slurm.comes_back("SIGUSR2") and not slurm.comes_back("SIGTERM")
     monkeypatch.delenv("SLURM_JOB_ID")
     assert not slurm.comes_back("SIGUSR2")
-
-
-def fail(folder, rank, error, wait=0.02):
-    """A rank that fails, in a process of its own, since it ends it; its exit code."""
-    code = f"from recipes import slurm, catalogue; import pathlib; slurm.fail(pathlib.Path({str(folder)!r}), {error}, 3, False)"
-    inside = {"SLURM_JOB_ID": "7", "SLURM_STEP_ID": "0", "SLURM_NTASKS": "3", "SLURM_PROCID": str(rank)}
-    words = variables(**inside, SLURMD_NODENAME=f"n{rank}", PYTHONPATH=str(ROOT))
-    done = subprocess.run([sys.executable, "-c", code], env=words, capture_output=True, timeout=60)
-    time.sleep(wait)
-    return done.returncode
-
-
-def test_the_first_real_error_is_found(tmp_path):
-    lost = "RuntimeError('gloo: Connection closed by peer [10.0.0.1]')"
-    ranks = random.sample(range(3), 3)
-    assert fail(tmp_path, ranks[0], lost) == 3
-    assert slurm.first_error(tmp_path, "") == f"rank {ranks[0]} on n{ranks[0]}: gloo: Connection closed by peer [10.0.0.1]"
-    killed = "0: fine\nsrun: error: node2: task 1: Killed\nsrun: error: node1: task 0: Exited with exit code 1\n"
-    assert slurm.first_error(tmp_path, killed) == "rank 1 on node2: killed (is there enough memory?)"
-    assert fail(tmp_path, ranks[1], "ValueError('wrong\\nnumber')") == 3
-    assert fail(tmp_path, ranks[2], "ValueError('later')") == 3
-    assert slurm.first_error(tmp_path, killed) == f"rank {ranks[1]} on n{ranks[1]}: wrong number"
-    slurm.forget_errors(tmp_path)
-    assert slurm.first_error(tmp_path, "") == ""
 
 
 def test_a_job_that_slurm_starts_again_goes_on(tmp_path):

@@ -21,7 +21,7 @@ from recipes import sweep as module
 from recipes.app import _sweeper_defaults
 from recipes.catalogue import UsageError
 from recipes.files import hold
-from recipes.sweep import Job, Plan, Sweep, accelerators, can_go_on, check_direction, deal, duration, end_with_parent, sweep_of
+from recipes.sweep import Job, Plan, Sweep, accelerators, can_go_on, check_direction, deal, duration, sweep_of
 from tests.command import SMALL, arguments, command, mistake, variables
 
 ENDLESS = ("model=linear", "max_steps=1000000", "logger=[]", "trainer.progress=false", "trainer.accelerator=cpu")
@@ -391,10 +391,3 @@ def test_the_score_must_fit_the_direction(tmp_path):
 
 def test_times_are_for_people():
     assert [duration(seconds) for seconds in (0.04, 59.94, 61, 3725)] == ["0.0 s", "59.9 s", "0:01:01", "1:02:05"]
-
-
-def test_only_a_job_has_a_lifeline(monkeypatch):
-    monkeypatch.delenv(module.LIFELINE, raising=False)
-    threads = __import__("threading").active_count()
-    end_with_parent()
-    assert __import__("threading").active_count() == threads

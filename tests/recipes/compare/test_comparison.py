@@ -275,6 +275,7 @@ def test_a_metric_that_chose_the_models_is_said_to_flatter(tmp_path):
         ({"git_commit": "1" * 40}, "2 revisions of the source: 0000000, 1111111."),
         ({"git_commit": "1" * 40 + "+"}, "0000000, 1111111+ (+: with changes that are not committed)."),
         ({"machine": "NVIDIA H200"}, "different machines (CPU, 1 threads; NVIDIA H200)"),
+        ({"devices": 8}, "different numbers of devices (1, 8)"),
     ],
 )
 def test_circumstances_that_differ_are_told(tmp_path, difference, words):

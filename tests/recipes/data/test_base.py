@@ -258,7 +258,7 @@ def test_two_ranks_get_the_pieces_of_one(tmp_path):
 def test_a_batch_that_two_ranks_cannot_share_is_refused(tmp_path):
     for message in on_two_ranks(pieces_of, 22, 5, 1, tmp_path / "store"):
         assert (
-            "a step of 5 samples cannot be cut into 2 devices × 1 parts: choose data.batch_size as a multiple of 2" in message
+            "a step of 5 samples cannot be cut into 2 devices × 1 parts: type data.batch_size=4 or data.batch_size=6" in message
         )
     (first, _, _), (second, _, _) = on_two_ranks(pieces_of, 23, "full", 1, tmp_path / "other")
     assert len(first[0]) == len(second[0]) == 11 and not set(first[0]) & set(second[0])
