@@ -52,7 +52,7 @@ class SlurmConf:
     signal_delay_s: int = 120  # seconds before the time limit at which a job is asked to save and to come back
     max_num_timeout: int = 100  # times that it does so
     setup: list[str] | None = None  # shell lines before the job, such as "module load cuda"
-    additional_parameters: dict[str, Any] = field(default_factory=dict)  # any others of sbatch
+    additional_parameters: Any = None  # any others of sbatch
     submitit_folder: str = "${hydra.sweep.dir}/.submitit/%j"
 
 
@@ -73,7 +73,7 @@ class RayRemoteConf:
     num_gpus: float | None = None  # GPUs; null: trainer.devices where jobs train on GPUs; 0.5: two jobs share one
     memory: int | None = None  # bytes of main memory
     accelerator_type: str | None = None  # the kind of GPU, such as A100
-    resources: dict[str, float] = field(default_factory=dict)  # any others that the cluster's machines have
+    resources: Any = None  # any others that the cluster's machines have
 
 
 @dataclass

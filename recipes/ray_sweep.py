@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import signal
 import socket
 import sys
@@ -23,6 +24,7 @@ from recipes.catalogue import UsageError, one_line
 from recipes.submit import GPU, LATE
 from recipes.sweep import Job, LocalProcess, Plan, Sweep, start_job
 
+PATIENCE = 10.0  # seconds for a cluster's first machine to answer
 STORE = 100 * 2**20  # bytes for Ray's objects, of which a sweep has next to none
 # Ray would kill a job together with its worker; the job notices that the worker is gone, saves its state and ends
 SAVES = {"RAY_kill_child_processes_on_worker_exit": "0"}
@@ -40,35 +42,36 @@ def connect(settings: Mapping[str, Any]) -> None:
         import ray
     except ImportError:
         raise UsageError('hydra/launcher=ray needs a further package: pip install -e ".[ray]"') from None
-    wanted = {name: value for name, value in settings["ray"]["init"].items() if value is not None and name != "address"}
+    if ray.is_initialized():
+        return
     place = address(settings)
+    wanted = {name: value for name, value in settings["ray"]["init"].items() if value is not None} | {"address": place}
     if place == "local":
         wanted |= {"include_dashboard": False, "object_store_memory": STORE}
     try:
-        ray.init(
-            **wanted,
-            address=place,
-            runtime_env={"env_vars": SAVES},
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-        )
-    except (ConnectionError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
+        if found := re.fullmatch(r"([\w.-]+):(\d+)", place):  # Ray itself would try for minutes
+            socket.create_connection((found[1], int(found[2])), timeout=PATIENCE).close()
+        ray.init(**wanted, runtime_env={"env_vars": SAVES}, log_to_driver=False, logging_level=logging.ERROR)
+    except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
         hint = (
-            "" if place == "local" else "; `ray start --head` starts a cluster, hydra.launcher.ray.init.address=local uses none"
+            ""
+            if place == "local"
+            else "; `ray start --head` starts a cluster, hydra.launcher.ray.init.address=local needs none"
         )
-        raise UsageError(f"hydra/launcher=ray, {place}: {one_line(error)}{hint}") from None
+        raise UsageError(f"Ray, {place}: {one_line(error).rstrip('.')}{hint}") from None
 
 
 def request(settings: Mapping[str, Any], trainer: Mapping[str, Any]) -> dict[str, Any]:
     """What a job asks Ray for, which follows from `trainer` where `hydra.launcher.ray.remote` says nothing else."""
-    import ray
-
-    asked = {name: value for name, value in settings["ray"]["remote"].items() if value not in (None, {})}
+    asked = {name: value for name, value in settings["ray"]["remote"].items() if value is not None}
     if trainer["num_nodes"] > 1:
         raise UsageError(
             f"hydra/launcher=ray trains each job on one machine, and trainer.num_nodes={trainer['num_nodes']}: leave it out, or "
             f"type hydra/launcher=slurm on a cluster with Slurm"
         )
+    further = asked.get("resources", {})
+    if not isinstance(further, Mapping) or not all(isinstance(number, int | float) for number in further.values()):
+        raise UsageError(f"hydra.launcher.ray.remote.resources: expected numbers by name, such as {{disk: 1}}, got {further}")
     devices, gpus = trainer["devices"], asked.get("num_gpus")
     if not isinstance(devices, int) or devices < 1:
         if not gpus:
@@ -77,6 +80,9 @@ def request(settings: Mapping[str, Any], trainer: Mapping[str, Any]) -> dict[str
                 f"or what a machine has"
             )
         devices = max(1, int(gpus))
+    connect(settings)
+    import ray
+
     on_gpus = trainer["accelerator"] in GPU or (trainer["accelerator"] == "auto" and bool(ray.cluster_resources().get("GPU")))
     if on_gpus and gpus and gpus < devices > 1:
         raise UsageError(
@@ -210,7 +216,6 @@ class RaySweep(Sweep):
         jobs = settings["n_jobs"]
         super().__init__(folder, plan, command, n_jobs=1 if jobs == -1 else jobs)
         self.gpus, self.n_jobs = [], sys.maxsize if jobs == -1 else jobs  # Ray deals them out
-        connect(settings)
 
     def _launch(self, job: Job, gpus: Sequence[str]) -> RayProcess:
         import ray
