@@ -53,11 +53,8 @@ def connect(settings: Mapping[str, Any]) -> None:
             socket.create_connection((found[1], int(found[2])), timeout=PATIENCE).close()
         ray.init(**wanted, runtime_env={"env_vars": SAVES}, log_to_driver=False, logging_level=logging.ERROR)
     except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
-        hint = (
-            ""
-            if place == "local"
-            else "; `ray start --head` starts a cluster, hydra.launcher.ray.init.address=local needs none"
-        )
+        hint = "; `ray start --head` starts a cluster, hydra.launcher.ray.init.address=local needs none"
+        hint = hint if isinstance(error, OSError) else ""
         raise UsageError(f"Ray, {place}: {one_line(error).rstrip('.')}{hint}") from None
 
 

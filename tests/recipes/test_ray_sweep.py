@@ -183,7 +183,7 @@ def test_a_job_that_is_lost_with_its_machine_is_told(tmp_path, ray):
         os.killpg(process.pid, signal.SIGINT)
         process.communicate(timeout=LIMIT)
         assert process.returncode == 130
-        assert len({result["status"] for result in results(tmp_path / "mine").values()}) == 2
+        wait_until(lambda: {each.get("stopped_by") for each in results(tmp_path / "mine").values()} == {"SIGINT", "SIGTERM"})
     finally:
         with suppress(OSError):
             cluster.communicate("\n\n", timeout=60)
@@ -217,3 +217,15 @@ def test_without_the_package_or_a_cluster_the_error_says_what_to_do(tmp_path):
     if find_spec("ray") is not None:
         told = mistake(*words, "hydra.launcher.ray.init.address=localhost:1", cwd=tmp_path)
         assert "Ray, localhost:1: " in told and "refused" in told and "`ray start --head` starts a cluster" in told
+
+
+def test_a_package_with_a_launcher_of_the_same_name_changes_nothing(tmp_path):
+    package = tmp_path / "hydra_plugins" / "hydra_ray_launcher"
+    package.mkdir(parents=True)
+    store = 'ConfigStore.instance().store(group="hydra/launcher", name="ray", node={"_target_": "theirs"})'
+    (package / "__init__.py").touch()
+    (package / "_config.py").write_text(f"from hydra.core.config_store import ConfigStore\n{store}\n")
+    (package / "ray_launcher.py").write_text("from . import _config\nprint('loaded')\n")
+    words = ("hydra/launcher=ray", "--cfg", "hydra", "--package", "hydra.launcher")
+    done = command("train.py", *words, cwd=tmp_path, PYTHONPATH=str(tmp_path))
+    assert "loaded" in done.stdout and "_target_: hydra_plugins.lightning_recipes.RayLauncher" in done.stdout
