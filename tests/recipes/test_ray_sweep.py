@@ -34,6 +34,15 @@ print("removed", flush=True)
 sys.stdin.readline()
 cluster.shutdown()
 """
+RANKS = """
+import hashlib, os, pathlib
+from plugins.base import Plugin, Stage
+class Ranks(Plugin):
+    stage, group, option = Stage.DIAGNOSTICS, "diagnostics", "ranks"
+    def on_train_end(self, trainer, module):
+        digest = hashlib.sha256(b"".join(value.numpy().tobytes() for value in module.state_dict().values())).hexdigest()
+        pathlib.Path(__file__).with_name(f"rank-{trainer.global_rank}-{os.getpid()}").write_text(digest)
+"""
 
 
 @pytest.fixture
@@ -115,8 +124,16 @@ def test_a_sweep_on_ray_equals_one_in_processes(tmp_path, ray):
 
 @pytest.mark.slow
 def test_a_job_on_two_devices_is_one_run(tmp_path, ray):
+    package, info = tmp_path / "packages" / "ranks", tmp_path / "packages" / "ranks-1.0.dist-info"
+    (package / "conf" / "diagnostics").mkdir(parents=True)
+    (package / "conf" / "diagnostics" / "ranks.yaml").write_text("ranks:\n  _target_: ranks.Ranks\n")
+    (package / "__init__.py").write_text(RANKS)
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: ranks\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[lightning_recipes]\nranks = ranks.conf\n")
     words = ["-m", "model=mlp", "max_steps=30", "trainer.accelerator=cpu", "trainer.progress=false", "seed=0,1"]
-    two = command("train.py", *words, *ON_RAY, "trainer=ddp", "trainer.devices=2", cwd=tmp_path, timeout=LIMIT, **ray)
+    ranks = [*words, *ON_RAY, "+diagnostics=ranks", "trainer=ddp", "trainer.devices=2"]
+    two = command("train.py", *ranks, cwd=tmp_path, timeout=LIMIT, PYTHONPATH=str(package.parent), **ray)
     one = command("train.py", *words, "logger=csv", "sweep=one", cwd=tmp_path, timeout=LIMIT)
     assert two.returncode == one.returncode == 0
     assert sorted(path.name for path in (tmp_path / "mine").iterdir() if path.is_dir()) == ["0", "1"]
@@ -124,6 +141,8 @@ def test_a_job_on_two_devices_is_one_run(tmp_path, ray):
         found = results(tmp_path / "mine")[name]
         assert found["metrics"] == pytest.approx(expected["metrics"], rel=1e-4) and found["steps"] == 30
         assert len(list((tmp_path / "mine" / name / "wandb").glob("offline-run-*"))) == 1
+    first, second = ({path.read_text() for path in package.glob(f"rank-{rank}-*")} for rank in (0, 1))
+    assert first == second and len(first) == 2  # the parameters of two seeds
 
 
 @pytest.mark.slow
@@ -149,7 +168,7 @@ def test_ctrl_c_ends_jobs_that_have_gpus_of_their_own_and_one_that_waits(tmp_pat
 @pytest.mark.slow
 def test_a_killed_sweep_leaves_nothing_that_runs_and_goes_on(tmp_path, ray):
     words = ["model=mlp", "logger=[]", "trainer.accelerator=cpu", "seed=3"]
-    process = start(*words, "max_epochs=1,150", *ON_RAY, "hydra.launcher.n_jobs=1", cwd=tmp_path, **ray)
+    process = start(*words, "max_epochs=1,100", *ON_RAY, "hydra.launcher.n_jobs=1", cwd=tmp_path, **ray)
     folder = tmp_path / "mine"
     wait_until((folder / "1" / "checkpoints" / "last.ckpt").exists, process)
     left = family(process.pid)
@@ -161,7 +180,7 @@ def test_a_killed_sweep_leaves_nothing_that_runs_and_goes_on(tmp_path, ray):
     assert done.returncode == 0 and "job 0  max_epochs=1  is finished: val/acc" in done.stdout
     output = (folder / "1" / "output.log").read_text()
     assert "stopped by SIGTERM" in output and "going on from step" in output
-    whole = command("train.py", *words, "max_epochs=150", "hydra.run.dir=whole", cwd=tmp_path, timeout=LIMIT)
+    whole = command("train.py", *words, "max_epochs=100", "hydra.run.dir=whole", cwd=tmp_path, timeout=LIMIT)
     assert whole.returncode == 0
     assert results(folder)["1"]["metrics"] == results(tmp_path)["whole"]["metrics"]
 
