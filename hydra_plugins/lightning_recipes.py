@@ -1,4 +1,4 @@
-"""Hydra's launcher for the jobs of a sweep: a process of its own for each, several at a time, as :mod:`recipes.sweep` runs them.
+"""Hydra's launchers for the jobs of a sweep: a process of its own for each, here, in Slurm's queue or where Ray has room.
 
 Hydra finds its plugins in packages of this name only. `hydra/launcher=processes` is the default of `train.py -m`. Hydra loads
 this file in a way in which dataclasses cannot have annotations that are evaluated later.
@@ -7,8 +7,10 @@ this file in a way in which dataclasses cannot have annotations that are evaluat
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -50,11 +52,50 @@ class SlurmConf:
     signal_delay_s: int = 120  # seconds before the time limit at which a job is asked to save and to come back
     max_num_timeout: int = 100  # times that it does so
     setup: list[str] | None = None  # shell lines before the job, such as "module load cuda"
-    additional_parameters: dict[str, Any] = field(default_factory=dict)  # any others of sbatch
+    additional_parameters: Any = None  # any others of sbatch
     submitit_folder: str = "${hydra.sweep.dir}/.submitit/%j"
 
 
-for _name, _node in (("processes", ProcessesConf), ("slurm", SlurmConf)):
+@dataclass
+class RayInitConf:
+    """The cluster."""
+
+    address: str | None = None  # auto: the one of this machine; null: RAY_ADDRESS, else one that begins and ends with the sweep
+    num_cpus: int | None = None  # CPU cores of a cluster of the sweep's own; null: those of this machine
+    num_gpus: int | None = None  # its GPUs; null: those of this machine
+
+
+@dataclass
+class RayRemoteConf:
+    """What each job gets."""
+
+    num_cpus: float | None = None  # CPU cores; null: trainer.devices
+    num_gpus: float | None = None  # GPUs; null: trainer.devices where jobs train on GPUs; 0.5: two jobs share one
+    memory: int | None = None  # bytes of main memory
+    accelerator_type: str | None = None  # the kind of GPU, such as A100
+    resources: Any = None  # any others that the cluster's machines have
+
+
+@dataclass
+class RaySettings:
+    """The arguments of Ray's own functions of these names."""
+
+    init: RayInitConf = field(default_factory=RayInitConf)
+    remote: RayRemoteConf = field(default_factory=RayRemoteConf)
+
+
+@dataclass
+class RayConf:
+    """What `hydra.launcher.…` sets with `hydra/launcher=ray`; the names are those of hydra-ray-launcher."""
+
+    _target_: str = "hydra_plugins.lightning_recipes.RayLauncher"
+    ray: RaySettings = field(default_factory=RaySettings)
+    n_jobs: int = -1  # jobs at a time; -1: as many as the cluster has room for
+
+
+with suppress(ImportError):  # has a launcher called ray too, and the last one stored has the name
+    import_module("hydra_plugins.hydra_ray_launcher._config")
+for _name, _node in (("processes", ProcessesConf), ("slurm", SlurmConf), ("ray", RayConf)):
     ConfigStore.instance().store(group="hydra/launcher", name=_name, node=_node, provider="lightning_recipes")
 
 
@@ -139,13 +180,17 @@ class ProcessesLauncher(Launcher):
         return any(each.is_sweep_override() and word.startswith(f"{each.get_key_element()}=") for each in swept)
 
 
-class SlurmLauncher(ProcessesLauncher):
-    """Submits each job of a sweep to Slurm, and waits for all of them."""
+class ClusterLauncher(ProcessesLauncher):
+    """Leaves it to a cluster where and when each job runs."""
 
     def __init__(self, **settings: Any) -> None:
         self.settings: Any = {
             name: OmegaConf.to_container(value) if OmegaConf.is_config(value) else value for name, value in settings.items()
         }
+
+
+class SlurmLauncher(ClusterLauncher):
+    """Submits each job of a sweep to Slurm, and waits for all of them."""
 
     def _new_sweep(self, folder: Path, plan: Any, command: list[str]) -> Any:
         from recipes.submit import SlurmSweep
@@ -154,5 +199,19 @@ class SlurmLauncher(ProcessesLauncher):
 
     def _request(self, trainer: Any) -> dict[str, Any]:
         from recipes.submit import request
+
+        return request(self.settings, dict(trainer))
+
+
+class RayLauncher(ClusterLauncher):
+    """Has Ray run each job of a sweep."""
+
+    def _new_sweep(self, folder: Path, plan: Any, command: list[str]) -> Any:
+        from recipes.ray_sweep import RaySweep
+
+        return RaySweep(folder, plan, command, self.settings)
+
+    def _request(self, trainer: Any) -> dict[str, Any]:
+        from recipes.ray_sweep import request
 
         return request(self.settings, dict(trainer))

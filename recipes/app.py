@@ -206,15 +206,6 @@ def _key(word: str) -> str:
 
 def _sweeper_defaults(words: Sequence[str]) -> list[str]:
     """What makes a search fit here: the largest score is looked for, and a search that goes on asks for the same trials."""
-    if "hydra/launcher=basic" in words:
-        raise UsageError(
-            "hydra/launcher=basic would train all jobs in one process, where they disturb each other: leave it out"
-        )
-    if "hydra/launcher=submitit_slurm" in words:
-        raise UsageError(
-            "hydra/launcher=submitit_slurm does not know which jobs are finished or failed: type hydra/launcher=slurm, which "
-            "takes the same settings"
-        )
     if "hydra/sweeper=optuna" not in words:
         return list(words)
     if find_spec("hydra_plugins.hydra_optuna_sweeper") is None:
@@ -302,7 +293,6 @@ def _end_sweep(sweep: Sweep, all_jobs: bool) -> int:
 def task(config: Any) -> float | None:
     """What Hydra calls for a run, or for each job of a sweep; returns the metric that chose the best model."""
     from hydra.core.hydra_config import HydraConfig
-    from hydra.types import RunMode
 
     from recipes.config import finish, searched_folders
 
@@ -315,9 +305,6 @@ def task(config: Any) -> float | None:
         result = _start(plain, folder, words)
     except BaseException as error:
         _remove_empty(folder)
-        if settings.mode == RunMode.MULTIRUN:
-            _fail_remotely(error)
-            raise
         outcome.error = error
         return None
     _remove_empty(folder)
@@ -365,17 +352,6 @@ def _remove_empty(folder: Path) -> None:
     while Path.cwd() in folder.parents and folder.is_dir() and not any(folder.iterdir()):
         folder.rmdir()
         folder = folder.parent
-
-
-def _fail_remotely(error: BaseException) -> None:
-    """In a Slurm job end the process at once: Hydra would report success, and other ranks would wait for this one."""
-    if "SLURM_JOB_ID" in os.environ:
-        import traceback
-
-        print(f"error: {one_line(error)}", file=sys.stderr) if is_mistake(error) else traceback.print_exception(error)
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(MISTAKE if is_mistake(error) else FAILED)
 
 
 # ------------------------------------------------------------------ evaluate.py

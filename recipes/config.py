@@ -55,6 +55,13 @@ __all__ = [
 
 LARGEST_CONFIG = 1_000_000  # bytes
 ON_RESUME = ("max_epochs", "max_steps", "name", "tags", "notes", "trainer", "logger")
+INSTEAD = {  # of launchers of other packages
+    "basic": "processes",
+    "joblib": "processes",
+    "submitit_local": "processes",
+    "submitit_slurm": "slurm, which takes the same settings",
+    "ray_aws": "ray hydra.launcher.ray.init.address=auto on the cluster's first machine",
+}
 TRACES = ("checkpoints/last.ckpt", "result.json")  # either shows that a run began in a folder
 ON_EVALUATION = ("inference", "data", "trainer")
 
@@ -419,11 +426,23 @@ def check(catalogue: Catalogue, words: Sequence[str], multirun: bool = False) ->
 def resolve(catalogue: Catalogue, words: Sequence[str], job: Sequence[str] = ()) -> dict[str, Any]:
     """The config that a run with checked words gets."""
     config = compose([*words, *job])
+    _check_launcher(config.hydra)
     HydraConfig.instance().set_config(config)  # a value may refer to it: name=${hydra:job.num}
     try:
         return finish(catalogue, config, words)
     finally:
         HydraConfig.instance().cfg = None
+
+
+def _check_launcher(hydra: DictConfig) -> None:
+    """Refuse a launcher of another package, which may train several jobs in one process and knows of no folder to go on in."""
+    if not str(hydra.launcher.get("_target_")).startswith("hydra_plugins.lightning_recipes."):
+        name = hydra.runtime.choices["hydra/launcher"]
+        instead = INSTEAD.get(name, "processes, or slurm or ray on a cluster")
+        raise UsageError(
+            f"hydra/launcher={name} would not keep the jobs of a sweep apart, nor know which are finished: type "
+            f"hydra/launcher={instead}"
+        )
 
 
 def compose(words: Sequence[str]) -> DictConfig:

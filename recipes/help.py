@@ -12,7 +12,8 @@ TRAIN = """\
 python train.py                                   train with the defaults
 python train.py +regularizer=dropout optimizer=adam optimizer.lr=1e-3
 python train.py -m optimizer=sgd,adam seed=0,1,2  one run for each combination, and their comparison
-python train.py -m sweep=FOLDER                   go on with a sweep; hydra.launcher.n_jobs=2: two jobs at a time"""
+python train.py -m sweep=FOLDER                   go on with a sweep; hydra.launcher.n_jobs=2: two jobs at a time
+python train.py -m hydra/launcher=slurm seed=0,1  its jobs on a cluster, or with hydra/launcher=ray: see docs/cluster.md"""
 EVALUATE = """\
 python evaluate.py RUN_FOLDER
 python evaluate.py RUN_FOLDER +inference=mc_dropout inference.samples=50

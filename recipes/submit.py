@@ -56,6 +56,8 @@ def request(settings: Mapping[str, Any], trainer: Mapping[str, Any]) -> dict[str
             f"hydra.launcher.name={settings['name']}: Lightning takes a job of this name for a person at work and starts no "
             f"training over several nodes; leave it out, or type hydra.launcher.name=train"
         )
+    if not isinstance(settings["additional_parameters"] or {}, Mapping):
+        raise UsageError("hydra.launcher.additional_parameters: expected values by name, such as {reservation: mine}")
     nodes, devices = trainer["num_nodes"], trainer["devices"]
     if not isinstance(devices, int) or devices < 1:
         devices = settings["gpus_per_node"]

@@ -208,6 +208,23 @@ class LocalProcess(subprocess.Popen[bytes]):
             os.killpg(self.pid, number)
 
 
+def start_job(
+    command: Sequence[str], folder: Path, lifeline: int, environment: Mapping[str, str], cwd: Path | None = None
+) -> LocalProcess:
+    """Start a job, which prints into its folder, and ends when nobody has the other end of its lifeline any more."""
+    with open(folder / "output.log", "ab") as output:
+        return LocalProcess(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+            pass_fds=[lifeline],
+            cwd=cwd,
+            env={**environment, LIFELINE: str(lifeline)},
+        )
+
+
 @dataclass
 class Running:
     """A job's process, with the GPUs it was dealt."""
@@ -348,16 +365,7 @@ class Sweep:
             environment["CUDA_VISIBLE_DEVICES"] = ",".join(gpus)
         if self.n_jobs > 1:  # threads of several jobs would wait for each other
             environment.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // self.n_jobs)))
-        with open(job.folder / "output.log", "ab") as output:
-            return LocalProcess(
-                [*self.command, *words],
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                start_new_session=True,
-                pass_fds=[self._lifeline[0]],
-                env=environment | {LIFELINE: str(self._lifeline[0])},
-            )
+        return start_job([*self.command, *words], job.folder, self._lifeline[0], environment)
 
     def _pass_on(self, number: int) -> None:
         for each in list(self._running.values()):

@@ -9,6 +9,7 @@ from recipes.sweep import Job
 from tests.command import mistake
 
 SETTINGS = {"name": "train", "nodes": None, "tasks_per_node": None, "gpus_per_node": None, "partition": None}
+SETTINGS |= {"additional_parameters": None}
 
 
 def asked(accelerator="gpu", num_nodes=2, devices=4, **settings):
@@ -32,6 +33,7 @@ def test_nodes_processes_and_gpus_follow_the_trainer(monkeypatch):
         ({"tasks_per_node": 8}, "or type trainer=ddp trainer.devices=8"),
         ({"gpus_per_node": 2}, "hydra.launcher.gpus_per_node=2 is less than trainer.devices=4"),
         ({"devices": -1}, "how many GPUs a node has is not known here; type trainer.devices=8"),
+        ({"additional_parameters": 3}, "such as {reservation: mine}"),
         ({"name": "bash"}, "type hydra.launcher.name=train"),
         ({"name": "interactive"}, "hydra.launcher.name=interactive: Lightning takes"),
     ],

@@ -152,7 +152,11 @@ def test_a_terminal_shows_the_jobs_in_flight(tmp_path):
         (["-m", "seed=0,1", "sweep=broken"], "jobs.yaml is not what a sweep writes"),
         (["-m", "seed=0,1", "hydra.launcher.n_jobs=0"], "hydra.launcher.n_jobs must be a whole number"),
         (["-m", "seed=0,1", "hydra.launcher.n_job=2"], "n_job"),
-        (["-m", "seed=0,1", "hydra/launcher=basic"], "hydra/launcher=basic would train all jobs in one process"),
+        (
+            ["-m", "seed=0,1", "hydra/launcher=basic"],
+            "would not keep the jobs of a sweep apart, nor know which are finished: type hydra/launcher=processes",
+        ),
+        (["-m", "seed=0,1", 'hydra/launcher="basic"'], "type hydra/launcher=processes"),
         (["-m", "seed=0,1", "resume=there"], "resume cannot be part of a sweep"),
         (["-m", "seed=0,1", "hydra.sweep.dir=there"], "there is there, and is no sweep"),
         (["-m", "seed=0,1", "hydra.sweep.subdir=.."], "the folder of a job must be inside of the sweep's"),
