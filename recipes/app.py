@@ -92,6 +92,8 @@ def _train(words: list[str]) -> int:
         flags.multirun = True
     elif slurm.restarts() and not flags.multirun:
         flags.overrides = _words_of_requeued(flags.overrides)
+    if not flags.multirun:
+        slurm.listen()
     folders = [*installed_folders(), *search_folders(flags.overrides, flags.config_dir)]
     catalogue = Catalogue(folders)
     if flags.help:
@@ -325,7 +327,6 @@ def _start(config: dict[str, Any], folder: Path, words: Sequence[str]) -> dict[s
     from recipes.sweep import end_with_parent
 
     end_with_parent()
-    slurm.listen()
     try:
         slurm.check_ranks(config["trainer"])
         from recipes.run import train

@@ -133,7 +133,7 @@ def sbatch(slurm, gates, place, *options):
     done = subprocess.run(
         ["sbatch", "--parsable", "--ntasks-per-node=1", "--gpus-per-node=1", *options, ROOT / "docs" / "train.sbatch", *WORDS],
         cwd=place,
-        env=variables(**slurm.environment, **gates.environment | further),
+        env=variables(**slurm.environment | gates.environment | further),
         capture_output=True,
         text=True,
         timeout=60,
