@@ -7,7 +7,7 @@ this file in a way in which dataclasses cannot have annotations that are evaluat
 import os
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -50,7 +50,7 @@ class SlurmConf:
     signal_delay_s: int = 120  # seconds before the time limit at which a job is asked to save and to come back
     max_num_timeout: int = 100  # times that it does so
     setup: list[str] | None = None  # shell lines before the job, such as "module load cuda"
-    additional_parameters: dict[str, Any] = field(default_factory=dict)  # any others of sbatch
+    additional_parameters: Any = None  # any others of sbatch, by name; a typed dict would take no new names
     submitit_folder: str = "${hydra.sweep.dir}/.submitit/%j"
 
 

@@ -327,6 +327,7 @@ def _start(config: dict[str, Any], folder: Path, words: Sequence[str]) -> dict[s
     from recipes.sweep import end_with_parent
 
     end_with_parent()
+    slurm.end_with_others(folder)
     try:
         slurm.check_ranks(config["trainer"])
         from recipes.run import train

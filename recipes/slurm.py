@@ -12,6 +12,8 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
+import time
 import traceback
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -19,6 +21,7 @@ from types import FrameType
 from typing import Any
 
 from recipes.catalogue import UsageError, one_line
+from recipes.files import write_text
 
 PREEMPTION = ("SIGUSR1", "SIGUSR2")  # with which Slurm, by --signal, and submitit ask a job to save and to come back
 SIGNALS = ("SIGINT", "SIGTERM", *PREEMPTION)  # what asks for an end; the later ones have more to say
@@ -26,6 +29,7 @@ INTERACTIVE = ("bash", "interactive")  # names of jobs in which Lightning starts
 ERRORS = "errors"  # folder of what each rank has to say about its failure
 # what a rank says that has lost another one
 CONSEQUENCE = re.compile(r"connection (closed|reset)|broken pipe|socket|nccl|gloo|c10d|store|timed? ?out|another process", re.I)
+LATE = 30.0  # seconds that a shared file system may take to show what another node has written
 LOST = re.compile(r"^srun: error: (?P<node>\S+): tasks? (?P<rank>\d+)\S*: (?P<what>.+)$", re.M)
 
 received: list[str] = []  # signals that came before the run took them itself
@@ -118,12 +122,45 @@ def fail(folder: Path, error: BaseException, code: int, is_mistake: bool) -> Non
     if ranks() == 1:
         return
     rank = int(os.environ.get("SLURM_PROCID", 0))
-    where = folder / ERRORS
-    where.mkdir(parents=True, exist_ok=True)
     note = {"rank": rank, "host": os.environ.get("SLURMD_NODENAME", ""), "error": one_line(error), "mistake": is_mistake}
-    (where / f"{rank}.json").write_text(json.dumps(note) + "\n")
+    note["start"] = _this_start()
+    write_text(folder / ERRORS / f"{rank}.json", json.dumps(note) + "\n")
     print(f"error: {one_line(error)}", file=sys.stderr) if is_mistake else traceback.print_exception(error)
     end(code)
+
+
+def end_with_others(folder: Path) -> None:
+    """In one of several ranks: end at once when Slurm asks for it because another one has failed.
+
+    Python hears no signal while torch waits for that rank; only a thread does, of what Python's own handler writes to a pipe.
+    """
+    if ranks() == 1:
+        return
+    heard, write = os.pipe()
+    os.set_blocking(write, False)
+    signal.set_wakeup_fd(write, warn_on_full_buffer=False)
+
+    def wait() -> None:
+        while signal.SIGTERM not in os.read(heard, 64):
+            pass
+        until = time.monotonic() + LATE
+        while time.monotonic() < until:
+            if any(note["start"] == _this_start() for note in _notes(folder)):
+                end(1)
+            time.sleep(0.5)
+
+    threading.Thread(target=wait, daemon=True).start()
+
+
+def _this_start() -> str:
+    """What tells the ranks of this start of a job from those of others in the same folder."""
+    return f"{os.environ.get('SLURM_JOB_ID')}.{restarts()}"
+
+
+def _notes(folder: Path) -> list[dict[str, Any]]:
+    """What ranks have said of their failures, the first one first."""
+    paths = sorted((folder / ERRORS).glob("*.json"), key=lambda path: path.stat().st_mtime_ns)
+    return [json.loads(path.read_text()) for path in paths]
 
 
 def end(code: int) -> None:
@@ -146,8 +183,7 @@ def first_error(folder: Path, output: str) -> str:
         output: what the job has printed, `srun` too.
     """
     notes = []
-    for path in sorted((folder / ERRORS).glob("*.json"), key=lambda path: path.stat().st_mtime_ns):
-        note = json.loads(path.read_text())
+    for note in _notes(folder):
         if note["mistake"]:
             return str(note["error"])
         notes.append((note["error"], f"rank {note['rank']} on {note['host']}: {note['error']}"))

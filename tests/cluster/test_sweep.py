@@ -66,7 +66,7 @@ def expect_equal(folder, metrics):
     for name, result in found.items():
         assert result["status"] == "finished" and result["steps"] == 30
         assert result["metrics"] == pytest.approx(metrics[name], rel=1e-4)
-        assert len(list((folder / name / "wandb").glob("offline-run-*"))) == 1
+        assert len({path.name.rpartition("-")[2] for path in (folder / name / "wandb").glob("offline-run-*")}) == 1
 
 
 @pytest.mark.parametrize(
@@ -190,6 +190,8 @@ def test_a_mistake_on_one_node_ends_its_job_and_is_told(slurm, tmp_path):
     assert "error: 2 of 2 jobs failed:" in done.stderr
     lines = [line for line in done.stderr.splitlines() if line.startswith("  job ")]
     assert len(lines) == 2 and all("1.npz" in line and "output.log" in line for line in lines)
+    logs = [path.read_text() for path in (tmp_path / "mine").glob("*/output.log")]
+    assert len(logs) == 2 and not any("Killed" in log for log in logs)  # rank 0 has ended itself
 
 
 def test_settings_that_do_not_fit_submit_nothing(slurm, tmp_path):

@@ -117,6 +117,29 @@ def test_the_first_real_error_is_found(tmp_path):
     assert slurm.first_error(tmp_path, "") == ""
 
 
+@pytest.mark.parametrize("failed", [True, False])
+def test_a_rank_that_is_asked_to_end_does_so_at_once_if_another_has_failed(tmp_path, failed):
+    code = (
+        f"import pathlib, time; from recipes import slurm; slurm.listen(); slurm.end_with_others(pathlib.Path({str(tmp_path)!r}))\n"
+        "print('ready', flush=True)\nwhile not slurm.received: time.sleep(0.1)\nprint('heard', flush=True)\ntime.sleep(1000)"
+    )
+    inside = {"SLURM_JOB_ID": "7", "SLURM_STEP_ID": "0", "SLURM_NTASKS": "3", "PYTHONPATH": str(ROOT)}
+    if not failed:  # but at an earlier start
+        inside["SLURM_RESTART_COUNT"] = "1"
+    assert fail(tmp_path, 1, "ValueError('wrong')") == 3
+    process = subprocess.Popen([sys.executable, "-c", code], env=variables(**inside), stdout=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout.readline() == "ready\n"
+        process.terminate()
+        if failed:
+            assert process.wait(60) == 1
+        else:
+            assert process.stdout.readline() == "heard\n" and process.poll() is None
+    finally:
+        process.kill()
+        process.wait()
+
+
 def test_a_job_that_slurm_starts_again_goes_on(tmp_path):
     words = ["model=linear", "max_epochs=3", "logger=csv", "trainer.progress=false", "trainer.accelerator=cpu"]
     inside = {"SLURM_JOB_ID": "7", "SLURM_NTASKS": "1", "SLURM_NNODES": "1", "SLURM_JOB_NAME": "x"}
