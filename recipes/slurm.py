@@ -16,6 +16,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -124,7 +125,8 @@ def fail(folder: Path, error: BaseException, code: int, is_mistake: bool) -> Non
     rank = int(os.environ.get("SLURM_PROCID", 0))
     note = {"rank": rank, "host": os.environ.get("SLURMD_NODENAME", ""), "error": one_line(error), "mistake": is_mistake}
     note["start"] = _this_start()
-    write_text(folder / ERRORS / f"{rank}.json", json.dumps(note) + "\n")
+    with suppress(UsageError):  # the disk may be what failed
+        write_text(folder / ERRORS / f"{rank}.json", json.dumps(note) + "\n")
     print(f"error: {one_line(error)}", file=sys.stderr) if is_mistake else traceback.print_exception(error)
     end(code)
 

@@ -10,13 +10,11 @@ from tests.command import arguments, variables
 LIMIT = 600  # seconds for a test
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items):
     for item in items:
         if "tests/cluster/" in item.path.as_posix():
             item.add_marker(pytest.mark.slow)
             item.add_marker(pytest.mark.cluster)
-            item.add_marker(pytest.mark.xdist_group("cluster"))  # one worker, and so one Slurm
 
 
 @pytest.fixture(scope="session")

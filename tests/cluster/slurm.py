@@ -22,7 +22,8 @@ PACKAGES = "slurmctld slurmd slurm-client munge iproute2"
 NODES = ("node1", "node2")
 SEARCH = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"  # where daemons are, which no user's PATH has
 
-# KillWait and OverTimeLimit: no job is ended because the machine is slow. FirstJobId: Lightning makes a port of a job's number.
+# KillWait and OverTimeLimit: no job is ended because the machine is slow; MinJobAge: none is forgotten.
+# FirstJobId: Lightning makes a port of a job's number.
 CONF = """\
 ClusterName=tests
 SlurmctldHost={host}({address})
@@ -49,6 +50,7 @@ JobRequeue=1
 ReturnToService=2
 KillWait=120
 OverTimeLimit=10
+MinJobAge=86400
 FirstJobId={first}
 SlurmctldTimeout=30
 SlurmdTimeout=30
@@ -65,7 +67,11 @@ def unavailable() -> str:
     """Why there can be no Slurm here; empty where there can."""
     if missing := [name for name in PROGRAMS if shutil.which(name, path=SEARCH) is None]:
         return f"no {', '.join(missing)}: apt-get install {PACKAGES}"
-    return "" if os.geteuid() == 0 else "Slurm's daemons are started by root only"
+    if os.geteuid() != 0:
+        return "Slurm's daemons are started by root only"
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        return "each of pytest's processes would start a Slurm: python -m pytest -m cluster -n 0"
+    return ""
 
 
 class Slurm:
