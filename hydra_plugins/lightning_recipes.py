@@ -52,7 +52,7 @@ class SlurmConf:
     signal_delay_s: int = 120  # seconds before the time limit at which a job is asked to save and to come back
     max_num_timeout: int = 100  # times that it does so
     setup: list[str] | None = None  # shell lines before the job, such as "module load cuda"
-    additional_parameters: Any = None  # any others of sbatch
+    additional_parameters: Any = None  # any others of sbatch, by name; a typed dict would take no new names
     submitit_folder: str = "${hydra.sweep.dir}/.submitit/%j"
 
 

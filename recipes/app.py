@@ -97,6 +97,8 @@ def _train(words: list[str]) -> int:
         flags.multirun = True
     elif slurm.restarts() and not flags.multirun:
         flags.overrides = _words_of_requeued(flags.overrides)
+    if not flags.multirun:
+        slurm.listen()
     folders = [*installed_folders(), *search_folders(flags.overrides, flags.config_dir)]
     catalogue = Catalogue(folders)
     if flags.help:
@@ -315,8 +317,9 @@ def task(config: Any) -> float | None:
 def _start(config: dict[str, Any], folder: Path, words: Sequence[str]) -> dict[str, Any]:
     ranks.end_with_parent()
     if ranks.rank() == 0:
-        ranks.forget_errors(folder, ranks.BEGAN)
+        ranks.forget_earlier(folder)
     slurm.listen(*(ranks.ASKING if ranks.world() > 1 else ()))
+    ranks.end_with_others(folder)
     try:
         slurm.check_ranks(config["trainer"])
         if count := ranks.to_start(config):

@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -43,6 +44,7 @@ WATCHED = "LIGHTNING_RECIPES_WORLD"  # in a rank that `train.py` has started: ho
 LIFELINE = "LIGHTNING_RECIPES_LIFELINE"  # names the pipe that tells a process that the one that started it is gone
 STOPPING = b"\nstopping after this step; Ctrl-C once more stops at once\n"
 GRACE = 5.0  # seconds for the others to fail by themselves, after a rank has failed
+LATE = 30.0  # seconds that a shared file system may take to show what another node has written
 PATIENCE = 3.0  # seconds after which every rank has left its note that ever will
 BEGAN = time.time()
 
@@ -136,7 +138,7 @@ def leave_note(folder: Path, number: int, error: str, is_mistake: bool = False) 
     host = os.environ.get("SLURMD_NODENAME", "") if slurm.ranks() > 1 else ""
     write_text(
         folder / ERRORS / f"{number}.json",
-        json.dumps({"rank": number, "host": host, "error": error, "mistake": is_mistake}) + "\n",
+        json.dumps({"rank": number, "host": host, "error": error, "mistake": is_mistake, "start": _this_start()}) + "\n",
     )
 
 
@@ -161,13 +163,47 @@ def mark(text: str, number: int) -> str:
     return "\n".join(f"rank {number}: {line}" for line in text.split("\n"))
 
 
-def forget_errors(folder: Path, before: float = float("inf")) -> None:
-    """Remove what ranks have said before this time."""
+def forget_errors(folder: Path) -> None:
+    """Remove what ranks have said."""
+    shutil.rmtree(folder / ERRORS, ignore_errors=True)
+
+
+def forget_earlier(folder: Path) -> None:
+    """Remove what ranks have said at an earlier start of the run, in the same folder."""
     for path in (folder / ERRORS).glob("*.json"):
-        if path.stat().st_mtime < before:
+        started = json.loads(path.read_text())["start"] == _this_start() if slurm.ranks() > 1 else path.stat().st_mtime >= BEGAN
+        if not started:
             path.unlink()
     with suppress(OSError):  # there is a later one, or none was ever
         (folder / ERRORS).rmdir()
+
+
+def _this_start() -> str:
+    """What tells the ranks of this start of a Slurm job from those of others, which clocks of several nodes may not."""
+    return f"{os.environ['SLURM_JOB_ID']}.{slurm.restarts()}" if slurm.ranks() > 1 else ""
+
+
+def end_with_others(folder: Path) -> None:
+    """In a rank of Slurm's: end at once when Slurm asks for it because another one has failed.
+
+    Python hears no signal while torch waits for that rank; only a thread does, of what Python's own handler writes to a pipe.
+    """
+    if slurm.ranks() == 1:
+        return
+    heard, write = os.pipe()
+    os.set_blocking(write, False)
+    signal.set_wakeup_fd(write, warn_on_full_buffer=False)
+
+    def wait() -> None:
+        while signal.SIGTERM not in os.read(heard, 64):
+            pass
+        until = time.monotonic() + LATE
+        while time.monotonic() < until:
+            if any(note["start"] == _this_start() for note in notes(folder)):
+                end(1)
+            time.sleep(0.5)
+
+    threading.Thread(target=wait, daemon=True).start()
 
 
 def notes(folder: Path, since: float = 0.0) -> list[dict[str, Any]]:

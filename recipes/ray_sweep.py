@@ -21,7 +21,8 @@ from pathlib import Path
 from typing import Any
 
 from recipes.catalogue import UsageError, one_line
-from recipes.submit import GPU, LATE
+from recipes.ranks import LATE
+from recipes.submit import GPU
 from recipes.sweep import Job, LocalProcess, Plan, Sweep, start_job
 
 PATIENCE = 10.0  # seconds for a cluster's first machine to answer

@@ -29,7 +29,6 @@ WAITING = (
 )
 GPU = ("gpu", "cuda")  # values of trainer.accelerator
 PAUSES = (1.0, 15.0)  # seconds between two looks at the queue: at first, and after a while
-LATE = 30.0  # seconds that a shared file system may take to show what another node has written
 LEFT = 75  # the code of a job that goes on without us
 MEANINGS = {
     "TIMEOUT": "the time limit was reached; for more type hydra.launcher.timeout_min=MINUTES",
@@ -56,8 +55,11 @@ def request(settings: Mapping[str, Any], trainer: Mapping[str, Any]) -> dict[str
             f"hydra.launcher.name={settings['name']}: Lightning takes a job of this name for a person at work and starts no "
             f"training over several nodes; leave it out, or type hydra.launcher.name=train"
         )
-    if not isinstance(settings["additional_parameters"] or {}, Mapping):
-        raise UsageError("hydra.launcher.additional_parameters: expected values by name, such as {reservation: mine}")
+    further = settings["additional_parameters"]
+    if not isinstance(further, Mapping | None):
+        raise UsageError(
+            f"hydra.launcher.additional_parameters must name options of sbatch, such as {{reservation: mine}}, got {further!r}"
+        )
     nodes, devices = trainer["num_nodes"], trainer["devices"]
     if not isinstance(devices, int) or devices < 1:
         devices = settings["gpus_per_node"]
@@ -169,7 +171,7 @@ class Submitted:
             self.state, self.ended = state, self.ended or time.monotonic()
             self.job.read()
             finished = self.job.result.get("status") == "finished"
-            if finished or state not in ("COMPLETED", "") or time.monotonic() > self.ended + LATE:
+            if finished or state not in ("COMPLETED", "") or time.monotonic() > self.ended + ranks.LATE:
                 self.returncode = 0 if finished or state == "COMPLETED" else 1
         return self.returncode
 

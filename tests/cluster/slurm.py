@@ -22,6 +22,8 @@ PACKAGES = "slurmctld slurmd slurm-client munge iproute2"
 NODES = ("node1", "node2")
 SEARCH = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"  # where daemons are, which no user's PATH has
 
+# KillWait and OverTimeLimit: no job is ended because the machine is slow; MinJobAge: none is forgotten.
+# FirstJobId: Lightning makes a port of a job's number.
 CONF = """\
 ClusterName=tests
 SlurmctldHost={host}({address})
@@ -46,7 +48,10 @@ SchedulerType=sched/backfill
 SchedulerParameters=batch_sched_delay=1,sched_min_interval=0,bf_interval=2
 JobRequeue=1
 ReturnToService=2
-KillWait=15
+KillWait=120
+OverTimeLimit=10
+MinJobAge=86400
+FirstJobId={first}
 SlurmctldTimeout=30
 SlurmdTimeout=30
 SlurmdParameters=config_overrides
@@ -62,7 +67,11 @@ def unavailable() -> str:
     """Why there can be no Slurm here; empty where there can."""
     if missing := [name for name in PROGRAMS if shutil.which(name, path=SEARCH) is None]:
         return f"no {', '.join(missing)}: apt-get install {PACKAGES}"
-    return "" if os.geteuid() == 0 else "Slurm's daemons are started by root only"
+    if os.geteuid() != 0:
+        return "Slurm's daemons are started by root only"
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        return "each of pytest's processes would start a Slurm: python -m pytest -m cluster -n 0"
+    return ""
 
 
 class Slurm:
@@ -90,13 +99,17 @@ class Slurm:
             self._daemon(*words)
         wait_for(lambda: self._run("sinfo", "-h", "-o", "%D %t") == "2 idle", 60, self._logs)
 
-    def stop(self) -> None:
-        """End the jobs and the daemons, and remove the network."""
-        # whatever a job makes of it, the daemons are to end
-        with suppress(subprocess.CalledProcessError, subprocess.TimeoutExpired, AssertionError):
+    def clear(self) -> None:
+        """End all jobs, whatever they make of it."""
+        if self._run("squeue", "-h"):
             self._run("scancel", "--signal=KILL", "--full", "--user=root")
             self._run("scancel", "--user=root")
-            wait_for(lambda: not self._run("squeue", "-h"), 30)
+            wait_for(lambda: not self._run("squeue", "-h"), 60, lambda: self._run("squeue"))
+
+    def stop(self) -> None:
+        """End the jobs and the daemons, and remove the network."""
+        with suppress(subprocess.CalledProcessError, subprocess.TimeoutExpired, AssertionError):  # the daemons are to end
+            self.clear()
         for daemon in reversed(self._daemons):
             daemon.terminate()
         for daemon in self._daemons:
@@ -147,7 +160,7 @@ class Slurm:
         key.write_bytes(secrets.token_bytes(1024))
         key.chmod(0o600)
         main = f"{self.subnet}.254" if self.two_hosts else "127.0.0.1"
-        text = CONF.format(host=host, address=main, port=free_port(), folder=folder)
+        text = CONF.format(host=host, address=main, port=free_port(), folder=folder, first=1 + secrets.randbelow(9000))
         port = free_port()
         for number, node in enumerate(NODES, 1):
             here = {"host": node, "address": f"{self.subnet}.{number}", "port": port}
@@ -169,7 +182,9 @@ class Slurm:
 
     def _daemon(self, *words: str) -> None:
         with open(self.folder / "daemons.log", "ab") as log:
-            process = subprocess.Popen(words, env={**os.environ, **self.environment}, stdout=log, stderr=log)
+            # a session of its own: Ctrl-C in the terminal of the tests ends the jobs first
+            environment = {**os.environ, **self.environment}
+            process = subprocess.Popen(words, env=environment, stdout=log, stderr=log, start_new_session=True)
         self._daemons.append(process)
 
     def _run(self, *words: str) -> str:

@@ -1,4 +1,7 @@
-"""Jobs that a real Slurm interrupts, puts back into its queue and starts again end as if nothing had happened."""
+"""Jobs that a real Slurm interrupts, puts back into its queue and starts again end as if nothing had happened.
+
+Each run has two phases of 120 and 60 steps, 80 steps to the first epoch and validations every 17 steps, and is interrupted twice.
+"""
 
 import csv
 import json
@@ -11,16 +14,19 @@ from pathlib import Path
 
 import pytest
 
+from tests.cluster.gates import Gates
 from tests.cluster.slurm import wait_for
-from tests.command import ROOT, arguments, command, variables
+from tests.command import ROOT, command, variables
 
 APART = ("seconds", "samples_per_second", "peak_memory", "wandb", "git_commit")
 WORDS = (
-    *("model=mlp", "max_epochs=20", "trainer.accelerator=cpu", "trainer.progress=false", "trainer.val_every_n_steps=17"),
+    *("model=mlp", "max_steps=120", "trainer.accelerator=cpu", "trainer.progress=false", "trainer.val_every_n_steps=17"),
     *("+regularizer=[dropout]", "+averaging=ema", "optimizer=momentum", "data.batch_size=16", "trainer.log_every_n_steps=1"),
+    *("+diagnostics=[gates]", "diagnostics.gates.again=60", "seed=0"),
 )
 TWO = ("trainer=ddp", "trainer.num_nodes=2", "trainer.devices=1")
-ONE = ("trainer=ddp", "trainer.num_nodes=1", "trainer.devices=1")
+# a step and a validation amid the first phase and amid the second one
+STEP, VALIDATION, SECOND_STEP, SECOND_VALIDATION = "step-20", "validation-51", "step-130", "validation-154"
 
 
 def result_of(folder):
@@ -37,42 +43,58 @@ def rows_of(folder):
 
 def expect_same(folder, whole):
     found, expected = result_of(folder), result_of(whole)
+    assert found["phases"] == 2 and found["steps"] == 180
     # the last digit of a sum over a batch depends on where it lies in memory
     assert found == expected | {"metrics": pytest.approx(expected["metrics"], rel=1e-5)}
     assert rows_of(folder) == [pytest.approx(row, rel=1e-5) for row in rows_of(whole)]  # each step once, and no other
     assert len({path.name.rpartition("-")[2] for path in (folder / "wandb").glob("offline-run-*")}) == 1  # one run's id
 
 
-def expect_nothing_lost(log, times):
-    """Each time the run goes on from the step at which it was stopped."""
+def expect_equal_ranks(gates):
+    (weights,) = gates.weights().values()
+    assert len(weights) == 2 and len(set(weights)) == 1
+
+
+def stops(text):
+    """The steps at which a run has said that it was stopped."""
+    return re.findall(r"stopped by SIG\w+ at step (\d+); the state of step \1 is saved", text)
+
+
+def expect_nothing_lost(log, *gates):
+    """Each time the run was stopped after the step in flight, or after that in which all ranks knew, and went on from there."""
     text = log.read_text()
-    stopped = re.findall(r"stopped by SIG\w+ at step (\d+); the state of step \1 is saved", text)
-    assert len(stopped) == times and re.findall(r"going on from step (\d+)", text) == stopped
+    assert re.findall(r"going on from step (\d+)", text) == stops(text)
+    steps = [int(gate.rpartition("-")[2]) for gate in gates]
+    assert all(int(stop) - step in (0, 1) for stop, step in zip(stops(text), steps, strict=True)), stops(text)
 
 
-def interrupt(slurm, number, folder, how, starts):
-    """Interrupt a job some steps after its `starts`-th start, and hasten its return."""
-    log = folder / "train.log"
-    wait_for(lambda: log.read_text().count(" started: ") + log.read_text().count(" resumed: ") == starts, 90)
-    before = len(rows_of(folder)) if (folder / "metrics.csv").exists() else 0
-    wait_for(lambda: len(rows_of(folder)) > before + 15, 60)
+def interrupt(slurm, gates, number, log, gate, how):
+    """Interrupt a job that stands before a gate, in a step or a validation, and hasten its return."""
+    gates.wait(gate, ranks=2)
+    starts = int(slurm.state(number)["Restarts"])
+    heard = hearings(log)
     if how == "requeue":
         slurm.control("scontrol", "requeue", number)
     else:
         slurm.control("scancel", f"--signal={how}", number)
-    come_back(slurm, number, starts)
+    wait_for(lambda: hearings(log) > heard, 120, log.read_text)
+    gates.open(gate)
+    come_back(slurm, number, starts + 1)
 
 
-def come_back(slurm, number, starts, seconds=60):
+def hearings(log):
+    return log.read_text().count("stopping after this step")
+
+
+def come_back(slurm, number, starts):
     """Wait until a job is in the queue again, and let it start at once instead of after two minutes."""
-    wait_for(lambda: slurm.state(number)["Restarts"] == str(starts), seconds, lambda: str(slurm.state(number)))
-    wait_for(lambda: slurm.state(number)["JobState"] == "PENDING", 60, lambda: str(slurm.state(number)))
-    hasten(slurm, number)
 
+    def is_back():
+        state = slurm.state(number)
+        return state["Restarts"] == str(starts) and state["JobState"] == "PENDING"
 
-def hasten(slurm, number):
-    """Let a job start now; in the second in which it was ended the nodes would take it for the one that they have to end."""
-    time.sleep(2)
+    wait_for(is_back, 200, lambda: str(slurm.state(number)))
+    time.sleep(2)  # in the second in which it was ended the nodes would take it for the one that they have to end
     slurm.control("scontrol", "update", f"JobId={number}", "StartTime=now")
 
 
@@ -80,79 +102,83 @@ def hasten(slurm, number):
 def whole(slurm, tmp_path_factory):
     """The run that nobody interrupts, on two nodes."""
     place = tmp_path_factory.mktemp("whole")
-    words = [*WORDS, *TWO, "seed=0", "hydra/launcher=slurm", "sweep=whole"]
-    assert command("train.py", "-m", *words, cwd=place, timeout=200, **slurm.environment).returncode == 0
+    words = [*WORDS, *TWO, "hydra/launcher=slurm", "sweep=whole"]
+    environment = {**slurm.environment, **Gates(place).environment}
+    assert command("train.py", "-m", *words, cwd=place, timeout=400, **environment).returncode == 0
     return place / "whole" / "0"
 
 
-@pytest.mark.parametrize("signals", [("USR1", "USR2"), ("USR2", "requeue")], ids="-".join)
-def test_a_sweeps_job_on_two_nodes_comes_back_twice(slurm, whole, tmp_path, signals):
-    words = ["-m", *WORDS, *TWO, "seed=0", "hydra/launcher=slurm", "sweep=mine"]
-    process = subprocess.Popen(
-        arguments("train.py", *words), cwd=tmp_path, env=variables(**slurm.environment), stdout=subprocess.PIPE
-    )
+@pytest.mark.parametrize(
+    "interruptions",
+    [((STEP, "USR1"), (VALIDATION, "USR2")), ((SECOND_STEP, "USR2"), (SECOND_VALIDATION, "requeue"))],
+    ids=["USR1-USR2", "USR2-requeue"],
+)
+def test_a_sweeps_job_on_two_nodes_comes_back_twice(slurm, gates, start, whole, tmp_path, interruptions):
+    gates.close(*(gate for gate, _ in interruptions))
+    process = start("-m", *WORDS, *TWO, "hydra/launcher=slurm", "sweep=mine", output=tmp_path / "out.txt")
     folder = tmp_path / "mine" / "0"
-    wait_for((folder / "slurm-job.txt").exists, 60)
-    number = (folder / "slurm-job.txt").read_text().strip()
-    for starts, how in enumerate(signals, 1):
-        interrupt(slurm, number, folder, how, starts)
-    out, _ = process.communicate(timeout=120)
-    assert process.returncode == 0 and b"val/acc" in out
-    expect_nothing_lost(folder / "output.log", 2)
+    for gate, how in interruptions:
+        gates.wait(gate, ranks=2)
+        number = (folder / "slurm-job.txt").read_text().strip()
+        interrupt(slurm, gates, number, folder / "output.log", gate, how)
+    assert process.wait(400) == 0 and "val/acc" in (tmp_path / "out.txt").read_text()
+    expect_nothing_lost(folder / "output.log", *(gate for gate, _ in interruptions))
     expect_same(folder, whole)
+    expect_equal_ranks(gates)
 
 
-def sbatch(slurm, place, *words, options=()):
-    """Submit the script of the documentation; the job's number and the run's folder."""
+def sbatch(slurm, gates, place, *options):
+    """Submit the script of the documentation; the job's number and log, and the run's folder."""
     (place / "train.py").symlink_to(ROOT / "train.py")
-    python = Path(sys.executable).parent  # the script says `python`
-    path = f"{python}:{slurm.environment['PATH']}"
-    environment = variables(**slurm.environment | {"PATH": path, "PYTHONPATH": str(ROOT)})
-    sized = ["--ntasks-per-node=1", "--gpus-per-node=1", *options]
+    path = f"{Path(sys.executable).parent}:{slurm.environment['PATH']}"  # the script says `python`
+    further = {"PATH": path, "PYTHONPATH": f"{ROOT}:{gates.environment['PYTHONPATH']}"}
     done = subprocess.run(
-        ["sbatch", "--parsable", *sized, str(ROOT / "docs" / "train.sbatch"), *words],
+        ["sbatch", "--parsable", "--ntasks-per-node=1", "--gpus-per-node=1", *options, ROOT / "docs" / "train.sbatch", *WORDS],
         cwd=place,
-        env=environment,
+        env=variables(**slurm.environment | gates.environment | further),
         capture_output=True,
         text=True,
         timeout=60,
     )
     assert done.returncode == 0, done.stderr
     number = done.stdout.strip()
-    return number, place / "outputs" / f"slurm-{number}"
+    return number, place / f"train-{number}.log", place / "outputs" / f"slurm-{number}"
 
 
-def expect_completed(slurm, number, place, seconds=150):
-    def log():
-        return (place / f"train-{number}.log").read_text()[-4000:]
-
-    def ended():
-        state = slurm.state(number)["JobState"]
-        if state == "PENDING":  # at its time limit once more
-            hasten(slurm, number)
-        return state in ("COMPLETED", "FAILED", "TIMEOUT", "CANCELLED", "NODE_FAIL")
-
-    wait_for(ended, seconds, log)
+def expect_completed(slurm, number, log):
+    ended = ("COMPLETED", "FAILED", "TIMEOUT", "CANCELLED", "NODE_FAIL")
+    wait_for(lambda: slurm.state(number)["JobState"] in ended, 400, log.read_text)
     state = slurm.state(number)
-    assert (state["JobState"], state["ExitCode"]) == ("COMPLETED", "0:0"), log()
+    assert (state["JobState"], state["ExitCode"]) == ("COMPLETED", "0:0"), log.read_text()
 
 
-@pytest.mark.parametrize("signals", [("USR1", "USR1"), ("requeue", "USR2")], ids="-".join)
-def test_a_plain_job_on_two_nodes_comes_back_twice(slurm, whole, tmp_path, signals):
-    number, folder = sbatch(slurm, tmp_path, *WORDS, "seed=0")
-    for starts, how in enumerate(signals, 1):
-        interrupt(slurm, number, folder, how, starts)
-    expect_completed(slurm, number, tmp_path)
+@pytest.mark.parametrize(
+    "interruptions",
+    [((SECOND_STEP, "USR1"), (SECOND_VALIDATION, "USR1")), ((VALIDATION, "requeue"), (SECOND_STEP, "USR2"))],
+    ids=["USR1-USR1", "requeue-USR2"],
+)
+def test_a_plain_job_on_two_nodes_comes_back_twice(slurm, gates, whole, tmp_path, interruptions):
+    gates.close(*(gate for gate, _ in interruptions))
+    number, log, folder = sbatch(slurm, gates, tmp_path)
+    for gate, how in interruptions:
+        interrupt(slurm, gates, number, log, gate, how)
+    expect_completed(slurm, number, log)
     assert len(os.listdir(tmp_path / "outputs")) == 1
-    expect_nothing_lost(tmp_path / f"train-{number}.log", 2)
+    expect_nothing_lost(log, *(gate for gate, _ in interruptions))
     expect_same(folder, whole)
+    expect_equal_ranks(gates)
 
 
-def test_a_plain_job_at_its_time_limit_comes_back(slurm, tmp_path):
-    words = [*(word for word in WORDS if "epochs" not in word and "log_every" not in word), "max_epochs=200"]
-    number, folder = sbatch(slurm, tmp_path, *words, options=["--nodes=1", "--time=1", "--signal=USR1@40"])
-    come_back(slurm, number, 1, seconds=100)
-    expect_completed(slurm, number, tmp_path)
-    done = command("train.py", *words, *ONE, "hydra.run.dir=whole", cwd=tmp_path, timeout=150)
-    assert done.returncode == 0
-    expect_same(folder, tmp_path / "whole")
+def test_a_plain_job_at_its_time_limit_comes_back(slurm, gates, whole, tmp_path):
+    gates.close(SECOND_STEP)
+    number, log, folder = sbatch(slurm, gates, tmp_path, "--time=1", "--signal=USR1@15")
+    # Slurm looks at limits every 30 seconds; a slow machine has not come to the gate by then
+    wait_for(lambda: hearings(log) or slurm.state(number)["Restarts"] == "1", 300, log.read_text)
+    gates.open(SECOND_STEP)
+    wait_for(lambda: slurm.state(number)["JobState"] == "PENDING", 200, log.read_text)
+    slurm.control("scontrol", "update", f"JobId={number}", "TimeLimit=60")
+    come_back(slurm, number, 1)
+    expect_completed(slurm, number, log)
+    (step,) = stops(log.read_text())
+    expect_nothing_lost(log, step)
+    expect_same(folder, whole)

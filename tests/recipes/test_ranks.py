@@ -360,6 +360,40 @@ def test_the_first_real_error_is_found(tmp_path):
     assert ranks.first_error(tmp_path, "") == ""
 
 
+@pytest.mark.parametrize("failed", [True, False])
+def test_a_rank_that_is_asked_to_end_does_so_at_once_if_another_has_failed(tmp_path, failed):
+    code = (
+        f"import pathlib, time; from recipes import ranks, slurm; slurm.listen(); ranks.end_with_others(pathlib.Path({str(tmp_path)!r}))\n"
+        "print('ready', flush=True)\nwhile not slurm.received: time.sleep(0.1)\nprint('heard', flush=True)\ntime.sleep(1000)"
+    )
+    inside = {"SLURM_JOB_ID": "7", "SLURM_STEP_ID": "0", "SLURM_NTASKS": "3", "PYTHONPATH": str(ROOT)}
+    if not failed:  # but at an earlier start
+        inside["SLURM_RESTART_COUNT"] = "1"
+    assert fail(tmp_path, 1, "ValueError('wrong')") == 3
+    process = subprocess.Popen([sys.executable, "-c", code], env=variables(**inside), stdout=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout.readline() == "ready\n"
+        process.terminate()
+        if failed:
+            assert process.wait(60) == 1
+        else:
+            assert process.stdout.readline() == "heard\n" and process.poll() is None
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_only_what_was_said_at_an_earlier_start_is_forgotten(tmp_path, monkeypatch):
+    assert fail(tmp_path, 1, "ValueError('wrong')") == 3
+    for name, value in {"SLURM_JOB_ID": "7", "SLURM_STEP_ID": "0", "SLURM_NTASKS": "3"}.items():
+        monkeypatch.setenv(name, value)
+    ranks.forget_earlier(tmp_path)
+    assert "wrong" in ranks.first_error(tmp_path)
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
+    ranks.forget_earlier(tmp_path)
+    assert ranks.first_error(tmp_path) == "" and not list(tmp_path.iterdir())
+
+
 def test_a_machine_that_has_one_device_starts_nothing(monkeypatch):
     trainer = {"devices": 1, "num_nodes": 1, "accelerator": "cpu"}
     assert ranks.to_start({"trainer": trainer, "explain": False}) == 0

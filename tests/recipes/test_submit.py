@@ -4,12 +4,13 @@ import pytest
 
 from recipes import submit
 from recipes.catalogue import UsageError
-from recipes.submit import LATE, LEFT, Queue, Submitted, has_gpus, request
+from recipes.ranks import LATE
+from recipes.submit import LEFT, Queue, Submitted, has_gpus, request
 from recipes.sweep import Job
 from tests.command import mistake
 
-SETTINGS = {"name": "train", "nodes": None, "tasks_per_node": None, "gpus_per_node": None, "partition": None}
-SETTINGS |= {"additional_parameters": None}
+SETTINGS = {"name": "train"}
+SETTINGS |= dict.fromkeys(("nodes", "tasks_per_node", "gpus_per_node", "partition", "additional_parameters"))
 
 
 def asked(accelerator="gpu", num_nodes=2, devices=4, **settings):
@@ -33,8 +34,8 @@ def test_nodes_processes_and_gpus_follow_the_trainer(monkeypatch):
         ({"tasks_per_node": 8}, "or type trainer=ddp trainer.devices=8"),
         ({"gpus_per_node": 2}, "hydra.launcher.gpus_per_node=2 is less than trainer.devices=4"),
         ({"devices": -1}, "how many GPUs a node has is not known here; type trainer.devices=8"),
-        ({"additional_parameters": 3}, "such as {reservation: mine}"),
         ({"name": "bash"}, "type hydra.launcher.name=train"),
+        ({"additional_parameters": "exclusive"}, "must name options of sbatch, such as {reservation: mine}, got 'exclusive'"),
         ({"name": "interactive"}, "hydra.launcher.name=interactive: Lightning takes"),
     ],
 )
