@@ -34,7 +34,7 @@ from recipes.data.base import Data
 from recipes.run import set_up_process
 
 PROCESSES = (1, 2)
-ROUNDS = {"mlp": 40, "cnn": 100}
+ROUNDS = {"mlp": 40, "cnn": 300}
 STEPS = {"mlp": 50, "cnn": 1}
 
 
@@ -137,7 +137,7 @@ def main(words: Sequence[str] | None = None) -> None:
     words = list(sys.argv[1:] if words is None else words)
     parser = argparse.ArgumentParser(prog="python -m benchmarks.scaling", description=(__doc__ or "").split(".")[0])
     parser.add_argument("--model", choices=list(STEPS), default="cnn")
-    parser.add_argument("--rounds", type=int, help="blocks of each side that count (mlp: 40, cnn: 100); one more goes first")
+    parser.add_argument("--rounds", type=int, help="blocks of each side that count (mlp: 40, cnn: 300); one more goes first")
     parser.add_argument("--steps", type=int, help="steps of a block (mlp: 50, cnn: 1)")
     parser.add_argument("--root", help="folder with fashion_mnist.npz or torchvision's files; without it, digits of 28 × 28")
     parser.add_argument("--words", nargs="+", default=[], help="of train.py, such as +wrapper=sam: for what is sent, not timed")
