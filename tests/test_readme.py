@@ -16,7 +16,8 @@ BLOCKS = [
     for block in re.findall(r"```bash\n(.*?)```", README, flags=re.DOTALL)
 ]
 INSTALLING = [block for block in BLOCKS if block[0].startswith("python3 -m venv")]
-COMMANDS = [block for block in BLOCKS if block not in INSTALLING]
+ON_CLUSTER = [block for block in BLOCKS if "hydra/launcher=slurm" in block[0]]  # run by tests/cluster
+COMMANDS = [block for block in BLOCKS if block not in INSTALLING and block not in ON_CLUSTER]
 LONG = ("data=fashion_mnist", "recipe=fashion_mnist", "recipe=cifar10", "-m benchmarks", "seed=0,1,2,3,4")
 
 
