@@ -316,7 +316,7 @@ def task(config: Any) -> float | None:
 
 def _start(config: dict[str, Any], folder: Path, words: Sequence[str]) -> dict[str, Any]:
     ranks.end_with_parent()
-    if ranks.rank() == 0:
+    if ranks.rank() == 0 and ranks.node() == 0:
         ranks.forget_earlier(folder)
     slurm.listen(*(ranks.ASKING if ranks.world() > 1 else ()))
     ranks.end_with_others(folder)
@@ -330,7 +330,7 @@ def _start(config: dict[str, Any], folder: Path, words: Sequence[str]) -> dict[s
     except BaseException as error:
         ranks.fail(folder, error, MISTAKE if is_mistake(error) else FAILED, is_mistake(error))
         raise
-    if result["status"] == "stopped" and ranks.rank() == 0:  # for all
+    if result.get("status") == "stopped" and ranks.rank() == 0:  # for all
         slurm.come_back(str(result.get("stopped_by")))
     return result
 
@@ -340,7 +340,7 @@ def _exit_code(result: dict[str, Any]) -> int:
 
     Only the first rank ends with it: the end of another one, which has less to do, would be the end of all.
     """
-    if result["status"] != "stopped" or slurm.comes_back(str(result.get("stopped_by"))) or ranks.rank():
+    if result.get("status") != "stopped" or slurm.comes_back(str(result.get("stopped_by"))) or ranks.rank():
         return 0
     return 128 + getattr(signal, str(result.get("stopped_by")), signal.SIGINT)
 

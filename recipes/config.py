@@ -59,7 +59,7 @@ INSTEAD = {  # of launchers of other packages
     "basic": "processes",
     "joblib": "processes",
     "submitit_local": "processes",
-    "submitit_slurm": "slurm, which takes the same settings",
+    "submitit_slurm": "slurm; what it has no name for goes into hydra.launcher.additional_parameters",
     "ray_aws": "ray hydra.launcher.ray.init.address=auto on the cluster's first machine",
 }
 TRACES = ("checkpoints/last.ckpt", "result.json")  # either shows that a run began in a folder

@@ -81,6 +81,8 @@ class Means:
         """What `state_dict` gave: each rank goes on with its own; where their number has changed the first has it all."""
         means = cls()
         for name, (totals, counts) in state.items():
+            if not isinstance(totals, list):  # older checkpoints have the sums of all
+                totals, counts = [totals], [counts]
             whose = slice(rank, rank + 1) if len(totals) == world else slice(None) if rank == 0 else slice(0)
             means.sums[name] = torch.tensor(sum(totals[whose]), dtype=torch.float32)
             means.counts[name] = int(sum(counts[whose]))

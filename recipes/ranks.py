@@ -111,16 +111,18 @@ def end_with_parent() -> None:
 
 def fail(folder: Path, error: BaseException, code: int, is_mistake: bool) -> None:
     """In one of several ranks: leave a word, and end the process at once, before it waits for the others."""
-    if world() == 1:
+    if world() == 1 or isinstance(error, RankError):  # the latter is told by the process that watches
         return
     if isinstance(error, KeyboardInterrupt):
         end(code)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # torchrun wants all to end as soon as one has
-    leave_note(folder, rank(), one_line(error), is_mistake)
+    with suppress(UsageError):  # the disk may be what failed
+        leave_note(folder, rank(), one_line(error), is_mistake)
     if not is_mistake:
         _write_traceback(folder, error)
     if slurm.ranks() > 1:
         print(f"error: {one_line(error)}", file=sys.stderr)
+        write_failure(folder, first_error(folder))
     elif not is_watched():
         _tell_unwatched(folder)
     end(code)
@@ -180,7 +182,7 @@ def forget_earlier(folder: Path) -> None:
 
 def _this_start() -> str:
     """What tells the ranks of this start of a Slurm job from those of others, which clocks of several nodes may not."""
-    return f"{os.environ['SLURM_JOB_ID']}.{slurm.restarts()}" if slurm.ranks() > 1 else ""
+    return f"{os.environ['SLURM_JOB_ID']}.{os.environ['SLURM_STEP_ID']}.{slurm.restarts()}" if slurm.ranks() > 1 else ""
 
 
 def end_with_others(folder: Path) -> None:
@@ -200,6 +202,7 @@ def end_with_others(folder: Path) -> None:
         until = time.monotonic() + LATE
         while time.monotonic() < until:
             if any(note["start"] == _this_start() for note in notes(folder)):
+                write_failure(folder, first_error(folder))
                 end(1)
             time.sleep(0.5)
 
@@ -247,11 +250,11 @@ def _tell_unwatched(folder: Path) -> None:
     until = time.time() + PATIENCE
     while (first := first_note(found := notes(folder, BEGAN))) is None and time.time() < until:
         time.sleep(0.1)
-    numbers = {note["rank"] for note in found}
+    numbers = {rank(), *(note["rank"] for note in found)}
     lowest = min(numbers) == rank()
     if first is None:
         silent = ", ".join(str(number) for number in range(world()) if number not in numbers)
-        line = f"rank {silent}: ended without a word{MEMORY}" if silent else in_words(found[0])
+        line = in_words(found[0]) if found and not silent else f"rank {silent}: ended without a word{MEMORY}"
     else:
         line = in_words(first)
     if first["rank"] == rank() if first else lowest:
@@ -260,10 +263,15 @@ def _tell_unwatched(folder: Path) -> None:
         write_failure(folder, line)
 
 
-def write_failure(folder: Path, line: str) -> None:
-    """Say in the result of a run that has begun why it failed."""
+def write_failure(folder: Path, line: str, since: int = int(BEGAN * 1e9)) -> None:
+    """Say in the result of a run why it failed, unless it was last written before: it may be that of a run which goes on.
+
+    Args:
+        folder, line: the run's folder, and why.
+        since: nanoseconds of the clock.
+    """
     result = read_result(folder)
-    if result.get("status") in ("running", "failed"):
+    if result.get("status") in ("running", "failed") and _changed(folder) > since:
         write_text(folder / "result.json", json.dumps(result | {"status": "failed", "error": line}, indent=2) + "\n")
 
 
@@ -313,18 +321,19 @@ def train(count: int, config: Mapping[str, Any], folder: Path, words: Sequence[s
     result = read_result(folder)
     found = notes(folder)
     line = first_error(folder)
-    forget_errors(folder)
+    if not node():
+        forget_errors(folder)
     first = first_note(found)
-    if not any(watch.codes.values()) or (result.get("status") == "stopped" and _changed(folder) != before):
+    if not any(watch.codes.values()) or (result.get("status") == "stopped" and _changed(folder) > before):
         return result
     if first is None and watch.asked:  # it was not left the time to save
         stopped = {"status": "stopped", "stopped_by": watch.asked[0]}
-        if result.get("status") in ("running", "failed"):
+        if result.get("status") in ("running", "failed") and _changed(folder) > before:
             write_text(folder / "result.json", json.dumps(result | stopped, indent=2) + "\n")
         return stopped
     number, code = next((number, code) for number, code in watch.codes.items() if code)
     line = line or f"rank {number}: ended with code {code}"
-    write_failure(folder, line)
+    write_failure(folder, line, before)
     if first and first["mistake"]:
         raise UsageError(line)
     log = folder / "train.log"

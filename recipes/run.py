@@ -175,9 +175,9 @@ def check_devices(trainer: Mapping[str, Any]) -> None:
         )
     if wanted not in {*there, "auto", "cpu", "tpu"}:
         raise RecipeError(f"trainer.accelerator must be auto, cpu, gpu, cuda, mps or tpu, got {wanted!r}")
-    if trainer["sync_batchnorm"] and not any(there.values()):
+    if trainer["sync_batchnorm"] and (wanted in ("cpu", "mps") or not there["cuda"]):
         raise RecipeError(
-            "trainer.sync_batchnorm=true: torch joins the samples of GPUs only, and there is none; leave it out, or take larger batches"
+            "trainer.sync_batchnorm=true: torch joins the samples of CUDA GPUs only; leave it out, or take larger batches"
         )
     number = count if isinstance(count, int) else len(count) if isinstance(count, list) else 1
     if number < 1 and count not in (-1, "auto"):

@@ -363,8 +363,9 @@ class Sweep:
         environment = dict(os.environ)
         if gpus:
             environment["CUDA_VISIBLE_DEVICES"] = ",".join(gpus)
-        if self.n_jobs > 1:  # threads of several jobs would wait for each other
-            environment.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // self.n_jobs)))
+        if self.n_jobs > 1:  # threads of several processes would wait for each other
+            processes = self.n_jobs * (job.devices or 1)
+            environment.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // processes)))
         return start_job([*self.command, *words], job.folder, self._lifeline[0], environment)
 
     def _pass_on(self, number: int) -> None:

@@ -20,7 +20,7 @@ GUARD_STEPS, GUARD_SAMPLES, GUARD_FALL = 5, 128, 0.2
 
 
 class RobustnessMeasured(Plugin):
-    """Each evaluation attacks the first `eval_samples` samples of its split, always with the full ε.
+    """Each evaluation attacks the first `eval_samples` samples of its split, on each process, always with the full ε.
 
     By PGD of 10 steps of ε/4 from a random start (`val/acc_pgd`, `test/acc_pgd`), and in a test by FGSM
     (`test/acc_fgsm`). `val/acc_pgd` chooses the best model, since robustness overfits before accuracy does. At each

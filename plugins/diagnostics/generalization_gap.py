@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 import lightning as L
+import torch
+import torch.distributed as dist
 
 from plugins.base import Module, Plugin, Stage
 
@@ -47,6 +49,9 @@ class GeneralizationGap(Plugin):
 
     def after_validation(self, module: Module, metrics: Mapping[str, float]) -> dict[str, float]:
         """Evaluate as many training samples, and take the differences."""
-        training = module.evaluate_training(self._samples * module.trainer.world_size)
+        samples = torch.tensor(self._samples, device=module.device)
+        if dist.is_available() and dist.is_initialized():
+            dist.all_reduce(samples)
+        training = module.evaluate_training(int(samples))
         validation = {name.removeprefix("val/"): value for name, value in metrics.items() if name.startswith("val/")}
         return {f"gap/{name}": value for name, value in gap(training, validation).items()}

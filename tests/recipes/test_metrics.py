@@ -64,6 +64,12 @@ def test_each_rank_goes_on_with_its_own_sums():
         assert means.sums["loss"] == total and means.counts == {"loss": count}
 
 
+def test_an_older_state_has_the_sums_of_all_ranks():
+    for rank, (total, count) in enumerate(((3.5, 7), (0, 0))):
+        means = Means.from_state({"loss": [3.5, 7]}, rank, 2)
+        assert means.sums["loss"] == total and means.counts == {"loss": count}
+
+
 def test_correct():
     outputs = torch.tensor([[0.1, 0.9], [0.8, 0.2], [0.4, 0.6]])
     assert correct(outputs, torch.tensor([1, 1, 1])) == 2

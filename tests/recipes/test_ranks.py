@@ -394,6 +394,17 @@ def test_only_what_was_said_at_an_earlier_start_is_forgotten(tmp_path, monkeypat
     assert ranks.first_error(tmp_path) == "" and not list(tmp_path.iterdir())
 
 
+def test_the_result_of_a_run_that_goes_on_is_left_alone(tmp_path):
+    file = tmp_path / "result.json"
+    file.write_text('{"status": "running"}')
+    before = file.stat().st_mtime_ns
+    ranks.write_failure(tmp_path, "another process trains here", before)
+    assert json.loads(file.read_text()) == {"status": "running"}
+    os.utime(file, ns=(before, before + 1))  # as one that this start has written
+    ranks.write_failure(tmp_path, "wrong number", before)
+    assert json.loads(file.read_text()) == {"status": "failed", "error": "wrong number"}
+
+
 def test_a_machine_that_has_one_device_starts_nothing(monkeypatch):
     trainer = {"devices": 1, "num_nodes": 1, "accelerator": "cpu"}
     assert ranks.to_start({"trainer": trainer, "explain": False}) == 0
