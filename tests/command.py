@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+
+from recipes.files import hold
 
 ROOT = Path(__file__).parents[1]
 SMALL = ("model=linear", "max_steps=2", "logger=[]", "trainer.progress=false", "trainer.accelerator=cpu")
@@ -57,3 +59,20 @@ def run_folder(folder: Path) -> Path:
     """The only run below a folder."""
     (config,) = folder.glob("outputs/*/*/config.yaml")
     return config.parent
+
+
+def once(base: Path, name: str, make: Callable[[Path], None]) -> Path:
+    """A folder that `make` fills, once for all processes in which the tests run.
+
+    Args:
+        base: what `tmp_path_factory.getbasetemp()` gives.
+        name: of the folder.
+        make: fills it.
+    """
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / name
+    folder.mkdir(exist_ok=True)
+    with hold(folder / "lock", "makes it", patience=900):
+        if not (folder / "made").exists():
+            make(folder)
+            (folder / "made").touch()
+    return folder

@@ -280,7 +280,6 @@ def test_real_processes_end_cleanly_and_go_on(folders):
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 text=True,
-                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # a job may ignore it
             ),
         )
     for number, (folder, process) in processes.items():

@@ -12,7 +12,7 @@ from plugins.base import Plugin, RecipeError, Refusal, Selection, Setting, Stage
 from recipes.build import load_module
 from recipes.checkpoint import load_checkpoint
 from recipes.sharding import blocks, make_strategy
-from tests.command import command, mistake, variables
+from tests.command import command, mistake, once, variables
 from tests.harness import ROOT, config_of, fit, weights
 from tests.recipes.sharded_worker import STATEFUL, WORDS
 
@@ -25,18 +25,20 @@ OPTIONS = {"strategy": "fsdp", "precision": "32-true", "compile": False}
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """What two processes left, after one process had left a checkpoint to go on from."""
-    folder = tmp_path_factory.mktemp("sharded")
-    fit(config_of(STATEFUL, *WORDS, *TWO_PARTS), folder / "one", 6, copy_at=3)
-    done = subprocess.run(
-        [*LAUNCH, "tests/recipes/sharded_worker.py", str(folder)],
-        cwd=ROOT,
-        env=variables(PYTHONPATH=str(ROOT), CUDA_VISIBLE_DEVICES=""),
-        capture_output=True,
-        text=True,
-        timeout=600,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    return folder
+
+    def make(folder):
+        fit(config_of(STATEFUL, *WORDS, *TWO_PARTS), folder / "one", 6, copy_at=3)
+        done = subprocess.run(
+            [*LAUNCH, "tests/recipes/sharded_worker.py", str(folder)],
+            cwd=ROOT,
+            env=variables(PYTHONPATH=str(ROOT), CUDA_VISIBLE_DEVICES=""),
+            capture_output=True,
+            text=True,
+            timeout=600,
+        )
+        assert done.returncode == 0, done.stderr[-3000:]
+
+    return once(tmp_path_factory.getbasetemp(), "sharded", make)
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,6 @@
 So do two that keep parts of the weights, or the option is refused.
 """
 
-import os
 import subprocess
 import sys
 
@@ -12,35 +11,39 @@ import torch
 
 from plugins.base import right_on_shards
 from recipes.build import build_plugins
+from tests.command import once, variables
 from tests.harness import ROOT, config_of, fit, options, parameters, plugin_class, with_companions
 from tests.sweeps.worker import WORDS
 
 SELECTIONS = {name: ",".join(with_companions(name)) for name in options()}
 
 
-def two_processes(target, strategy):
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": ""}
-    done = subprocess.run(
-        [*command, "tests/sweeps/worker.py", str(target), strategy, *dict.fromkeys(SELECTIONS.values())],
-        cwd=ROOT,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=600,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    return torch.load(target, weights_only=True)
+def two_processes(base, strategy):
+    """What two processes found."""
+
+    def make(folder):
+        command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+        done = subprocess.run(
+            [*command, "tests/sweeps/worker.py", str(folder / "found.pt"), strategy, *dict.fromkeys(SELECTIONS.values())],
+            cwd=ROOT,
+            env=variables(PYTHONPATH=str(ROOT), CUDA_VISIBLE_DEVICES=""),
+            capture_output=True,
+            text=True,
+            timeout=900,
+        )
+        assert done.returncode == 0, done.stderr[-3000:]
+
+    return torch.load(once(base, f"two_processes_{strategy}", make) / "found.pt", weights_only=True)
 
 
 @pytest.fixture(scope="module")
 def ddp(tmp_path_factory):
-    return two_processes(tmp_path_factory.mktemp("ddp") / "found.pt", "ddp")
+    return two_processes(tmp_path_factory.getbasetemp(), "ddp")
 
 
 @pytest.fixture(scope="module")
 def fsdp(tmp_path_factory):
-    return two_processes(tmp_path_factory.mktemp("fsdp") / "found.pt", "fsdp")
+    return two_processes(tmp_path_factory.getbasetemp(), "fsdp")
 
 
 @pytest.mark.parametrize("name", options())
@@ -64,6 +67,7 @@ def assert_close(found, expected):
         torch.testing.assert_close(found[key], value, rtol=2e-4, atol=2e-5, msg=lambda text, key=key: f"{key}: {text}")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", options())
 def test_processes_that_keep_parts_of_the_weights_equal_those_that_keep_copies(name, fsdp, ddp):
     found, expected = fsdp[SELECTIONS[name]], ddp[SELECTIONS[name]]
