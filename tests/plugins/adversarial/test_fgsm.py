@@ -161,6 +161,16 @@ def test_only_the_first_samples_of_each_evaluation_are_attacked(lab):
             assert sizes == [16, 4, 0]
 
 
+def test_a_process_without_samples_measures_what_the_others_do(lab):
+    plugin = FGSM(eps=0.1, eval_samples=20)
+    module, _ = lab.fit(plugin)
+    full, none = lab.batch(4), lab.batch(4)
+    none.x, none.labels = none.x[:0], {task: labels[:0] for task, labels in none.labels.items()}
+    for split in ("val", "test"):
+        empty = plugin.measure(module, none, {}, split)
+        assert empty.keys() == plugin.measure(module, full, {}, split).keys() and not any(map(len, empty.values()))
+
+
 def test_the_guard_warns_of_a_fall_once_and_its_state_is_kept(lab):
     plugin = FGSM(eps=0.1)
     module, trainer = lab.fit(plugin)
