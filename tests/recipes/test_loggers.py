@@ -229,6 +229,8 @@ def test_a_run_that_was_killed_and_resumed_offline_is_synced_whole(folder, with_
     wandb.teardown()
     (first,) = offline_runs(folder.path)
     first.write_bytes(first.read_bytes()[:-100])  # a process that is killed leaves half a record
+    while time.strftime("%Y%m%d_%H%M%S") in first.parent.name:  # no process starts again in the second in which it was killed
+        time.sleep(0.05)
     with_plugin()
     folder.resume()
     with wandb_server() as server:

@@ -189,6 +189,7 @@ def test_the_error_of_the_rank_that_failed_is_told(tmp_path, faulty, values, cod
         assert "rank 1: ValueError: told by the rank" in (tmp_path / "mine" / "train.log").read_text()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
 @pytest.mark.parametrize("moment", ["training", "loading"])
 def test_a_stopped_run_of_two_ranks_is_saved_once_and_goes_on(tmp_path, name, moment):
@@ -273,6 +274,7 @@ def test_the_commands_about_batch_size_and_learning_rate(tmp_path):
 # torchrun
 
 
+@pytest.mark.slow
 def test_torchrun_equals_the_command_alone(tmp_path):
     words = [*TWO, "model=mlp", "max_steps=20"]
     code, out, _ = end_of(begin(torchrun(*words, "hydra.run.dir=torchrun"), tmp_path), tmp_path)
@@ -324,6 +326,7 @@ def test_torchrun_does_not_start_a_sweep(tmp_path):
 # Sweeps
 
 
+@pytest.mark.slow
 def test_a_killed_rank_fails_its_job_only(tmp_path, faulty):
     process = begin(arguments("train.py", "-m", *ENDLESS, "max_steps=1000000,3", "sweep=mine"), tmp_path)
     wait_until(steps(tmp_path / "mine" / "0"), process)
