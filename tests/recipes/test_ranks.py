@@ -164,6 +164,7 @@ def test_ranks_whose_command_was_killed_save_and_end(tmp_path):
     assert done.returncode == 0 and f"going on from step {result(tmp_path / 'mine')['steps'] - 3}" in done.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("values", "code", "told"),
     [
