@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -50,6 +51,15 @@ class Faulty(Plugin):
             kinds = {"error": ValueError, "memory": MemoryError, "mistake": RecipeError, "end": SystemExit}
             raise kinds[self.kind]("told by the rank" if self.kind != "end" else 3)
 """
+
+
+@pytest.fixture(autouse=True)
+def _nothing_left(tmp_path):
+    """What a failed test has started trains no further."""
+    yield
+    for number in descendants(tmp_path)[1]:
+        with suppress(ProcessLookupError):
+            os.kill(number, signal.SIGKILL)
 
 
 @pytest.fixture
@@ -216,7 +226,7 @@ def test_a_stopped_run_of_two_ranks_is_saved_once_and_goes_on(tmp_path, name, mo
 def test_a_second_ctrl_c_ends_ranks_that_do_not_listen(tmp_path, faulty):
     words, environment = faulty
     process = begin(arguments("train.py", *words(kind="slow"), *ENDLESS, "hydra.run.dir=mine"), tmp_path, **environment)
-    wait_until(steps(tmp_path / "mine", 2), process)
+    wait_until(steps(tmp_path / "mine", 1), process)
     for _ in range(2):
         process.send_signal(signal.SIGINT)
         time.sleep(0.5)
