@@ -32,7 +32,7 @@ from rich.table import Column
 from plugins.metric import larger_is_better
 from recipes.catalogue import UsageError, quote, quoted, read_yaml, show, typed
 from recipes.files import hold, is_held, write_text
-from recipes.ranks import LIFELINE
+from recipes.ranks import LIFELINE, read_result
 
 PASSED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 PATIENCE = 60.0  # seconds for a job of an earlier, killed process to save its state and end
@@ -89,11 +89,7 @@ class Job:
 
     def read(self) -> None:
         """Look at what the run has left."""
-        try:
-            result = json.loads((self.folder / "result.json").read_text())
-        except (OSError, ValueError):
-            result = {}
-        self.result = result if isinstance(result, dict) else {}
+        self.result = read_result(self.folder)
 
     def last_line(self, beginning: str = "") -> str:
         """The last line, of those that begin so, that the job has printed."""

@@ -39,6 +39,24 @@ def variables(**further: str) -> dict[str, str]:
     return {**os.environ, "WANDB_MODE": "offline", "OMP_NUM_THREADS": "1", "COLUMNS": "100", **further}
 
 
+def torchrun(script: str, *words: str) -> list[str]:
+    """The command line of two ranks that torchrun starts."""
+    return [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", *arguments(script, *words)[1:]]
+
+
+def two_ranks(script: str, *words: str) -> None:
+    """Let two ranks on the CPU do a script of the tests."""
+    done = subprocess.run(
+        torchrun(script, *words),
+        cwd=ROOT,
+        env=variables(PYTHONPATH=str(ROOT), CUDA_VISIBLE_DEVICES=""),
+        capture_output=True,
+        text=True,
+        timeout=900,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
 def mistake(*words: str, cwd: Path, script: str = "train.py", **environment: str) -> str:
     """The one line that a mistake gives; asserts that it is one, with exit code 2, and that nothing was trained."""
     done = command(script, *words, cwd=cwd, **environment)

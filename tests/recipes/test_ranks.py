@@ -17,7 +17,7 @@ import pytest
 from recipes import ranks
 from recipes.catalogue import Catalogue
 from recipes.compare.runs import read
-from tests.command import ROOT, arguments, command, mistake, variables
+from tests.command import ROOT, arguments, command, mistake, torchrun, variables
 
 TWO = ("trainer=ddp", "trainer.devices=2", "trainer.accelerator=cpu", "trainer.progress=false", "logger=csv")
 ENDLESS = (*TWO, "model=linear", "max_steps=1000000", "trainer.log_every_n_steps=3")
@@ -81,12 +81,6 @@ def faulty(tmp_path):
         return ["+regularizer=faulty", *(f"regularizer.faulty.{name}={value}" for name, value in values.items())]
 
     return words, {"PYTHONPATH": f"{ROOT}:{tmp_path / 'packages'}"}
-
-
-def torchrun(*words):
-    """The command line that starts two ranks by torchrun."""
-    start = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    return [*start, *arguments("train.py", *words)[1:]]
 
 
 def begin(line, cwd, **environment):
@@ -288,7 +282,7 @@ def test_the_commands_about_batch_size_and_learning_rate(tmp_path):
 @pytest.mark.slow
 def test_torchrun_equals_the_command_alone(tmp_path):
     words = [*TWO, "model=mlp", "max_steps=20"]
-    code, out, _ = end_of(begin(torchrun(*words, "hydra.run.dir=torchrun"), tmp_path), tmp_path)
+    code, out, _ = end_of(begin(torchrun("train.py", *words, "hydra.run.dir=torchrun"), tmp_path), tmp_path)
     assert code == 0 and out.count("best step") == 1
     assert command("train.py", *words, "hydra.run.dir=own", cwd=tmp_path).returncode == 0
     assert result(tmp_path / "torchrun")["metrics"] == result(tmp_path / "own")["metrics"]
@@ -297,7 +291,7 @@ def test_torchrun_equals_the_command_alone(tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [0, 1])
 def test_a_rank_of_torchrun_that_is_killed(tmp_path, number):
-    process = begin(torchrun(*ENDLESS, "hydra.run.dir=mine"), tmp_path)
+    process = begin(torchrun("train.py", *ENDLESS, "hydra.run.dir=mine"), tmp_path)
     wait_until(steps(tmp_path / "mine"), process)
     os.kill(descendants(tmp_path)[0][number], signal.SIGKILL)
     code, _, err = end_of(process, tmp_path)
@@ -310,7 +304,7 @@ def test_a_rank_of_torchrun_that_is_killed(tmp_path, number):
 @pytest.mark.parametrize("kind", ["error", "mistake"])
 def test_a_rank_of_torchrun_that_fails(tmp_path, faulty, kind):
     words, environment = faulty
-    process = begin(torchrun(*words(kind=kind), *ENDLESS, "hydra.run.dir=mine"), tmp_path, **environment)
+    process = begin(torchrun("train.py", *words(kind=kind), *ENDLESS, "hydra.run.dir=mine"), tmp_path, **environment)
     code, _, err = end_of(process, tmp_path)
     line = "told by the rank" if kind == "mistake" else "rank 1: told by the rank"
     assert code == 1 and err.count(f"error: {line}; log") == 1 and "Connection closed" not in err
@@ -320,7 +314,7 @@ def test_a_rank_of_torchrun_that_fails(tmp_path, faulty, kind):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
 def test_torchrun_that_is_stopped_saves_once(tmp_path, name):
-    process = begin(torchrun(*ENDLESS, "hydra.run.dir=mine"), tmp_path)
+    process = begin(torchrun("train.py", *ENDLESS, "hydra.run.dir=mine"), tmp_path)
     wait_until(steps(tmp_path / "mine"), process)
     process.send_signal(signal.Signals[name])
     _, out, err = end_of(process, tmp_path)
@@ -329,7 +323,7 @@ def test_torchrun_that_is_stopped_saves_once(tmp_path, name):
 
 
 def test_torchrun_does_not_start_a_sweep(tmp_path):
-    process = begin(torchrun("-m", *TWO, "seed=0,1"), tmp_path)
+    process = begin(torchrun("train.py", "-m", *TWO, "seed=0,1"), tmp_path)
     code, _, err = end_of(process, tmp_path)
     assert code and "a sweep starts its jobs itself" in err and not list(tmp_path.rglob("*.ckpt"))
 

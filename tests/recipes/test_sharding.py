@@ -1,8 +1,6 @@
 """What only `trainer=fsdp` does; that it trains what others train is in tests/sweeps/test_two_processes.py."""
 
 import math
-import subprocess
-import sys
 
 import pytest
 import torch
@@ -12,13 +10,12 @@ from plugins.base import Plugin, RecipeError, Refusal, Selection, Setting, Stage
 from recipes.build import load_module
 from recipes.checkpoint import load_checkpoint
 from recipes.sharding import blocks, make_strategy
-from tests.command import command, mistake, once, variables
-from tests.harness import ROOT, config_of, fit, weights
+from tests.command import command, mistake, once, two_ranks
+from tests.harness import config_of, fit, weights
 from tests.recipes.sharded_worker import STATEFUL, WORDS
 
 TWO_PARTS = ("data.batch_size=8", "trainer.accumulate_grad_batches=2")
 FSDP = ("trainer=fsdp", "trainer.devices=2")
-LAUNCH = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2")
 OPTIONS = {"strategy": "fsdp", "precision": "32-true", "compile": False}
 
 
@@ -28,15 +25,7 @@ def folder(tmp_path_factory):
 
     def make(folder):
         fit(config_of(STATEFUL, *WORDS, *TWO_PARTS), folder / "one", 6, copy_at=3)
-        done = subprocess.run(
-            [*LAUNCH, "tests/recipes/sharded_worker.py", str(folder)],
-            cwd=ROOT,
-            env=variables(PYTHONPATH=str(ROOT), CUDA_VISIBLE_DEVICES=""),
-            capture_output=True,
-            text=True,
-            timeout=600,
-        )
-        assert done.returncode == 0, done.stderr[-3000:]
+        two_ranks("tests/recipes/sharded_worker.py", str(folder))
 
     return once(tmp_path_factory.getbasetemp(), "sharded", make)
 

@@ -3,16 +3,13 @@
 So do two that keep parts of the weights, or the option is refused.
 """
 
-import subprocess
-import sys
-
 import pytest
 import torch
 
 from plugins.base import right_on_shards
 from recipes.build import build_plugins
-from tests.command import once, variables
-from tests.harness import ROOT, config_of, fit, options, parameters, plugin_class, with_companions
+from tests.command import once, two_ranks
+from tests.harness import config_of, fit, options, parameters, plugin_class, with_companions
 from tests.sweeps.worker import WORDS
 
 SELECTIONS = {name: ",".join(with_companions(name)) for name in options()}
@@ -22,16 +19,7 @@ def two_processes(base, strategy):
     """What two processes found."""
 
     def make(folder):
-        command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
-        done = subprocess.run(
-            [*command, "tests/sweeps/worker.py", str(folder / "found.pt"), strategy, *dict.fromkeys(SELECTIONS.values())],
-            cwd=ROOT,
-            env=variables(PYTHONPATH=str(ROOT), CUDA_VISIBLE_DEVICES=""),
-            capture_output=True,
-            text=True,
-            timeout=900,
-        )
-        assert done.returncode == 0, done.stderr[-3000:]
+        two_ranks("tests/sweeps/worker.py", str(folder / "found.pt"), strategy, *dict.fromkeys(SELECTIONS.values()))
 
     return torch.load(once(base, f"two_processes_{strategy}", make) / "found.pt", weights_only=True)
 
