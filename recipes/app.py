@@ -95,8 +95,6 @@ def _train(words: list[str]) -> int:
     if (place := _value_of("sweep", flags.overrides)) is not None:
         flags.overrides = _words_of_sweep(flags, Path(place))
         flags.multirun = True
-    elif slurm.restarts() and not flags.multirun:
-        flags.overrides = _words_of_requeued(flags.overrides)
     if not flags.multirun:
         slurm.listen()
     folders = [*installed_folders(), *search_folders(flags.overrides, flags.config_dir)]
@@ -117,6 +115,7 @@ def _train(words: list[str]) -> int:
         _expect_writable(folder)
         return _exit_code(_start(config | {"resume": resume}, folder, flags.overrides))
     multirun = flags.multirun or "hydra.mode=MULTIRUN" in flags.overrides
+    _expect_folders(flags.overrides, multirun)
     if flags.cfg is None and flags.info is None:
         _expect_one_folder(flags.overrides, multirun)
     if multirun:
@@ -193,14 +192,6 @@ def _words_of_sweep(flags: argparse.Namespace, folder: Path) -> list[str]:
     return [*words, *hydra, f"hydra.sweep.dir={quoted(folder)}"]
 
 
-def _words_of_requeued(words: list[str]) -> list[str]:
-    """The words of a run that Slurm starts again, with the same ones: to go on in its folder, if it can."""
-    from recipes.sweep import can_go_on
-
-    place = _value_of("hydra.run.dir", words)
-    return [f"resume={quoted(Path(place))}"] if place is not None and can_go_on(Path(place)) else words
-
-
 def _key(word: str) -> str:
     """What a word gives a value to."""
     return word.lstrip("+~").partition("=")[0]
@@ -226,6 +217,21 @@ def _expect_one_folder(words: Sequence[str], multirun: bool) -> None:
         raise UsageError("a sweep starts its jobs itself: start one process with -m, not several")
     if several and not any(word.startswith("hydra.run.dir=") for word in words):
         raise UsageError("several processes were started for one run: give them one folder, hydra.run.dir=FOLDER")
+
+
+def _expect_folders(words: Sequence[str], multirun: bool) -> None:
+    """Refuse an output folder before Hydra writes into it: without a name it would be the current one."""
+    for key in ("hydra.run.dir", "hydra.sweep.dir"):
+        if (place := _value_of(key, words)) is not None and not place.strip():
+            raise UsageError(f"{key} has no name: type {key}=FOLDER")
+    if multirun and (place := _value_of("hydra.sweep.dir", words)) is not None and "${" not in place:
+        from recipes.sweep import expect_sweep_or_empty
+
+        expect_sweep_or_empty(Path(place))
+    if multirun and any(word.lstrip("+").startswith("overwrite=") for word in words):
+        raise UsageError(
+            "overwrite is for a single run: a sweep keeps the jobs that are finished; for others type sweep=FOLDER"
+        )
 
 
 def _expect_writable(folder: Path) -> None:
@@ -303,7 +309,10 @@ def task(config: Any) -> float | None:
     outcome.started = True
     try:
         _expect_writable(folder)
-        plain = finish(Catalogue(searched_folders(settings.runtime.config_sources)), config, words)
+        catalogue = Catalogue(searched_folders(settings.runtime.config_sources))
+        plain = finish(catalogue, config, words)
+        if not plain["explain"]:
+            plain = _claimed(catalogue, plain, folder, words)
         result = _start(plain, folder, words)
     except BaseException as error:
         _remove_empty(folder)
@@ -312,6 +321,18 @@ def task(config: Any) -> float | None:
     _remove_empty(folder)
     outcome.code = _exit_code(result)
     return _score(result)
+
+
+def _claimed(catalogue: Catalogue, config: dict[str, Any], folder: Path, words: Sequence[str]) -> dict[str, Any]:
+    """The config of a run in a folder that it may have: that of the run which is in it where it goes on with that."""
+    from recipes.claim import Claim, claim
+    from recipes.config import read_run
+    from recipes.sweep import can_go_on, is_job
+
+    found = claim(folder, words, config["overwrite"], slurm.restarts() > 0, is_job(folder, words))
+    if found == Claim.GO_ON and can_go_on(folder):
+        return read_run(catalogue, folder) | {"resume": str(folder)}
+    return {**config, "overwrite": found == Claim.REPLACE}
 
 
 def _start(config: dict[str, Any], folder: Path, words: Sequence[str]) -> dict[str, Any]:

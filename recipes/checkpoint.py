@@ -149,6 +149,7 @@ class BestAndLast(Checkpoint):
         self.best_step: int | None = None
         self.best_metrics: dict[str, float] = {}
         self.validated_step = -1
+        self.nothing_new: int | None = None  # the step from which a run goes on: what is saved there is saved already
         self.ended = False  # whether training came to its end in this process
         self.agreement: Agreement | None = None
 
@@ -172,10 +173,12 @@ class BestAndLast(Checkpoint):
     def on_train_batch_start(self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int) -> None:
         """Between two steps: stop if asked to, save if it is time."""
         done = trainer.global_step
+        is_new = done != self.nothing_new
         if self.stop and (name := self._agreed()):
-            self._save_between_steps(trainer)
+            if is_new:
+                self._save_between_steps(trainer)
             raise Stopped(name)
-        if self.every_n_steps and done and done % self.every_n_steps == 0:
+        if is_new and self.every_n_steps and done and done % self.every_n_steps == 0:
             self._save_between_steps(trainer)
 
     def _save_between_steps(self, trainer: L.Trainer) -> None:
@@ -219,7 +222,8 @@ class BestAndLast(Checkpoint):
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Save the state from which the next epoch starts."""
-        trainer.save_checkpoint(self.last_path)
+        if trainer.global_step != self.nothing_new:
+            trainer.save_checkpoint(self.last_path)
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Remember that training has ended."""

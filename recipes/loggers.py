@@ -9,7 +9,7 @@ import logging
 import os
 import time
 import uuid
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -40,6 +40,62 @@ class RunLogger(Logger):
 
     def rewind(self, step: int) -> None:
         """Forget what was logged after `step`, from which the run goes on."""
+
+
+class Deferred(RunLogger):
+    """Keeps what is logged until there are loggers, which write files and start services as soon as they are made."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.loggers: list[RunLogger] = []
+        self._kept: list[Callable[[Any], object]] | None = []
+
+    def start(self, loggers: Sequence[RunLogger], step: int | None = None) -> None:
+        """Hand on what was logged, and from now on all; what the loggers have of steps after `step` they forget first."""
+        self.loggers = list(loggers)
+        if step is not None:
+            for logger in self.loggers:
+                logger.rewind(step)
+        kept, self._kept = self._kept or [], None
+        for log_it in kept:
+            self._each(log_it)
+
+    def _each(self, log_it: Callable[[Any], object]) -> None:
+        if self._kept is not None:
+            self._kept.append(log_it)
+        for logger in self.loggers:
+            log_it(logger)
+
+    @property
+    def name(self) -> str:
+        """Lightning wants one."""
+        return "recipes"
+
+    @property
+    def version(self) -> str:
+        """Lightning wants one."""
+        return ""
+
+    def log_hyperparams(self, params: Any, *args: Any, **kwargs: Any) -> None:
+        """The config went along when the loggers were made."""
+
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        """Log numbers."""
+        self._each(lambda logger: logger.log_metrics(metrics, step))
+
+    def log_histograms(self, histograms: Mapping[str, Histogram], step: int) -> None:
+        """Log histograms where that is known."""
+        self._each(lambda logger: hasattr(logger, "log_histograms") and logger.log_histograms(histograms, step))
+
+    def save(self) -> None:
+        """Write what is still in memory."""
+        for logger in self.loggers:
+            logger.save()
+
+    def finalize(self, status: str) -> None:
+        """Lightning's call at the end of a fit."""
+        for logger in self.loggers:
+            logger.finalize(status)
 
 
 class Csv(RunLogger):

@@ -92,6 +92,7 @@ class RecipeModule(L.LightningModule):
         self._generators: dict[str, torch.Generator] = {}
         self._records: dict[str, Tensor | float] = {}
         self._histograms: dict[str, Histogram] = {}
+        self.data_seen: str | None = None  # the fingerprint of the data, where it is known
         self.confusion: dict[str, list[list[int]]] = {}  # of the last test, by task: rows are true classes, columns predicted
         self._confusion: dict[str, Confusion] = {}
         self.clean_batch: Batch | None = None
@@ -532,6 +533,7 @@ class RecipeModule(L.LightningModule):
             "seed": self.seed,
             "phase": {**self.phase, "seconds": self.seconds},
             "shape": list(self.setting.shape),
+            "data": self.data_seen,
             "tasks": [asdict(task) for task in self.setting.tasks],
             "metrics": dict(self.metrics),
             "train": self._train.state_dict(),

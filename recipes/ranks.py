@@ -12,7 +12,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 import signal
 import socket
 import subprocess
@@ -165,14 +164,21 @@ def mark(text: str, number: int) -> str:
     return "\n".join(f"rank {number}: {line}" for line in text.split("\n"))
 
 
+def _note_files(folder: Path) -> list[Path]:
+    return [path for path in (folder / ERRORS).glob("*.json") if path.stem.isdigit()]
+
+
 def forget_errors(folder: Path) -> None:
     """Remove what ranks have said."""
-    shutil.rmtree(folder / ERRORS, ignore_errors=True)
+    for path in _note_files(folder):
+        path.unlink(missing_ok=True)
+    with suppress(OSError):  # there is something else in it, or it is not there
+        (folder / ERRORS).rmdir()
 
 
 def forget_earlier(folder: Path) -> None:
     """Remove what ranks have said at an earlier start of the run, in the same folder."""
-    for path in (folder / ERRORS).glob("*.json"):
+    for path in _note_files(folder):
         started = json.loads(path.read_text())["start"] == _this_start() if slurm.ranks() > 1 else path.stat().st_mtime >= BEGAN
         if not started:
             path.unlink()
@@ -211,7 +217,7 @@ def end_with_others(folder: Path) -> None:
 
 def notes(folder: Path, since: float = 0.0) -> list[dict[str, Any]]:
     """What ranks have said about their failures, the earliest first."""
-    paths = [path for path in (folder / ERRORS).glob("*.json") if path.stat().st_mtime >= since]
+    paths = [path for path in _note_files(folder) if path.stat().st_mtime >= since]
     return [json.loads(path.read_text()) for path in sorted(paths, key=lambda path: path.stat().st_mtime_ns)]
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -31,6 +30,7 @@ from rich.table import Column
 
 from plugins.metric import larger_is_better
 from recipes.catalogue import UsageError, quote, quoted, read_yaml, show, typed
+from recipes.claim import remove_run
 from recipes.files import hold, is_held, write_text
 from recipes.ranks import LIFELINE, read_result
 
@@ -46,10 +46,6 @@ HEAD = """\
 # A job that is taken out below is not run again.
 """
 OF_A_SWEEP = (FILE, "sweep.log", "multirun.yaml")  # what is in a sweep's folder before its first job
-OF_A_RUN = (
-    *("config.yaml", "result.json", "metrics.csv", "histograms.csv", "confusion.json", "train.log", "output.log"),
-    *("checkpoints", "pictures", "wandb", "tensorboard", "errors", NUMBER),
-)
 
 
 @dataclass(eq=False)
@@ -148,6 +144,14 @@ class Plan:
         return wanted, True
 
 
+def expect_sweep_or_empty(folder: Path) -> None:
+    """Refuse to sweep in a folder that holds anything else."""
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"the output folder cannot be written: {folder} is a file; choose another one: sweep=FOLDER")
+    if not (folder / FILE).exists() and any(path.name not in OF_A_SWEEP for path in folder.glob("*")):
+        raise UsageError(f"{folder} is there, and is no sweep: looked for {FILE}; choose another folder: sweep=FOLDER")
+
+
 def expect_inside(folder: Path, name: str) -> None:
     """Refuse the folder of a job that is not below the sweep's."""
     place = Path(os.path.normpath(folder / name))
@@ -163,6 +167,12 @@ def sweep_of(folder: Path) -> tuple[Path, Plan] | None:
             if (above / FILE).is_file() and str(folder.relative_to(above)) in (plan := Plan.read(above)).jobs:
                 return above, plan
     return None
+
+
+def is_job(folder: Path, words: Sequence[str]) -> bool:
+    """Whether a folder is that of a sweep's job with these words."""
+    found = sweep_of(folder)
+    return found is not None and sorted(found[1].jobs[str(folder.absolute().relative_to(found[0]))]) == sorted(words)
 
 
 def accelerators() -> list[str]:
@@ -243,8 +253,7 @@ class Sweep:
     def __init__(self, folder: Path, plan: Plan, command: Sequence[str], n_jobs: int = 1) -> None:
         if n_jobs == 0 or n_jobs < -1:
             raise UsageError(f"hydra.launcher.n_jobs must be a whole number ≥ 1, or -1 for as many as fit, got {n_jobs}")
-        if not (folder / FILE).exists() and any(path.name not in OF_A_SWEEP for path in folder.glob("*")):
-            raise UsageError(f"{folder} is there, and is no sweep: looked for {FILE}; choose another folder")
+        expect_sweep_or_empty(folder)
         self.folder, self.plan, self.command = folder, plan, list(command)
         self.gpus = accelerators() if n_jobs != 1 else []
         self.n_jobs = n_jobs if n_jobs > 0 else len(self.gpus) or os.cpu_count() or 1
@@ -412,18 +421,6 @@ def can_go_on(folder: Path) -> bool:
         return bool(read_yaml(folder / "config.yaml"))
     except UsageError:
         return False
-
-
-def remove_run(folder: Path) -> None:
-    """Remove what a run leaves, and the folder if that was all."""
-    for name in OF_A_RUN:
-        path = folder / name
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path)
-        else:
-            path.unlink(missing_ok=True)
-    with suppress(OSError):  # there is something else in it, or it is not there
-        folder.rmdir()
 
 
 def summary(job: Job) -> str:
