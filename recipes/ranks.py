@@ -354,10 +354,16 @@ def _changed(folder: Path) -> int:
         return 0
 
 
-def _free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
+def hold_port() -> socket.socket:
+    """A socket with a port of this machine for the ranks to meet at, which nobody else gets as long as the socket is open.
+
+    Rank 0 can listen there all the same, for torch allows addresses to be used again, as this socket does. A port that was only
+    looked for could be another program's by the time a rank has loaded torch.
+    """
+    held = socket.socket()
+    held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    held.bind(("127.0.0.1", 0))
+    return held
 
 
 class Watch:
@@ -377,11 +383,12 @@ class Watch:
     def run(self, count: int, nodes: int, arguments: Mapping[str, Any]) -> None:
         """Return once all have ended."""
         lifeline = os.pipe()  # never written to
+        meeting = hold_port()
         previous = {number: signal.signal(number, self._hand_on) for number in asking()}
         try:
             blocked = signal.pthread_sigmask(signal.SIG_BLOCK, asking())  # until all are there; in a rank until it listens
             try:
-                self._start(count, nodes, arguments, lifeline[0])
+                self._start(count, nodes, arguments, lifeline[0], meeting.getsockname()[1])
             finally:
                 signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
             self._wait()
@@ -389,14 +396,15 @@ class Watch:
             self._kill()
             for number, handler in previous.items():
                 signal.signal(number, handler)
+            meeting.close()
             for end in lifeline:
                 os.close(end)
 
-    def _start(self, count: int, nodes: int, arguments: Mapping[str, Any], lifeline: int) -> None:
+    def _start(self, count: int, nodes: int, arguments: Mapping[str, Any], lifeline: int, port: int) -> None:
         environment = dict(os.environ) | {WATCHED: str(count * nodes), "WORLD_SIZE": str(count * nodes)}
         environment |= {LIFELINE: str(lifeline), "NODE_RANK": str(node())}
         if nodes == 1:
-            environment |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(_free_port())}
+            environment |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
         # threads of several ranks would wait for each other
         environment.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // count)))
         for local in range(count):
