@@ -21,7 +21,7 @@ SHOWN = 3  # names of files in an error
 FOLDERS = ("", "checkpoints", "pictures", "wandb", "tensorboard", "errors")
 WRITTEN = re.compile(
     r"(config\.yaml|result\.json|metrics\.csv|histograms\.csv|confusion\.json|train\.log|output\.log|slurm-job\.txt"
-    r"|checkpoints/(best|last)\.ckpt|pictures/(?P<option>\w+)\.png|wandb/run-id\.txt|errors/\d+\.json"
+    r"|checkpoints/(best|last|previous)\.ckpt|pictures/(?P<option>\w+)\.png|wandb/run-id\.txt|errors/\d+\.json"
     r"|tensorboard/(events\.out\.tfevents\.[\w.-]+|hparams\.yaml))(?P<part>\.part-\d+)?"
 )
 LINKS = ("latest-run", "debug.log", "debug-internal.log")  # that wandb makes in its folder

@@ -9,7 +9,7 @@ import logging
 import os
 import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -38,8 +38,8 @@ class RunLogger(Logger):
         """End the logging of a run with this result; returns a line for the user, such as how to sync."""
         return None
 
-    def rewind(self, step: int) -> None:
-        """Forget what was logged after `step`, from which the run goes on."""
+    def rewind(self, step: int, logged: Collection[str] | None = None) -> None:
+        """Forget what was logged after `step`, from which the run goes on; at `step` itself, all but the names in `logged`."""
 
 
 class Deferred(RunLogger):
@@ -50,12 +50,12 @@ class Deferred(RunLogger):
         self.loggers: list[RunLogger] = []
         self._kept: list[Callable[[Any], object]] | None = []
 
-    def start(self, loggers: Sequence[RunLogger], step: int | None = None) -> None:
-        """Hand on what was logged, and from now on all; what the loggers have of steps after `step` they forget first."""
+    def start(self, loggers: Sequence[RunLogger], step: int | None = None, logged: Collection[str] | None = None) -> None:
+        """Hand on what was logged, and from now on all; with a step the loggers first rewind to it."""
         self.loggers = list(loggers)
         if step is not None:
             for logger in self.loggers:
-                logger.rewind(step)
+                logger.rewind(step, logged)
         kept, self._kept = self._kept or [], None
         for log_it in kept:
             self._each(log_it)
@@ -162,10 +162,10 @@ class Csv(RunLogger):
             self._has_histograms = True
 
     @rank_zero_only
-    def rewind(self, step: int) -> None:
-        """Keep the rows up to `step`, without the test at the end of a run that goes on."""
+    def rewind(self, step: int, logged: Collection[str] | None = None) -> None:
+        """Keep the rows up to `step`, without what the end of a run that goes on has added."""
         if self.path.exists():
-            self.columns, self.rows = rows_until(self.path, step)
+            self.columns, self.rows = rows_until(self.path, step, logged)
             self._write()
         if self.histograms.exists():
             lines = list(csv.reader(io.StringIO(whole_lines(self.histograms))))
@@ -173,12 +173,24 @@ class Csv(RunLogger):
             self._has_histograms = bool(lines)
 
 
-def rows_until(path: Path, step: int) -> tuple[list[str], list[dict[str, str]]]:
-    """Columns and rows of `metrics.csv` up to a step, without the test at the end of a run that goes on."""
+def rows_until(path: Path, step: int, logged: Collection[str] | None = None) -> tuple[list[str], list[dict[str, str]]]:
+    """Columns and rows of `metrics.csv` up to a step, without the test at the end of a run that goes on.
+
+    The row of the step itself has only the names in `logged`, where these are known: a run that ended there validated once more.
+    """
     reader = csv.DictReader(io.StringIO(whole_lines(path)))
-    columns = [name for name in reader.fieldnames or ["step"] if not name.startswith("test/")]
-    rows = [{name: row[name] for name in columns if row[name]} for row in reader]
-    return columns, [row for row in rows if int(row["step"]) <= step]
+    rows = []
+    for row in reader:
+        at = int(row["step"])
+        kept = {
+            name: value
+            for name, value in row.items()
+            if value and not name.startswith("test/") and (name == "step" or at < step or logged is None or name in logged)
+        }
+        if at <= step and len(kept) > 1:
+            rows.append(kept)
+    there = {name for row in rows for name in row}
+    return ["step", *(name for name in reader.fieldnames or [] if name in there and name != "step")], rows
 
 
 def row_of(histogram: tuple[float, float, list[int]]) -> tuple[str, str, str]:
@@ -387,7 +399,7 @@ class Wandb(WandbLogger, RunLogger):
         """The config went along when the run was started."""
 
     @rank_zero_only
-    def rewind(self, step: int) -> None:
+    def rewind(self, step: int, logged: Collection[str] | None = None) -> None:
         """Log again what was logged up to `step`, unless it is on the server.
 
         `wandb sync` stops at a part of a run that was killed, and does not join an offline part to it, so each offline part is
@@ -396,7 +408,7 @@ class Wandb(WandbLogger, RunLogger):
         if self.mode == "disabled" or self.experiment.step:
             return
         if (path := self._folder / "metrics.csv").exists():
-            for row in rows_until(path, step)[1]:
+            for row in rows_until(path, step, logged)[1]:
                 self.log_metrics({name: float(value) for name, value in row.items() if name != "step"}, int(row["step"]))
         if (path := self._folder / HISTOGRAMS).exists():
             for at, name, low, high, counts in list(csv.reader(io.StringIO(whole_lines(path))))[1:]:

@@ -28,6 +28,7 @@ from recipes.config import option_names
 from recipes.data.base import Data, EvaluationLoader, StepLoader
 from recipes.explain import explain
 from recipes.files import hold
+from recipes.limits import EARLY, check_limit, goes_further, told_finished
 from recipes.loggers import Deferred, RunLogger
 from recipes.module import RecipeModule
 from recipes.pictures import draw_pictures
@@ -55,7 +56,6 @@ from recipes.sweep import Plan, sweep_of
 
 log = logging.getLogger("recipes")
 SMALL_MODEL = 100_000  # parameters
-EARLY = "validation did not improve any more; for more patience start a new run with a larger stopping.patience"
 
 
 def train(config: dict[str, Any], folder: Path, overrides: Sequence[str]) -> dict[str, Any]:
@@ -67,10 +67,9 @@ def train(config: dict[str, Any], folder: Path, overrides: Sequence[str]) -> dic
     resumed, replaces = config["resume"] is not None, config["overwrite"]
     config = {**config, "resume": None, "overwrite": False}
     earlier = read_result(folder) if resumed else {}
-    if earlier.get("status") == "finished" and (earlier.get("stopped_early") or not goes_further(config, earlier)):
+    if earlier.get("status") == "finished" and not goes_further(config, earlier):
         console.print(table(earlier))
-        more = f"to train it for longer: python train.py {typed('resume', folder)} max_epochs={2 * config['max_epochs']}"
-        print_lines(console, f"the run is finished; {EARLY if earlier.get('stopped_early') else more}")
+        print_lines(console, told_finished(earlier, folder))
         return earlier
     plugins = build_plugins(config)  # bad values are told before any data is touched
     build_early_objects(config)
@@ -103,15 +102,6 @@ def hold_folder(folder: Path) -> AbstractContextManager[None]:
 def count_parameters(module: RecipeModule) -> int:
     """The number of numbers that are trained or could be."""
     return sum(parameter.numel() for parameter in module.model.parameters())
-
-
-def goes_further(config: Mapping[str, Any], earlier: Mapping[str, Any]) -> bool:
-    """Whether a finished run is asked for more steps than it has done."""
-    if all(config[name] == earlier["config"][name] for name in ("max_epochs", "max_steps")):
-        return False
-    if config["max_steps"] >= 0:
-        return bool(config["max_steps"] > earlier["steps"])
-    return bool(config["max_epochs"] > earlier["epochs"])
 
 
 def resume_command(earlier: Mapping[str, Any], overrides: Sequence[str]) -> list[str]:
@@ -252,7 +242,10 @@ class Run:
         self.command, self.techniques = command, techniques(config, module.plugins)
         self.result: dict[str, Any] = {"status": "running", "config": config, "command": command, "seed": config["seed"]}
         self.result |= {"techniques": self.techniques, "metrics": earlier.get("metrics", {}), **environment()}
-        self.last, self.earlier = folder / "checkpoints" / "last.ckpt", earlier.get("status")
+        train, world = data.splits["train"], world_size(config["trainer"])
+        loader = StepLoader(train, data.batch_size, config["seed"], module.parts, world=world)
+        self.result["steps_an_epoch"] = len(loader)
+        self.last, self.earlier = folder / "checkpoints" / "last.ckpt", earlier
         self.logger = Deferred()
 
     def go(self, resumed: bool) -> dict[str, Any]:
@@ -286,7 +279,7 @@ class Run:
         """Write to the folder from now on."""
         if self.begun:
             return
-        self.begun, self.keeper.nothing_new = True, None
+        self.begun = True
         try:
             self._write()
         except UsageError:  # the disk is full: what was there is still there
@@ -302,8 +295,11 @@ class Run:
             # after the result: whoever finds a config finds a run
             write_config(self.folder, self.config, self.command)
         self.journal.pass_on()
-        step = self.start["phase"]["steps"] + self.start["step"] if self.start else None
-        self.logger.start(build_loggers(self.config, self.folder, self._facts()), step)
+        loggers = build_loggers(self.config, self.folder, self._facts())
+        if self.start:
+            self.logger.start(loggers, self.start["phase"]["steps"] + self.start["step"], self.start["logged"])
+        else:
+            self.logger.start(loggers)
         for logger in self.logger.loggers:
             self.result |= logger.facts()
         self._write()
@@ -331,21 +327,25 @@ class Run:
         return " ".join(apart or words) or "defaults"
 
     def _start_of_resumed(self) -> dict[str, Any] | None:
-        """Phase and step to go on from; None starts over, for a run that was stopped before its first checkpoint."""
+        """Where to go on from; None starts over, for a run that was stopped before its first checkpoint."""
         if not self.last.exists():
-            if self.earlier == "finished":
+            if self.earlier.get("status") == "finished":
                 raise RecipeError(f"{self.last} is not there, so the run cannot go on: start a new one with its words")
             log.warning("no checkpoint in %s: the run starts over", self.folder)
             return None
         checkpoint = load_checkpoint(self.last)
-        if checkpoint["recipe"].get("data", self.module.data_seen) != self.module.data_seen:
+        recipe, step = checkpoint["recipe"], int(checkpoint["global_step"])
+        if recipe.get("data", self.module.data_seen) != self.module.data_seen:
             moved = {name: value for name in ("path", "root") if (value := self.config["data"].get(name))}
             place = " ".join(f"data.{name}={value}" for name, value in moved.items())
             raise RecipeError(
                 f"{place or 'the data'} has other content than what the run was trained on: name the data as it was, or start "
                 f"a new run"
             )
-        return {"phase": checkpoint["recipe"]["phase"], "step": int(checkpoint["global_step"])}
+        check_limit(self.config, self.earlier, recipe, step, self.result["steps_an_epoch"])
+        at, names = recipe.get("logged") or (None, None)  # older checkpoints do not tell
+        logged = None if at is None else names if at == recipe["phase"]["steps"] + step else []
+        return {"phase": recipe["phase"], "step": step, "logged": logged}
 
     def _write(self) -> None:
         if is_first_rank() and self.begun:
@@ -357,7 +357,7 @@ class Run:
         phase = dict(start["phase"]) if start else {"index": 0, "steps": 0, "seconds": 0.0}
         module: RecipeModule | None = None
         while True:
-            module = self._fit(phase, module, None if start is None else int(start["step"]))
+            module = self._fit(phase, module, start)
             start = None
             asked = [plugin.next_phase(self.result) for plugin in module.plugins]
             following = next((phase for phase in asked if phase is not None), None)
@@ -377,7 +377,7 @@ class Run:
             **described,
         }
 
-    def _fit(self, phase: dict[str, Any], previous: RecipeModule | None, from_step: int | None) -> RecipeModule:
+    def _fit(self, phase: dict[str, Any], previous: RecipeModule | None, start: dict[str, Any] | None) -> RecipeModule:
         config, trainer_config = self.config, self.config["trainer"]
         module = self.module
         if phase["index"]:  # the techniques of the first phase decide what comes next; later phases train with fresh ones
@@ -385,6 +385,8 @@ class Run:
             module = make_module(config, self.data, plugins, world_size(trainer_config))
         plugins = module.plugins
         module.phase = dict(phase)
+        if previous is not None:
+            module.logged = previous.logged
         if previous is not None and not phase.get("fresh", True):
             module.load_state_dict(put_together(previous.state_dict()))
         train = self.data.splits["train"]
@@ -415,14 +417,14 @@ class Run:
             latest=bool(phase.get("all_data")),
         )
         if self.resumed and not self.begun:
-            keeper.nothing_new = from_step or 0
-        callbacks = [*plugins, keeper, AfterStep(self._begin)]
+            keeper.saved_step = 0  # or where the checkpoint was saved: there is nothing new before the first step
+        callbacks = [*plugins, AfterStep(self._begin), keeper]
         if phase.get("stop_below"):
             callbacks.append(StopBelow(*phase["stop_below"]))
         if trainer_config["progress"]:
             callbacks.append(ProgressBar(self.console))
         trainer = make_trainer(config, self.folder, [self.logger], callbacks, max_steps=phase.get("max_steps"))
-        if from_step is None and not phase["index"]:
+        if start is None and not phase["index"]:
             size = sum(parameter.numel() for parameter in module.model.parameters())
             print_lines(
                 self.console,
@@ -430,13 +432,13 @@ class Run:
                 *shares(loader.step_size, world, trainer_config["num_nodes"], module.parts),
             )
         loader.device = validation.device = trainer.strategy.root_device
-        if from_step is not None:
-            print_lines(self.console, f"going on from step {phase['steps'] + from_step}")
+        if start is not None:
+            print_lines(self.console, f"going on from step {phase['steps'] + start['step']}")
         elif not phase["index"] and is_first_rank():
             draw_pictures(module, self.folder / PICTURES)
         self.module, self.trainer, self.keeper = module, trainer, keeper
         try:
-            trainer.fit(module, loader, validation, ckpt_path=None if from_step is None else str(self.last))
+            trainer.fit(module, loader, validation, ckpt_path=None if start is None else str(self.last))
         except MisconfigurationException as error:
             raise RecipeError(f"trainer: {one_line(error)}") from None
         finally:
@@ -446,6 +448,7 @@ class Run:
         if not keeper.ended:  # all was trained before the run was resumed: Lightning then leaves the end of training out
             for plugin in plugins:
                 plugin.on_train_end(trainer, module)
+            keeper.settle(trainer, module)
         if keeper.validated_step != module.steps_done:
             trainer.validate(module, validation, verbose=False)
         self._note(module, keeper, loader, phase)
