@@ -17,7 +17,6 @@ from typing import Any
 
 import torch
 import yaml
-from lightning.pytorch.utilities import rank_zero_only
 from rich.console import Console
 from rich.table import Table
 
@@ -50,7 +49,7 @@ def one_line(error: BaseException) -> str:
 
 def is_first_rank() -> bool:
     """Whether this process writes and prints."""
-    return int(getattr(rank_zero_only, "rank", None) or 0) == 0
+    return ranks.rank() == 0
 
 
 def write_result(folder: Path, result: Mapping[str, Any]) -> None:
@@ -139,7 +138,7 @@ def log_to(folder: Path) -> Iterator[None]:
     Several ranks of a machine write to one file, each message at once and marked; those of other machines, which a shared file
     system would not keep apart, to their console. All tell their warnings and errors, the first one everything.
     """
-    file = logging.StreamHandler() if ranks.node() else logging.FileHandler(folder / "train.log")
+    file = logging.StreamHandler() if ranks.node() else logging.FileHandler(folder / "train.log", encoding="utf-8")
     file.setFormatter(RankFormatter("%(asctime)s %(levelname)s %(message)s"))
     file.setLevel(logging.INFO if is_first_rank() else logging.WARNING)
     console = logging.StreamHandler()
