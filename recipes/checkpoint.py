@@ -7,6 +7,7 @@ import re
 import shutil
 import signal
 import threading
+from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -58,7 +59,8 @@ def load_checkpoint(path: Path, map_location: Any = "cpu") -> dict[str, Any]:
 
 
 class StopOnSignal:
-    """While entered, the first Ctrl-C or SIGTERM asks for an end after the step in flight; a second Ctrl-C ends at once.
+    """While entered, the first Ctrl-C, SIGTERM or loss of the terminal asks for an end after the step in flight; a second Ctrl-C
+    ends at once.
 
     In a Slurm job so do SIGUSR1 and SIGUSR2, after which it comes back.
     """
@@ -85,7 +87,8 @@ class StopOnSignal:
             raise Stopped(name)
         self._ask(name)
         if ranks.rank() == 0 and not ranks.is_watched():
-            os.write(2, ranks.STOPPING)  # print is not for signal handlers
+            with suppress(OSError):  # the terminal is lost
+                os.write(2, ranks.STOPPING)  # print is not for signal handlers
 
     def __exit__(self, *_: object) -> None:
         for number, handler in self._previous.items():

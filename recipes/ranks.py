@@ -31,16 +31,13 @@ import yaml
 from recipes import slurm
 from recipes.catalogue import UsageError, one_line
 from recipes.files import write_text
+from recipes.identity import LIFELINE, WATCHED, here, in_job, repeated
 
 ERRORS = "errors"  # folder of what each rank has to say about its failure
 # what a rank says that has lost another one
 CONSEQUENCE = re.compile(r"connection (closed|reset)|broken pipe|socket|nccl|gloo|c10d|store|timed? ?out|another process", re.I)
 LOST = re.compile(r"^srun: error: (?P<node>\S+): tasks? (?P<rank>\d+)\S*: (?P<what>.+)$", re.M)
 MEMORY = " (is there enough memory?)"
-ASKING = ("SIGINT", "SIGTERM")  # asks for an end, anywhere
-
-WATCHED = "LIGHTNING_RECIPES_WORLD"  # in a rank that `train.py` has started: how many there are
-LIFELINE = "LIGHTNING_RECIPES_LIFELINE"  # names the pipe that tells a process that the one that started it is gone
 STOPPING = b"\nstopping after this step; Ctrl-C once more stops at once\n"
 GRACE = 5.0  # seconds for the others to fail by themselves, after a rank has failed
 LATE = 30.0  # seconds that a shared file system may take to show what another node has written
@@ -54,23 +51,22 @@ class RankError(Exception):
 
 def rank() -> int:
     """The number of this process among those that train together."""
-    return int(os.environ.get("SLURM_PROCID" if slurm.ranks() > 1 else "RANK", 0))
+    return here().rank
 
 
 def world() -> int:
     """How many processes were started to train together, this one among them."""
-    return slurm.ranks() if slurm.ranks() > 1 else int(os.environ.get(WATCHED) or os.environ.get("WORLD_SIZE") or 1)
+    return here().world
 
 
 def node() -> int:
     """The number of this machine among those that train together."""
-    names = ("SLURM_NODEID",) if slurm.ranks() > 1 else ("GROUP_RANK", "NODE_RANK")
-    return next((int(os.environ[name]) for name in names if name in os.environ), 0)
+    return here().node
 
 
 def is_watched() -> bool:
     """Whether a process of `train.py` watches this one and tells what goes wrong in it."""
-    return WATCHED in os.environ
+    return here().launcher == "own"
 
 
 def devices_here(trainer: Mapping[str, Any]) -> int:
@@ -87,7 +83,7 @@ def devices_here(trainer: Mapping[str, Any]) -> int:
 
 def asking() -> list[signal.Signals]:
     """The signals that ask for an end, without those that a job in the background is not to hear."""
-    names = slurm.SIGNALS if slurm.in_job() else ASKING
+    names = slurm.SIGNALS if in_job() else slurm.ASKING
     numbers = [signal.Signals[name] for name in names]
     return [number for number in numbers if signal.getsignal(number) != signal.SIG_IGN]
 
@@ -136,7 +132,8 @@ def end(code: int) -> None:
 
 def leave_note(folder: Path, number: int, error: str, is_mistake: bool = False) -> None:
     """Note why a rank has failed."""
-    host = os.environ.get("SLURMD_NODENAME", "") if slurm.ranks() > 1 else ""
+    job = here().job
+    host = job.host if job and slurm.ranks() > 1 else ""
     write_text(
         folder / ERRORS / f"{number}.json",
         json.dumps({"rank": number, "host": host, "error": error, "mistake": is_mistake, "start": _this_start()}) + "\n",
@@ -188,7 +185,8 @@ def forget_earlier(folder: Path) -> None:
 
 def _this_start() -> str:
     """What tells the ranks of this start of a Slurm job from those of others, which clocks of several nodes may not."""
-    return f"{os.environ['SLURM_JOB_ID']}.{os.environ['SLURM_STEP_ID']}.{slurm.restarts()}" if slurm.ranks() > 1 else ""
+    job = here().job
+    return f"{job.number}.{job.step}.{job.restarts}" if job and slurm.ranks() > 1 else ""
 
 
 def end_with_others(folder: Path) -> None:
@@ -295,17 +293,44 @@ def read_result(folder: Path) -> dict[str, Any]:
 
 def to_start(config: Mapping[str, Any]) -> int:
     """How many ranks are to be started on this machine; 0: this process trains itself."""
-    if slurm.ranks() > 1 or "LOCAL_RANK" in os.environ or config["explain"]:
+    if here().launcher not in ("alone", "nodes") or config["explain"]:
         return 0
     count = devices_here(config["trainer"])
     return count if count * config["trainer"]["num_nodes"] > 1 else 0
+
+
+def check_started(trainer: Mapping[str, Any]) -> None:
+    """Refuse processes that were started side by side but are not those which the config wants."""
+    slurm.check_ranks(trainer)
+    who, nodes = here(), trainer["num_nodes"]
+    if who.launcher == "alone":
+        if nodes > 1:
+            raise UsageError(
+                f"trainer.num_nodes={nodes}: nothing has started processes on {nodes} machines; on a cluster with Slurm type "
+                f"python train.py -m hydra/launcher=slurm trainer=ddp trainer.num_nodes={nodes}"
+            )
+    elif who.launcher == "nodes":
+        if who.node >= nodes:
+            raise UsageError(
+                f"NODE_RANK={who.node} in the environment, and trainer.num_nodes={nodes}: the machines are numbered from 0; type "
+                f"trainer=ddp trainer.num_nodes={who.node + 1} or more, or for one machine unset NODE_RANK"
+            )
+    elif who.launcher in ("torchrun", "hand"):
+        devices = devices_here(trainer)
+        if who.world != devices * nodes or (who.launcher == "hand" and who.rank != who.node * devices + who.local_rank):
+            on_each = who.local_world or (who.world if not who.node else (who.rank - who.local_rank) // who.node)
+            raise UsageError(
+                f"{who.world} processes were started for one run, this one as number {who.local_rank} of machine {who.node}, and "
+                f"trainer.devices={devices} with trainer.num_nodes={nodes} wants {devices * nodes}: type trainer=ddp "
+                f"trainer.devices={on_each} trainer.num_nodes={who.world // max(1, on_each)}"
+            )
 
 
 def given() -> dict[str, Any] | None:
     """What the process that has started this rank wants it to train; None elsewhere."""
     if not is_watched():
         return None
-    slurm.listen(*ASKING)
+    slurm.listen(*slurm.ASKING)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, asking())
     arguments = yaml.safe_load(sys.stdin.buffer)
     return {**arguments, "folder": Path(arguments["folder"])}
@@ -391,6 +416,8 @@ class Watch:
                 self._start(count, nodes, arguments, lifeline[0], meeting.getsockname()[1])
             finally:
                 signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+            for name in slurm.received:  # before there were ranks
+                self._hand_on(signal.Signals[name], None)
             self._wait()
         finally:
             self._kill()
@@ -401,7 +428,9 @@ class Watch:
                 os.close(end)
 
     def _start(self, count: int, nodes: int, arguments: Mapping[str, Any], lifeline: int, port: int) -> None:
-        environment = dict(os.environ) | {WATCHED: str(count * nodes), "WORLD_SIZE": str(count * nodes)}
+        again = repeated(os.environ)
+        environment = {name: value for name, value in os.environ.items() if name not in again}
+        environment |= {WATCHED: str(count * nodes), "WORLD_SIZE": str(count * nodes)}
         environment |= {LIFELINE: str(lifeline), "NODE_RANK": str(node())}
         if nodes == 1:
             environment |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}

@@ -18,7 +18,6 @@ from typing import Any
 
 import torch
 import yaml
-from lightning.pytorch.utilities import rank_zero_only
 from rich.console import Console
 from rich.table import Table
 
@@ -51,7 +50,7 @@ def one_line(error: BaseException) -> str:
 
 def is_first_rank() -> bool:
     """Whether this process writes and prints."""
-    return int(getattr(rank_zero_only, "rank", None) or 0) == 0
+    return ranks.rank() == 0
 
 
 def write_result(folder: Path, result: Mapping[str, Any]) -> None:
@@ -157,7 +156,7 @@ def log_to(folder: Path, wait: bool = False) -> Iterator[Journal]:
         folder: the run's folder.
         wait: whether nothing is written before the journal is released.
     """
-    file = logging.StreamHandler() if ranks.node() else logging.FileHandler(folder / "train.log", delay=True)
+    file = logging.StreamHandler() if ranks.node() else logging.FileHandler(folder / "train.log", encoding="utf-8", delay=True)
     file.setFormatter(RankFormatter("%(asctime)s %(levelname)s %(message)s"))
     file.setLevel(logging.INFO if is_first_rank() else logging.WARNING)
     journal = Journal(file)

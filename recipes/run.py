@@ -23,6 +23,7 @@ from recipes.build import build_data, build_loggers, build_module, build_plugins
 from recipes.catalogue import Catalogue, UsageError, installed_folders, quote, typed
 from recipes.checkpoint import BestAndLast, StopOnSignal, Stopped, WholeFiles, load_checkpoint
 from recipes.claim import remove_parts, remove_run
+from recipes.cluster import cluster_environment
 from recipes.compare.runs import words_with_effect
 from recipes.config import option_names
 from recipes.data.base import Data, EvaluationLoader, StepLoader
@@ -587,7 +588,7 @@ def make_trainer(
             max_steps=limit,
             logger=list(loggers),
             callbacks=list(callbacks),
-            plugins=[WholeFiles()],
+            plugins=[WholeFiles(), cluster_environment()],
             default_root_dir=folder,
             enable_progress_bar=False,
             enable_model_summary=False,

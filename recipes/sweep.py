@@ -32,7 +32,8 @@ from plugins.metric import larger_is_better
 from recipes.catalogue import UsageError, quote, quoted, read_yaml, show, typed
 from recipes.claim import remove_run
 from recipes.files import hold, is_held, write_text
-from recipes.ranks import LIFELINE, read_result
+from recipes.identity import LIFELINE
+from recipes.ranks import read_result
 
 PASSED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 PATIENCE = 60.0  # seconds for a job of an earlier, killed process to save its state and end
@@ -375,7 +376,7 @@ class Sweep:
 
     def _pass_on(self, number: int) -> None:
         for each in list(self._running.values()):
-            each.process.send(signal.SIGTERM if number == signal.SIGHUP else number)  # runs listen to the one, not to the other
+            each.process.send(signal.SIGTERM if number == signal.SIGHUP else number)  # it was our terminal, not theirs
 
     def _end(self, job: Job, process: Process, stopping: bool) -> None:
         """Note how a job ended; where the run could not do so itself, in its result too."""
@@ -457,10 +458,7 @@ def _signals(pass_on: Any) -> Iterator[list[int]]:
 
 
 class _Display:
-    """On a terminal a bar for the sweep and a line for each running job; elsewhere nothing but the lines that are said.
-
-    When nobody reads any more, because the terminal is closed or the pipe has ended, the sweep goes on unseen.
-    """
+    """On a terminal a bar for the sweep and a line for each running job; elsewhere nothing but the lines that are said."""
 
     def __init__(self, console: Console, total: int) -> None:
         self.console = console
@@ -484,25 +482,16 @@ class _Display:
 
     def __enter__(self) -> _Display:
         if self.bar:
-            self._try(self.bar.start)
+            self.bar.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         if self.bar:
-            self._try(self.bar.stop)
-
-    def _try(self, show: Callable[[], object]) -> None:
-        try:
-            show()
-        except (OSError, SystemExit):  # rich ends the process where a pipe is broken
-            nowhere = os.open(os.devnull, os.O_WRONLY)
-            for stream in (sys.stdout, sys.stderr):
-                if stream is sys.stdout or stream.isatty():
-                    os.dup2(nowhere, stream.fileno())
+            self.bar.stop()
 
     def say(self, line: str) -> None:
         """A line above the bars."""
-        self._try(lambda: self.console.print(line, markup=False, highlight=False, soft_wrap=True))
+        self.console.print(line, markup=False, highlight=False, soft_wrap=True)
 
     def done(self, number: int) -> None:
         """Jobs that have ended."""
@@ -532,7 +521,7 @@ class _Display:
             if done.isdigit():
                 total_epochs = int(total) if total else None
                 self.bar.update(self.lines[job.number], completed=int(done), total=total_epochs, line=numbers)
-        self._try(self.bar.refresh)
+        self.bar.refresh()
 
 
 def best_of_search(folder: Path) -> str:
