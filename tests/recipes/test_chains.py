@@ -6,13 +6,18 @@ import shutil
 import signal
 import sys
 import traceback
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
 
 from plugins.base import Phase
+from recipes import run
+from recipes.catalogue import Catalogue
 from recipes.checkpoint import load_checkpoint
+from recipes.config import compose, finish
+from tests.recipes.conftest import SMALL
 
 EPOCH = 6  # steps
 MOMENTS = ("step", "update", "validation", "test", "end", "replace")
@@ -195,11 +200,20 @@ def assert_same_end(folder, whole):
         assert (folder.path / name).read_bytes() == (whole.path / name).read_bytes(), name
 
 
+def train(config, folder, limit, resumed=False):
+    """Start the run, or go on with it, with a limit."""
+    folder.path.mkdir(exist_ok=True)
+    limits = {name: int(value) for name, value in (word.split("=") for word in limit)}
+    run.train({**config, **limits, "resume": str(folder.path) if resumed else None}, folder.path, limit)
+
+
 def run_chain(rng, folder, whole, arrays, with_plugin, extra):
     """One chain, told as it goes, and the uninterrupted run."""
     (words, fixed), phases = draw_words(rng, arrays), draw_phases(rng)
     limit, most = draw_limit(rng, 1, 4 * EPOCH)
     print("words", *words, "limit", *limit, *phases)
+    words += SMALL
+    config = finish(Catalogue(), compose(words), words)
     started, last, final, chain = False, (0, 0), None, rng.randint(1, 4)
     for number in range(chain + 1):
         if number == chain:
@@ -213,7 +227,7 @@ def run_chain(rng, folder, whole, arrays, with_plugin, extra):
             now, steps = final  # a phase has begun that builds on the end of another one
         print(number, *now, strike)
         with_plugin(striking(extra, phases, strike))
-        begin = (lambda now=now: folder.resume(*now)) if started else (lambda now=now: folder.train(*words, *now))
+        begin = partial(train, config, folder, now, started)
         if strike and strike[2] is kill:
             in_child(begin)
         else:
@@ -223,7 +237,7 @@ def run_chain(rng, folder, whole, arrays, with_plugin, extra):
         if last[0] or (phases and folder.result["status"] == "finished"):
             final = final or (now, steps)
     with_plugin(striking(extra, phases, None))
-    whole.train(*words, *(final or (limit,))[0])
+    train(config, whole, (final or (limit,))[0])
 
 
 def check_chains(number, tmp_path, folders, arrays, with_plugin, extra):
