@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import shutil
@@ -158,6 +159,7 @@ class BestAndLast(Checkpoint):
         self.validated_step = -1
         self.ended = False  # whether training came to its end in this process
         self.saved_step = -1  # of last.ckpt
+        self._known = True  # whether last.ckpt, where there is one, knows of a best.ckpt
         self._settled = False  # whether best.ckpt is what this run knows as the best
         self.in_epoch = False  # whether an epoch was under way when last.ckpt was saved
         self.agreement: Agreement | None = None
@@ -214,7 +216,7 @@ class BestAndLast(Checkpoint):
             return
         self.in_epoch = in_epoch(trainer)
         trainer.save_checkpoint(self.last_path)
-        self.saved_step = trainer.global_step
+        self.saved_step, self._known = trainer.global_step, self.best_step is not None
         if trainer.is_global_zero:
             self.previous_path.unlink(missing_ok=True)
 
@@ -235,9 +237,9 @@ class BestAndLast(Checkpoint):
         return bool(kept["global_step"] == step and kept["recipe"]["phase"]["index"] == pl_module.phase["index"])
 
     def _save_best(self, trainer: L.Trainer) -> None:
-        both = self.last_path.exists() and self.best_path.exists()
+        known = self._known and self.last_path.exists() and self.best_path.exists()
         # where there is a previous one already it is that which last.ckpt knows, and best.ckpt is younger
-        if trainer.is_global_zero and both and not self.previous_path.exists():
+        if trainer.is_global_zero and known and not self.previous_path.exists():
             second_name(self.best_path, self.previous_path)
         trainer.save_checkpoint(self.best_path, weights_only=True)
 
@@ -254,10 +256,10 @@ class BestAndLast(Checkpoint):
         if trainer.sanity_checking:
             return
         metrics: dict[str, float] = pl_module.metrics  # type: ignore[assignment]
-        if self.monitor not in metrics:
+        if self.monitor not in metrics and trainer.state.fn == "fit":
             there = ", ".join(sorted(name for name in metrics if name.startswith("val/")))
             raise RecipeError(f"no metric {self.monitor} to choose the best model by: trainer.monitor must be one of {there}")
-        score = metrics[self.monitor]
+        score = metrics.get(self.monitor, math.nan)  # of a technique that does not look at the validation at a run's end
         self.validated_step = trainer.global_step
         if (
             self.latest
@@ -293,6 +295,7 @@ class BestAndLast(Checkpoint):
         """What `state_dict` gave."""
         for name, value in state_dict.items():
             setattr(self, name, value)
+        self._known = self.best_step is not None
 
 
 def second_name(path: Path, other: Path) -> None:

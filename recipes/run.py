@@ -32,6 +32,7 @@ from recipes.files import hold
 from recipes.limits import EARLY, check_limit, goes_further, told_finished
 from recipes.loggers import Deferred, RunLogger
 from recipes.module import RecipeModule
+from recipes.monitor import check_monitors, choose_monitor
 from recipes.pictures import draw_pictures
 from recipes.progress import ProgressBar
 from recipes.results import (
@@ -84,6 +85,13 @@ def train(config: dict[str, Any], folder: Path, overrides: Sequence[str]) -> dic
         torch.set_num_threads(1)  # several threads wait for each other longer than a small model takes
     StepLoader(data.splits["train"], data.batch_size, config["seed"], module.parts, world=world)
     make_trainer(config, folder, [], plugins)
+    check_monitors(
+        config,
+        data,
+        module.plugins,
+        lambda other: make_module(other, data, build_plugins(other)),
+        lambda other, callbacks: make_trainer(other, folder, [], callbacks),
+    )
     if config["explain"]:
         explain(console, config, data, module, world)
         return {"status": "explained"}
@@ -399,15 +407,7 @@ class Run:
             train, self.data.batch_size, config["seed"], module.parts, lambda: module.steps_done, repeats, world
         )
         validation = EvaluationLoader(self.data.splits["val"])
-        classification = any(task.kind == "classification" for task in self.data.tasks)
-        # the last stage has the last word: early stopping ends training by its own metric
-        chooser = next((plugin for plugin in reversed(module.plugins) if plugin.monitor), None)
-        monitor = trainer_config["monitor"] or (chooser and chooser.monitor) or ("val/acc" if classification else "val/loss")
-        if chooser and chooser.group == "stopping" and chooser.monitor != monitor:
-            raise RecipeError(
-                f"trainer.monitor={monitor} and {chooser.group}.monitor={chooser.monitor} choose different best models: "
-                f"leave trainer.monitor out"
-            )
+        monitor, chooser = choose_monitor(config, plugins, self.data.tasks)
         every = trainer_config["save_every_n_steps"] or 0
         keeper = BestAndLast(
             self.folder / "checkpoints",
