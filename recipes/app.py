@@ -44,12 +44,21 @@ outcome = Outcome()
 
 def main(words: Sequence[str] | None = None) -> None:
     """`train.py`: ends the process with an exit code unless all went well."""
-    _exit_with(lambda: _train(list(sys.argv[1:] if words is None else words)))
+    _exit_with(lambda: _train(given(words)))
 
 
 def evaluate_main(words: Sequence[str] | None = None) -> None:
     """`evaluate.py`: ends the process with an exit code unless all went well."""
-    _exit_with(lambda: _evaluate(list(sys.argv[1:] if words is None else words)))
+    _exit_with(lambda: _evaluate(given(words)))
+
+
+def given(words: Sequence[str] | None) -> list[str]:
+    """The words of a command; those that no file could hold are refused."""
+    found = list(sys.argv[1:] if words is None else words)
+    for word in found:
+        if not word.isascii() and word.encode(errors="ignore").decode() != word:
+            raise UsageError(f"{ascii(word)[1:-1]} is no text in UTF-8: type it in other letters")
+    return found
 
 
 def _exit_with(command: Callable[[], int]) -> None:

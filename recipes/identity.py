@@ -158,9 +158,11 @@ def _torchrun(environ: Mapping[str, str], job: Job | None) -> Identity:
 def _srun(environ: Mapping[str, str], job: Job) -> Identity:
     _expect_all(environ, SRUN, SLURMS, "srun", "SLURM_STEP_ID")
     rank, local, node = (int(environ[name]) for name in ("SLURM_PROCID", "SLURM_LOCALID", "SLURM_NODEID"))
-    for name, size in (("SLURM_PROCID", "SLURM_NTASKS"), ("SLURM_LOCALID", "SLURM_NTASKS"), ("SLURM_NODEID", "SLURM_NNODES")):
+    for name, size in (("SLURM_PROCID", "SLURM_NTASKS"), ("SLURM_NODEID", "SLURM_NNODES")):
         if int(environ[name]) >= int(environ[size]):
             _refuse(environ, SLURMS, f"it must be below {size}={environ[size]}", name)
+    if local > rank:
+        _refuse(environ, SLURMS, f"it does not fit SLURM_PROCID={rank}", "SLURM_LOCALID")
     who = Identity(rank, job.tasks, local, 0, node, "srun", job)
     ours = {"RANK": rank, "LOCAL_RANK": local, "NODE_RANK": node, "GROUP_RANK": node, "WORLD_SIZE": who.world}
     other = [name for name, value in ours.items() if _number(environ, name, value) != value]
@@ -231,7 +233,7 @@ def _expect_all(environ: Mapping[str, str], names: Iterable[str], of: Iterable[s
 def _refuse(environ: Mapping[str, str], of: Iterable[str], why: str, first: str) -> NoReturn:
     """Tell what is wrong with `first`, and what to take away: all variables that came with it."""
     value = ascii(environ[first])[1:-1]
-    shown = value if len(value) <= 40 else f"{value[:40]}…"
+    shown = value if len(value) <= 40 else f"{value[:40]}..."
     there = " ".join(name for name in of if name in environ)
     raise UsageError(f"{first}={shown} in the environment: {why}; for one process type unset {there}")
 

@@ -317,7 +317,8 @@ def check_started(trainer: Mapping[str, Any]) -> None:
             )
     elif who.launcher in ("torchrun", "hand"):
         devices = devices_here(trainer)
-        if who.world != devices * nodes or (who.launcher == "hand" and who.rank != who.node * devices + who.local_rank):
+        fits = who.world == devices * nodes and who.local_rank < devices and who.local_world in (0, devices)
+        if not fits or (who.launcher == "hand" and who.rank != who.node * devices + who.local_rank):
             on_each = who.local_world or (who.world if not who.node else (who.rank - who.local_rank) // who.node)
             raise UsageError(
                 f"{who.world} processes were started for one run, this one as number {who.local_rank} of machine {who.node}, and "

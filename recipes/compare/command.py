@@ -14,7 +14,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from recipes.app import _exit_with
+from recipes.app import _exit_with, given
 from recipes.catalogue import Catalogue, UsageError, installed_folders, nearest, one_line, quote
 from recipes.printing import expect_printed
 
@@ -46,7 +46,7 @@ It leaves these files in the folder that is given, or in comparisons/DATE/TIME i
 
 def main(words: Sequence[str] | None = None) -> None:
     """`compare.py`: ends the process with an exit code unless all went well."""
-    _exit_with(lambda: _compare(list(sys.argv[1:] if words is None else words)))
+    _exit_with(lambda: _compare(given(words)))
 
 
 def _parser() -> argparse.ArgumentParser:
