@@ -180,18 +180,25 @@ def _value_of(key: str, words: Sequence[str]) -> str | None:
 
 def _words_of_sweep(flags: argparse.Namespace, folder: Path) -> list[str]:
     """The words of a sweep that goes on in its folder: those given now or, without any, those it was started with."""
+    from recipes.allowed import check_settings, check_words
     from recipes.sweep import FILE, Plan
+    from recipes.untrusted import check_sweep
 
+    check_sweep(folder)
     given = [word for word in flags.overrides if _key(word) != "sweep"]
     hydra = [word for word in given if word.lstrip("+~").startswith(("hydra.", "hydra/"))]
     words = [word for word in given if word not in hydra]
     flags.all_jobs = not words
     if (folder / FILE).exists():
         plan = Plan.read(folder)
+        if not words:  # typed words are trusted, those of a file are not: it may be somebody else's
+            for said in (plan.words, *plan.jobs.values()):
+                check_words(folder / FILE, said)
         words = words or plan.words
         keys = {_key(word) for word in hydra}
-        hydra = [*(word for word in plan.hydra if _key(word) not in keys), *hydra]
-        flags.config_dir = flags.config_dir or plan.config_dir
+        said = [word for word in plan.hydra if _key(word) not in keys]
+        check_settings(folder / FILE, said, None if flags.config_dir else plan.config_dir)
+        hydra = [*said, *hydra]
     elif not words:
         start = f"python train.py -m seed=0,1,2 {typed('sweep', folder)}"
         raise UsageError(f"{folder} is no sweep: looked for {FILE}; to start one there, add its words: {start}")

@@ -167,12 +167,9 @@ def load_module(config: Mapping[str, Any], checkpoint: Path, further: list[Plugi
     from plugins.base import Setting, Task
 
     state = load_checkpoint(checkpoint)
-    try:
-        kept = state["recipe"]
-        tasks = tuple(Task(**{**task, "names": tuple(task["names"])}) for task in kept["tasks"])
-        shape = tuple(kept["shape"])
-    except (KeyError, TypeError):
-        raise RecipeError(f"{checkpoint} is no checkpoint of this project") from None
+    kept = state["recipe"]
+    tasks = tuple(Task(**{**task, "names": tuple(task["names"])}) for task in kept["tasks"])
+    shape = tuple(kept["shape"])
     module = build_module(config, shape, tasks[0].outputs)
     plugins = build_plugins(config) if further is None else further
     module.build(plugins, Setting(shape, tasks, config["seed"], None, lambda folder: load_run(Path(folder))), devices=1)

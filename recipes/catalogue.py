@@ -14,17 +14,13 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
-import yaml
-from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from recipes import untrusted
+from recipes.errors import UsageError as UsageError
+from recipes.errors import one_line as one_line
 
 FOLDER = Path(__file__).resolve().parents[1] / "conf"
 ENTRY_POINTS = "lightning_recipes"
 NOT_FOR_TRAINING = ("hydra", "study")  # folders of conf/ that are no groups of train.py
-
-
-class UsageError(Exception):
-    """A mistake on the command line, told in one line."""
 
 
 def warn(message: str) -> None:
@@ -57,7 +53,8 @@ def show(value: object) -> str:
 
 def quote(word: str) -> str:
     """A word for the shell, quoted where brackets or blanks would be taken amiss."""
-    return word if all(letter not in word for letter in " [](){}*?'\"$&|;<>#!\\") else "'" + word.replace("'", "'\\''") + "'"
+    safe = word and all(letter.isalnum() or letter in "_-+=.,:/@%~^" for letter in word) and word[0] not in "~^"
+    return word if safe else "'" + word.replace("'", "'\\''") + "'"
 
 
 def quoted(path: object) -> str:
@@ -115,19 +112,8 @@ def _kind(default: object) -> str:
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """A config file as it stands, interpolations left alone."""
-    try:
-        content = OmegaConf.to_container(OmegaConf.load(path))
-    except (OSError, ValueError, yaml.YAMLError, OmegaConfBaseException) as error:
-        raise UsageError(f"{path} cannot be read: {one_line(error)}") from None
-    if isinstance(content, list):
-        raise UsageError(f"{path} must hold keys with values, not a list")
-    return content or {}  # type: ignore[return-value]
-
-
-def one_line(error: BaseException) -> str:
-    """An exception's message without its line breaks."""
-    return " ".join(str(error).split()) or type(error).__name__
+    """A config file of a folder that is trusted, as it stands, interpolations left alone; it may be a link."""
+    return untrusted.read_yaml(path.resolve(), clean=False)
 
 
 @dataclass(frozen=True)
@@ -141,7 +127,10 @@ class Option:
     @cached_property
     def text(self) -> str:
         """The file."""
-        return self.path.read_text(encoding="utf-8")
+        try:
+            return untrusted.read_text(self.path.resolve())
+        except OSError as error:
+            raise UsageError(f"{self.path} cannot be read: {error.strerror}") from None
 
     @property
     def summary(self) -> str:
@@ -158,7 +147,15 @@ class Option:
     def content(self) -> dict[str, Any]:
         """What stands in the file."""
         content = read_yaml(self.path)
-        return (content.get(self.name) or {}) if self.wrapped else content
+        node = (content.get(self.name) or {}) if self.wrapped else content
+        if not isinstance(node, dict):
+            raise UsageError(f"{self.path} must hold keys with values below {self.name}, got {show(node)}")
+        if not isinstance(node.get("_target_", ""), str):
+            raise UsageError(f"{self.path}: _target_ must be the name of a class, got {show(node['_target_'])}")
+        entries = node.get("defaults", [])
+        if not isinstance(entries, list) or not all(isinstance(entry, str | dict) for entry in entries):
+            raise UsageError(f"{self.path}: defaults must be a list of options, got {show(entries)}")
+        return node
 
     @property
     def bases(self) -> list[Option]:

@@ -20,7 +20,7 @@ from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from lightning.pytorch.callbacks import Checkpoint
 
 from plugins.base import RecipeError, larger_is_better
-from recipes import ranks, slurm
+from recipes import kept, ranks, slurm
 from recipes.files import unwritable, write_whole
 from recipes.position import before_epoch_cut_short, in_epoch, take_up
 
@@ -50,13 +50,7 @@ class WholeFiles(TorchCheckpointIO):
 
 def load_checkpoint(path: Path, map_location: Any = "cpu") -> dict[str, Any]:
     """A checkpoint's tensors and plain values; one that would execute something is refused."""
-    try:
-        return torch.load(path, map_location=map_location or "cpu", weights_only=True)
-    except FileNotFoundError:
-        raise RecipeError(f"no checkpoint {path}") from None
-    except Exception as error:
-        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise RecipeError(f"the checkpoint {path} cannot be loaded: {first}") from None
+    return kept.load(path, map_location)
 
 
 class StopOnSignal:
@@ -293,7 +287,10 @@ class BestAndLast(Checkpoint):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """What `state_dict` gave."""
-        for name, value in state_dict.items():
+        known = {"best_score": float | None, "best_step": int | None, "best_metrics": dict, "validated_step": int}
+        for name, kind in known.items():
+            if not isinstance(value := state_dict.get(name), kind):
+                raise ValueError(f"{name} of the best model has another type")
             setattr(self, name, value)
         self._known = self.best_step is not None
 

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import hydra
-import yaml
 from hydra import initialize_config_dir
 from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.hydra_config import HydraConfig
@@ -26,6 +25,8 @@ from hydra.plugins.search_path_plugin import SearchPathPlugin
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from recipes import untrusted
+from recipes.allowed import keep_at_home
 from recipes.catalogue import (
     FOLDER,
     Catalogue,
@@ -35,10 +36,10 @@ from recipes.catalogue import (
     nearest,
     one_line,
     package_folder,
-    read_yaml,
     show,
     suggest,
 )
+from recipes.untrusted import check_files
 
 __all__ = [
     "Catalogue",
@@ -53,7 +54,6 @@ __all__ = [
     "search_folders",
 ]
 
-LARGEST_CONFIG = 1_000_000  # bytes
 ON_RESUME = ("max_epochs", "max_steps", "name", "tags", "notes", "trainer", "logger", "data.path", "data.root")
 INSTEAD = {  # of launchers of other packages
     "basic": "processes",
@@ -381,7 +381,7 @@ def _check_type(place: str, value: object, default: object, comment: str) -> Non
                 _check_type(f"{place}.{name}", inner, None, "")
     elif isinstance(value, list):
         for inner in value:
-            if isinstance(inner, Mapping):
+            if isinstance(inner, Mapping | list):
                 _check_type(place, inner, None, "")
 
 
@@ -567,20 +567,17 @@ def _check_node(option: Option, place: str, node: object) -> None:
 def read_run(catalogue: Catalogue, folder: Path) -> dict[str, Any]:
     """The config of a run folder, checked like a stranger's: nothing in it is resolved, and it names known options only."""
     path = folder / "config.yaml"
+    check_files(folder)
     if not path.is_file() or not any((folder / trace).exists() for trace in TRACES):
         found = "there is no such folder" if not folder.is_dir() else "the folder has no such files"
         raise UsageError(f"{folder} is no run: looked for config.yaml and {' or '.join(TRACES)}, but {found}")
-    try:
-        if path.stat().st_size > LARGEST_CONFIG:
-            raise UsageError(f"{path} is refused: it is larger than a config can be")
-        text = path.read_text(encoding="utf-8")
-        if any(isinstance(token, yaml.AliasToken) for token in yaml.scan(text)):
-            raise UsageError(f"{path} is refused: a config of a run has no aliases")
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        raise UsageError(f"{path} cannot be read: {one_line(error)}") from None
-    config = read_yaml(path)
+    config = untrusted.read_yaml(path)
     _refuse_interpolation(config, str(path))
-    check_tree(catalogue, config)
+    try:
+        check_tree(catalogue, config)
+    except UsageError as error:
+        raise UsageError(f"{path}: {error}") from None
+    keep_at_home(config)
     missing = [name for name in catalogue.defaults if name not in config and name != "recipe"]
     if missing:
         raise UsageError(f"{path} has no {', '.join(missing)}")

@@ -9,7 +9,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
-from recipes.catalogue import UsageError
+from recipes.errors import UsageError
+from recipes.untrusted import open_file
 
 try:
     import fcntl
@@ -22,7 +23,9 @@ def write_whole(path: Path, write: Callable[[IO[bytes]], object]) -> None:
     part = path.with_name(f"{path.name}.part-{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with open(part, "wb") as file:
+        with suppress(FileNotFoundError):  # an earlier process had this number, or somebody wants it to be a link
+            part.unlink()
+        with open(part, "xb") as file:
             write(file)
             file.flush()
             os.fsync(file.fileno())
@@ -34,9 +37,14 @@ def write_whole(path: Path, write: Callable[[IO[bytes]], object]) -> None:
             part.unlink()
 
 
+def open_to_append(path: Path) -> IO[bytes]:
+    """A file to write at the end of, whole lines at once; it is made if it is not there, and never a link to another one."""
+    return open(open_file(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT), "ab", buffering=0)
+
+
 def write_text(path: Path, text: str) -> None:
     """Write a text file whole."""
-    write_whole(path, lambda file: file.write(text.encode()))
+    write_whole(path, lambda file: file.write(text.encode(errors="replace")))
 
 
 def unwritable(path: Path, error: Exception) -> UsageError:
@@ -64,7 +72,7 @@ def hold(path: Path, doing: str, patience: float = 0.0) -> Iterator[None]:
         yield
         return
     path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "ab") as file:
+    with open_to_append(path) as file:
         end = time.monotonic() + patience
         while True:
             try:
@@ -83,7 +91,7 @@ def is_held(path: Path) -> bool:
     """Whether another process holds a file's lock."""
     if fcntl is None or not path.exists():
         return False
-    with open(path, "rb") as file:
+    with open(open_file(path), "rb") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -7,6 +7,7 @@ import hashlib
 import io
 import logging
 import os
+import re
 import time
 import uuid
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -20,11 +21,15 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from plugins.base import RecipeError, expect_choice, larger_is_better
 from recipes.compare.workspace import HEADER, sync_command
-from recipes.files import unwritable, write_text
+from recipes.errors import to_cell
+from recipes.files import open_to_append, unwritable, write_text
 from recipes.metrics import Histogram
 from recipes.results import HISTOGRAMS, is_first_rank
+from recipes.shapes import histograms_of, numbers_of
+from recipes.untrusted import read_text
 
 log = logging.getLogger("recipes")
+COLUMNS = ("step", "name", "low", "high", "counts")  # of histograms.csv
 
 
 class RunLogger(Logger):
@@ -143,11 +148,8 @@ class Csv(RunLogger):
         append(self.path, as_csv([[row.get(name, "") for name in self.columns]]))
 
     def _write(self) -> None:
-        text = io.StringIO()
-        writer = csv.DictWriter(text, self.columns)
-        writer.writeheader()
-        writer.writerows(self.rows)
-        write_text(self.path, text.getvalue())
+        rows = [[row.get(name, "") for name in self.columns] for row in self.rows]
+        write_text(self.path, as_csv([self.columns, *rows]))
         self._complete = True
 
     @rank_zero_only
@@ -158,7 +160,7 @@ class Csv(RunLogger):
         if self._has_histograms:
             append(self.histograms, rows)
         elif rows:
-            write_text(self.histograms, as_csv([["step", "name", "low", "high", "counts"]]) + rows)
+            write_text(self.histograms, as_csv([COLUMNS]) + rows)
             self._has_histograms = True
 
     @rank_zero_only
@@ -168,9 +170,9 @@ class Csv(RunLogger):
             self.columns, self.rows = rows_until(self.path, step, logged)
             self._write()
         if self.histograms.exists():
-            lines = list(csv.reader(io.StringIO(whole_lines(self.histograms))))
-            write_text(self.histograms, as_csv([*lines[:1], *(line for line in lines[1:] if int(line[0]) <= step)]))
-            self._has_histograms = bool(lines)
+            kept = [(at, name, *row_of(numbers)) for at, name, *numbers in histograms_of(self.histograms) if at <= step]
+            write_text(self.histograms, as_csv([COLUMNS, *kept]))
+            self._has_histograms = True
 
 
 def rows_until(path: Path, step: int, logged: Collection[str] | None = None) -> tuple[list[str], list[dict[str, str]]]:
@@ -178,9 +180,8 @@ def rows_until(path: Path, step: int, logged: Collection[str] | None = None) -> 
 
     The row of the step itself has only the names in `logged`, where these are known: a run that ended there validated once more.
     """
-    reader = csv.DictReader(io.StringIO(whole_lines(path)))
     rows = []
-    for row in reader:
+    for row in numbers_of(path):
         at = int(row["step"])
         kept = {
             name: value
@@ -189,11 +190,10 @@ def rows_until(path: Path, step: int, logged: Collection[str] | None = None) -> 
         }
         if at <= step and len(kept) > 1:
             rows.append(kept)
-    there = {name for row in rows for name in row}
-    return ["step", *(name for name in reader.fieldnames or [] if name in there and name != "step")], rows
+    return list(dict.fromkeys(["step", *(name for row in rows for name in row)])), rows
 
 
-def row_of(histogram: tuple[float, float, list[int]]) -> tuple[str, str, str]:
+def row_of(histogram: Sequence[Any]) -> tuple[str, str, str]:
     """The two ends and the counts as they are written."""
     low, high, counts = histogram
     return repr(low), repr(high), " ".join(map(str, counts))
@@ -202,23 +202,17 @@ def row_of(histogram: tuple[float, float, list[int]]) -> tuple[str, str, str]:
 def as_csv(rows: Iterable[Sequence[object]]) -> str:
     """Rows as text."""
     text = io.StringIO()
-    csv.writer(text).writerows(rows)
+    csv.writer(text).writerows([to_cell(cell) for cell in row] for row in rows)
     return text.getvalue()
 
 
 def append(path: Path, text: str) -> None:
     """Write behind what is there."""
     try:
-        with open(path, "a", newline="", encoding="utf-8") as file:
-            file.write(text)
+        with open_to_append(path) as file:
+            file.write(text.encode())
     except OSError as error:
         raise unwritable(path, error) from None
-
-
-def whole_lines(path: Path) -> str:
-    """A file without the half line that a process leaves which is killed while it appends."""
-    text = path.read_text(encoding="utf-8")
-    return text[: text.rfind("\n") + 1]
 
 
 class TensorBoard(TensorBoardLogger, RunLogger):
@@ -306,13 +300,15 @@ class Wandb(WandbLogger, RunLogger):
         identity = self._folder / "wandb" / "run-id.txt"
         if not identity.exists():
             write_text(identity, uuid.uuid4().hex[:8])
+        if not re.fullmatch(r"[\w-]{1,64}", known := read_text(identity).strip()):
+            raise RecipeError(f"{identity} is refused: expected the id of a wandb run, letters and digits")
         settings = wandb.Settings(silent=True, console="off", init_timeout=wait)
         config, recipe = dict(facts.get("config", {})), str(facts.get("recipe") or "defaults")
         seed = f" seed={config.get('seed', 0)}"
         start = {
             "project": project,
             "entity": entity,
-            "id": identity.read_text().strip(),
+            "id": known,
             "dir": str(self._folder),
             "name": cut(str(facts.get("name") or cut(recipe, LONGEST["name"] - len(seed)) + seed), LONGEST["name"]),
             "group": group and cut(group, LONGEST["group"]),
@@ -411,9 +407,9 @@ class Wandb(WandbLogger, RunLogger):
             for row in rows_until(path, step, logged)[1]:
                 self.log_metrics({name: float(value) for name, value in row.items() if name != "step"}, int(row["step"]))
         if (path := self._folder / HISTOGRAMS).exists():
-            for at, name, low, high, counts in list(csv.reader(io.StringIO(whole_lines(path))))[1:]:
-                if int(at) <= step:
-                    self._log_histograms({name: (float(low), float(high), list(map(int, counts.split())))}, int(at))
+            for at, name, low, high, counts in histograms_of(path):
+                if at <= step:
+                    self._log_histograms({name: (low, high, counts)}, at)
 
     def facts(self) -> dict[str, Any]:
         """Where the run is on wandb, so that comparisons need not look into wandb's own files."""

@@ -9,6 +9,7 @@ import lightning as L
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
+from recipes.errors import printable
 from recipes.module import RecipeModule
 
 
@@ -34,7 +35,7 @@ class ProgressBar(L.Callback):
             TextColumn("{task.description}"),
             BarColumn(bar_width=None),
             TextColumn("{task.percentage:>3.0f}%"),
-            TextColumn("{task.fields[numbers]}"),
+            TextColumn("{task.fields[numbers]}", markup=False),
             TimeRemainingColumn(),
             console=self.console,
             transient=True,
@@ -53,7 +54,7 @@ class ProgressBar(L.Callback):
             self.task,
             completed=trainer.global_step,
             description=epoch_of(trainer),
-            numbers=" ".join(f"{name} {value:.3f}" for name, value in pl_module.running().items()) + self.latest,
+            numbers=printable(" ".join(f"{name} {value:.3f}" for name, value in pl_module.running().items()) + self.latest),
             refresh=True,
         )
 
@@ -68,7 +69,7 @@ class ProgressBar(L.Callback):
         if self.bar is None and trainer.state.fn == "fit":
             numbers = {name: metrics[name] for name in ("train/loss", "train/acc") if name in metrics} | numbers
             shown = "".join(f"  {name} {value:.4f}" for name, value in numbers.items())
-            self.console.print(epoch_of(trainer) + shown, soft_wrap=True, highlight=False)
+            self.console.print(printable(epoch_of(trainer) + shown), soft_wrap=True, markup=False, highlight=False)
 
     def close(self) -> None:
         """Take the bar away."""

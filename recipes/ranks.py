@@ -28,10 +28,11 @@ from typing import IO, Any
 
 import yaml
 
-from recipes import slurm
+from recipes import shapes, slurm
 from recipes.catalogue import UsageError, one_line
-from recipes.files import write_text
+from recipes.files import open_to_append, write_text
 from recipes.identity import LIFELINE, WATCHED, here, in_job, repeated
+from recipes.untrusted import read_json
 
 ERRORS = "errors"  # folder of what each rank has to say about its failure
 # what a rank says that has lost another one
@@ -152,7 +153,7 @@ def _write_traceback(folder: Path, error: BaseException) -> None:
 def write_log(folder: Path, text: str, number: int | None = None) -> None:
     """Add lines about a rank to `train.log`, which several processes of one machine write to, each whole lines at once."""
     marked = mark(f"{time.strftime('%Y-%m-%d %H:%M:%S')},000 {text}", rank() if number is None else number)
-    with open(folder / "train.log", "ab", buffering=0) as file:
+    with open_to_append(folder / "train.log") as file:
         file.write(f"{marked}\n".encode())
 
 
@@ -176,7 +177,8 @@ def forget_errors(folder: Path) -> None:
 def forget_earlier(folder: Path) -> None:
     """Remove what ranks have said at an earlier start of the run, in the same folder."""
     for path in _note_files(folder):
-        started = json.loads(path.read_text())["start"] == _this_start() if slurm.ranks() > 1 else path.stat().st_mtime >= BEGAN
+        note = read_note(path)
+        started = note and (note["start"] == _this_start() if slurm.ranks() > 1 else path.stat().st_mtime >= BEGAN)
         if not started:
             path.unlink()
     with suppress(OSError):  # there is a later one, or none was ever
@@ -215,8 +217,19 @@ def end_with_others(folder: Path) -> None:
 
 def notes(folder: Path, since: float = 0.0) -> list[dict[str, Any]]:
     """What ranks have said about their failures, the earliest first."""
-    paths = [path for path in _note_files(folder) if path.stat().st_mtime >= since]
-    return [json.loads(path.read_text()) for path in sorted(paths, key=lambda path: path.stat().st_mtime_ns)]
+    paths = [path for path in _note_files(folder) if path.lstat().st_mtime >= since]
+    found = [read_note(path) for path in sorted(paths, key=lambda path: path.lstat().st_mtime_ns)]
+    return [note for note in found if note is not None]
+
+
+def read_note(path: Path) -> dict[str, Any] | None:
+    """What a rank has said; None where it is nothing that a rank says."""
+    try:
+        note = read_json(path)
+    except (OSError, UsageError):
+        return None
+    kinds = {"rank": int, "host": str, "error": str, "mistake": bool, "start": str}
+    return note if all(type(note.get(name)) is kind for name, kind in kinds.items()) else None
 
 
 def first_note(found: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
@@ -282,10 +295,9 @@ def write_failure(folder: Path, line: str, since: int = int(BEGAN * 1e9)) -> Non
 def read_result(folder: Path) -> dict[str, Any]:
     """What stands in `result.json`; empty where there is none that can be read."""
     try:
-        result = json.loads((folder / "result.json").read_text())
-    except (OSError, ValueError):
+        return shapes.read_result(folder)
+    except (OSError, UsageError):
         return {}
-    return result if isinstance(result, dict) else {}
 
 
 # ------------------------------------------------------------------ ranks of our own

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 import logging.handlers
@@ -20,11 +21,13 @@ import torch
 import yaml
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
-from plugins.base import RecipeError, Task
-from recipes import ranks
+from plugins.base import Task
+from recipes import ranks, shapes
 from recipes.catalogue import quote
-from recipes.files import write_text
+from recipes.errors import printable
+from recipes.files import open_to_append, write_text
 
 PACKAGES = ("torch", "torchvision", "lightning", "hydra-core", "torchmetrics", "wandb", "numpy", "lightning-recipes")
 ORDER = ("loss", "acc")
@@ -45,7 +48,7 @@ def command_line(command: Sequence[str]) -> str:
 
 def one_line(error: BaseException) -> str:
     """The first line of an error's message, or its kind where it has none."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return printable((str(error).strip().splitlines() or [type(error).__name__])[0])
 
 
 def is_first_rank() -> bool:
@@ -69,11 +72,9 @@ def _finite(value: Any) -> Any:
 def read_result(folder: Path) -> dict[str, Any]:
     """`result.json` of a run folder, not a number for a metric that is null; empty if there is none."""
     try:
-        result = json.loads((folder / "result.json").read_text())
+        result = shapes.read_result(folder)
     except FileNotFoundError:
         return {}
-    except (json.JSONDecodeError, OSError) as error:
-        raise RecipeError(f"{folder / 'result.json'} cannot be read: {error}") from None
     if "metrics" in result:
         result["metrics"] = {name: math.nan if value is None else value for name, value in result["metrics"].items()}
     return result
@@ -156,7 +157,7 @@ def log_to(folder: Path, wait: bool = False) -> Iterator[Journal]:
         folder: the run's folder.
         wait: whether nothing is written before the journal is released.
     """
-    file = logging.StreamHandler() if ranks.node() else logging.FileHandler(folder / "train.log", encoding="utf-8", delay=True)
+    file = logging.StreamHandler() if ranks.node() else LogFile(folder / "train.log", delay=True)
     file.setFormatter(RankFormatter("%(asctime)s %(levelname)s %(message)s"))
     file.setLevel(logging.INFO if is_first_rank() else logging.WARNING)
     journal = Journal(file)
@@ -185,12 +186,19 @@ def log_to(folder: Path, wait: bool = False) -> Iterator[Journal]:
         file.close()
 
 
+class LogFile(logging.FileHandler):
+    """Writes to the end of a file that is no link."""
+
+    def _open(self) -> Any:
+        return io.TextIOWrapper(open_to_append(Path(self.baseFilename)), "utf-8", "replace", write_through=True)
+
+
 class RankFormatter(logging.Formatter):
     """Marks each line with the rank where there are several."""
 
     def format(self, record: logging.LogRecord) -> str:
         """The message as it is written."""
-        text = super().format(record)
+        text = printable(super().format(record), "\n\t")
         return ranks.mark(text, ranks.rank()) if ranks.world() > 1 else text
 
 
@@ -216,11 +224,11 @@ def table(result: Mapping[str, Any]) -> Table:
         shown.add_column(split, justify="right")
     for name in names:
         cells = [metrics.get(f"{split}/{name}") for split in splits]
-        shown.add_row(name, *("" if cell is None else f"{cell:.4f}" for cell in cells))
+        shown.add_row(Text(printable(name)), *("" if cell is None else f"{cell:.4f}" for cell in cells))
     return shown
 
 
 def print_lines(console: Console, *lines: str) -> None:
     """Print without wrapping or markup, so that paths and commands can be copied."""
     for line in lines:
-        console.print(line, soft_wrap=True, markup=False, highlight=False)
+        console.print(printable(line), soft_wrap=True, markup=False, highlight=False)

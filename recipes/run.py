@@ -442,6 +442,11 @@ class Run:
             trainer.fit(module, loader, validation, ckpt_path=None if start is None else str(self.last))
         except MisconfigurationException as error:
             raise RecipeError(f"trainer: {one_line(error)}") from None
+        except Exception as error:
+            if start is None or trainer.global_step > start["step"] or not is_of_content(error):
+                raise
+            log.info("what came of the checkpoint", exc_info=True)
+            raise RecipeError(f"{self.last} does not fit the run and cannot be gone on with: {one_line(error)}") from error
         finally:
             phase["seconds"] = module.seconds
             self._note(module, keeper, loader, phase)
@@ -515,6 +520,12 @@ class Run:
         if self.techniques == ["standardize", "sgd"]:
             return "python train.py +regularizer=dropout optimizer=adam"
         return f"python evaluate.py {where}"
+
+
+def is_of_content(error: Exception) -> bool:
+    """Whether an error at the start of a resumed run comes from what the checkpoint holds, not from the machine or the user."""
+    others = (RecipeError, UsageError, Stopped, OSError, torch.OutOfMemoryError, MemoryError)
+    return not isinstance(error, others) and not (ranks.world() > 1 and ranks.CONSEQUENCE.search(str(error)))
 
 
 def shares(step_size: int, world: int, nodes: int, parts: int) -> list[str]:

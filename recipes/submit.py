@@ -20,7 +20,9 @@ from typing import Any
 
 from recipes import ranks, slurm
 from recipes.catalogue import UsageError, typed
+from recipes.files import write_text
 from recipes.sweep import NUMBER, Job, Plan, Sweep
+from recipes.untrusted import LARGEST_RECORD, read_bytes, read_text
 
 ROOT = Path(__file__).resolve().parents[1]
 WAITING = (
@@ -203,10 +205,10 @@ class SlurmSweep(Sweep):
 
     def _launch(self, job: Job, gpus: Sequence[str]) -> Submitted:
         path = job.folder / NUMBER
-        with suppress(OSError):
-            number = path.read_text().strip()
+        with suppress(FileNotFoundError):
+            number = read_text(path).strip()
             self.queue.look()
-            if self.queue.states.get(number) in WAITING:
+            if number.isdecimal() and self.queue.states.get(number) in WAITING:
                 self._say(f"{job.name}  is Slurm job {number} already")
                 return Submitted(self.queue, number, job)
         words = self._words(job)
@@ -214,7 +216,7 @@ class SlurmSweep(Sweep):
         ranks.forget_errors(job.folder)
         (job.folder / "output.log").unlink(missing_ok=True)
         number = self._submit(job, words)
-        path.write_text(f"{number}\n")
+        write_text(path, f"{number}\n")
         self.queue.states[number] = "PENDING"
         self._say(f"{job.name}  is Slurm job {number}; log {job.folder / 'output.log'}")
         return Submitted(self.queue, number, job)
@@ -248,7 +250,10 @@ class SlurmSweep(Sweep):
             raise UsageError(f"Slurm does not take the job: {'; '.join(told) or error}; see hydra.launcher") from None
 
     def _reason(self, job: Job, process: Any) -> str:
-        output = (job.folder / "output.log").read_text(errors="replace") if (job.folder / "output.log").exists() else ""
+        try:
+            output = read_bytes(job.folder / "output.log", LARGEST_RECORD).decode(errors="replace")
+        except (OSError, UsageError):
+            output = ""
         if process.returncode == LEFT:
             return "goes on in Slurm"
         told = ranks.first_error(job.folder, output)

@@ -29,11 +29,23 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Column
 
 from plugins.metric import larger_is_better
-from recipes.catalogue import UsageError, quote, quoted, read_yaml, show, typed
+from recipes import shapes
+from recipes.catalogue import UsageError, quote, quoted, show, typed
 from recipes.claim import remove_run
-from recipes.files import hold, is_held, write_text
+from recipes.errors import printable
+from recipes.files import hold, is_held, open_to_append, write_text
 from recipes.identity import LIFELINE
 from recipes.ranks import read_result
+from recipes.shapes import is_number, is_texts
+from recipes.untrusted import (
+    LARGEST_RECORD,
+    check_files,
+    check_inside,
+    check_sweep,
+    open_file,
+    read_text,
+    read_yaml,
+)
 
 PASSED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 PATIENCE = 60.0  # seconds for a job of an earlier, killed process to save its state and end
@@ -91,12 +103,12 @@ class Job:
     def last_line(self, beginning: str = "") -> str:
         """The last line, of those that begin so, that the job has printed."""
         try:
-            with open(self.folder / "output.log", "rb") as file:
+            with open(open_file(self.folder / "output.log"), "rb") as file:
                 file.seek(max(0, file.seek(0, os.SEEK_END) - 4096))
                 lines = [LABEL.sub("", line) for line in file.read().decode(errors="replace").splitlines()]
-        except OSError:
+        except (OSError, UsageError):
             return ""
-        return next((line.strip() for line in reversed(lines) if line.strip() and line.startswith(beginning)), "")
+        return next((printable(line.strip()) for line in reversed(lines) if line.strip() and line.startswith(beginning)), "")
 
 
 @dataclass
@@ -112,11 +124,14 @@ class Plan:
     def read(cls, folder: Path) -> Plan:
         """The plan in a sweep's folder."""
         path = folder / FILE
-        content = read_yaml(path)
+        try:
+            content = read_yaml(path, LARGEST_RECORD)
+        except OSError as error:
+            raise UsageError(f"{path} cannot be read: {error.strerror}") from None
         jobs, config_dir = content.get("jobs"), content.get("config_dir")
         lists = [content.get("words"), content.get("hydra"), *(jobs.values() if isinstance(jobs, Mapping) else [None])]
-        if not all(isinstance(words, list) and all(isinstance(word, str) for word in words) for words in lists):
-            raise UsageError(f"{path} is not what a sweep writes")
+        if not all(map(is_texts, lists)):
+            raise UsageError(f"{path} is not what a sweep writes: expected lists of words")
         if not isinstance(config_dir, str | None):
             raise UsageError(f"{path} is not what a sweep writes: config_dir must be a folder")
         plan = cls(content["words"], content["hydra"], config_dir, {str(name): words for name, words in jobs.items()})  # type: ignore[union-attr]
@@ -158,6 +173,7 @@ def expect_inside(folder: Path, name: str) -> None:
     place = Path(os.path.normpath(folder / name))
     if Path(os.path.normpath(folder)) not in place.parents:
         raise UsageError(f"the folder of a job must be inside of the sweep's, {name!r} is not; see hydra.sweep.subdir")
+    check_inside(folder, os.path.normpath(name))
 
 
 def sweep_of(folder: Path) -> tuple[Path, Plan] | None:
@@ -219,7 +235,7 @@ def start_job(
     command: Sequence[str], folder: Path, lifeline: int, environment: Mapping[str, str], cwd: Path | None = None
 ) -> LocalProcess:
     """Start a job, which prints into its folder, and ends when nobody has the other end of its lifeline any more."""
-    with open(folder / "output.log", "ab") as output:
+    with open_to_append(folder / "output.log") as output:
         return LocalProcess(
             command,
             stdin=subprocess.DEVNULL,
@@ -263,6 +279,7 @@ class Sweep:
         self.make: Callable[[int, list[str]], Job] = lambda number, words: Job(number, folder, words, "")
         self._running: dict[Job, Running] = {}
         self._held: dict[Job, float] = {}  # jobs that another process holds, and since when they wait for it
+        check_sweep(folder)
         self._lock = ExitStack()  # until the process ends
         self._lock.enter_context(hold(folder / "sweep.log", f"works on the sweep in {folder}"))
         self._lifeline = os.pipe()  # never written to: jobs read its end when this process is gone
@@ -288,6 +305,8 @@ class Sweep:
         self.jobs += jobs
         first = {job.folder: job for job in reversed(jobs)}  # a search may ask for one job more than once
         waiting = list(dict.fromkeys(first[job.folder] for job in jobs))
+        for each in waiting:  # before any of them is started
+            check_job(each.folder)
         running, self.display = self._running, _Display(self.console, max(total or 0, len(self.jobs)))
         with _signals(self._pass_on) as received, self.display:
             self.display.done(len(self.jobs) - len(waiting))
@@ -357,8 +376,6 @@ class Sweep:
         """What a job is started with: to go on if it can, else anew, in a folder without what an earlier start has left."""
         place = quoted(job.folder)
         if can_go_on(job.folder):
-            if not job.result:
-                (job.folder / "result.json").unlink(missing_ok=True)  # the checkpoint knows enough
             return [f"resume={place}"]
         remove_run(job.folder)  # such as what a process left that was killed before its first checkpoint
         return [*job.words, f"hydra.run.dir={place}", f"hydra.job.num={job.number}", f"hydra.job.id='{job.number}'"]
@@ -383,7 +400,8 @@ class Sweep:
         job.read()
         if not process.returncode:
             if not job.result:  # explained, not trained
-                self.display.say((job.folder / "output.log").read_text())
+                for line in read_text(job.folder / "output.log", LARGEST_RECORD).splitlines():
+                    self.display.say(line)
                 remove_run(job.folder)
             return
         if stopping:
@@ -410,8 +428,8 @@ class Sweep:
         self.display.say(line)
 
     def _log(self, line: str) -> None:
-        with open(self.folder / "sweep.log", "a", encoding="utf-8") as file:
-            file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {line}\n")
+        with open_to_append(self.folder / "sweep.log") as file:
+            file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {printable(line)}\n".encode())
 
 
 def can_go_on(folder: Path) -> bool:
@@ -420,8 +438,17 @@ def can_go_on(folder: Path) -> bool:
         return False
     try:
         return bool(read_yaml(folder / "config.yaml"))
-    except UsageError:
+    except (OSError, UsageError):
         return False
+
+
+def check_job(folder: Path) -> None:
+    """Raise where a job's folder holds what no run has left: it is neither gone on with nor removed."""
+    check_files(folder)
+    for name, read in (("result.json", shapes.read_result), ("config.yaml", lambda folder: read_yaml(folder / "config.yaml"))):
+        with suppress(FileNotFoundError):
+            if not read(folder):
+                raise UsageError(f"{folder / name} is empty: move it away")
 
 
 def summary(job: Job) -> str:
@@ -491,7 +518,7 @@ class _Display:
 
     def say(self, line: str) -> None:
         """A line above the bars."""
-        self.console.print(line, markup=False, highlight=False, soft_wrap=True)
+        self.console.print(printable(line), markup=False, highlight=False, soft_wrap=True)
 
     def done(self, number: int) -> None:
         """Jobs that have ended."""
@@ -502,7 +529,7 @@ class _Display:
         """A job has started."""
         if self.bar:
             where = f"  GPU {','.join(gpus)}" if gpus else ""
-            self.lines[job.number] = self.bar.add_task(f"  {job.name}{where}", total=None, line="")
+            self.lines[job.number] = self.bar.add_task(printable(f"  {job.name}{where}"), total=None, line="")
 
     def end(self, job: Job) -> None:
         """A job has ended."""
@@ -527,9 +554,15 @@ class _Display:
 def best_of_search(folder: Path) -> str:
     """What Optuna has found, by the metric that chooses models, as words for the command line; empty for other sweeps."""
     path = folder / "optimization_results.yaml"
-    found = read_yaml(path) if path.exists() else {}
-    words = " ".join(f"{name}={show(value)}" for name, value in (found.get("best_params") or {}).items())
-    return f"{words}  ({found['best_value']:.4f} in validation)" if words else ""
+    try:
+        found = read_yaml(path)
+    except FileNotFoundError:
+        return ""
+    best, value = found.get("best_params") or {}, found.get("best_value")
+    if not isinstance(best, Mapping) or not is_number(value):
+        return ""
+    words = " ".join(f"{name}={show(value)}" for name, value in best.items())
+    return f"{words}  ({value:.4f} in validation)" if words else ""
 
 
 def check_direction(folder: Path, jobs: Sequence[Job], direction: Any) -> None:

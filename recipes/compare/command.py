@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from recipes.app import _exit_with, given
 from recipes.catalogue import Catalogue, UsageError, installed_folders, nearest, one_line, quote
+from recipes.errors import printable
 from recipes.printing import expect_printed
 
 if TYPE_CHECKING:
@@ -232,14 +233,14 @@ def _output(places: Sequence[Path], asked: Path | None) -> Path:
 
 
 def _print_line(console: Console, name: str, value: str) -> None:
-    console.print(f"{name:8} {value}", soft_wrap=True, markup=False)
+    console.print(printable(f"{name:8} {value}"), soft_wrap=True, markup=False)
 
 
 def _print_notes(console: Console, comparison: Comparison) -> None:
     """A note a line; on a terminal wrapped between words."""
     width = console.width if console.is_terminal else sys.maxsize
     for note in comparison.notes:
-        for line in textwrap.wrap(note, width, initial_indent="- ", subsequent_indent="  ", break_on_hyphens=False):
+        for line in textwrap.wrap(printable(note), width, initial_indent="- ", subsequent_indent="  ", break_on_hyphens=False):
             console.print(line, soft_wrap=True, markup=False)
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from recipes.catalogue import Catalogue, UsageError, nearest, quote, suggest
 from recipes.compare.runs import Comparison, Group, Run, differing_keys, find, group_runs, label
 from recipes.compare.statistics import ROUNDING, Row, interval_factor, rows
+from recipes.errors import printable
 
 ENOUGH_SEEDS = 5
 SEEDS = "seed=0,1,2,3,4"
@@ -52,7 +53,7 @@ def compare(
     chosen_metric, about_metric = _metric(finished, metric)
     chosen, about_baseline = _baseline(groups, catalogue, baseline)
     comparison = Comparison(groups, chosen, chosen_metric, unfinished, differing_keys(groups), [])
-    comparison.notes += [*about_baseline, *about_metric, *notes(comparison, finished)]
+    comparison.notes += [*map(printable, [*about_baseline, *about_metric, *notes(comparison, finished)])]
     return comparison
 
 

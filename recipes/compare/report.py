@@ -41,6 +41,7 @@ from recipes.compare.plots import (
 from recipes.compare.runs import Comparison
 from recipes.compare.statistics import ROUNDING, Row
 from recipes.compare.table import SIZES, TIMES, arrange, decimals, in_one_unit
+from recipes.errors import printable
 from recipes.files import write_text
 
 # The first is the baseline's. Found by a search: to eyes that see all colours, no red, no green or no blue, two of them differ
@@ -209,8 +210,8 @@ class Page:
         if not runs:
             return ""
         listed = "".join(
-            f"<tr><td>{escape(run.status)}</td><td><code>{escape(str(run.folder))}</code></td>"
-            f"<td>{escape(run.error or '–')}</td></tr>"
+            f"<tr><td>{escape(run.status)}</td><td><code>{escape(printable(str(run.folder)))}</code></td>"
+            f"<td>{escape(printable(run.error) or '–')}</td></tr>"
             for run in runs
         )
         said = "1 run that did not finish is" if len(runs) == 1 else f"{len(runs)} runs that did not finish are"

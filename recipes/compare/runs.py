@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import math
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -16,7 +15,10 @@ from typing import Any
 
 from recipes.catalogue import Catalogue, UsageError, one_line, show
 from recipes.config import option_names
+from recipes.errors import printable
 from recipes.files import is_held
+from recipes.shapes import histograms_of, read_confusion, read_result, rows_of
+from recipes.untrusted import check_files, read_bytes
 
 # what makes no difference to the training: two runs that differ only here are the same run
 WITHOUT_EFFECT: tuple[str, ...] = (
@@ -34,10 +36,8 @@ WITHOUT_EFFECT: tuple[str, ...] = (
 )
 WITHOUT_EFFECT += tuple(f"trainer.{name}" for name in ("progress", "num_threads", "log_every_n_steps", "save_every_n_steps"))
 NOTHING_ADDED = "nothing added"
-# what stands in a result, where it stands there
-KINDS: dict[str, Any] = {"config": dict, "metrics": dict, "command": list, "versions": dict | None, "steps": int | None}
-KINDS |= {"devices": int | None}
-KINDS |= dict.fromkeys(("seconds", "epochs", "peak_memory"), int | float | None)
+LARGEST_PICTURE = 20_000_000  # bytes
+BEHIND_LINKS = 10_000  # folders that are looked at behind links, which may lead anywhere
 
 
 @dataclass(frozen=True)
@@ -83,9 +83,8 @@ class Run:
     def curves(self) -> dict[str, tuple[list[int], list[float]]]:
         """The columns of metrics.csv: for each name its steps and values, rows without it left out."""
         try:
-            with open(self.folder / "metrics.csv", newline="", encoding="utf-8") as file:
-                rows = list(csv.DictReader(file))
-        except (OSError, ValueError, csv.Error):
+            rows = list(rows_of(self.folder / "metrics.csv"))
+        except (OSError, UsageError):
             return {}
         found: dict[str, tuple[list[int], list[float]]] = {}
         for row in rows:
@@ -110,39 +109,17 @@ class Run:
     def confusion(self) -> dict[str, tuple[list[str], list[list[int]]]]:
         """For each task its classes and how often a test sample of one (row) was taken for another (column)."""
         try:
-            tasks = json.loads((self.folder / "confusion.json").read_text(encoding="utf-8"))["test"]
-            found = {
-                str(task): (
-                    [str(name) for name in entry["classes"]],
-                    [[int(count) for count in row] for row in entry["matrix"]],
-                )
-                for task, entry in tasks.items()
-            }
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            return read_confusion(self.folder)
+        except (OSError, UsageError):
             return {}
-        return {
-            task: (classes, matrix)
-            for task, (classes, matrix) in found.items()
-            if classes and [len(row) for row in matrix] == [len(classes)] * len(classes)
-        }
 
     @cached_property
     def histograms(self) -> dict[str, list[tuple[int, float, float, list[int]]]]:
         """For each name its histograms: the step, the lowest and the highest value, the counts of bins of equal width."""
         found: dict[str, list[tuple[int, float, float, list[int]]]] = {}
-        try:
-            text = (self.folder / "histograms.csv").read_text(encoding="utf-8")
-        except (OSError, ValueError):
-            return {}
-        whole = text[: text.rfind("\n") + 1]  # a process that was killed while it wrote leaves half a row
-        for row in csv.DictReader(io.StringIO(whole)):
-            try:
-                step, low, high = int(row["step"]), float(row["low"]), float(row["high"])
-                counts = [int(count) for count in row["counts"].split()]
-            except (ValueError, KeyError, TypeError, AttributeError):
-                continue
-            if counts and row["name"] and math.isfinite(low) and math.isfinite(high) and low <= high:
-                found.setdefault(row["name"], []).append((step, low, high, counts))
+        with suppress(OSError, UsageError):
+            for step, name, low, high, counts in histograms_of(self.folder / "histograms.csv"):
+                found.setdefault(name, []).append((step, low, high, counts))
         return found
 
     @property
@@ -227,44 +204,57 @@ def find(places: Iterable[Path]) -> list[Path]:
 
 
 def below(place: Path) -> Iterator[Path]:
-    """The run folders at or below a place, also those that are links."""
-    seen = set()
-    for folder, inner, files in os.walk(place, followlinks=True):
-        if (real := os.path.realpath(folder)) in seen:  # a link to where the walk has been, or is
-            inner.clear()
-            continue
-        seen.add(real)
-        if "result.json" in files:
-            inner.clear()
+    """The run folders at or below a place, also those that are links, or lie behind one; links behind links are left alone."""
+    seen: set[str] = set()
+    links = []
+    for folder, inner, files in os.walk(place):
+        seen.add(os.path.realpath(folder))
+        links += [os.path.join(folder, name) for name in inner if os.path.islink(os.path.join(folder, name))]
+        if _is_run(folder, inner, files):
             yield Path(folder)
-        inner[:] = [name for name in inner if name not in ("wandb", "checkpoints", "tensorboard") and name[0] != "."]
+    behind = 0
+    for link in links:
+        for folder, inner, files in os.walk(link):
+            behind += 1
+            if behind > BEHIND_LINKS:
+                raise UsageError(
+                    f"there are more than {BEHIND_LINKS:,} folders behind links such as {link}: name folders of runs"
+                )
+            if (real := os.path.realpath(folder)) in seen:  # where the walk has been, or is
+                inner.clear()
+                continue
+            seen.add(real)
+            if _is_run(folder, inner, files):
+                yield Path(folder)
+
+
+def _is_run(folder: str, inner: list[str], files: list[str]) -> bool:
+    """Whether a folder holds a run; leaves in `inner` where to look on."""
+    here = "result.json" in files
+    inner[:] = [name for name in inner if not here and name not in ("wandb", "checkpoints", "tensorboard") and name[0] != "."]
+    return here
 
 
 def read(folder: Path, catalogue: Catalogue) -> Run:
     """The run that a folder holds."""
     try:
-        result = json.loads((folder / "result.json").read_text(encoding="utf-8"))
+        check_files(folder)
+        result = read_result(folder)
+        if missing := [name for name in ("status", "config") if name not in result]:
+            raise UsageError(f"{folder / 'result.json'} cannot be read: it has no {missing[0]}")
         status = str(result["status"])
-        _check(result)
         plain = Run(folder, status, result)
         _ = plain.seed, plain.metrics
         log = folder / "train.log"  # held as long as a process trains there
         if status == "running" and log.exists() and not is_held(log):
             status = "interrupted"
-    except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
-        return Run(folder, "broken", {"error": f"result.json cannot be read: {one_line(error)}"})
+    except (OSError, UsageError) as error:
+        return Run(folder, "broken", {"error": one_line(error)})
     try:
         options: Mapping[str, Sequence[str]] = option_names(catalogue, result["config"])
     except (UsageError, KeyError, AttributeError, TypeError):  # an option of a package that is not installed here
         options = {}
     return Run(folder, status, result, options)
-
-
-def _check(result: Mapping[str, Any]) -> None:
-    """Raise where a result is not what a run writes."""
-    for name, kind in KINDS.items():
-        if (name in result or name == "config") and not isinstance(result.get(name), kind):
-            raise ValueError(f"{name} is {show(result.get(name))}, which no run writes")
 
 
 def has_effect(key: str) -> bool:
@@ -281,8 +271,8 @@ def words_with_effect(command: Iterable[str]) -> list[str]:
 def is_whole_png(path: Path) -> bool:
     """Whether a file is a PNG to its end."""
     try:
-        content = path.read_bytes()
-    except OSError:
+        content = read_bytes(path, LARGEST_PICTURE)
+    except (OSError, UsageError):
         return False
     return content.startswith(b"\x89PNG\r\n\x1a\n") and content.endswith(b"IEND\xaeB`\x82")
 
@@ -336,7 +326,7 @@ def label(groups: Sequence[Group], catalogue: Catalogue) -> None:
             ]
             if any(other.values[key] != group.values[key] for other in like):
                 parts.append(f"{key}={show(group.values[key])}")
-        group.label = " ".join(parts) or NOTHING_ADDED
+        group.label = in_one_line(" ".join(parts)) or NOTHING_ADDED
     for number, group in enumerate(groups):  # options of packages that are not installed cannot be named
         same = [other for other in groups[:number] if other.label == group.label]
         group.label += f" ({len(same) + 1})" if same else ""
@@ -344,7 +334,7 @@ def label(groups: Sequence[Group], catalogue: Catalogue) -> None:
 
 def in_one_line(name: object) -> str:
     """A name without line breaks and needless blanks; empty where there is none."""
-    return "" if name is None else " ".join(str(name).split())
+    return "" if name is None else printable(" ".join(str(name).split()))
 
 
 def differing_keys(groups: Sequence[Group]) -> list[str]:

@@ -8,6 +8,7 @@ import math
 import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -17,6 +18,7 @@ from plugins.metric import larger_is_better
 from recipes.catalogue import UsageError, suggest
 from recipes.compare.runs import Comparison, Run
 from recipes.compare.statistics import SIGNIFICANT, Row
+from recipes.errors import printable, to_cell
 
 TIMES = ((3600.0, "h"), (60.0, "min"), (1.0, "s"))
 SIZES = ((1e9, "GB"), (1e6, "MB"))
@@ -96,9 +98,9 @@ def _facts(label: str, run: Run, metrics: Sequence[str], differing: Sequence[str
 
 def _csv(names: Sequence[str], rows: Sequence[dict[str, Any]]) -> str:
     file = io.StringIO()
-    writer = csv.DictWriter(file, names, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
+    writer = csv.writer(file, lineterminator="\n")
+    cells = [names, *([row.get(name) for name in names] for row in rows)]
+    writer.writerows([to_cell(printable(str(cell)) if isinstance(cell, str | Path) else cell) for cell in row] for row in cells)
     return file.getvalue()
 
 
@@ -241,7 +243,7 @@ def show(console: Console, comparison: Comparison, rows: Sequence[Row]) -> None:
     stacked = longest > 2 * room or word > room  # then labels get lines of their own
     if stacked:
         shown, room = _fitting(others, console.width), 0
-    console.print(Text(title(comparison)), style="bold")
+    console.print(Text(printable(title(comparison))), style="bold")
     padded = [column.lines() for column in shown]
     console.print(Text("  ".join([" " * room, *(lines[0] for lines in padded)]).rstrip()), style="bold", soft_wrap=True)
     for number, row in enumerate(rows):

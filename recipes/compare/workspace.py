@@ -16,6 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 from recipes.catalogue import UsageError, one_line
 from recipes.compare.runs import Comparison, Run
+from recipes.errors import printable
+from recipes.shapes import is_text, is_texts
+from recipes.untrusted import read_json, read_text
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -56,7 +59,12 @@ def _unsynced(folder: Path) -> Iterator[Path]:
         inner[:] = sorted(name for name in inner if name not in ("checkpoints", "tensorboard", "pictures") and name[0] != ".")
         if "wandb" in inner and (identity := Path(place, "wandb", "run-id.txt")).is_file():
             inner.clear()
-            name = identity.read_text(encoding="utf-8").strip()
+            try:
+                name = read_text(identity).strip()
+            except (OSError, UsageError):
+                continue
+            if not re.fullmatch(r"[\w-]{1,64}", name):
+                continue
             parts = [path.parent for path in identity.parent.glob(f"*run-*-{name}/run-{name}.wandb")]
             parts = [part for part in parts if (part / f"run-{name}.wandb").stat().st_size > HEADER]
             last = max(parts, key=lambda part: part.name.removeprefix("offline-"), default=None)
@@ -123,7 +131,7 @@ def show_workspace(comparison: Comparison, rows: Sequence[Row], output: Path, co
         raise UsageError('--wandb needs the package wandb-workspaces: pip install "wandb-workspaces>=0.4"') from None
 
     def say(line: str) -> None:
-        console.print(line, soft_wrap=True, markup=False, highlight=False)
+        console.print(printable(line), soft_wrap=True, markup=False, highlight=False)
 
     runs = logged(comparison)
     if not runs:
@@ -319,10 +327,10 @@ def save(workspace: Any, path: Path) -> str:
 
 def _remembered(path: Path) -> dict[str, Any]:
     try:
-        known = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        known = read_json(path)
+    except (OSError, UsageError):
         return {}
-    return known if isinstance(known, dict) and isinstance(known.get("url"), str) else {}
+    return known if is_text(known.get("url")) and is_texts(known.get("sections", [])) else {}
 
 
 def _plain(text: str) -> str:

@@ -7,7 +7,7 @@ from difflib import SequenceMatcher
 import pytest
 import yaml
 
-from recipes import config
+from recipes import untrusted
 from recipes.catalogue import Catalogue, UsageError
 from recipes.config import ON_EVALUATION, ON_RESUME, change, check, read_run, register, resolve
 
@@ -388,7 +388,7 @@ def test_a_run_folder_is_not_trusted(run, changes, message):
         ("- 1\n", "not a list"),
         ("seed: 1\n", "has no data, model, loss"),
         ("a: !!python/object/apply:os.getcwd []\n", "cannot be read"),
-        ("# " + "x" * config.LARGEST_CONFIG, "larger than"),
+        ("# " + "x" * untrusted.LARGEST, "larger than"),
     ],
 )
 def test_a_broken_config_of_a_run(run, text, message):

@@ -58,5 +58,5 @@ def test_a_lock_leaves_the_content_alone(tmp_path):
 
 
 def test_what_cannot_be_locked_is_told(tmp_path):
-    with pytest.raises(OSError, match="directory"), hold(tmp_path, "counts"):
+    with pytest.raises(UsageError, match="expected a file, found a folder"), hold(tmp_path, "counts"):
         pass

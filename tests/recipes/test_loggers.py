@@ -1,6 +1,7 @@
 import csv
 import json
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -132,12 +133,17 @@ def test_a_full_disk_is_one_line(tmp_path):
     log = Csv(tmp_path, FACTS)
     log.log_metrics({"loss": 1.0}, step=1)
     log.log_histograms({"a": Histogram.of(torch.randn(9))}, step=1)
-    for path in (log.path, log.histograms):
-        path.unlink()
-        path.symlink_to("/dev/full")
-    for write in (lambda: log.log_metrics({"loss": 2.0}, 2), lambda: log.log_histograms({"a": Histogram.of(torch.ones(2))}, 2)):
-        with pytest.raises(UsageError, match=r"cannot be written \(No space left on device\)"):
-            write()
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    for path, write in (
+        (log.path, lambda: log.log_metrics({"loss": 2.0}, 2)),
+        (log.histograms, lambda: log.log_histograms({"a": Histogram.of(torch.ones(2))}, 2)),
+    ):
+        try:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size, before[1]))
+            with pytest.raises(UsageError, match=r"cannot be written \(File too large\)"):
+                write()
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 # ------------------------------------------------------------------ wandb

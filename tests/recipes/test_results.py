@@ -9,7 +9,8 @@ import torch
 import yaml
 from rich.console import Console
 
-from plugins.base import RecipeError, Task
+from plugins.base import Task
+from recipes.catalogue import UsageError
 from recipes.results import (
     environment,
     log_to,
@@ -46,7 +47,7 @@ def test_results_are_read_as_written(tmp_path):
     write_result(tmp_path, result)
     assert read_result(tmp_path) == result == json.loads((tmp_path / "result.json").read_text())
     (tmp_path / "result.json").write_text('{"status": ')
-    with pytest.raises(RecipeError, match=r"result.json cannot be read") as error:
+    with pytest.raises(UsageError, match=r"result.json cannot be read") as error:
         read_result(tmp_path)
     assert "\n" not in str(error.value)
 
@@ -95,7 +96,7 @@ def test_the_table_has_a_row_for_each_metric_and_a_column_for_each_split():
     console = Console(width=80, record=True, quiet=True)
     shown = table({"metrics": metrics})
     assert [column.header for column in shown.columns] == ["metric", "train", "val", "test"]
-    assert [list(column.cells) for column in shown.columns] == [
+    assert [list(map(str, column.cells)) for column in shown.columns] == [
         ["loss", "acc", "digit/acc"],
         ["0.1250", "", ""],
         ["0.2500", "0.7500", "1.0000"],

@@ -291,10 +291,20 @@ def test_jobs_of_the_same_words_are_one(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("name", "content"),
-    [("checkpoints/last.ckpt", b"garbage"), ("config.yaml", b"a: ["), ("config.yaml", b""), ("result.json", b"[]")],
+    ("name", "content"), [("config.yaml", b"a: ["), ("config.yaml", b""), ("config.yaml", b"- a"), ("result.json", b"[]")]
 )
-def test_broken_jobs_are_run_again(tmp_path, name, content):
+def test_a_job_with_a_file_that_no_run_writes_is_left_alone(tmp_path, name, content):
+    sweep, jobs = sweep_with(tmp_path, "seed=0", "seed=1")
+    (jobs[1].folder / "checkpoints").mkdir(parents=True)
+    (jobs[1].folder / "checkpoints" / "last.ckpt").write_bytes(b"garbage")
+    (jobs[1].folder / name).write_bytes(content)
+    with pytest.raises(UsageError, match=name):
+        sweep.run(jobs)
+    assert not (jobs[0].folder / "result.json").exists()  # told before any job is started
+    assert (jobs[1].folder / name).read_bytes() == content and (jobs[1].folder / "checkpoints" / "last.ckpt").exists()
+
+
+def test_broken_jobs_are_run_again(tmp_path):
     """What cannot be gone on with is started anew; what is not the run's own is left alone."""
     sweep, (job,) = sweep_with(tmp_path, "seed=0")
     (job.folder / "checkpoints").mkdir(parents=True)
@@ -303,13 +313,10 @@ def test_broken_jobs_are_run_again(tmp_path, name, content):
         file.writestr("a", "b")
     (job.folder / "notes.txt").write_text("mine")
     assert can_go_on(job.folder)
-    (job.folder / name).write_bytes(content)
-    assert can_go_on(job.folder) == (name == "result.json")
+    (job.folder / "checkpoints" / "last.ckpt").write_bytes(b"garbage")
+    assert not can_go_on(job.folder)
     sweep.run([job])
-    if name == "result.json":  # the checkpoint is enough: the job is resumed, which this small process does not understand
-        assert job.error and "StopIteration" in job.error and (job.folder / "checkpoints" / "last.ckpt").exists()
-    else:
-        assert not job.error and job.result["words"][0] == "seed=0" and not (job.folder / "checkpoints").exists()
+    assert not job.error and job.result["words"][0] == "seed=0" and not (job.folder / "checkpoints").exists()
     assert (job.folder / "notes.txt").read_text() == "mine"
 
 

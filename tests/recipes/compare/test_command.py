@@ -14,6 +14,7 @@ from recipes import run
 from recipes.catalogue import Catalogue
 from recipes.compare.command import last_sweep, main, present
 from recipes.config import compose, finish
+from recipes.errors import from_cell
 from tests.command import ROOT, command, mistake
 from tests.recipes.compare.fabricated import leave, leave_group
 
@@ -61,7 +62,7 @@ def refused(capsys, *words):
 
 def read(path):
     with open(path, newline="") as file:
-        return list(csv.DictReader(file))
+        return [{name: from_cell(text) for name, text in row.items()} for row in csv.DictReader(file)]
 
 
 # A real sweep
@@ -216,7 +217,7 @@ def test_runs_that_are_not_finished_are_listed_with_folder_and_reason(work, caps
     text = capsys.readouterr().out
     assert "3 runs are not finished and not in the table: 1 failed, 1 stopped, 1 broken." in text
     assert "failed runs/x: CUDA out of memory [of 8]\n" in text and "stopped runs/y: SIGTERM\n" in text
-    assert re.search(r"broken runs/z: result.json cannot be read: .*\n", text)
+    assert re.search(r"broken runs/z: runs/z/result.json cannot be read: .*\n", text)
 
 
 def test_a_diverged_run_is_in_the_files(work, capsys):

@@ -11,6 +11,7 @@ from recipes.compare.comparison import compare
 from recipes.compare.runs import find, read
 from recipes.compare.statistics import rows
 from recipes.compare.table import VALUES, arrange, columns, decimals, runs_csv, show, to_csv, to_latex, to_markdown
+from recipes.errors import from_cell
 from tests.recipes.compare.fabricated import leave, leave_group
 
 CATALOGUE = Catalogue()
@@ -78,7 +79,7 @@ def test_the_csv_has_full_precision_and_nothing_where_there_is_nothing(tmp_path)
     _, found = three(tmp_path)
     for line, row in zip(raw(to_csv(found)), found, strict=True):
         assert float(line["mean"]) == row.mean and float(line["interval_low"]) == row.interval[0]
-        assert float(line["seconds"]) == row.seconds and line["label"] == row.label and int(line["n"]) == row.n
+        assert float(line["seconds"]) == row.seconds and from_cell(line["label"]) == row.label and int(line["n"]) == row.n
         assert (line["p"] == "") == (row.p is None) and (not line["p"] or float(line["p"]) == row.p)
         assert line["baseline"] == str(row.baseline)
 

@@ -1,0 +1,51 @@
+"""A mistake of the user's, and how text that others wrote is shown. Nothing here imports torch."""
+
+from __future__ import annotations
+
+import unicodedata
+
+HIDDEN = ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp")  # categories of Unicode that steer a terminal, or show nothing
+RUNS = "=+-@\t\r\n＝＋－＠"  # with which a cell begins that a spreadsheet runs
+
+
+class UsageError(Exception):
+    """A mistake on the command line, told in one line."""
+
+
+def printable(text: str, keep: str = "") -> str:
+    """A text without what steers a terminal or hides in it: escapes, line breaks, changes of direction, halves of letters.
+
+    Args:
+        text: from anywhere.
+        keep: such letters that may stay, as "\\n\\t".
+    """
+    if text.isprintable():
+        return text
+    return "".join(letter if letter in keep else _shown(letter) for letter in text)
+
+
+def _shown(letter: str) -> str:
+    if unicodedata.category(letter) not in HIDDEN:
+        return letter
+    return " " if letter.isspace() else "\ufffd"
+
+
+def one_line(error: BaseException) -> str:
+    """An exception's message without line breaks, or its kind where it has none."""
+    return printable(" ".join(str(error).split())) or type(error).__name__
+
+
+def to_cell(value: object) -> object:
+    """A value as a cell of a csv file: a text that a spreadsheet would run has an apostrophe before it; numbers stay."""
+    if not isinstance(value, str) or not value.startswith((*RUNS, "'")):
+        return value
+    try:
+        float(value)
+    except ValueError:
+        return f"'{value}"
+    return value
+
+
+def from_cell(text: str) -> str:
+    """The text that :func:`to_cell` has made a cell of."""
+    return text[1:] if text.startswith("'") else text
