@@ -12,7 +12,6 @@ import copy
 import json
 import math
 import os
-import socket
 import statistics
 import subprocess
 import sys
@@ -31,6 +30,7 @@ from torch import Tensor, nn
 from benchmarks import interval, machine, print_table
 from benchmarks.step import BATCH, Engine, Marks, TakeTurns, choose_data, configuration
 from recipes.data.base import Data
+from recipes.ranks import hold_port
 from recipes.run import set_up_process
 
 PROCESSES = (1, 2)
@@ -108,9 +108,11 @@ def count_sent(model: str, data: Data, processes: int, words: Sequence[str] = ()
 
 def start(words: Sequence[str], processes: int) -> tuple[list[Any], list[int]]:
     """What the first of several processes, started side by side as torchrun does, has measured."""
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        port = found.getsockname()[1]
+    with hold_port() as held:
+        return _measured(words, processes, held.getsockname()[1])
+
+
+def _measured(words: Sequence[str], processes: int, port: int) -> tuple[list[Any], list[int]]:
     common = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(processes), "TORCHELASTIC_RUN_ID": "x"}
     common |= {"LOCAL_WORLD_SIZE": str(processes), "GROUP_RANK": "0", "OMP_NUM_THREADS": "1"}
     started = [

@@ -8,7 +8,6 @@ and random states stay.
 from __future__ import annotations
 
 import argparse
-import io
 import os
 import secrets
 import signal
@@ -21,6 +20,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from recipes import ranks, slurm
 from recipes.catalogue import FOLDER, Catalogue, UsageError, installed_folders, nearest, one_line, quoted, typed
+from recipes.identity import here
+from recipes.printing import NotPrinted, expect_printed, make_safe
 
 if TYPE_CHECKING:
     from recipes.sweep import Sweep
@@ -52,18 +53,12 @@ def evaluate_main(words: Sequence[str] | None = None) -> None:
 
 
 def _exit_with(command: Callable[[], int]) -> None:
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")  # a terminal that lacks a letter shows a question mark
+    make_safe()
     try:
         code = command()
-        sys.stdout.flush()
     except KeyboardInterrupt:
         code = INTERRUPTED
-    except BrokenPipeError:  # the reader, such as `head`, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = 0
-    except ranks.RankError as error:
+    except (ranks.RankError, NotPrinted) as error:
         print(f"error: {error}", file=sys.stderr)
         code = FAILED
     except Exception as error:
@@ -95,16 +90,15 @@ def _train(words: list[str]) -> int:
     if (place := _value_of("sweep", flags.overrides)) is not None:
         flags.overrides = _words_of_sweep(flags, Path(place))
         flags.multirun = True
-    elif slurm.restarts() and not flags.multirun:
-        flags.overrides = _words_of_requeued(flags.overrides)
-    if not flags.multirun:
-        slurm.listen()
+    if not flags.multirun and "hydra.mode=MULTIRUN" not in flags.overrides:
+        slurm.listen("SIGHUP", "SIGTERM")  # a run that is still loading ends with a saved state, too
     folders = [*installed_folders(), *search_folders(flags.overrides, flags.config_dir)]
     catalogue = Catalogue(folders)
     if flags.help:
         from recipes.help import train_help
 
         print(train_help(catalogue, flags.overrides), end="")
+        expect_printed()
         return 0
     register(folders)
     if (resume := _value_of("resume", flags.overrides)) is not None:
@@ -117,6 +111,7 @@ def _train(words: list[str]) -> int:
         _expect_writable(folder)
         return _exit_code(_start(config | {"resume": resume}, folder, flags.overrides))
     multirun = flags.multirun or "hydra.mode=MULTIRUN" in flags.overrides
+    _expect_folders(flags.overrides, multirun)
     if flags.cfg is None and flags.info is None:
         _expect_one_folder(flags.overrides, multirun)
     if multirun:
@@ -127,6 +122,7 @@ def _train(words: list[str]) -> int:
 
         # Hydra's own answer would still hold a recipe's values for an option that the words replace
         print(yaml.safe_dump(resolve(catalogue, checked), sort_keys=False, allow_unicode=True), end="")
+        expect_printed()
         return 0
     return _run_hydra(flags, checked)
 
@@ -200,14 +196,6 @@ def _words_of_sweep(flags: argparse.Namespace, folder: Path) -> list[str]:
     return [*words, *hydra, f"hydra.sweep.dir={quoted(folder)}"]
 
 
-def _words_of_requeued(words: list[str]) -> list[str]:
-    """The words of a run that Slurm starts again, with the same ones: to go on in its folder, if it can."""
-    from recipes.sweep import can_go_on
-
-    place = _value_of("hydra.run.dir", words)
-    return [f"resume={quoted(Path(place))}"] if place is not None and can_go_on(Path(place)) else words
-
-
 def _key(word: str) -> str:
     """What a word gives a value to."""
     return word.lstrip("+~").partition("=")[0]
@@ -228,11 +216,26 @@ def _sweeper_defaults(words: Sequence[str]) -> list[str]:
 
 def _expect_one_folder(words: Sequence[str], multirun: bool) -> None:
     """Refuse processes that were started side by side for one run, but would each make a folder of its own."""
-    several = ranks.world() > 1 or "NODE_RANK" in os.environ
+    several = here().one_of_several
     if several and multirun:
         raise UsageError("a sweep starts its jobs itself: start one process with -m, not several")
     if several and not any(word.startswith("hydra.run.dir=") for word in words):
         raise UsageError("several processes were started for one run: give them one folder, hydra.run.dir=FOLDER")
+
+
+def _expect_folders(words: Sequence[str], multirun: bool) -> None:
+    """Refuse an output folder before Hydra writes into it: without a name it would be the current one."""
+    for key in ("hydra.run.dir", "hydra.sweep.dir"):
+        if (place := _value_of(key, words)) is not None and not place.strip():
+            raise UsageError(f"{key} has no name: type {key}=FOLDER")
+    if multirun and (place := _value_of("hydra.sweep.dir", words)) is not None and "${" not in place:
+        from recipes.sweep import expect_sweep_or_empty
+
+        expect_sweep_or_empty(Path(place))
+    if multirun and any(word.lstrip("+").startswith("overwrite=") for word in words):
+        raise UsageError(
+            "overwrite is for a single run: a sweep keeps the jobs that are finished; for others type sweep=FOLDER"
+        )
 
 
 def _expect_writable(folder: Path) -> None:
@@ -266,6 +269,8 @@ def _run_hydra(flags: argparse.Namespace, words: Sequence[str]) -> int:
             raise
     if outcome.error is not None:
         raise outcome.error
+    if flags.cfg or flags.info or flags.hydra_help or flags.shell_completion:
+        expect_printed()
     return _end_sweep(sweep, flags.all_jobs) if (sweep := _sweep()) else outcome.code
 
 
@@ -310,7 +315,10 @@ def task(config: Any) -> float | None:
     outcome.started = True
     try:
         _expect_writable(folder)
-        plain = finish(Catalogue(searched_folders(settings.runtime.config_sources)), config, words)
+        catalogue = Catalogue(searched_folders(settings.runtime.config_sources))
+        plain = finish(catalogue, config, words)
+        if not plain["explain"]:
+            plain = _claimed(catalogue, plain, folder, words)
         result = _start(plain, folder, words)
     except BaseException as error:
         _remove_empty(folder)
@@ -321,14 +329,26 @@ def task(config: Any) -> float | None:
     return _score(result)
 
 
+def _claimed(catalogue: Catalogue, config: dict[str, Any], folder: Path, words: Sequence[str]) -> dict[str, Any]:
+    """The config of a run in a folder that it may have: that of the run which is in it where it goes on with that."""
+    from recipes.claim import Claim, claim
+    from recipes.config import read_run
+    from recipes.sweep import can_go_on, is_job
+
+    found = claim(folder, words, config["overwrite"], slurm.restarts() > 0, is_job(folder, words))
+    if found == Claim.GO_ON and can_go_on(folder):
+        return read_run(catalogue, folder) | {"resume": str(folder)}
+    return {**config, "overwrite": found == Claim.REPLACE}
+
+
 def _start(config: dict[str, Any], folder: Path, words: Sequence[str]) -> dict[str, Any]:
     ranks.end_with_parent()
     if ranks.rank() == 0 and ranks.node() == 0:
         ranks.forget_earlier(folder)
-    slurm.listen(*(ranks.ASKING if ranks.world() > 1 else ()))
+    slurm.listen(*(slurm.ASKING if ranks.world() > 1 else ()))
     ranks.end_with_others(folder)
     try:
-        slurm.check_ranks(config["trainer"])
+        ranks.check_started(config["trainer"])
         if count := ranks.to_start(config):
             return ranks.train(count, config, folder, words)
         from recipes.run import train
@@ -347,6 +367,8 @@ def _exit_code(result: dict[str, Any]) -> int:
 
     Only the first rank ends with it: the end of another one, which has less to do, would be the end of all.
     """
+    if result.get("status") == "explained":
+        expect_printed()
     if result.get("status") != "stopped" or slurm.comes_back(str(result.get("stopped_by"))) or ranks.rank():
         return 0
     return 128 + getattr(signal, str(result.get("stopped_by")), signal.SIGINT)
@@ -392,6 +414,7 @@ def _evaluate(words: list[str]) -> int:
         from recipes.help import evaluate_help
 
         print(evaluate_help(catalogue, ON_EVALUATION, flags.overrides), end="")
+        expect_printed()
         return 0
     folders = [word for word in flags.overrides if "=" not in word or Path(word).is_dir()]
     if len(folders) != 1:
@@ -406,4 +429,5 @@ def _evaluate(words: list[str]) -> int:
     from recipes.run import evaluate
 
     evaluate(folder, config, changes)
+    expect_printed()
     return 0

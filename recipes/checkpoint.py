@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import signal
 import threading
+from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -19,6 +21,7 @@ from lightning.pytorch.callbacks import Checkpoint
 from plugins.base import RecipeError, larger_is_better
 from recipes import kept, ranks, slurm
 from recipes.files import unwritable, write_whole
+from recipes.position import before_epoch_cut_short, in_epoch, take_up
 
 WRITING = re.compile("PytorchStreamWriter|inline_container")
 
@@ -50,7 +53,8 @@ def load_checkpoint(path: Path, map_location: Any = "cpu") -> dict[str, Any]:
 
 
 class StopOnSignal:
-    """While entered, the first Ctrl-C or SIGTERM asks for an end after the step in flight; a second Ctrl-C ends at once.
+    """While entered, the first Ctrl-C, SIGTERM or loss of the terminal asks for an end after the step in flight; a second Ctrl-C
+    ends at once.
 
     In a Slurm job so do SIGUSR1 and SIGUSR2, after which it comes back.
     """
@@ -77,7 +81,8 @@ class StopOnSignal:
             raise Stopped(name)
         self._ask(name)
         if ranks.rank() == 0 and not ranks.is_watched():
-            os.write(2, ranks.STOPPING)  # print is not for signal handlers
+            with suppress(OSError):  # the terminal is lost
+                os.write(2, ranks.STOPPING)  # print is not for signal handlers
 
     def __exit__(self, *_: object) -> None:
         for number, handler in self._previous.items():
@@ -115,8 +120,10 @@ class Agreement:
 class BestAndLast(Checkpoint):
     """Keep `last.ckpt`, from which a run goes on, and `best.ckpt`, the weights that validated best.
 
-    `last.ckpt` is saved at each epoch's end, every `every_n_steps` steps and when the run is asked to stop; always between
-    two steps, so a run that goes on from it repeats nothing and skips nothing.
+    `last.ckpt` is saved at each epoch's end, at the end of training, every `every_n_steps` steps and when the run is asked to
+    stop; always between two steps, so a run that goes on from it repeats nothing and skips nothing. Where `best.ckpt` has
+    been replaced since then, such as by the validation at the end of a run that is trained for longer later, `previous.ckpt` has
+    the best weights that `last.ckpt` knows of.
 
     Args:
         folder: where the files go.
@@ -144,6 +151,9 @@ class BestAndLast(Checkpoint):
         self.best_metrics: dict[str, float] = {}
         self.validated_step = -1
         self.ended = False  # whether training came to its end in this process
+        self.saved_step = -1  # of last.ckpt
+        self._settled = False  # whether best.ckpt is what this run knows as the best
+        self.in_epoch = False  # whether an epoch was under way when last.ckpt was saved
         self.agreement: Agreement | None = None
 
     @property
@@ -156,8 +166,21 @@ class BestAndLast(Checkpoint):
         """The file from which a run goes on."""
         return self.folder / "last.ckpt"
 
+    @property
+    def previous_path(self) -> Path:
+        """The file of the best weights that `last.ckpt` knows of, where `best.ckpt` is younger."""
+        return self.folder / "previous.ckpt"
+
+    def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Go on where the number of steps done says, whatever limits were in force when the state was saved."""
+        if trainer.state.fn == "fit":
+            kept = checkpoint["callbacks"].get(self.state_key, {})
+            take_up(trainer, checkpoint, begun=kept.get("in_epoch", False))
+            self.saved_step = int(checkpoint["global_step"])
+
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Listen for the end, all processes together."""
+        before_epoch_cut_short(trainer, lambda: self._save(trainer))
         if dist.is_initialized():
             self.agreement = Agreement()
             # with which Lightning lets all processes wait for each other, and for their devices, before each step
@@ -167,21 +190,50 @@ class BestAndLast(Checkpoint):
         """Between two steps: stop if asked to, save if it is time."""
         done = trainer.global_step
         if self.stop and (name := self._agreed()):
-            self._save_between_steps(trainer)
+            self._save(trainer)
             raise Stopped(name)
         if self.every_n_steps and done and done % self.every_n_steps == 0:
-            self._save_between_steps(trainer)
+            self._save(trainer)
 
-    def _save_between_steps(self, trainer: L.Trainer) -> None:
-        """Save with the batch in hand as not begun: Lightning counts it already, and would validate a step too early."""
-        progress = trainer.fit_loop.epoch_loop.batch_progress
-        is_last = progress.is_last_batch
-        progress.total.ready -= 1
-        progress.current.ready -= 1
-        progress.is_last_batch = False
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """After the first step the run does go on."""
+        if not self._settled:
+            self.settle(trainer, pl_module)
+
+    def _save(self, trainer: L.Trainer) -> None:
+        """Save the state between two steps, unless the file has it: the start of an epoch belongs to the epoch."""
+        if self.saved_step == trainer.global_step:
+            return
+        self.in_epoch = in_epoch(trainer)
         trainer.save_checkpoint(self.last_path)
-        progress.increment_ready()
-        progress.is_last_batch = is_last
+        self.saved_step = trainer.global_step
+        if trainer.is_global_zero:
+            self.previous_path.unlink(missing_ok=True)
+
+    def settle(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Forget what was validated after the state from which the run goes on: bring back the best weights of that time."""
+        self._settled = True
+        if trainer.is_global_zero and self.previous_path.exists():
+            if self.best_step is None or self._is_of(self.best_path, pl_module, self.best_step):
+                self.previous_path.unlink()
+            else:
+                os.replace(self.previous_path, self.best_path)
+        trainer.strategy.barrier("settle")
+
+    @staticmethod
+    def _is_of(path: Path, pl_module: Any, step: int) -> bool:
+        """Whether a checkpoint has the weights of a step of the phase under way."""
+        kept = load_checkpoint(path)
+        return bool(kept["global_step"] == step and kept["recipe"]["phase"]["index"] == pl_module.phase["index"])
+
+    def _save_best(self, trainer: L.Trainer) -> None:
+        both = self.last_path.exists() and self.best_path.exists()
+        # where there is a previous one already it is that which last.ckpt knows, and best.ckpt is younger
+        if trainer.is_global_zero and both and not self.previous_path.exists():
+            second_name(self.best_path, self.previous_path)
+        trainer.save_checkpoint(self.best_path, weights_only=True)
 
     def _agreed(self) -> str | None:
         """The signal by which all processes stop at this step, whichever of them has heard it, a step ago if they are several."""
@@ -209,11 +261,11 @@ class BestAndLast(Checkpoint):
         ):
             self.best_score, self.best_step = score, trainer.global_step
             self.best_metrics = dict(metrics)
-            trainer.save_checkpoint(self.best_path, weights_only=True)
+            self._save_best(trainer)
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Save the state from which the next epoch starts."""
-        trainer.save_checkpoint(self.last_path)
+        self._save(trainer)
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Remember that training has ended."""
@@ -228,15 +280,26 @@ class BestAndLast(Checkpoint):
             "best_step": self.best_step,
             "best_metrics": self.best_metrics,
             "validated_step": self.validated_step,
+            "in_epoch": self.in_epoch,
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """What `state_dict` gave."""
         known = {"best_score": float | None, "best_step": int | None, "best_metrics": dict, "validated_step": int}
-        for name, kind in known.items():
-            if not isinstance(value := state_dict.get(name), kind):
+        for name, kind in {**known, "in_epoch": bool}.items():
+            value = state_dict.get(name, False if name == "in_epoch" else None)  # older checkpoints do not tell
+            if not isinstance(value, kind):
                 raise ValueError(f"{name} of the best model has another type")
             setattr(self, name, value)
+
+
+def second_name(path: Path, other: Path) -> None:
+    """Keep a file under another name too: what is written to the first one later is another file."""
+    try:
+        os.link(path, other)
+    except OSError:  # a file system that knows no links
+        with open(path, "rb") as source:
+            write_whole(other, lambda file: shutil.copyfileobj(source, file))
 
 
 def is_better(monitor: str, score: float, best: float, by: float = 0.0) -> bool:

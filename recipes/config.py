@@ -54,7 +54,7 @@ __all__ = [
     "search_folders",
 ]
 
-ON_RESUME = ("max_epochs", "max_steps", "name", "tags", "notes", "trainer", "logger")
+ON_RESUME = ("max_epochs", "max_steps", "name", "tags", "notes", "trainer", "logger", "data.path", "data.root")
 INSTEAD = {  # of launchers of other packages
     "basic": "processes",
     "joblib": "processes",
@@ -606,7 +606,7 @@ def change(
         if override.is_sweep_override():
             raise UsageError(f"{override.input_line} is a sweep; {when} takes one value")
         check_names(catalogue, override)
-        if override.key_or_group.split(".")[0].split("/")[0] not in allowed:
+        if not any(f"{override.key_or_group}.".startswith(f"{name}.") for name in allowed):
             raise UsageError(f"{override.input_line}: cannot be changed on {when}; what can: {', '.join(allowed)}")
         _refuse_interpolation(override.value(), str(override.input_line))
     tree = OmegaConf.create(config)

@@ -56,12 +56,6 @@ def unwritable(path: Path, error: Exception) -> UsageError:
     return UsageError(f"{path} cannot be written ({reason}): is there room on the disk?")
 
 
-def remove_parts(folder: Path) -> None:
-    """Remove what killed processes had begun to write."""
-    for part in folder.rglob("*.part-*"):
-        part.unlink(missing_ok=True)
-
-
 @contextmanager
 def hold(path: Path, doing: str, patience: float = 0.0) -> Iterator[None]:
     """Hold a file's lock, which ends with the block or with the process, however it ends.

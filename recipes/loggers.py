@@ -10,7 +10,7 @@ import os
 import re
 import time
 import uuid
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -43,8 +43,64 @@ class RunLogger(Logger):
         """End the logging of a run with this result; returns a line for the user, such as how to sync."""
         return None
 
-    def rewind(self, step: int) -> None:
-        """Forget what was logged after `step`, from which the run goes on."""
+    def rewind(self, step: int, logged: Collection[str] | None = None) -> None:
+        """Forget what was logged after `step`, from which the run goes on; at `step` itself, all but the names in `logged`."""
+
+
+class Deferred(RunLogger):
+    """Keeps what is logged until there are loggers, which write files and start services as soon as they are made."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.loggers: list[RunLogger] = []
+        self._kept: list[Callable[[Any], object]] | None = []
+
+    def start(self, loggers: Sequence[RunLogger], step: int | None = None, logged: Collection[str] | None = None) -> None:
+        """Hand on what was logged, and from now on all; with a step the loggers first rewind to it."""
+        self.loggers = list(loggers)
+        if step is not None:
+            for logger in self.loggers:
+                logger.rewind(step, logged)
+        kept, self._kept = self._kept or [], None
+        for log_it in kept:
+            self._each(log_it)
+
+    def _each(self, log_it: Callable[[Any], object]) -> None:
+        if self._kept is not None:
+            self._kept.append(log_it)
+        for logger in self.loggers:
+            log_it(logger)
+
+    @property
+    def name(self) -> str:
+        """Lightning wants one."""
+        return "recipes"
+
+    @property
+    def version(self) -> str:
+        """Lightning wants one."""
+        return ""
+
+    def log_hyperparams(self, params: Any, *args: Any, **kwargs: Any) -> None:
+        """The config went along when the loggers were made."""
+
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        """Log numbers."""
+        self._each(lambda logger: logger.log_metrics(metrics, step))
+
+    def log_histograms(self, histograms: Mapping[str, Histogram], step: int) -> None:
+        """Log histograms where that is known."""
+        self._each(lambda logger: hasattr(logger, "log_histograms") and logger.log_histograms(histograms, step))
+
+    def save(self) -> None:
+        """Write what is still in memory."""
+        for logger in self.loggers:
+            logger.save()
+
+    def finalize(self, status: str) -> None:
+        """Lightning's call at the end of a fit."""
+        for logger in self.loggers:
+            logger.finalize(status)
 
 
 class Csv(RunLogger):
@@ -108,10 +164,10 @@ class Csv(RunLogger):
             self._has_histograms = True
 
     @rank_zero_only
-    def rewind(self, step: int) -> None:
-        """Keep the rows up to `step`, without the test at the end of a run that goes on."""
+    def rewind(self, step: int, logged: Collection[str] | None = None) -> None:
+        """Keep the rows up to `step`, without what the end of a run that goes on has added."""
         if self.path.exists():
-            self.columns, self.rows = rows_until(self.path, step)
+            self.columns, self.rows = rows_until(self.path, step, logged)
             self._write()
         if self.histograms.exists():
             kept = [(at, name, *row_of(numbers)) for at, name, *numbers in histograms_of(self.histograms) if at <= step]
@@ -119,13 +175,24 @@ class Csv(RunLogger):
             self._has_histograms = True
 
 
-def rows_until(path: Path, step: int) -> tuple[list[str], list[dict[str, str]]]:
-    """Columns and rows of `metrics.csv` up to a step, without the test at the end of a run that goes on."""
-    rows = [row for row in numbers_of(path) if int(row["step"]) <= step]
-    columns = [
-        name for name in dict.fromkeys(["step", *(name for row in rows for name in row)]) if not name.startswith("test/")
-    ]
-    return columns, [{name: row[name] for name in columns if row.get(name)} for row in rows]
+def rows_until(path: Path, step: int, logged: Collection[str] | None = None) -> tuple[list[str], list[dict[str, str]]]:
+    """Columns and rows of `metrics.csv` up to a step, without the test at the end of a run that goes on.
+
+    The row of the step itself has only the names in `logged`, where these are known: a run that ended there validated once more.
+    """
+    names, rows = dict[str, None](), []
+    for row in numbers_of(path):
+        names |= dict.fromkeys(row)
+        at = int(row["step"])
+        kept = {
+            name: value
+            for name, value in row.items()
+            if value and not name.startswith("test/") and (name == "step" or at < step or logged is None or name in logged)
+        }
+        if at <= step and len(kept) > 1:
+            rows.append(kept)
+    there = {name for row in rows for name in row}
+    return ["step", *(name for name in names if name in there and name != "step")], rows
 
 
 def row_of(histogram: Sequence[Any]) -> tuple[str, str, str]:
@@ -330,7 +397,7 @@ class Wandb(WandbLogger, RunLogger):
         """The config went along when the run was started."""
 
     @rank_zero_only
-    def rewind(self, step: int) -> None:
+    def rewind(self, step: int, logged: Collection[str] | None = None) -> None:
         """Log again what was logged up to `step`, unless it is on the server.
 
         `wandb sync` stops at a part of a run that was killed, and does not join an offline part to it, so each offline part is
@@ -339,7 +406,7 @@ class Wandb(WandbLogger, RunLogger):
         if self.mode == "disabled" or self.experiment.step:
             return
         if (path := self._folder / "metrics.csv").exists():
-            for row in rows_until(path, step)[1]:
+            for row in rows_until(path, step, logged)[1]:
                 self.log_metrics({name: float(value) for name, value in row.items() if name != "step"}, int(row["step"]))
         if (path := self._folder / HISTOGRAMS).exists():
             for at, name, low, high, counts in histograms_of(path):

@@ -89,9 +89,14 @@ class RecipeModule(L.LightningModule):
         self.phase: dict[str, Any] = {"index": 0, "steps": 0, "seconds": 0.0}
         self._began: float | None = None  # when training began, in this process
         self.metrics: dict[str, float] = {}  # the last published value of each
+        self.logged: tuple[int, list[str]] = (
+            -1,
+            [],
+        )  # the step of the last numbers given to loggers, and the names of all of it
         self._generators: dict[str, torch.Generator] = {}
         self._records: dict[str, Tensor | float] = {}
         self._histograms: dict[str, Histogram] = {}
+        self.data_seen: str | None = None  # the fingerprint of the data, where it is known
         self.confusion: dict[str, list[list[int]]] = {}  # of the last test, by task: rows are true classes, columns predicted
         self._confusion: dict[str, Confusion] = {}
         self.clean_batch: Batch | None = None
@@ -100,6 +105,7 @@ class RecipeModule(L.LightningModule):
         self._evaluation = ExitStack()
         self._clock: tuple[int, int] = (0, 0)  # step and part, from which generators draw
         self._scheduler: LRScheduler | None = None
+        self._total_steps = 0  # for which the scheduler was made
         self._built = False
 
     # ------------------------------------------------------------------ before training
@@ -177,7 +183,8 @@ class RecipeModule(L.LightningModule):
         if self.make_scheduler is None:
             return optimizer
         steps = self.trainer.estimated_stepping_batches
-        self._scheduler = self.make_scheduler(optimizer, max(1, int(steps)) if steps != float("inf") else 0)
+        self._total_steps = max(1, int(steps)) if steps != float("inf") else 0
+        self._scheduler = self.make_scheduler(optimizer, self._total_steps)
         return {"optimizer": optimizer, "lr_scheduler": self._scheduler}
 
     # ------------------------------------------------------------------ what plugins may use
@@ -495,8 +502,10 @@ class RecipeModule(L.LightningModule):
 
     def write(self, metrics: Mapping[str, float]) -> None:
         """Give metrics to the loggers, at the step they belong to."""
+        step = self.steps_done + self.phase["steps"]
+        self.logged = (step, [*(self.logged[1] if self.logged[0] == step else []), *metrics])
         for logger in self.trainer.loggers:
-            logger.log_metrics(dict(metrics), step=self.steps_done + self.phase["steps"])
+            logger.log_metrics(dict(metrics), step=step)
 
     def running(self) -> dict[str, float]:
         """Loss and accuracy since the last validation, on this rank; reads from the device."""
@@ -532,8 +541,11 @@ class RecipeModule(L.LightningModule):
             "seed": self.seed,
             "phase": {**self.phase, "seconds": self.seconds},
             "shape": list(self.setting.shape),
+            "data": self.data_seen,
             "tasks": [asdict(task) for task in self.setting.tasks],
             "metrics": dict(self.metrics),
+            "logged": list(self.logged),
+            "total_steps": self._total_steps,
             "train": self._train.state_dict(),
             "window": self._window.state_dict(),
             "records": {name: float(value) for name, value in self._records.items()},
@@ -545,6 +557,7 @@ class RecipeModule(L.LightningModule):
         kept = checkpoint["recipe"]
         self.phase = kept["phase"]
         self.metrics = dict(kept["metrics"])
+        self.logged = tuple(kept.get("logged", self.logged))  # older checkpoints have none
         place = (0, 1) if self._trainer is None else (self.trainer.global_rank, self.trainer.world_size)
         self._train, self._window = (Means.from_state(kept[name], *place) for name in ("train", "window"))
         self._records = dict(kept["records"])

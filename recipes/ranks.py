@@ -12,7 +12,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 import signal
 import socket
 import subprocess
@@ -32,6 +31,7 @@ import yaml
 from recipes import shapes, slurm
 from recipes.catalogue import UsageError, one_line
 from recipes.files import open_to_append, write_text
+from recipes.identity import LIFELINE, WATCHED, here, in_job, repeated
 from recipes.untrusted import read_json
 
 ERRORS = "errors"  # folder of what each rank has to say about its failure
@@ -39,10 +39,6 @@ ERRORS = "errors"  # folder of what each rank has to say about its failure
 CONSEQUENCE = re.compile(r"connection (closed|reset)|broken pipe|socket|nccl|gloo|c10d|store|timed? ?out|another process", re.I)
 LOST = re.compile(r"^srun: error: (?P<node>\S+): tasks? (?P<rank>\d+)\S*: (?P<what>.+)$", re.M)
 MEMORY = " (is there enough memory?)"
-ASKING = ("SIGINT", "SIGTERM")  # asks for an end, anywhere
-
-WATCHED = "LIGHTNING_RECIPES_WORLD"  # in a rank that `train.py` has started: how many there are
-LIFELINE = "LIGHTNING_RECIPES_LIFELINE"  # names the pipe that tells a process that the one that started it is gone
 STOPPING = b"\nstopping after this step; Ctrl-C once more stops at once\n"
 GRACE = 5.0  # seconds for the others to fail by themselves, after a rank has failed
 LATE = 30.0  # seconds that a shared file system may take to show what another node has written
@@ -56,23 +52,22 @@ class RankError(Exception):
 
 def rank() -> int:
     """The number of this process among those that train together."""
-    return int(os.environ.get("SLURM_PROCID" if slurm.ranks() > 1 else "RANK", 0))
+    return here().rank
 
 
 def world() -> int:
     """How many processes were started to train together, this one among them."""
-    return slurm.ranks() if slurm.ranks() > 1 else int(os.environ.get(WATCHED) or os.environ.get("WORLD_SIZE") or 1)
+    return here().world
 
 
 def node() -> int:
     """The number of this machine among those that train together."""
-    names = ("SLURM_NODEID",) if slurm.ranks() > 1 else ("GROUP_RANK", "NODE_RANK")
-    return next((int(os.environ[name]) for name in names if name in os.environ), 0)
+    return here().node
 
 
 def is_watched() -> bool:
     """Whether a process of `train.py` watches this one and tells what goes wrong in it."""
-    return WATCHED in os.environ
+    return here().launcher == "own"
 
 
 def devices_here(trainer: Mapping[str, Any]) -> int:
@@ -89,7 +84,7 @@ def devices_here(trainer: Mapping[str, Any]) -> int:
 
 def asking() -> list[signal.Signals]:
     """The signals that ask for an end, without those that a job in the background is not to hear."""
-    names = slurm.SIGNALS if slurm.in_job() else ASKING
+    names = slurm.SIGNALS if in_job() else slurm.ASKING
     numbers = [signal.Signals[name] for name in names]
     return [number for number in numbers if signal.getsignal(number) != signal.SIG_IGN]
 
@@ -138,7 +133,8 @@ def end(code: int) -> None:
 
 def leave_note(folder: Path, number: int, error: str, is_mistake: bool = False) -> None:
     """Note why a rank has failed."""
-    host = os.environ.get("SLURMD_NODENAME", "") if slurm.ranks() > 1 else ""
+    job = here().job
+    host = job.host if job and slurm.ranks() > 1 else ""
     write_text(
         folder / ERRORS / f"{number}.json",
         json.dumps({"rank": number, "host": host, "error": error, "mistake": is_mistake, "start": _this_start()}) + "\n",
@@ -166,14 +162,21 @@ def mark(text: str, number: int) -> str:
     return "\n".join(f"rank {number}: {line}" for line in text.split("\n"))
 
 
+def _note_files(folder: Path) -> list[Path]:
+    return [path for path in (folder / ERRORS).glob("*.json") if path.stem.isdigit()]
+
+
 def forget_errors(folder: Path) -> None:
     """Remove what ranks have said."""
-    shutil.rmtree(folder / ERRORS, ignore_errors=True)
+    for path in _note_files(folder):
+        path.unlink(missing_ok=True)
+    with suppress(OSError):  # there is something else in it, or it is not there
+        (folder / ERRORS).rmdir()
 
 
 def forget_earlier(folder: Path) -> None:
     """Remove what ranks have said at an earlier start of the run, in the same folder."""
-    for path in (folder / ERRORS).glob("*.json"):
+    for path in _note_files(folder):
         note = read_note(path)
         started = note and (note["start"] == _this_start() if slurm.ranks() > 1 else path.stat().st_mtime >= BEGAN)
         if not started:
@@ -184,7 +187,8 @@ def forget_earlier(folder: Path) -> None:
 
 def _this_start() -> str:
     """What tells the ranks of this start of a Slurm job from those of others, which clocks of several nodes may not."""
-    return f"{os.environ['SLURM_JOB_ID']}.{os.environ['SLURM_STEP_ID']}.{slurm.restarts()}" if slurm.ranks() > 1 else ""
+    job = here().job
+    return f"{job.number}.{job.step}.{job.restarts}" if job and slurm.ranks() > 1 else ""
 
 
 def end_with_others(folder: Path) -> None:
@@ -213,7 +217,7 @@ def end_with_others(folder: Path) -> None:
 
 def notes(folder: Path, since: float = 0.0) -> list[dict[str, Any]]:
     """What ranks have said about their failures, the earliest first."""
-    paths = [path for path in (folder / ERRORS).glob("*.json") if path.lstat().st_mtime >= since]
+    paths = [path for path in _note_files(folder) if path.lstat().st_mtime >= since]
     found = [read_note(path) for path in sorted(paths, key=lambda path: path.lstat().st_mtime_ns)]
     return [note for note in found if note is not None]
 
@@ -301,17 +305,44 @@ def read_result(folder: Path) -> dict[str, Any]:
 
 def to_start(config: Mapping[str, Any]) -> int:
     """How many ranks are to be started on this machine; 0: this process trains itself."""
-    if slurm.ranks() > 1 or "LOCAL_RANK" in os.environ or config["explain"]:
+    if here().launcher not in ("alone", "nodes") or config["explain"]:
         return 0
     count = devices_here(config["trainer"])
     return count if count * config["trainer"]["num_nodes"] > 1 else 0
+
+
+def check_started(trainer: Mapping[str, Any]) -> None:
+    """Refuse processes that were started side by side but are not those which the config wants."""
+    slurm.check_ranks(trainer)
+    who, nodes = here(), trainer["num_nodes"]
+    if who.launcher == "alone":
+        if nodes > 1:
+            raise UsageError(
+                f"trainer.num_nodes={nodes}: nothing has started processes on {nodes} machines; on a cluster with Slurm type "
+                f"python train.py -m hydra/launcher=slurm trainer=ddp trainer.num_nodes={nodes}"
+            )
+    elif who.launcher == "nodes":
+        if who.node >= nodes:
+            raise UsageError(
+                f"NODE_RANK={who.node} in the environment, and trainer.num_nodes={nodes}: the machines are numbered from 0; type "
+                f"trainer=ddp trainer.num_nodes={who.node + 1} or more, or for one machine unset NODE_RANK"
+            )
+    elif who.launcher in ("torchrun", "hand"):
+        devices = devices_here(trainer)
+        if who.world != devices * nodes or (who.launcher == "hand" and who.rank != who.node * devices + who.local_rank):
+            on_each = who.local_world or (who.world if not who.node else (who.rank - who.local_rank) // who.node)
+            raise UsageError(
+                f"{who.world} processes were started for one run, this one as number {who.local_rank} of machine {who.node}, and "
+                f"trainer.devices={devices} with trainer.num_nodes={nodes} wants {devices * nodes}: type trainer=ddp "
+                f"trainer.devices={on_each} trainer.num_nodes={who.world // max(1, on_each)}"
+            )
 
 
 def given() -> dict[str, Any] | None:
     """What the process that has started this rank wants it to train; None elsewhere."""
     if not is_watched():
         return None
-    slurm.listen(*ASKING)
+    slurm.listen(*slurm.ASKING)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, asking())
     arguments = yaml.safe_load(sys.stdin.buffer)
     return {**arguments, "folder": Path(arguments["folder"])}
@@ -360,10 +391,16 @@ def _changed(folder: Path) -> int:
         return 0
 
 
-def _free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
+def hold_port() -> socket.socket:
+    """A socket with a port of this machine for the ranks to meet at, which nobody else gets as long as the socket is open.
+
+    Rank 0 can listen there all the same, for torch allows addresses to be used again, as this socket does. A port that was only
+    looked for could be another program's by the time a rank has loaded torch.
+    """
+    held = socket.socket()
+    held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    held.bind(("127.0.0.1", 0))
+    return held
 
 
 class Watch:
@@ -383,26 +420,32 @@ class Watch:
     def run(self, count: int, nodes: int, arguments: Mapping[str, Any]) -> None:
         """Return once all have ended."""
         lifeline = os.pipe()  # never written to
+        meeting = hold_port()
         previous = {number: signal.signal(number, self._hand_on) for number in asking()}
         try:
             blocked = signal.pthread_sigmask(signal.SIG_BLOCK, asking())  # until all are there; in a rank until it listens
             try:
-                self._start(count, nodes, arguments, lifeline[0])
+                self._start(count, nodes, arguments, lifeline[0], meeting.getsockname()[1])
             finally:
                 signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+            for name in slurm.received:  # before there were ranks
+                self._hand_on(signal.Signals[name], None)
             self._wait()
         finally:
             self._kill()
             for number, handler in previous.items():
                 signal.signal(number, handler)
+            meeting.close()
             for end in lifeline:
                 os.close(end)
 
-    def _start(self, count: int, nodes: int, arguments: Mapping[str, Any], lifeline: int) -> None:
-        environment = dict(os.environ) | {WATCHED: str(count * nodes), "WORLD_SIZE": str(count * nodes)}
+    def _start(self, count: int, nodes: int, arguments: Mapping[str, Any], lifeline: int, port: int) -> None:
+        again = repeated(os.environ)
+        environment = {name: value for name, value in os.environ.items() if name not in again}
+        environment |= {WATCHED: str(count * nodes), "WORLD_SIZE": str(count * nodes)}
         environment |= {LIFELINE: str(lifeline), "NODE_RANK": str(node())}
         if nodes == 1:
-            environment |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(_free_port())}
+            environment |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
         # threads of several ranks would wait for each other
         environment.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // count)))
         for local in range(count):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import logging
+import logging.handlers
 import math
 import platform
 import subprocess
@@ -18,7 +19,6 @@ from typing import Any
 
 import torch
 import yaml
-from lightning.pytorch.utilities import rank_zero_only
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -53,7 +53,7 @@ def one_line(error: BaseException) -> str:
 
 def is_first_rank() -> bool:
     """Whether this process writes and prints."""
-    return int(getattr(rank_zero_only, "rank", None) or 0) == 0
+    return ranks.rank() == 0
 
 
 def write_result(folder: Path, result: Mapping[str, Any]) -> None:
@@ -133,16 +133,36 @@ def peak_memory(device: torch.device) -> int:
     return peak if sys.platform == "darwin" else peak * 1024
 
 
+class Journal(logging.handlers.MemoryHandler):
+    """Keeps messages for a file until they may be written."""
+
+    def __init__(self, target: logging.Handler) -> None:
+        super().__init__(sys.maxsize, logging.CRITICAL + 1, target, flushOnClose=False)
+        self.setLevel(target.level)
+
+    def pass_on(self) -> None:
+        """Write what was kept, and from now on each message at once."""
+        self.capacity = 1
+        self.flush()
+
+
 @contextmanager
-def log_to(folder: Path) -> Iterator[None]:
+def log_to(folder: Path, wait: bool = False) -> Iterator[Journal]:
     """Send this project's messages, Lightning's and Python's warnings to `train.log`; our own warnings to the console too.
 
     Several ranks of a machine write to one file, each message at once and marked; those of other machines, which a shared file
     system would not keep apart, to their console. All tell their warnings and errors, the first one everything.
+
+    Args:
+        folder: the run's folder.
+        wait: whether nothing is written before the journal is released.
     """
-    file = logging.StreamHandler() if ranks.node() else LogFile(folder / "train.log")
+    file = logging.StreamHandler() if ranks.node() else LogFile(folder / "train.log", delay=True)
     file.setFormatter(RankFormatter("%(asctime)s %(levelname)s %(message)s"))
     file.setLevel(logging.INFO if is_first_rank() else logging.WARNING)
+    journal = Journal(file)
+    if not wait:
+        journal.pass_on()
     console = logging.StreamHandler()
     console.setFormatter(logging.Formatter("warning: %(message)s"))
     console.addFilter(lambda record: record.levelno == logging.WARNING and is_first_rank())
@@ -153,15 +173,16 @@ def log_to(folder: Path) -> Iterator[None]:
     warnings.showwarning = log_warning
     loggers = [ours, logging.getLogger("lightning.pytorch"), logging.getLogger("py.warnings")]
     for logger in loggers:
-        logger.addHandler(file)
+        logger.addHandler(journal)
     try:
-        yield
+        yield journal
     finally:
         for logger in loggers:
-            logger.removeHandler(file)
+            logger.removeHandler(journal)
         ours.removeHandler(console)
         ours.setLevel(level)
         warnings.showwarning = show
+        journal.close()
         file.close()
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
+import os
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
@@ -21,12 +22,15 @@ from recipes import ranks
 from recipes.build import build_data, build_loggers, build_module, build_plugins, load_module, load_run
 from recipes.catalogue import Catalogue, UsageError, installed_folders, quote, typed
 from recipes.checkpoint import BestAndLast, StopOnSignal, Stopped, WholeFiles, load_checkpoint
+from recipes.claim import remove_parts, remove_run
+from recipes.cluster import cluster_environment
 from recipes.compare.runs import words_with_effect
 from recipes.config import option_names
 from recipes.data.base import Data, EvaluationLoader, StepLoader
 from recipes.explain import explain
-from recipes.files import hold, remove_parts
-from recipes.loggers import RunLogger
+from recipes.files import hold
+from recipes.limits import EARLY, check_limit, goes_further, told_finished
+from recipes.loggers import Deferred, RunLogger
 from recipes.module import RecipeModule
 from recipes.pictures import draw_pictures
 from recipes.progress import ProgressBar
@@ -34,6 +38,7 @@ from recipes.results import (
     CONFUSION,
     HISTOGRAMS,
     PICTURES,
+    Journal,
     command_line,
     environment,
     is_first_rank,
@@ -47,12 +52,12 @@ from recipes.results import (
     write_confusion,
     write_result,
 )
+from recipes.shapes import check_records
 from recipes.sharding import make_strategy, put_together
 from recipes.sweep import Plan, sweep_of
 
 log = logging.getLogger("recipes")
 SMALL_MODEL = 100_000  # parameters
-EARLY = "validation did not improve any more; for more patience start a new run with a larger stopping.patience"
 
 
 def train(config: dict[str, Any], folder: Path, overrides: Sequence[str]) -> dict[str, Any]:
@@ -61,13 +66,12 @@ def train(config: dict[str, Any], folder: Path, overrides: Sequence[str]) -> dic
     Returns what `result.json` holds. Raises :class:`RecipeError` for the user's mistakes.
     """
     console = Console(quiet=not is_first_rank())
-    resumed = config["resume"] is not None
-    config = {**config, "resume": None}
+    resumed, replaces = config["resume"] is not None, config["overwrite"]
+    config = {**config, "resume": None, "overwrite": False}
     earlier = read_result(folder) if resumed else {}
-    if earlier.get("status") == "finished" and (earlier.get("stopped_early") or not goes_further(config, earlier)):
+    if earlier.get("status") == "finished" and not goes_further(config, earlier):
         console.print(table(earlier))
-        more = f"to train it for longer: python train.py {typed('resume', folder)} max_epochs={2 * config['max_epochs']}"
-        print_lines(console, f"the run is finished; {EARLY if earlier.get('stopped_early') else more}")
+        print_lines(console, told_finished(earlier, folder))
         return earlier
     plugins = build_plugins(config)  # bad values are told before any data is touched
     build_early_objects(config)
@@ -84,8 +88,9 @@ def train(config: dict[str, Any], folder: Path, overrides: Sequence[str]) -> dic
     if config["explain"]:
         explain(console, config, data, module, world)
         return {"status": "explained"}
-    with hold_folder(folder), log_to(folder):
-        result = Run(config, folder, data, console, earlier, resume_command(earlier, overrides), module).go(resumed)
+    command = resume_command(earlier, overrides)
+    with hold_folder(folder), log_to(folder, wait=resumed or replaces) as journal:
+        result = Run(config, folder, data, console, earlier, command, module, journal, replaces).go(resumed)
     if dist.is_initialized():
         dist.destroy_process_group()  # its threads would end the process with an abort
     return result
@@ -101,18 +106,9 @@ def count_parameters(module: RecipeModule) -> int:
     return sum(parameter.numel() for parameter in module.model.parameters())
 
 
-def goes_further(config: Mapping[str, Any], earlier: Mapping[str, Any]) -> bool:
-    """Whether a finished run is asked for more steps than it has done."""
-    if all(config[name] == earlier["config"][name] for name in ("max_epochs", "max_steps")):
-        return False
-    if config["max_steps"] >= 0:
-        return bool(config["max_steps"] > earlier["steps"])
-    return bool(config["max_epochs"] > earlier["epochs"])
-
-
 def resume_command(earlier: Mapping[str, Any], overrides: Sequence[str]) -> list[str]:
     """The command of the whole run: that of its start, with what was changed on resuming."""
-    changes = [word for word in overrides if not word.startswith("resume=")]
+    changes = [word for word in overrides if not word.startswith(("resume=", "overwrite="))]
     changed = {word.partition("=")[0] for word in changes}
     return [*(word for word in earlier.get("command", []) if word.partition("=")[0] not in changed), *changes]
 
@@ -203,6 +199,7 @@ def make_module(config: Mapping[str, Any], data: Data, plugins: Sequence[Plugin]
             f"the data has several targets ({names}): add +multitask=equal to train them together, or name one in data.target"
         )
     module = build_module(config, data.shape, data.tasks[0].outputs)
+    module.data_seen = data.fingerprint
     trainer = config["trainer"]
     module.build(
         plugins,
@@ -224,7 +221,11 @@ def techniques(config: Mapping[str, Any], plugins: Sequence[Plugin]) -> list[str
 
 
 class Run:
-    """One run in one folder: its phases, its result, its end."""
+    """One run in one folder: its phases, its result, its end.
+
+    A run that is resumed changes nothing in its folder before it has made a new step: what it cannot go on with, such as a
+    checkpoint that does not load, leaves the folder as it was.
+    """
 
     def __init__(
         self,
@@ -235,33 +236,30 @@ class Run:
         earlier: dict[str, Any],
         command: list[str],
         module: RecipeModule,
+        journal: Journal,
+        replaces: bool = False,
     ) -> None:
         self.config, self.folder, self.data, self.console, self.module = config, folder, data, console, module
+        self.journal, self.replaces, self.begun = journal, replaces, False
         self.command, self.techniques = command, techniques(config, module.plugins)
         self.result: dict[str, Any] = {"status": "running", "config": config, "command": command, "seed": config["seed"]}
         self.result |= {"techniques": self.techniques, "metrics": earlier.get("metrics", {}), **environment()}
-        self.last = folder / "checkpoints" / "last.ckpt"
-        self.loggers: list[RunLogger] = []
+        train, world = data.splits["train"], world_size(config["trainer"])
+        loader = StepLoader(train, data.batch_size, config["seed"], module.parts, world=world)
+        self.result["steps_an_epoch"] = len(loader)
+        self.last, self.earlier = folder / "checkpoints" / "last.ckpt", earlier
+        self.logger = Deferred()
 
     def go(self, resumed: bool) -> dict[str, Any]:
         """Train all phases, test, and write the result; what goes wrong is in the result too."""
-        start = self._start_of_resumed() if resumed else None
+        self.resumed, self.start = resumed, self._start_of_resumed() if resumed else None
         hints: list[str] = []
-        if is_first_rank():
-            remove_parts(self.folder)
-            for outdated in (CONFUSION,) if start else (CONFUSION, HISTOGRAMS):
-                (self.folder / outdated).unlink(missing_ok=True)
-        self._write()
-        if is_first_rank():  # after the result: whoever finds a config finds a run
-            write_config(self.folder, self.config, self.command)
-        log.info("%s: %s", "resumed" if start else "started", command_line(self.command))
+        log.info("%s: %s", "resumed" if self.start else "started", command_line(self.command))
         try:
             with StopOnSignal() as self.stop:
-                self.loggers += build_loggers(self.config, self.folder, self._facts())
-                for logger in self.loggers:
-                    self.result |= logger.facts()
-                self._write()
-                self._train(start)
+                if not resumed:
+                    self._begin()
+                self._train(self.start)
             self.result["status"] = "finished"
         except Stopped as stopped:
             self.result |= {"status": "stopped", "stopped_by": str(stopped)}
@@ -273,11 +271,40 @@ class Run:
             self._write()
             raise
         finally:
-            hints += [hint for logger in self.loggers if (hint := logger.finish(self.result))]
+            hints += [hint for logger in self.logger.loggers if (hint := logger.finish(self.result))]
         self._write()
         log.info("%s after %s steps: %s", self.result["status"], self.result.get("steps", 0), self.result["metrics"])
         self._show(hints)
         return self.result
+
+    def _begin(self) -> None:
+        """Write to the folder from now on."""
+        if self.begun:
+            return
+        self.begun = True
+        try:
+            self._write()
+        except UsageError:  # the disk is full: what was there is still there
+            self.begun = False
+            raise
+        if is_first_rank():
+            if self.replaces:
+                remove_run(self.folder, keep=("result.json", "train.log"))
+                os.truncate(self.folder / "train.log", 0)
+            remove_parts(self.folder)
+            for outdated in (CONFUSION,) if self.start else (CONFUSION, HISTOGRAMS):
+                (self.folder / outdated).unlink(missing_ok=True)
+            # after the result: whoever finds a config finds a run
+            write_config(self.folder, self.config, self.command)
+        self.journal.pass_on()
+        loggers = build_loggers(self.config, self.folder, self._facts())
+        if self.start:
+            self.logger.start(loggers, self.start["phase"]["steps"] + self.start["step"], self.start["logged"])
+        else:
+            self.logger.start(loggers)
+        for logger in self.logger.loggers:
+            self.result |= logger.facts()
+        self._write()
 
     def _facts(self) -> dict[str, Any]:
         """What a logger tells about the run."""
@@ -302,15 +329,29 @@ class Run:
         return " ".join(apart or words) or "defaults"
 
     def _start_of_resumed(self) -> dict[str, Any] | None:
-        """Phase and step to go on from; None starts over, for a run that was stopped before its first checkpoint."""
+        """Where to go on from; None starts over, for a run that was stopped before its first checkpoint."""
+        check_records(self.folder)
         if not self.last.exists():
+            if self.earlier.get("status") == "finished":
+                raise RecipeError(f"{self.last} is not there, so the run cannot go on: start a new one with its words")
             log.warning("no checkpoint in %s: the run starts over", self.folder)
             return None
         checkpoint = load_checkpoint(self.last)
-        return {"phase": checkpoint["recipe"]["phase"], "step": int(checkpoint["global_step"])}
+        recipe, step = checkpoint["recipe"], int(checkpoint["global_step"])
+        if recipe.get("data", self.module.data_seen) != self.module.data_seen:
+            moved = {name: value for name in ("path", "root") if (value := self.config["data"].get(name))}
+            place = " ".join(f"data.{name}={value}" for name, value in moved.items())
+            raise RecipeError(
+                f"{place or 'the data'} has other content than what the run was trained on: name the data as it was, or start "
+                f"a new run"
+            )
+        check_limit(self.config, self.earlier, recipe, step, self.result["steps_an_epoch"])
+        at, names = recipe.get("logged") or (None, None)  # older checkpoints do not tell
+        logged = None if at is None else names if at == recipe["phase"]["steps"] + step else []
+        return {"phase": recipe["phase"], "step": step, "logged": logged}
 
     def _write(self) -> None:
-        if is_first_rank():
+        if is_first_rank() and self.begun:
             write_result(self.folder, self.result)
 
     # ------------------------------------------------------------------ phases
@@ -319,7 +360,7 @@ class Run:
         phase = dict(start["phase"]) if start else {"index": 0, "steps": 0, "seconds": 0.0}
         module: RecipeModule | None = None
         while True:
-            module = self._fit(phase, module, None if start is None else int(start["step"]))
+            module = self._fit(phase, module, start)
             start = None
             asked = [plugin.next_phase(self.result) for plugin in module.plugins]
             following = next((phase for phase in asked if phase is not None), None)
@@ -339,7 +380,7 @@ class Run:
             **described,
         }
 
-    def _fit(self, phase: dict[str, Any], previous: RecipeModule | None, from_step: int | None) -> RecipeModule:
+    def _fit(self, phase: dict[str, Any], previous: RecipeModule | None, start: dict[str, Any] | None) -> RecipeModule:
         config, trainer_config = self.config, self.config["trainer"]
         module = self.module
         if phase["index"]:  # the techniques of the first phase decide what comes next; later phases train with fresh ones
@@ -347,6 +388,8 @@ class Run:
             module = make_module(config, self.data, plugins, world_size(trainer_config))
         plugins = module.plugins
         module.phase = dict(phase)
+        if previous is not None:
+            module.logged = previous.logged
         if previous is not None and not phase.get("fresh", True):
             module.load_state_dict(put_together(previous.state_dict()))
         train = self.data.splits["train"]
@@ -376,13 +419,15 @@ class Run:
             chooser.min_delta if chooser else 0.0,
             latest=bool(phase.get("all_data")),
         )
-        callbacks = [*plugins, keeper]
+        if self.resumed and not self.begun:
+            keeper.saved_step = 0  # or where the checkpoint was saved: there is nothing new before the first step
+        callbacks = [*plugins, AfterStep(self._begin), keeper]
         if phase.get("stop_below"):
             callbacks.append(StopBelow(*phase["stop_below"]))
         if trainer_config["progress"]:
             callbacks.append(ProgressBar(self.console))
-        trainer = make_trainer(config, self.folder, self.loggers, callbacks, max_steps=phase.get("max_steps"))
-        if from_step is None and not phase["index"]:
+        trainer = make_trainer(config, self.folder, [self.logger], callbacks, max_steps=phase.get("max_steps"))
+        if start is None and not phase["index"]:
             size = sum(parameter.numel() for parameter in module.model.parameters())
             print_lines(
                 self.console,
@@ -390,28 +435,28 @@ class Run:
                 *shares(loader.step_size, world, trainer_config["num_nodes"], module.parts),
             )
         loader.device = validation.device = trainer.strategy.root_device
-        if from_step is not None:
-            print_lines(self.console, f"going on from step {phase['steps'] + from_step}")
-            for logger in self.loggers:
-                logger.rewind(phase["steps"] + from_step)
+        if start is not None:
+            print_lines(self.console, f"going on from step {phase['steps'] + start['step']}")
         elif not phase["index"] and is_first_rank():
             draw_pictures(module, self.folder / PICTURES)
         self.module, self.trainer, self.keeper = module, trainer, keeper
         try:
-            trainer.fit(module, loader, validation, ckpt_path=None if from_step is None else str(self.last))
+            trainer.fit(module, loader, validation, ckpt_path=None if start is None else str(self.last))
         except MisconfigurationException as error:
             raise RecipeError(f"trainer: {one_line(error)}") from None
         except Exception as error:
-            if from_step is None or trainer.global_step > from_step or not is_of_content(error):
+            if start is None or trainer.global_step > start["step"] or not is_of_content(error):
                 raise
             log.info("what came of the checkpoint", exc_info=True)
             raise RecipeError(f"{self.last} does not fit the run and cannot be gone on with: {one_line(error)}") from error
         finally:
             phase["seconds"] = module.seconds
             self._note(module, keeper, loader, phase)
+        self._begin()
         if not keeper.ended:  # all was trained before the run was resumed: Lightning then leaves the end of training out
             for plugin in plugins:
                 plugin.on_train_end(trainer, module)
+            keeper.settle(trainer, module)
         if keeper.validated_step != module.steps_done:
             trainer.validate(module, validation, verbose=False)
         self._note(module, keeper, loader, phase)
@@ -494,6 +539,20 @@ def shares(step_size: int, world: int, nodes: int, parts: int) -> list[str]:
     return [f"{world} devices{machines}: each step takes {step_size:,} samples, {step_size // world:,} on each{cut}"]
 
 
+class AfterStep(L.Callback):
+    """Call something after the first step."""
+
+    def __init__(self, do: Callable[[], None]) -> None:
+        self.do: Callable[[], None] | None = do
+
+    def on_train_batch_end(self, trainer: L.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """Call it once."""
+        if self.do is not None:
+            do, self.do = self.do, None
+            with pl_module.off_the_clock():
+                do()
+
+
 class StopBelow(L.Callback):
     """End a phase once a validation metric falls below a value."""
 
@@ -542,7 +601,7 @@ def make_trainer(
             max_steps=limit,
             logger=list(loggers),
             callbacks=list(callbacks),
-            plugins=[WholeFiles()],
+            plugins=[WholeFiles(), cluster_environment()],
             default_root_dir=folder,
             enable_progress_bar=False,
             enable_model_summary=False,

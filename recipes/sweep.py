@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -32,14 +31,14 @@ from rich.table import Column
 from plugins.metric import larger_is_better
 from recipes import shapes
 from recipes.catalogue import UsageError, quote, quoted, show, typed
+from recipes.claim import remove_run
 from recipes.errors import printable
 from recipes.files import hold, is_held, open_to_append, write_text
-from recipes.ranks import LIFELINE, read_result
+from recipes.identity import LIFELINE
+from recipes.ranks import read_result
 from recipes.shapes import is_number, is_texts
 from recipes.untrusted import (
     LARGEST_RECORD,
-    RUN_FILES,
-    RUN_FOLDERS,
     check_files,
     check_inside,
     check_sweep,
@@ -60,7 +59,6 @@ HEAD = """\
 # A job that is taken out below is not run again.
 """
 OF_A_SWEEP = (FILE, "sweep.log", "multirun.yaml")  # what is in a sweep's folder before its first job
-OF_A_RUN = (*RUN_FILES, *RUN_FOLDERS)
 
 
 @dataclass(eq=False)
@@ -162,6 +160,14 @@ class Plan:
         return wanted, True
 
 
+def expect_sweep_or_empty(folder: Path) -> None:
+    """Refuse to sweep in a folder that holds anything else."""
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"the output folder cannot be written: {folder} is a file; choose another one: sweep=FOLDER")
+    if not (folder / FILE).exists() and any(path.name not in OF_A_SWEEP for path in folder.glob("*")):
+        raise UsageError(f"{folder} is there, and is no sweep: looked for {FILE}; choose another folder: sweep=FOLDER")
+
+
 def expect_inside(folder: Path, name: str) -> None:
     """Refuse the folder of a job that is not below the sweep's."""
     place = Path(os.path.normpath(folder / name))
@@ -178,6 +184,12 @@ def sweep_of(folder: Path) -> tuple[Path, Plan] | None:
             if (above / FILE).is_file() and str(folder.relative_to(above)) in (plan := Plan.read(above)).jobs:
                 return above, plan
     return None
+
+
+def is_job(folder: Path, words: Sequence[str]) -> bool:
+    """Whether a folder is that of a sweep's job with these words."""
+    found = sweep_of(folder)
+    return found is not None and sorted(found[1].jobs[str(folder.absolute().relative_to(found[0]))]) == sorted(words)
 
 
 def accelerators() -> list[str]:
@@ -258,8 +270,7 @@ class Sweep:
     def __init__(self, folder: Path, plan: Plan, command: Sequence[str], n_jobs: int = 1) -> None:
         if n_jobs == 0 or n_jobs < -1:
             raise UsageError(f"hydra.launcher.n_jobs must be a whole number ≥ 1, or -1 for as many as fit, got {n_jobs}")
-        if not (folder / FILE).exists() and any(path.name not in OF_A_SWEEP for path in folder.glob("*")):
-            raise UsageError(f"{folder} is there, and is no sweep: looked for {FILE}; choose another folder")
+        expect_sweep_or_empty(folder)
         self.folder, self.plan, self.command = folder, plan, list(command)
         self.gpus = accelerators() if n_jobs != 1 else []
         self.n_jobs = n_jobs if n_jobs > 0 else len(self.gpus) or os.cpu_count() or 1
@@ -382,7 +393,7 @@ class Sweep:
 
     def _pass_on(self, number: int) -> None:
         for each in list(self._running.values()):
-            each.process.send(signal.SIGTERM if number == signal.SIGHUP else number)  # runs listen to the one, not to the other
+            each.process.send(signal.SIGTERM if number == signal.SIGHUP else number)  # it was our terminal, not theirs
 
     def _end(self, job: Job, process: Process, stopping: bool) -> None:
         """Note how a job ended; where the run could not do so itself, in its result too."""
@@ -440,18 +451,6 @@ def check_job(folder: Path) -> None:
                 raise UsageError(f"{folder / name} is empty: move it away")
 
 
-def remove_run(folder: Path) -> None:
-    """Remove what a run leaves, and the folder if that was all."""
-    for name in OF_A_RUN:
-        path = folder / name
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path)
-        else:
-            path.unlink(missing_ok=True)
-    with suppress(OSError):  # there is something else in it, or it is not there
-        folder.rmdir()
-
-
 def summary(job: Job) -> str:
     """The numbers of a finished job that count."""
     metrics, monitor = job.result.get("metrics", {}), str(job.result.get("monitor"))
@@ -486,10 +485,7 @@ def _signals(pass_on: Any) -> Iterator[list[int]]:
 
 
 class _Display:
-    """On a terminal a bar for the sweep and a line for each running job; elsewhere nothing but the lines that are said.
-
-    When nobody reads any more, because the terminal is closed or the pipe has ended, the sweep goes on unseen.
-    """
+    """On a terminal a bar for the sweep and a line for each running job; elsewhere nothing but the lines that are said."""
 
     def __init__(self, console: Console, total: int) -> None:
         self.console = console
@@ -513,25 +509,16 @@ class _Display:
 
     def __enter__(self) -> _Display:
         if self.bar:
-            self._try(self.bar.start)
+            self.bar.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         if self.bar:
-            self._try(self.bar.stop)
-
-    def _try(self, show: Callable[[], object]) -> None:
-        try:
-            show()
-        except (OSError, SystemExit):  # rich ends the process where a pipe is broken
-            nowhere = os.open(os.devnull, os.O_WRONLY)
-            for stream in (sys.stdout, sys.stderr):
-                if stream is sys.stdout or stream.isatty():
-                    os.dup2(nowhere, stream.fileno())
+            self.bar.stop()
 
     def say(self, line: str) -> None:
         """A line above the bars."""
-        self._try(lambda: self.console.print(printable(line), markup=False, highlight=False, soft_wrap=True))
+        self.console.print(printable(line), markup=False, highlight=False, soft_wrap=True)
 
     def done(self, number: int) -> None:
         """Jobs that have ended."""
@@ -561,7 +548,7 @@ class _Display:
             if done.isdigit():
                 total_epochs = int(total) if total else None
                 self.bar.update(self.lines[job.number], completed=int(done), total=total_epochs, line=numbers)
-        self._try(self.bar.refresh)
+        self.bar.refresh()
 
 
 def best_of_search(folder: Path) -> str:

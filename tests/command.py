@@ -5,26 +5,30 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from recipes.files import hold
+from tests import forked as forked_commands
 
 ROOT = Path(__file__).parents[1]
+LIMIT = 600.0  # seconds; only what hangs takes so long, however busy the machine is
 SMALL = ("model=linear", "max_steps=2", "logger=[]", "trainer.progress=false", "trainer.accelerator=cpu")
 
 
-def command(script: str, *words: str, cwd: Path, timeout: float = 120, **environment: str) -> subprocess.CompletedProcess[str]:
-    """The ended process of `python SCRIPT WORDS` in a folder."""
-    done = subprocess.run(
-        arguments(script, *words),
-        cwd=cwd,
-        env=variables(**environment),
-        capture_output=True,
-        text=True,
-        timeout=timeout,
-        check=False,
-    )
+def command(
+    script: str, *words: str, cwd: Path, timeout: float = LIMIT, forked: bool = False, **environment: str
+) -> subprocess.CompletedProcess[str]:
+    """The ended process of `python SCRIPT WORDS` in a folder; `forked`: of one that has imported the libraries already."""
+    env = variables(**environment)
+    if forked:
+        done = forked_commands.command(script, *words, cwd=cwd, env=env, timeout=timeout)
+    else:
+        done = subprocess.run(
+            arguments(script, *words), cwd=cwd, env=env, capture_output=True, text=True, timeout=timeout, check=False
+        )
     print(done.stdout, done.stderr)  # shown by pytest when the test fails
     return done
 
@@ -44,22 +48,18 @@ def torchrun(script: str, *words: str) -> list[str]:
     return [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", *arguments(script, *words)[1:]]
 
 
-def two_ranks(script: str, *words: str) -> None:
-    """Let two ranks on the CPU do a script of the tests."""
-    done = subprocess.run(
-        torchrun(script, *words),
-        cwd=ROOT,
-        env=variables(PYTHONPATH=str(ROOT), CUDA_VISIBLE_DEVICES=""),
-        capture_output=True,
-        text=True,
-        timeout=900,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
+def wait_until(condition: Callable[[], object], process: subprocess.Popen[Any] | None = None) -> None:
+    """Wait until something is true, as long as a process runs that makes it true."""
+    end = time.monotonic() + LIMIT
+    while not condition():
+        assert process is None or process.poll() is None, process.communicate()
+        assert time.monotonic() < end
+        time.sleep(0.05)
 
 
-def mistake(*words: str, cwd: Path, script: str = "train.py", **environment: str) -> str:
+def mistake(*words: str, cwd: Path, script: str = "train.py", forked: bool = False, **environment: str) -> str:
     """The one line that a mistake gives; asserts that it is one, with exit code 2, and that nothing was trained."""
-    done = command(script, *words, cwd=cwd, **environment)
+    done = command(script, *words, cwd=cwd, forked=forked, **environment)
     assert done.returncode == 2
     lines = done.stderr.splitlines()
     assert len(lines) == 1 and lines[0].startswith("error: ")

@@ -113,8 +113,9 @@ def test_a_device_that_is_not_there(tmp_path):
 
 
 def test_processes_without_a_common_folder(tmp_path):
-    assert "hydra.run.dir=FOLDER" in mistake(cwd=tmp_path, WORLD_SIZE="2", LOCAL_RANK="0")
-    assert "one process with -m" in mistake("-m", "seed=0,1", cwd=tmp_path, WORLD_SIZE="2")
+    together = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29500"}
+    assert "hydra.run.dir=FOLDER" in mistake(cwd=tmp_path, **together)
+    assert "one process with -m" in mistake("-m", "seed=0,1", cwd=tmp_path, **together)
 
 
 @pytest.mark.parametrize(

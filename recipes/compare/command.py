@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, NoReturn
 from recipes.app import _exit_with
 from recipes.catalogue import Catalogue, UsageError, installed_folders, nearest, one_line, quote
 from recipes.errors import printable
+from recipes.printing import expect_printed
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -105,6 +106,7 @@ def _compare(words: Sequence[str]) -> int:
         wandb=flags.wandb,
         names=names,
     )
+    expect_printed()
     return 0
 
 

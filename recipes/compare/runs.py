@@ -27,6 +27,7 @@ WITHOUT_EFFECT: tuple[str, ...] = (
     "tags",
     "notes",
     "resume",
+    "overwrite",
     "sweep",
     "explain",
     "logger",

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -98,6 +100,16 @@ class Data:
         except ValueError as error:
             raise RecipeError(f"data.{name}={share} does not split {len(split)} samples: {error}") from None
         return split[torch.from_numpy(np.sort(kept))], split[torch.from_numpy(np.sort(held_out))]
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """A hash of all samples and targets, by which a run that goes on knows its data wherever that lies."""
+        found = hashlib.blake2b(digest_size=16)
+        for name, split in self.splits.items():
+            for part, values in {"x": split.x, **{f"y {task}": target for task, target in split.targets.items()}}.items():
+                found.update(f"{name} {part} {values.dtype} {tuple(values.shape)}".encode())
+                found.update(values.contiguous().view(torch.uint8).numpy().data)
+        return found.hexdigest()
 
     @property
     def shape(self) -> tuple[int, ...]:

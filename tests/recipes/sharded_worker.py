@@ -1,7 +1,4 @@
-"""Started by torchrun on two processes that keep parts of the weights; the first one saves what came out."""
-
-import sys
-from pathlib import Path
+"""What each of two processes does that keep parts of the weights; the first one saves what came out."""
 
 import torch
 import torch.distributed as dist
@@ -32,10 +29,8 @@ class More(Plugin):
         return Phase("more", max_steps=3) if result["phases"] == 1 else None
 
 
-def main(folder):
+def do_all(folder):
     """Everything that needs two processes."""
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo")
     first = dist.get_rank() == 0
     found = {"cut": cut(folder), "tensors": tensors(), "evaluation": evaluation(), **resumed(folder)}
     found["phases"] = phases(folder)  # last: a run takes the processes' ties apart in the end
@@ -130,7 +125,3 @@ def phases(folder):
     dist.barrier()
     result = run.train(finish(Catalogue(), compose(words), words), path, words)
     return {name: result[name] for name in ("status", "phases", "steps", "metrics")}
-
-
-if __name__ == "__main__":
-    main(Path(sys.argv[1]))

@@ -1,55 +1,81 @@
-import json
-import multiprocessing
+import os
 import pickle
 import random
 import resource
+import signal
 import subprocess
-import sys
 import time
 import warnings
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
 import lightning as L
 import pytest
 import torch
+import torch.distributed as dist
 from torch import nn
 
 from plugins.base import RecipeError
 from recipes.catalogue import UsageError
-from recipes.checkpoint import BestAndLast, WholeFiles, is_better, load_checkpoint
+from recipes.checkpoint import Agreement, BestAndLast, WholeFiles, is_better, load_checkpoint
 from recipes.data.base import EvaluationLoader, Split, StepLoader
-from recipes.files import remove_parts, unwritable, write_text
+from recipes.files import unwritable, write_text
 from recipes.module import RecipeModule
+from tests.ranks import alone, on_ranks
 
 
-def write_for_ever(folder, ready):
+def write_for_ever(folder, tell):
     files = WholeFiles()
     for number in range(10**6):
         values = torch.full((300_000,), float(number))
         files.save_checkpoint({"number": number, "same": number, "values": values}, folder / "last.ckpt")
         write_text(folder / "text.txt", f"{number}\n" * 20_000)
-        ready.set()
+        if number == 0:
+            os.write(tell, b"1")
 
 
-@pytest.fixture
-def writer(tmp_path):
-    """Starts a process that writes the same files again and again."""
-    context = multiprocessing.get_context("fork")
-    processes = []
+@contextmanager
+def writer(folder):
+    """A process that writes the same files again and again, from when they are there until it is killed; forks."""
+    ready, tell = os.pipe()
+    if (number := os.fork()) == 0:
+        try:
+            write_for_ever(folder, tell)
+        finally:
+            os._exit(1)
+    os.close(tell)
+    try:
+        assert os.read(ready, 1), "the writer has ended"
+        yield
+    finally:
+        os.close(ready)
+        os.kill(number, signal.SIGKILL)
+        _, status = os.waitpid(number, 0)
+    assert os.waitstatus_to_exitcode(status) == -signal.SIGKILL
 
-    def start():
-        ready = context.Event()
-        processes.append(context.Process(target=write_for_ever, args=(tmp_path, ready), daemon=True))
-        processes[-1].start()
-        assert ready.wait(30)
-        return processes[-1]
 
-    yield start
-    for process in processes:
-        process.kill()
-        process.join()
+def kill_writers(folder):
+    rests, killed = 0, 0
+    while killed < 8 or not rests:  # some were killed while they wrote
+        with writer(folder):
+            time.sleep(random.uniform(0, 0.1))
+        killed += 1
+        loaded = load_checkpoint(folder / "last.ckpt")
+        assert loaded["number"] == loaded["same"] and (loaded["values"] == loaded["number"]).all()
+        lines = (folder / "text.txt").read_text().splitlines()
+        assert len(lines) == 20_000 and len(set(lines)) == 1
+        rests += len(list(folder.glob("*.part-*")))
+
+
+def read_beside_a_writer(folder):
+    reads, numbers = 0, set()
+    with writer(folder):
+        while reads < 30 or len(numbers) < 2:
+            loaded = load_checkpoint(folder / "last.ckpt")
+            assert (loaded["values"] == loaded["number"]).all()
+            numbers.add(loaded["number"])
+            reads += 1
 
 
 class Evil:
@@ -62,31 +88,13 @@ class Evil:
         return (open, (self.path, "w"))
 
 
-def test_a_file_is_whole_whenever_its_writer_is_killed(writer, tmp_path):
-    rests = 0
-    for _ in range(8):
-        process = writer()
-        time.sleep(random.uniform(0, 0.1))
-        process.kill()
-        process.join()
-        loaded = load_checkpoint(tmp_path / "last.ckpt")
-        assert loaded["number"] == loaded["same"] and (loaded["values"] == loaded["number"]).all()
-        lines = (tmp_path / "text.txt").read_text().splitlines()
-        assert len(lines) == 20_000 and len(set(lines)) == 1
-        rests += len(list(tmp_path.glob("*.part-*")))
-    remove_parts(tmp_path)
-    assert {path.name for path in tmp_path.iterdir()} == {"last.ckpt", "text.txt"}
-    assert rests  # some were killed while they wrote
+def test_a_file_is_whole_whenever_its_writer_is_killed(tmp_path):
+    alone(kill_writers, tmp_path)
+    assert {path.name.partition(".part-")[0] for path in tmp_path.iterdir()} == {"last.ckpt", "text.txt"}
 
 
-def test_readers_see_the_old_file_or_the_new_one(writer, tmp_path):
-    writer()
-    numbers = set()
-    for _ in range(30):
-        loaded = load_checkpoint(tmp_path / "last.ckpt")
-        assert (loaded["values"] == loaded["number"]).all()
-        numbers.add(loaded["number"])
-    assert len(numbers) > 1
+def test_readers_see_the_old_file_or_the_new_one(tmp_path):
+    alone(read_beside_a_writer, tmp_path)
 
 
 def test_nothing_in_a_checkpoint_is_executed(tmp_path):
@@ -314,28 +322,11 @@ def test_an_unknown_monitor_names_the_others(tmp_path):
         fit(BestAndLast(tmp_path, "val/f1"), 2)
 
 
-RANK = """
-import json, sys
-import torch.distributed as dist
-from recipes.checkpoint import Agreement
-rank, file = int(sys.argv[1]), sys.argv[2]
-dist.init_process_group("gloo", init_method=f"file://{file}", rank=rank, world_size=2)
-agreement = Agreement()
-told = json.loads(sys.argv[3])[rank]
-print(json.dumps([*map(agreement.largest, told), agreement.last(), agreement.last()]))
-"""
+def agreed(told):
+    agreement = Agreement()
+    return [*map(agreement.largest, told[dist.get_rank()]), agreement.last(), agreement.last()]
 
 
-def test_processes_agree_one_step_later(tmp_path):
+def test_processes_agree_one_step_later():
     told = [[random.randrange(5) for _ in range(9)] for _ in range(2)]
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-c", RANK, str(rank), str(tmp_path / "store"), json.dumps(told)],
-            stdout=subprocess.PIPE,
-            cwd=Path(__file__).parents[2],
-            text=True,
-        )
-        for rank in (0, 1)
-    ]
-    found = [json.loads(process.communicate(timeout=120)[0]) for process in processes]
-    assert found == [[0, *map(max, *told), 0]] * 2
+    assert on_ranks(2, agreed, told) == [[0, *map(max, *told), 0]] * 2

@@ -61,7 +61,18 @@ def test_the_defaults():
     plain = composed()
     assert plain["data"]["_target_"].endswith("Digits") and plain["model"]["_target_"].endswith("MLP")
     assert plain["optimizer"]["_target_"] == "torch.optim.SGD" and list(plain["logger"]) == ["wandb"]
-    assert set(CATALOGUE.keys) == {"seed", "max_epochs", "max_steps", "resume", "sweep", "explain", "name", "tags", "notes"}
+    assert set(CATALOGUE.keys) == {
+        "seed",
+        "max_epochs",
+        "max_steps",
+        "resume",
+        "overwrite",
+        "sweep",
+        "explain",
+        "name",
+        "tags",
+        "notes",
+    }
     assert set(plain) == {*CATALOGUE.keys, *CATALOGUE.defaults} - {"recipe"}
 
 

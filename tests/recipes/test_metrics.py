@@ -1,14 +1,13 @@
 import json
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+import torch.distributed as dist
 from sklearn.metrics import confusion_matrix
 
 from recipes.metrics import PIECE, Confusion, Histogram, Means, correct
+from tests.ranks import on_ranks
 
 
 def test_means_are_over_samples_not_over_batches():
@@ -93,35 +92,18 @@ def test_labels_that_are_no_class_are_not_counted():
     assert confusion.compute() == [[1, 0, 0], [1, 0, 0], [0, 0, 1]]
 
 
-RANK = """
-import json, sys
-import torch
-import torch.distributed as dist
-from recipes.metrics import Confusion
-rank, file = int(sys.argv[1]), sys.argv[2]
-dist.init_process_group("gloo", init_method=f"file://{file}", rank=rank, world_size=2)
-confusion = Confusion(4, torch.device("cpu"))
-outputs, labels = torch.load(file + ".pt")
-empty = torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64)
-for step in range(2):  # the second rank has no sample
-    confusion.add(*((outputs[step::2], labels[step::2]) if rank == 0 else empty))
-print(json.dumps([confusion.compute(), confusion.compute()]))
-"""
+def confusions(outputs, labels):
+    confusion = Confusion(4, torch.device("cpu"))
+    empty = torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64)
+    for step in range(2):  # the second rank has no sample
+        confusion.add(*((outputs[step::2], labels[step::2]) if dist.get_rank() == 0 else empty))
+    return [confusion.compute(), confusion.compute()]
 
 
-def test_confusion_over_two_ranks_one_without_samples(tmp_path):
+def test_confusion_over_two_ranks_one_without_samples():
     outputs, labels = torch.randn(50, 4), torch.randint(4, (50,))
-    torch.save((outputs, labels), tmp_path / "store.pt")
-    command = [sys.executable, "-c", RANK]
-    processes = [
-        subprocess.Popen(
-            [*command, str(rank), str(tmp_path / "store")], stdout=subprocess.PIPE, cwd=Path(__file__).parents[2], text=True
-        )
-        for rank in (0, 1)
-    ]
-    found = [json.loads(process.communicate(timeout=120)[0]) for process in processes]
     expected = confusion_matrix(labels, outputs.argmax(1), labels=range(4)).tolist()
-    assert found == [[expected, expected]] * 2
+    assert on_ranks(2, confusions, outputs, labels) == [[expected, expected]] * 2
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])

@@ -17,6 +17,7 @@ import pytest
 from recipes import ranks
 from recipes.catalogue import Catalogue
 from recipes.compare.runs import read
+from recipes.identity import LIFELINE, here
 from tests.command import ROOT, arguments, command, mistake, torchrun, variables
 
 TWO = ("trainer=ddp", "trainer.devices=2", "trainer.accelerator=cpu", "trainer.progress=false", "logger=csv")
@@ -53,10 +54,18 @@ class Faulty(Plugin):
 """
 
 
+STEP = {  # the first of three processes of srun's
+    **{"SLURM_JOB_ID": "7", "SLURM_STEP_ID": "0", "SLURM_NTASKS": "3", "SLURM_NNODES": "3"},
+    **{"SLURM_PROCID": "0", "SLURM_LOCALID": "0", "SLURM_NODEID": "0"},
+}
+
+
 @pytest.fixture(autouse=True)
 def _nothing_left(tmp_path):
     """What a failed test has started trains no further."""
+    here.cache_clear()
     yield
+    here.cache_clear()
     for number in descendants(tmp_path)[1]:
         with suppress(ProcessLookupError):
             os.kill(number, signal.SIGKILL)
@@ -347,7 +356,7 @@ def test_a_killed_rank_fails_its_job_only(tmp_path, faulty):
 def fail(folder, rank, error, wait=0.02):
     """A rank that fails, in a process of its own, since it ends it; its exit code."""
     code = f"from recipes import ranks; import pathlib; ranks.fail(pathlib.Path({str(folder)!r}), {error}, 3, False)"
-    inside = {"SLURM_JOB_ID": "7", "SLURM_STEP_ID": "0", "SLURM_NTASKS": "3", "SLURM_PROCID": str(rank)}
+    inside = STEP | {"SLURM_PROCID": str(rank)}
     words = variables(**inside, SLURMD_NODENAME=f"n{rank}", PYTHONPATH=str(ROOT))
     done = subprocess.run([sys.executable, "-c", code], env=words, capture_output=True, timeout=60)
     time.sleep(wait)
@@ -374,7 +383,7 @@ def test_a_rank_that_is_asked_to_end_does_so_at_once_if_another_has_failed(tmp_p
         f"import pathlib, time; from recipes import ranks, slurm; slurm.listen(); ranks.end_with_others(pathlib.Path({str(tmp_path)!r}))\n"
         "print('ready', flush=True)\nwhile not slurm.received: time.sleep(0.1)\nprint('heard', flush=True)\ntime.sleep(1000)"
     )
-    inside = {"SLURM_JOB_ID": "7", "SLURM_STEP_ID": "0", "SLURM_NTASKS": "3", "PYTHONPATH": str(ROOT)}
+    inside = STEP | {"PYTHONPATH": str(ROOT)}
     if not failed:  # but at an earlier start
         inside["SLURM_RESTART_COUNT"] = "1"
     assert fail(tmp_path, 1, "ValueError('wrong')") == 3
@@ -393,11 +402,13 @@ def test_a_rank_that_is_asked_to_end_does_so_at_once_if_another_has_failed(tmp_p
 
 def test_only_what_was_said_at_an_earlier_start_is_forgotten(tmp_path, monkeypatch):
     assert fail(tmp_path, 1, "ValueError('wrong')") == 3
-    for name, value in {"SLURM_JOB_ID": "7", "SLURM_STEP_ID": "0", "SLURM_NTASKS": "3"}.items():
+    for name, value in STEP.items():
         monkeypatch.setenv(name, value)
+    here.cache_clear()
     ranks.forget_earlier(tmp_path)
     assert "wrong" in ranks.first_error(tmp_path)
     monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
+    here.cache_clear()
     ranks.forget_earlier(tmp_path)
     assert ranks.first_error(tmp_path) == "" and not list(tmp_path.iterdir())
 
@@ -419,12 +430,15 @@ def test_a_machine_that_has_one_device_starts_nothing(monkeypatch):
     assert ranks.to_start({"trainer": trainer | {"devices": 3}, "explain": False}) == 3
     assert ranks.to_start({"trainer": trainer | {"devices": "auto"}, "explain": False}) == 0
     assert ranks.to_start({"trainer": trainer | {"devices": 3}, "explain": True}) == 0
-    monkeypatch.setenv("LOCAL_RANK", "0")  # something has started this process as one of several
+    together = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "3", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29500"}
+    for name, value in together.items():  # something has started this process as one of several
+        monkeypatch.setenv(name, value)
+    here.cache_clear()
     assert ranks.to_start({"trainer": trainer | {"devices": 3}, "explain": False}) == 0
 
 
 def test_only_a_process_that_was_started_by_another_has_a_lifeline(monkeypatch):
-    monkeypatch.delenv(ranks.LIFELINE, raising=False)
+    monkeypatch.delenv(LIFELINE, raising=False)
     before = threading.active_count()
     ranks.end_with_parent()
     assert threading.active_count() == before

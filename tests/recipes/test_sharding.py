@@ -10,9 +10,10 @@ from plugins.base import Plugin, RecipeError, Refusal, Selection, Setting, Stage
 from recipes.build import load_module
 from recipes.checkpoint import load_checkpoint
 from recipes.sharding import blocks, make_strategy
-from tests.command import command, mistake, once, two_ranks
+from tests.command import command, mistake, once
 from tests.harness import config_of, fit, weights
-from tests.recipes.sharded_worker import STATEFUL, WORDS
+from tests.ranks import on_ranks
+from tests.recipes.sharded_worker import STATEFUL, WORDS, do_all
 
 TWO_PARTS = ("data.batch_size=8", "trainer.accumulate_grad_batches=2")
 FSDP = ("trainer=fsdp", "trainer.devices=2")
@@ -25,7 +26,7 @@ def folder(tmp_path_factory):
 
     def make(folder):
         fit(config_of(STATEFUL, *WORDS, *TWO_PARTS), folder / "one", 6, copy_at=3)
-        two_ranks("tests/recipes/sharded_worker.py", str(folder))
+        on_ranks(2, do_all, folder)
 
     return once(tmp_path_factory.getbasetemp(), "sharded", make)
 
@@ -181,7 +182,7 @@ def test_commands(tmp_path):
     small = ("trainer.accelerator=cpu", "model=cnn", "model.channels=[4,8]", "logger=[csv,wandb]", "max_epochs=1")
     words = (*small, "data.batch_size=32", "+wrapper=sam", "optimizer=adam")
     sweep = ("-m", "trainer=fsdp", "trainer.devices=1,2", "hydra.sweep.dir=sweep")
-    done = command("train.py", *sweep, *words, cwd=tmp_path, timeout=500)
+    done = command("train.py", *sweep, *words, cwd=tmp_path)
     assert done.returncode == 0
     runs = [tmp_path / "sweep" / name for name in ("0", "1")]
     for path in runs:

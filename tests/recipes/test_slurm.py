@@ -6,9 +6,10 @@ import signal
 
 import pytest
 
-from recipes import slurm
+from recipes import ranks, slurm
 from recipes.catalogue import UsageError
 from recipes.checkpoint import StopOnSignal
+from recipes.identity import here
 from tests.command import SMALL, command, mistake
 
 ALONE = {"num_nodes": 1, "devices": 1}
@@ -18,12 +19,16 @@ ALONE = {"num_nodes": 1, "devices": 1}
 def _outside(monkeypatch):
     for name in [name for name in os.environ if name.startswith("SLURM")]:
         monkeypatch.delenv(name)
+    here.cache_clear()
+    yield
+    here.cache_clear()
 
 
 def set_job(monkeypatch, tasks=1, nodes=1, rank=0, name="train", step=True):
-    values = {"JOB_ID": 7, "NTASKS": tasks, "NNODES": nodes, "PROCID": rank, "JOB_NAME": name}
+    values = {"JOB_ID": 7, "NTASKS": tasks, "NNODES": nodes, "PROCID": rank, "JOB_NAME": name, "LOCALID": 0, "NODEID": 0}
     for key, value in values.items() | ({("STEP_ID", 0)} if step else set()):
         monkeypatch.setenv(f"SLURM_{key}", str(value))
+    here.cache_clear()
 
 
 @pytest.mark.parametrize(
@@ -37,28 +42,27 @@ def set_job(monkeypatch, tasks=1, nodes=1, rank=0, name="train", step=True):
 def test_ranks_that_do_not_fit_are_refused(monkeypatch, tasks, nodes, trainer, told):
     set_job(monkeypatch, tasks, nodes)
     with pytest.raises(UsageError, match="Slurm has started") as caught:
-        slurm.check_ranks(trainer)
+        ranks.check_started(trainer)
     assert told in str(caught.value)
 
 
 def test_ranks_that_fit_are_taken(monkeypatch):
-    slurm.check_ranks({"num_nodes": 1, "devices": 4})
+    ranks.check_started({"num_nodes": 1, "devices": 4})
     set_job(monkeypatch, 4, 2)
-    slurm.check_ranks({"num_nodes": 2, "devices": 2})
-    slurm.check_ranks({"num_nodes": 2, "devices": -1})
+    ranks.check_started({"num_nodes": 2, "devices": 2})
+    ranks.check_started({"num_nodes": 2, "devices": -1})
     set_job(monkeypatch, name="interactive")  # a person's shell: Lightning starts the processes
-    slurm.check_ranks({"num_nodes": 1, "devices": 4})
+    ranks.check_started({"num_nodes": 1, "devices": 4})
     set_job(monkeypatch, 2, 2, name="bash")
-    slurm.check_ranks({"num_nodes": 2, "devices": 1})
-    assert os.environ["SLURM_JOB_NAME"] == "train"
+    ranks.check_started({"num_nodes": 2, "devices": 1})
 
 
 def test_a_job_without_srun_and_nodes_without_slurm_are_refused(monkeypatch):
     with pytest.raises(UsageError, match="trainer.num_nodes=2: nothing has started processes on 2 machines"):
-        slurm.check_ranks({"num_nodes": 2, "devices": 1})
+        ranks.check_started({"num_nodes": 2, "devices": 1})
     set_job(monkeypatch, 2, 1, step=False)
     with pytest.raises(UsageError, match="put srun in front of python"):
-        slurm.check_ranks({"num_nodes": 1, "devices": 2})
+        ranks.check_started({"num_nodes": 1, "devices": 2})
 
 
 def test_the_commands_refuse_them(tmp_path):
@@ -86,6 +90,7 @@ def test_a_signal_that_came_early_and_the_one_that_has_most_to_say(monkeypatch):
             signal.signal(number, handler)
     assert slurm.comes_back("SIGUSR2") and not slurm.comes_back("SIGTERM")
     monkeypatch.delenv("SLURM_JOB_ID")
+    here.cache_clear()
     assert not slurm.comes_back("SIGUSR2")
 
 

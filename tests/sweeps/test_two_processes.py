@@ -8,9 +8,10 @@ import torch
 
 from plugins.base import right_on_shards
 from recipes.build import build_plugins
-from tests.command import once, two_ranks
+from tests.command import once
 from tests.harness import config_of, fit, options, parameters, plugin_class, with_companions
-from tests.sweeps.worker import WORDS
+from tests.ranks import on_ranks
+from tests.sweeps.worker import WORDS, train_all
 
 SELECTIONS = {name: ",".join(with_companions(name)) for name in options()}
 
@@ -19,7 +20,7 @@ def two_processes(base, strategy):
     """What two processes found."""
 
     def make(folder):
-        two_ranks("tests/sweeps/worker.py", str(folder / "found.pt"), strategy, *dict.fromkeys(SELECTIONS.values()))
+        on_ranks(2, train_all, folder / "found.pt", strategy, list(dict.fromkeys(SELECTIONS.values())))
 
     return torch.load(once(base, f"two_processes_{strategy}", make) / "found.pt", weights_only=True)
 

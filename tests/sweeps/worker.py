@@ -1,6 +1,5 @@
-"""Started by torchrun on two processes: trains with every option named on the command line and saves what came out."""
+"""What each of two processes does: train with every option; the first one saves what came out."""
 
-import sys
 import traceback
 from pathlib import Path
 
@@ -13,16 +12,13 @@ from tests.harness import config_of, fit, parameters, weights
 WORDS = ("trainer.val_every_n_steps=2",)  # so that what is done at a validation is compared too
 
 
-def main(target: str, strategy: str, *selections: str) -> None:
+def train_all(target: Path, strategy: str, selections: list[str]) -> None:
     """One training for each selection, "group/option,group/option"; weights of both ranks are compared here."""
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo")
-    rank = dist.get_rank()
     found = {}
     for number, selection in enumerate(selections):
         config = config_of(selection.split(","), f"trainer.strategy={strategy}", *WORDS)
         try:
-            module = fit(config, Path(f"{target}-runs") / str(number), 4)
+            module = fit(config, target.with_name("runs") / str(number), 4)
             # running statistics are among the weights
             mine = torch.cat([value.flatten() for value in weights(module).values() if value.is_floating_point()])
             other = mine.clone()
@@ -35,11 +31,5 @@ def main(target: str, strategy: str, *selections: str) -> None:
         except Exception:
             traceback.print_exc()
             found[selection] = {"error": traceback.format_exc()[-1500:]}
-    if rank == 0:
+    if dist.get_rank() == 0:
         torch.save(found, target)
-    dist.barrier()
-    dist.destroy_process_group()
-
-
-if __name__ == "__main__":
-    main(*sys.argv[1:])

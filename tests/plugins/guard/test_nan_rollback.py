@@ -1,5 +1,4 @@
 import math
-import multiprocessing
 from types import SimpleNamespace
 
 import pytest
@@ -13,6 +12,7 @@ from plugins.base import OptimizerWrapper, Plugin, RecipeError, Refusal, Selecti
 from plugins.guard.nan_rollback import NaNRollback, all_finite, scale_rates
 from plugins.scheduler.linear import Linear
 from plugins.scheduler.one_cycle import OneCycle
+from tests.ranks import on_ranks
 
 
 class Watch(Plugin):
@@ -196,25 +196,15 @@ def test_goes_on_after_a_checkpoint(problem, weights, same, tmp_path, bad):
     assert same(fit(resume=path), whole)
 
 
-def decide(rank, folder, answers):
-    dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
+def decisions():
+    rank = dist.get_rank()
     optimizer = torch.optim.SGD([nn.Parameter(torch.ones(1))], lr=1.0)
-    for losses in ((1.0, 1.0), (1.0, math.nan)):
-        module = SimpleNamespace(last_objective=torch.tensor(losses[rank]))
-        answers.put(NaNRollback().is_good(module, optimizer))
-    dist.destroy_process_group()
+    modules = [SimpleNamespace(last_objective=torch.tensor(losses[rank])) for losses in ((1.0, 1.0), (1.0, math.nan))]
+    return [NaNRollback().is_good(module, optimizer) for module in modules]
 
 
-def test_all_ranks_decide_alike(tmp_path):
-    context = multiprocessing.get_context("fork")
-    answers = context.SimpleQueue()
-    ranks = [context.Process(target=decide, args=(rank, tmp_path, answers)) for rank in range(2)]
-    for process in ranks:
-        process.start()
-    for process in ranks:
-        process.join(60)
-    assert [process.exitcode for process in ranks] == [0, 0]
-    assert sorted(answers.get() for _ in range(4)) == [False, False, True, True]
+def test_all_ranks_decide_alike():
+    assert on_ranks(2, decisions) == [[True, False]] * 2
 
 
 @pytest.mark.parametrize(

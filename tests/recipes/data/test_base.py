@@ -1,13 +1,12 @@
-import multiprocessing
 from itertools import chain
 
 import numpy as np
 import pytest
 import torch
-import torch.distributed as dist
 
 from plugins.base import RecipeError
 from recipes.data.base import Data, EvaluationLoader, Split, StepLoader, as_features, as_images, as_labels, pieces
+from tests.ranks import on_ranks
 
 
 class Given(Data):
@@ -214,39 +213,15 @@ def test_batches_are_copies():
     assert members(split) == list(range(12)) and (split.targets[""] == 0).all()
 
 
-def on_two_ranks(function, *arguments):
-    """What a function returns on each of two processes, which find each other by the file that is the last argument."""
-    context = multiprocessing.get_context("fork")
-    queue = context.Queue()
-    processes = [context.Process(target=run_rank, args=(queue, rank, function, arguments)) for rank in (0, 1)]
-    for process in processes:
-        process.start()
-    found = dict(queue.get(timeout=60) for _ in processes)
-    for process in processes:
-        process.join(30)
-    return [found[0], found[1]]
-
-
-def run_rank(queue, rank, function, arguments):
-    *arguments, store = arguments
-    dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=2)
-    try:
-        queue.put((rank, function(*arguments)))
-    except RecipeError as error:
-        queue.put((rank, str(error)))
-    finally:
-        dist.destroy_process_group()
-
-
 def pieces_of(samples, batch_size, parts):
     split = numbered(torch.arange(samples))
     steps = [x[:, 0].int().tolist() for x, _ in StepLoader(split, batch_size, 0, parts, world=2)]
     return steps, epoch_of(EvaluationLoader(split, 4)), len(EvaluationLoader(split, 4))
 
 
-def test_two_ranks_get_the_pieces_of_one(tmp_path):
+def test_two_ranks_get_the_pieces_of_one():
     """Two devices with one part each, and one device with two parts, see the same pieces in the same order."""
-    (first, evaluated, count), (second, rest, same) = on_two_ranks(pieces_of, 22, 6, 1, tmp_path / "store")
+    (first, evaluated, count), (second, rest, same) = on_ranks(2, pieces_of, 22, 6, 1)
     whole = epoch_of(StepLoader(numbered(torch.arange(22)), 3, 0, parts=2))
     assert [a + b for a, b in zip(first, second, strict=True)] == whole
     assert len(first) == 3 and all(len(piece) == 3 for piece in first)
@@ -255,12 +230,18 @@ def test_two_ranks_get_the_pieces_of_one(tmp_path):
     assert sorted(flat(evaluated + rest)) == list(range(22))
 
 
-def test_a_batch_that_two_ranks_cannot_share_is_refused(tmp_path):
-    for message in on_two_ranks(pieces_of, 22, 5, 1, tmp_path / "store"):
+def refusal_of(*arguments):
+    with pytest.raises(RecipeError) as error:
+        pieces_of(*arguments)
+    return str(error.value)
+
+
+def test_a_batch_that_two_ranks_cannot_share_is_refused():
+    for message in on_ranks(2, refusal_of, 22, 5, 1):
         assert (
             "a step of 5 samples cannot be cut into 2 devices × 1 parts: type data.batch_size=4 or data.batch_size=6" in message
         )
-    (first, _, _), (second, _, _) = on_two_ranks(pieces_of, 23, "full", 1, tmp_path / "other")
+    (first, _, _), (second, _, _) = on_ranks(2, pieces_of, 23, "full", 1)
     assert len(first[0]) == len(second[0]) == 11 and not set(first[0]) & set(second[0])
 
 
