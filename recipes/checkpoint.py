@@ -288,8 +288,9 @@ class BestAndLast(Checkpoint):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """What `state_dict` gave."""
         known = {"best_score": float | None, "best_step": int | None, "best_metrics": dict, "validated_step": int}
-        for name, kind in known.items():
-            if not isinstance(value := state_dict.get(name), kind):
+        for name, kind in {**known, "in_epoch": bool}.items():
+            value = state_dict.get(name, False if name == "in_epoch" else None)  # older checkpoints do not tell
+            if not isinstance(value, kind):
                 raise ValueError(f"{name} of the best model has another type")
             setattr(self, name, value)
         self._known = self.best_step is not None

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from recipes.catalogue import Catalogue, UsageError, installed_folders, typed
 from recipes.ranks import read_result
+from recipes.untrusted import check_files, read_text
 
 STATUSES = ("running", "stopped", "failed", "finished")
 HEAD = "# The resolved config of this run."  # of config.yaml
@@ -51,6 +52,7 @@ def claim(folder: Path, words: Sequence[str], overwrite: bool = False, again: bo
     Raises:
         UsageError: the folder holds something else; the message says what, and what to type.
     """
+    check_files(folder)
     there = sorted(path.name for path in folder.iterdir() if path.name not in BESIDE) if folder.is_dir() else []
     if all(_is_begun(folder / name) for name in there):
         return Claim.NEW
@@ -101,8 +103,8 @@ def _run_in(folder: Path) -> tuple[str, list[str]]:
     command = result.get("command")
     if result.get("status") not in STATUSES or not isinstance(command, list) or not isinstance(result.get("config"), dict):
         return "", []
-    with suppress(OSError, UnicodeDecodeError), open(folder / "config.yaml", encoding="utf-8") as file:
-        if file.read(len(HEAD)) != HEAD:
+    with suppress(FileNotFoundError, UsageError):
+        if not read_text(folder / "config.yaml").startswith(HEAD):
             return "", []
     return str(result["status"]), _without_overwrite(map(str, command))
 
@@ -160,8 +162,8 @@ def _of_wandb(folder: Path) -> Iterator[Path]:
     """What wandb has written for this run, which has its own name for each start."""
     place = folder / "wandb"
     try:
-        identity = (place / "run-id.txt").read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError):
+        identity = read_text(place / "run-id.txt").strip()
+    except (OSError, UsageError):
         return
     if place.is_symlink() or not re.fullmatch(r"[a-z0-9]+", identity):
         return

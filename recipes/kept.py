@@ -88,6 +88,9 @@ def _check_kept(kept: Mapping[str, Any]) -> None:
     for name in ("train", "window"):
         sums = kept.get(name)
         _expect(isinstance(sums, dict) and all(map(_is_sums, sums.values())), f"recipe.{name}", "sums with their counts")
+    logged = kept.get("logged")
+    fits = isinstance(logged, list | tuple) and len(logged) == 2 and is_count(logged[0]) and is_texts(logged[1])
+    _expect(logged is None or fits, "recipe.logged", "a step and names")
     histograms = kept.get("histograms", {})
     _expect(isinstance(histograms, dict) and all(map(_is_histogram, histograms.values())), "recipe.histograms", "histograms")
 

@@ -180,8 +180,9 @@ def rows_until(path: Path, step: int, logged: Collection[str] | None = None) -> 
 
     The row of the step itself has only the names in `logged`, where these are known: a run that ended there validated once more.
     """
-    rows = []
+    names, rows = dict[str, None](), []
     for row in numbers_of(path):
+        names |= dict.fromkeys(row)
         at = int(row["step"])
         kept = {
             name: value
@@ -190,7 +191,8 @@ def rows_until(path: Path, step: int, logged: Collection[str] | None = None) -> 
         }
         if at <= step and len(kept) > 1:
             rows.append(kept)
-    return list(dict.fromkeys(["step", *(name for row in rows for name in row)])), rows
+    there = {name for row in rows for name in row}
+    return ["step", *(name for name in names if name in there and name != "step")], rows
 
 
 def row_of(histogram: Sequence[Any]) -> tuple[str, str, str]:

@@ -24,6 +24,7 @@ from recipes.catalogue import UsageError, one_line
 from recipes.ranks import LATE
 from recipes.submit import GPU
 from recipes.sweep import Job, LocalProcess, Plan, Sweep, start_job
+from recipes.untrusted import read_text
 
 PATIENCE = 10.0  # seconds for a cluster's first machine to answer
 STORE = 100 * 2**20  # bytes for Ray's objects, of which a sweep has next to none
@@ -146,8 +147,8 @@ class Worker:
 
 def left_in(folder: Path) -> str:
     """The result in a job's folder as it is written there."""
-    with suppress(OSError):
-        return (folder / "result.json").read_text()
+    with suppress(OSError, UsageError):
+        return read_text(folder / "result.json")
     return ""
 
 

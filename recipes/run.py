@@ -53,6 +53,7 @@ from recipes.results import (
     write_confusion,
     write_result,
 )
+from recipes.shapes import check_records
 from recipes.sharding import make_strategy, put_together
 from recipes.sweep import Plan, sweep_of
 
@@ -337,6 +338,7 @@ class Run:
 
     def _start_of_resumed(self) -> dict[str, Any] | None:
         """Where to go on from; None starts over, for a run that was stopped before its first checkpoint."""
+        check_records(self.folder)
         if not self.last.exists():
             if self.earlier.get("status") == "finished":
                 raise RecipeError(f"{self.last} is not there, so the run cannot go on: start a new one with its words")

@@ -6,6 +6,7 @@ import csv
 import io
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -155,3 +156,11 @@ def is_square(matrix: object, size: int) -> bool:
     """Counts in as many rows as columns."""
     rows = matrix if isinstance(matrix, list) and len(matrix) == size > 0 else [None]
     return all(isinstance(row, list) and len(row) == size and all(map(is_count, row)) for row in rows)
+
+
+def check_records(folder: Path) -> None:
+    """Raise unless the numbers that a run has logged are there as it has written them, or not at all."""
+    for name, rows in (("metrics.csv", numbers_of), ("histograms.csv", histograms_of)):
+        with suppress(FileNotFoundError):
+            for _ in rows(folder / name):
+                pass

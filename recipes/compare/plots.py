@@ -17,8 +17,9 @@ import numpy as np
 from plugins.metric import larger_is_better
 from recipes.catalogue import show
 from recipes.compare.comparison import shorten
-from recipes.compare.runs import Group, Run, has_effect
+from recipes.compare.runs import LARGEST_PICTURE, Group, Run, has_effect
 from recipes.compare.statistics import Row
+from recipes.untrusted import read_bytes
 
 FEWEST_POINTS, POINTS = 40, 300  # of a curve; longer ones are averaged over neighbouring points
 NUMBERS = 400_000  # in all curves together, so that a page of many groups still loads fast
@@ -401,7 +402,7 @@ def technique_pictures(name: str, groups: Sequence[Group]) -> dict[int, str]:
     for place, group in enumerate(groups):
         path = next((run.pictures[name] for run in group.runs if name in run.pictures), None)
         if path is not None and len(found) < PICTURES:
-            source = f"data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()}"
+            source = f"data:image/png;base64,{base64.b64encode(read_bytes(path, LARGEST_PICTURE)).decode()}"
             if source not in found.values():
                 found[place] = source
     return found
