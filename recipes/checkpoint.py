@@ -22,7 +22,7 @@ from lightning.pytorch.callbacks import Checkpoint
 from plugins.base import RecipeError, larger_is_better
 from recipes import kept, ranks, slurm
 from recipes.files import unwritable, write_whole
-from recipes.position import before_epoch_cut_short, in_epoch, take_up
+from recipes.position import before_epoch_cut_short, take_up
 
 WRITING = re.compile("PytorchStreamWriter|inline_container")
 
@@ -155,7 +155,6 @@ class BestAndLast(Checkpoint):
         self.saved_step = -1  # of last.ckpt
         self._known = True  # whether last.ckpt, where there is one, knows of a best.ckpt
         self._settled = False  # whether best.ckpt is what this run knows as the best
-        self.in_epoch = False  # whether an epoch was under way when last.ckpt was saved
         self.agreement: Agreement | None = None
 
     @property
@@ -176,8 +175,7 @@ class BestAndLast(Checkpoint):
     def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
         """Go on where the number of steps done says, whatever limits were in force when the state was saved."""
         if trainer.state.fn == "fit":
-            kept = checkpoint["callbacks"].get(self.state_key, {})
-            take_up(trainer, checkpoint, begun=kept.get("in_epoch", False))
+            take_up(trainer, checkpoint)
             self.saved_step = int(checkpoint["global_step"])
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -205,10 +203,12 @@ class BestAndLast(Checkpoint):
             self.settle(trainer, pl_module)
 
     def _save(self, trainer: L.Trainer) -> None:
-        """Save the state between two steps, unless the file has it: the start of an epoch belongs to the epoch."""
-        if self.saved_step == trainer.global_step:
+        """Save the state between two steps, unless the file has it.
+
+        So what techniques do when the next epoch starts is not in it, and is done once; before the first step there is no state.
+        """
+        if trainer.global_step in (0, self.saved_step):
             return
-        self.in_epoch = in_epoch(trainer)
         trainer.save_checkpoint(self.last_path)
         self.saved_step, self._known = trainer.global_step, self.best_step is not None
         if trainer.is_global_zero:
@@ -282,14 +282,20 @@ class BestAndLast(Checkpoint):
             "best_step": self.best_step,
             "best_metrics": self.best_metrics,
             "validated_step": self.validated_step,
-            "in_epoch": self.in_epoch,
+            "monitor": self.monitor,
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """What `state_dict` gave."""
+        """What `state_dict` gave; a best model that another metric has chosen is refused."""
+        chosen_by = state_dict.get("monitor", self.monitor)  # older checkpoints do not tell
+        if chosen_by != self.monitor and state_dict.get("best_step") is not None:
+            raise RecipeError(
+                f"{self.monitor} cannot choose the best model any more, which {chosen_by} has chosen so far: "
+                f"leave trainer.monitor={self.monitor} out, or start a new run with it"
+            )
         known = {"best_score": float | None, "best_step": int | None, "best_metrics": dict, "validated_step": int}
-        for name, kind in {**known, "in_epoch": bool}.items():
-            value = state_dict.get(name, False if name == "in_epoch" else None)  # older checkpoints do not tell
+        for name, kind in known.items():
+            value = state_dict.get(name)
             if not isinstance(value, kind):
                 raise ValueError(f"{name} of the best model has another type")
             setattr(self, name, value)

@@ -17,10 +17,10 @@ class Position(NamedTuple):
     batches: int
 
 
-def position(steps: int, an_epoch: int, begun: bool = False) -> Position:
-    """The position after `steps` steps, `an_epoch` of which make an epoch; `begun`: whether the next epoch's start is behind it."""
+def position(steps: int, an_epoch: int) -> Position:
+    """The position after `steps` steps, `an_epoch` of which make an epoch."""
     ended, batches = divmod(steps, an_epoch)
-    return Position(ended + (begun or batches > 0), ended, batches)
+    return Position(ended + (batches > 0), ended, batches)
 
 
 def steps_an_epoch(trainer: L.Trainer) -> int | None:
@@ -31,7 +31,7 @@ def steps_an_epoch(trainer: L.Trainer) -> int | None:
         return None
 
 
-def take_up(trainer: L.Trainer, checkpoint: dict[str, Any], begun: bool) -> None:
+def take_up(trainer: L.Trainer, checkpoint: dict[str, Any]) -> None:
     """Let the loops of a training that is about to go on stand where its checkpoint's steps say.
 
     What Lightning itself keeps of its loops depends on the limits of the run that was saved: an epoch that `max_steps` cuts
@@ -42,7 +42,7 @@ def take_up(trainer: L.Trainer, checkpoint: dict[str, Any], begun: bool) -> None
         return
     del checkpoint["loops"]
     steps, fit, loop = int(checkpoint["global_step"]), trainer.fit_loop, trainer.fit_loop.epoch_loop
-    at = position(steps, an_epoch, begun)
+    at = position(steps, an_epoch)
     for epochs in (fit.epoch_progress.total, fit.epoch_progress.current):
         vars(epochs).update(ready=at.begun, started=at.begun, processed=at.ended, completed=at.ended)
     batches = loop.batch_progress
@@ -56,12 +56,6 @@ def take_up(trainer: L.Trainer, checkpoint: dict[str, Any], begun: bool) -> None
     # with `restarting` the epoch under way goes on; the property of the fit loop would say so for every max_steps
     _Loop.restarting.fset(fit, at.begun > at.ended)  # type: ignore[attr-defined]
     fit._resuming_from_checkpoint = True  # the loader's iterator is there already
-
-
-def in_epoch(trainer: L.Trainer) -> bool:
-    """Whether the start of an epoch is behind and its end is not."""
-    epochs = trainer.fit_loop.epoch_progress.current
-    return bool(epochs.started > epochs.processed)  # type: ignore[attr-defined]
 
 
 def before_epoch_cut_short(trainer: L.Trainer, act: Callable[[], None]) -> None:
