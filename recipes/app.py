@@ -64,7 +64,7 @@ def given(words: Sequence[str] | None) -> list[str]:
 def _exit_with(command: Callable[[], int]) -> None:
     make_safe()
     try:
-        code = command()
+        code = _code_of(command)
     except KeyboardInterrupt:
         code = INTERRUPTED
     except (ranks.RankError, NotPrinted) as error:
@@ -77,6 +77,16 @@ def _exit_with(command: Callable[[], int]) -> None:
         code = MISTAKE
     if code:
         sys.exit(code)
+
+
+def _code_of(command: Callable[[], int]) -> int:
+    try:
+        return command()
+    except SystemExit as ended:
+        if ended.code:
+            raise
+    expect_printed()  # what ends by itself, and well, is a help of argparse's or Hydra's
+    return 0
 
 
 def is_mistake(error: BaseException) -> bool:
@@ -278,7 +288,7 @@ def _run_hydra(flags: argparse.Namespace, words: Sequence[str]) -> int:
             raise
     if outcome.error is not None:
         raise outcome.error
-    if flags.cfg or flags.info or flags.hydra_help or flags.shell_completion:
+    if flags.cfg or flags.info or flags.shell_completion:
         expect_printed()
     return _end_sweep(sweep, flags.all_jobs) if (sweep := _sweep()) else outcome.code
 
