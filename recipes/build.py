@@ -29,8 +29,7 @@ OTHERS = ("data", "model", "loss", "optimizer", "scheduler", "trainer", "logger"
 def find_class(target: str, base: type | None = None) -> type:
     """The class that `_target_` names: of this project, its libraries or an installed plugin package, and of kind `base`."""
     root = target.partition(".")[0]
-    installed = {entry.value.partition(":")[0].partition(".")[0] for entry in entry_points(group="lightning_recipes")}
-    if root not in {*OWN, *LIBRARIES, *installed}:
+    if root not in (*OWN, *LIBRARIES) and root not in _installed():
         known = ", ".join((*OWN, *LIBRARIES))
         raise RecipeError(
             f"_target_ {target} is refused: a config may name classes of {known} and of installed plugin packages"
@@ -43,6 +42,11 @@ def find_class(target: str, base: type | None = None) -> type:
     if not inspect.isclass(found) or (base is not None and not issubclass(found, base)):
         raise RecipeError(f"_target_ {target} is refused: expected a class{f' of kind {base.__name__}' if base else ''}")
     return found
+
+
+def _installed() -> set[str]:
+    """Packages with options; this reads a file of every installed distribution, which takes as long as a small model."""
+    return {entry.value.partition(":")[0].partition(".")[0] for entry in entry_points(group="lightning_recipes")}
 
 
 def instantiate(node: Mapping[str, Any], base: type | None = None, **further: Any) -> Any:
