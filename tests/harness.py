@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 import re
 import shutil
@@ -45,6 +46,7 @@ def options() -> list[str]:
     return sorted(f"{path.parent.name}/{path.stem}" for path in CONF.glob("*/*.yaml") if path.parent.name not in FIXED)
 
 
+@cache
 def is_many(group: str) -> bool:
     """Whether several options of a group can be selected at once: their files are wrapped in the option's own key."""
     return all(list(yaml.safe_load(path.read_text())) == [path.stem] for path in (CONF / group).glob("*.yaml"))
@@ -87,6 +89,11 @@ def select(names: Sequence[str]) -> list[str]:
 
 def config_of(names: Sequence[str], *overrides: str) -> dict[str, Any]:
     """The resolved config of a small run with some options."""
+    return copy.deepcopy(_composed(tuple(names), *overrides))
+
+
+@cache
+def _composed(names: tuple[str, ...], *overrides: str) -> dict[str, Any]:
     small = list(SMALL)
     if any(name.startswith("optimizer/") for name in names):
         small = [word for word in small if not word.startswith("optimizer")]
@@ -95,7 +102,21 @@ def config_of(names: Sequence[str], *overrides: str) -> dict[str, Any]:
     return OmegaConf.to_container(composed, resolve=True)  # type: ignore[return-value]
 
 
-def with_companions(name: str) -> list[str]:
+def merged_config(names: Sequence[str]) -> dict[str, Any]:
+    """What `config_of` gives, put together from the configs of each option: composing takes as long as a short training."""
+    config = config_of([])
+    for name in names:
+        group, option = name.split("/")
+        node = config_of([name])[group]
+        if is_many(group):
+            config.setdefault(group, {})[option] = node[option]
+        else:
+            config[group] = node
+    return config
+
+
+@cache
+def with_companions(name: str) -> tuple[str, ...]:
     """The option, with what its own refusal says that it needs: mc_dropout alone asks for +regularizer=dropout."""
     try:
         build(config_of([name]))
@@ -103,8 +124,8 @@ def with_companions(name: str) -> list[str]:
         needed = re.findall(r"\+(\w+)=(\w+)", str(error))
         if not needed:
             raise
-        return [name, *("/".join(pair) for pair in needed[:1])]
-    return [name]
+        return (name, *("/".join(pair) for pair in needed[:1]))
+    return (name,)
 
 
 @cache
