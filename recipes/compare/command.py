@@ -6,11 +6,9 @@ Nothing here imports torch, and what takes time to import is imported only when 
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 import textwrap
 from collections.abc import Callable, Sequence
-from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -161,6 +159,7 @@ def present(
     from recipes.compare import statistics, table
     from recipes.compare.comparison import compare
     from recipes.compare.figure import write_figure
+    from recipes.compare.output import output_folder
     from recipes.compare.report import write_report
     from recipes.compare.runs import below, find, read
     from recipes.compare.workspace import on_wandb, show_workspace
@@ -176,7 +175,7 @@ def present(
                 raise UsageError(f"{run} has two names, {labels[run.resolve()]} and {name}; give it one")
     comparison = compare(runs, catalogue, metric, baseline, labels)
     rows = table.arrange(statistics.rows(comparison), comparison.metric, sort)
-    folder = _output(places, output)
+    folder = output_folder(places, output)
     console = Console(highlight=False)
     table.show(console, comparison, rows)
     _print_notes(console, comparison)
@@ -213,23 +212,6 @@ def present(
     if problems:
         raise problems[0]
     return comparison
-
-
-def _output(places: Sequence[Path], asked: Path | None) -> Path:
-    """The folder for the files, which is made."""
-    folder = asked
-    if folder is None and len(places) == 1 and not (places[0] / "result.json").exists():
-        folder = places[0]
-    if folder is None:
-        folder = Path("comparisons", *datetime.now().strftime("%Y-%m-%d %H-%M-%S").split())
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        reason = "" if os.access(folder, os.W_OK | os.X_OK) else "not permitted"
-    except OSError as error:
-        reason = str(error.strerror)
-    if reason:
-        raise UsageError(f"the output folder {folder} cannot be written ({reason}); choose another one: --output FOLDER")
-    return folder
 
 
 def _print_line(console: Console, name: str, value: str) -> None:

@@ -1,0 +1,61 @@
+"""Where a comparison leaves its files: in a folder where it overwrites none but those of an earlier comparison."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+
+from recipes.catalogue import UsageError
+
+HEAD = 4096  # bytes in which a file shows whose it is
+SIGNS = {  # how ours begin, or what is in their beginning
+    "compare.csv": b"label,baseline,n,mean,",
+    "runs.csv": b"label,seed,folder,",
+    "compare.md": b"\n|---|",
+    "compare.tex": b"\n% needs \\usepackage{booktabs}",
+    "compare.png": b"Matplotlib",
+    "report.html": b'<meta http-equiv="Content-Security-Policy"',
+    "wandb-workspace.json": b"{",
+}
+
+
+def output_folder(places: Sequence[Path], asked: Path | None) -> Path:
+    """The folder for the files, which is made.
+
+    Args:
+        places: what is compared; a single folder that holds runs gets the files itself.
+        asked: the folder that the user has named.
+
+    Raises:
+        UsageError: it cannot be written, or has files of other programs under the names of ours.
+    """
+    folder = asked
+    if folder is None and len(places) == 1 and not (places[0] / "result.json").exists():
+        folder = places[0]
+    if folder is None:
+        folder = Path("comparisons", *datetime.now().strftime("%Y-%m-%d %H-%M-%S").split())
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        reason = "" if os.access(folder, os.W_OK | os.X_OK) else "not permitted"
+    except OSError as error:
+        reason = str(error.strerror)
+    if reason:
+        raise UsageError(f"the output folder {folder} cannot be written ({reason}); choose another one: --output FOLDER")
+    if others := [name for name, sign in SIGNS.items() if not is_ours(folder / name, sign)]:
+        raise UsageError(
+            f"{folder} holds {', '.join(others)}, which no comparison has written: choose another folder: --output FOLDER"
+        )
+    return folder
+
+
+def is_ours(path: Path, sign: bytes) -> bool:
+    """Whether a file may be written anew: it is one of ours, or there is none; what cannot be written is told when it is."""
+    if path.is_symlink() or not path.is_file():
+        return not path.is_symlink()
+    try:
+        with open(path, "rb") as file:
+            return sign in file.read(HEAD)
+    except OSError:
+        return False

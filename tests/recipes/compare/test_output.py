@@ -1,0 +1,24 @@
+"""A comparison overwrites no file but those of an earlier one."""
+
+import pytest
+
+from recipes.catalogue import UsageError
+from recipes.compare.output import SIGNS, output_folder
+
+
+@pytest.mark.parametrize("name", SIGNS)
+@pytest.mark.parametrize("kind", ["text", "link"])
+def test_a_file_of_another_program_stays(tmp_path, name, kind):
+    path = tmp_path / name
+    if kind == "text":
+        path.write_text("mine")
+    else:
+        path.symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(UsageError, match=f"holds {name}.*--output FOLDER"):
+        output_folder([], tmp_path)
+
+
+def test_beside_other_files(tmp_path):
+    (tmp_path / "mine.csv").write_text("mine")
+    assert output_folder([tmp_path], None) == tmp_path
+    assert output_folder([], tmp_path / "new").is_dir()
