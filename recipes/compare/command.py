@@ -38,6 +38,7 @@ Examples
 
 It leaves these files in the folder that is given, or in comparisons/DATE/TIME if that is a single run or there are several:
   compare.csv compare.md compare.tex    the table: in full precision, for a README, for a paper (booktabs)
+                                        (in csv files a text that a spreadsheet would run has an apostrophe before it)
   runs.csv                              a row for each run, from which all can be computed again
   compare.png report.html               a figure; an interactive report in one file
   wandb-workspace.json                  the address of the workspace that --wandb made, so that it is updated next time"""

@@ -43,7 +43,7 @@ class Npz(Data):
 
     def load(self) -> tuple[Split, Split | None]:
         """Tensors of the file's arrays."""
-        if not self.path.exists():
+        if not self.path.is_file():  # a pipe would be waited for
             raise RecipeError(
                 f"no file {self.path.absolute()}: data.path must be an npz file with arrays of inputs and targets"
             )

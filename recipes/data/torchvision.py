@@ -34,7 +34,7 @@ class TorchvisionImages(Data):
     def load(self) -> tuple[Split, Split | None]:
         """Bytes (samples, channels, height, width) and labels."""
         path = self.root / f"{self.name}.npz"
-        arrays = read_arrays(path, ["x_train", "y_train", "x_test", "y_test"]) if path.exists() else self._torchvision(path)
+        arrays = read_arrays(path, ["x_train", "y_train", "x_test", "y_test"]) if path.is_file() else self._torchvision(path)
         splits = []
         for part in ("train", "test"):
             x, y = arrays[f"x_{part}"], arrays[f"y_{part}"]
