@@ -698,7 +698,7 @@ def test_a_regression_with_one_sample_to_validate(folder, tmp_path):
         ("trainer.devices=0", "trainer.devices must be"),
         ("trainer.devices=-1", "trainer.devices=-1 means all GPUs, and there is none"),
         ("trainer.monitor=3", "trainer.monitor must be"),
-        ("trainer.monitor=val/los", "no metric val/los to choose the best model by"),
+        ("trainer.monitor=val/los", "trainer.monitor=val/los is no metric of this run: there are val/acc, val/loss"),
         ("max_epochs=0", "max_epochs must be"),
         ("max_steps=-3", "max_steps"),
         ("data.batch_size=0", "data.batch_size must be"),
