@@ -9,22 +9,23 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from recipes.files import hold
+from tests import forked as forked_commands
 
 ROOT = Path(__file__).parents[1]
 SMALL = ("model=linear", "max_steps=2", "logger=[]", "trainer.progress=false", "trainer.accelerator=cpu")
 
 
-def command(script: str, *words: str, cwd: Path, timeout: float = 120, **environment: str) -> subprocess.CompletedProcess[str]:
-    """The ended process of `python SCRIPT WORDS` in a folder."""
-    done = subprocess.run(
-        arguments(script, *words),
-        cwd=cwd,
-        env=variables(**environment),
-        capture_output=True,
-        text=True,
-        timeout=timeout,
-        check=False,
-    )
+def command(
+    script: str, *words: str, cwd: Path, timeout: float = 120, forked: bool = False, **environment: str
+) -> subprocess.CompletedProcess[str]:
+    """The ended process of `python SCRIPT WORDS` in a folder; `forked`: of one that has imported the libraries already."""
+    env = variables(**environment)
+    if forked:
+        done = forked_commands.command(script, *words, cwd=cwd, env=env, timeout=timeout)
+    else:
+        done = subprocess.run(
+            arguments(script, *words), cwd=cwd, env=env, capture_output=True, text=True, timeout=timeout, check=False
+        )
     print(done.stdout, done.stderr)  # shown by pytest when the test fails
     return done
 
@@ -57,9 +58,9 @@ def two_ranks(script: str, *words: str) -> None:
     assert done.returncode == 0, done.stderr[-3000:]
 
 
-def mistake(*words: str, cwd: Path, script: str = "train.py", **environment: str) -> str:
+def mistake(*words: str, cwd: Path, script: str = "train.py", forked: bool = False, **environment: str) -> str:
     """The one line that a mistake gives; asserts that it is one, with exit code 2, and that nothing was trained."""
-    done = command(script, *words, cwd=cwd, **environment)
+    done = command(script, *words, cwd=cwd, forked=forked, **environment)
     assert done.returncode == 2
     lines = done.stderr.splitlines()
     assert len(lines) == 1 and lines[0].startswith("error: ")
