@@ -16,10 +16,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 from recipes import ranks, slurm
-from recipes.catalogue import FOLDER, Catalogue, UsageError, installed_folders, nearest, one_line, quoted, typed
+from recipes.catalogue import FOLDER, Catalogue, UsageError, installed_folders, one_line, quoted, typed
+from recipes.flags import parse_flags
 from recipes.identity import here
 from recipes.printing import NotPrinted, expect_printed, make_safe
 
@@ -101,15 +102,20 @@ def is_mistake(error: BaseException) -> bool:
 def _train(words: list[str]) -> int:
     if given := ranks.given():
         return _exit_code(_start(**given))
-    flags = _flags(words)
+    flags = parse_flags(words)
     if flags.hydra_help or flags.shell_completion:
         return _run_hydra(flags, flags.overrides)
     from recipes.config import ON_RESUME, change, check, read_run, register, resolve, search_folders
 
+    if (mode := _value_of("hydra.mode", flags.overrides)) is not None:
+        if mode not in ("RUN", "MULTIRUN") or (flags.multirun and mode == "RUN"):
+            raise UsageError(f"hydra.mode={mode}: leave it out, and type -m for a sweep")
+        flags.overrides = [word for word in flags.overrides if _key(word) != "hydra.mode"]
+        flags.multirun = mode == "MULTIRUN"
     if (place := _value_of("sweep", flags.overrides)) is not None:
         flags.overrides = _words_of_sweep(flags, Path(place))
         flags.multirun = True
-    if not flags.multirun and "hydra.mode=MULTIRUN" not in flags.overrides:
+    if not flags.multirun:
         slurm.listen("SIGHUP", "SIGTERM")  # a run that is still loading ends with a saved state, too
     folders = [*installed_folders(), *search_folders(flags.overrides, flags.config_dir)]
     catalogue = Catalogue(folders)
@@ -129,14 +135,14 @@ def _train(words: list[str]) -> int:
         config = change(catalogue, config, others, ON_RESUME, "resume")
         _expect_writable(folder)
         return _exit_code(_start(config | {"resume": resume}, folder, flags.overrides))
-    multirun = flags.multirun or "hydra.mode=MULTIRUN" in flags.overrides
-    _expect_folders(flags.overrides, multirun)
-    if flags.cfg is None and flags.info is None:
-        _expect_one_folder(flags.overrides, multirun)
-    if multirun:
+    _expect_folders(flags.overrides, flags.multirun)
+    trains = flags.cfg is None and flags.info is None
+    if trains:
+        _expect_one_folder(flags.overrides, flags.multirun)
+    if flags.multirun:
         flags.overrides = _sweeper_defaults(flags.overrides)
-    checked = check(catalogue, flags.overrides, multirun)
-    if flags.cfg == "job" and not flags.package and not multirun:
+    checked = check(catalogue, flags.overrides, flags.multirun, trains)
+    if flags.cfg == "job" and not flags.package and not flags.multirun:
         import yaml
 
         # Hydra's own answer would still hold a recipe's values for an option that the words replace
@@ -146,42 +152,15 @@ def _train(words: list[str]) -> int:
     return _run_hydra(flags, checked)
 
 
-def _flags(words: Sequence[str]) -> argparse.Namespace:
-    """The words as Hydra's own parser takes them apart; what it does not know is told in one line."""
-    from hydra._internal.utils import get_args_parser
-
-    parser = get_args_parser()
-
-    def refuse(message: str) -> NoReturn:
-        raise UsageError(message)
-
-    parser.error = refuse  # type: ignore[method-assign]
-    flags, unknown = parser.parse_known_args(words)
-    flags.all_jobs = False  # of a sweep that goes on
-    for word in unknown:
-        name, equals, value = word.lstrip("-").partition("=")
-        if equals:
-            raise UsageError(f"{word}: write {name}={value}, without the dashes")
-        known = [flag for action in parser._actions for flag in action.option_strings]
-        close = nearest(name, [flag.lstrip("-") for flag in known if flag.startswith("--")])
-        raise UsageError(f"there is no flag {word}" + (f"; did you mean --{close}?" if close else ""))
-    for name, instead in (
-        ("config_name", "choose a recipe: recipe=NAME"),
-        ("config_path", "name a further config folder: --config-dir FOLDER"),
-        ("experimental_rerun", "go on with a run: resume=FOLDER"),
-    ):
-        if getattr(flags, name):
-            raise UsageError(f"--{name.replace('_', '-')} is not supported; {instead}")
-    return flags
-
-
 def _value_of(key: str, words: Sequence[str]) -> str | None:
-    """The last value that the words give to a top-level key, null and quotes taken away."""
+    """The value that the words give to a top-level key, null and quotes taken away."""
     from hydra.core.override_parser.overrides_parser import OverridesParser
 
     from recipes.config import parse_word
 
     found = [parse_word(OverridesParser.create(), word) for word in words if word.lstrip("+").startswith(f"{key}=")]
+    if len(found) > 1:
+        raise UsageError(f"{key} is given twice, {found[0].input_line} and {found[1].input_line}: leave one out")
     if found and found[-1].is_sweep_override():
         raise UsageError(f"{found[-1].input_line}: expected one folder; a name with a comma in quotes: '{key}=\"a,b\"'")
     value = found[-1].value() if found else None
@@ -196,6 +175,8 @@ def _words_of_sweep(flags: argparse.Namespace, folder: Path) -> list[str]:
 
     check_sweep(folder)
     given = [word for word in flags.overrides if _key(word) != "sweep"]
+    if any(_key(word) == "hydra.sweep.dir" for word in given):
+        raise UsageError(f"sweep={folder} is the folder of the sweep already: leave out hydra.sweep.dir")
     hydra = [word for word in given if word.lstrip("+~").startswith(("hydra.", "hydra/"))]
     words = [word for word in given if word not in hydra]
     flags.all_jobs = not words
@@ -265,7 +246,9 @@ def _expect_writable(folder: Path) -> None:
 def _run_hydra(flags: argparse.Namespace, words: Sequence[str]) -> int:
     """Hand checked words to Hydra, which makes the folder and calls :func:`task`, once or for each job of a sweep."""
     import hydra
+    from hydra.errors import HydraException
     from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
 
     OmegaConf.register_new_resolver("run_id", lambda: RUN_ID, replace=True)
     passed_on = ["--multirun"] * flags.multirun + ["--resolve"] * flags.resolve + ["--run"] * flags.run
@@ -283,9 +266,13 @@ def _run_hydra(flags: argparse.Namespace, words: Sequence[str]) -> int:
         if outcome.started:
             raise
         raise UsageError(f"the output folder cannot be written: {error.strerror}: {error.filename}") from None
-    except ValueError:  # Optuna's end of a search in which no job has a score
-        if not (sweep := _sweep()) or any(job.score is not None for job in sweep.jobs):
+    except (HydraException, OmegaConfBaseException, ValueError) as error:
+        sweep = _sweep()
+        if outcome.started or (sweep and any(job.score is not None for job in sweep.jobs)):
             raise
+        if not sweep:  # what Hydra, its sweeper or its launcher do not take, before the first job
+            raise UsageError(one_line(error.__cause__ or error)) from None
+        # else Optuna's end of a search in which no job has a score
     if outcome.error is not None:
         raise outcome.error
     if flags.cfg or flags.info or flags.shell_completion:
@@ -421,9 +408,7 @@ def _expect_same_split(trained: dict[str, Any], tested: dict[str, Any]) -> None:
 
 
 def _evaluate(words: list[str]) -> int:
-    flags = _flags(words)
-    if flags.multirun or flags.cfg or flags.info:
-        raise UsageError("evaluate.py has no flags but --help and --config-dir")
+    flags = parse_flags(words, "evaluate.py")
     if ranks.world() > 1:
         raise UsageError("evaluate.py tests in one process: start one, not several")
     from recipes.config import ON_EVALUATION, change, read_run, search_folders

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import math
 import os
 import re
 import sys
@@ -20,6 +21,7 @@ from recipes.errors import one_line as one_line
 
 FOLDER = Path(__file__).resolve().parents[1] / "conf"
 ENTRY_POINTS = "lightning_recipes"
+LARGEST = 3.4e38  # number of 32 bits, in which models compute
 NOT_FOR_TRAINING = ("hydra", "study")  # folders of conf/ that are no groups of train.py
 
 
@@ -28,10 +30,11 @@ def warn(message: str) -> None:
     print(f"warning: {message}", file=sys.stderr)
 
 
-def nearest(name: str, names: Iterable[str]) -> str | None:
-    """The name that was probably meant."""
-    found = get_close_matches(name.lower().replace("-", "_"), list(names), n=1, cutoff=0.5)
-    return found[0] if found else None
+def nearest(name: str, names: Iterable[str], closeness: float = 0.5) -> str | None:
+    """The name that was probably meant: the closest, where one is at least so close, from 0 to 1."""
+    spelled = {other.replace("-", "_"): other for other in names}
+    found = get_close_matches(name.lower().replace("-", "_"), list(spelled), n=1, cutoff=closeness)
+    return spelled[found[0]] if found else None
 
 
 def suggest(name: str, names: Iterable[str], spelling: str = "{}") -> str:
@@ -90,7 +93,24 @@ def expected(value: object, default: object, comment: str = "") -> str | None:
             if isinstance(value, list) and all(_fits(element, default) for element in value)
             else f"{_kind(default)} or a list"
         )
-    return _kind(default) if isinstance(default, str) else " or ".join([_kind(default), *words])
+    if isinstance(default, str):
+        return "one of " + ", ".join(listed) if (listed := choices(default, comment)) else _kind(default)
+    return " or ".join([_kind(default), *words])
+
+
+def choices(default: object, comment: str) -> list[str]:
+    """The words that a comment lists for a text: `mode: a # a | b`."""
+    words = [word.strip() for word in comment.partition(";")[0].split("|")]
+    return (
+        words if isinstance(default, str) and len(words) > 1 and all(re.fullmatch(r"[\w.-]+", word) for word in words) else []
+    )
+
+
+def too_large(value: object) -> str | None:
+    """What a number must be, if it is none that the computation can hold: not finite, or too large for its 32 or 64 bits."""
+    if isinstance(value, float) and not abs(value) <= LARGEST:
+        return "a finite number" if math.isnan(value) or math.isinf(value) else f"a number of at most {LARGEST:.4g}"
+    return "a whole number of at most 18 digits" if isinstance(value, int) and abs(value) >= 10**18 else None
 
 
 def _fits(value: object, default: object) -> bool:
@@ -225,6 +245,8 @@ class Catalogue:
         """The option, or an error with the nearest name."""
         if name in self.groups[group]:
             return self.groups[group][name]
+        if not name:
+            raise UsageError(f"{group}= names no option; there is {', '.join(sorted(self.groups[group]))}")
         for other, options in self.groups.items():
             if name in options:
                 raise UsageError(f"{group} has no option {name}; did you mean {self.spelling(other, name)}?")
@@ -237,7 +259,7 @@ class Catalogue:
     def group(self, name: str, rest: str = "") -> dict[str, Option]:
         """A group's options, or an error with the nearest name."""
         if name not in self.groups:
-            raise UsageError(f"there is no group {name}; {suggest(name, self.groups, '{}' + rest)}")
+            raise UsageError(f"there is no group {name}; {suggest(name, self.groups, '{}' + rest.lower())}")
         return self.groups[name]
 
     def recipe_choices(self, name: str) -> dict[str, list[str]]:

@@ -7,9 +7,11 @@ once more, because recipes set values too.
 
 from __future__ import annotations
 
+import re
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from copy import deepcopy
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -32,14 +34,17 @@ from recipes.catalogue import (
     Catalogue,
     Option,
     UsageError,
+    choices,
     expected,
     nearest,
     one_line,
     package_folder,
     show,
     suggest,
+    too_large,
 )
 from recipes.untrusted import check_files
+from recipes.words import cut, expect_at_work, expect_once, expect_search, meant, parse_word
 
 __all__ = [
     "Catalogue",
@@ -49,11 +54,13 @@ __all__ = [
     "compose",
     "finish",
     "option_names",
+    "parse_word",
     "read_run",
     "resolve",
     "search_folders",
 ]
 
+MOST_JOBS = 1000  # of one word
 ON_RESUME = ("max_epochs", "max_steps", "name", "tags", "notes", "trainer", "logger", "data.path", "data.root")
 INSTEAD = {  # of launchers of other packages
     "basic": "processes",
@@ -62,6 +69,7 @@ INSTEAD = {  # of launchers of other packages
     "submitit_slurm": "slurm; what it has no name for goes into hydra.launcher.additional_parameters",
     "ray_aws": "ray hydra.launcher.ray.init.address=auto on the cluster's first machine",
 }
+NOTHING = ("", "none", "null", "off", "no", "false")  # what people write for no option of a group
 TRACES = ("checkpoints/last.ckpt", "result.json")  # either shows that a run began in a folder
 ON_EVALUATION = ("inference", "data", "trainer")
 
@@ -125,22 +133,60 @@ class _Options:
 
 def parse(catalogue: Catalogue, words: Iterable[str]) -> list[Override]:
     """The words as Hydra reads them."""
+    words = list(words)
     parser = OverridesParser.create(config_loader=_Options(catalogue))  # type: ignore[arg-type]
     overrides = []
-    for word in words:
-        if "=" not in word and not word.startswith("~"):
-            raise UsageError(f"{word}: expected KEY=VALUE{_meant_by(catalogue, word)}")
-        overrides.append(parse_word(parser, word))
+    for index, word in enumerate(words):
+        try:
+            if "=" not in word.lstrip("=") and not word.startswith("~"):
+                raise UsageError(f"{cut(word) or repr(word)}: expected KEY=VALUE{_meant_by(catalogue, word)}")
+            overrides.append(parse_word(parser, word))
+        except UsageError as error:
+            if "did you mean" in str(error):
+                raise
+            if found := meant(words, index, lambda other: _could_be(catalogue, other)):
+                raise UsageError(f"{cut(word)}: cannot be read; did you mean {found}?") from None
+            raise UsageError(f"{error}{_must_be(catalogue, word)}") from None
     return overrides
 
 
-def parse_word(parser: OverridesParser, word: str) -> Override:
-    """One word as Hydra reads it."""
+def _could_be(catalogue: Catalogue, word: str) -> bool:
+    """Whether a word is right by itself, as far as that can be said."""
+    if "=" not in word:
+        return False
     try:
-        return parser.parse_overrides([word])[0]
-    except HydraException as error:
-        reason = str(error).strip().splitlines()[0]
-        raise UsageError(f"{word}: cannot be read ({reason}); put text in quotes: 'notes=\"…\"'") from None
+        for override in expand(parse_word(OverridesParser.create(config_loader=_Options(catalogue)), word)):  # type: ignore[arg-type]
+            check_names(catalogue, override)
+            known = list(_defaults_of(catalogue, override.key_or_group))
+            if known and not any(expected(override.value(), default, comment) is None for default, comment in known):
+                return False
+            if not known and override.key_or_group not in catalogue.groups and not override.is_hydra_override():
+                return False
+    except UsageError:
+        return False
+    return True
+
+
+def _defaults_of(catalogue: Catalogue, key: str) -> Iterator[tuple[Any, str]]:
+    """The defaults and comments of a key, or of a parameter in the options that have it."""
+    head, *path = key.split(".")
+    if head in catalogue.keys and not path:
+        yield catalogue.keys[head], catalogue.comments.get(head, "")
+    for option in catalogue.groups.get(head, {}).values():
+        names = path[1:] if option.wrapped and path[:1] == [option.name] else path
+        if names and names[0] in option.parameters:
+            yield option.parameters[names[0]], option.comments.get(names[0], "")
+
+
+def _must_be(catalogue: Catalogue, word: str) -> str:
+    """What the value of a word that cannot be read must be."""
+    key = re.split(r"[\[=]", word.lstrip("+~"), maxsplit=1)[0].strip()
+    kinds = dict.fromkeys(expected(object(), default, comment) for default, comment in _defaults_of(catalogue, key))
+    if kinds and None not in kinds:
+        return f"; {key} must be {' or '.join(map(str, kinds))}"
+    if key in catalogue.groups:
+        return f"; {key} must be one of {', '.join(catalogue.groups[key])}"
+    return "; expected KEY=VALUE, with text in quotes: 'notes=\"…\"'" if "=" in word else ""
 
 
 def _meant_by(catalogue: Catalogue, word: str) -> str:
@@ -161,11 +207,16 @@ def expand(override: Override) -> list[Override]:
         values = [str(interval.start), str(interval.end)]
     else:
         try:
-            values = list(override.sweep_string_iterator())
-        except HydraException as error:
+            values = list(islice(override.sweep_string_iterator(), MOST_JOBS + 1))
+        except (HydraException, ValueError, TypeError) as error:
             raise UsageError(f"{override.input_line}: {one_line(error)}") from None
     if not values:
         raise UsageError(f"{override.input_line} matches nothing")
+    if len(values) > MOST_JOBS:
+        raise UsageError(f"{override.input_line}: more than {MOST_JOBS:,} values; take fewer")
+    for value in values:
+        if values.count(value) > 1 and not override.is_interval_sweep():
+            raise UsageError(f"{override.input_line}: {value} is given twice; leave one out")
     parser = OverridesParser.create()
     return [parse_word(parser, f"{override.get_key_element()}={value}") for value in values]
 
@@ -215,14 +266,18 @@ def _check_group(catalogue: Catalogue, override: Override) -> None:
     group, value, line = override.key_or_group, override.value(), override.input_line
     many = catalogue.many(group)
     if override.is_delete():
-        fix = f"write {group}=[]" if many else f"choose another option of {group}, or leave it out"
+        fix = (
+            f"leave it out, or write {group}=[] where a recipe has chosen some"
+            if many
+            else (f"leave it out, or choose another option of {group}: {', '.join(catalogue.groups[group])}")
+        )
         raise UsageError(f"{line}: a group cannot be removed; {fix}")
     if override.is_force_add():
         raise UsageError(f"{line}: write {catalogue.spelling(group, show(value))}")
-    if value is None:
-        if group == "recipe":
-            return
-        raise UsageError(f"{line}: " + (f"write {group}=[]" if many else f"choose one of {', '.join(catalogue.groups[group])}"))
+    if value is None or (str(value).lower() in NOTHING and str(value) not in catalogue.groups[group]):
+        fix = f"leave it out, or choose one of {', '.join(catalogue.groups[group])}"
+        empty = f"write {group}=[] for none, or choose" if group in catalogue.defaults else "leave it out, or choose"
+        raise UsageError(f"{line}: {f'{empty} one of ' + ', '.join(catalogue.groups[group]) if many else fix}")
     if isinstance(value, dict):
         raise UsageError(f"{line}: write {group}.{'OPTION.' if many else ''}PARAMETER=VALUE")
     if isinstance(value, list) and not many:
@@ -297,7 +352,9 @@ def select(catalogue: Catalogue, overrides: Sequence[Override]) -> dict[str, lis
         if group == "recipe":
             continue
         names = names_of(override)
-        if group not in chosen and names:
+        if group not in chosen:
+            if not names:
+                raise UsageError(f"{override.input_line}: leave it out, no {group} is chosen")
             value = override.get_value_element_as_str()
             raise UsageError(f"{override.input_line}: write +{group}={value}, with a plus; {group} has no default")
         chosen[group] = names
@@ -314,8 +371,9 @@ def select(catalogue: Catalogue, overrides: Sequence[Override]) -> dict[str, lis
             there = f" {group}={chosen[group][0]}" if chosen.get(group) and group in by_recipe else f" one {group}"
             raise UsageError(f"{line}: write {group}={names[0]}, without the plus; {source}{there}")
         chosen[group] = [*chosen.get(group, []), *names]
+    for group, names in chosen.items():
         for name in names:
-            if chosen[group].count(name) > 1:
+            if names.count(name) > 1:
                 raise UsageError(
                     f"{group}={name} is chosen twice; leave one out, and set values as {group}.{name}.PARAMETER=VALUE"
                 )
@@ -358,6 +416,8 @@ def check_value(catalogue: Catalogue, chosen: Mapping[str, Sequence[str]], overr
 
 
 def _check_parameter(option: Option, place: str, name: str) -> None:
+    if name == option.name and name not in option.parameters:
+        raise UsageError(f"{place} has no parameter {name}; write {place}.PARAMETER=VALUE, without the option's name")
     if name not in option.parameters:
         of = f" of {option.name}" if place == option.group else ""
         raise UsageError(f"{place} has no parameter {name}{of}; {suggest(name, option.parameters, place + '.{}')}")
@@ -368,7 +428,11 @@ def _check_type(place: str, value: object, default: object, comment: str) -> Non
         return  # checked once it is resolved
     if must_be := expected(value, default, comment):
         received = repr(value) if isinstance(value, str) else show(value)
-        raise UsageError(f"{place} must be {must_be}, got {received}")
+        close = next((word for word in choices(default, comment) if word.startswith(show(value))), None)
+        fix = f"; did you mean {place}={close}?" if close and show(value) else ""
+        raise UsageError(f"{place} must be {must_be}, got {received}{fix}")
+    if reason := too_large(value):
+        raise UsageError(f"{place} must be {reason}, got {show(value)}")
     if isinstance(value, Mapping):
         for name, inner in value.items():
             if str(name).startswith("_"):
@@ -381,19 +445,21 @@ def _check_type(place: str, value: object, default: object, comment: str) -> Non
                 _check_type(f"{place}.{name}", inner, None, "")
     elif isinstance(value, list):
         for inner in value:
-            if isinstance(inner, Mapping | list):
-                _check_type(place, inner, None, "")
+            _check_type(place, inner, None, "")
 
 
 # The whole command line
 
 
-def check(catalogue: Catalogue, words: Sequence[str], multirun: bool = False) -> list[str]:
+def check(catalogue: Catalogue, words: Sequence[str], multirun: bool = False, trains: bool = True) -> list[str]:
     """Raise :class:`UsageError` unless the words give a config that can run; returns the words for Hydra.
 
-    Of a sweep, every value is checked once, beside the first values of the others.
+    Of a sweep, every value is checked once, beside the first values of the others. Where nothing is trained, but the config
+    shown, settings of a sweep need none.
     """
     overrides = parse(catalogue, words)
+    expect_once(catalogue, overrides)
+    expect_at_work(overrides, multirun or not trains)
     for override in overrides:
         if override.is_sweep_override() and override.is_hydra_override():
             raise UsageError(f"{override.input_line}: expected one value, the settings of a sweep are no part of it")
@@ -402,6 +468,7 @@ def check(catalogue: Catalogue, words: Sequence[str], multirun: bool = False) ->
             many = override.key_or_group in catalogue.groups and catalogue.many(override.key_or_group)
             fix = f"write {key}=[{value}]" if many else "put a text with commas in quotes"
             raise UsageError(f"{override.input_line} is a sweep over several values: add -m, or {fix}")
+    expect_search(overrides)
     values = [expand(override) for override in overrides]
     for override in (override for expanded in values for override in expanded):
         check_names(catalogue, override)
@@ -443,6 +510,9 @@ def _check_launcher(hydra: DictConfig) -> None:
             f"hydra/launcher={name} would not keep the jobs of a sweep apart, nor know which are finished: type "
             f"hydra/launcher={instead}"
         )
+    for name in ("n_trials", "n_jobs"):
+        if isinstance(number := hydra.sweeper.get(name), int) and number < 1:
+            raise UsageError(f"hydra.sweeper.{name} must be a whole number ≥ 1, got {number}")
 
 
 def compose(words: Sequence[str]) -> DictConfig:
@@ -457,8 +527,22 @@ def compose(words: Sequence[str]) -> DictConfig:
             "the config cannot be composed: in a recipe's defaults, `override` comes after what is added"
         ) from None
     except (HydraException, OmegaConfBaseException, ValueError) as error:
-        reason = error.__cause__ if not str(error).strip() and error.__cause__ else error
-        raise UsageError(one_line(reason).partition(" Config search path:")[0]) from None
+        raise UsageError(_composing(error)) from None
+
+
+def _composing(error: BaseException) -> str:
+    """Why a config cannot be composed, in our words where Hydra's advise what leads no further."""
+    text, cause = one_line(error), error.__cause__ or error.__context__
+    if found := re.match(r"Could not override '(hydra\.[\w.]+)\.(\w+)'", text):
+        place, name = found.groups()
+        node = OmegaConf.select(compose([]), place)
+        names = [str(other) for other in node if not str(other).startswith("_")] if isinstance(node, DictConfig) else []
+        hint = suggest(name, names, place + ".{}") if names else f"{place} has no settings here"
+        return f"there is no setting {place}.{name}; {hint}"
+    if cause and (not str(error).strip() or text.startswith("Error merging override")):
+        reason = one_line(cause).partition(" full_key:")[0]
+        return f"{text.removeprefix('Error merging override ')}: {reason}" if str(error).strip() else reason
+    return text.partition(" Config search path:")[0].partition(" To append to your")[0]
 
 
 def finish(catalogue: Catalogue, config: DictConfig, words: Sequence[str]) -> dict[str, Any]:
@@ -602,6 +686,7 @@ def change(
 ) -> dict[str, Any]:
     """The config of a run with some of its groups and values replaced, those that are `allowed`."""
     overrides = parse(catalogue, words)
+    expect_once(catalogue, overrides)
     for override in overrides:
         if override.is_sweep_override():
             raise UsageError(f"{override.input_line} is a sweep; {when} takes one value")

@@ -342,7 +342,10 @@ def test_torchrun_does_not_start_a_sweep(tmp_path):
 
 @pytest.mark.slow
 def test_a_killed_rank_fails_its_job_only(tmp_path, faulty):
-    process = begin(arguments("train.py", "-m", *ENDLESS, "max_steps=1000000,3", "sweep=mine"), tmp_path)
+    process = begin(
+        arguments("train.py", "-m", *TWO, "model=linear", "trainer.log_every_n_steps=3", "max_steps=1000000,3", "sweep=mine"),
+        tmp_path,
+    )
     wait_until(steps(tmp_path / "mine" / "0"), process)
     os.kill(descendants(tmp_path)[0][1], signal.SIGKILL)
     code, _, err = end_of(process, tmp_path)

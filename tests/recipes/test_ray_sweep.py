@@ -150,7 +150,9 @@ def test_ctrl_c_ends_jobs_that_have_gpus_of_their_own_and_one_that_waits(tmp_pat
     """With two GPUs of which only Ray believes that they are there."""
     words = [*ENDLESS, 'name="${oc.env:CUDA_VISIBLE_DEVICES,none}"', "seed=0,1,2"]
     gpus = ["hydra.launcher.ray.init.num_gpus=2", "hydra.launcher.ray.remote.num_gpus=1"]
-    process = start(*words, *gpus, *ON_RAY, "hydra.launcher.ray.init.num_cpus=4", cwd=tmp_path, **ray)
+    process = start(
+        *words, *gpus, "hydra/launcher=ray", "sweep=mine", "hydra.launcher.ray.init.num_cpus=4", cwd=tmp_path, **ray
+    )
     folder = tmp_path / "mine"
     wait_until(lambda: len(started(folder)) == 2, process)
     names = {json.loads((folder / name / "result.json").read_text())["config"]["name"] for name in started(folder)}

@@ -175,7 +175,7 @@ def test_mistakes(tmp_path, words, told):
 
 def test_optuna_looks_for_the_largest_accuracy_and_goes_on(tmp_path):
     pytest.importorskip("hydra_plugins.hydra_optuna_sweeper")
-    words = [*SMALL, "model=mlp", "+regularizer=[dropout]", "optimizer.lr=interval(0.001,1)", "hydra/sweeper=optuna"]
+    words = [*SMALL[1:], "model=mlp", "+regularizer=[dropout]", "optimizer.lr=interval(0.001,1)", "hydra/sweeper=optuna"]
     done = command("train.py", "-m", *words, "hydra.sweeper.n_trials=2", "sweep=mine", cwd=tmp_path)
     assert done.returncode == 0
     first = results(tmp_path / "mine")
