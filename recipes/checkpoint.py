@@ -293,7 +293,7 @@ class BestAndLast(Checkpoint):
                 f"{self.monitor} cannot choose the best model any more, which {chosen_by} has chosen so far: "
                 f"leave trainer.monitor={self.monitor} out, or start a new run with it"
             )
-        known = {"best_score": float | None, "best_step": int | None, "best_metrics": dict, "validated_step": int}
+        known = {"best_score": int | float | None, "best_step": int | None, "best_metrics": dict, "validated_step": int}
         for name, kind in known.items():
             value = state_dict.get(name)
             if not isinstance(value, kind):

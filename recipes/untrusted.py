@@ -23,7 +23,7 @@ from recipes.errors import UsageError, printable
 LARGEST = 1_000_000  # bytes of a file that a person might write
 LARGEST_RECORD = 100_000_000  # bytes of a file that grows with a run, such as metrics.csv
 DEEPEST = 40  # mappings and lists inside of each other
-MOST = 1_000_000  # values in a file
+MOST = 5_000_000  # values in a file, such as a confusion matrix of a thousand classes
 LONGEST_NUMBER = 2**63
 
 # what a run leaves in its folder

@@ -108,7 +108,10 @@ def watch(ranks: dict[int, int], folder: Path) -> int:
 def be(rank: int, count: int, folder: Path, open_until: int, part: Callable[[], Any]) -> NoReturn:
     """One rank: do the part, leave what it returns, wait for the others."""
     ctypes.CDLL(None).prctl(DEATH, signal.SIGKILL)  # with the process that has forked it
-    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(count)} if count > 1 else {}
+    if count > 1:
+        # they meet in a file; an address is there because whoever starts ranks names one
+        os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(count)}
+        os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "1"}
     try:
         import torch.distributed as dist
 
