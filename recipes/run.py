@@ -340,7 +340,7 @@ class Run:
         """Where to go on from; None starts over, for a run that was stopped before its first checkpoint."""
         check_records(self.folder)
         if not self.last.exists():
-            if self.earlier.get("status") == "finished":
+            if self.earlier.get("status") == "finished" and self.earlier.get("steps") != 0:  # no step leaves no state
                 raise RecipeError(f"{self.last} is not there, so the run cannot go on: start a new one with its words")
             log.warning("no checkpoint in %s: the run starts over", self.folder)
             return None

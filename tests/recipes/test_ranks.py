@@ -253,7 +253,7 @@ def test_the_numbers_of_several_devices(tmp_path):
         "a step of 25 samples cannot be cut into 2 devices × 1 parts: type data.batch_size=24 or data.batch_size=26"
     )
     words = ["model=linear", "max_steps=4", "data.batch_size=24", "trainer.accumulate_grad_batches=2"]
-    process = begin(arguments("train.py", *TWO, *words, "logger=wandb", "hydra.run.dir=mine"), tmp_path)
+    process = begin(arguments("train.py", *TWO, *words, "hydra.run.dir=mine"), tmp_path)
     code, out, _ = end_of(process, tmp_path)
     assert code == 0 and "2 devices: each step takes 48 samples, 24 on each in 2 parts\n" in out
     left = result(tmp_path / "mine")
