@@ -112,13 +112,20 @@ class ProcessesLauncher(Launcher):
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         """Run a batch of jobs; returns their scores, None for those that failed."""
         from recipes import sweep
+        from recipes.files import is_held
 
         setup_globals()
         settings = self.config.hydra
-        if sweep.current is None:
-            sweep.current = self._sweep(Path(str(settings.sweep.dir)))
-            sweep.current.make = partial(self._job, sweep.current)
-        jobs = [sweep.current.make(initial_job_idx + index, list(words)) for index, words in enumerate(job_overrides)]
+        folder = Path(str(settings.sweep.dir))
+        try:
+            if sweep.current is None:
+                sweep.current = self._sweep(folder)
+                sweep.current.make = partial(self._job, sweep.current)
+            jobs = [sweep.current.make(initial_job_idx + index, list(words)) for index, words in enumerate(job_overrides)]
+        except Exception:
+            if sweep.current is not None or not is_held(folder / "sweep.log"):
+                sweep.remove_sweep(folder)  # Hydra has written into it already
+            raise
         sweep.current.run(jobs, settings.sweeper.get("n_trials"))
         sweep.check_direction(sweep.current.folder, jobs, settings.sweeper.get("direction"))
         returns = []

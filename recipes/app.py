@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from recipes import ranks, slurm
 from recipes.catalogue import FOLDER, Catalogue, UsageError, installed_folders, one_line, quoted, typed
+from recipes.files import remove_empty
 from recipes.flags import parse_flags
 from recipes.identity import here
 from recipes.printing import NotPrinted, expect_printed, make_safe
@@ -164,6 +165,10 @@ def _value_of(key: str, words: Sequence[str]) -> str | None:
     if found and found[-1].is_sweep_override():
         raise UsageError(f"{found[-1].input_line}: expected one folder; a name with a comma in quotes: '{key}=\"a,b\"'")
     value = found[-1].value() if found else None
+    if isinstance(value, list | dict):
+        raise UsageError(f"{found[-1].input_line}: expected one folder")
+    if value is not None and not str(value).strip():
+        raise UsageError(f"{key} has no name: type {key}=FOLDER")  # it would be the current folder
     return None if value is None else str(value)
 
 
@@ -226,8 +231,7 @@ def _expect_one_folder(words: Sequence[str], multirun: bool) -> None:
 def _expect_folders(words: Sequence[str], multirun: bool) -> None:
     """Refuse an output folder before Hydra writes into it: without a name it would be the current one."""
     for key in ("hydra.run.dir", "hydra.sweep.dir"):
-        if (place := _value_of(key, words)) is not None and not place.strip():
-            raise UsageError(f"{key} has no name: type {key}=FOLDER")
+        _value_of(key, words)
     if multirun and (place := _value_of("hydra.sweep.dir", words)) is not None and "${" not in place:
         from recipes.sweep import expect_sweep_or_empty
 
@@ -270,7 +274,7 @@ def _run_hydra(flags: argparse.Namespace, words: Sequence[str]) -> int:
         sweep = _sweep()
         if outcome.started or (sweep and any(job.score is not None for job in sweep.jobs)):
             raise
-        if not sweep:  # what Hydra, its sweeper or its launcher do not take, before the first job
+        if not sweep or not sweep.jobs:  # what Hydra, its sweeper or its launcher do not take, before the first job
             raise UsageError(one_line(error.__cause__ or error)) from None
         # else Optuna's end of a search in which no job has a score
     if outcome.error is not None:
@@ -287,10 +291,11 @@ def _sweep() -> Sweep | None:
 
 def _end_sweep(sweep: Sweep, all_jobs: bool) -> int:
     """Compare the runs of a sweep, and say which failed; `all_jobs`: those of earlier starts are run first."""
-    from recipes.sweep import best_of_search
+    from recipes.sweep import best_of_search, remove_sweep
 
     if all_jobs:
         sweep.run_rest()
+    remove_sweep(sweep.folder)  # if all was explained, and nothing trained
     code = 0
     if any(job.result.get("status") == "finished" for job in sweep.jobs):
         from recipes.compare.command import present
@@ -327,10 +332,10 @@ def task(config: Any) -> float | None:
             plain = _claimed(catalogue, plain, folder, words)
         result = _start(plain, folder, words)
     except BaseException as error:
-        _remove_empty(folder)
+        remove_empty(folder)
         outcome.error = error
         return None
-    _remove_empty(folder)
+    remove_empty(folder)
     outcome.code = _exit_code(result)
     return _score(result)
 
@@ -383,13 +388,6 @@ def _exit_code(result: dict[str, Any]) -> int:
 def _score(result: dict[str, Any]) -> float:
     """The metric that chose the best model; not a number where there is none."""
     return float(result.get("metrics", {}).get(result.get("monitor"), float("nan")))
-
-
-def _remove_empty(folder: Path) -> None:
-    """Leave no folder behind where nothing was trained; what lies outside of the working folder is left alone."""
-    while Path.cwd() in folder.parents and folder.is_dir() and not any(folder.iterdir()):
-        folder.rmdir()
-        folder = folder.parent
 
 
 # ------------------------------------------------------------------ evaluate.py

@@ -14,7 +14,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from plugins.base import Plugin, RecipeError, derive_seed
-from recipes.catalogue import Catalogue, installed_folders
+from recipes.catalogue import Catalogue, installed_folders, show
 from recipes.checkpoint import load_checkpoint
 from recipes.config import read_run
 from recipes.data.base import Data
@@ -108,8 +108,9 @@ def build_optimizer(config: Mapping[str, Any]) -> tuple[partial[Optimizer], list
     make = partial(find_class(str(node.pop("_target_")), Optimizer), **node)
     try:
         make([nn.Parameter(nn.Linear(1, 1).weight.data)])
-    except (TypeError, ValueError) as error:
-        raise RecipeError(f"optimizer: {error}") from None
+    except Exception as error:  # a library's own check of its settings, or the lack of one
+        kind = "" if isinstance(error, (TypeError, ValueError)) else f"{type(error).__name__}: "
+        raise RecipeError(f"optimizer: {kind}{error}; its settings are {show(node)}") from None
     return make, no_decay
 
 

@@ -21,6 +21,7 @@ from recipes.errors import one_line as one_line
 
 FOLDER = Path(__file__).resolve().parents[1] / "conf"
 ENTRY_POINTS = "lightning_recipes"
+RANGE = re.compile(r"in ([\[(])(-?[\d.]+), (-?[\d.]+)([\])])$")
 LARGEST = 3.4e38  # number of 32 bits, in which models compute
 NOT_FOR_TRAINING = ("hydra", "study")  # folders of conf/ that are no groups of train.py
 
@@ -111,6 +112,27 @@ def too_large(value: object) -> str | None:
     if isinstance(value, float) and not abs(value) <= LARGEST:
         return "a finite number" if math.isnan(value) or math.isinf(value) else f"a number of at most {LARGEST:.4g}"
     return "a whole number of at most 18 digits" if isinstance(value, int) and abs(value) >= 10**18 else None
+
+
+def outside(value: object, default: object, comment: str) -> str | None:
+    """What a number must be, if it is outside of the range that the comment ends with: `in [0, 1)`.
+
+    Of a list each number must be in the range, and there must be as many as in the default.
+    """
+    if not (found := RANGE.search(comment)):
+        return None
+    opens, low, high, closes = found.groups()
+
+    def inside(number: object) -> bool:
+        if not isinstance(number, (int, float)):
+            return True
+        above = number > float(low) or (opens == "[" and number == float(low))
+        return above and (number < float(high) or (closes == "]" and number == float(high)))
+
+    if isinstance(value, list) and isinstance(default, list):
+        several = f"{len(default)} numbers {found.group()}"
+        return None if len(value) == len(default) and all(map(inside, value)) else several
+    return None if inside(value) else found.group()
 
 
 def _fits(value: object, default: object) -> bool:

@@ -38,11 +38,13 @@ from recipes.catalogue import (
     expected,
     nearest,
     one_line,
+    outside,
     package_folder,
     show,
     suggest,
     too_large,
 )
+from recipes.settings import INSTEAD, check_settings, expect_settings
 from recipes.untrusted import check_files
 from recipes.words import cut, expect_at_work, expect_once, expect_search, meant, parse_word
 
@@ -62,13 +64,6 @@ __all__ = [
 
 MOST_JOBS = 1000  # of one word
 ON_RESUME = ("max_epochs", "max_steps", "name", "tags", "notes", "trainer", "logger", "data.path", "data.root")
-INSTEAD = {  # of launchers of other packages
-    "basic": "processes",
-    "joblib": "processes",
-    "submitit_local": "processes",
-    "submitit_slurm": "slurm; what it has no name for goes into hydra.launcher.additional_parameters",
-    "ray_aws": "ray hydra.launcher.ray.init.address=auto on the cluster's first machine",
-}
 NOTHING = ("", "none", "null", "off", "no", "false")  # what people write for no option of a group
 TRACES = ("checkpoints/last.ckpt", "result.json")  # either shows that a run began in a folder
 ON_EVALUATION = ("inference", "data", "trainer")
@@ -138,14 +133,15 @@ def parse(catalogue: Catalogue, words: Iterable[str]) -> list[Override]:
     overrides = []
     for index, word in enumerate(words):
         try:
-            if "=" not in word.lstrip("=") and not word.startswith("~"):
-                raise UsageError(f"{cut(word) or repr(word)}: expected KEY=VALUE{_meant_by(catalogue, word)}")
+            if "=" not in word.lstrip("+~=") and not word.startswith("~"):
+                shown = cut(word) if word.strip() else repr(word)
+                raise UsageError(f"{shown}: expected KEY=VALUE{_meant_by(catalogue, word)}")
             overrides.append(parse_word(parser, word))
         except UsageError as error:
-            if "did you mean" in str(error):
-                raise
             if found := meant(words, index, lambda other: _could_be(catalogue, other)):
                 raise UsageError(f"{cut(word)}: cannot be read; did you mean {found}?") from None
+            if "did you mean" in str(error) or "expected" in str(error):
+                raise
             raise UsageError(f"{error}{_must_be(catalogue, word)}") from None
     return overrides
 
@@ -387,7 +383,7 @@ def check_value(catalogue: Catalogue, chosen: Mapping[str, Sequence[str]], overr
     head, *path = override.key_or_group.split(".")
     value: Any = override.value()
     if not path:
-        _check_type(head, value, catalogue.keys[head], catalogue.comments.get(head, ""))
+        _check_key(catalogue, head, value)
         return
     there = list(chosen.get(head, []))
     if catalogue.many(head):
@@ -423,15 +419,24 @@ def _check_parameter(option: Option, place: str, name: str) -> None:
         raise UsageError(f"{place} has no parameter {name}{of}; {suggest(name, option.parameters, place + '.{}')}")
 
 
+def _check_key(catalogue: Catalogue, key: str, value: object) -> None:
+    default = catalogue.keys[key]
+    if default is None and isinstance(value, (list, Mapping)):
+        raise UsageError(f"{key} must be text, got {show(value)}")
+    _check_type(key, value, default, catalogue.comments.get(key, ""))
+
+
 def _check_type(place: str, value: object, default: object, comment: str) -> None:
     if isinstance(value, str) and "${" in value:
         return  # checked once it is resolved
+    if isinstance(value, str) and not value.strip() and default != "":
+        raise UsageError(f"{place} has no value: type {place}=VALUE, or leave it out")
     if must_be := expected(value, default, comment):
         received = repr(value) if isinstance(value, str) else show(value)
         close = next((word for word in choices(default, comment) if word.startswith(show(value))), None)
         fix = f"; did you mean {place}={close}?" if close and show(value) else ""
         raise UsageError(f"{place} must be {must_be}, got {received}{fix}")
-    if reason := too_large(value):
+    if reason := too_large(value) or outside(value, default, comment):
         raise UsageError(f"{place} must be {reason}, got {show(value)}")
     if isinstance(value, Mapping):
         for name, inner in value.items():
@@ -469,6 +474,7 @@ def check(catalogue: Catalogue, words: Sequence[str], multirun: bool = False, tr
             fix = f"write {key}=[{value}]" if many else "put a text with commas in quotes"
             raise UsageError(f"{override.input_line} is a sweep over several values: add -m, or {fix}")
     expect_search(overrides)
+    expect_settings(overrides, compose)
     values = [expand(override) for override in overrides]
     for override in (override for expanded in values for override in expanded):
         check_names(catalogue, override)
@@ -493,26 +499,12 @@ def check(catalogue: Catalogue, words: Sequence[str], multirun: bool = False, tr
 def resolve(catalogue: Catalogue, words: Sequence[str], job: Sequence[str] = ()) -> dict[str, Any]:
     """The config that a run with checked words gets."""
     config = compose([*words, *job])
-    _check_launcher(config.hydra)
+    check_settings(config.hydra, bool(job))
     HydraConfig.instance().set_config(config)  # a value may refer to it: name=${hydra:job.num}
     try:
         return finish(catalogue, config, words)
     finally:
         HydraConfig.instance().cfg = None
-
-
-def _check_launcher(hydra: DictConfig) -> None:
-    """Refuse a launcher of another package, which may train several jobs in one process and knows of no folder to go on in."""
-    if not str(hydra.launcher.get("_target_")).startswith("hydra_plugins.lightning_recipes."):
-        name = hydra.runtime.choices["hydra/launcher"]
-        instead = INSTEAD.get(name, "processes, or slurm or ray on a cluster")
-        raise UsageError(
-            f"hydra/launcher={name} would not keep the jobs of a sweep apart, nor know which are finished: type "
-            f"hydra/launcher={instead}"
-        )
-    for name in ("n_trials", "n_jobs"):
-        if isinstance(number := hydra.sweeper.get(name), int) and number < 1:
-            raise UsageError(f"hydra.sweeper.{name} must be a whole number ≥ 1, got {number}")
 
 
 def compose(words: Sequence[str]) -> DictConfig:
@@ -532,17 +524,18 @@ def compose(words: Sequence[str]) -> DictConfig:
 
 def _composing(error: BaseException) -> str:
     """Why a config cannot be composed, in our words where Hydra's advise what leads no further."""
-    text, cause = one_line(error), error.__cause__ or error.__context__
-    if found := re.match(r"Could not override '(hydra\.[\w.]+)\.(\w+)'", text):
-        place, name = found.groups()
-        node = OmegaConf.select(compose([]), place)
-        names = [str(other) for other in node if not str(other).startswith("_")] if isinstance(node, DictConfig) else []
-        hint = suggest(name, names, place + ".{}") if names else f"{place} has no settings here"
-        return f"there is no setting {place}.{name}; {hint}"
+    text, cause = one_line(error).partition(" Config search path:")[0], error.__cause__ or error.__context__
+    if found := re.search(r"Could not find '(hydra/\S+)/(\S+)' Available options in '\S+': (.*)", text):
+        group, name, options = found.groups()
+        instead = INSTEAD.get(name) if group == "hydra/launcher" else None
+        hint = f"type {group}={instead}" if instead else suggest(name, options.split(), group + "={}")
+        return f"{group} has no option {name}; {hint}"
+    if found := re.match(r"Could not override '(hydra\.[\w.]+)'. To append to your config use (\S+)", text):
+        return f"{found[1]} has no value yet; write {found[2]}"
     if cause and (not str(error).strip() or text.startswith("Error merging override")):
         reason = one_line(cause).partition(" full_key:")[0]
         return f"{text.removeprefix('Error merging override ')}: {reason}" if str(error).strip() else reason
-    return text.partition(" Config search path:")[0].partition(" To append to your")[0]
+    return text.partition(" To append to your")[0]
 
 
 def finish(catalogue: Catalogue, config: DictConfig, words: Sequence[str]) -> dict[str, Any]:
@@ -592,7 +585,7 @@ def check_tree(catalogue: Catalogue, tree: Mapping[str, Any], chosen: Mapping[st
     """
     for name, value in tree.items():
         if name in catalogue.keys:
-            _check_type(name, value, catalogue.keys[name], catalogue.comments.get(name, ""))
+            _check_key(catalogue, name, value)
         elif name not in catalogue.groups or name == "recipe":
             raise unknown_key(catalogue, name)
         elif not isinstance(value, Mapping):

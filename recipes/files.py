@@ -99,3 +99,11 @@ def is_held(path: Path) -> bool:
         except OSError:
             return False
     return False
+
+
+def remove_empty(folder: Path) -> None:
+    """Leave no folder behind where nothing was trained; what lies outside of the working folder is left alone."""
+    while Path.cwd() in folder.absolute().parents and (not folder.exists() or (folder.is_dir() and not any(folder.iterdir()))):
+        with suppress(FileNotFoundError):
+            folder.rmdir()
+        folder = folder.parent

@@ -249,6 +249,7 @@ class Run:
     ) -> None:
         self.config, self.folder, self.data, self.console, self.module = config, folder, data, console, module
         self.journal, self.replaces, self.begun = journal, replaces, False
+        self.alone = all(path.name == "train.log" for path in folder.glob("*"))  # nobody has put anything there
         self.command, self.techniques = command, techniques(config, module.plugins)
         self.result: dict[str, Any] = {"status": "running", "config": config, "command": command, "seed": config["seed"]}
         self.result |= {"techniques": self.techniques, "metrics": earlier.get("metrics", {}), **environment()}
@@ -262,6 +263,7 @@ class Run:
         """Train all phases, test, and write the result; what goes wrong is in the result too."""
         self.resumed, self.start = resumed, self._start_of_resumed() if resumed else None
         hints: list[str] = []
+        nothing_done = False
         log.info("%s: %s", "resumed" if self.start else "started", command_line(self.command))
         try:
             with StopOnSignal() as self.stop:
@@ -277,9 +279,12 @@ class Run:
             # one of several ranks leaves its traceback when it ends
             log.error("%s", error if mistake else "the run failed", exc_info=not mistake and ranks.world() == 1)
             self._write()
+            nothing_done = mistake and not self.module.steps_done and not self.result.get("steps")
             raise
         finally:
             hints += [hint for logger in self.logger.loggers if (hint := logger.finish(self.result))]
+            if nothing_done and self.alone and is_first_rank():
+                remove_run(self.folder)
         self._write()
         log.info("%s after %s steps: %s", self.result["status"], self.result.get("steps", 0), self.result["metrics"])
         self._show(hints)

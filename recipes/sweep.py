@@ -33,9 +33,10 @@ from recipes import shapes
 from recipes.catalogue import UsageError, quote, quoted, show, typed
 from recipes.claim import remove_run
 from recipes.errors import printable
-from recipes.files import hold, is_held, open_to_append, write_text
+from recipes.files import hold, is_held, open_to_append, remove_empty, write_text
 from recipes.identity import LIFELINE
 from recipes.ranks import read_result
+from recipes.settings import expect_below, expect_jobs
 from recipes.shapes import is_number, is_texts
 from recipes.untrusted import (
     LARGEST_RECORD,
@@ -168,11 +169,17 @@ def expect_sweep_or_empty(folder: Path) -> None:
         raise UsageError(f"{folder} is there, and is no sweep: looked for {FILE}; choose another folder: sweep=FOLDER")
 
 
+def remove_sweep(folder: Path) -> None:
+    """Leave nothing of a sweep that has no job: what Hydra and we have written for it."""
+    if not (folder / FILE).exists() or not Plan.read(folder).jobs:
+        for name in OF_A_SWEEP:
+            (folder / name).unlink(missing_ok=True)
+        remove_empty(folder)
+
+
 def expect_inside(folder: Path, name: str) -> None:
     """Refuse the folder of a job that is not below the sweep's."""
-    place = Path(os.path.normpath(folder / name))
-    if Path(os.path.normpath(folder)) not in place.parents:
-        raise UsageError(f"the folder of a job must be inside of the sweep's, {name!r} is not; see hydra.sweep.subdir")
+    expect_below(folder, name)
     check_inside(folder, os.path.normpath(name))
 
 
@@ -268,8 +275,7 @@ class Sweep:
     """
 
     def __init__(self, folder: Path, plan: Plan, command: Sequence[str], n_jobs: int = 1) -> None:
-        if n_jobs == 0 or n_jobs < -1:
-            raise UsageError(f"hydra.launcher.n_jobs must be a whole number ≥ 1, or -1 for as many as fit, got {n_jobs}")
+        expect_jobs(n_jobs)
         expect_sweep_or_empty(folder)
         self.folder, self.plan, self.command = folder, plan, list(command)
         self.gpus = accelerators() if n_jobs != 1 else []
@@ -403,6 +409,8 @@ class Sweep:
                 for line in read_text(job.folder / "output.log", LARGEST_RECORD).splitlines():
                     self.display.say(line)
                 remove_run(job.folder)
+                del self.plan.jobs[str(job.folder.relative_to(self.folder))]
+                self.plan.write(self.folder)
             return
         if stopping:
             job.error = "stopped"

@@ -92,13 +92,14 @@ def _mended(word: str) -> Iterator[str]:
     plain = word.translate(LOOK_ALIKES)
     yield plain
     yield plain.strip("\"'")
+    yield plain.lstrip("-")
     equals = re.sub(r"\s*=[=\s]*", "=", plain.strip(), count=1)
     yield equals
     yield re.sub(r",[,\s]*(?=[,\]})]|$)|(?<=[=\[({]),+", "", equals)
     yield re.sub(r"\((.*)\)$", r"[\1]", equals)
     yield equals + "]" * (equals.count("[") - equals.count("]")) + "}" * (equals.count("{") - equals.count("}"))
     if "=" not in plain:
-        yield re.sub(r"[:/]", "=", plain, count=1)
+        yield re.sub(r"\s*[:/\s]\s*", "=", plain.strip(), count=1)
     key, _, value = equals.partition("=")
     yield f"{re.sub(r'[.]+', '.', key).strip('.')}={value}"
     yield f"{key}={quoted(value.strip())}"

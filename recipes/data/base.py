@@ -78,6 +78,7 @@ class Data:
         if self.splits:
             return
         train, test = self.load()
+        check_several_classes(train)
         if test is None:
             train, test = self._divide(train, self.test, "test")
         else:
@@ -291,6 +292,16 @@ def as_labels(y: np.ndarray, where: str, names: np.ndarray | None = None) -> Ten
     if y.size and (y.min() < 0 or y.max() >= max(1000, len(y))):
         raise RecipeError(f"{where} must hold class numbers 0, 1, …; they reach from {y.min()} to {y.max()}, out of range")
     return torch.from_numpy(y)
+
+
+def check_several_classes(train: Split) -> None:
+    """Refuse targets of one class, from which no model can learn to tell classes apart."""
+    for name, target in train.targets.items():
+        if not target.is_floating_point() and len(target) and bool((target == target.flatten()[0]).all()):
+            raise RecipeError(
+                f"all {len(target)} training labels{f' of {name}' if name else ''} are of one class, "
+                f"{int(target.flatten()[0])}: there is nothing to tell apart; to predict a number give targets as floats"
+            )
 
 
 def check_classes(train: Split, test: Split) -> None:

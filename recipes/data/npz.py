@@ -40,6 +40,7 @@ class Npz(Data):
         self.path, self.input = Path(str(path)), input
         self.names = [target] if isinstance(target, str) else list(target)
         expect(bool(self.names), "data.target", "the name of at least one array", target)
+        expect(len({*self.names}) == len(self.names), "data.target", "names of which each is given once", target)
 
     def load(self) -> tuple[Split, Split | None]:
         """Tensors of the file's arrays."""
