@@ -305,7 +305,7 @@ class Run:
                 remove_run(self.folder, keep=("result.json", "train.log"))
                 os.truncate(self.folder / "train.log", 0)
             remove_parts(self.folder)
-            for outdated in (CONFUSION,) if self.start else (CONFUSION, HISTOGRAMS):
+            for outdated in (CONFUSION,) if self.start else (CONFUSION, HISTOGRAMS, "metrics.csv"):
                 (self.folder / outdated).unlink(missing_ok=True)
             # after the result: whoever finds a config finds a run
             write_config(self.folder, self.config, self.command)

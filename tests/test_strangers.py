@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 import shutil
 import tempfile
 from pathlib import Path
@@ -117,6 +118,8 @@ def change_content(draw, path):
         elif path.suffix == ".ckpt":
             torch.save(change_value(draw, torch.load(path, weights_only=True)), path)
     except (ValueError, TypeError, yaml.YAMLError, OverflowError):
+        return
+    except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError):  # a checkpoint that an earlier change has damaged
         return
 
 
