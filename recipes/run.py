@@ -450,7 +450,7 @@ class Run:
         except MisconfigurationException as error:
             raise RecipeError(f"trainer: {one_line(error)}") from None
         except Exception as error:
-            if start is None or trainer.global_step > start["step"] or not is_of_content(error):
+            if start is None or self.begun or not is_of_content(error):
                 raise
             log.info("what came of the checkpoint", exc_info=True)
             raise RecipeError(f"{self.last} does not fit the run and cannot be gone on with: {one_line(error)}") from error

@@ -8,7 +8,10 @@ import numpy as np
 import pytest
 import torch
 
+from recipes.catalogue import Catalogue
+from recipes.config import check
 from tests.command import SMALL, command, mistake, run_folder, trained
+from tests.hints import commands
 
 FAST = ("logger=[]", "trainer.progress=false", "max_steps=2")
 
@@ -22,6 +25,8 @@ def npz(tmp_path):
 
 
 TABLE = [line.strip() for line in (Path(__file__).parent / "mistakes.txt").read_text().splitlines() if line[:1] != "#"]
+# what a command may still lack that is right otherwise
+LACKS = ("looked for mnist.npz", "means all GPUs, and there is none", "data.path must be the path of an npz file")
 MISTAKES = dict(zip(TABLE[::2], TABLE[1::2], strict=True))
 
 
@@ -58,6 +63,19 @@ def contents(folder):
     return {path: path.read_bytes() if path.is_file() else None for path in folder.rglob("*")}
 
 
+def follow(place, script, words):
+    """Type what was advised; it trains nothing here."""
+    print("advised:", script, *words)
+    sweeps = [word for word in words if word in ("-m", "--multirun")]
+    if sweeps:  # what is checked before a sweep begins
+        check(Catalogue(), [word for word in words if word not in sweeps], multirun=True)
+        return
+    if script == "train.py" and not any(word in ("--help", "-h") or word.startswith("resume=") for word in words):
+        words = [*words, "explain=true"]
+    done = command(script, *words, cwd=place, forked=True)
+    assert done.returncode == 0 or any(lack in done.stderr for lack in LACKS)
+
+
 @pytest.mark.parametrize("line", MISTAKES)
 def test_a_mistake_is_one_line_and_changes_nothing(place, line):
     script, *words = shlex.split(line)
@@ -67,6 +85,8 @@ def test_a_mistake_is_one_line_and_changes_nothing(place, line):
     done = command(script, *words, cwd=place, forked=True)
     assert done.returncode == 2 and "Traceback" not in done.stdout
     assert done.stderr.count("\n") == 1 and done.stderr.startswith("error: ") and MISTAKES[line] in done.stderr
+    for advised in commands(script, words, done.stderr.removeprefix("error: ").strip()):
+        follow(place, *advised)
     assert contents(place) == before
 
 

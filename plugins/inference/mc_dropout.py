@@ -38,7 +38,7 @@ class MCDropout(Plugin):
         """Leave the model as it is, but refuse one without dropout."""
         if not any(isinstance(module, DROPOUTS) for module in model.modules()):
             raise RecipeError(
-                f"inference/mc_dropout needs dropout layers and {type(model).__name__} has none: add +regularizer=dropout"
+                f"inference/mc_dropout needs dropout layers and {type(model).__name__} has none: train with +regularizer=dropout"
             )
         return model
 
