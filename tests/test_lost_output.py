@@ -51,6 +51,7 @@ def test_a_run_goes_on_to_its_end_when_nobody_reads(tmp_path, where):
     assert_whole(tmp_path / "mine")
 
 
+@pytest.mark.slow
 def test_a_sweep_its_comparison_and_what_is_there_to_be_read(tmp_path):
     done = shell(f"PYTHON train.py -m {shlex.join(SMALL)} seed=0,1 sweep=mine > /dev/full", tmp_path)
     assert done.returncode == 0 and done.stderr == "" and (tmp_path / "mine" / "report.html").exists()

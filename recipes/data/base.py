@@ -297,7 +297,7 @@ def as_labels(y: np.ndarray, where: str, names: np.ndarray | None = None) -> Ten
 def check_several_classes(train: Split) -> None:
     """Refuse targets of one class, from which no model can learn to tell classes apart."""
     for name, target in train.targets.items():
-        if not target.is_floating_point() and len(target) and bool((target == target.flatten()[0]).all()):
+        if not target.is_floating_point() and len(target) > 1 and bool((target == target.flatten()[0]).all()):
             raise RecipeError(
                 f"all {len(target)} training labels{f' of {name}' if name else ''} are of one class, "
                 f"{int(target.flatten()[0])}: there is nothing to tell apart; to predict a number give targets as floats"

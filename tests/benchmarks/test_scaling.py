@@ -30,6 +30,7 @@ def differ(processes, folder):
     return [name for (name, ours), by_hand in pairs if not torch.allclose(ours, by_hand, rtol=1e-4, atol=1e-6)]
 
 
+@pytest.mark.slow
 def test_prints_a_table_of_finite_numbers():
     words = ["--rounds", "2", "--steps", "1"]
     done = subprocess.run(

@@ -7,6 +7,7 @@ import pytest
 from benchmarks.start import ROOT, TRAIN, until_end, until_first_step
 
 
+@pytest.mark.slow
 def test_prints_a_table_of_finite_seconds():
     command = [sys.executable, "-m", "benchmarks.start", "--rounds", "1", "model=linear"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=True)

@@ -249,6 +249,7 @@ def test_every_rank_tells_its_warnings(tmp_path, faulty):
     assert sum(" started: " in line for line in lines) == 1
 
 
+@pytest.mark.slow
 def test_the_numbers_of_several_devices(tmp_path):
     assert mistake(*TWO, "data.batch_size=25", cwd=tmp_path).endswith(
         "a step of 25 samples cannot be cut into 2 devices × 1 parts: type data.batch_size=24 or data.batch_size=26"

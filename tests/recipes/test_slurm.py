@@ -94,6 +94,7 @@ def test_a_signal_that_came_early_and_the_one_that_has_most_to_say(monkeypatch):
     assert not slurm.comes_back("SIGUSR2")
 
 
+@pytest.mark.slow
 def test_a_job_that_slurm_starts_again_goes_on(tmp_path):
     words = ["model=linear", "max_epochs=3", "logger=csv", "trainer.progress=false", "trainer.accelerator=cpu"]
     inside = {"SLURM_JOB_ID": "7", "SLURM_NTASKS": "1", "SLURM_NNODES": "1", "SLURM_JOB_NAME": "x"}

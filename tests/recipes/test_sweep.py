@@ -60,6 +60,7 @@ def test_a_sweep_goes_on_after_a_failed_job_and_compares(tmp_path):
     assert "failed" in done.stdout and str(Path("mine") / "report.html") in done.stdout
 
 
+@pytest.mark.slow
 def test_a_killed_sweep_goes_on_where_it_was(tmp_path):
     folder = tmp_path / "mine"
     words = ["model=mlp", "max_epochs=40", "logger=[]", "trainer.accelerator=cpu", "+regularizer=[],[dropout]", "seed=3"]
@@ -80,6 +81,7 @@ def test_a_killed_sweep_goes_on_where_it_was(tmp_path):
     assert results(folder)["1"]["metrics"] == results(tmp_path)["whole"]["metrics"]
 
 
+@pytest.mark.slow
 def test_a_sweep_grows(tmp_path):
     assert command("train.py", "-m", *SMALL, "seed=0,1", "sweep=mine", cwd=tmp_path).returncode == 0
     before = {name: (tmp_path / "mine" / name / "result.json").stat().st_mtime_ns for name in "01"}
@@ -121,8 +123,7 @@ def test_a_run_folder_takes_one_process(tmp_path):
 
 def test_explaining_a_sweep_trains_nothing(tmp_path):
     done = command("train.py", "-m", *SMALL, "optimizer=adam,sgd", "explain=true", "sweep=mine", cwd=tmp_path)
-    assert done.returncode == 0 and "update     adam lr=" in done.stdout and not results(tmp_path / "mine")
-    assert not [path for path in (tmp_path / "mine").iterdir() if path.is_dir()]
+    assert done.returncode == 0 and "update     adam lr=" in done.stdout and not list(tmp_path.iterdir())
 
 
 def test_a_terminal_shows_the_jobs_in_flight(tmp_path):
@@ -173,6 +174,7 @@ def test_mistakes(tmp_path, words, told):
     assert (tmp_path / "there" / "0" / "a.txt").read_text() == "x"
 
 
+@pytest.mark.slow
 def test_optuna_looks_for_the_largest_accuracy_and_goes_on(tmp_path):
     pytest.importorskip("hydra_plugins.hydra_optuna_sweeper")
     words = [*SMALL[1:], "model=mlp", "+regularizer=[dropout]", "optimizer.lr=interval(0.001,1)", "hydra/sweeper=optuna"]
@@ -195,6 +197,7 @@ def test_optuna_looks_for_the_largest_accuracy_and_goes_on(tmp_path):
     assert done.returncode == 1 and "error: 1 of 1 jobs failed:" in done.stderr and "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 def test_jobs_on_two_devices_are_one_run_each(tmp_path):
     words = ["-m", "model=mlp", "max_steps=30", "trainer.accelerator=cpu", "trainer.progress=false", "seed=0,1"]
     two = command("train.py", *words, "trainer=ddp", "trainer.devices=2", "sweep=two", cwd=tmp_path)
@@ -208,6 +211,7 @@ def test_jobs_on_two_devices_are_one_run_each(tmp_path):
     assert "wandb    group two" in two.stdout
 
 
+@pytest.mark.slow
 def test_without_words_every_job_that_was_ever_asked_for_goes_on(tmp_path):
     folder = tmp_path / "a b"
     assert command("train.py", "-m", *SMALL, "seed=0,1", 'sweep="a b"', cwd=tmp_path).returncode == 0
