@@ -34,7 +34,10 @@ RUN_FILES = (
 RUN_FOLDERS = ("checkpoints", "pictures", "wandb", "tensorboard", "errors")
 # what stands in a sweep's folder beside its jobs
 SWEEP_FILES = ("jobs.yaml", "sweep.log", "multirun.yaml", "optimization_results.yaml", "wandb-workspace.json")
-OF_WANDB = re.compile(r"latest-run|debug[\w.-]*\.log")  # links that wandb makes in wandb/, and puts new ones in place of
+LINKS = {  # that libraries make in a folder of theirs, and put new ones in place of, or never look at again
+    "wandb": re.compile(r"latest-run|debug[\w.-]*\.log"),
+    ".submitit": re.compile(r"\.submission_file_[0-9a-f]{32}\.sh"),
+}
 
 CLOEXEC, NOFOLLOW, NONBLOCK = (getattr(os, f"O_{name}", 0) for name in ("CLOEXEC", "NOFOLLOW", "NONBLOCK"))
 KINDS = ((stat.S_ISLNK, "a link"), (stat.S_ISDIR, "a folder"), (stat.S_ISREG, "a file"), (stat.S_ISFIFO, "a pipe"))
@@ -101,19 +104,19 @@ def check_files(folder: Path, files: Iterable[str] = RUN_FILES, folders: Iterabl
             if not is_it(mode):
                 raise refused(path, kind_of(mode), expected)
             if stat.S_ISDIR(mode):
-                _check_below(path, name == "wandb")
+                _check_below(path, LINKS.get(name))
 
 
-def _check_below(folder: Path, wandb: bool) -> None:
-    waiting = [(folder, wandb)]
+def _check_below(folder: Path, links: re.Pattern[str] | None) -> None:
+    waiting = [folder]
     while waiting:
-        place, of_wandb = waiting.pop()
+        place = waiting.pop()
         with os.scandir(place) as entries:
             for entry in entries:
                 mode = entry.stat(follow_symlinks=False).st_mode
                 if stat.S_ISDIR(mode):
-                    waiting.append((Path(entry.path), of_wandb))
-                elif stat.S_ISLNK(mode) and of_wandb and OF_WANDB.fullmatch(entry.name):
+                    waiting.append(Path(entry.path))
+                elif stat.S_ISLNK(mode) and links and links.fullmatch(entry.name):
                     continue
                 elif not stat.S_ISREG(mode):
                     raise refused(Path(entry.path), kind_of(mode))
