@@ -125,6 +125,7 @@ def test_a_wrapper_shares_all_with_its_optimizer():
     assert not torch.equal(before, model.weight)
     assert wrapper.param_groups is inner.param_groups and wrapper.state is inner.state
     scheduler = torch.optim.lr_scheduler.StepLR(wrapper, 1, 0.5)
+    wrapper.step()
     scheduler.step()
     assert inner.param_groups[0]["lr"] == 0.05
     other = OptimizerWrapper(torch.optim.SGD(nn.Linear(3, 2).parameters(), lr=1.0, momentum=0.9))

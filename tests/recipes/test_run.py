@@ -112,7 +112,7 @@ def test_status_while_it_runs_and_when_it_fails(folder, with_plugin, extra):
 @pytest.mark.parametrize(
     ("word", "message"),
     [
-        ("+inference=mc_dropout", r"add \+regularizer=dropout"),
+        ("+inference=mc_dropout", r"train with \+regularizer=dropout"),
         ("trainer.precision=8-mixed", "^trainer: .*8-mixed"),
         ("trainer.strategy=nothing", "^trainer: .*nothing"),
         ("trainer.accumulate_grad_batches=2000", "1293 training samples cannot be cut into 1 devices × 2000 parts"),

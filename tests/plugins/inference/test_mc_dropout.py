@@ -83,7 +83,7 @@ def test_validation_uses_the_mean_and_training_stays_as_it_is(problem, weights, 
 
 
 def test_refuses_a_model_without_dropout_and_names_the_fix():
-    with pytest.raises(RecipeError, match=r"Linear has none: add \+regularizer=dropout"):
+    with pytest.raises(RecipeError, match=r"Linear has none: train with \+regularizer=dropout"):
         build(nn.Linear(6, 5), MCDropout())
 
 
