@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from recipes import ranks, slurm
 from recipes.catalogue import FOLDER, Catalogue, UsageError, installed_folders, one_line, quoted, typed
+from recipes.environment import keep_readable, told
 from recipes.files import remove_empty
 from recipes.flags import parse_flags
 from recipes.identity import here
@@ -65,6 +66,7 @@ def given(words: Sequence[str] | None) -> list[str]:
 
 def _exit_with(command: Callable[[], int]) -> None:
     make_safe()
+    keep_readable()
     try:
         code = _code_of(command)
     except KeyboardInterrupt:
@@ -362,7 +364,8 @@ def _start(config: dict[str, Any], folder: Path, words: Sequence[str]) -> dict[s
         ranks.check_started(config["trainer"])
         if count := ranks.to_start(config):
             return ranks.train(count, config, folder, words)
-        from recipes.run import train
+        with told():
+            from recipes.run import train
 
         result = train(config, folder, list(words))
     except BaseException as error:
@@ -428,7 +431,8 @@ def _evaluate(words: list[str]) -> int:
     trained = read_run(catalogue, folder)
     config = change(catalogue, trained, changes, ON_EVALUATION, "evaluation")
     _expect_same_split(trained["data"], config["data"])
-    from recipes.run import evaluate
+    with told():
+        from recipes.run import evaluate
 
     evaluate(folder, config, changes)
     expect_printed()

@@ -21,6 +21,7 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from plugins.base import RecipeError, expect_choice, larger_is_better
 from recipes.compare.workspace import HEADER, sync_command
+from recipes.environment import check_wandb, told
 from recipes.errors import to_cell
 from recipes.files import open_to_append, unwritable, write_text
 from recipes.metrics import Histogram
@@ -297,8 +298,9 @@ class Wandb(WandbLogger, RunLogger):
     def _start(
         self, facts: Mapping[str, Any], project: str, entity: str | None, mode: str | None, group: str | None, wait: int
     ) -> Any:
-        import wandb
-
+        with told():
+            import wandb
+        check_wandb(self._folder)
         identity = self._folder / "wandb" / "run-id.txt"
         if not identity.exists():
             write_text(identity, uuid.uuid4().hex[:8])
@@ -324,11 +326,15 @@ class Wandb(WandbLogger, RunLogger):
         mode = LEGACY.get(mode, mode) if mode else "online" if self._has_key() else "offline"
         expect_choice(source, mode, MODES)
         if mode == "online" and not self._has_key():
-            log.warning("wandb: no key on this machine, so the run is logged offline; `wandb login` changes that")
+            if os.environ.get("WANDB_API_KEY"):
+                log.warning("wandb: WANDB_API_KEY in the environment is no key, so the run is logged offline")
+            else:
+                log.warning("wandb: no key on this machine, so the run is logged offline; `wandb login` changes that")
             mode = "offline"
         try:
             # offline there is nothing to go on with: what is logged replaces what the server has once it is synced
-            run = wandb.init(mode=mode, resume=None if mode == "offline" else "allow", **start)  # type: ignore[arg-type]
+            with told():
+                run = wandb.init(mode=mode, resume=None if mode == "offline" else "allow", **start)  # type: ignore[arg-type]
         except (wandb.errors.CommError, wandb.errors.UsageError, wandb.errors.AuthenticationError, TimeoutError) as error:
             if mode != "online":
                 raise RecipeError(f"logger.wandb: {str(error).splitlines()[0]}") from None
@@ -336,6 +342,8 @@ class Wandb(WandbLogger, RunLogger):
             wandb.teardown()  # the service still holds the run's id
             mode = "offline"
             run = wandb.init(mode=mode, **start)  # type: ignore[arg-type]
+        if run.id != known:  # wandb's own sweeps choose it
+            write_text(identity, run.id)
         run.define_metric("trainer/global_step")
         self.mode = mode
         return run

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from recipes.app import _exit_with, given
 from recipes.catalogue import Catalogue, UsageError, installed_folders, nearest, one_line, quote
+from recipes.environment import told
 from recipes.errors import printable
 from recipes.printing import expect_printed
 
@@ -155,16 +156,17 @@ def present(
         wandb: whether a wandb workspace is made or updated.
         names: labels of groups, each with the place that holds them.
     """
-    from rich.console import Console
+    with told():
+        from rich.console import Console
 
-    from recipes.compare import statistics, table
-    from recipes.compare.comparison import compare
-    from recipes.compare.figure import write_figure
-    from recipes.compare.output import output_folder
-    from recipes.compare.report import write_report
-    from recipes.compare.runs import below, find, read
-    from recipes.compare.workspace import on_wandb, show_workspace
-    from recipes.files import write_text
+        from recipes.compare import statistics, table
+        from recipes.compare.comparison import compare
+        from recipes.compare.figure import write_figure
+        from recipes.compare.output import output_folder
+        from recipes.compare.report import write_report
+        from recipes.compare.runs import below, find, read
+        from recipes.compare.workspace import on_wandb, show_workspace
+        from recipes.files import write_text
 
     catalogue = Catalogue(installed_folders())
     further = [Path(baseline)] if baseline and next(below(Path(baseline)), None) else []

@@ -369,7 +369,7 @@ def test_an_unknown_mode_is_one_line(monkeypatch, tmp_path, mode):
     with pytest.raises(RecipeError, match="logger.wandb.mode must be one of online, offline, disabled"):
         Wandb(tmp_path, FACTS, mode=mode)
     monkeypatch.setenv("WANDB_MODE", mode)
-    with pytest.raises(RecipeError, match="WANDB_MODE must be one of"):
+    with pytest.raises(UsageError, match=f"WANDB_MODE={mode} in the environment: .*'offline'"):
         Wandb(tmp_path, FACTS)
 
 
