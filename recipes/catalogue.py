@@ -61,6 +61,11 @@ def quote(word: str) -> str:
     return word if safe else "'" + word.replace("'", "'\\''") + "'"
 
 
+def path_word(path: object) -> str:
+    """A path as a word for the shell, which no command takes for a flag."""
+    return quote(f"./{path}" if str(path).startswith("-") else str(path))
+
+
 def quoted(path: object) -> str:
     """A path as Hydra's grammar takes it, whatever is in its name."""
     from hydra.core.override_parser.types import Quote, QuotedString

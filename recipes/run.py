@@ -20,7 +20,7 @@ from rich.console import Console
 from plugins.base import Phase, Plugin, RecipeError, Task, does_something, expect, expect_count
 from recipes import ranks
 from recipes.build import build_data, build_loggers, build_module, build_plugins, load_module, load_run
-from recipes.catalogue import Catalogue, UsageError, installed_folders, quote, typed
+from recipes.catalogue import Catalogue, UsageError, installed_folders, path_word, typed
 from recipes.checkpoint import BestAndLast, StopOnSignal, Stopped, WholeFiles, load_checkpoint
 from recipes.claim import remove_parts, remove_run
 from recipes.cluster import cluster_environment
@@ -497,7 +497,7 @@ class Run:
         self.result["metrics"] |= {name: value for name, value in module.metrics.items() if name.startswith("test/")}
 
     def _show(self, hints: Sequence[str]) -> None:
-        where = quote(str(self.folder))
+        where = path_word(self.folder)
         if self.result["status"] == "finished":
             self.console.print(table(self.result))
             print_lines(

@@ -30,7 +30,7 @@ from rich.table import Column
 
 from plugins.metric import larger_is_better
 from recipes import shapes
-from recipes.catalogue import UsageError, quote, quoted, show, typed
+from recipes.catalogue import UsageError, path_word, quoted, show, typed
 from recipes.claim import remove_run
 from recipes.errors import printable
 from recipes.files import hold, is_held, open_to_append, remove_empty, write_text
@@ -143,7 +143,7 @@ class Plan:
     def write(self, folder: Path) -> None:
         """Write it, whole or not at all."""
         text = yaml.safe_dump(vars(self), sort_keys=False, allow_unicode=True, width=10**6)
-        write_text(folder / FILE, HEAD.format(sweep=typed("sweep", folder), folder=quote(str(folder))) + text)
+        write_text(folder / FILE, HEAD.format(sweep=typed("sweep", folder), folder=path_word(folder)) + text)
 
     def folder_for(self, words: Sequence[str], wanted: str) -> tuple[str, bool]:
         """The folder of the job with these words, in any order, and whether the job is new.

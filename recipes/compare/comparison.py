@@ -162,7 +162,7 @@ def _sweep_of(run: Run) -> str:
     """A command that trains what this run trained, and something else to compare it with."""
     words = [str(word) for word in run.result.get("command", [])]
     regularized = run.options.get("regularizer") or any("regularizer" in word.partition("=")[0] for word in words)
-    added = "optimizer=sgd,adam" if regularized else "+regularizer=[],[dropout]"
+    added = "optimizer=sgd,adam" if regularized else "+regularizer=[],[l2]"  # which every model takes
     dropped = ("seed", added.lstrip("+").partition("=")[0])
     kept = [word for word in words if word.lstrip("+").partition("=")[0].split(".")[0] not in dropped]
     return "python train.py -m " + " ".join(quote(word) for word in [*kept, added, SEEDS])

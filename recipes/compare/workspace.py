@@ -8,13 +8,12 @@ from __future__ import annotations
 import json
 import os
 import re
-import shlex
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from recipes.catalogue import UsageError, one_line
+from recipes.catalogue import UsageError, one_line, path_word
 from recipes.compare.runs import Comparison, Run
 from recipes.errors import printable
 from recipes.shapes import is_text, is_texts
@@ -88,8 +87,7 @@ def _shell_words(place: Path, parts: Sequence[Path]) -> list[str]:
 def _for_shell(path: Path) -> str:
     """A path below the working folder, or an absolute one, quoted."""
     here = Path.cwd()
-    word = str(path.relative_to(here)) if here in path.parents else str(path)
-    return shlex.quote(f"./{word}" if word.startswith("-") else word)
+    return path_word(path.relative_to(here) if here in path.parents else path)
 
 
 def on_wandb(comparison: Comparison) -> dict[str, str]:

@@ -235,7 +235,7 @@ def test_one_group_has_no_differences_and_is_told_what_to_run(work, capsys):
     main(["runs"])
     text = capsys.readouterr().out
     assert "difference" not in text
-    assert "There is one group only. For a comparison: python train.py -m '+regularizer=[],[dropout]' seed=0,1,2,3,4" in text
+    assert "There is one group only. For a comparison: python train.py -m '+regularizer=[],[l2]' seed=0,1,2,3,4" in text
 
 
 def test_two_hundred_groups_are_compared(work, capsys):

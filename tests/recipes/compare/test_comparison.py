@@ -151,8 +151,8 @@ def test_one_seed_is_said_to_say_nothing(tmp_path):
 @pytest.mark.parametrize(
     ("words", "added"),
     [
-        ((), "+regularizer=[],[dropout]"),
-        (("optimizer=adam", "optimizer.lr=0.1", "notes='a b'"), "+regularizer=[],[dropout]"),
+        ((), "+regularizer=[],[l2]"),
+        (("optimizer=adam", "optimizer.lr=0.1", "notes='a b'"), "+regularizer=[],[l2]"),
         (("+regularizer=[]", "optimizer=adam", "optimizer.lr=0.1"), "optimizer=sgd,adam"),
         (("recipe=fashion_mnist_combined",), "optimizer=sgd,adam"),
     ],

@@ -1,0 +1,168 @@
+"""The commands that are printed when all goes well, or is stopped: they are typed, and do what is said of them."""
+
+import json
+import re
+import shlex
+import shutil
+import signal
+import subprocess
+
+import numpy as np
+import pytest
+
+from recipes.catalogue import Catalogue
+from recipes.config import check
+from tests.command import SMALL, arguments, command, variables, wait_until
+from tests.hints import COMMAND
+
+NAMES = ("run", "my run", "it's a=b,c", "-x", "{é}")  # of folders
+
+
+def advised(printed):
+    """The commands of a text, as script and words."""
+    return [(f"{name}.py", shlex.split(tail)) for line in printed.splitlines() for name, tail in COMMAND.findall(line)]
+
+
+def follow(printed, cwd, *further):
+    """Type the only command of a text; what comes of it."""
+    ((script, words),) = advised(printed)
+    done = command(script, *words, *further, cwd=cwd, forked=True)
+    assert done.returncode == 0
+    return done
+
+
+def in_folder(name):
+    """A word that names the folder of a run, or of a sweep."""
+    quoted = name.replace("\\", "\\\\").replace("'", "\\'")
+    return f"'{quoted}'"
+
+
+def result(folder):
+    return json.loads((folder / "result.json").read_text())
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_after_a_run(tmp_path, name):
+    words = (*SMALL, "+regularizer=l2", f"hydra.run.dir={in_folder(name)}")
+    done = command("train.py", *words, cwd=tmp_path, forked=True)
+    assert "next     python evaluate.py" in done.stdout
+    assert "acc" in follow(done.stdout, tmp_path).stdout
+
+
+def test_after_the_first_run(tmp_path):
+    done = command("train.py", *SMALL, cwd=tmp_path, forked=True)
+    follow(done.stdout, tmp_path, *SMALL[1:])
+    added, first = sorted(tmp_path.glob("outputs/*/*"), key=lambda folder: (folder / "result.json").stat().st_mtime)[::-1]
+    assert result(added)["techniques"] == ["dropout", "standardize", "adam"]
+    assert result(first)["techniques"] == ["standardize", "sgd"]
+
+
+@pytest.mark.parametrize(
+    ("name", "limit"),
+    zip(NAMES, ("max_steps=2", "max_epochs=1", "max_steps=2 scheduler=one_cycle", "max_epochs=1", "max_steps=2"), strict=True),
+)
+def test_of_a_run_that_is_finished(tmp_path, name, limit):
+    words = [*(word for word in SMALL if not word.startswith("max_steps")), *limit.split()]
+    done = command("train.py", *words, f"hydra.run.dir={in_folder(name)}", cwd=tmp_path, forked=True)
+    assert done.returncode == 0
+    steps = result(tmp_path / name)["steps"]
+    resume = command("train.py", f"resume={in_folder(name)}", cwd=tmp_path, forked=True)
+    assert resume.returncode == 0
+    follow(resume.stdout, tmp_path)
+    (longest,) = [
+        found for found in map(result, {path.parent for path in tmp_path.rglob("result.json")}) if found["steps"] > steps
+    ]
+    assert longest["steps"] == 2 * steps and longest["status"] == "finished"
+
+
+def test_of_a_run_that_was_stopped(tmp_path):
+    words = (*(word for word in SMALL if not word.startswith("max_steps")), "max_epochs=30", "hydra.run.dir='my run'")
+    process = subprocess.Popen(
+        arguments("train.py", *words, "trainer.save_every_n_steps=20"),
+        cwd=tmp_path,
+        env=variables(),
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    wait_until((tmp_path / "my run" / "checkpoints" / "last.ckpt").exists, process)
+    process.send_signal(signal.SIGINT)
+    printed, _ = process.communicate(timeout=120)
+    assert result(tmp_path / "my run")["status"] == "stopped", printed
+    assert "go on    python train.py" in printed
+    follow(printed, tmp_path)
+    assert result(tmp_path / "my run") | {"status": "finished", "steps": 1200} == result(tmp_path / "my run")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NAMES)
+def test_of_a_sweep_in_which_jobs_failed(tmp_path, name):
+    data = tmp_path / "data.npz"
+    np.savez(data, x=np.random.rand(40, 4).astype(np.float32), y=np.arange(40) % 2)
+    words = ("-m", *SMALL, "data=npz", f"data.path={data},{tmp_path / 'later.npz'}", f"hydra.sweep.dir={in_folder(name)}")
+    done = command("train.py", *words, cwd=tmp_path, forked=True)
+    assert done.returncode == 1 and "to run them again: " in done.stderr
+    shutil.copy(data, tmp_path / "later.npz")
+    follow(done.stderr, tmp_path)
+    assert [result(tmp_path / name / job)["status"] for job in "01"] == ["finished"] * 2
+    head = (tmp_path / name / "jobs.yaml").read_text()
+    commands = advised("\n".join(line[1:] for line in head.splitlines() if line.startswith("#")))
+    assert [script for script, _ in commands] == ["train.py", "compare.py"]
+    for script, words in commands:
+        assert "later.npz" in command(script, *words, cwd=tmp_path, forked=True).stdout
+
+
+@pytest.mark.slow
+def test_of_a_sweep_that_was_stopped(tmp_path):
+    words = ("-m", *SMALL, "seed=0,1", "hydra.sweep.dir='my sweep'")
+    process = subprocess.Popen(
+        arguments("train.py", *words),
+        cwd=tmp_path,
+        env=variables(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    wait_until((tmp_path / "my sweep" / "0" / "result.json").exists, process)
+    process.send_signal(signal.SIGINT)
+    printed, _ = process.communicate(timeout=120)
+    if "go on    " in printed:  # else both jobs had ended
+        follow(printed, tmp_path)
+    assert [result(tmp_path / "my sweep" / job)["status"] for job in "01"] == ["finished"] * 2
+
+
+@pytest.mark.slow
+def test_of_a_comparison(tmp_path):
+    assert command("train.py", *SMALL, "hydra.run.dir='my run'", cwd=tmp_path, forked=True).returncode == 0
+    printed = command("compare.py", "my run", cwd=tmp_path, forked=True).stdout
+    ((script, (flag, *words)),) = advised(printed)
+    assert (script, flag) == ("train.py", "-m") and "seed=0,1,2,3,4" in words
+    check(Catalogue(), words, multirun=True)
+    words = ["seed=0,1" if word.startswith("seed=") else word for word in words]
+    done = command(script, flag, *words, cwd=tmp_path, forked=True)
+    assert done.returncode == 0 and "There is one group only" not in done.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("script", ["train.py", "evaluate.py", "compare.py"])
+def test_the_examples_of_the_help(tmp_path, script):
+    for words in (
+        ("hydra.run.dir=RUN_FOLDER", "+regularizer=dropout", "model=mlp", *SMALL[1:]),
+        ("-m", "sweep=FOLDER", "+regularizer=[],[dropout]", "model=mlp", *SMALL[1:]),
+    ):
+        assert command("train.py", *words, cwd=tmp_path, forked=True).returncode == 0
+    for name in ("multirun/DATE/TIME", "outputs/a", "outputs/b"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).symlink_to(tmp_path / "FOLDER")
+    np.savez(tmp_path / "FILE.npz", x=np.random.rand(90, 8, 8).astype(np.float32), y=np.arange(90) % 10)
+    (tmp_path / "FILE.npz").rename(tmp_path / "FILE")
+    printed = command(script, "--help", cwd=tmp_path, forked=True).stdout
+    examples = [re.split(r" {2,}", line.strip())[0] for line in printed.splitlines() if line.startswith("  python ")]
+    assert len(examples) >= 3
+    for line in examples:
+        _, name, *words = shlex.split(line)
+        if "hydra/launcher=slurm" in words:
+            check(Catalogue(), [word for word in words if word != "-m"], multirun=True)
+            continue
+        if name == "train.py" and "sweep=FOLDER" not in words:
+            words += SMALL[1:]
+        assert command(name, *words, cwd=tmp_path, forked=True).returncode == 0, line
