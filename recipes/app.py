@@ -8,6 +8,7 @@ and random states stay.
 from __future__ import annotations
 
 import argparse
+import errno
 import os
 import secrets
 import signal
@@ -19,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from recipes import ranks, slurm
-from recipes.catalogue import FOLDER, Catalogue, UsageError, installed_folders, one_line, quoted, typed
+from recipes.catalogue import FOLDER, Catalogue, UsageError, installed_folders, one_line, quoted, suggest, typed
 from recipes.environment import keep_readable, told
 from recipes.files import remove_empty
 from recipes.flags import parse_flags
@@ -96,7 +97,8 @@ def _code_of(command: Callable[[], int]) -> int:
 def is_mistake(error: BaseException) -> bool:
     """Whether an exception is a mistake of the user's; its class may come from a module that is not imported yet."""
     base = sys.modules.get("plugins.base")
-    return isinstance(error, UsageError) or (base is not None and isinstance(error, base.RecipeError))
+    told = isinstance(error, UsageError) or (base is not None and isinstance(error, base.RecipeError))
+    return told or (isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG)  # names are typed
 
 
 # ------------------------------------------------------------------ train.py
@@ -132,6 +134,10 @@ def _train(words: list[str]) -> int:
     if (resume := _value_of("resume", flags.overrides)) is not None:
         if flags.multirun:
             raise UsageError("resume cannot be part of a sweep: leave out -m")
+        if flags.cfg or flags.info:
+            raise UsageError(
+                f"--{'cfg' if flags.cfg else 'info'} is for a run that starts: leave it out, or leave out resume={resume}"
+            )
         folder = Path(resume)
         config = read_run(catalogue, folder)
         others = [word for word in flags.overrides if _key(word) not in ("resume", "hydra.searchpath")]
@@ -145,6 +151,8 @@ def _train(words: list[str]) -> int:
     if flags.multirun:
         flags.overrides = _sweeper_defaults(flags.overrides)
     checked = check(catalogue, flags.overrides, flags.multirun, trains)
+    if flags.package not in (None, "_global_"):
+        _expect_part(flags, checked)
     if flags.cfg == "job" and not flags.package and not flags.multirun:
         import yaml
 
@@ -153,6 +161,23 @@ def _train(words: list[str]) -> int:
         expect_printed()
         return 0
     return _run_hydra(flags, checked)
+
+
+def _expect_part(flags: argparse.Namespace, words: Sequence[str]) -> None:
+    """Refuse a part of the config that there is not, or that is null."""
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    from recipes.config import compose
+
+    config, part = compose(words), str(flags.package)
+    shown = [str(key) for key in config if flags.cfg == "all" or (key == "hydra") == (flags.cfg == "hydra")]
+    try:
+        found = part.partition(".")[0] in shown and OmegaConf.select(config, part) is not None
+    except OmegaConfBaseException:
+        found = False
+    if not found:
+        raise UsageError(f"the config has no part {part}; {suggest(part, shown, '--package {}')}")
 
 
 def _value_of(key: str, words: Sequence[str]) -> str | None:

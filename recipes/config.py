@@ -518,6 +518,8 @@ def compose(words: Sequence[str]) -> DictConfig:
         raise UsageError(
             "the config cannot be composed: in a recipe's defaults, `override` comes after what is added"
         ) from None
+    except RecursionError:
+        raise UsageError("the config cannot be composed: the defaults of a recipe or an option lead back to itself") from None
     except (HydraException, OmegaConfBaseException, ValueError) as error:
         raise UsageError(_composing(error)) from None
 

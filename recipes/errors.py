@@ -5,6 +5,7 @@ from __future__ import annotations
 import unicodedata
 
 HIDDEN = ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp")  # categories of Unicode that steer a terminal, or show nothing
+LONGEST = 1000  # letters of a message
 RUNS = "=+-@\t\r\n＝＋－＠"  # with which a cell begins that a spreadsheet runs
 
 
@@ -31,8 +32,9 @@ def _shown(letter: str) -> str:
 
 
 def one_line(error: BaseException) -> str:
-    """An exception's message without line breaks, or its kind where it has none."""
-    return printable(" ".join(str(error).split())) or type(error).__name__
+    """An exception's message without line breaks, its middle left out where it is very long; its kind where it has none."""
+    text = printable(" ".join(str(error).split())) or type(error).__name__
+    return text if len(text) <= LONGEST else f"{text[: LONGEST // 2]} … {text[-LONGEST // 2 :]}"
 
 
 def to_cell(value: object) -> object:

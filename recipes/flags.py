@@ -51,6 +51,8 @@ def parse_flags(words: Sequence[str], script: str = "train.py") -> argparse.Name
     ]
     if further:
         raise UsageError(f"evaluate.py has no flags but --help and --config-dir: leave out --{further[0].replace('_', '-')}")
+    if flags.package and not flags.cfg:
+        raise UsageError("--package says which part of a config --cfg prints: add --cfg job, or leave it out")
     return flags
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from plugins.base import RecipeError
 from recipes.build import build_optimizer, instantiate
-from recipes.catalogue import Catalogue, installed_folders, typed
+from recipes.catalogue import Catalogue, installed_folders, quote, typed
 from recipes.config import option_names
 from recipes.results import command_line
 
@@ -46,8 +46,16 @@ def goes_further(config: Mapping[str, Any], earlier: Mapping[str, Any]) -> bool:
     return now != before and now > (earlier["steps"] if earlier.get("phases", 1) == 1 else before)
 
 
-def told_finished(earlier: Mapping[str, Any], folder: Path) -> str:
-    """The line about a run that is finished, with what to type to train it for longer."""
+def told_finished(earlier: Mapping[str, Any], folder: Path, words: Sequence[str] = ()) -> Iterator[str]:
+    """The lines about a run that is finished: what to type to train it for longer, and which words of a resume did nothing."""
+    yield _longer(earlier, folder)
+    if any(word.startswith("resume=") for word in words):
+        unused = [word for word in words if word.partition("=")[0] not in ("resume", "max_steps", "max_epochs")]
+        if unused:
+            yield f"nothing is changed by {' '.join(map(quote, unused))}"
+
+
+def _longer(earlier: Mapping[str, Any], folder: Path) -> str:
     if earlier.get("stopped_early"):
         return f"the run is finished; {EARLY}"
     config, an_epoch = earlier["config"], steps_an_epoch(earlier)

@@ -72,7 +72,7 @@ def train(config: dict[str, Any], folder: Path, overrides: Sequence[str]) -> dic
     earlier = read_result(folder) if resumed else {}
     if earlier.get("status") == "finished" and not goes_further(config, earlier):
         console.print(table(earlier))
-        print_lines(console, told_finished(earlier, folder))
+        print_lines(console, *told_finished(earlier, folder, overrides))
         return earlier
     plugins = build_plugins(config)  # bad values are told before any data is touched
     build_early_objects(config)

@@ -32,8 +32,8 @@ from plugins.metric import larger_is_better
 from recipes import shapes
 from recipes.catalogue import UsageError, path_word, quoted, show, typed
 from recipes.claim import remove_run
-from recipes.errors import printable
-from recipes.files import hold, is_held, open_to_append, remove_empty, write_text
+from recipes.errors import one_line, printable
+from recipes.files import hold, is_held, open_to_append, remove_empty, unwritable, write_text
 from recipes.identity import LIFELINE
 from recipes.ranks import read_result
 from recipes.settings import expect_below, expect_jobs
@@ -282,6 +282,7 @@ class Sweep:
         self.n_jobs = n_jobs if n_jobs > 0 else len(self.gpus) or os.cpu_count() or 1
         self.jobs: list[Job] = []
         self.console = Console()
+        self._log_lost = False
         self.make: Callable[[int, list[str]], Job] = lambda number, words: Job(number, folder, words, "")
         self._running: dict[Job, Running] = {}
         self._held: dict[Job, float] = {}  # jobs that another process holds, and since when they wait for it
@@ -419,7 +420,8 @@ class Sweep:
         if job.result.get("status") not in ("finished", "stopped") and job.result.get("error") != job.error:
             job.result |= {"status": "failed", "error": job.error, "command": job.words}
             job.result.setdefault("config", {})
-            write_text(job.folder / "result.json", json.dumps(job.result, indent=2) + "\n")
+            with suppress(UsageError):  # the disk may be what failed; then the job is run again as one that was killed
+                write_text(job.folder / "result.json", json.dumps(job.result, indent=2) + "\n")
 
     def _reason(self, job: Job, process: Process) -> str:
         """Why a job ended badly, in a line."""
@@ -436,8 +438,13 @@ class Sweep:
         self.display.say(line)
 
     def _log(self, line: str) -> None:
-        with open_to_append(self.folder / "sweep.log") as file:
-            file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {printable(line)}\n".encode())
+        try:
+            with open_to_append(self.folder / "sweep.log") as file:
+                file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {printable(line)}\n".encode())
+        except OSError as error:  # the jobs may have room elsewhere
+            if not self._log_lost:
+                self.display.say(f"warning: {one_line(unwritable(self.folder / 'sweep.log', error))}")
+            self._log_lost = True
 
 
 def can_go_on(folder: Path) -> bool:

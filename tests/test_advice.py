@@ -59,7 +59,13 @@ def test_after_the_first_run(tmp_path):
 
 @pytest.mark.parametrize(
     ("name", "limit"),
-    zip(NAMES, ("max_steps=2", "max_epochs=1", "max_steps=2 scheduler=one_cycle", "max_epochs=1", "max_steps=2"), strict=True),
+    tuple(
+        zip(
+            NAMES,
+            ("max_steps=2", "max_epochs=1", "max_steps=2 scheduler=one_cycle", "max_epochs=1", "max_steps=2"),
+            strict=True,
+        )
+    ),
 )
 def test_of_a_run_that_is_finished(tmp_path, name, limit):
     words = [*(word for word in SMALL if not word.startswith("max_steps")), *limit.split()]

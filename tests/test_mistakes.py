@@ -53,6 +53,9 @@ def place(tmp_path_factory):
     }
     for name, content in arrays.items():
         np.savez(folder / f"{name}.npz", **content)
+    (folder / "round" / "recipe").mkdir(parents=True)
+    for name, other in (("around", "back"), ("back", "around")):
+        (folder / "round" / "recipe" / f"{name}.yaml").write_text(f"# @package _global_\ndefaults:\n  - /recipe: {other}\n")
     for words in (("hydra.run.dir=run",), ("-m", "seed=0,1", "sweep=study")):
         assert command("train.py", *SMALL, *words, cwd=folder, forked=True).returncode == 0
     return folder
@@ -63,8 +66,8 @@ def contents(folder):
     return {path: path.read_bytes() if path.is_file() else None for path in folder.rglob("*")}
 
 
-def follow(place, script, words):
-    """Type what was advised; it trains nothing here."""
+def follow(place, script, words, output):
+    """Type what was advised; it trains nothing here, and a comparison leaves its files in `output`."""
     print("advised:", script, *words)
     sweeps = [word for word in words if word in ("-m", "--multirun")]
     if sweeps:  # what is checked before a sweep begins
@@ -72,12 +75,14 @@ def follow(place, script, words):
         return
     if script == "train.py" and not any(word in ("--help", "-h") or word.startswith("resume=") for word in words):
         words = [*words, "explain=true"]
+    if script == "compare.py":
+        words = [*words, "--output", str(output)]
     done = command(script, *words, cwd=place, forked=True)
     assert done.returncode == 0 or any(lack in done.stderr for lack in LACKS)
 
 
 @pytest.mark.parametrize("line", MISTAKES)
-def test_a_mistake_is_one_line_and_changes_nothing(place, line):
+def test_a_mistake_is_one_line_and_changes_nothing(place, line, tmp_path):
     script, *words = shlex.split(line)
     if not script.endswith(".py"):
         script, words = "train.py", [script, *words]
@@ -86,7 +91,7 @@ def test_a_mistake_is_one_line_and_changes_nothing(place, line):
     assert done.returncode == 2 and "Traceback" not in done.stdout
     assert done.stderr.count("\n") == 1 and done.stderr.startswith("error: ") and MISTAKES[line] in done.stderr
     for advised in commands(script, words, done.stderr.removeprefix("error: ").strip()):
-        follow(place, *advised)
+        follow(place, *advised, tmp_path / "comparison")
     assert contents(place) == before
 
 

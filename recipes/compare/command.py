@@ -68,7 +68,7 @@ def _parser() -> argparse.ArgumentParser:
         "--metric", metavar="NAME", help="default: the test metric of what chose the best model, such as test/acc"
     )
     parser.add_argument("--sort", metavar="COLUMN", help="a column of compare.csv; default: mean, the best first")
-    parser.add_argument("--output", metavar="FOLDER", type=Path, help="where the files go")
+    parser.add_argument("--output", metavar="FOLDER", help="where the files go")
     parser.add_argument(
         "--wandb",
         action="store_true",
@@ -91,6 +91,10 @@ def _compare(words: Sequence[str]) -> int:
         raise UsageError(
             f"there is no flag {word}; " + (f"did you mean --{close}?" if close else f"there is {', '.join(known)}")
         )
+    given = {"a folder": flags.folders, **{f"--{name}": [getattr(flags, name)] for name in ("baseline", "metric", "sort")}}
+    for what, values in {**given, "--output": [flags.output]}.items():
+        if any(value is not None and not value.strip() for value in values):
+            raise UsageError(f"{what} has no name")  # it would be the current folder
     places: list[Path] = []
     names: list[tuple[str, Path]] = []
     for word in flags.folders:
@@ -99,7 +103,7 @@ def _compare(words: Sequence[str]) -> int:
         names += [] if name is None else [(name, place)]
     present(
         places or [last_sweep(Path(SWEEPS))],
-        output=flags.output,
+        output=Path(flags.output) if flags.output else None,
         metric=flags.metric,
         baseline=flags.baseline,
         sort=flags.sort,

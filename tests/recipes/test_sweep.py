@@ -42,6 +42,37 @@ def wait_until(condition, process=None, seconds=90):
 # The commands
 
 
+@pytest.mark.slow
+def test_a_disk_that_is_full_for_a_while(tmp_path):
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=20m", "tmpfs", disk], capture_output=True, check=False)
+    if mounted.returncode:
+        pytest.skip("mounting a small disk takes root")
+    try:
+        process = subprocess.Popen(
+            arguments("train.py", "-m", *SMALL, "seed=0,1", "sweep=disk/mine"),
+            **{"cwd": tmp_path, "env": variables(), "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True},
+        )
+        wait_until((disk / "mine" / "0" / "result.json").exists, process)
+        with open(disk / "mine" / "sweep.log", "a") as file:
+            file.write("-" * (4095 - file.tell() % 4096) + "\n")  # the rest of a page is room
+        with open(disk / "ballast", "wb", buffering=0) as file, suppress(OSError):
+            while True:
+                file.write(b"0" * 4096)
+        printed, said = process.communicate(timeout=120)
+        assert said.startswith("error: 2 of 2 jobs failed:\n")
+        assert process.returncode == 1 and "Traceback" not in said
+        assert "sweep.log cannot be written (No space left on device)" in printed + said
+        assert said.splitlines()[-1] == "to run them again: python train.py -m sweep=disk/mine"
+        (disk / "ballast").unlink()
+        again = command("train.py", "-m", "sweep=disk/mine", cwd=tmp_path)
+        assert again.returncode == 0
+        assert {name: left["status"] for name, left in results(disk / "mine").items()} == {"0": "finished", "1": "finished"}
+    finally:
+        subprocess.run(["umount", disk], check=True)
+
+
 def test_a_sweep_goes_on_after_a_failed_job_and_compares(tmp_path):
     words = ["+regularizer=label_smoothing", "regularizer.label_smoothing.eps=1.5,0.1,0.2", "name=job-${hydra:job.num}"]
     done = command("train.py", "-m", *SMALL, *words, "sweep=mine", "hydra.launcher.n_jobs=2", cwd=tmp_path)
