@@ -81,6 +81,15 @@ def test_of_a_run_that_is_finished(tmp_path, name, limit):
     assert longest["steps"] == 2 * steps and longest["status"] == "finished"
 
 
+def test_words_that_change_nothing_of_a_finished_run_are_told(tmp_path):
+    assert command("train.py", *SMALL, "hydra.run.dir=run", cwd=tmp_path, forked=True).returncode == 0
+    left = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    done = command("train.py", "resume=run", "max_steps=2", "notes=x", "trainer.monitor=val/loss", cwd=tmp_path, forked=True)
+    assert done.returncode == 0 and "nothing is changed by notes=x trainer.monitor=val/loss" in done.stdout
+    assert "nothing is changed" not in command("train.py", "resume=run", cwd=tmp_path, forked=True).stdout
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == left
+
+
 def test_of_a_run_that_was_stopped(tmp_path):
     words = (*(word for word in SMALL if not word.startswith("max_steps")), "max_epochs=30", "hydra.run.dir='my run'")
     process = subprocess.Popen(
