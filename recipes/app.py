@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 from recipes import ranks, slurm
 from recipes.catalogue import FOLDER, Catalogue, UsageError, installed_folders, one_line, quoted, suggest, typed
 from recipes.environment import keep_readable, told
+from recipes.errors import shortened
 from recipes.files import remove_empty
 from recipes.flags import parse_flags
 from recipes.identity import here
@@ -78,7 +79,7 @@ def _exit_with(command: Callable[[], int]) -> None:
     except Exception as error:
         if not is_mistake(error):
             raise
-        print(f"error: {one_line(error)}", file=sys.stderr)
+        print(f"error: {shortened(one_line(error))}", file=sys.stderr)
         code = MISTAKE
     if code:
         sys.exit(code)

@@ -32,8 +32,12 @@ def _shown(letter: str) -> str:
 
 
 def one_line(error: BaseException) -> str:
-    """An exception's message without line breaks, its middle left out where it is very long; its kind where it has none."""
-    text = printable(" ".join(str(error).split())) or type(error).__name__
+    """An exception's message without line breaks, or its kind where it has none."""
+    return printable(" ".join(str(error).split())) or type(error).__name__
+
+
+def shortened(text: str) -> str:
+    """A message without its middle where it is very long."""
     return text if len(text) <= LONGEST else f"{text[: LONGEST // 2]} … {text[-LONGEST // 2 :]}"
 
 

@@ -90,6 +90,7 @@ def test_words_that_change_nothing_of_a_finished_run_are_told(tmp_path):
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == left
 
 
+@pytest.mark.slow
 def test_of_a_run_that_was_stopped(tmp_path):
     words = (*(word for word in SMALL if not word.startswith("max_steps")), "max_epochs=30", "hydra.run.dir='my run'")
     process = subprocess.Popen(

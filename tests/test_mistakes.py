@@ -174,3 +174,24 @@ def test_a_failure_that_is_not_the_users_keeps_its_traceback(tmp_path):
     )
     done = command("train.py", *FAST, cwd=tmp_path, PYTHONPATH=str(tmp_path))
     assert done.returncode == 1 and "Traceback" in done.stderr and "ZeroDivisionError: inside" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("script", "words"),
+    [
+        *(("train.py", word) for word in ("resume=NAME", "sweep=NAME", "hydra.run.dir=NAME", "data=npz data.path=NAME")),
+        *(
+            ("train.py", "--config-dir NAME"),
+            ("evaluate.py", "NAME"),
+            ("compare.py", "NAME"),
+            ("compare.py", "--output NAME run"),
+        ),
+    ],
+)
+def test_a_name_longer_than_files_have(place, script, words):
+    for name in ("x" * 5000, "x/" * 3000):
+        before = contents(place)
+        done = command(script, *words.replace("NAME", name).split(), cwd=place, forked=True)
+        assert done.returncode == 2 and done.stderr.startswith("error: ") and done.stderr.count("\n") == 1
+        assert "name too long" in done.stderr.lower() or "there is no" in done.stderr or "no file" in done.stderr
+        assert len(done.stderr) < 1200 and contents(place) == before
