@@ -1,4 +1,6 @@
+import os
 import signal
+import subprocess
 import sys
 from pathlib import Path
 
@@ -6,6 +8,8 @@ import pytest
 import torch
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
+from tests.forked import is_server
+
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell has its background jobs, and all they start, ignore Ctrl-C
 
 
@@ -13,6 +17,30 @@ signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell has its back
 def _one_thread():
     """Tests run side by side; the result of a run does not depend on the number of threads here."""
     torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def _nothing_runs_on(monkeypatch):
+    """End the commands that a test has started and, because it failed, not waited for."""
+    started = []
+
+    class Remembered(subprocess.Popen):
+        def __init__(self, *arguments, **options):
+            super().__init__(*arguments, **options)
+            started.append(self)
+
+    monkeypatch.setattr(subprocess, "Popen", Remembered)
+    yield
+    for process in started:
+        if (
+            process.poll() is None
+            and isinstance(process.args, list)
+            and process.args[0] == sys.executable
+            and not is_server(process)
+        ):
+            leads = os.getpgid(process.pid) == process.pid
+            (os.killpg if leads else os.kill)(process.pid, signal.SIGKILL)
+            process.wait()
 
 
 def pytest_terminal_summary(terminalreporter):

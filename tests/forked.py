@@ -99,6 +99,11 @@ def _the_server() -> Server:
     return _server
 
 
+def is_server(process: subprocess.Popen[Any]) -> bool:
+    """Whether a process is the server of this one."""
+    return _server is not None and _server.process is process
+
+
 class Server:
     """The process that forks; one command at a time."""
 

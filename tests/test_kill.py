@@ -13,7 +13,7 @@ import pytest
 from recipes.catalogue import Catalogue
 from recipes.config import compose, finish
 from recipes.run import train
-from tests.command import arguments, command, variables
+from tests.command import LIMIT, arguments, command, variables
 
 WORDS = (
     *("model=mlp", "model.hidden=[24]", "max_epochs=10", "logger=[]", "trainer.accelerator=cpu"),
@@ -59,14 +59,14 @@ def go_on(folder):
     if (folder / "config.yaml").exists():
         return start(folder, f"resume={folder}")
     refused = start(folder, f"resume={folder}")
-    out, _ = refused.communicate(timeout=120)
+    out, _ = refused.communicate(timeout=LIMIT)
     assert refused.returncode == 2 and b"is no run" in out
     return start(folder, *first_words(folder))
 
 
 def end_of(process, folder):
     """Wait for the end; what was left."""
-    out, _ = process.communicate(timeout=300)
+    out, _ = process.communicate(timeout=LIMIT)
     assert process.returncode == 0, out.decode()
     assert not list(folder.rglob("*.part-*"))
     return left_in(folder)

@@ -16,7 +16,7 @@ from recipes import ranks
 from recipes.catalogue import UsageError
 from recipes.cluster import cluster_environment
 from recipes.identity import FURTHER, LIFELINE, OTHERS, SETS, TORCHRUN, WATCHED, Identity, decide, here
-from tests.command import ROOT, SMALL, arguments, command, mistake, torchrun, variables
+from tests.command import LIMIT, ROOT, SMALL, arguments, command, mistake, torchrun, variables
 
 PLACE = {"MASTER_ADDR": "10.0.0.1", "MASTER_PORT": "29500"}
 OWN = {WATCHED: "4", LIFELINE: "7", "RANK": "3", "LOCAL_RANK": "1", "WORLD_SIZE": "4", "NODE_RANK": "1"}
@@ -285,7 +285,7 @@ def together(words, environs, cwd):
         for environ in environs
     ]
     try:
-        errors = [process.communicate(timeout=300)[1] for process in started]
+        errors = [process.communicate(timeout=LIMIT)[1] for process in started]
     finally:
         for process in started:
             process.kill()
@@ -316,7 +316,7 @@ def test_processes_that_a_person_starts(tmp_path, by):
 def test_torchrun_whose_processes_the_config_does_not_want(tmp_path):
     words = [*SMALL, "hydra.run.dir=mine"]
     done = subprocess.run(
-        torchrun("train.py", *words), cwd=tmp_path, env=variables(), capture_output=True, text=True, timeout=300
+        torchrun("train.py", *words), cwd=tmp_path, env=variables(), capture_output=True, text=True, timeout=LIMIT
     )
     assert done.returncode and "type trainer=ddp trainer.devices=2 trainer.num_nodes=1" in done.stderr
     assert not list(tmp_path.rglob("*.ckpt"))

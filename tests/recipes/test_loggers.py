@@ -21,7 +21,7 @@ from recipes.checkpoint import load_checkpoint
 from recipes.compare.workspace import sync_command
 from recipes.loggers import Csv, TensorBoard, Wandb
 from recipes.metrics import Histogram
-from tests.command import arguments, variables
+from tests.command import LIMIT, arguments, variables
 from tests.wandb_server import KEY, wandb_server
 
 FACTS = {"name": None, "recipe": "defaults", "group": None, "tags": ["dropout"], "notes": "", "config": {"seed": 0}}
@@ -194,7 +194,7 @@ def synced(folder, server):
         env=os.environ | where,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=LIMIT,
     )
     assert done.returncode == 0 and "ERROR" not in done.stderr, done.stderr
     return server.runs[(folder / "wandb" / "run-id.txt").read_text()]
@@ -433,6 +433,6 @@ def test_a_run_goes_on_without_wandbs_service(tmp_path):
         if path.exists() and f"--pid\0{process.pid}\0" in path.read_text()
     ]
     os.kill(service, signal.SIGTERM)
-    out, _ = process.communicate(timeout=90)
+    out, _ = process.communicate(timeout=LIMIT)
     assert process.returncode == 0 and out.count(b"the service on this machine has ended") == 1
     assert json.loads((tmp_path / "mine" / "result.json").read_text())["status"] == "finished"

@@ -363,7 +363,7 @@ def fail(folder, rank, error, wait=0.02):
     code = f"from recipes import ranks; import pathlib; ranks.fail(pathlib.Path({str(folder)!r}), {error}, 3, False)"
     inside = STEP | {"SLURM_PROCID": str(rank)}
     words = variables(**inside, SLURMD_NODENAME=f"n{rank}", PYTHONPATH=str(ROOT))
-    done = subprocess.run([sys.executable, "-c", code], env=words, capture_output=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", code], env=words, capture_output=True, timeout=LIMIT)
     time.sleep(wait)
     return done.returncode
 
@@ -397,7 +397,7 @@ def test_a_rank_that_is_asked_to_end_does_so_at_once_if_another_has_failed(tmp_p
         assert process.stdout.readline() == "ready\n"
         process.terminate()
         if failed:
-            assert process.wait(60) == 1
+            assert process.wait(LIMIT) == 1
         else:
             assert process.stdout.readline() == "heard\n" and process.poll() is None
     finally:

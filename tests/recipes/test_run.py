@@ -16,7 +16,7 @@ from recipes.catalogue import Catalogue, UsageError
 from recipes.checkpoint import StopOnSignal, Stopped, load_checkpoint
 from recipes.config import ON_EVALUATION, change, compose, finish, read_run
 from recipes.run import Run, evaluate, train
-from tests.command import arguments, variables
+from tests.command import LIMIT, arguments, variables
 
 STATEFUL = (
     "+averaging=ema",
@@ -288,7 +288,7 @@ def test_real_processes_end_cleanly_and_go_on(folders):
             time.sleep(0.1)
         process.send_signal(number)
     for number, (folder, process) in processes.items():
-        out, err = process.communicate(timeout=60)
+        out, err = process.communicate(timeout=LIMIT)
         assert process.returncode == 128 + number, (out, err)  # 130 and 143
         assert "Traceback" not in err
         result = folder.result
@@ -655,7 +655,7 @@ def test_two_processes(folder, folders):
     while len(folder.rows) < 8 and time.monotonic() < deadline:
         time.sleep(0.2)
     process.terminate()
-    out, _ = process.communicate(timeout=60)
+    out, _ = process.communicate(timeout=LIMIT)
     assert process.returncode == 143 and folder.result["status"] == "stopped", out
 
 

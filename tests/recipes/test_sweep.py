@@ -9,7 +9,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 import zipfile
 from contextlib import suppress
 from pathlib import Path
@@ -22,7 +21,7 @@ from recipes.app import _sweeper_defaults
 from recipes.catalogue import UsageError
 from recipes.files import hold
 from recipes.sweep import Job, Plan, Sweep, accelerators, can_go_on, check_direction, deal, duration, sweep_of
-from tests.command import SMALL, arguments, command, mistake, variables
+from tests.command import LIMIT, SMALL, arguments, command, mistake, variables, wait_until
 
 ENDLESS = ("model=linear", "max_steps=1000000", "logger=[]", "trainer.progress=false", "trainer.accelerator=cpu")
 
@@ -30,13 +29,6 @@ ENDLESS = ("model=linear", "max_steps=1000000", "logger=[]", "trainer.progress=f
 def results(folder):
     """What the jobs of a sweep have left, by the name of their folder."""
     return {path.parent.name: json.loads(path.read_text()) for path in folder.glob("*/result.json")}
-
-
-def wait_until(condition, process=None, seconds=90):
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end and (process is None or process.poll() is None)
-        time.sleep(0.05)
 
 
 # The commands
@@ -60,7 +52,7 @@ def test_a_disk_that_is_full_for_a_while(tmp_path):
         with open(disk / "ballast", "wb", buffering=0) as file, suppress(OSError):
             while True:
                 file.write(b"0" * 4096)
-        printed, said = process.communicate(timeout=120)
+        printed, said = process.communicate(timeout=LIMIT)
         assert said.startswith("error: 2 of 2 jobs failed:\n")
         assert process.returncode == 1 and "Traceback" not in said
         assert "sweep.log cannot be written (No space left on device)" in printed + said
@@ -131,12 +123,11 @@ def test_ctrl_c_ends_the_jobs_in_flight_and_the_sweep(tmp_path):
     process = subprocess.Popen(
         arguments("train.py", "-m", *words), cwd=tmp_path, env=variables(), stdout=subprocess.PIPE, text=True
     )
-    logs = [tmp_path / "mine" / name / "train.log" for name in "01"]
-    wait_until(lambda: all(log.exists() and "started" in log.read_text() for log in logs), process)
+    wait_until(lambda: len(list((tmp_path / "mine").glob("[01]/config.yaml"))) == 2, process)  # the last sign of a start
     second = command("train.py", "sweep=mine", cwd=tmp_path)  # while the first one works
     assert second.returncode == 2 and "another process works on the sweep in mine" in second.stderr
     process.send_signal(signal.SIGINT)
-    out, _ = process.communicate(timeout=90)
+    out, _ = process.communicate(timeout=LIMIT)
     assert process.returncode == 130
     assert "stopped by SIGINT; 0 jobs are finished" in out and "python train.py -m sweep=mine" in out
     assert {name: result["status"] for name, result in results(tmp_path / "mine").items()} == {"0": "stopped", "1": "stopped"}
@@ -171,7 +162,7 @@ def test_a_terminal_shows_the_jobs_in_flight(tmp_path):
     with suppress(OSError):  # the terminal is closed
         while part := os.read(controller, 65536):
             shown += part
-    assert process.wait(60) == 0
+    assert process.wait(LIMIT) == 0
     text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown.decode())
     assert re.search(r"sweep .* 0/2", text) and re.search(r"job 1  seed=1 .* \d+/60 .*train/loss 0\.\d+", text)
 
@@ -265,10 +256,9 @@ def test_a_hangup_saves_the_jobs_and_nohup_keeps_them(tmp_path):
         stdout=subprocess.DEVNULL,
         preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),  # the tests themselves may run under nohup
     )
-    log = tmp_path / "mine" / "0" / "train.log"
-    wait_until(lambda: log.exists() and "started" in log.read_text(), process)
+    wait_until((tmp_path / "mine" / "0" / "config.yaml").exists, process)
     process.send_signal(signal.SIGHUP)
-    assert process.wait(60) == 128 + signal.SIGHUP
+    assert process.wait(LIMIT) == 128 + signal.SIGHUP
     (result,) = results(tmp_path / "mine").values()
     assert result["status"] == "stopped"
     assert (tmp_path / "mine" / "0" / "checkpoints" / "last.ckpt").exists() == (result["steps"] > 0)
@@ -278,13 +268,13 @@ def test_a_hangup_saves_the_jobs_and_nohup_keeps_them(tmp_path):
     )
     wait_until((tmp_path / "other" / "0" / "output.log").exists, process)
     process.send_signal(signal.SIGHUP)
-    assert process.wait(90) == 0 and len(results(tmp_path / "other")) == 2
+    assert process.wait(LIMIT) == 0 and len(results(tmp_path / "other")) == 2
 
 
 def test_a_sweep_goes_on_when_nobody_reads(tmp_path):
     line = " ".join(map(shlex.quote, arguments("train.py", "-m", *SMALL, "seed=0,1,2", "sweep=mine")))
     done = subprocess.run(
-        ["bash", "-c", f"{line} | head -1"], cwd=tmp_path, env=variables(), capture_output=True, text=True, timeout=120
+        ["bash", "-c", f"{line} | head -1"], cwd=tmp_path, env=variables(), capture_output=True, text=True, timeout=LIMIT
     )
     assert "Traceback" not in done.stderr and done.stdout.count("\n") == 1
     wait_until((tmp_path / "mine" / "report.html").exists)
