@@ -8,7 +8,6 @@ import pytest
 import torch
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from tests.forked import is_server
 
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell has its background jobs, and all they start, ignore Ctrl-C
 
@@ -31,13 +30,10 @@ def _nothing_runs_on(monkeypatch):
 
     monkeypatch.setattr(subprocess, "Popen", Remembered)
     yield
+    forked = sys.modules.get("tests.forked")  # loaded by a test module, once the libraries have set their variables
     for process in started:
-        if (
-            process.poll() is None
-            and isinstance(process.args, list)
-            and process.args[0] == sys.executable
-            and not is_server(process)
-        ):
+        ours = isinstance(process.args, list) and process.args[0] == sys.executable
+        if ours and process.poll() is None and not (forked and forked.is_server(process)):
             leads = os.getpgid(process.pid) == process.pid
             (os.killpg if leads else os.kill)(process.pid, signal.SIGKILL)
             process.wait()
