@@ -198,6 +198,7 @@ def become(request: dict[str, Any]) -> None:
         opened = os.open(place / name, flags | os.O_CREAT | os.O_APPEND)
         os.dup2(opened, number)
         os.close(opened)
+    sys.modules["torch"].set_num_threads(1)  # OMP_NUM_THREADS; its pool is renewed here, by one thread: see tests/ranks.py
     os.environ.clear()
     os.environ.update(request["env"])
     os.chdir(request["cwd"])

@@ -3,7 +3,7 @@
 What may go wrong by chance where processes are started from a test cannot here:
 
 - pytest's process has threads, of torch, of wandb and of its own, whose locks a fork copies as they are. Ranks are forked from
-  a process that has one thread.
+  a process that has one thread, and renew torch's pool of threads before they start any.
 - Ranks meet by a file in a new folder: no port has to be free, no name of this machine has to be found.
 - No rank ends before all have done their part: one that ends while another still connects to it would take that down.
 - What they return are files. A rank that fails or dies is told at once, with what it said, and none is left in the end.
@@ -85,6 +85,17 @@ def main(folder: Path, count: int) -> int:
             os.waitpid(number, 0)
 
 
+def renew_threads() -> None:
+    """Let torch replace its pool of threads, which a fork does not take along, while this process has one thread.
+
+    torch does so at the first use after a fork, without a lock: of two threads that come at once one finds no pool, and all ends
+    with "Invalid thread pool!".
+    """
+    import torch
+
+    torch.set_num_threads(torch.get_num_threads())
+
+
 def watch(ranks: dict[int, int], folder: Path) -> int:
     """Wait until all have returned; a failure ends the others."""
     waiting = dict(ranks)
@@ -108,6 +119,7 @@ def watch(ranks: dict[int, int], folder: Path) -> int:
 def be(rank: int, count: int, folder: Path, open_until: int, part: Callable[[], Any]) -> NoReturn:
     """One rank: do the part, leave what it returns, wait for the others."""
     ctypes.CDLL(None).prctl(DEATH, signal.SIGKILL)  # with the process that has forked it
+    renew_threads()
     if count > 1:
         # they meet in a file; an address is there because whoever starts ranks names one
         os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(count)}
