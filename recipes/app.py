@@ -98,8 +98,8 @@ def _code_of(command: Callable[[], int]) -> int:
 def is_mistake(error: BaseException) -> bool:
     """Whether an exception is a mistake of the user's; its class may come from a module that is not imported yet."""
     base = sys.modules.get("plugins.base")
-    told = isinstance(error, UsageError) or (base is not None and isinstance(error, base.RecipeError))
-    return told or (isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG)  # names are typed
+    ours = isinstance(error, UsageError) or (base is not None and isinstance(error, base.RecipeError))
+    return ours or (isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG)  # names are typed
 
 
 # ------------------------------------------------------------------ train.py

@@ -91,9 +91,10 @@ def _compare(words: Sequence[str]) -> int:
         raise UsageError(
             f"there is no flag {word}; " + (f"did you mean --{close}?" if close else f"there is {', '.join(known)}")
         )
-    given = {"a folder": flags.folders, **{f"--{name}": [getattr(flags, name)] for name in ("baseline", "metric", "sort")}}
-    for what, values in {**given, "--output": [flags.output]}.items():
-        if any(value is not None and not value.strip() for value in values):
+    typed = [("a folder", word) for word in flags.folders]
+    typed += [(f"--{name}", getattr(flags, name)) for name in ("baseline", "metric", "sort", "output")]
+    for what, value in typed:
+        if value is not None and not value.strip():
             raise UsageError(f"{what} has no name")  # it would be the current folder
     places: list[Path] = []
     names: list[tuple[str, Path]] = []

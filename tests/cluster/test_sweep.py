@@ -133,12 +133,8 @@ def test_ctrl_c_takes_the_jobs_out_of_the_queue_saved(slurm, gates, start, metri
         "1": ("stopped", 20),
     }
     environment = {**slurm.environment, **gates.environment}
-    assert (
-        command(
-            "train.py", "-m", *SHORT, "seed=0,1", "sweep=mine", one_a_node, cwd=tmp_path, timeout=300, **environment
-        ).returncode
-        == 0
-    )
+    words = ("-m", *SHORT, "seed=0,1", "sweep=mine", one_a_node)
+    assert command("train.py", *words, cwd=tmp_path, timeout=300, **environment).returncode == 0
     assert all("going on from step 20" in (folder / name / "output.log").read_text() for name in "01")
     expect_equal(folder, metrics)
 
