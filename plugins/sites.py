@@ -61,6 +61,11 @@ def find_sites(
     return found
 
 
+def takes_tokens(model: nn.Module) -> bool:
+    """Whether whole numbers that go in are indices of an embedding, and not to become floats."""
+    return any(isinstance(module, (nn.Embedding, nn.EmbeddingBag)) for module in model.modules())
+
+
 def attach(host: nn.Module, name: str, layer: nn.Module) -> None:
     """Run `layer` on whatever `host` returns, from now on.
 
@@ -115,7 +120,13 @@ def trace(model: nn.Module, shape: Sequence[int], graph: bool = False) -> tuple[
         with evaluation_mode(model), torch.set_grad_enabled(graph):
             parameter = next(model.parameters(), torch.zeros(()))
             x = torch.zeros(2, *shape, device=parameter.device, requires_grad=graph)
-            result = model(x.clone() if graph else x)  # a model may write into its input, but not into a leaf of the graph
+            try:
+                result = model(x.clone() if graph else x)  # a model may write into its input, but not into a leaf of the graph
+            except (RuntimeError, TypeError):
+                if not takes_tokens(model):
+                    raise
+                calls.clear()
+                result = model(x.detach().long())
     finally:
         for handle in handles:
             handle.remove()

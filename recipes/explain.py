@@ -15,6 +15,7 @@ from recipes.config import option_names
 from recipes.data.base import Data
 from recipes.module import RecipeModule
 from recipes.results import print_lines
+from recipes.targets import describe as describe_target
 
 STEP = (  # what happens in a step, in order: a method of plugins, or a line of the engine's own
     ("transform_batch", "batch", "once a step, drawn once"),
@@ -44,7 +45,7 @@ def explain(console: Console, config: Mapping[str, Any], data: Data, module: Rec
     names, values = option_names(Catalogue(installed_folders()), config), parameters(config)
     own = {group: " ".join([*names[group], option_values(config[group])]) for group in ("loss", "optimizer", "scheduler")}
     sizes = ", ".join(f"{name} {len(split):,}" for name, split in data.splits.items())
-    tasks = ", ".join(f"{task.name or 'y'} ({task.kind}, {task.outputs})" for task in data.tasks)
+    tasks = ", ".join(f"{task.name or 'y'} ({describe_target(task)})" for task in data.tasks)
     size = sum(parameter.numel() for parameter in module.model.parameters())
     makers = implementers(module.plugins, "transform_model")
     added = list(added_layers(build_model(config, data.shape, data.tasks[0].outputs, config["seed"]), module.model))

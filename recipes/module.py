@@ -31,10 +31,11 @@ from plugins.base import (
     implementers,
     order,
 )
-from plugins.sites import NORMS, evaluation_mode, kept_buffers, running_statistics
+from plugins.sites import NORMS, evaluation_mode, kept_buffers, running_statistics, takes_tokens
 from recipes.loggers import RunLogger
 from recipes.metrics import Confusion, Histogram, Means, correct
 from recipes.sharding import put_together_for_evaluation, shards
+from recipes.targets import as_outputs, as_target, by_task, expect_meant, kind_of, width_of
 
 log = logging.getLogger("recipes")
 
@@ -84,6 +85,8 @@ class RecipeModule(L.LightningModule):
         self.seed, self.parts, self.no_decay = seed, parts, tuple(no_decay)
         self.log_every_n_steps, self.compiled = log_every_n_steps, compile
         self.setting: Setting | None = None
+        self._losses: dict[str, Callable[[Tensor, Tensor], Tensor]] = {}  # by task
+        self._takes_tokens = False  # whether whole numbers go in as they are
         self.plugins: list[Plugin] = []
         self.hooks: dict[str, list[Any]] = {name: [] for name in (*PER_STEP, *PER_EVALUATION)}
         self.phase: dict[str, Any] = {"index": 0, "steps": 0, "seconds": 0.0}
@@ -141,6 +144,9 @@ class RecipeModule(L.LightningModule):
         for plugin in implementers(self.plugins, "transform_model"):
             self.model = plugin.transform_model(self.model)
         self.hooks = {name: implementers(self.plugins, name) for name in self.hooks}
+        of_task = getattr(self.loss, "for_task", lambda task: self.loss)
+        self._losses = {task.name: of_task(task) for task in self.setting.tasks}
+        self._takes_tokens = takes_tokens(self.model)
         classifies = any(task.kind == "classification" for task in self.setting.tasks)
         if self.hooks["predict"] and classifies and not getattr(self.loss, "takes_logits", True):
             raise RecipeError(
@@ -224,12 +230,11 @@ class RecipeModule(L.LightningModule):
 
     def outputs(self, x: Tensor) -> dict[str, Tensor]:
         """The model's outputs for raw inputs, one entry a task."""
-        outputs = self.model(x)
-        return outputs if isinstance(outputs, dict) else {self.setting.tasks[0].name: outputs}  # type: ignore[union-attr]
+        return as_outputs(self.setting.tasks, self.model(x), len(x))  # type: ignore[union-attr]
 
     def losses(self, outputs: Mapping[str, Tensor], targets: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The loss of each task."""
-        return {task: self.loss(outputs[task], target) for task, target in targets.items()}
+        return {task: self._losses[task](outputs[task], target) for task, target in targets.items()}
 
     def objective(self, outputs: Mapping[str, Tensor], targets: Mapping[str, Tensor]) -> Tensor:
         """The losses of all tasks as one scalar."""
@@ -566,14 +571,33 @@ class RecipeModule(L.LightningModule):
 
     def as_batch(self, data: Any) -> Batch:
         """A batch from what a loader yields: (inputs, targets), targets being a tensor or a dict with one entry a task."""
-        x, targets = data
-        if isinstance(targets, Tensor):
-            targets = {self.setting.tasks[0].name: targets}  # type: ignore[union-attr]
+        x, given = pair(data)
+        tasks = self.setting.tasks  # type: ignore[union-attr]
+        named = {tasks[0].name: given} if isinstance(given, Tensor) else given
+        if set(named) != {task.name for task in tasks}:
+            raise RecipeError(f"a batch has the targets {', '.join(named)}, expected {', '.join(task.name for task in tasks)}")
+        targets = {task.name: as_target(task, named[task.name]) for task in tasks}
         if not x.is_floating_point():
+            if self._takes_tokens and x.dtype != torch.uint8:
+                return Batch(x, targets, dict(targets))
             x = to_unit_range(x)
         if x.dtype != self.dtype:
             x = x.to(self.dtype)  # the precisions in which the whole model is kept, such as bf16-true
-        return Batch(x, dict(targets), dict(targets))
+        return Batch(x, targets, dict(targets))
+
+
+def pair(data: Any) -> tuple[Tensor, Tensor | dict[str, Tensor]]:
+    """Inputs and targets of what a loader yields; anything else is refused."""
+    known = isinstance(data, (tuple, list)) and len(data) == 2
+    x, targets = data if known else (None, None)
+    named = targets.values() if isinstance(targets, dict) else [targets]
+    if not isinstance(x, Tensor) or not named or not all(isinstance(target, Tensor) and target.ndim for target in named):
+        got = f"a {type(data).__name__} of {len(data)}" if isinstance(data, (tuple, list, dict)) else f"a {type(data).__name__}"
+        got += f" with {', '.join(map(str, data))}" if isinstance(data, dict) else ""
+        raise RecipeError(
+            f"a loader must yield (inputs, targets), targets being a tensor or a dict of tensors with one entry a task; got {got}"
+        )
+    return x, targets  # type: ignore[return-value]
 
 
 def to_unit_range(x: Tensor) -> Tensor:
@@ -666,30 +690,34 @@ def _setting_from_loader(module: RecipeModule) -> Setting:
     loader = loop._data_source.dataloader()
     loader = loader[0] if isinstance(loader, (list, tuple)) else loader
     try:
-        x, targets = next(batches_aside(loader))
-        samples = len(x)
-    except (TypeError, ValueError):
+        x, targets = pair(next(batches_aside(loader)))
+    except TypeError:
         raise RecipeError("a loader must yield (inputs, targets), targets being a tensor or a dict of tensors") from None
-    x = to_unit_range(x) if not x.is_floating_point() else x
+    except StopIteration:
+        raise RecipeError("the loader yields nothing: it must yield (inputs, targets)") from None
+    samples, tokens = len(x), takes_tokens(module.model) and not x.is_floating_point() and x.dtype != torch.uint8
+    x = x if x.is_floating_point() or tokens else to_unit_range(x)
     named = targets if isinstance(targets, dict) else {"": targets}
     if any(len(target) != samples for target in named.values()):
         raise RecipeError("a loader must yield as many targets as inputs")
     place = next(module.model.parameters(), x)
     with evaluation_mode(module.model), torch.no_grad():
-        outputs = module.model(x[:2].to(place.device, place.dtype))
-    several = len(named) > 1 and not isinstance(outputs, dict)  # heads will be made to measure
+        outputs = module.model(x[:2].to(place.device, None if tokens else place.dtype))
+    several = len(named) > 1 and isinstance(outputs, Tensor)  # heads will be made to measure
+    by_name = {} if several else by_task(list(named), outputs)
     tasks = []
     for name, target in named.items():
-        output = outputs[name] if isinstance(outputs, dict) else outputs
-        width = output.shape[-1] if output.ndim > 1 else 1
-        if target.is_floating_point():
-            tasks.append(Task(name, "regression", 1 if several else width))
+        kind = kind_of(name, target)
+        expect_meant(name, target, "give the labels as whole numbers; a regression on such numbers takes targets (samples, 1)")
+        if not several:
+            tasks.append(Task(name, kind, width_of(name, kind, by_name[name])))
+        elif kind == "regression":
+            tasks.append(Task(name, kind, 1 if target.ndim == 1 else target.shape[1]))
         else:
-            classes = 1 + max(int(targets[name].max()) for _, targets in batches_aside(loader)) if several else width
-            tasks.append(Task(name, "classification", classes))
+            tasks.append(Task(name, kind, 1 + max(int(targets[name].max()) for _, targets in batches_aside(loader))))
 
     def training_inputs() -> Iterator[Tensor]:
         for inputs, _ in batches_aside(loader):
-            yield to_unit_range(inputs) if not inputs.is_floating_point() else inputs
+            yield inputs if inputs.is_floating_point() or tokens else to_unit_range(inputs)
 
     return Setting(tuple(x.shape[1:]), tuple(tasks), module.seed, training_inputs)

@@ -17,7 +17,7 @@ import torch.distributed as dist
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from rich.console import Console
 
-from plugins.base import Phase, Plugin, RecipeError, Task, does_something, expect, expect_count
+from plugins.base import Phase, Plugin, RecipeError, does_something, expect, expect_count
 from recipes import ranks
 from recipes.build import build_data, build_loggers, build_module, build_plugins, load_module, load_run
 from recipes.catalogue import Catalogue, UsageError, installed_folders, path_word, typed
@@ -56,6 +56,7 @@ from recipes.results import (
 from recipes.shapes import check_records
 from recipes.sharding import make_strategy, put_together
 from recipes.sweep import Plan, sweep_of
+from recipes.targets import describe
 
 log = logging.getLogger("recipes")
 SMALL_MODEL = 100_000  # parameters
@@ -437,6 +438,7 @@ class Run:
             print_lines(
                 self.console,
                 f"{size:,} parameters, {len(train):,} training samples, {len(loader)} steps an epoch, on {trainer.strategy.root_device}",
+                "target" + "; ".join(f" {task.name or 'y'}: {describe(task)}" for task in self.data.tasks),
                 *shares(loader.step_size, world, trainer_config["num_nodes"], module.parts),
             )
         loader.device = validation.device = trainer.strategy.root_device
@@ -623,12 +625,6 @@ def make_trainer(
     return trainer
 
 
-def describe_task(task: Task) -> str:
-    """A target in words."""
-    kind = f"{task.outputs} classes" if task.kind == "classification" else "numbers"
-    return f"target {task.name} of {kind}" if task.name else kind
-
-
 def evaluate(folder: Path, config: dict[str, Any], changes: Sequence[str]) -> dict[str, Any]:
     """Test a finished run on its test split, or with other data or another inference, on one device; returns the metrics."""
     console = Console()
@@ -651,8 +647,8 @@ def evaluate(folder: Path, config: dict[str, Any], changes: Sequence[str]) -> di
     for task in data.tasks:
         known = trained.get(task.name)
         if known is None or task.kind != known.kind or task.outputs > known.outputs:
-            there = ", ".join(map(describe_task, module.setting.tasks))
-            raise RecipeError(f"the run was trained on {there}, the data has {describe_task(task)}")
+            there = ", ".join(map(describe, module.setting.tasks))
+            raise RecipeError(f"the run was trained on {there}, the data has {describe(task)}")
         if task.names != known.names:
             raise RecipeError(f"the run was trained on classes {', '.join(known.names)}, the data has {', '.join(task.names)}")
     trainer = make_trainer(config, folder, [], plugins)

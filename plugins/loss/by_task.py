@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from torch import Tensor
 
+from plugins.base import Task
 from plugins.loss.cross_entropy import CrossEntropy
 from plugins.loss.mse import MSE
 
@@ -11,8 +14,8 @@ from plugins.loss.mse import MSE
 class ByTask:
     """Cross entropy for labels and probabilities, mean squared error for the numbers of a regression.
 
-    Whole numbers are labels. Other numbers are probabilities where there is one for each of two outputs or more, and
-    values of a regression where there is one output.
+    The engine asks for the loss of each task. Called without a task, whole numbers are labels; other numbers are
+    probabilities where there is one for each of two outputs or more, and values of a regression where there is one output.
 
     Shapes: output (samples, outputs); target (samples,), (samples, 1) or (samples, classes).
 
@@ -22,6 +25,10 @@ class ByTask:
 
     def __init__(self) -> None:
         self.cross_entropy, self.mse = CrossEntropy(), MSE()
+
+    def for_task(self, task: Task) -> Callable[[Tensor, Tensor], Tensor]:
+        """The loss of one task, whatever the shapes of its targets."""
+        return self.cross_entropy if task.kind == "classification" else self.mse
 
     def __call__(self, output: Tensor, target: Tensor) -> Tensor:
         """The mean over samples, a scalar."""

@@ -15,6 +15,7 @@ from sklearn.model_selection import train_test_split
 from torch import Tensor
 
 from plugins.base import RecipeError, Setting, Task, derive_seed, expect, expect_count
+from recipes.targets import expect_meant, kind_of
 
 Sample = tuple[Tensor, dict[str, Tensor]]
 
@@ -78,6 +79,8 @@ class Data:
         if self.splits:
             return
         train, test = self.load()
+        for name, target in train.targets.items():
+            expect_meant(name, target, "store labels as whole numbers, or the numbers of a regression as floats (samples, 1)")
         check_several_classes(train)
         if test is None:
             train, test = self._divide(train, self.test, "test")
@@ -123,8 +126,8 @@ class Data:
         tasks = []
         for name in self.splits["train"].targets:
             values = [split.targets[name] for split in self.splits.values()]
-            if values[0].is_floating_point():
-                tasks.append(Task(name, "regression", 1))
+            if kind_of(name, values[0]) == "regression":
+                tasks.append(Task(name, "regression", values[0].shape[1] if values[0].ndim == 2 else 1))
             else:
                 names = self.class_names.get(name, ())
                 outputs = len(names) or 1 + max(int(value.max()) for value in values)
@@ -277,14 +280,16 @@ def check_inputs(x: np.ndarray, where: str) -> None:
 
 def as_labels(y: np.ndarray, where: str, names: np.ndarray | None = None) -> Tensor:
     """Targets as class numbers 0, 1, … or as floats; text becomes the place among the sorted `names` of all splits."""
-    if y.ndim == 2 and y.shape[1] == 1:
+    if y.ndim == 2 and y.shape[1] == 1 and y.dtype.kind != "f":
         y = y[:, 0]
-    if y.ndim != 1:
-        raise RecipeError(f"{where} must have one value a sample, got an array of shape {y.shape}")
+    if y.ndim != 1 and not (y.ndim == 2 and y.dtype.kind == "f" and y.shape[1]):
+        raise RecipeError(
+            f"{where} must have one value a sample, or floats (samples, columns); got an array of shape {y.shape}"
+        )
     check_finite(y, where)
     if y.dtype.kind in "US":
         y = np.searchsorted(np.unique(y) if names is None else names, y)
-    if y.dtype.kind == "f":
+    if y.dtype.kind == "f":  # of one column or several
         return torch.from_numpy(y.astype(np.float32))
     if y.dtype.kind not in "iub":
         raise RecipeError(f"{where} must hold numbers or names, got {y.dtype}")

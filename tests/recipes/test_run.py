@@ -408,7 +408,7 @@ def test_the_best_weights_are_tested(folder):
     [
         ({"x": np.random.rand(40, 9, 9), "y": np.arange(40) % 10}, r"shape \(1, 8, 8\), the data has \(1, 9, 9\)"),
         ({"x": np.random.rand(60, 8, 8), "y": np.arange(60) % 11}, "trained on 10 classes, the data has 11 classes"),
-        ({"x": np.random.rand(40, 8, 8), "y": np.random.rand(40)}, "trained on 10 classes, the data has numbers"),
+        ({"x": np.random.rand(40, 8, 8), "y": np.random.rand(40)}, "trained on 10 classes, the data has a number"),
     ],
 )
 def test_data_that_the_run_does_not_fit_is_refused(trained, arrays, message, tmp_path):

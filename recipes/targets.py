@@ -1,0 +1,140 @@
+"""What a target is, what a model must return for it, and what its inputs are: decided here, for files and for loaders alike.
+
+| a target of | is |
+|---|---|
+| whole numbers or truth values, (samples,) or (samples, 1) | classes 0, 1, … |
+| floats, (samples,) or (samples, 1) | one number: a regression |
+| floats, (samples, n) | n numbers: a regression |
+| anything else: class maps, sequences, several labels a sample | refused |
+
+Floats (samples,) in which nothing but the whole numbers 0, 1, … stand are labels that were stored as floats, or numbers: what is
+meant is asked. Floats (samples, 1) are numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from plugins.base import RecipeError, Task
+
+MOST_LABELS = 20  # so many different whole numbers that are stored as floats may be labels
+
+
+def kind_of(name: str, target: Tensor) -> str:
+    """The kind of a target, "classification" or "regression".
+
+    Args:
+        name: of the task, "" for the only one.
+        target: of several samples.
+
+    Raises:
+        RecipeError: targets of a shape, or of numbers, that no task here has.
+    """
+    shown = f"target {name or 'y'}"
+    if target.is_complex():
+        raise RecipeError(f"{shown} holds complex numbers: give real ones")
+    column = target.ndim == 1 or (target.ndim == 2 and target.shape[1] == 1)
+    if target.is_floating_point():
+        if target.ndim not in (1, 2) or 0 in target.shape[1:]:
+            raise RecipeError(f"{shown} has the shape {tuple(target.shape)}: a regression has numbers (samples, columns)")
+        return "regression"
+    if not column:
+        what = {2: "several labels a sample", 3: "a class for each place"}.get(target.ndim, "no label a sample")
+        raise RecipeError(
+            f"{shown} has the shape {tuple(target.shape)}, {what}: there are tasks with one label a sample, (samples,), and "
+            f"with numbers, floats of shape (samples, columns)"
+        )
+    return "classification"
+
+
+def expect_meant(name: str, target: Tensor, fix: str) -> None:
+    """Refuse floats that look like labels: none but the whole numbers from 0 on, each of which stands there.
+
+    Args:
+        name: of the task.
+        target: all of it, or what is known of it.
+        fix: what to type or write for either meaning.
+    """
+    if target.is_floating_point() and target.ndim == 1:
+        values = target.unique()
+        if 2 <= len(values) <= MOST_LABELS < len(target) and torch.equal(values, torch.arange(len(values)).to(values)):
+            raise RecipeError(f"target {name or 'y'} holds floats, but none other than 0 to {len(values) - 1}: {fix}")
+
+
+def as_target(task: Task, target: Tensor) -> Tensor:
+    """A batch's target as losses and metrics take it: labels (samples,); numbers as they are.
+
+    Raises:
+        RecipeError: a target of another kind than the task has.
+    """
+    if kind_of(task.name, target) != task.kind:
+        raise RecipeError(f"target {task.name or 'y'} was a {task.kind} so far, and now holds {target.dtype} numbers")
+    if task.kind == "classification" and target.ndim == 2:
+        return target.squeeze(1)
+    return target
+
+
+def by_task(names: Sequence[str], outputs: object) -> dict[str, Tensor]:
+    """What a model has returned, one tensor a task: it returns a tensor, or a mapping with an entry for each.
+
+    Raises:
+        RecipeError: it returns something else.
+    """
+    if isinstance(outputs, Tensor):
+        return {names[0]: outputs}
+    if not isinstance(outputs, Mapping):
+        raise RecipeError(
+            f"the model returns a {type(outputs).__name__}, expected a tensor (samples, outputs) or a dict with one entry a "
+            f"task: let its forward return that alone"
+        )
+    for name in names:
+        if not isinstance(outputs.get(name), Tensor):
+            wanted = f"a tensor {name}" if name else "a tensor alone"
+            there = ", ".join(map(str, outputs)) or "nothing"
+            raise RecipeError(f"the model returns a dict with {there}, expected {wanted}: let its forward return that")
+    return {name: outputs[name] for name in names}
+
+
+def as_outputs(tasks: Sequence[Task], outputs: object, samples: int) -> dict[str, Tensor]:
+    """What a model has returned, one entry (samples, outputs) a task.
+
+    Args:
+        tasks: the targets to predict.
+        outputs: a tensor, or a mapping with one entry a task.
+        samples: that went in.
+
+    Raises:
+        RecipeError: it is something else, or of another shape.
+    """
+    found = by_task([task.name for task in tasks], outputs)
+    for task in tasks:
+        output = found[task.name]
+        if output.ndim == 1 and task.kind == "regression" and task.outputs == 1:
+            found[task.name] = output = output.unsqueeze(1)
+        if output.shape != (samples, task.outputs):
+            raise RecipeError(
+                f"the model returns the shape {tuple(output.shape)} for target {task.name or 'y'} of {describe(task)}, expected "
+                f"{(samples, task.outputs)}"
+            )
+    return found
+
+
+def width_of(name: str, kind: str, output: Tensor) -> int:
+    """How many outputs a model has for a target; refuses one output for labels, whose accuracy would be nonsense."""
+    width = 1 if output.ndim < 2 else int(output.shape[-1])
+    if kind == "classification" and width < 2:
+        raise RecipeError(
+            f"the model has one output for the labels of target {name or 'y'}: give it one output a class, two for 0 and 1, and take "
+            f"loss=cross_entropy"
+        )
+    return width
+
+
+def describe(task: Task) -> str:
+    """A target in words."""
+    if task.kind == "classification":
+        return f"{task.outputs} classes"
+    return "a number" if task.outputs == 1 else f"{task.outputs} numbers"
