@@ -171,6 +171,10 @@ class RecipeModule(L.LightningModule):
 
     def configure_optimizers(self) -> Any:
         """The optimizer with its wrappers, and the scheduler."""
+        if not any(parameter.requires_grad for parameter in self.model.parameters()):
+            raise RecipeError(
+                f"{type(self.model).__name__} has no parameter that is trained: leave some with requires_grad=True"
+            )
         base = self.make_optimizer(parameter_groups(self.model, self.no_decay))
         if gradient_hooks := self.hooks["transform_gradient"]:
             parameters = [parameter for group in base.param_groups for parameter in group["params"]]
@@ -343,6 +347,8 @@ class RecipeModule(L.LightningModule):
             outputs = self.outputs(batch.x)
             losses = self.losses(outputs, batch.targets)
             total = self._combine(losses)
+            if not total.requires_grad:
+                raise RecipeError("no gradient leads from the loss to the model: does its forward detach what it returns?")
             if first:
                 self._measure_training(outputs, batch, losses)
             terms = [term for plugin in self.hooks["penalty"] if (term := plugin.penalty(self, batch, outputs)) is not None]
@@ -581,9 +587,14 @@ class RecipeModule(L.LightningModule):
             if self._takes_tokens and x.dtype != torch.uint8:
                 return Batch(x, targets, dict(targets))
             x = to_unit_range(x)
-        if x.dtype != self.dtype:
-            x = x.to(self.dtype)  # the precisions in which the whole model is kept, such as bf16-true
+        if x.dtype != (dtype := dtype_of(self.model, self.dtype)):
+            x = x.to(dtype)  # the precisions in which the whole model is kept, such as bf16-true
         return Batch(x, targets, dict(targets))
+
+
+def dtype_of(model: nn.Module, otherwise: Any) -> Any:
+    """The kind of floats that a model takes: that of its first parameter of floats."""
+    return next((parameter.dtype for parameter in model.parameters() if parameter.is_floating_point()), otherwise)
 
 
 def pair(data: Any) -> tuple[Tensor, Tensor | dict[str, Tensor]]:

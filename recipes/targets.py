@@ -112,6 +112,11 @@ def as_outputs(tasks: Sequence[Task], outputs: object, samples: int) -> dict[str
     found = by_task([task.name for task in tasks], outputs)
     for task in tasks:
         output = found[task.name]
+        if not output.is_floating_point():
+            raise RecipeError(
+                f"the model returns {output.dtype} numbers, from which no gradient comes: let its forward return floats, such as "
+                f"logits instead of classes"
+            )
         if output.ndim == 1 and task.kind == "regression" and task.outputs == 1:
             found[task.name] = output = output.unsqueeze(1)
         if output.shape != (samples, task.outputs):

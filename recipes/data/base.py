@@ -325,7 +325,9 @@ def check_classes(train: Split, test: Split) -> None:
 
 
 def same_length(named: Sequence[tuple[str, Any]], where: str) -> None:
-    """Refuse inputs and targets of different lengths."""
+    """Refuse inputs and targets of different lengths, and a single number in the place of an array."""
+    for name, array in named:
+        expect(array.ndim > 0, f"{where}: {name}", "an array with one entry a sample", array)
     if len({len(array) for _, array in named}) > 1:
         sizes = ", ".join(f"{name} has {len(array)}" for name, array in named)
         raise RecipeError(f"{where}: arrays differ in length: {sizes}")
