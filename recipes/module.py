@@ -33,6 +33,7 @@ from plugins.base import (
 )
 from plugins.sites import NORMS, evaluation_mode, kept_buffers, running_statistics, takes_tokens
 from recipes.loggers import RunLogger
+from recipes.losses import TaskLoss
 from recipes.metrics import Confusion, Histogram, Means, correct
 from recipes.sharding import put_together_for_evaluation, shards
 from recipes.targets import as_outputs, as_target, by_task, expect_meant, kind_of, width_of
@@ -85,7 +86,7 @@ class RecipeModule(L.LightningModule):
         self.seed, self.parts, self.no_decay = seed, parts, tuple(no_decay)
         self.log_every_n_steps, self.compiled = log_every_n_steps, compile
         self.setting: Setting | None = None
-        self._losses: dict[str, Callable[[Tensor, Tensor], Tensor]] = {}  # by task
+        self._losses: dict[str, TaskLoss] = {}  # by task
         self._takes_tokens = False  # whether whole numbers go in as they are
         self.plugins: list[Plugin] = []
         self.hooks: dict[str, list[Any]] = {name: [] for name in (*PER_STEP, *PER_EVALUATION)}
@@ -144,8 +145,7 @@ class RecipeModule(L.LightningModule):
         for plugin in implementers(self.plugins, "transform_model"):
             self.model = plugin.transform_model(self.model)
         self.hooks = {name: implementers(self.plugins, name) for name in self.hooks}
-        of_task = getattr(self.loss, "for_task", lambda task: self.loss)
-        self._losses = {task.name: of_task(task) for task in self.setting.tasks}
+        self._losses = {task.name: TaskLoss(self.loss, task) for task in self.setting.tasks}
         self._takes_tokens = takes_tokens(self.model)
         classifies = any(task.kind == "classification" for task in self.setting.tasks)
         if self.hooks["predict"] and classifies and not getattr(self.loss, "takes_logits", True):
