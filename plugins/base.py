@@ -7,11 +7,13 @@ A technique is a :class:`Plugin`: a Lightning callback with a handful of further
 from __future__ import annotations
 
 import hashlib
+import inspect
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from enum import IntEnum
+from functools import lru_cache
 from typing import Any, ClassVar, Protocol
 
 import lightning as L
@@ -201,11 +203,15 @@ class Module(Protocol):
     def objective(self, outputs: Mapping[str, Tensor], targets: Mapping[str, Tensor]) -> Tensor:
         """The losses of all tasks as one scalar."""
 
-    def record(self, name: str, value: Tensor | float) -> None:
-        """Remember a number to be logged; tensors are not read until then."""
+    def record(self, name: str, value: Tensor | float, at_once: bool = False) -> None:
+        """Remember a number until the next logging step, or the end of training; tensors are not read until then.
 
-    def record_histogram(self, name: str, values: Tensor) -> None:
-        """Remember the histogram of values, to be logged by the loggers that can; nothing is read until then."""
+        With `at_once` it is logged right after this step: for what is measured at an interval of its own. Of several passes in
+        a step the first one counts, whose weights are those of the step; of several parts of a batch the mean over samples.
+        """
+
+    def record_histogram(self, name: str, values: Tensor, at_once: bool = False) -> None:
+        """Remember the histogram of values, for the loggers that can log it, as `record` does; of several parts the last one."""
 
     def forget_step(self) -> None:
         """Leave the last step out of the training metrics: it was undone."""
@@ -248,9 +254,9 @@ class Plugin(L.Callback):
         """The name under which checkpoints keep this plugin's state."""
         return f"{self.group}/{self.option}"
 
-    def record(self, module: Module, name: str, value: Tensor | float) -> None:
-        """Have a number logged as OPTION/NAME."""
-        module.record(f"{self.option}/{name}", value)
+    def record(self, module: Module, name: str, value: Tensor | float, at_once: bool = False) -> None:
+        """Have a number logged as OPTION/NAME; see :meth:`Module.record`."""
+        module.record(f"{self.option}/{name}", value, at_once)
 
     # before training
     def prepare(self, setting: Setting) -> None:
@@ -405,11 +411,29 @@ def check_selection(selection: Selection) -> None:
             )
 
 
+@lru_cache(maxsize=64)
+def _closure_of(kind: type[Optimizer]) -> inspect.Parameter | None:
+    return inspect.signature(kind.step).parameters.get("closure")
+
+
+def closure_of(optimizer: Optimizer) -> inspect.Parameter | None:
+    """The parameter by which an optimizer's step takes a closure; None where it takes none."""
+    return _closure_of(type(optimizer))  # type: ignore[arg-type]
+
+
+def needs_closure(optimizer: Optimizer) -> bool:
+    """Whether an optimizer cannot step without a closure, which it evaluates several times, as L-BFGS does."""
+    found = closure_of(optimizer)
+    return found is not None and found.default is inspect.Parameter.empty
+
+
 class OptimizerWrapper(Optimizer):
     """An optimizer around another one: it shares parameter groups and state, so schedulers and checkpoints see one optimizer.
 
     A subclass redefines `step(closure)`. Each call of `closure()` clears the gradients, runs forward and backward on one
-    and the same batch with the same random numbers, and returns the loss; `self.optimizer.step()` makes the update.
+    and the same batch with the same random numbers, and returns the loss; `self.optimizer.step()` makes the update. What the
+    wrapper does not have, such as hooks, is that of the wrapped optimizer. Copies and pickles are like those of torch's optimizers:
+    they have no hooks.
     """
 
     def __init__(self, optimizer: Optimizer) -> None:
@@ -420,21 +444,43 @@ class OptimizerWrapper(Optimizer):
     def _hook_for_profile(self) -> None:
         self._zero_grad_profile_name = f"Optimizer.zero_grad#{type(self).__name__}.zero_grad"
 
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__") or "optimizer" not in self.__dict__:  # as while a copy is made
+            raise AttributeError(f"{type(self).__name__} has no attribute {name}")
+        return getattr(self.optimizer, name)
+
+    def __getstate__(self) -> dict[str, Any]:
+        # a scheduler puts a step of its own into the instance, which belongs to this optimizer alone
+        return {name: value for name, value in self.__dict__.items() if name != "step"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+
     def step(self, closure: Callable[[], Tensor] | None = None) -> Tensor | None:  # type: ignore[override]
-        """Make one update: by default, gradients once, then the optimizer's own update."""
-        loss = closure() if closure is not None else None
+        """Make one update: by default that of the optimizer, which may ask for gradients as often as it likes."""
+        if closure is None or closure_of(self.optimizer) is not None:
+            return self.optimizer.step(*([] if closure is None else [closure]))  # type: ignore[arg-type, return-value]
+        loss = closure()
         self.optimizer.step()
         return loss
 
     @property
-    def param_groups(self) -> list[dict[str, Any]]:  # type: ignore[override]
+    def param_groups(self) -> list[dict[str, Any]]:
         """The wrapped optimizer's parameter groups."""
         return self.optimizer.param_groups
 
+    @param_groups.setter
+    def param_groups(self, groups: list[dict[str, Any]]) -> None:
+        self.optimizer.param_groups = groups
+
     @property
-    def state(self) -> Any:  # type: ignore[override]
+    def state(self) -> Any:
         """The wrapped optimizer's state."""
         return self.optimizer.state
+
+    @state.setter
+    def state(self, state: Any) -> None:
+        self.optimizer.state = state
 
     @property
     def defaults(self) -> dict[str, Any]:  # type: ignore[override]

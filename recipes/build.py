@@ -10,20 +10,25 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
+import lightning as L
+import torch
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import nn
 from torch.optim import Optimizer
 
-from plugins.base import Plugin, RecipeError, derive_seed
+from plugins.base import Plugin, RecipeError, derive_seed, larger_is_better
+from recipes.callbacks import check_callbacks
 from recipes.catalogue import Catalogue, installed_folders, show
 from recipes.checkpoint import load_checkpoint
 from recipes.config import read_run
 from recipes.data.base import Data
+from recipes.errors import one_line
 from recipes.loggers import RunLogger
 from recipes.module import RecipeModule, seed_global
 
 OWN = ("plugins", "recipes")
 LIBRARIES = ("torch", "torchvision", "torchmetrics", "lightning", "timm")
-OTHERS = ("data", "model", "loss", "optimizer", "scheduler", "trainer", "logger", "recipe", "hydra")
+OTHERS = ("data", "model", "loss", "optimizer", "scheduler", "trainer", "callback", "logger", "recipe", "hydra")
 
 
 def find_class(target: str, base: type | None = None) -> type:
@@ -91,6 +96,31 @@ def build_plugins(config: Mapping[str, Any]) -> list[Plugin]:
     return plugins
 
 
+def build_callbacks(config: Mapping[str, Any]) -> list[L.Callback]:
+    """The chosen callbacks that are no techniques; a bad value is told with the place it has on the command line.
+
+    A `mode` of null, where there is a `monitor`, is the direction in which that metric gets better.
+    """
+    built = []
+    for option, node in (config.get("callback") or {}).items():  # configs of older runs have no callbacks
+        if node.get("mode", "") is None and isinstance(node.get("monitor"), str):
+            node = {**node, "mode": "max" if larger_is_better(node["monitor"]) else "min"}
+        try:
+            callback = instantiate(node, L.Callback)
+        except (
+            MisconfigurationException,
+            ImportError,
+            TypeError,
+            ValueError,
+        ) as error:  # a library's own check of its settings
+            raise RecipeError(f"callback.{option}: {one_line(error)}") from None
+        if isinstance(callback, Plugin):
+            raise RecipeError(f"callback.{option}: {type(callback).__name__} is a technique: put its option into another group")
+        built.append(callback)
+    check_callbacks(built, [], nn.Module())
+    return built
+
+
 def build_data(config: Mapping[str, Any]) -> Data:
     """The data, not loaded yet."""
     return instantiate(config["data"], Data)
@@ -107,7 +137,7 @@ def build_optimizer(config: Mapping[str, Any]) -> tuple[partial[Optimizer], list
     no_decay = list(node.pop("no_decay", None) or [])
     make = partial(find_class(str(node.pop("_target_")), Optimizer), **node)
     try:
-        make([nn.Parameter(nn.Linear(1, 1).weight.data)])
+        make([nn.Parameter(torch.zeros(1, 1))])
     except Exception as error:  # a library's own check of its settings, or the lack of one
         kind = "" if isinstance(error, (TypeError, ValueError)) else f"{type(error).__name__}: "
         raise RecipeError(f"optimizer: {kind}{error}; its settings are {show(node)}") from None
@@ -116,8 +146,6 @@ def build_optimizer(config: Mapping[str, Any]) -> tuple[partial[Optimizer], list
 
 def build_model(config: Mapping[str, Any], shape: tuple[int, ...], outputs: int, seed: int) -> nn.Module:
     """The model, with initial weights that depend on the seed alone."""
-    import torch
-
     with torch.random.fork_rng(devices=[]):
         seed_global(derive_seed(seed, "model"), torch.device("cpu"))
         model = instantiate(config["model"], nn.Module, shape=shape, outputs=outputs)
@@ -174,6 +202,8 @@ def load_module(config: Mapping[str, Any], checkpoint: Path, further: list[Plugi
     module = build_module(config, shape, tasks[0].outputs)
     plugins = build_plugins(config) if further is None else further
     module.build(plugins, Setting(shape, tasks, config["seed"], None, lambda folder: load_run(Path(folder))), devices=1)
+    if config["trainer"]["precision"] == "64-true":
+        module.double()  # or the weights would be rounded
     try:
         module.load_state_dict(state["state_dict"])
     except RuntimeError as error:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from recipes import untrusted
+from recipes.callback_names import instead_of
 from recipes.errors import UsageError as UsageError
 from recipes.errors import one_line as one_line
 
@@ -274,6 +275,8 @@ class Catalogue:
             return self.groups[group][name]
         if not name:
             raise UsageError(f"{group}= names no option; there is {', '.join(sorted(self.groups[group]))}")
+        if group == "callback" and (reason := instead_of(name)):
+            raise UsageError(f"{group} has no option {name}: {reason}")
         for other, options in self.groups.items():
             if name in options:
                 raise UsageError(f"{group} has no option {name}; did you mean {self.spelling(other, name)}?")

@@ -66,6 +66,7 @@ MOST_JOBS = 1000  # of one word
 ON_RESUME = ("max_epochs", "max_steps", "name", "tags", "notes", "trainer", "logger", "data.path", "data.root")
 NOTHING = ("", "none", "null", "off", "no", "false")  # what people write for no option of a group
 TRACES = ("checkpoints/last.ckpt", "result.json")  # either shows that a run began in a folder
+BEFORE = {"matmul_precision": "high"}  # what all runs had when the trainer had no such setting
 ON_EVALUATION = ("inference", "data", "trainer")
 
 
@@ -661,8 +662,8 @@ def read_run(catalogue: Catalogue, folder: Path) -> dict[str, Any]:
     if missing:
         raise UsageError(f"{path} has no {', '.join(missing)}")
     settings = catalogue.groups["trainer"][catalogue.defaults["trainer"] or ""].content
-    # a run that is older than a key, or than a setting of the trainer, has its default
-    return deepcopy({**catalogue.keys, **config, "trainer": {**settings, **config["trainer"]}})
+    # a run that is older than a key, or than a setting of the trainer, has its default, or what there was before
+    return deepcopy({**catalogue.keys, **config, "trainer": {**settings, **BEFORE, **config["trainer"]}})
 
 
 def _refuse_interpolation(value: object, place: str) -> None:

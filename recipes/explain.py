@@ -77,6 +77,9 @@ def explain(console: Console, config: Mapping[str, Any], data: Data, module: Rec
     for method, label, when in EVALUATION:
         for plugin in implementers(module.plugins, method):
             print_lines(console, f"      {label:10} {describe(plugin, values)} [{when}]")
+    for option, node in (config.get("callback") or {}).items():
+        name = str(node["_target_"]).rpartition(".")[2]
+        print_lines(console, f"      {'callback':10} {option} {option_values(node)}".rstrip() + f": {name}")
     for plugin in module.plugins:
         if plugin not in shown and does_something(plugin):
             print_lines(console, f"      {'watches':10} {describe(plugin, values)}")

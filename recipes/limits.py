@@ -22,6 +22,13 @@ EARLY = "validation did not improve any more; for more patience start a new run 
 LIMITS = ("max_epochs", "max_steps")
 
 
+def why_early(config: Mapping[str, Any]) -> str:
+    """Why a training ended before its limit: early stopping, or a callback."""
+    if config.get("stopping"):
+        return EARLY
+    return f"by {' or '.join(config.get('callback') or ['a callback'])}; to train for longer start a new run with other values of it"
+
+
 def limit_of(config: Mapping[str, Any]) -> str:
     """The limit in force, as it is typed: max_steps, where it is set, takes the place of max_epochs."""
     name = "max_steps" if config["max_steps"] >= 0 else "max_epochs"
@@ -57,7 +64,7 @@ def told_finished(earlier: Mapping[str, Any], folder: Path, words: Sequence[str]
 
 def _longer(earlier: Mapping[str, Any], folder: Path) -> str:
     if earlier.get("stopped_early"):
-        return f"the run is finished; {EARLY}"
+        return f"the run is finished; stopped early: {why_early(earlier['config'])}"
     config, an_epoch = earlier["config"], steps_an_epoch(earlier)
     name = limit_of(config).partition("=")[0]
     longer = {**config, name: 2 * max(1, config[name])}

@@ -13,32 +13,54 @@ BINS = 64  # of a histogram
 PIECE = 2**18  # values that are sorted into bins at a time: several times faster than all of many millions at once
 
 
+def widest(device: torch.device) -> torch.dtype:
+    """The largest kind of floats that a device has."""
+    return torch.float32 if device.type == "mps" else torch.float64
+
+
 def correct(outputs: Tensor, labels: Tensor) -> Tensor:
     """How many samples of a batch are classified right: the label is where the output is largest."""
     return (outputs.argmax(1) == labels).sum()
 
 
 class Means:
-    """Running means of several numbers, kept as sums on their device and read only when asked for."""
+    """Running means of several numbers, kept as sums on their device and read only when asked for.
+
+    Sums have 64 bits, so that a long window loses nothing; where a device has no such numbers (Apple's MPS) they have 32, and what
+    is lost at each addition is kept beside them (Kahan and Babuska's compensated sum, in the form of Neumaier, 1974).
+    """
 
     def __init__(self) -> None:
         self.sums: dict[str, Tensor] = {}
+        self.lost: dict[str, Tensor] = {}  # by rounding, where sums have 32 bits
         self.counts: dict[str, int] = {}
 
     def add(self, name: str, value: Tensor, samples: int, summed: bool = False) -> None:
         """Add a batch's mean, or its sum over samples where `summed`."""
-        value = value.detach() if summed else value.detach() * samples
+        value = value.detach().to(widest(value.device))
+        value = value if summed else value * samples
         if samples == 0 and not summed:  # a rank that got no sample: the mean of nothing is NaN
             value = torch.zeros_like(value)
-        if name in self.sums:
-            self.sums[name] = self.sums[name] + value.to(torch.float32)
-            self.counts[name] += samples
-        else:
-            self.sums[name], self.counts[name] = value.to(torch.float32), samples
+        if name not in self.sums:
+            self.sums[name], self.counts[name] = value, samples
+            return
+        before = self.sums[name].to(value)  # of a checkpoint it is on the CPU
+        self.sums[name] = total = before + value
+        self.counts[name] += samples
+        if total.dtype != torch.float64:
+            lost = torch.where(before.abs() >= value.abs(), (before - total) + value, (value - total) + before)
+            self.lost[name] = self.lost.get(name, 0.0) + lost
+
+    def _sum(self, name: str) -> float | Tensor:
+        """A sum with what rounding took from it."""
+        total = self.sums[name]
+        if total.dtype == torch.float64 or name not in self.lost:
+            return total.double() if widest(total.device) == torch.float64 else float(total)
+        return float(total) + float(self.lost[name])
 
     def _numbers(self) -> Tensor:
         """Sums and counts of this rank, exactly."""
-        sums = torch.stack([*self.sums.values()]).double()
+        sums = torch.stack([torch.as_tensor(self._sum(name), dtype=torch.float64) for name in self.sums])
         return torch.stack([sums, torch.tensor([*self.counts.values()], dtype=torch.float64, device=sums.device)])
 
     def compute(self) -> dict[str, float]:
@@ -52,16 +74,17 @@ class Means:
         return {name: total / max(1.0, count) for name, total, count in zip(self.sums, sums, counts, strict=True)}
 
     def since(self, earlier: Means) -> dict[str, float]:
-        """The means, on this rank, over what was added after `earlier` was copied."""
+        """The means, on this rank, over what was added after `earlier` was copied; nothing where nothing was."""
         return {
-            name: float(total - earlier.sums.get(name, 0)) / max(1, self.counts[name] - earlier.counts.get(name, 0))
-            for name, total in self.sums.items()
+            name: float(self._sum(name) - (earlier._sum(name) if name in earlier.sums else 0.0)) / max(1, count)
+            for name, count in ((name, self.counts[name] - earlier.counts.get(name, 0)) for name in self.sums)
+            if count
         }
 
     def copy(self) -> Means:
         """A snapshot; sums are replaced, never changed in place, so sharing them is safe."""
         twin = Means()
-        twin.sums, twin.counts = dict(self.sums), dict(self.counts)
+        twin.sums, twin.lost, twin.counts = dict(self.sums), dict(self.lost), dict(self.counts)
         return twin
 
     def state_dict(self) -> dict[str, Any]:
@@ -84,7 +107,7 @@ class Means:
             if not isinstance(totals, list):  # older checkpoints have the sums of all
                 totals, counts = [totals], [counts]
             whose = slice(rank, rank + 1) if len(totals) == world else slice(None) if rank == 0 else slice(0)
-            means.sums[name] = torch.tensor(sum(totals[whose]), dtype=torch.float32)
+            means.sums[name] = torch.tensor(sum(totals[whose]), dtype=torch.float64)
             means.counts[name] = int(sum(counts[whose]))
         return means
 
@@ -130,11 +153,12 @@ class Histogram:
         counts = torch.zeros(BINS + 1, dtype=torch.int64, device=values.device)  # the last one: what is not finite
         if not len(values):
             return cls(torch.tensor(0.0), torch.tensor(0.0), counts[:-1])
-        low = values.where(finite, torch.inf).amin().double()
-        high = values.where(finite, -torch.inf).amax().double()
+        wide = widest(values.device)
+        low = values.where(finite, torch.inf).amin().to(wide)
+        high = values.where(finite, -torch.inf).amax().to(wide)
         low, high = low.where(low < high, low - 0.5), high.where(low < high, high + 0.5)
         for piece, known in zip(values.split(PIECE), finite.split(PIECE), strict=True):
-            place = ((piece.double() - low) * (BINS / (high - low))).long().clamp(0, BINS - 1).where(known, BINS)
+            place = ((piece.to(wide) - low) * (BINS / (high - low))).long().clamp(0, BINS - 1).where(known, BINS)
             counts.index_add_(0, place, torch.ones_like(place))
         return cls(low, high, counts[:-1])
 

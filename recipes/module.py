@@ -16,7 +16,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
+from torch.optim.lr_scheduler import LRScheduler
 
 from plugins.base import (
     Batch,
@@ -29,12 +29,15 @@ from plugins.base import (
     check_selection,
     derive_seed,
     implementers,
+    needs_closure,
     order,
 )
 from plugins.sites import NORMS, evaluation_mode, kept_buffers, running_statistics, takes_tokens
+from recipes.callbacks import BuildFirst, check_callbacks, stand_first
 from recipes.loggers import RunLogger
 from recipes.losses import TaskLoss
 from recipes.metrics import Confusion, Histogram, Means, correct
+from recipes.schedules import step_plateaus, step_schedules
 from recipes.sharding import put_together_for_evaluation, shards
 from recipes.targets import as_outputs, as_target, by_task, expect_meant, kind_of, width_of
 
@@ -100,6 +103,10 @@ class RecipeModule(L.LightningModule):
         self._generators: dict[str, torch.Generator] = {}
         self._records: dict[str, Tensor | float] = {}
         self._histograms: dict[str, Histogram] = {}
+        self._at_once: set[str] = set()  # names of what is to be logged after this step
+        self._share: float | None = 1.0  # of the step's batch that is at work; None: it has been recorded already
+        self._of_parts: dict[str, tuple[Tensor | float, float]] = {}  # weighted sums over the parts so far, and their weights
+        self._before_clearing: list[L.Callback] = []  # callbacks with a hook that Lightning leaves out in manual optimization
         self.data_seen: str | None = None  # the fingerprint of the data, where it is known
         self.confusion: dict[str, list[list[int]]] = {}  # of the last test, by task: rows are true classes, columns predicted
         self._confusion: dict[str, Confusion] = {}
@@ -108,14 +115,27 @@ class RecipeModule(L.LightningModule):
         self._evaluated: dict[str, Means] = {}
         self._evaluation = ExitStack()
         self._clock: tuple[int, int] = (0, 0)  # step and part, from which generators draw
-        self._scheduler: LRScheduler | None = None
         self._total_steps = 0  # for which the scheduler was made
         self._built = False
 
     # ------------------------------------------------------------------ before training
 
+    def configure_callbacks(self) -> list[L.Callback]:
+        """None of its own, but whatever builds the module comes before all others."""
+        stand_first(self.trainer.callbacks)  # type: ignore[attr-defined]
+        return []
+
     def setup(self, stage: str) -> None:
-        """Build once, before the optimizer is made."""
+        """Build once, before the optimizer is made, and sort the callbacks."""
+        self.set_up(stage)
+        callbacks: list[L.Callback] = self.trainer.callbacks  # type: ignore[attr-defined]
+        # Lightning calls hooks in the order of its list: ours is declared, and the same for every spelling.
+        rest = [callback for callback in callbacks if not isinstance(callback, Plugin | BuildFirst)]
+        callbacks[:] = [*self.plugins, *rest]
+        self._before_clearing = [callback for callback in callbacks if _defines(callback, "on_before_zero_grad")]
+
+    def set_up(self, stage: str) -> None:
+        """Build once, from the trainer's callbacks."""
         callbacks: list[L.Callback] = self.trainer.callbacks  # type: ignore[attr-defined]
         given = [callback for callback in callbacks if isinstance(callback, Plugin)]
         if not self._built:
@@ -124,9 +144,8 @@ class RecipeModule(L.LightningModule):
             raise RecipeError(f"{new[0]} came after the model was built: make a new RecipeModule to train with it")
         for plugin in self.plugins if stage == "fit" else ():
             self._expect_arguments(plugin)
-        # Lightning calls hooks in the order of its list: ours is declared, and the same for every spelling.
-        rest = [callback for callback in callbacks if not isinstance(callback, Plugin)]
-        callbacks[:] = [*self.plugins, *rest]
+        if stage == "fit":
+            check_callbacks(callbacks, self.plugins, self.model)
 
     def _expect_arguments(self, plugin: Plugin) -> None:
         """Refuse a Trainer that somebody made without what a technique asks of it."""
@@ -143,7 +162,8 @@ class RecipeModule(L.LightningModule):
         for plugin in self.plugins:
             plugin.prepare(self.setting)
         for plugin in implementers(self.plugins, "transform_model"):
-            self.model = plugin.transform_model(self.model)
+            with own_draws(derive_seed(self.seed, "model", plugin.state_key), self.model):
+                self.model = plugin.transform_model(self.model)
         self.hooks = {name: implementers(self.plugins, name) for name in self.hooks}
         self._losses = {task.name: TaskLoss(self.loss, task) for task in self.setting.tasks}
         self._takes_tokens = takes_tokens(self.model)
@@ -176,16 +196,13 @@ class RecipeModule(L.LightningModule):
                 f"{type(self.model).__name__} has no parameter that is trained: leave some with requires_grad=True"
             )
         base = self.make_optimizer(parameter_groups(self.model, self.no_decay))
-        if gradient_hooks := self.hooks["transform_gradient"]:
-            parameters = [parameter for group in base.param_groups for parameter in group["params"]]
-
-            def transform_gradient(*_: Any) -> None:
-                for plugin in gradient_hooks:
-                    plugin.transform_gradient(self, parameters)
-
-            base.register_step_pre_hook(transform_gradient)
+        wrappers = implementers(self.plugins, "wrap_optimizer")
+        if needs_closure(base):
+            self._expect_one_closure(type(base).__name__, wrappers)
+        if self.hooks["transform_gradient"]:
+            base.register_step_pre_hook(self._transform_gradients)
         wrapped = base
-        for plugin in implementers(self.plugins, "wrap_optimizer"):
+        for plugin in wrappers:
             wrapped = plugin.wrap_optimizer(wrapped)
         optimizer = wrapped if isinstance(wrapped, OptimizerWrapper) else OptimizerWrapper(wrapped)
         self._parameters_to_clear = list(self.model.parameters())
@@ -194,8 +211,41 @@ class RecipeModule(L.LightningModule):
             return optimizer
         steps = self.trainer.estimated_stepping_batches
         self._total_steps = max(1, int(steps)) if steps != float("inf") else 0
-        self._scheduler = self.make_scheduler(optimizer, self._total_steps)
-        return {"optimizer": optimizer, "lr_scheduler": self._scheduler}
+        scheduler = self.make_scheduler(optimizer, self._total_steps)
+        named = {"name": f"lr-{type(base).__name__}", "interval": "step"}  # what callbacks want to know of it
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, **named}}
+
+    def _expect_one_closure(self, name: str, wrappers: Sequence[Plugin]) -> None:
+        """Refuse what cannot be right beside an optimizer that decides itself how often it asks for gradients."""
+        why = f"{name} asks for gradients several times a step"
+        if wrappers:
+            raise RecipeError(f"{why}, and so does {wrappers[0].state_key}: leave it out, or take another optimizer")
+        if str(self.trainer.precision) == "16-mixed":
+            raise RecipeError(f"{why}, which the scaled gradients of precision 16-mixed cannot: take bf16-mixed or 32-true")
+        if self.trainer.world_size > 1:
+            raise RecipeError(
+                f"{why}, as often as the loss of each process tells, so they would wait for each other: train on one"
+            )
+
+    def _transform_gradients(self, optimizer: Optimizer, arguments: tuple[Any, ...], named: dict[str, Any]) -> Any:
+        """Before an update: transform the gradients, or have them transformed each time the optimizer asks for them."""
+
+        def transform() -> None:
+            parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+            for plugin in self.hooks["transform_gradient"]:
+                plugin.transform_gradient(self, parameters)
+
+        closure = named.get("closure", arguments[1] if len(arguments) > 1 else None)
+        if closure is None:
+            transform()
+            return None
+
+        def transformed() -> Any:
+            loss = closure()
+            transform()
+            return loss
+
+        return arguments[:1], {**named, "closure": transformed}
 
     # ------------------------------------------------------------------ what plugins may use
 
@@ -247,13 +297,26 @@ class RecipeModule(L.LightningModule):
     def _combine(self, losses: Mapping[str, Tensor]) -> Tensor:
         return self.hooks["combine"][0].combine(losses, self) if self.hooks["combine"] else total_of(losses)
 
-    def record(self, name: str, value: Tensor | float) -> None:
-        """Remember a number until the next logging step."""
-        self._records[name] = value.detach() if isinstance(value, Tensor) else value
+    def record(self, name: str, value: Tensor | float, at_once: bool = False) -> None:
+        """Remember a number until the next logging step; of the first pass of a step, and of its parts the mean."""
+        if self._share is None:
+            return
+        value = value.detach() if isinstance(value, Tensor) else value
+        if self._share != 1:
+            total, weight = self._of_parts.get(name, (0.0, 0.0))
+            self._of_parts[name] = total, weight = total + value * self._share, weight + self._share
+            value = total / weight
+        self._records[name] = value
+        if at_once:
+            self._at_once.add(name)
 
-    def record_histogram(self, name: str, values: Tensor) -> None:
+    def record_histogram(self, name: str, values: Tensor, at_once: bool = False) -> None:
         """Remember the histogram of values until the next logging step."""
+        if self._share is None:
+            return
         self._histograms[name] = Histogram.of(values)
+        if at_once:
+            self._at_once.add(name)
 
     def forget_step(self) -> None:
         """Leave the last step out of the training metrics: it was undone."""
@@ -273,17 +336,22 @@ class RecipeModule(L.LightningModule):
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         """One update: transform the batch once, then let the optimizer ask for gradients as often as it likes."""
-        self._batches = [self._transform(part, piece) for part, piece in enumerate(self._split(batch))]
+        pieces = self._split(batch)
+        self._samples, self._of_parts = sum(map(len, pieces)), {}
+        self._batches = [self._transform(part, piece) for part, piece in enumerate(pieces)]
+        self._share = 1.0
         self._passes, self._before = 0, self._train.copy()
         optimizer = self.optimizers()
         optimizer.step(closure=self._gradients)  # type: ignore[union-attr]
         self._share_statistics()
         for plugin in self.hooks["after_step"]:
             plugin.after_step(self, optimizer.optimizer)  # type: ignore[union-attr]
-        if self._scheduler is not None and not isinstance(self._scheduler, ReduceLROnPlateau):
-            self._scheduler.step()
+        step_schedules(self.trainer)
         if self.steps_done % self.log_every_n_steps == 0:
             self._log_step()
+        elif self._at_once:
+            self._log_at_once()
+        self._at_once = set()
         self._seed_between()
         return self.last_objective
 
@@ -316,6 +384,7 @@ class RecipeModule(L.LightningModule):
 
     def _transform(self, part: int, batch: Batch) -> Batch:
         self._set_clock(part)
+        self._share = len(batch) / self._samples
         for plugin in self.hooks["transform_batch"]:
             batch = plugin.transform_batch(batch, self)
         return batch
@@ -329,18 +398,26 @@ class RecipeModule(L.LightningModule):
         """The optimizer's closure: gradients of the same problem each time it is called within a step."""
         first = self._passes == 0
         self._passes += 1
+        if first:
+            optimizer: Any = self.optimizers(use_pl_optimizer=False)
+            for callback in self._before_clearing:
+                callback.on_before_zero_grad(self.trainer, self, optimizer)
+            self.on_before_zero_grad(optimizer)
         for parameter in self._parameters_to_clear:
             parameter.grad = None
-        with nullcontext() if first else kept_buffers(self.model):
+        # some optimizers ask for gradients with autograd switched off
+        with torch.enable_grad(), nullcontext() if first else kept_buffers(self.model):
             total = self._pass(0, first)
             for part in range(1, len(self._batches)):
                 total = total + self._pass(part, first)
+        self._share = 1.0
         if first:
             self.last_objective = total
         return total
 
     def _pass(self, part: int, first: bool) -> Tensor:
         batch, scale = self._batches[part], len(self._batches[part]) / sum(map(len, self._batches))
+        self._share = scale if first else None
         self._set_clock(part)
         seed_global(derive_seed(self.seed, "forward", *self._clock), self.device)
         with self._around(batch), self._reduced(part == len(self._batches) - 1):
@@ -487,8 +564,8 @@ class RecipeModule(L.LightningModule):
             for plugin in self.hooks["after_validation"]:
                 metrics |= plugin.after_validation(self, metrics)
         self.publish({**metrics, "epoch": self.steps_done / max(1, self.trainer.num_training_batches)})
-        if isinstance(self._scheduler, ReduceLROnPlateau) and self.trainer.state.fn == "fit":
-            self._scheduler.step(metrics["val/loss"])
+        if self.trainer.state.fn == "fit":
+            step_plateaus(self.trainer, metrics)
 
     def on_test_epoch_end(self) -> None:
         """Publish test metrics."""
@@ -529,11 +606,34 @@ class RecipeModule(L.LightningModule):
             metrics["lr"] = float(self.optimizers().param_groups[0]["lr"])  # type: ignore[union-attr]
             metrics |= {name: float(value) for name, value in self._records.items()}
             self.write(metrics)
-            for logger in self.trainer.loggers:
-                if self._histograms and hasattr(logger, "log_histograms"):
-                    logger.log_histograms(self._histograms, step=self.steps_done + self.phase["steps"])
+            self._log_histograms(self._histograms)
         self._window = self._train.copy()
         self._records, self._histograms = {}, {}
+
+    def _log_at_once(self) -> None:
+        """Log, between two logging steps, what is measured at an interval of its own."""
+        records = {name: float(self._records.pop(name)) for name in sorted(self._at_once & self._records.keys())}
+        histograms = {name: self._histograms.pop(name) for name in sorted(self._at_once & self._histograms.keys())}
+        if self.trainer.loggers:
+            if records:
+                self.write(records)
+            self._log_histograms(histograms)
+
+    def _log_histograms(self, histograms: Mapping[str, Histogram]) -> None:
+        for logger in self.trainer.loggers:
+            if histograms and hasattr(logger, "log_histograms"):
+                logger.log_histograms(histograms, step=self.steps_done + self.phase["steps"])
+
+    def on_train_end(self) -> None:
+        """Log the last step, whatever the interval: a training that is shorter would tell nothing of a technique."""
+        if not self.trainer.loggers or not self.steps_done:
+            return
+        at, names = self.logged
+        if at != self.steps_done + self.phase["steps"] or "lr" not in names:
+            self._log_step()
+        else:  # what came after the last row
+            self._at_once = {*self._records, *self._histograms}
+            self._log_at_once()
 
     # ------------------------------------------------------------------ checkpoints and batches
 
@@ -643,6 +743,21 @@ def seed_global(seed: int, device: torch.device) -> None:
         torch.cuda.default_generators[device.index or 0].manual_seed(seed)
     elif device.type == "mps":
         torch.mps.manual_seed(seed)
+
+
+@contextmanager
+def own_draws(seed: int, model: nn.Module) -> Iterator[None]:
+    """Have the global generators, from which layers draw their initial weights, start from a seed; they come back as they were."""
+    devices = {parameter.device for parameter in model.parameters() if parameter.device.type != "cpu"}
+    with torch.random.fork_rng(devices=[device.index or 0 for device in devices if device.type == "cuda"]):
+        for device in devices or {torch.device("cpu")}:
+            seed_global(seed, device)
+        yield
+
+
+def _defines(callback: L.Callback, hook: str) -> bool:
+    """Whether a callback does something in a hook; some have it in the instance."""
+    return hook in vars(callback) or getattr(type(callback), hook) is not getattr(L.Callback, hook)
 
 
 def total_of(losses: Mapping[str, Tensor]) -> Tensor:

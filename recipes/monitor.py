@@ -21,6 +21,7 @@ from recipes.module import RecipeModule
 log = logging.getLogger("recipes")
 SAMPLES = 16  # of a rehearsal
 ELSEWHERE = ("train/", "step/", "test/")
+OF_TRAINING = ("train/loss", "train/acc", "gap/acc")  # there with each validation
 OF_STEPS = ("lr", "epoch", "step")
 
 
@@ -79,6 +80,9 @@ def check_monitors(
     }
     if asked := config["trainer"]["monitor"]:
         wanted = {"trainer.monitor": (asked, None), **wanted}
+    for option, node in (config.get("callback") or {}).items():
+        if node.get("monitor") and node["monitor"] not in OF_TRAINING:
+            wanted[f"callback.{option}.monitor"] = node["monitor"], None
     known = metrics_of(data.tasks)
     for place, (monitor, _) in wanted.items():
         if monitor.startswith(ELSEWHERE) or monitor in OF_STEPS:

@@ -17,9 +17,9 @@ import torch.distributed as dist
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from rich.console import Console
 
-from plugins.base import Phase, Plugin, RecipeError, does_something, expect, expect_count
+from plugins.base import Phase, Plugin, RecipeError, does_something, expect, expect_choice, expect_count
 from recipes import ranks
-from recipes.build import build_data, build_loggers, build_module, build_plugins, load_module, load_run
+from recipes.build import build_callbacks, build_data, build_loggers, build_module, build_plugins, load_module, load_run
 from recipes.catalogue import Catalogue, UsageError, installed_folders, path_word, typed
 from recipes.checkpoint import BestAndLast, StopOnSignal, Stopped, WholeFiles, load_checkpoint
 from recipes.claim import remove_parts, remove_run
@@ -29,7 +29,7 @@ from recipes.config import option_names
 from recipes.data.base import Data, EvaluationLoader, StepLoader
 from recipes.explain import explain
 from recipes.files import hold
-from recipes.limits import EARLY, check_limit, goes_further, told_finished
+from recipes.limits import check_limit, goes_further, told_finished, why_early
 from recipes.loggers import Deferred, RunLogger
 from recipes.module import RecipeModule
 from recipes.monitor import check_monitors, choose_monitor
@@ -76,6 +76,7 @@ def train(config: dict[str, Any], folder: Path, overrides: Sequence[str]) -> dic
         print_lines(console, *told_finished(earlier, folder, overrides))
         return earlier
     plugins = build_plugins(config)  # bad values are told before any data is touched
+    callbacks = build_callbacks(config)
     build_early_objects(config)
     set_up_process(config)
     data = build_data(config)
@@ -86,7 +87,7 @@ def train(config: dict[str, Any], folder: Path, overrides: Sequence[str]) -> dic
     if config["trainer"]["num_threads"] is None and count_parameters(module) < SMALL_MODEL:
         torch.set_num_threads(1)  # several threads wait for each other longer than a small model takes
     StepLoader(data.splits["train"], data.batch_size, config["seed"], module.parts, world=world)
-    make_trainer(config, folder, [], plugins)
+    make_trainer(config, folder, [], [*plugins, *callbacks])
     check_monitors(
         config,
         data,
@@ -129,7 +130,7 @@ def set_up_process(config: Mapping[str, Any]) -> None:
         torch.set_num_threads(trainer["num_threads"])
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
-    torch.set_float32_matmul_precision("high")
+    set_matmul_precision(trainer["matmul_precision"])
     torch.manual_seed(config["seed"])  # for what draws outside of the owners' generators: third-party code
     warnings.filterwarnings("ignore", message=".*Checkpoint directory .* exists and is not empty")
     warnings.filterwarnings("ignore", message=".*does not have many workers")
@@ -137,6 +138,16 @@ def set_up_process(config: Mapping[str, Any]) -> None:
     warnings.filterwarnings("ignore", message=".*LeafSpec")
     warnings.filterwarnings("ignore", message=".*`srun` command is available")  # as on every login node of a cluster
     warnings.filterwarnings("ignore", message=".*`lr_scheduler.step\\(\\)` before `optimizer.step\\(\\)`")
+
+
+def set_matmul_precision(precision: str) -> None:
+    """How exactly numbers of 32 bits are multiplied: "highest" keeps all bits, the others let GPUs round what goes in (TF32).
+
+    It holds for convolutions too, which torch by itself always lets round.
+    """
+    expect_choice("trainer.matmul_precision", precision, ("highest", "high", "medium"))
+    torch.set_float32_matmul_precision(precision)
+    torch.backends.cudnn.allow_tf32 = precision != "highest"
 
 
 def build_early_objects(config: Mapping[str, Any]) -> None:
@@ -223,10 +234,11 @@ def make_module(config: Mapping[str, Any], data: Data, plugins: Sequence[Plugin]
 
 
 def techniques(config: Mapping[str, Any], plugins: Sequence[Plugin]) -> list[str]:
-    """The names of what a run was asked to use: its techniques, its optimizer and its scheduler."""
+    """The names of what a run was asked to use: its techniques, its optimizer, its scheduler and its callbacks."""
     chosen = option_names(Catalogue(installed_folders()), config)
     acting = sorted(plugin.option for plugin in plugins if does_something(plugin))
-    return [*acting, *chosen["optimizer"], *(name for name in chosen["scheduler"] if name != "constant")]
+    schedule = [name for name in chosen["scheduler"] if name != "constant"]
+    return [*acting, *chosen["optimizer"], *schedule, *sorted(chosen.get("callback", []))]
 
 
 class Run:
@@ -253,6 +265,7 @@ class Run:
         self.alone = all(path.name == "train.log" for path in folder.glob("*"))  # nobody has put anything there
         self.command, self.techniques = command, techniques(config, module.plugins)
         self.result: dict[str, Any] = {"status": "running", "config": config, "command": command, "seed": config["seed"]}
+        self.result["matmul_precision"] = torch.get_float32_matmul_precision()
         self.result |= {"techniques": self.techniques, "metrics": earlier.get("metrics", {}), **environment()}
         train, world = data.splits["train"], world_size(config["trainer"])
         loader = StepLoader(train, data.batch_size, config["seed"], module.parts, world=world)
@@ -427,7 +440,7 @@ class Run:
         )
         if self.resumed and not self.begun:
             keeper.saved_step = 0  # or where the checkpoint was saved: there is nothing new before the first step
-        callbacks = [*plugins, AfterStep(self._begin), keeper]
+        callbacks = [*plugins, *build_callbacks(config), AfterStep(self._begin), keeper]
         if phase.get("stop_below"):
             callbacks.append(StopBelow(*phase["stop_below"]))
         if trainer_config["progress"]:
@@ -449,7 +462,7 @@ class Run:
         self.module, self.trainer, self.keeper = module, trainer, keeper
         try:
             trainer.fit(module, loader, validation, ckpt_path=None if start is None else str(self.last))
-        except MisconfigurationException as error:
+        except (MisconfigurationException, ModuleNotFoundError) as error:
             raise RecipeError(f"trainer: {one_line(error)}") from None
         except Exception as error:
             if start is None or self.begun or not is_of_content(error):
@@ -463,6 +476,7 @@ class Run:
         if not keeper.ended:  # all was trained before the run was resumed: Lightning then leaves the end of training out
             for plugin in plugins:
                 plugin.on_train_end(trainer, module)
+            module.on_train_end()
             keeper.settle(trainer, module)
         if keeper.validated_step != module.steps_done:
             trainer.validate(module, validation, verbose=False)
@@ -478,7 +492,7 @@ class Run:
             "steps": steps,
             "epochs": module.steps_done / len(loader),
             "phases": phase["index"] + 1,
-            "stopped_early": self.trainer.should_stop and any(plugin.group == "stopping" for plugin in module.plugins),
+            "stopped_early": self.trainer.should_stop and self._may_stop(module),
             "seconds": round(phase["seconds"], 3),
             "devices": self.trainer.world_size,
             "nodes": self.trainer.num_nodes,
@@ -487,6 +501,10 @@ class Run:
             "parameters": count_parameters(module),
             "peak_memory": peak_memory(module.device),
         }
+
+    def _may_stop(self, module: RecipeModule) -> bool:
+        """Whether anything was chosen that may end a training early."""
+        return any(plugin.group == "stopping" for plugin in module.plugins) or bool(self.config.get("callback"))
 
     def _test(self, module: RecipeModule) -> None:
         """Test the weights that validated best; the test split has chosen nothing."""
@@ -504,7 +522,7 @@ class Run:
             self.console.print(table(self.result))
             print_lines(
                 self.console,
-                *(["stopped early: " + EARLY] if self.result["stopped_early"] else []),
+                *(["stopped early: " + why_early(self.config)] if self.result["stopped_early"] else []),
                 f"best step {self.result['best_step']} of {self.result['steps']}, {self.result['seconds']:.1f} s, "
                 f"{self.result['samples_per_second']:,.0f} samples/s",
                 f"folder   {self.folder}",
@@ -578,6 +596,28 @@ class StopBelow(L.Callback):
         trainer.should_stop |= pl_module.metrics[self.metric] < self.value
 
 
+def trainer_arguments(options: Mapping[str, Any], plugins: Sequence[Plugin]) -> dict[str, Any]:
+    """What the config and the techniques ask of the Trainer, such as the interval of validations.
+
+    Raises:
+        RecipeError: two of them ask for different things, of which one would be dropped.
+    """
+    arguments: dict[str, Any] = {}
+    askers: dict[str, str] = {}
+    if every := options["val_every_n_steps"]:
+        arguments = {"val_check_interval": every, "check_val_every_n_epoch": None}
+        askers = dict.fromkeys(arguments, f"trainer.val_every_n_steps={every}")
+    for plugin in plugins:
+        for name, value in plugin.trainer_arguments().items():
+            if name in arguments and arguments[name] != value:
+                raise RecipeError(
+                    f"{askers[name]} and {plugin.state_key} ({name}={value}) ask for different validations: leave one of the "
+                    f"two intervals out"
+                )
+            arguments[name], askers[name] = value, f"{plugin.state_key} ({name}={value})"
+    return arguments
+
+
 def make_trainer(
     config: Mapping[str, Any],
     folder: Path,
@@ -588,12 +628,7 @@ def make_trainer(
     """Lightning's Trainer, with what the techniques ask of it."""
     options = config["trainer"]
     limit = max_steps if max_steps is not None else config["max_steps"]
-    arguments: dict[str, Any] = {}
-    if options["val_every_n_steps"]:
-        arguments = {"val_check_interval": options["val_every_n_steps"], "check_val_every_n_epoch": None}
-    for callback in callbacks:
-        if isinstance(callback, Plugin):
-            arguments |= callback.trainer_arguments()
+    arguments = trainer_arguments(options, [callback for callback in callbacks if isinstance(callback, Plugin)])
     strategy = make_strategy(options)
     try:
         trainer = L.Trainer(

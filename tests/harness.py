@@ -27,7 +27,7 @@ from recipes.run import make_module, make_trainer
 
 ROOT = Path(__file__).parents[1]
 CONF = ROOT / "conf"
-FIXED = ("data", "model", "trainer", "logger", "recipe", "hydra", "study")
+FIXED = ("data", "model", "trainer", "callback", "logger", "recipe", "hydra", "study")
 SMALL = (
     "model=cnn",
     "model.channels=[4,8]",

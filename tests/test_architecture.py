@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 ROOT = Path(__file__).parents[1]
-NO_TECHNIQUES = ("data", "model", "trainer", "logger", "recipe", "hydra")
+NO_TECHNIQUES = ("data", "model", "trainer", "callback", "logger", "recipe", "hydra")
 TECHNIQUES = sorted(path for path in (ROOT / "conf").glob("*/*.yaml") if path.parent.name not in NO_TECHNIQUES)
 
 

@@ -26,7 +26,7 @@ class GradientStats(Plugin):
     ‖g_l‖₂ for each layer l, and (Σ_l ‖g_l‖²)^½, of the gradient that updates the weights: clipped, where it is clipped.
 
     Args:
-        every_n_steps: steps between two looks, ≥ 1; the steps in between cost nothing.
+        every_n_steps: steps between two looks, the first of them at the first step, ≥ 1; the steps in between cost nothing.
 
     Raises:
         RecipeError: every_n_steps out of range.
@@ -44,12 +44,13 @@ class GradientStats(Plugin):
     @torch.no_grad()
     def transform_gradient(self, module: Module, parameters: Sequence[nn.Parameter]) -> None:
         """Look, and change nothing."""
-        if (module.steps_done + 1) % self.every_n_steps:  # the step under way
+        step = module.steps_done + 1  # the step under way
+        if step > 1 and step % self.every_n_steps:
             return
         gradients = layer_gradients(module.model)
         norms = {layer: gradient.norm() for layer, gradient in gradients.items()}
         for layer, gradient in gradients.items():
-            self.record(module, f"{layer}_norm", norms[layer])
-            module.record_histogram(f"{self.option}/{layer}", gradient)
+            self.record(module, f"{layer}_norm", norms[layer], at_once=True)
+            module.record_histogram(f"{self.option}/{layer}", gradient, at_once=True)
         if norms:
-            self.record(module, "norm", torch.stack(list(norms.values())).norm())
+            self.record(module, "norm", torch.stack(list(norms.values())).norm(), at_once=True)

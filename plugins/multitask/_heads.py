@@ -115,7 +115,7 @@ class MultiTask(Plugin):
             return
         cosine = gradient_cosine(module.losses(outputs, batch.targets), parameters)
         if cosine is not None:
-            self.record(module, "gradient_cosine", cosine)
+            self.record(module, "gradient_cosine", cosine, at_once=True)
 
     def record_losses(self, losses: Mapping[str, Tensor], module: Module) -> None:
         """Have the loss of each task logged."""

@@ -1,4 +1,5 @@
 import json
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -6,6 +7,7 @@ import torch
 import torch.distributed as dist
 from sklearn.metrics import confusion_matrix
 
+from recipes import metrics
 from recipes.metrics import PIECE, Confusion, Histogram, Means, correct
 from tests.ranks import on_ranks
 
@@ -140,3 +142,64 @@ def test_a_histogram_survives_a_checkpoint():
     for values in (torch.randn(100), torch.full((2,), torch.nan), torch.zeros(0)):
         histogram = Histogram.of(values)
         assert Histogram.from_state(json.loads(json.dumps(histogram.state_dict()))).read() == histogram.read()
+
+
+# ------------------------------------------------------------------ long windows
+
+
+def exactly(values, counts):
+    """The mean as the sum of fractions."""
+    return float(sum(Fraction(float(value)) * count for value, count in zip(values, counts, strict=True)) / sum(counts))
+
+
+@pytest.mark.parametrize("width", [torch.float64, torch.float32], ids=["64 bits", "32 bits and what is lost"])
+@pytest.mark.parametrize("scale", [1e-3, 1.0, 3e4])
+def test_sums_do_not_drift_over_long_windows(width, scale, monkeypatch):
+    """As many steps as an epoch of ImageNet has; a plain sum of 32 bits is off by a hundred times the tolerance and more."""
+    monkeypatch.setattr(metrics, "widest", lambda device: width)
+    values = scale * (torch.rand(20_000) + 0.5)
+    means, plain = Means(), torch.zeros(())
+    for value in values:
+        means.add("loss", value, 32)
+        plain = plain + value * 32
+    expected = exactly(values, [32] * len(values))
+    assert means.compute()["loss"] == pytest.approx(expected, rel=1e-9)
+    assert abs(float(plain) / (32 * len(values)) - expected) > 1e-7 * expected
+    assert means.counts == {"loss": 32 * len(values)}
+
+
+@pytest.mark.parametrize("width", [torch.float64, torch.float32], ids=["64 bits", "32 bits and what is lost"])
+def test_the_window_at_the_end_of_a_long_sum_is_right(width, monkeypatch):
+    monkeypatch.setattr(metrics, "widest", lambda device: width)
+    means = Means()
+    for _ in range(3):
+        means.add("loss", torch.tensor(1e7), 32)
+    earlier, last = means.copy(), torch.rand(50) * 1e-2
+    for value in last:
+        means.add("loss", value, 32)
+    assert means.since(earlier)["loss"] == pytest.approx(float(last.double().mean()), rel=1e-5)
+    assert earlier.compute()["loss"] == pytest.approx(1e7)
+
+
+def test_hits_of_very_many_samples_are_whole_numbers():
+    means = Means()
+    means.add("acc", torch.tensor(2**24), 2**25, summed=True)
+    for _ in range(7):
+        means.add("acc", torch.tensor(1), 1, summed=True)
+    assert means.compute()["acc"] == (2**24 + 7) / (2**25 + 7)
+
+
+def test_nothing_since_is_no_number():
+    means = Means()
+    means.add("loss", torch.tensor(1.0), 4)
+    assert means.since(means.copy()) == {}
+
+
+def test_a_device_without_64_bits_is_asked_for_none(monkeypatch):
+    assert metrics.widest(torch.device("mps")) == torch.float32 and metrics.widest(torch.device("cpu")) == torch.float64
+    monkeypatch.setattr(metrics, "widest", lambda device: torch.float32)
+    values = torch.randn(500)
+    histogram = Histogram.of(values)
+    assert histogram.low.dtype == torch.float32
+    expected, _ = np.histogram(values.numpy(), 64)
+    assert np.abs(expected - histogram.counts.numpy()).sum() <= 4  # rounding may put a value into the next bin

@@ -290,8 +290,8 @@ def test_single_steps_are_logged_at_their_interval():
     memory, split = Memory(), samples(64)
     optimizer = partial(torch.optim.SGD, lr=0.25)
     train(net(), split, Counter(), optimizer=optimizer, log_every_n_steps=5, logger=memory, steps=12)
-    assert [step for step, _ in memory.rows] == [5, 10]
-    assert [row["named/twice"] for _, row in memory.rows] == [8, 18]  # of the step itself, the fifth one is number 4
+    assert [step for step, _ in memory.rows] == [5, 10, 12]  # the last step too, whatever the interval
+    assert [row["named/twice"] for _, row in memory.rows] == [8, 18, 22]  # of the step itself, the fifth one is number 4
     assert all(row["lr"] == 0.25 and 0 <= row["step/acc"] <= 1 for _, row in memory.rows)
 
 

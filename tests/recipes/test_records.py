@@ -174,27 +174,38 @@ def dies_at(extra, step):
 
 
 def test_a_histogram_that_waits_to_be_logged_survives(folder, folders, with_plugin, extra):
-    """It is recorded in step 6, the state is saved after step 7, and it is logged in step 8."""
-    words = (*LOOKS, "trainer.save_every_n_steps=7", "max_steps=30")
+    """It is recorded in step 6, the state is saved after step 7, and it is logged in step 8; the last one at the end."""
+
+    class Looks(extra):
+        option = "looks"
+
+        def after_step(self, module, optimizer):
+            if module.steps_done % 6 == 0:
+                for name, parameter in module.model.named_parameters():
+                    if name.endswith("weight"):
+                        module.record_histogram(name, parameter)
+
+    words = ("trainer.log_every_n_steps=8", "trainer.save_every_n_steps=7", "max_steps=30")
     whole = folders("whole")
+    with_plugin(Looks)
     whole.train(*words)
-    assert [row["step"] for row in histograms(whole)] == [str(step) for step in (8, 16, 24) for _ in range(2)]
+    assert [row["step"] for row in histograms(whole)] == [str(step) for step in (8, 16, 24, 30) for _ in range(2)]
     assert all(len(row["counts"].split()) == 64 for row in histograms(whole))
-    with_plugin(lambda: dies_at(extra, 8)())
+    with_plugin(Looks, lambda: dies_at(extra, 8)())
     with pytest.raises(SystemExit):
         folder.train(*words)
     assert load_checkpoint(folder.path / "checkpoints" / "last.ckpt")["global_step"] == 7
-    with_plugin(lambda: dies_at(extra, 19)())
+    with_plugin(Looks, lambda: dies_at(extra, 19)())
     with pytest.raises(SystemExit):
         folder.resume()
     path = folder.path / "histograms.csv"
     path.write_bytes(path.read_bytes()[:-20])  # the last row is half a row
-    with_plugin()
+    with_plugin(Looks)
     folder.resume()
     assert histograms(folder) == histograms(whole) and folder.rows == whole.rows
     assert path.read_bytes() == (whole.path / "histograms.csv").read_bytes()
     found = read(folder.path, Catalogue()).histograms
-    assert len(found) == 2 and all([step for step, *_ in series] == [8, 16, 24] for series in found.values())
+    assert len(found) == 2 and all([step for step, *_ in series] == [8, 16, 24, 30] for series in found.values())
 
 
 def test_a_run_that_starts_over_has_no_rows_of_an_earlier_one(folder):

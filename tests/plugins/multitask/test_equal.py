@@ -14,6 +14,7 @@ from plugins.base import RecipeError, Setting, Task
 from plugins.multitask._heads import Heads, gradient_cosine, split_head
 from plugins.multitask.equal import Equal
 from recipes.module import RecipeModule
+from tests.plugins.conftest import Memory
 
 CHARACTERS = Path(__file__).parents[2] / "data" / "omniglot.npz"
 TASKS = (Task("alphabet", "classification", 5), Task("drawer", "classification", 20))
@@ -39,12 +40,12 @@ def net(outputs=5):
     return nn.Sequential(nn.Flatten(), nn.Linear(784, 16), nn.ReLU(), nn.Linear(16, outputs))
 
 
-def fit(model, data, *plugins, tasks=TASKS, compile=False):
+def fit(model, data, *plugins, tasks=TASKS, compile=False, logger=False):
     optimizer = partial(torch.optim.SGD, lr=0.1)
     module = RecipeModule(model, nn.functional.cross_entropy, optimizer, log_every_n_steps=100, compile=compile)
     module.setting = Setting((1, 28, 28), tuple(tasks))
     loader = DataLoader(data, batch_size=32)
-    quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "enable_model_summary": False}
+    quiet = {"logger": logger, "enable_checkpointing": False, "enable_progress_bar": False, "enable_model_summary": False}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         L.Trainer(accelerator="cpu", max_steps=3, callbacks=list(plugins), **quiet).fit(module, loader, loader)
@@ -166,8 +167,9 @@ def test_gradient_cosine_written_out():
 
 def test_losses_and_cosine_are_recorded_and_the_gradient_stays_clean():
     data = Characters("alphabet", "drawer")
-    module = fit(net(), data, Equal())
-    recorded = module._records
+    log = Memory()
+    fit(net(), data, Equal(), logger=log)
+    recorded = {name: value for row in log.rows for name, value in row.items()}
     assert {"equal/alphabet_loss", "equal/drawer_loss", "equal/gradient_cosine"} <= recorded.keys()
     assert -1 <= recorded["equal/gradient_cosine"] <= 1
 

@@ -1,0 +1,31 @@
+"""Stepping learning rate schedules: in manual optimization Lightning leaves that to the module."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import lightning as L
+from torch.optim.lr_scheduler import ReduceLROnPlateau
+
+
+def step_schedules(trainer: L.Trainer) -> None:
+    """After an update: step the schedules of steps that are due and, after an epoch's last batch, those of epochs.
+
+    These are the schedules that the trainer has now, so one that a callback puts in the place of another is stepped too.
+    """
+    for config in trainer.lr_scheduler_configs:
+        if isinstance(config.scheduler, ReduceLROnPlateau):
+            continue  # goes by a metric
+        if config.interval == "step":
+            due = trainer.global_step % config.frequency == 0
+        else:
+            due = trainer.is_last_batch and (trainer.current_epoch + 1) % config.frequency == 0
+        if due:
+            config.scheduler.step()
+
+
+def step_plateaus(trainer: L.Trainer, metrics: Mapping[str, float]) -> None:
+    """After a validation: step the schedules that go by the validation loss."""
+    for config in trainer.lr_scheduler_configs:
+        if isinstance(config.scheduler, ReduceLROnPlateau):
+            config.scheduler.step(metrics["val/loss"])
