@@ -7,11 +7,13 @@ A technique is a :class:`Plugin`: a Lightning callback with a handful of further
 from __future__ import annotations
 
 import hashlib
+import inspect
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from enum import IntEnum
+from functools import cached_property
 from typing import Any, ClassVar, Protocol
 
 import lightning as L
@@ -20,6 +22,9 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from plugins.metric import larger_is_better as larger_is_better
+
+UNIT = (0.0, 1.0)
+LOOKED_AT = 10_000  # samples that tell the range of the inputs
 
 
 class RecipeError(ValueError):
@@ -122,13 +127,15 @@ class Batch:
 
     `x` has shape (samples, *sample shape), images in the raw range [0, 1]. `targets` is what the loss sees, one entry a
     task: labels (samples,), or probabilities (samples, classes) once a technique softens them. `labels` are the true,
-    unmodified targets, for metrics. `extra` carries what a technique keeps from `transform_batch` to `penalty`.
+    unmodified targets, for metrics. `extra` carries what a technique keeps from `transform_batch` to `penalty`. In an
+    evaluation `positions` says which samples of the split these are.
     """
 
     x: Tensor
     targets: dict[str, Tensor]
     labels: dict[str, Tensor]
     extra: dict[str, Any] = field(default_factory=dict)
+    positions: range | None = None
 
     def __len__(self) -> int:
         return len(self.x)
@@ -152,6 +159,23 @@ class Setting:
     def is_image(self) -> bool:
         """Whether a sample has the shape (channels, height, width)."""
         return len(self.shape) == 3
+
+    @cached_property
+    def extremes(self) -> tuple[float, float] | None:
+        """The smallest and the largest of the raw training inputs, of the first 10,000 samples; None where there are none."""
+        pieces, seen, low, high = self.training_inputs() if self.training_inputs else iter(()), 0, math.inf, -math.inf
+        for piece in pieces:
+            low, high = min(low, float(piece.amin())), max(high, float(piece.amax()))
+            seen += len(piece)
+            if seen >= LOOKED_AT:
+                break
+        return (low, high) if seen else None
+
+    @property
+    def valid_range(self) -> tuple[float, float] | None:
+        """The range of valid raw inputs: [0, 1] for images that lie within it; None where there is none, or it is not known."""
+        inside = self.is_image and self.extremes and UNIT[0] <= self.extremes[0] and self.extremes[1] <= UNIT[1]
+        return UNIT if inside else None
 
 
 @dataclass(frozen=True)
@@ -327,6 +351,14 @@ class Plugin(L.Callback):
         """Further metrics of an evaluation batch: one value a sample each; logged as SPLIT/NAME, the mean over samples."""
         return {}
 
+    def ruler(self, metric: str) -> Mapping[str, Any]:
+        """What a metric of `measure` was measured with: runs in which that differs are not compared by it.
+
+        Plain values by name. By default all parameters of the technique; one that leaves the number's meaning alone, such as how
+        the model was trained, is to be left out.
+        """
+        return {name: getattr(self, name) for name in inspect.signature(type(self)).parameters if hasattr(self, name)}
+
     def after_validation(self, module: Module, metrics: Mapping[str, float]) -> dict[str, float]:
         """Look at the metrics of a validation during training, with the evaluated weights still in place; further metrics."""
         return {}
@@ -340,7 +372,7 @@ class Plugin(L.Callback):
 # Methods that see weights before they are cut up, or not at all.
 AWAY_FROM_WEIGHTS = (
     *("prepare", "check", "trainer_arguments", "state_dict", "load_state_dict", "next_phase"),
-    *("transform_model", "transform_batch", "picture", "predict", "measure"),
+    *("transform_model", "transform_batch", "picture", "predict", "measure", "ruler"),
 )
 
 

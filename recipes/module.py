@@ -32,6 +32,7 @@ from plugins.base import (
     order,
 )
 from plugins.sites import NORMS, evaluation_mode, kept_buffers, running_statistics, takes_tokens
+from recipes.data.base import EvaluationLoader
 from recipes.loggers import RunLogger
 from recipes.metrics import Confusion, Histogram, Means, correct
 from recipes.sharding import put_together_for_evaluation, shards
@@ -105,6 +106,8 @@ class RecipeModule(L.LightningModule):
         self.clean_batch: Batch | None = None
         self._train, self._window = Means(), Means()
         self._evaluated: dict[str, Means] = {}
+        self._dealt: dict[str, int] = {}  # samples that this process has had, by split
+        self.rulers: dict[str, dict[str, Any]] = {}  # what the metrics of techniques were measured with, by their names
         self._evaluation = ExitStack()
         self._clock: tuple[int, int] = (0, 0)  # step and part, from which generators draw
         self._scheduler: LRScheduler | None = None
@@ -449,6 +452,7 @@ class RecipeModule(L.LightningModule):
 
     def _evaluate(self, data: Any, index: int, split: str) -> None:
         batch, means = self.as_batch(data), self._evaluated[split]
+        batch.positions = self._positions(split, index, len(batch))
         rank = self.trainer.global_rank
         seed_global(derive_seed(self.seed, split, index, rank), self.device)
         outputs = self.predictions_as_outputs(batch.x) if self.hooks["predict"] else self.outputs(batch.x)
@@ -462,6 +466,17 @@ class RecipeModule(L.LightningModule):
         for plugin in self.hooks["measure"]:
             for name, values in plugin.measure(self, batch, outputs, split).items():
                 means.add(name, values.sum(), len(values), summed=True)
+                self.rulers.setdefault(name, dict(plugin.ruler(name)))
+
+    def _positions(self, split: str, index: int, samples: int) -> range:
+        """Which samples of the split a batch has: ours say so, others deal them out to the processes one by one."""
+        loader = self.trainer.val_dataloaders if split == "val" else self.trainer.test_dataloaders
+        if isinstance(loader, EvaluationLoader):
+            return loader.positions(index)
+        rank, world = self.trainer.global_rank, self.trainer.world_size
+        first = self._dealt.get(split, 0) if index else 0
+        self._dealt[split] = first + samples
+        return range(first * world + rank, (first + samples) * world + rank, world)
 
     def predictions_as_outputs(self, x: Tensor) -> dict[str, Tensor]:
         """Predicted probabilities as log-probabilities, which every loss and metric takes like logits."""

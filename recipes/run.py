@@ -474,6 +474,7 @@ class Run:
         self.result["metrics"] = {name: value for name, value in keeper.best_metrics.items() if name != "epoch"}
         self.result |= {
             "monitor": keeper.monitor,
+            "rulers": {"loss": self.config["loss"], **module.rulers},
             "best_step": phase["steps"] + (keeper.best_step or 0),
             "steps": steps,
             "epochs": module.steps_done / len(loader),
@@ -497,6 +498,7 @@ class Run:
         if is_first_rank():
             write_confusion(self.folder, self.data.tasks, module.confusion)
         self.result["metrics"] |= {name: value for name, value in module.metrics.items() if name.startswith("test/")}
+        self.result["rulers"] |= module.rulers
 
     def _show(self, hints: Sequence[str]) -> None:
         where = path_word(self.folder)
