@@ -57,13 +57,14 @@ class RobustnessMeasured(Plugin):
         if self.eps > 0 and self.evaluated_eps > 0 and self.eval_samples > 0 and _classifications(setting):
             self.monitor = "val/acc_pgd"
         # a finished run that is loaded for its predictions attacks nothing; one that is evaluated finds the range then
-        if setting.training_inputs is not None and max(self.eps, self.evaluated_eps) > 0:
+        attacks = max(self.eps, self.evaluated_eps) > 0
+        if setting.training_inputs is not None and (attacks or setting.valid_range):
             self.range.decide(setting)
 
     def ruler(self, metric: str) -> Mapping[str, Any]:
         """What robust accuracy depends on beside the model; how it was trained is its own affair."""
         attack = {"eval_eps": self.evaluated_eps, "norm": self.norm, "range": self.range.plain()}
-        steps = {"steps": EVALUATION_STEPS} if metric == "acc_pgd" else {}
+        steps = {"eval_steps": EVALUATION_STEPS} if metric == "acc_pgd" else {}
         return {**attack, **steps, "eval_samples": self.eval_samples}
 
     def remember(self, batch: Batch) -> None:

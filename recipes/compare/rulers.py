@@ -6,10 +6,11 @@ Nothing here imports torch.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
-from recipes.catalogue import show
+from recipes.catalogue import UsageError, show
 from recipes.compare.runs import Comparison, Group, Run, flatten
 
 SHOWN = 4  # settings, and values of one, in a sentence
@@ -35,24 +36,53 @@ def measured_alike(group: Group, other: Group, metric: str) -> bool:
     return len({json.dumps(ruler(run, metric), sort_keys=True, default=str) for run in runs}) <= 1
 
 
-def about_rulers(comparison: Comparison) -> Iterator[str]:
-    """A sentence where groups are not measured alike: in which settings, and how they would be; losses are told elsewhere."""
-    metric = comparison.metric
-    apart = not all(measured_alike(group, comparison.baseline, metric) for group in comparison.groups)
-    if not apart or metric.rpartition("/")[2] == "loss":
-        return
-    runs = [run for run in comparison.runs if metric in run.metrics]
+def expect_alike(results: Iterable[Mapping[str, Any]]) -> None:
+    """Refuse a search whose jobs were measured in different ways: it would find the mildest way of measuring.
+
+    Args:
+        results: of its jobs.
+
+    Raises:
+        UsageError: the scores of two jobs do not compare.
+    """
+    known: Run | None = None
+    for result in results:
+        metric = result.get("monitor")
+        if not metric or result.get("metrics", {}).get(metric) is None:
+            continue
+        run = Run(Path(), "finished", result)
+        first = known = known or run
+        if metric != first.result["monitor"]:
+            raise UsageError(
+                f"the jobs of this search are judged by {first.result['monitor']} and by {metric}, which do not compare: set "
+                f"trainer.monitor to one that all have"
+            )
+        if alike := differing(str(metric), [first, run]):
+            raise UsageError(f"the jobs of this search have {alike}, which do not compare: give all the same")
+
+
+def differing(metric: str, runs: Sequence[Run]) -> str:
+    """In which settings a metric of these runs was measured in different ways; empty where it was not."""
     rulers = [ruler(run, metric) for run in runs]
     keys = [
         key for key in dict.fromkeys(key for one in rulers for key in one) if len({show(one.get(key)) for one in rulers}) > 1
     ]
     settings = []
     for key in keys[:SHOWN]:
+        name = next((name for name in runs[0].values if name.endswith(f".{key}")), key)  # as it is typed
         values = list(dict.fromkeys(show(one[key]) if key in one else "none" for one in rulers))
-        settings.append(f"{key} {', '.join(values[:SHOWN])}{' and others' * (len(values) > SHOWN)}")
-    typed = [name for key in keys for name in runs[0].values if name.endswith(f".{key}")]
-    fix = f", with one {typed[0]} for all," if typed else ""
+        settings.append(f"{name} {', '.join(values[:SHOWN])}{' and others' * (len(values) > SHOWN)}")
+    return metric + " with " + "; ".join(settings) + " and others" * (len(keys) > SHOWN) if settings else ""
+
+
+def about_rulers(comparison: Comparison) -> Iterator[str]:
+    """A sentence where groups are not measured alike: in which settings, and how they would be; losses are told elsewhere."""
+    metric = comparison.metric
+    apart = not all(measured_alike(group, comparison.baseline, metric) for group in comparison.groups)
+    if not apart or metric.rpartition("/")[2] == "loss":
+        return
+    different = differing(metric, [run for run in comparison.runs if metric in run.metrics])
     yield (
-        f"{metric} was measured in different ways ({'; '.join(settings)}{' and others' * (len(keys) > SHOWN)}), so no difference is "
-        f"given between groups that were: measure all of them alike{fix} or take another --metric."
+        f"Groups have {different}: it is not measured alike, so no difference is given between those; give all the same, or take "
+        f"another --metric."
     )
