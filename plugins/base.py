@@ -254,6 +254,7 @@ class Plugin(L.Callback):
     monitor: str | None = None  # the validation metric that chooses the best model, where the technique has a say
     min_delta: float = 0.0  # by how much that metric must improve to count as better
     repeats: int = 1  # steps in a row that train on the same batch
+    remarks: Sequence[str] = ()  # what a user should know of what was decided, a line each; printed when the run starts
 
     setting: Setting
 

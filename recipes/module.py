@@ -31,7 +31,7 @@ from plugins.base import (
     implementers,
     order,
 )
-from plugins.sites import NORMS, evaluation_mode, kept_buffers, running_statistics, takes_tokens
+from plugins.sites import NORMS, evaluation_mode, is_compiled, kept_buffers, running_statistics, takes_tokens
 from recipes.data.base import EvaluationLoader
 from recipes.loggers import RunLogger
 from recipes.metrics import Confusion, Histogram, Means, correct
@@ -146,6 +146,8 @@ class RecipeModule(L.LightningModule):
             plugin.prepare(self.setting)
         for plugin in implementers(self.plugins, "transform_model"):
             self.model = plugin.transform_model(self.model)
+        if is_compiled(self.model):
+            torch.compiler.reset()  # what was compiled before knows nothing of layers that were put in
         self.hooks = {name: implementers(self.plugins, name) for name in self.hooks}
         of_task = getattr(self.loss, "for_task", lambda task: self.loss)
         self._losses = {task.name: of_task(task) for task in self.setting.tasks}

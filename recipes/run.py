@@ -440,6 +440,7 @@ class Run:
                 f"{size:,} parameters, {len(train):,} training samples, {len(loader)} steps an epoch, on {trainer.strategy.root_device}",
                 "target" + "; ".join(f" {task.name or 'y'}: {describe(task)}" for task in self.data.tasks),
                 *shares(loader.step_size, world, trainer_config["num_nodes"], module.parts),
+                *(f"{plugin.state_key}: {remark}" for plugin in plugins for remark in plugin.remarks),
             )
         loader.device = validation.device = trainer.strategy.root_device
         if start is not None:

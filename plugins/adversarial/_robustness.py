@@ -60,6 +60,8 @@ class RobustnessMeasured(Plugin):
         attacks = max(self.eps, self.evaluated_eps) > 0
         if setting.training_inputs is not None and (attacks or setting.valid_range):
             self.range.decide(setting)
+            low, high = self.range.plain() or ("no limit", "")
+            self.remarks = [f"valid inputs are from {low} to {high}" if high != "" else "valid inputs have no limit"] * attacks
 
     def ruler(self, metric: str) -> Mapping[str, Any]:
         """What robust accuracy depends on beside the model; how it was trained is its own affair."""

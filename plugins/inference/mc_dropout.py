@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
 
-from plugins.base import Batch, Module, Plugin, RecipeError, Stage, expect_count
+from plugins.activations import named, passage, tensors
+from plugins.base import Batch, Module, Plugin, RecipeError, Stage, derive_seed, expect_count
 from plugins.inference._probabilities import entropy, probabilities
-from plugins.sites import DROPOUTS, evaluation_mode
+from plugins.sites import DROPOUTS, evaluation_mode, takes_tokens
+
+TRIED = 8  # passes, and samples in each, that must not all be equal
 
 
 class MCDropout(Plugin):
@@ -23,7 +27,7 @@ class MCDropout(Plugin):
         samples: number T of passes, ≥ 1.
 
     Raises:
-        RecipeError: samples out of range; no dropout layer in the model.
+        RecipeError: samples out of range; no dropout in the model that drops anything, or dropout that cannot be switched on.
 
     Source: Gal & Ghahramani, "Dropout as a Bayesian Approximation", ICML 2016; lecture D.
     """
@@ -33,26 +37,80 @@ class MCDropout(Plugin):
     def __init__(self, samples: int = 20) -> None:
         expect_count("samples", samples)
         self.samples = samples
+        self._frozen: set[int] = set()  # layers that are in evaluation mode in training too
 
     def transform_model(self, model: nn.Module) -> nn.Module:
-        """Leave the model as it is, but refuse one without dropout."""
-        if not any(isinstance(module, DROPOUTS) for module in model.modules()):
+        """Leave the model as it is, but refuse one whose passes would all be equal."""
+        shape = self.setting.shape if hasattr(self, "setting") else None
+        found = passage(model, shape) if shape is not None else None
+        if found and found.dropping:
+            raise RecipeError(
+                f"inference/mc_dropout cannot switch on the dropout that {type(model).__name__} calls by functions ({named(found.dropping)}): "
+                f"write it as a module, nn.Dropout"
+            )
+        layers = [module for module in model.modules() if drops(module) is not None]
+        if not layers:
             raise RecipeError(
                 f"inference/mc_dropout needs dropout layers and {type(model).__name__} has none: train with +regularizer=dropout"
             )
+        at_work = [layer for layer in layers if 0 < (drops(layer) or 0) < 1]
+        if not at_work:
+            p = drops(layers[0]) or 0
+            raise RecipeError(
+                f"inference/mc_dropout: all dropout layers of {type(model).__name__} have p={p:g}, so that all passes are equal: set "
+                f"regularizer.dropout.p, or the model's own p, between 0 and 1"
+            )
+        self._frozen = {id(layer) for layer in at_work if not layer.training}
+        if len(self._frozen) == len(at_work):
+            raise RecipeError(
+                f"inference/mc_dropout: all dropout layers of {type(model).__name__} are in evaluation mode, so that it is trained without: "
+                f"call its train() first"
+            )
+        if shape is not None:
+            self._expect_spread(model, shape)
         return model
 
-    def predict(self, module: Module, x: Tensor) -> dict[str, Tensor]:
-        """The mean prediction."""
-        with evaluation_mode(module.model):
-            layers = [layer for layer in module.model.modules() if isinstance(layer, DROPOUTS)]
+    def _expect_spread(self, model: nn.Module, shape: Sequence[int]) -> None:
+        """Refuse a model whose dropout layers have no say in what it returns."""
+        generator = torch.Generator().manual_seed(derive_seed(self.setting.seed, self.option))
+        place = next((weight for weight in model.parameters() if weight.is_floating_point()), torch.zeros(()))
+        with torch.random.fork_rng(devices=[]), torch.no_grad(), self._dropping(model), _often(model):
+            torch.manual_seed(generator.initial_seed())
+            if takes_tokens(model):
+                most = min(part.num_embeddings for part in model.modules() if isinstance(part, (nn.Embedding, nn.EmbeddingBag)))
+                x = torch.randint(most, (TRIED, *shape), generator=generator)
+            else:
+                x = torch.randn(TRIED, *shape, generator=generator).to(place.dtype)
+            try:
+                first, *others = ([*tensors(model(x.to(place.device)))] for _ in range(TRIED))
+            except (RuntimeError, ValueError, TypeError, IndexError):
+                return  # it does not take such inputs: nothing is known
+        if all(torch.equal(a, b) for other in others for a, b in zip(first, other, strict=True)):
+            raise RecipeError(
+                f"inference/mc_dropout: {TRIED} passes through {type(model).__name__} with dropout on are all equal: its dropout layers have no "
+                f"say in what it returns; train with +regularizer=dropout"
+            )
+
+    @contextmanager
+    def _dropping(self, model: nn.Module) -> Iterator[None]:
+        """Evaluation mode, but for dropout, as far as it is on in training."""
+        with evaluation_mode(model):
+            layers = [module for module in model.modules() if drops(module) and id(module) not in self._frozen]
+            fast = torch.backends.mha.get_fastpath_enabled()
+            torch.backends.mha.set_fastpath_enabled(False)  # which leaves dropout layers out
             try:
                 for layer in layers:
                     layer.training = True
-                passes = [probabilities(module.outputs(x), module.setting) for _ in range(self.samples)]
+                yield
             finally:
+                torch.backends.mha.set_fastpath_enabled(fast)
                 for layer in layers:
                     layer.training = False
+
+    def predict(self, module: Module, x: Tensor) -> dict[str, Tensor]:
+        """The mean prediction."""
+        with self._dropping(module.model):
+            passes = [probabilities(module.outputs(x), module.setting) for _ in range(self.samples)]
         return {task: torch.stack([one[task] for one in passes]).mean(0) for task in passes[0]}
 
     def measure(self, module: Module, batch: Batch, outputs: Mapping[str, Tensor], split: str) -> dict[str, Tensor]:
@@ -61,3 +119,31 @@ class MCDropout(Plugin):
         predicted = probabilities(outputs, module.setting)  # of log-probabilities: the mean prediction again
         entropies = [entropy(p) for task, p in predicted.items() if kinds[task] == "classification"]
         return {"entropy": torch.stack(entropies).mean(0)} if entropies else {}
+
+
+@contextmanager
+def _often(model: nn.Module) -> Iterator[None]:
+    """Let each layer that drops anything drop half: what it has a say in shows at once."""
+    names = [(module, "p" if isinstance(module, DROPOUTS) else "dropout") for module in model.modules() if drops(module)]
+    kept = [(module, name, getattr(module, name)) for module, name in names]
+    try:
+        for module, name, _ in kept:
+            setattr(module, name, 0.5)
+        yield
+    finally:
+        for module, name, p in kept:
+            setattr(module, name, p)
+
+
+def drops(module: nn.Module) -> float | None:
+    """The probability with which a module drops in training mode; None for one that is no dropout and has none inside.
+
+    Of attention and of recurrent layers training mode switches on nothing else.
+    """
+    if isinstance(module, DROPOUTS):
+        return float(module.p)  # type: ignore[arg-type]
+    if isinstance(module, nn.MultiheadAttention) and module.dropout:
+        return float(module.dropout)
+    if isinstance(module, nn.RNNBase) and module.dropout and module.num_layers > 1:
+        return float(module.dropout)
+    return None
