@@ -125,7 +125,7 @@ class Task:
 class Batch:
     """What one forward and backward pass sees.
 
-    `x` has shape (samples, *sample shape), images in the raw range [0, 1]. `targets` is what the loss sees, one entry a
+    `x` has shape (samples, *sample shape), raw, with bytes as numbers in [0, 1]. `targets` is what the loss sees, one entry a
     task: labels (samples,), or probabilities (samples, classes) once a technique softens them. `labels` are the true,
     unmodified targets, for metrics. `extra` carries what a technique keeps from `transform_batch` to `penalty`. In an
     evaluation `positions` says which samples of the split these are.
@@ -204,6 +204,7 @@ class Module(Protocol):
     state_dict: Callable[[], dict[str, Tensor]]
     clean_batch: Batch | None  # the samples of this step before any technique changed them
     last_objective: Tensor  # what the last step minimized, a scalar
+    positions: range | None  # which samples of their split an evaluation looks at
 
     @property
     def steps_done(self) -> int:

@@ -106,6 +106,7 @@ class RecipeModule(L.LightningModule):
         self.clean_batch: Batch | None = None
         self._train, self._window = Means(), Means()
         self._evaluated: dict[str, Means] = {}
+        self.positions: range | None = None  # which samples of their split an evaluation looks at
         self._dealt: dict[str, int] = {}  # samples that this process has had, by split
         self.rulers: dict[str, dict[str, Any]] = {}  # what the metrics of techniques were measured with, by their names
         self._evaluation = ExitStack()
@@ -454,7 +455,7 @@ class RecipeModule(L.LightningModule):
 
     def _evaluate(self, data: Any, index: int, split: str) -> None:
         batch, means = self.as_batch(data), self._evaluated[split]
-        batch.positions = self._positions(split, index, len(batch))
+        self.positions = batch.positions = self._positions(split, index, len(batch))
         rank = self.trainer.global_rank
         seed_global(derive_seed(self.seed, split, index, rank), self.device)
         outputs = self.predictions_as_outputs(batch.x) if self.hooks["predict"] else self.outputs(batch.x)

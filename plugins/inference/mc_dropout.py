@@ -13,7 +13,8 @@ from plugins.base import Batch, Module, Plugin, RecipeError, Stage, derive_seed,
 from plugins.inference._probabilities import entropy, probabilities
 from plugins.sites import DROPOUTS, evaluation_mode, takes_tokens
 
-TRIED = 8  # passes, and samples in each, that must not all be equal
+BLOCK = 128  # samples of a split that pass together
+TRIED = 8  # passes at most, and samples in each, that must not all be equal
 
 
 class MCDropout(Plugin):
@@ -82,14 +83,16 @@ class MCDropout(Plugin):
             else:
                 x = torch.randn(TRIED, *shape, generator=generator).to(place.dtype)
             try:
-                first, *others = ([*tensors(model(x.to(place.device)))] for _ in range(TRIED))
+                first = [*tensors(model(x.to(place.device)))]
+                for _ in range(TRIED - 1):
+                    if any(not torch.equal(a, b) for a, b in zip(first, tensors(model(x.to(place.device))), strict=True)):
+                        return
             except (RuntimeError, ValueError, TypeError, IndexError):
                 return  # it does not take such inputs: nothing is known
-        if all(torch.equal(a, b) for other in others for a, b in zip(first, other, strict=True)):
-            raise RecipeError(
-                f"inference/mc_dropout: {TRIED} passes through {type(model).__name__} with dropout on are all equal: its dropout layers have no "
-                f"say in what it returns; train with +regularizer=dropout"
-            )
+        raise RecipeError(
+            f"inference/mc_dropout: {TRIED} passes through {type(model).__name__} with dropout on are all equal: its dropout layers have no "
+            f"say in what it returns; train with +regularizer=dropout"
+        )
 
     @contextmanager
     def _dropping(self, model: nn.Module) -> Iterator[None]:
@@ -108,9 +111,27 @@ class MCDropout(Plugin):
                     layer.training = False
 
     def predict(self, module: Module, x: Tensor) -> dict[str, Tensor]:
-        """The mean prediction."""
-        with self._dropping(module.model):
-            passes = [probabilities(module.outputs(x), module.setting) for _ in range(self.samples)]
+        """The mean prediction; a sample's masks depend on its place in the split alone, on however many devices it is evaluated."""
+        positions = module.positions if module.positions is not None and len(module.positions) == len(x) else range(len(x))
+        by_block: dict[int, list[int]] = {}
+        for row, place in enumerate(positions):
+            by_block.setdefault(place // BLOCK, []).append(row)
+        with self._dropping(module.model), torch.random.fork_rng([x.device] if x.device.type == "cuda" else []):
+            if not by_block:  # a process without samples does what the others do
+                return self._mean(module, x)
+            pieces = [self._of_block(module, x, positions, block, rows) for block, rows in by_block.items()]
+        order = torch.tensor([row for rows in by_block.values() for row in rows], device=x.device).argsort()
+        return {task: torch.cat([piece[task] for piece in pieces]).index_select(0, order) for task in pieces[0]}
+
+    def _of_block(self, module: Module, x: Tensor, positions: range, block: int, rows: list[int]) -> dict[str, Tensor]:
+        """The predictions for some rows of a block, which passes as a whole: with blanks in the place of samples that are elsewhere."""
+        places = torch.tensor([positions[row] % BLOCK for row in rows], device=x.device)
+        whole = x.new_zeros(BLOCK, *x.shape[1:]).index_copy(0, places, x[rows])
+        torch.manual_seed(derive_seed(module.setting.seed, self.option, block))
+        return {task: mean.index_select(0, places) for task, mean in self._mean(module, whole).items()}
+
+    def _mean(self, module: Module, x: Tensor) -> dict[str, Tensor]:
+        passes = [probabilities(module.outputs(x), module.setting) for _ in range(self.samples)]
         return {task: torch.stack([one[task] for one in passes]).mean(0) for task in passes[0]}
 
     def measure(self, module: Module, batch: Batch, outputs: Mapping[str, Tensor], split: str) -> dict[str, Tensor]:

@@ -76,8 +76,13 @@ def differing(metric: str, runs: Sequence[Run]) -> str:
 
 
 def about_rulers(comparison: Comparison) -> Iterator[str]:
-    """A sentence where groups are not measured alike: in which settings, and how they would be; losses are told elsewhere."""
+    """Sentences where groups are not measured alike, or do not predict alike; losses are told elsewhere."""
     metric = comparison.metric
+    if predicted := [key for key in comparison.differing if key.startswith("inference.") and not key.endswith("._target_")]:
+        yield (
+            f"Groups predict in different ways ({', '.join(predicted[:SHOWN])}): a difference in {metric} comes from how predictions are made "
+            f"as well as from training."
+        )
     apart = not all(measured_alike(group, comparison.baseline, metric) for group in comparison.groups)
     if not apart or metric.rpartition("/")[2] == "loss":
         return

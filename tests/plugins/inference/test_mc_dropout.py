@@ -197,8 +197,7 @@ def test_dropout_of_all_kinds_is_on_and_off_again(make, plugins):
     module = build(make(), *plugins, plugin)
     module.model.eval()
     with torch.no_grad():  # where a transformer takes its fast way
-        first, second = plugin.predict(module, x)[""], plugin.predict(module, x)[""]
-        assert not torch.equal(first, second)
+        assert not torch.allclose(plugin.predict(module, x)[""], module.outputs(x)[""].softmax(1), atol=1e-6)
         assert torch.equal(module.outputs(x)[""], module.outputs(x)[""])
     assert not any(part.training for part in module.model.modules()) and torch.backends.mha.get_fastpath_enabled()
     assert all(layer.p in (0.001, 0.5, 0.0, 0.3, 0.2) for layer in module.model.modules() if isinstance(layer, DROPOUTS))
@@ -213,3 +212,18 @@ def test_dropout_that_is_off_in_training_stays_off():
         part.register_forward_hook(lambda part, *_: seen.append((part.p, part.training)))
     plugin.predict(module, torch.randn(4, 6))
     assert set(seen) == {(0.5, False), (0.25, True)}
+
+
+@pytest.mark.parametrize("split", [lambda n: [range(n)], lambda n: [range(0, 130), range(130, 131), range(131, n), range(0)],
+                                   lambda n: [range(rank, n, 3) for rank in range(3)]])  # fmt: skip
+def test_a_prediction_depends_on_the_place_of_a_sample_alone(split):
+    """On whichever device, and beside whom, it is evaluated: and no two samples have one mask."""
+    plugin, x = MCDropout(samples=3), torch.randn(1, 6).expand(300, 6)
+    module = build(nn.Sequential(nn.Linear(6, 64), nn.Tanh(), nn.Dropout(0.5), nn.Linear(64, 5)), plugin)
+    state = torch.get_rng_state()
+    expected = plugin.predict(module, x)[""]
+    assert len(expected.unique(dim=0)) == 300
+    for positions in split(300):
+        module.positions = positions
+        assert torch.equal(plugin.predict(module, x[list(positions)])[""], expected[list(positions)])
+    assert torch.equal(torch.get_rng_state(), state)
