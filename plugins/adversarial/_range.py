@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,20 +12,29 @@ from torch import Tensor
 from plugins.adversarial._ascent import Bounds
 from plugins.base import UNIT, RecipeError, Refusal, Setting, expect
 
+NO_LIMIT = (-math.inf, math.inf)
 SLACK = 1e-3  # by which inputs may leave the range, as a share of it: people round
 
 
 def expect_range(given: Any) -> None:
-    """Accept None, or [lo, hi] with lo < hi, each a number or a list of them, one a channel; infinity is no limit."""
+    """Accept None, or [lo, hi] with lo < hi, each a number, a list of them, one a channel, or None for no limit."""
     fits = given is None or (isinstance(given, (list, tuple)) and len(given) == 2)
     if fits and given is not None:
-        low, high = (list(end) if isinstance(end, (list, tuple)) else [end] for end in given)
+        low, high = (
+            list(end) if isinstance(end, (list, tuple)) else [limit if end is None else end]
+            for end, limit in zip(given, NO_LIMIT, strict=True)
+        )
         numbers = all(isinstance(end, (int, float)) and not isinstance(end, bool) for end in [*low, *high])
         lists = [len(end) for end in given if isinstance(end, (list, tuple))]
         fits = numbers and len({*lists}) <= 1 and 0 not in lists
         times = max(len(low), len(high)) if fits else 0
         fits = fits and all(a < b for a, b in zip(_spread(low, times), _spread(high, times), strict=True))
-    expect(fits, "range", "null, or [lo,hi] with lo < hi, each a number or a list with one number a channel", given)
+    expect(
+        fits,
+        "range",
+        "null, or [lo,hi] with lo < hi, each a number, a list with one number a channel, or null for no limit",
+        given,
+    )
 
 
 def _spread(end: list[float], times: int) -> list[float]:
@@ -44,7 +54,9 @@ def decide_range(option: str, given: Sequence[Any] | None, setting: Setting, x: 
         Refusal: images whose range is not known; a range for another number of channels.
     """
     if given is not None:
-        low, high = (_as_end(option, end, setting) for end in given)
+        low, high = (
+            _as_end(option, limit if end is None else end, setting) for end, limit in zip(given, NO_LIMIT, strict=True)
+        )
         return low, high
     if not setting.is_image:
         return None
@@ -53,7 +65,7 @@ def decide_range(option: str, given: Sequence[Any] | None, setting: Setting, x: 
         return UNIT
     raise Refusal(
         f"{option}: the inputs reach from {extremes[0]:.4g} to {extremes[1]:.4g}, so which values are valid is not known: type "
-        f"adversarial.range=[lo,hi] in their units, an end being a number or a list of one a channel, or adversarial.range=[-inf,inf] "
+        f"adversarial.range=[lo,hi] in their units, an end being a number or a list of one a channel, or adversarial.range=[null,null] "
         f"for no limit"
     )
 
@@ -127,5 +139,8 @@ class ValidRange:
             )
 
     def plain(self) -> list[Any] | None:
-        """The range as plain values; None where there is none."""
-        return self._bounds and [end.flatten().tolist() if isinstance(end, Tensor) else end for end in self._bounds]
+        """The range as plain values, None where there is no limit."""
+        if self._bounds is None:
+            return None
+        ends = [end.flatten().tolist() if isinstance(end, Tensor) else end for end in self._bounds]
+        return [None if end in NO_LIMIT else end for end in ends]

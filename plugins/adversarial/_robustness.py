@@ -60,8 +60,9 @@ class RobustnessMeasured(Plugin):
         attacks = max(self.eps, self.evaluated_eps) > 0
         if setting.training_inputs is not None and (attacks or setting.valid_range):
             self.range.decide(setting)
-            low, high = self.range.plain() or ("no limit", "")
-            self.remarks = [f"valid inputs are from {low} to {high}" if high != "" else "valid inputs have no limit"] * attacks
+            ends = self.range.plain()
+            limit = f"{ends[0]} to {ends[1]}" if ends and ends != [None, None] else "no limit"
+            self.remarks = [f"range of valid inputs: {limit}"] * attacks
 
     def ruler(self, metric: str) -> Mapping[str, Any]:
         """What robust accuracy depends on beside the model; how it was trained is its own affair."""

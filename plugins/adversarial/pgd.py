@@ -29,7 +29,7 @@ class PGD(Attack):
         eval_mode: whether batch norm and dropout are in evaluation mode while crafting.
         label: true | predicted, the label whose loss is raised.
         eval_samples: samples attacked in each evaluation, the first ones of the split; 0 leaves the metrics out.
-        range: [lo, hi], the valid inputs in the raw range, each end a number or a list of one a channel; [-inf, inf] is no
+        range: [lo, hi], the valid inputs in the raw range, each end a number, a list of one a channel, or None for no
             limit. Left out: [0, 1] for images that lie within it, no limit for data that are no images.
         eval_eps: ε ≥ 0 of the attacks in evaluations; `eps` when left out.
 

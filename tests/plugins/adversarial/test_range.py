@@ -46,7 +46,7 @@ SPECTROGRAMS = torch.rand(40, 1, 8, 8) * 80 - 80  # decibels
 @pytest.mark.parametrize("x", [normalized(), SPECTROGRAMS, torch.rand(40, 1, 8, 8) * 255, torch.rand(40, 3, 8, 8) - 0.5])
 def test_images_in_other_units_are_refused_before_the_first_batch(kind, x):
     with pytest.raises(
-        Refusal, match=r"inputs reach from .* type adversarial.range=\[lo,hi\].*\[-inf,inf\] for no limit"
+        Refusal, match=r"inputs reach from .* type adversarial.range=\[lo,hi\].*\[null,null\] for no limit"
     ) as refused:
         module_of(kind(eps=0.03), x)
     assert "\n" not in str(refused.value) and f"{float(x.min()):.4g} to {float(x.max()):.4g}" in str(refused.value)
@@ -64,13 +64,16 @@ def test_images_in_other_units_are_refused_before_the_first_batch(kind, x):
         (normalized(), [-2.2, ENDS[1]]),
         (SPECTROGRAMS, [-80, 0]),
         (normalized(), [-torch.inf, torch.inf]),
+        (normalized(), [None, None]),
+        (SPECTROGRAMS, [-80.0, None]),
     ],
 )
 def test_the_range_that_is_given_or_told_by_the_data(kind, x, ends):
     eps = 0.5
     out = attacked(kind(eps=eps, range=ends), x)
     assert 0 < (out - x).abs().max() <= eps * (1 + 1e-5)
-    low, high = ends or ((0.0, 1.0) if x.ndim == 4 else (-torch.inf, torch.inf))
+    low, high = ends or ((0.0, 1.0) if x.ndim == 4 else (None, None))
+    low, high = -torch.inf if low is None else low, torch.inf if high is None else high
     low, high = (torch.tensor(end).view(-1, *[1] * (x.ndim - 2)) for end in (low, high))
     assert (out >= torch.minimum(x, low)).all() and (out <= torch.maximum(x, high)).all()
     limited = (x - eps < low) | (x + eps > high)
@@ -101,6 +104,7 @@ def test_no_sample_moves_by_more_than_eps_whatever_the_range(norm):
         ([[0, 0], [1, 1, 1]], "range must be"),
         ([[], []], "range must be"),
         ([True, 2], "range must be"),
+        ([[None, 0], [1, 2]], "range must be"),
         ([float("nan"), 1], "range must be"),
     ],
 )
