@@ -106,7 +106,7 @@ def passage(model: nn.Module, shape: Sequence[int]) -> Passage:
         name, _, before = stack.pop()
         made = output.grad_fn if isinstance(output, Tensor) else None
         taken = inputs[0].grad_fn if inputs and isinstance(inputs[0], Tensor) else None
-        if isinstance(module, WEIGHTED):
+        if isinstance(module, WEIGHTED) or _is_layer(module, name):
             found.layers.add(made)
         elif isinstance(module, DROPOUTS):
             found.dropouts.append(Place(name, module, "", made, taken))
@@ -142,6 +142,11 @@ def passage(model: nn.Module, shape: Sequence[int]) -> Passage:
     found.layers.discard(None)
     found.outputs = [tensor.grad_fn for tensor in tensors(result)]
     return found
+
+
+def _is_layer(module: nn.Module, name: str) -> bool:
+    """Whether a part of a model is a layer of somebody's own: it has weights and is made of nothing else."""
+    return bool(name) and not any(True for _ in module.children()) and any(weight.ndim > 1 for weight in module.parameters())
 
 
 def _is_activation(module: nn.Module) -> bool:

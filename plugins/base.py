@@ -83,6 +83,15 @@ def _is_number(value: object) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
+def _plain(value: object) -> Any:
+    """A value as JSON has it; an object by the name of its class."""
+    if isinstance(value, Mapping):
+        return {str(name): _plain(inner) for name, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(inner) for inner in value]
+    return value if value is None or isinstance(value, (str, int, float)) else type(value).__name__
+
+
 class Stage(IntEnum):
     """Where a technique stands in a step. The engine sorts by it, so the order in which options are written is free."""
 
@@ -354,12 +363,13 @@ class Plugin(L.Callback):
         return {}
 
     def ruler(self, metric: str) -> Mapping[str, Any]:
-        """What a metric of `measure` was measured with: runs in which that differs are not compared by it.
+        """What a metric of `measure` or `after_validation` was measured with: runs in which that differs are not compared by it.
 
         Plain values by name. By default all parameters of the technique; one that leaves the number's meaning alone, such as how
         the model was trained, is to be left out.
         """
-        return {name: getattr(self, name) for name in inspect.signature(type(self)).parameters if hasattr(self, name)}
+        names = inspect.signature(type(self)).parameters
+        return {name: _plain(getattr(self, name)) for name in names if hasattr(self, name)}
 
     def after_validation(self, module: Module, metrics: Mapping[str, float]) -> dict[str, float]:
         """Look at the metrics of a validation during training, with the evaluated weights still in place; further metrics."""

@@ -503,7 +503,9 @@ class RecipeModule(L.LightningModule):
             self._train, self._window = Means(), Means()
         if self.trainer.state.fn == "fit":
             for plugin in self.hooks["after_validation"]:
-                metrics |= plugin.after_validation(self, metrics)
+                found = plugin.after_validation(self, metrics)
+                self.rulers |= {name: dict(plugin.ruler(name)) for name in found}
+                metrics |= found
         self.publish({**metrics, "epoch": self.steps_done / max(1, self.trainer.num_training_batches)})
         if isinstance(self._scheduler, ReduceLROnPlateau) and self.trainer.state.fn == "fit":
             self._scheduler.step(metrics["val/loss"])

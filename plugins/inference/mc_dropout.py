@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
 
-from plugins.activations import named, passage, tensors
+from plugins.activations import named, passage
 from plugins.base import Batch, Module, Plugin, RecipeError, Stage, derive_seed, expect_count
+from plugins.inference._dropping import dropping, drops, passes_are_equal
 from plugins.inference._probabilities import entropy, probabilities
-from plugins.sites import DROPOUTS, evaluation_mode, takes_tokens
 
 BLOCK = 128  # samples of a split that pass together
-TRIED = 8  # passes at most, and samples in each, that must not all be equal
 
 
 class MCDropout(Plugin):
@@ -67,48 +65,12 @@ class MCDropout(Plugin):
                 f"inference/mc_dropout: all dropout layers of {type(model).__name__} are in evaluation mode, so that it is trained without: "
                 f"call its train() first"
             )
-        if shape is not None:
-            self._expect_spread(model, shape)
+        if shape is not None and passes_are_equal(model, shape, self._frozen, derive_seed(self.setting.seed, self.option)):
+            raise RecipeError(
+                f"inference/mc_dropout: passes through {type(model).__name__} with dropout on are all equal: its dropout layers have no say "
+                f"in what it returns; train with +regularizer=dropout"
+            )
         return model
-
-    def _expect_spread(self, model: nn.Module, shape: Sequence[int]) -> None:
-        """Refuse a model whose dropout layers have no say in what it returns."""
-        generator = torch.Generator().manual_seed(derive_seed(self.setting.seed, self.option))
-        place = next((weight for weight in model.parameters() if weight.is_floating_point()), torch.zeros(()))
-        with torch.random.fork_rng(devices=[]), torch.no_grad(), self._dropping(model), _often(model):
-            torch.manual_seed(generator.initial_seed())
-            if takes_tokens(model):
-                most = min(part.num_embeddings for part in model.modules() if isinstance(part, (nn.Embedding, nn.EmbeddingBag)))
-                x = torch.randint(most, (TRIED, *shape), generator=generator)
-            else:
-                x = torch.randn(TRIED, *shape, generator=generator).to(place.dtype)
-            try:
-                first = [*tensors(model(x.to(place.device)))]
-                for _ in range(TRIED - 1):
-                    if any(not torch.equal(a, b) for a, b in zip(first, tensors(model(x.to(place.device))), strict=True)):
-                        return
-            except (RuntimeError, ValueError, TypeError, IndexError):
-                return  # it does not take such inputs: nothing is known
-        raise RecipeError(
-            f"inference/mc_dropout: {TRIED} passes through {type(model).__name__} with dropout on are all equal: its dropout layers have no "
-            f"say in what it returns; train with +regularizer=dropout"
-        )
-
-    @contextmanager
-    def _dropping(self, model: nn.Module) -> Iterator[None]:
-        """Evaluation mode, but for dropout, as far as it is on in training."""
-        with evaluation_mode(model):
-            layers = [module for module in model.modules() if drops(module) and id(module) not in self._frozen]
-            fast = torch.backends.mha.get_fastpath_enabled()
-            torch.backends.mha.set_fastpath_enabled(False)  # which leaves dropout layers out
-            try:
-                for layer in layers:
-                    layer.training = True
-                yield
-            finally:
-                torch.backends.mha.set_fastpath_enabled(fast)
-                for layer in layers:
-                    layer.training = False
 
     def predict(self, module: Module, x: Tensor) -> dict[str, Tensor]:
         """The mean prediction; a sample's masks depend on its place in the split alone, on however many devices it is evaluated."""
@@ -116,7 +78,7 @@ class MCDropout(Plugin):
         by_block: dict[int, list[int]] = {}
         for row, place in enumerate(positions):
             by_block.setdefault(place // BLOCK, []).append(row)
-        with self._dropping(module.model), torch.random.fork_rng([x.device] if x.device.type == "cuda" else []):
+        with dropping(module.model, self._frozen), torch.random.fork_rng([x.device] if x.device.type == "cuda" else []):
             if not by_block:  # a process without samples does what the others do
                 return self._mean(module, x)
             pieces = [self._of_block(module, x, positions, block, rows) for block, rows in by_block.items()]
@@ -140,31 +102,3 @@ class MCDropout(Plugin):
         predicted = probabilities(outputs, module.setting)  # of log-probabilities: the mean prediction again
         entropies = [entropy(p) for task, p in predicted.items() if kinds[task] == "classification"]
         return {"entropy": torch.stack(entropies).mean(0)} if entropies else {}
-
-
-@contextmanager
-def _often(model: nn.Module) -> Iterator[None]:
-    """Let each layer that drops anything drop half: what it has a say in shows at once."""
-    names = [(module, "p" if isinstance(module, DROPOUTS) else "dropout") for module in model.modules() if drops(module)]
-    kept = [(module, name, getattr(module, name)) for module, name in names]
-    try:
-        for module, name, _ in kept:
-            setattr(module, name, 0.5)
-        yield
-    finally:
-        for module, name, p in kept:
-            setattr(module, name, p)
-
-
-def drops(module: nn.Module) -> float | None:
-    """The probability with which a module drops in training mode; None for one that is no dropout and has none inside.
-
-    Of attention and of recurrent layers training mode switches on nothing else.
-    """
-    if isinstance(module, DROPOUTS):
-        return float(module.p)  # type: ignore[arg-type]
-    if isinstance(module, nn.MultiheadAttention) and module.dropout:
-        return float(module.dropout)
-    if isinstance(module, nn.RNNBase) and module.dropout and module.num_layers > 1:
-        return float(module.dropout)
-    return None

@@ -20,7 +20,7 @@ def ruler(run: Run, metric: str) -> dict[str, Any]:
     """What a metric of a run was measured with, as dotted keys; empty where nothing is recorded, or nothing has a say."""
     recorded = run.result.get("rulers") or {"loss": run.config.get("loss")}  # older results record none
     place, _, name = metric.rpartition("/")
-    found = recorded.get(name)
+    found = next((recorded[key] for key in (metric, metric.partition("/")[2], name) if key in recorded), None)
     plain = flatten(found) if isinstance(found, Mapping) else {}
     return plain | ({"tasks": tasks(run, place)} if name == "loss" else {})
 

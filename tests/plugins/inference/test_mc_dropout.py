@@ -169,7 +169,7 @@ def in_evaluation_mode():
             r"cannot switch on the dropout that Functions calls by functions \(dropout in Functions\): write it as",
         ),
         (lambda: Functions(module=True), [], "calls by functions"),
-        (Unused, [], "8 passes through Unused with dropout on are all equal"),
+        (Unused, [], "passes through Unused with dropout on are all equal"),
         (in_evaluation_mode, [], "are in evaluation mode, so that it is trained without"),
     ],
 )

@@ -89,6 +89,17 @@ class Swish(nn.Module):
         return x * torch.sigmoid(self.beta * x)
 
 
+class Distances(nn.Module):
+    """A layer without a product."""
+
+    def __init__(self):
+        super().__init__()
+        self.centres = nn.Parameter(torch.randn(3, 16))
+
+    def forward(self, x):
+        return -(x[:, None] - self.centres).abs().sum(2)
+
+
 class Tokens(nn.Module):
     def __init__(self):
         super().__init__()
@@ -152,6 +163,7 @@ PLACES = {
     "spatial dropout of its own": (lambda: between(nn.ReLU(), nn.AlphaDropout(0.1)), ["1"]),
     "transformer": (transformer, ["2.dropout"]),
     "transformer without dropout": (lambda: transformer(dropout=0.0, activation="gelu"), ["2.dropout"]),
+    "behind it a layer of one's own": (lambda: nn.Sequential(nn.Linear(6, 16), nn.ReLU(), Distances()), ["1"]),
     "recurrent": (lambda: nn.Sequential(Recurrent(), nn.ReLU(), nn.Linear(16, 3)), ["1"]),
 }  # fmt: skip
 

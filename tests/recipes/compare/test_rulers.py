@@ -1,8 +1,12 @@
 """What a metric was measured with is recorded beside it, and groups in which that differs are not compared by it."""
 
+import json
+
 import pytest
+import torch
 
 from plugins.adversarial.pgd import PGD
+from plugins.base import Plugin
 from recipes.catalogue import Catalogue, UsageError
 from recipes.compare.comparison import compare
 from recipes.compare.report import write_report
@@ -47,6 +51,18 @@ def attack(eps, *further, **changes):
             (("+inference=mc_dropout", "+regularizer=dropout", "inference.samples=5"), {"entropy": {"samples": 5}}),
             "inference.samples 20, 5",
         ),
+        (
+            "gap/acc",
+            (("+diagnostics=generalization_gap",), {"gap/acc": {"mode": "evaluation"}}),
+            ((), {}),
+            "mode evaluation, none",
+        ),
+        (
+            "test/a/mine",
+            (("+regularizer=l2",), {"a/mine": {"size": 1}}),
+            ((), {"mine": {}, "a/mine": {"size": 2}}),
+            "size 1, 2",
+        ),
         ("test/mine", (("+regularizer=l2",), {"mine": {"size": 1}}), ((), {}), "size 1, none"),
     ],
 )
@@ -87,6 +103,25 @@ def test_a_search_over_how_it_is_measured_is_refused():
         expect_alike([result(0.1), result(0.2)])
     with pytest.raises(UsageError, match="judged by val/acc_pgd and by val/acc, which do not compare"):
         expect_alike([result(0.1), result(0.0, monitor="val/acc")])
+
+
+def test_groups_that_predict_differently_are_told(tmp_path):
+    words = [("+inference=mc_dropout", "+regularizer=dropout", f"inference.samples={samples}") for samples in (5, 20)]
+    comparison = leave_both(tmp_path, "test/acc", words, ({}, {}))
+    assert any("predict in different ways (inference.samples)" in note for note in comparison.notes)
+    assert any(row.p is not None for row in rows(comparison))  # accuracy is accuracy
+
+
+class Measuring(Plugin):
+    """A technique of one's own, with parameters of all kinds."""
+
+    def __init__(self, size, bins, kind, table, hidden=3):
+        self.size, self.bins, self.kind, self.table = size, bins, kind, table
+
+
+def test_by_default_a_ruler_has_all_parameters_as_plain_values():
+    ruler = Measuring(2, (1, 2), torch.nn.ReLU(), {"a": torch.ones(2)}).ruler("mine")
+    assert json.loads(json.dumps(ruler)) == {"size": 2, "bins": [1, 2], "kind": "ReLU", "table": {"a": "Tensor"}}
 
 
 def test_what_is_no_ruler_is_refused(tmp_path):
