@@ -112,6 +112,7 @@ class ProcessesLauncher(Launcher):
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         """Run a batch of jobs; returns their scores, None for those that failed."""
         from recipes import sweep
+        from recipes.compare.rulers import expect_alike
         from recipes.files import is_held
 
         setup_globals()
@@ -128,6 +129,8 @@ class ProcessesLauncher(Launcher):
             raise
         sweep.current.run(jobs, settings.sweeper.get("n_trials"))
         sweep.check_direction(sweep.current.folder, jobs, settings.sweeper.get("direction"))
+        if settings.sweeper.get("direction") is not None:
+            expect_alike(job.result for job in sweep.current.jobs)
         returns = []
         for job in jobs:
             done = JobReturn(overrides=job.words, working_dir=str(job.folder), status=JobStatus.COMPLETED)

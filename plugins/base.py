@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from enum import IntEnum
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any, ClassVar, Protocol
 
 import lightning as L
@@ -22,6 +22,9 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from plugins.metric import larger_is_better as larger_is_better
+
+UNIT = (0.0, 1.0)
+LOOKED_AT = 10_000  # samples that tell the range of the inputs
 
 
 class RecipeError(ValueError):
@@ -80,6 +83,15 @@ def _is_number(value: object) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
+def _plain(value: object) -> Any:
+    """A value as JSON has it; an object by the name of its class."""
+    if isinstance(value, Mapping):
+        return {str(name): _plain(inner) for name, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(inner) for inner in value]
+    return value if value is None or isinstance(value, (str, int, float)) else type(value).__name__
+
+
 class Stage(IntEnum):
     """Where a technique stands in a step. The engine sorts by it, so the order in which options are written is free."""
 
@@ -122,15 +134,17 @@ class Task:
 class Batch:
     """What one forward and backward pass sees.
 
-    `x` has shape (samples, *sample shape), images in the raw range [0, 1]. `targets` is what the loss sees, one entry a
+    `x` has shape (samples, *sample shape), raw, with bytes as numbers in [0, 1]. `targets` is what the loss sees, one entry a
     task: labels (samples,), or probabilities (samples, classes) once a technique softens them. `labels` are the true,
-    unmodified targets, for metrics. `extra` carries what a technique keeps from `transform_batch` to `penalty`.
+    unmodified targets, for metrics. `extra` carries what a technique keeps from `transform_batch` to `penalty`. In an
+    evaluation `positions` says which samples of the split these are.
     """
 
     x: Tensor
     targets: dict[str, Tensor]
     labels: dict[str, Tensor]
     extra: dict[str, Any] = field(default_factory=dict)
+    positions: range | None = None
 
     def __len__(self) -> int:
         return len(self.x)
@@ -154,6 +168,23 @@ class Setting:
     def is_image(self) -> bool:
         """Whether a sample has the shape (channels, height, width)."""
         return len(self.shape) == 3
+
+    @cached_property
+    def extremes(self) -> tuple[float, float] | None:
+        """The smallest and the largest of the raw training inputs, of the first 10,000 samples; None where there are none."""
+        pieces, seen, low, high = self.training_inputs() if self.training_inputs else iter(()), 0, math.inf, -math.inf
+        for piece in pieces:
+            low, high = min(low, float(piece.amin())), max(high, float(piece.amax()))
+            seen += len(piece)
+            if seen >= LOOKED_AT:
+                break
+        return (low, high) if seen else None
+
+    @property
+    def valid_range(self) -> tuple[float, float] | None:
+        """The range of valid raw inputs: [0, 1] for images that lie within it; None where there is none, or it is not known."""
+        inside = self.is_image and self.extremes and UNIT[0] <= self.extremes[0] and self.extremes[1] <= UNIT[1]
+        return UNIT if inside else None
 
 
 @dataclass(frozen=True)
@@ -182,6 +213,7 @@ class Module(Protocol):
     state_dict: Callable[[], dict[str, Tensor]]
     clean_batch: Batch | None  # the samples of this step before any technique changed them
     last_objective: Tensor  # what the last step minimized, a scalar
+    positions: range | None  # which samples of their split an evaluation looks at
 
     @property
     def steps_done(self) -> int:
@@ -236,6 +268,7 @@ class Plugin(L.Callback):
     monitor: str | None = None  # the validation metric that chooses the best model, where the technique has a say
     min_delta: float = 0.0  # by how much that metric must improve to count as better
     repeats: int = 1  # steps in a row that train on the same batch
+    remarks: Sequence[str] = ()  # what a user should know of what was decided, a line each; printed when the run starts
 
     setting: Setting
 
@@ -333,6 +366,15 @@ class Plugin(L.Callback):
         """Further metrics of an evaluation batch: one value a sample each; logged as SPLIT/NAME, the mean over samples."""
         return {}
 
+    def ruler(self, metric: str) -> Mapping[str, Any]:
+        """What a metric of `measure` or `after_validation` was measured with: runs in which that differs are not compared by it.
+
+        Plain values by name. By default all parameters of the technique; one that leaves the number's meaning alone, such as how
+        the model was trained, is to be left out.
+        """
+        names = inspect.signature(type(self)).parameters
+        return {name: _plain(getattr(self, name)) for name in names if hasattr(self, name)}
+
     def after_validation(self, module: Module, metrics: Mapping[str, float]) -> dict[str, float]:
         """Look at the metrics of a validation during training, with the evaluated weights still in place; further metrics."""
         return {}
@@ -346,7 +388,7 @@ class Plugin(L.Callback):
 # Methods that see weights before they are cut up, or not at all.
 AWAY_FROM_WEIGHTS = (
     *("prepare", "check", "trainer_arguments", "state_dict", "load_state_dict", "next_phase"),
-    *("transform_model", "transform_batch", "picture", "predict", "measure"),
+    *("transform_model", "transform_batch", "picture", "predict", "measure", "ruler"),
 )
 
 

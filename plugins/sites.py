@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -17,21 +17,10 @@ from torch.nn.modules.dropout import _DropoutNd
 from plugins.base import RecipeError
 
 ACTIVATIONS: tuple[type[nn.Module], ...] = (
-    nn.ReLU,
-    nn.ReLU6,
-    nn.LeakyReLU,
-    nn.PReLU,
-    nn.ELU,
-    nn.SELU,
-    nn.CELU,
-    nn.GELU,
-    nn.SiLU,
-    nn.Mish,
-    nn.Tanh,
-    nn.Sigmoid,
-    nn.Softplus,
-    nn.Hardswish,
-    nn.Hardtanh,
+    *(nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.PReLU, nn.RReLU, nn.Threshold),
+    *(nn.ELU, nn.SELU, nn.CELU, nn.GELU, nn.SiLU, nn.Mish, nn.GLU),
+    *(nn.Tanh, nn.Sigmoid, nn.LogSigmoid, nn.Softplus, nn.Softsign, nn.Tanhshrink, nn.Softshrink, nn.Hardshrink),
+    *(nn.Hardswish, nn.Hardtanh, nn.Hardsigmoid),
 )
 WEIGHTED: tuple[type[nn.Module], ...] = (nn.Linear, _ConvNd)
 RECURRENT: tuple[type[nn.Module], ...] = (nn.RNNBase, nn.RNNCellBase)
@@ -42,11 +31,11 @@ DROPOUTS: tuple[type[nn.Module], ...] = (_DropoutNd,)
 def find_sites(
     model: nn.Module, kinds: tuple[type[nn.Module], ...], what: str, names: Sequence[str] | None = None
 ) -> list[tuple[str, nn.Module]]:
-    """The modules of the given types, with their names, in the order of the model.
+    """The modules of the given types, with their names, in the order of the model; layers that techniques attached are none.
 
     `names` narrows by name, with wildcards: `["layer1.*", "head.1"]`. Raises :class:`RecipeError` if none is left.
     """
-    found = [(name, module) for name, module in model.named_modules() if isinstance(module, kinds)]
+    found = [(name, module) for name, module in own_modules(model) if isinstance(module, kinds)]
     if names:
         kept = [(name, module) for name, module in found if any(fnmatchcase(name, pattern) for pattern in names)]
         if not kept:
@@ -70,21 +59,58 @@ def attach(host: nn.Module, name: str, layer: nn.Module) -> None:
     """Run `layer` on whatever `host` returns, from now on.
 
     The layer becomes a child of its host, so it moves, saves and prints with it, and no existing parameter changes its
-    name. Layers attached one after the other run in that order.
+    name; it is in training mode if its host is. Layers attached one after the other run in that order.
     """
     if not hasattr(host, "attached"):
-        host.attached = []  # type: ignore[assignment]
+        host.attached = Attached()  # type: ignore[assignment]
         host.register_forward_hook(_run_attached)
-    if hasattr(host, name):
+    names = host.attached
+    if not isinstance(names, Attached):
+        raise RecipeError(
+            f"{type(host).__name__} has an attribute `attached` of its own, which layers put there need: rename it"
+        )
+    if name in names:
         raise RecipeError(f"{type(host).__name__} has a {name} already")
-    host.add_module(name, layer)
-    host.attached.append(name)  # type: ignore[union-attr, operator]
+    if hasattr(host, name):  # of its own
+        name = f"added_{name}"
+    host.add_module(name, layer.train(host.training))
+    names.append(name)
+
+
+class Attached(list[str]):
+    """The names of the layers that techniques have attached to a module."""
 
 
 def _run_attached(host: nn.Module, inputs: object, output: Tensor) -> Tensor:
     for name in host.attached:  # type: ignore[union-attr]
         output = getattr(host, name)(output)
     return output
+
+
+def attached_to(host: nn.Module) -> list[nn.Module]:
+    """The layers that techniques have attached to a module."""
+    names = getattr(host, "attached", ())
+    return [getattr(host, name) for name in names] if isinstance(names, Attached) else []
+
+
+@contextmanager
+def without_attached(model: nn.Module) -> Iterator[None]:
+    """Leave out what techniques have attached, so that the model is as it was given."""
+    lists = [names for module in model.modules() if isinstance(names := getattr(module, "attached", None), Attached)]
+    kept = [list(names) for names in lists]
+    try:
+        for names in lists:
+            names.clear()
+        yield
+    finally:
+        for names, before in zip(lists, kept, strict=True):
+            names[:] = before
+
+
+def own_modules(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    """The modules that a model is made of, with their names, without layers that techniques have attached."""
+    attached = {id(part) for host in model.modules() for layer in attached_to(host) for part in layer.modules()}
+    return ((name, module) for name, module in model.named_modules() if id(module) not in attached)
 
 
 @dataclass(frozen=True)
@@ -104,33 +130,43 @@ class Call:
 def trace(model: nn.Module, shape: Sequence[int], graph: bool = False) -> tuple[list[Call], object]:
     """The calls of leaf modules in a forward pass of two blank samples, in order, and what the model returned.
 
+    A module is as much a leaf with layers attached to it as without, and its output is its own, before they run: techniques find
+    the same calls whoever was there before. Of what is attached only norm layers are among the calls.
+
     With `graph`, autograd's graph is kept: it tells also what runs between modules, such as `torch.relu` or `+`.
     """
     calls: list[Call] = []
     handles = []
+    own = {id(module) for _, module in own_modules(model)}
     for name, module in model.named_modules():
-        if isinstance(module, (*WEIGHTED, *NORMS)) or not any(True for _ in module.children()):
+        leaf = len(list(module.children())) == len(attached_to(module))
+        if isinstance(module, NORMS) or (id(module) in own and (isinstance(module, WEIGHTED) or leaf)):
 
             def remember(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor, name: str = name) -> None:
                 if inputs and isinstance(inputs[0], Tensor) and isinstance(output, Tensor):
                     calls.append(Call(name, module, inputs[0], output, output.grad_fn))
 
-            handles.append(module.register_forward_hook(remember))
+            handles.append(module.register_forward_hook(remember, prepend=True))
     try:
-        with evaluation_mode(model), torch.set_grad_enabled(graph):
-            parameter = next(model.parameters(), torch.zeros(()))
-            x = torch.zeros(2, *shape, device=parameter.device, requires_grad=graph)
-            try:
-                result = model(x.clone() if graph else x)  # a model may write into its input, but not into a leaf of the graph
-            except (RuntimeError, TypeError):
-                if not takes_tokens(model):
-                    raise
-                calls.clear()
-                result = model(x.detach().long())
+        result = blank_pass(model, shape, graph, calls.clear)
     finally:
         for handle in handles:
             handle.remove()
     return calls, result
+
+
+def blank_pass(model: nn.Module, shape: Sequence[int], graph: bool, again: Callable[[], None] = lambda: None) -> object:
+    """What a model returns for two blank samples in evaluation mode; `again` is called where they must be tokens."""
+    with evaluation_mode(model), torch.set_grad_enabled(graph):
+        place = next((weight for weight in model.parameters() if weight.is_floating_point()), torch.zeros(()))
+        x = torch.zeros(2, *shape, device=place.device, dtype=place.dtype, requires_grad=graph)
+        try:
+            return model(x.clone() if graph else x)  # a model may write into its input, but not into a leaf of the graph
+        except (RuntimeError, TypeError):
+            if not takes_tokens(model):
+                raise
+            again()
+            return model(x.detach().long())
 
 
 @contextmanager
@@ -159,6 +195,14 @@ def kept_buffers(model: nn.Module) -> Iterator[None]:
         for owner, name, buffer, value in kept:
             buffer.data.copy_(value)
             setattr(owner, name, buffer)
+
+
+def is_compiled(model: nn.Module) -> bool:
+    """Whether a model, or a part of it, is compiled."""
+    return any(
+        type(module).__name__ == "OptimizedModule" or getattr(module, "_compiled_call_impl", None) is not None
+        for module in model.modules()
+    )
 
 
 def running_statistics(model: nn.Module) -> list[Tensor]:

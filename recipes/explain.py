@@ -56,6 +56,7 @@ def explain(console: Console, config: Mapping[str, Any], data: Data, module: Rec
         *(f"        {describe(plugin, values)}" for plugin in makers if plugin.stage <= Stage.PREPROCESSING),
         f"        layers added: {len(added) or 'none'}",
         *(f"          {line}" for line in added),
+        *(f"        {plugin.option}: {remark}" for plugin in module.plugins for remark in plugin.remarks),
         "",
         f"each step of {data.batch_size} samples"
         + (f" × {module.parts} parts" if module.parts > 1 else "")

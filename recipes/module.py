@@ -32,8 +32,9 @@ from plugins.base import (
     needs_closure,
     order,
 )
-from plugins.sites import NORMS, evaluation_mode, kept_buffers, running_statistics, takes_tokens
+from plugins.sites import NORMS, evaluation_mode, is_compiled, kept_buffers, running_statistics, takes_tokens
 from recipes.callbacks import BuildFirst, check_callbacks, stand_first
+from recipes.data.base import EvaluationLoader
 from recipes.loggers import RunLogger
 from recipes.losses import TaskLoss
 from recipes.metrics import Confusion, Histogram, Means, correct
@@ -113,6 +114,9 @@ class RecipeModule(L.LightningModule):
         self.clean_batch: Batch | None = None
         self._train, self._window = Means(), Means()
         self._evaluated: dict[str, Means] = {}
+        self.positions: range | None = None  # which samples of their split an evaluation looks at
+        self._dealt: dict[str, int] = {}  # samples that this process has had, by split
+        self.rulers: dict[str, dict[str, Any]] = {}  # what the metrics of techniques were measured with, by their names
         self._evaluation = ExitStack()
         self._clock: tuple[int, int] = (0, 0)  # step and part, from which generators draw
         self._total_steps = 0  # for which the scheduler was made
@@ -164,6 +168,8 @@ class RecipeModule(L.LightningModule):
         for plugin in implementers(self.plugins, "transform_model"):
             with own_draws(derive_seed(self.seed, "model", plugin.state_key), self.model):
                 self.model = plugin.transform_model(self.model)
+        if is_compiled(self.model):
+            torch.compiler.reset()  # what was compiled before knows nothing of layers that were put in
         self.hooks = {name: implementers(self.plugins, name) for name in self.hooks}
         self._losses = {task.name: TaskLoss(self.loss, task) for task in self.setting.tasks}
         self._takes_tokens = takes_tokens(self.model)
@@ -526,6 +532,7 @@ class RecipeModule(L.LightningModule):
 
     def _evaluate(self, data: Any, index: int, split: str) -> None:
         batch, means = self.as_batch(data), self._evaluated[split]
+        self.positions = batch.positions = self._positions(split, index, len(batch))
         rank = self.trainer.global_rank
         seed_global(derive_seed(self.seed, split, index, rank), self.device)
         outputs = self.predictions_as_outputs(batch.x) if self.hooks["predict"] else self.outputs(batch.x)
@@ -539,6 +546,17 @@ class RecipeModule(L.LightningModule):
         for plugin in self.hooks["measure"]:
             for name, values in plugin.measure(self, batch, outputs, split).items():
                 means.add(name, values.sum(), len(values), summed=True)
+                self.rulers.setdefault(name, dict(plugin.ruler(name)))
+
+    def _positions(self, split: str, index: int, samples: int) -> range:
+        """Which samples of the split a batch has: ours say so, others deal them out to the processes one by one."""
+        loader = self.trainer.val_dataloaders if split == "val" else self.trainer.test_dataloaders
+        if isinstance(loader, EvaluationLoader):
+            return loader.positions(index)
+        rank, world = self.trainer.global_rank, self.trainer.world_size
+        first = self._dealt.get(split, 0) if index else 0
+        self._dealt[split] = first + samples
+        return range(first * world + rank, (first + samples) * world + rank, world)
 
     def predictions_as_outputs(self, x: Tensor) -> dict[str, Tensor]:
         """Predicted probabilities as log-probabilities, which every loss and metric takes like logits."""
@@ -562,7 +580,9 @@ class RecipeModule(L.LightningModule):
             self._train, self._window = Means(), Means()
         if self.trainer.state.fn == "fit":
             for plugin in self.hooks["after_validation"]:
-                metrics |= plugin.after_validation(self, metrics)
+                found = plugin.after_validation(self, metrics)
+                self.rulers |= {name: dict(plugin.ruler(name)) for name in found}
+                metrics |= found
         self.publish({**metrics, "epoch": self.steps_done / max(1, self.trainer.num_training_batches)})
         if self.trainer.state.fn == "fit":
             step_plateaus(self.trainer, metrics)

@@ -48,6 +48,9 @@ class Watch:
         return changed
 
     def _draw(self, before: Tensor, after: Tensor) -> None:
+        low, high = float(before.min()), float(before.max())
+        if low < 0 or high > 1:  # in other units than those of a picture
+            before, after = ((x - low) / (high - low or 1.0) for x in (before, after))
         rows = self.plugin.picture(before, after)
         if rows is not None:
             image = grid(rows)

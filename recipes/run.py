@@ -453,6 +453,7 @@ class Run:
                 f"{size:,} parameters, {len(train):,} training samples, {len(loader)} steps an epoch, on {trainer.strategy.root_device}",
                 "target" + "; ".join(f" {task.name or 'y'}: {describe(task)}" for task in self.data.tasks),
                 *shares(loader.step_size, world, trainer_config["num_nodes"], module.parts),
+                *(f"{plugin.state_key}: {remark}" for plugin in plugins for remark in plugin.remarks),
             )
         loader.device = validation.device = trainer.strategy.root_device
         if start is not None:
@@ -488,6 +489,7 @@ class Run:
         self.result["metrics"] = {name: value for name, value in keeper.best_metrics.items() if name != "epoch"}
         self.result |= {
             "monitor": keeper.monitor,
+            "rulers": {"loss": self.config["loss"], **module.rulers},
             "best_step": phase["steps"] + (keeper.best_step or 0),
             "steps": steps,
             "epochs": module.steps_done / len(loader),
@@ -515,6 +517,7 @@ class Run:
         if is_first_rank():
             write_confusion(self.folder, self.data.tasks, module.confusion)
         self.result["metrics"] |= {name: value for name, value in module.metrics.items() if name.startswith("test/")}
+        self.result["rulers"] |= module.rulers
 
     def _show(self, hints: Sequence[str]) -> None:
         where = path_word(self.folder)

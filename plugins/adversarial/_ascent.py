@@ -7,10 +7,14 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-Bounds = tuple[float, float] | None  # the range of valid inputs
+from plugins.base import derive_seed
+
+End = Tensor | float
+Bounds = tuple[End, End] | None  # the range of valid inputs; an end of shape (channels, 1, 1) is one for each channel
 Loss = Callable[[Tensor], Tensor]  # inputs (samples, ...) to a scalar
 
 NORMS = ("linf", "l2")
+BLOCK = 64  # random starts that are drawn together
 
 
 def input_gradient(loss: Loss, x: Tensor) -> Tensor:
@@ -34,9 +38,12 @@ def steepest(gradient: Tensor, norm: str) -> Tensor:
     return scaled / sample_norm(scaled).clamp_min(1)
 
 
-def clip(x: Tensor, bounds: Bounds) -> Tensor:
-    """Values outside the range of valid inputs put onto its border."""
-    return x if bounds is None else x.clamp(*bounds)
+def clip(moved: Tensor, x: Tensor, bounds: Bounds) -> Tensor:
+    """Values that have left the range of valid inputs put onto its border; what x itself has outside goes no further out."""
+    if bounds is None:
+        return moved
+    low, high = bounds
+    return torch.clamp(moved, x.clamp(max=low), x.clamp(min=high))
 
 
 def random_start(x: Tensor, eps: float, norm: str, generator: torch.Generator) -> Tensor:
@@ -48,6 +55,23 @@ def random_start(x: Tensor, eps: float, norm: str, generator: torch.Generator) -
     return eps * length.view(-1, *[1] * (x.ndim - 1)) * direction
 
 
+def random_starts(x: Tensor, eps: float, norm: str, positions: range, seed: int) -> Tensor:
+    """A random start for each sample, a function of its place in the split alone: the same in whatever pieces samples come.
+
+    They are drawn in blocks, each from a generator of its own, of which those of `positions` (samples,) are taken.
+    """
+    first = positions.start // BLOCK
+    blocks = range(first, -(-positions.stop // BLOCK)) if len(positions) else range(0)
+    drawn = [
+        random_start(
+            x.new_zeros(BLOCK, *x.shape[1:]), eps, norm, torch.Generator(x.device).manual_seed(derive_seed(seed, block))
+        )
+        for block in blocks
+    ]
+    whole = torch.cat(drawn) if drawn else torch.zeros_like(x)
+    return whole[positions.start - first * BLOCK : positions.stop - first * BLOCK : positions.step]
+
+
 def projection(x: Tensor, eps: float, norm: str, bounds: Bounds) -> Callable[[Tensor], Tensor]:
     """The map onto the ball of radius ε around x and the range of valid inputs, exact: rounding never leaves the ball."""
     if norm == "linf":
@@ -55,14 +79,14 @@ def projection(x: Tensor, eps: float, norm: str, bounds: Bounds) -> Callable[[Te
         if radius.item() > eps:
             radius = torch.nextafter(radius, torch.zeros_like(radius))
         low, high = x - radius.item(), x + radius.item()
-        low, high = clip(torch.nextafter(low, x), bounds), clip(torch.nextafter(high, x), bounds)
+        low, high = clip(torch.nextafter(low, x), x, bounds), clip(torch.nextafter(high, x), x, bounds)
         return lambda moved: torch.clamp(moved, low, high)
     inner = eps * (1 - 1e-5)
 
     def onto_sphere(moved: Tensor) -> Tensor:
         delta = moved - x
         shrink = (inner / sample_norm(delta).clamp_min(torch.finfo(x.dtype).tiny)).clamp_max(1)
-        return clip(x + delta * shrink, bounds)
+        return clip(x + delta * shrink, x, bounds)
 
     return onto_sphere
 
@@ -71,7 +95,7 @@ def fgsm(x: Tensor, loss: Loss, eps: float, norm: str = "linf", bounds: Bounds =
     """x + ε · sign(∇ₓ loss), for l2 x + ε · ∇ₓ loss / ‖∇ₓ loss‖₂, within `bounds`. Shape kept."""
     if eps == 0:
         return x
-    return clip(x + eps * steepest(input_gradient(loss, x), norm), bounds)
+    return clip(x + eps * steepest(input_gradient(loss, x), norm), x, bounds)
 
 
 def pgd(

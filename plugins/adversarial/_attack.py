@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from plugins.adversarial._ascent import NORMS, Bounds, Loss
-from plugins.adversarial._crafting import attacked_loss, crafting, valid_range
+from plugins.adversarial._crafting import attacked_loss, crafting
 from plugins.adversarial._robustness import RobustnessMeasured
 from plugins.base import (
     Batch,
@@ -31,7 +32,16 @@ class Attack(RobustnessMeasured):
     off = {"eps": 0.0}
 
     def __init__(
-        self, eps: float, norm: str, clean: float, warmup_steps: int, eval_mode: bool, label: str, eval_samples: int
+        self,
+        eps: float,
+        norm: str,
+        clean: float,
+        warmup_steps: int,
+        eval_mode: bool,
+        label: str,
+        eval_samples: int,
+        range: Sequence[Any] | None,
+        eval_eps: float | None,
     ) -> None:
         label = "true" if label is True else label  # what YAML makes of label=true
         expect_nonnegative("eps", eps)
@@ -41,7 +51,7 @@ class Attack(RobustnessMeasured):
         expect_choice("eval_mode", eval_mode, [True, False])
         expect_choice("label", label, ["true", "predicted"])
         expect_count("eval_samples", eval_samples, least=0)
-        super().__init__(eps, norm, eval_samples)
+        super().__init__(eps, norm, eval_samples, range, eval_eps)
         self.clean, self.warmup_steps, self.eval_mode, self.label = clean, warmup_steps, eval_mode, label
 
     def perturb(self, x: Tensor, loss: Loss, eps: float, bounds: Bounds, generator: torch.Generator) -> Tensor:
@@ -73,6 +83,7 @@ class Attack(RobustnessMeasured):
         if eps == 0 or attacked == 0:
             return batch
         generator, x, targets = module.generator(self.option), batch.x, batch.targets
+        self.range.expect_within(module.setting, x, "train")
         if attacked == len(batch):
             return replace(batch, x=self.craft(module, x, targets, eps, generator))
         chosen = torch.randperm(len(batch), device=x.device, generator=generator)[:attacked]
@@ -85,4 +96,4 @@ class Attack(RobustnessMeasured):
             if self.label == "predicted":
                 targets = {task: output.detach().argmax(1) for task, output in module.outputs(x).items()}
             loss = attacked_loss(module, targets)
-            return self.perturb(x, loss, eps, valid_range(module), generator).detach()
+            return self.perturb(x, loss, eps, self.range.bounds(module.setting, x), generator).detach()

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from plugins.adversarial._ascent import Bounds, Loss
+from plugins.adversarial._ascent import Loss
 from plugins.base import Module
 from plugins.sites import evaluation_mode, kept_buffers
 
@@ -16,11 +16,6 @@ from plugins.sites import evaluation_mode, kept_buffers
 def attacked_loss(module: Module, targets: Mapping[str, Tensor]) -> Loss:
     """The objective of all tasks as a function of the inputs."""
     return lambda x: module.objective(module.outputs(x), targets)
-
-
-def valid_range(module: Module) -> Bounds:
-    """The range of valid inputs: [0, 1] for images, none for other data."""
-    return (0.0, 1.0) if module.setting.is_image else None
 
 
 @contextmanager

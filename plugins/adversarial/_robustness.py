@@ -3,29 +3,32 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import lightning as L
 import torch
+import torch.distributed as dist
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from torch import Tensor
 
-from plugins.adversarial._ascent import fgsm, pgd, random_start
-from plugins.adversarial._crafting import attacked_loss, crafting, valid_range
-from plugins.base import Batch, Module, Plugin, Setting, derive_seed
+from plugins.adversarial._ascent import fgsm, pgd, random_starts
+from plugins.adversarial._crafting import attacked_loss, crafting
+from plugins.adversarial._range import ValidRange
+from plugins.base import Batch, Module, Plugin, Setting, derive_seed, expect_nonnegative
 
 EVALUATION_STEPS = 10
 GUARD_STEPS, GUARD_SAMPLES, GUARD_FALL = 5, 128, 0.2
 
 
 class RobustnessMeasured(Plugin):
-    """Each evaluation attacks the first `eval_samples` samples of its split, on each process, always with the full ε.
+    """Each evaluation attacks the first `eval_samples` samples of its split, always with the full ε of evaluations.
 
     By PGD of 10 steps of ε/4 from a random start (`val/acc_pgd`, `test/acc_pgd`), and in a test by FGSM
     (`test/acc_fgsm`). `val/acc_pgd` chooses the best model, since robustness overfits before accuracy does. At each
     validation PGD of 5 steps attacks the last training batch (`train_acc_pgd`); a fall by more than 0.2 from its best is
-    catastrophic overfitting, and is warned of.
+    catastrophic overfitting, and is warned of. A sample's start depends on its place in the split alone, so that the numbers
+    are those of the model on however many devices it is evaluated.
 
     Source: Rice et al., "Overfitting in adversarially robust deep learning", ICML 2020; Wong et al., "Fast is better than
     free", ICLR 2020.
@@ -33,17 +36,39 @@ class RobustnessMeasured(Plugin):
 
     on_shards = True
 
-    def __init__(self, eps: float, norm: str, eval_samples: int) -> None:
-        self.eps, self.norm, self.eval_samples = eps, norm, eval_samples
+    def __init__(
+        self, eps: float, norm: str, eval_samples: int, range: Sequence[Any] | None = None, eval_eps: float | None = None
+    ) -> None:
+        if eval_eps is not None:
+            expect_nonnegative("eval_eps", eval_eps)
+        self.eps, self.norm, self.eval_samples, self.eval_eps = eps, norm, eval_samples, eval_eps
+        self.range = ValidRange(self.state_key, range)
         self._best = 0.0
         self._last: tuple[Tensor, dict[str, Tensor]] | None = None
-        self._measured: dict[str, int] = {}
+
+    @property
+    def evaluated_eps(self) -> float:
+        """ε of the attacks in evaluations."""
+        return self.eps if self.eval_eps is None else self.eval_eps
 
     def prepare(self, setting: Setting) -> None:
-        """Let robust accuracy choose the best model, where there is one."""
+        """Let robust accuracy choose the best model, where there is one, and find the range of valid inputs."""
         super().prepare(setting)
-        if self.eps > 0 and self.eval_samples > 0 and _classifications(setting):
+        if self.eps > 0 and self.evaluated_eps > 0 and self.eval_samples > 0 and _classifications(setting):
             self.monitor = "val/acc_pgd"
+        # a finished run that is loaded for its predictions attacks nothing; one that is evaluated finds the range then
+        attacks = max(self.eps, self.evaluated_eps) > 0
+        if setting.training_inputs is not None and (attacks or setting.valid_range):
+            self.range.decide(setting)
+            ends = self.range.plain()
+            limit = f"{ends[0]} to {ends[1]}" if ends and ends != [None, None] else "no limit"
+            self.remarks = [f"range of valid inputs: {limit}"] * attacks
+
+    def ruler(self, metric: str) -> Mapping[str, Any]:
+        """What robust accuracy depends on beside the model; how it was trained is its own affair."""
+        attack = {"eval_eps": self.evaluated_eps, "norm": self.norm, "range": self.range.plain()}
+        steps = {"eval_steps": EVALUATION_STEPS} if metric == "acc_pgd" else {}
+        return {**attack, **steps, "eval_samples": self.eval_samples}
 
     def remember(self, batch: Batch) -> None:
         """Keep some samples of a training batch for the guard, as they are before any technique."""
@@ -51,43 +76,49 @@ class RobustnessMeasured(Plugin):
         self._last = batch.x[first].clone(), {task: labels[first].clone() for task, labels in batch.labels.items()}
 
     def measure(self, module: Module, batch: Batch, outputs: Mapping[str, Tensor], split: str) -> dict[str, Tensor]:
-        """Which samples are still classified right under attack, for the first `eval_samples` of the split."""
-        done = self._measured.get(split, 0)
-        samples = min(len(batch), self.eval_samples - done)
-        if self.eval_samples <= done or not _classifications(module.setting):
+        """Which samples are still classified right under attack, for those of the first `eval_samples` of the split."""
+        if not self.eval_samples or not _classifications(module.setting):
             return {}
-        if samples == 0:  # a process that has no part of a small split measures what the others do
-            return {name: batch.x.new_zeros(0) for name in ("acc_pgd", *(["acc_fgsm"] if split == "test" else []))}
-        self._measured[split] = done + samples
-        x, labels = batch.x[:samples], {task: labels[:samples] for task, labels in batch.labels.items()}
-        metrics = {"acc_pgd": self._robust(module, x, labels, EVALUATION_STEPS, split, done)}
-        if split == "test":
-            metrics["acc_fgsm"] = self._robust(module, x, labels, 0, split, done)
-        return metrics
+        attacks = {"acc_pgd": EVALUATION_STEPS, **({"acc_fgsm": 0} if split == "test" else {})}
+        assert batch.positions is not None
+        positions = batch.positions[: sum(place < self.eval_samples for place in batch.positions)]
+        if not positions:  # a process that has no part of a small split measures what the others do
+            return {name: batch.x.new_zeros(0) for name in attacks}
+        x, labels = batch.x[: len(positions)], {task: labels[: len(positions)] for task, labels in batch.labels.items()}
+        if eps := self.evaluated_eps:
+            self.range.expect_within(module.setting, x, split)
+        return {name: self._robust(module, x, labels, eps, steps, split, positions) for name, steps in attacks.items()}
 
-    def _robust(self, module: Module, x: Tensor, labels: Mapping[str, Tensor], steps: int, *stream: str | int) -> Tensor:
+    def _robust(
+        self, module: Module, x: Tensor, labels: Mapping[str, Tensor], eps: float, steps: int, split: str, positions: range
+    ) -> Tensor:
         """The share of tasks that each sample, attacked by PGD of `steps` steps (0: by FGSM), is classified right in."""
-        seed = derive_seed(module.setting.seed, "robustness", *stream, module.trainer.global_rank)
-        generator = torch.Generator(x.device).manual_seed(seed)
-        with crafting(module.model, True, generator):
+        seed = derive_seed(module.setting.seed, "robustness", split)
+        with crafting(module.model, True, torch.Generator(x.device).manual_seed(seed)):
             # Copies: a test runs on inference tensors, which know no gradient.
             x, labels = x.clone(), {task: labels.clone() for task, labels in labels.items()}
-            loss, bounds = attacked_loss(module, labels), valid_range(module)
+            loss = attacked_loss(module, labels)
+            bounds = self.range.bounds(module.setting, x) if eps > 0 else None
             if steps:
-                start = random_start(x, self.eps, self.norm, generator)
-                x = pgd(x, loss, self.eps, self.eps / 4, steps, self.norm, bounds, start)
+                x = pgd(x, loss, eps, eps / 4, steps, self.norm, bounds, random_starts(x, eps, self.norm, positions, seed))
             else:
-                x = fgsm(x, loss, self.eps, self.norm, bounds)
+                x = fgsm(x, loss, eps, self.norm, bounds)
             outputs = module.outputs(x)
             hits = [outputs[task].argmax(1) == labels[task] for task in _classifications(module.setting)]
         return torch.stack(hits).float().mean(0)
 
     def on_validation_start(self, trainer: L.Trainer, module: Any) -> None:
-        """Start counting, and look for catastrophic overfitting."""
-        self._measured["val"] = 0
+        """Look for catastrophic overfitting."""
+        self.range.forget("val")
         if self._last is None or trainer.sanity_checking or not _classifications(module.setting):
             return
-        robust = self._robust(module, *self._last, GUARD_STEPS, "train").mean()
+        x, labels = self._last
+        own, world = len(x), trainer.world_size
+        positions = range(trainer.global_rank * own, (trainer.global_rank + 1) * own)
+        robust = self._robust(module, x, labels, self.eps, GUARD_STEPS, "train", positions).mean()
+        if world > 1:  # all have as many samples of it
+            dist.all_reduce(robust)
+            robust = robust / world
         self.record(module, "train_acc_pgd", robust)
         now = float(robust)
         if now < self._best - GUARD_FALL:
@@ -104,8 +135,8 @@ class RobustnessMeasured(Plugin):
         )
 
     def on_test_start(self, trainer: L.Trainer, module: Any) -> None:
-        """Start counting."""
-        self._measured["test"] = 0
+        """Another loader may have other inputs."""
+        self.range.forget("test")
 
     def state_dict(self) -> dict[str, Any]:
         """The best accuracy under PGD on a training batch so far."""

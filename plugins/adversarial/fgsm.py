@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -12,7 +15,7 @@ from plugins.adversarial._attack import Attack
 class FGSM(Attack):
     """Train on adversarial examples made in one step along the sign of the gradient.
 
-    x ← x + ε · sign(∇ₓ J), for l2 x + ε · ∇ₓ J / ‖∇ₓ J‖₂; images are clamped to [0, 1]. Two forward and backward passes
+    x ← x + ε · sign(∇ₓ J), for l2 x + ε · ∇ₓ J / ‖∇ₓ J‖₂; clamped to the range of valid inputs. Two forward and backward passes
     a step. Robustness to stronger attacks can collapse (catastrophic overfitting): watch val/acc_pgd.
 
     Args:
@@ -22,11 +25,14 @@ class FGSM(Attack):
         warmup_steps: steps over which ε rises linearly from 0.
         eval_mode: whether batch norm and dropout are in evaluation mode while crafting.
         label: true | predicted, the label whose loss is raised; predicted avoids label leaking.
-        eval_samples: samples attacked in each evaluation, on each process; 0 leaves the metrics out.
+        eval_samples: samples attacked in each evaluation, the first ones of the split; 0 leaves the metrics out.
+        range: [lo, hi], the valid inputs in the raw range, each end a number, a list of one a channel, or None for no
+            limit. Left out: [0, 1] for images that lie within it, no limit for data that are no images.
+        eval_eps: ε ≥ 0 of the attacks in evaluations; `eps` when left out.
 
     Raises:
         RecipeError: a parameter out of range.
-        Refusal: predicted labels in a regression.
+        Refusal: predicted labels in a regression; images outside of [0, 1] without a range.
 
     Source: Goodfellow et al., "Explaining and Harnessing Adversarial Examples", ICLR 2015; lecture A.
     """
@@ -40,8 +46,10 @@ class FGSM(Attack):
         eval_mode: bool = True,
         label: str = "true",
         eval_samples: int = 1000,
+        range: Sequence[Any] | None = None,
+        eval_eps: float | None = None,
     ) -> None:
-        super().__init__(eps, norm, clean, warmup_steps, eval_mode, label, eval_samples)
+        super().__init__(eps, norm, clean, warmup_steps, eval_mode, label, eval_samples, range, eval_eps)
 
     def perturb(self, x: Tensor, loss: Loss, eps: float, bounds: Bounds, generator: torch.Generator) -> Tensor:
         """One step of length ε."""

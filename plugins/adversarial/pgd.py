@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -14,7 +17,7 @@ class PGD(Attack):
     """Train on adversarial examples made in several small steps, each projected back into the ball.
 
     x′ ← Π(x′ + α · sign(∇ J(x′))), for l2 along ∇ J / ‖∇ J‖₂, from a random start in the ball; Π is the projection onto
-    the ball of radius ε around x and, for images, onto [0, 1]. `steps` + 1 forward and backward passes a step.
+    the ball of radius ε around x and onto the range of valid inputs. `steps` + 1 forward and backward passes a step.
 
     Args:
         eps: ε ≥ 0, the radius of the ball in the raw range: 0.031373 is 8/255 of the pixel range; 0 is an exact no-op.
@@ -25,11 +28,14 @@ class PGD(Attack):
         warmup_steps: steps over which ε rises linearly from 0.
         eval_mode: whether batch norm and dropout are in evaluation mode while crafting.
         label: true | predicted, the label whose loss is raised.
-        eval_samples: samples attacked in each evaluation, on each process; 0 leaves the metrics out.
+        eval_samples: samples attacked in each evaluation, the first ones of the split; 0 leaves the metrics out.
+        range: [lo, hi], the valid inputs in the raw range, each end a number, a list of one a channel, or None for no
+            limit. Left out: [0, 1] for images that lie within it, no limit for data that are no images.
+        eval_eps: ε ≥ 0 of the attacks in evaluations; `eps` when left out.
 
     Raises:
         RecipeError: a parameter out of range.
-        Refusal: predicted labels in a regression.
+        Refusal: predicted labels in a regression; images outside of [0, 1] without a range.
 
     Source: Madry et al., "Towards Deep Learning Models Resistant to Adversarial Attacks", ICLR 2018.
     """
@@ -45,8 +51,10 @@ class PGD(Attack):
         eval_mode: bool = True,
         label: str = "true",
         eval_samples: int = 1000,
+        range: Sequence[Any] | None = None,
+        eval_eps: float | None = None,
     ) -> None:
-        super().__init__(eps, norm, clean, warmup_steps, eval_mode, label, eval_samples)
+        super().__init__(eps, norm, clean, warmup_steps, eval_mode, label, eval_samples, range, eval_eps)
         if alpha is not None:
             expect_positive("alpha", alpha)
         expect_count("steps", steps)

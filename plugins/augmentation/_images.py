@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
-from plugins.base import Plugin, Refusal, Selection
+from plugins.base import Plugin, Refusal, Selection, expect
 
 
 class ImageAugmentation(Plugin):
@@ -18,6 +20,40 @@ class ImageAugmentation(Plugin):
             raise Refusal(
                 f"{self.state_key} needs images (channels, height, width), but a sample has the shape "
                 f"{selection.setting.shape}: choose data of images or leave {self.option} out"
+            )
+
+
+class FilledIn(ImageAugmentation):
+    """An augmentation that puts a value where there is no pixel: black, unless images are in other units, where it must be given."""
+
+    def __init__(self, fill: float | None) -> None:
+        if fill is not None:
+            expect(
+                isinstance(fill, (int, float)) and not isinstance(fill, bool) and math.isfinite(fill),
+                "fill",
+                "null or a number",
+                fill,
+            )
+        self.fill = fill
+
+    def fills(self) -> bool:
+        """Whether there is anything to fill in."""
+        raise NotImplementedError
+
+    @property
+    def blank(self) -> float:
+        """The value that is put in."""
+        return 0.0 if self.fill is None else float(self.fill)
+
+    def check(self, selection: Selection) -> None:
+        """Refuse to guess which value is blank."""
+        super().check(selection)
+        setting = selection.setting
+        if self.fill is None and self.fills() and setting.extremes and not setting.valid_range:
+            low, high = setting.extremes
+            raise Refusal(
+                f"{self.state_key} fills in 0, black in images from 0 to 1, and these reach from {low:.4g} to {high:.4g}: type "
+                f"{self.group}.{self.option}.fill=VALUE, the value of an empty place in their units"
             )
 
 

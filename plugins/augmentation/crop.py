@@ -8,18 +8,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from plugins.augmentation._images import ImageAugmentation
+from plugins.augmentation._images import FilledIn
 from plugins.base import Batch, Module, Refusal, Selection, Stage, expect_count
 from plugins.sites import trace
 
 
-def crop(x: Tensor, top: Tensor, left: Tensor, padding: int, height: int, width: int) -> Tensor:
-    """Cut a window out of each image padded with zeros: an exact copy of pixels.
+def crop(x: Tensor, top: Tensor, left: Tensor, padding: int, height: int, width: int, fill: float = 0.0) -> Tensor:
+    """Cut a window out of each image padded with `fill`: an exact copy of pixels.
 
     x (samples, channels, H, W), top and left (samples,): the window's corner in the padded image.
     Result (samples, channels, height, width).
     """
-    padded = F.pad(x, (padding,) * 4)
+    padded = F.pad(x, (padding,) * 4, value=fill)
     samples, channels, rows, columns = padded.shape
     # A row of a window is contiguous in memory, so whole rows are copied and not single pixels.
     corner = torch.arange(samples, device=x.device) * (channels * rows * columns) + top * columns + left
@@ -29,8 +29,8 @@ def crop(x: Tensor, top: Tensor, left: Tensor, padding: int, height: int, width:
     return padded.flatten().unfold(0, width, 1).index_select(0, starts).view(samples, channels, height, width)
 
 
-class Crop(ImageAugmentation):
-    """Pad each image with zeros on every side and cut a window out at a random place.
+class Crop(FilledIn):
+    """Pad each image with zeros, or another value, on every side and cut a window out at a random place.
 
     x'[c, i, j] = padded(x)[c, top + i, left + j] with top and left uniform over all places; an exact copy of pixels.
 
@@ -39,10 +39,11 @@ class Crop(ImageAugmentation):
             32×32 images.
         size: height and width of the window in pixels, ≥ 1; the image's own when left out. Validation and test see
             whole images, so another size needs a model that takes images of both.
+        fill: the value put around, in the raw range; left out it is 0, black in images from 0 to 1.
 
     Raises:
-        RecipeError: padding or size out of range.
-        Refusal: the data are not images; the window is larger than the padded image; the model takes no other size.
+        RecipeError: padding or size out of range; fill no number.
+        Refusal: the data are not images, or images outside of [0, 1] without a fill; the window is larger than the padded image; the model takes no other size.
 
     Source: lecture A (data augmentation); Krizhevsky et al., NeurIPS 2012.
     """
@@ -50,11 +51,16 @@ class Crop(ImageAugmentation):
     stage = Stage.GEOMETRY
     off = {"padding": 0}
 
-    def __init__(self, padding: int = 4, size: int | None = None) -> None:
+    def __init__(self, padding: int = 4, size: int | None = None, fill: float | None = None) -> None:
         expect_count("padding", padding, least=0)
+        super().__init__(fill)
         if size is not None:
             expect_count("size", size)
         self.padding, self.size = padding, size
+
+    def fills(self) -> bool:
+        """Whether there is anything around the image."""
+        return self.padding > 0
 
     def check(self, selection: Selection) -> None:
         """Refuse a window that is larger than the padded image."""
@@ -90,4 +96,4 @@ class Crop(ImageAugmentation):
             torch.randint(whole + 2 * self.padding - part + 1, (len(x),), device=x.device, generator=generator)
             for whole, part in ((x.shape[-2], height), (x.shape[-1], width))
         )
-        return replace(batch, x=crop(x, top, left, self.padding, height, width))
+        return replace(batch, x=crop(x, top, left, self.padding, height, width, self.blank))

@@ -7,27 +7,29 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from plugins.augmentation._images import ImageAugmentation, boxes
+from plugins.augmentation._images import FilledIn, boxes
 from plugins.base import Batch, Module, Stage, expect_count
 
 
-def cutout(x: Tensor, rows: Tensor, columns: Tensor, size: int) -> Tensor:
-    """Zero a square of `size` pixels centred at (rows, columns), both (samples,), in images (samples, channels, H, W)."""
-    return x * (1 - boxes(x, rows, columns, size, size))
+def cutout(x: Tensor, rows: Tensor, columns: Tensor, size: int, fill: float = 0.0) -> Tensor:
+    """Fill a square of `size` pixels centred at (rows, columns), both (samples,), in images (samples, channels, H, W)."""
+    mask = boxes(x, rows, columns, size, size)
+    return x * (1 - mask) + fill * mask if fill else x * (1 - mask)
 
 
-class Cutout(ImageAugmentation):
+class Cutout(FilledIn):
     """Erase a square at a random place of each image.
 
-    x[:, i, j] ← 0 for i in [r − ⌊s/2⌋, r − ⌊s/2⌋ + s), likewise j around c; the centre (r, c) is uniform over all pixels,
+    x[:, i, j] ← fill for i in [r − ⌊s/2⌋, r − ⌊s/2⌋ + s), likewise j around c; the centre (r, c) is uniform over all pixels,
     so the square may be cut off by the border.
 
     Args:
         size: side s of the square in pixels, ≥ 0; 0 is an exact no-op. 16 was best on CIFAR-10 (32×32), 8 on CIFAR-100.
+        fill: the value put in, in the raw range; left out it is 0, black in images from 0 to 1.
 
     Raises:
-        RecipeError: size out of range.
-        Refusal: the data are not images.
+        RecipeError: size out of range; fill no number.
+        Refusal: the data are not images, or images outside of [0, 1] without a fill.
 
     Source: DeVries & Taylor, "Improved Regularization of CNNs with Cutout", 2017; lecture B.
     """
@@ -35,9 +37,14 @@ class Cutout(ImageAugmentation):
     stage = Stage.ERASING
     off = {"size": 0}
 
-    def __init__(self, size: int = 8) -> None:
+    def __init__(self, size: int = 8, fill: float | None = None) -> None:
         expect_count("size", size, least=0)
+        super().__init__(fill)
         self.size = size
+
+    def fills(self) -> bool:
+        """Whether there is anything to erase."""
+        return self.size > 0
 
     def transform_batch(self, batch: Batch, module: Module) -> Batch:
         """Erase a random square of each image."""
@@ -45,4 +52,4 @@ class Cutout(ImageAugmentation):
             return batch
         generator, x = module.generator(self.option), batch.x
         rows, columns = (torch.randint(n, (len(x),), device=x.device, generator=generator) for n in x.shape[-2:])
-        return replace(batch, x=cutout(x, rows, columns, self.size))
+        return replace(batch, x=cutout(x, rows, columns, self.size, self.blank))

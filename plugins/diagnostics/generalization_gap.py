@@ -47,6 +47,10 @@ class GeneralizationGap(Plugin):
         """Count the validation samples of this process."""
         self._samples += len(batch[0])
 
+    def ruler(self, metric: str) -> Mapping[str, Any]:
+        """Unlike the gap that each run has, whose training side is measured while training."""
+        return {"mode": "evaluation"}
+
     def after_validation(self, module: Module, metrics: Mapping[str, float]) -> dict[str, float]:
         """Evaluate as many training samples, and take the differences."""
         samples = torch.tensor(self._samples, device=module.device)

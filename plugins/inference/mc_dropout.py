@@ -7,9 +7,12 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from plugins.base import Batch, Module, Plugin, RecipeError, Stage, expect_count
+from plugins.activations import named, passage
+from plugins.base import Batch, Module, Plugin, RecipeError, Stage, derive_seed, expect_count
+from plugins.inference._dropping import dropping, drops, passes_are_equal
 from plugins.inference._probabilities import entropy, probabilities
-from plugins.sites import DROPOUTS, evaluation_mode
+
+BLOCK = 128  # samples of a split that pass together
 
 
 class MCDropout(Plugin):
@@ -23,7 +26,7 @@ class MCDropout(Plugin):
         samples: number T of passes, ≥ 1.
 
     Raises:
-        RecipeError: samples out of range; no dropout layer in the model.
+        RecipeError: samples out of range; no dropout in the model that drops anything, or dropout that cannot be switched on.
 
     Source: Gal & Ghahramani, "Dropout as a Bayesian Approximation", ICML 2016; lecture D.
     """
@@ -33,26 +36,64 @@ class MCDropout(Plugin):
     def __init__(self, samples: int = 20) -> None:
         expect_count("samples", samples)
         self.samples = samples
+        self._frozen: set[int] = set()  # layers that are in evaluation mode in training too
 
     def transform_model(self, model: nn.Module) -> nn.Module:
-        """Leave the model as it is, but refuse one without dropout."""
-        if not any(isinstance(module, DROPOUTS) for module in model.modules()):
+        """Leave the model as it is, but refuse one whose passes would all be equal."""
+        shape = self.setting.shape if hasattr(self, "setting") else None
+        found = passage(model, shape) if shape is not None else None
+        if found and found.dropping:
+            raise RecipeError(
+                f"inference/mc_dropout cannot switch on the dropout that {type(model).__name__} calls by functions ({named(found.dropping)}): "
+                f"write it as a module, nn.Dropout"
+            )
+        layers = [module for module in model.modules() if drops(module) is not None]
+        if not layers:
             raise RecipeError(
                 f"inference/mc_dropout needs dropout layers and {type(model).__name__} has none: train with +regularizer=dropout"
+            )
+        at_work = [layer for layer in layers if 0 < (drops(layer) or 0) < 1]
+        if not at_work:
+            p = drops(layers[0]) or 0
+            raise RecipeError(
+                f"inference/mc_dropout: all dropout layers of {type(model).__name__} have p={p:g}, so that all passes are equal: set "
+                f"regularizer.dropout.p, or the model's own p, between 0 and 1"
+            )
+        self._frozen = {id(layer) for layer in at_work if not layer.training}
+        if len(self._frozen) == len(at_work):
+            raise RecipeError(
+                f"inference/mc_dropout: all dropout layers of {type(model).__name__} are in evaluation mode, so that it is trained without: "
+                f"call its train() first"
+            )
+        if shape is not None and passes_are_equal(model, shape, self._frozen, derive_seed(self.setting.seed, self.option)):
+            raise RecipeError(
+                f"inference/mc_dropout: passes through {type(model).__name__} with dropout on are all equal: its dropout layers have no say "
+                f"in what it returns; train with +regularizer=dropout"
             )
         return model
 
     def predict(self, module: Module, x: Tensor) -> dict[str, Tensor]:
-        """The mean prediction."""
-        with evaluation_mode(module.model):
-            layers = [layer for layer in module.model.modules() if isinstance(layer, DROPOUTS)]
-            try:
-                for layer in layers:
-                    layer.training = True
-                passes = [probabilities(module.outputs(x), module.setting) for _ in range(self.samples)]
-            finally:
-                for layer in layers:
-                    layer.training = False
+        """The mean prediction; a sample's masks depend on its place in the split alone, on however many devices it is evaluated."""
+        positions = module.positions if module.positions is not None and len(module.positions) == len(x) else range(len(x))
+        by_block: dict[int, list[int]] = {}
+        for row, place in enumerate(positions):
+            by_block.setdefault(place // BLOCK, []).append(row)
+        with dropping(module.model, self._frozen), torch.random.fork_rng([x.device] if x.device.type == "cuda" else []):
+            if not by_block:  # a process without samples does what the others do
+                return self._mean(module, x)
+            pieces = [self._of_block(module, x, positions, block, rows) for block, rows in by_block.items()]
+        order = torch.tensor([row for rows in by_block.values() for row in rows], device=x.device).argsort()
+        return {task: torch.cat([piece[task] for piece in pieces]).index_select(0, order) for task in pieces[0]}
+
+    def _of_block(self, module: Module, x: Tensor, positions: range, block: int, rows: list[int]) -> dict[str, Tensor]:
+        """The predictions for some rows of a block, which passes as a whole: with blanks in the place of samples that are elsewhere."""
+        places = torch.tensor([positions[row] % BLOCK for row in rows], device=x.device)
+        whole = x.new_zeros(BLOCK, *x.shape[1:]).index_copy(0, places, x[rows])
+        torch.manual_seed(derive_seed(module.setting.seed, self.option, block))
+        return {task: mean.index_select(0, places) for task, mean in self._mean(module, whole).items()}
+
+    def _mean(self, module: Module, x: Tensor) -> dict[str, Tensor]:
+        passes = [probabilities(module.outputs(x), module.setting) for _ in range(self.samples)]
         return {task: torch.stack([one[task] for one in passes]).mean(0) for task in passes[0]}
 
     def measure(self, module: Module, batch: Batch, outputs: Mapping[str, Tensor], split: str) -> dict[str, Tensor]:

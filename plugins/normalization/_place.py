@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from plugins.activations import tensors
 from plugins.base import RecipeError
 from plugins.sites import ACTIVATIONS, NORMS, WEIGHTED, Call, attach, trace
 
+UNNAMED = (nn.Softsign, nn.Tanhshrink, nn.Threshold, nn.GLU)  # made of other functions, or of arguments that say what they are
 MakeNorm = Callable[[int, int], nn.Module]
 
 
@@ -39,10 +41,12 @@ def place_norms(model: nn.Module, shape: tuple[int, ...], make: MakeNorm, fill: 
     calls, result = trace(model, shape, graph=True)
     layers = {call.node: call for call in calls if isinstance(call.module, WEIGHTED) and call.node is not None}
     norms = [call for call in calls if isinstance(call.module, NORMS)]
-    ends = [tensor.grad_fn for tensor in _tensors(result)]
+    ends = [tensor.grad_fn for tensor in tensors(result)]
     layers_and_norms = {**layers, **{call.node: call for call in norms}}
     nonlinear = {call.node for call in calls if isinstance(call.module, ACTIVATIONS)}
-    functional = {kind()(torch.zeros(1, requires_grad=True)).grad_fn.name() for kind in ACTIVATIONS}
+    functional = {
+        kind().eval()(torch.zeros(1, requires_grad=True)).grad_fn.name() for kind in ACTIVATIONS if kind not in UNNAMED
+    }
     nonlinear |= {node for node in _backwards(ends) if node.name() in functional}  # torch.relu(self.conv(x))
 
     outputs = _names(_backwards(ends, layers), layers)
@@ -76,16 +80,6 @@ def _norm(x: Tensor, features_last: bool, make: MakeNorm) -> nn.Module:
     if features_last and x.ndim > 2:
         return FeaturesLast(make(x.shape[-1], x.ndim - 2)).to(x.device)
     return make(x.shape[1], x.ndim - 2).to(x.device)
-
-
-def _tensors(result: object) -> Iterator[Tensor]:
-    """The tensors in what a model returned."""
-    if isinstance(result, Tensor):
-        yield result
-    elif isinstance(result, Mapping):
-        yield from (tensor for value in result.values() for tensor in _tensors(value))
-    elif isinstance(result, (list, tuple)):
-        yield from (tensor for value in result for tensor in _tensors(value))
 
 
 def _before(nodes: Iterable[Any]) -> list[Any]:

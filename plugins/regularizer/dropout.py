@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
 
-from plugins.base import Plugin, Stage, expect_choice, expect_probability
-from plugins.sites import ACTIVATIONS, attach, find_sites
+from plugins.base import Plugin, RecipeError, Stage, expect_choice, expect_probability
+from plugins.regularizer._dropout_sites import dropout_sites
+from plugins.sites import DROPOUTS, attach, own_modules
 
 
 def dropout(x: Tensor, p: float, mode: str = "inverted") -> Tensor:
@@ -41,13 +42,19 @@ class Dropout(Plugin):
     h ← m ⊙ h / (1 − p) with m ~ Bernoulli(1 − p) in training and h at test (`inverted`), or
     h ← m ⊙ h in training and (1 − p) h at test (`vanilla`).
 
+    It acts on the activations from which a further layer leads to the output: an activation that is the model's output stays
+    whole. Where the model has nn.Dropout of its own right behind an activation, modules and functions alike, that gets p and
+    mode; dropout that the model has elsewhere stays as it is, and is told of.
+
     Args:
         p: probability that a unit is dropped, in [0, 1]; 0 is an exact no-op.
         mode: inverted | vanilla.
-        sites: names of activation modules to act on, with wildcards; all of them when left out.
+        sites: names of activation modules, or of dropout behind activations, to act on, with wildcards; or the whole names of any
+            modules, whose outputs are dropped. All activations when left out.
 
     Raises:
-        RecipeError: p or mode out of range; no activation in the model, or none that matches `sites`.
+        RecipeError: p or mode out of range; no hidden activation in the model, or none that matches `sites`; activations that
+            cannot be acted on, such as functions called in the model's forward, and no `sites` that say where to act instead.
 
     Source: Srivastava et al., "Dropout", JMLR 2014; lecture B.
     """
@@ -61,7 +68,40 @@ class Dropout(Plugin):
         self.p, self.mode, self.sites = p, mode, sites
 
     def transform_model(self, model: nn.Module) -> nn.Module:
-        """Put a dropout layer after each activation."""
-        for _, host in find_sites(model, ACTIVATIONS, "activation", self.sites):
-            attach(host, "dropout", DropoutLayer(self.p, self.mode))
+        """Put a dropout layer after each hidden activation, or change the model's own."""
+        places = dropout_sites(model, self.setting.shape if hasattr(self, "setting") else None, self.sites)
+        if not any(module.training for _, module in places):
+            raise RecipeError(
+                f"regularizer/dropout: the activations of {type(model).__name__} are in evaluation mode, in which nothing is dropped: call "
+                f"its train() first"
+            )
+        changed = [(name, module) for name, module in places if type(module) is nn.Dropout]
+        for _, host in places:
+            if type(host) is not nn.Dropout:
+                attach(host, "dropout", DropoutLayer(self.p, self.mode))
+        if self.p:
+            for _, module in changed:
+                _replace(model, module, DropoutLayer(self.p, self.mode).train(module.training))
+        self.remarks = list(remarks(model, [name for name, _ in changed if self.p], self.p))
         return model
+
+
+def _replace(model: nn.Module, old: nn.Module, new: nn.Module) -> None:
+    """Put a module in the place of another, wherever the model keeps that."""
+    for parent in list(model.modules()):
+        for name, child in list(parent._modules.items()):
+            if child is old:
+                setattr(parent, name, new)
+
+
+def remarks(model: nn.Module, changed: Sequence[str], p: float) -> Iterator[str]:
+    """What becomes of the dropout that a model has of its own."""
+    if changed:
+        yield f"p={p:g} for the model's own dropout {_listed(changed)}"
+    layers = [(name, module) for name, module in own_modules(model) if isinstance(module, DROPOUTS)]
+    if left := [f"{name} (p={module.p:g})" for name, module in layers if module.p and name not in changed]:
+        yield f"the model's own dropout {_listed(left)} stays as it is"
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")

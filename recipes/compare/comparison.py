@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from recipes.catalogue import Catalogue, UsageError, nearest, quote, suggest
+from recipes.compare.rulers import about_rulers, measured_alike
 from recipes.compare.runs import Comparison, Group, Run, differing_keys, find, group_runs, label
 from recipes.compare.statistics import ROUNDING, Row, interval_factor, rows
 from recipes.errors import printable
@@ -148,6 +149,7 @@ def notes(comparison: Comparison, finished: Sequence[Run]) -> list[str]:
         *_about_seeds(comparison, table, finished),
         *_about_equal_numbers(comparison, table),
         *_about_losses(comparison),
+        *about_rulers(comparison),
         *_about_choices(comparison, table),
         *_about_circumstances(comparison),
     ]
@@ -213,7 +215,8 @@ def _about_seeds(comparison: Comparison, table: Sequence[Row], finished: Sequenc
         pairs = sorted({row.pairs for row in partly})
         span = " to ".join(map(str, [pairs[0], pairs[-1]][: len(pairs)]))
         yield f"{_labels([row.label for row in partly])}: other seeds than the baseline, only {span} in common."
-    if lacking := [row.label for row in others if row.pairs and row.difference is None and math.isfinite(row.mean)]:
+    alike = [row for row in others if measured_alike(row.group, comparison.baseline, comparison.metric)]
+    if lacking := [row.label for row in alike if row.pairs and row.difference is None and math.isfinite(row.mean)]:
         yield (
             f"The baseline has no number for every seed, so no difference is given for {_labels(lacking)}; choose another one "
             "with --baseline."

@@ -38,6 +38,7 @@ from recipes.compare.plots import (
     techniques,
     used_techniques,
 )
+from recipes.compare.rulers import measured_alike
 from recipes.compare.runs import Comparison
 from recipes.compare.statistics import ROUNDING, Row
 from recipes.compare.table import SIZES, TIMES, arrange, decimals, in_one_unit
@@ -188,6 +189,8 @@ class Page:
         if len(self.rows) == 1:
             return f"{label}: {metric.title} {number}."
         baseline = f"the baseline <b>{escape(base.label)}</b>"
+        if not all(measured_alike(row.group, base.group, self.comparison.metric) for row in self.rows):
+            return f"{metric.title} was measured in different ways, so that there is no best group; the notes tell more."
         if best is base:
             return f"No group is better than {baseline} in its mean {metric.title}, {number}."
         sentence = f"{label} has the best mean {metric.title}: {number}"

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy import stats
 
+from recipes.compare.rulers import measured_alike
 from recipes.compare.runs import Comparison, Group
 
 CONFIDENCE = 0.95
@@ -79,7 +80,7 @@ def _row(group: Group, baseline: Group, metric: str) -> Row:
     seconds, memory = average(group, "seconds"), average(group, "peak_memory")
     ours, theirs = pairs(group, baseline, metric) if group is not baseline else (np.array([]), np.array([]))
     difference = ours - theirs
-    known = len(difference) > 0 and bool(np.isfinite(difference).all())
+    known = len(difference) > 0 and bool(np.isfinite(difference).all()) and measured_alike(group, baseline, metric)
     scale = max(np.abs(ours).max(), np.abs(theirs).max()) if known else None
     return Row(
         group=group,
@@ -91,8 +92,8 @@ def _row(group: Group, baseline: Group, metric: str) -> Row:
         interval=interval(values),
         pairs=len(difference),
         difference=float(difference.mean()) if known else None,
-        difference_interval=interval(difference, scale),
-        p=float(stats.ttest_rel(ours, theirs).pvalue) if scatters(difference, scale) else None,
+        difference_interval=interval(difference, scale) if known else None,
+        p=float(stats.ttest_rel(ours, theirs).pvalue) if known and scatters(difference, scale) else None,
         p_corrected=None,
         seconds=seconds,
         seconds_ratio=_ratio(seconds, average(baseline, "seconds")),

@@ -230,12 +230,16 @@ class EvaluationLoader:
 
     def __iter__(self) -> Iterator[Sample]:
         self.split = self.split.to(self.device)
-        rank, world = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
-        count = len(self) * world
-        bounds = [len(self.split) * i // count for i in range(count + 1)]
         for batch in range(len(self)):
-            piece = slice(bounds[batch * world + rank], bounds[batch * world + rank + 1])
+            which = self.positions(batch)
+            piece = slice(which.start, which.stop)
             yield self.split.x[piece], {task: target[piece] for task, target in self.split.targets.items()}
+
+    def positions(self, batch: int) -> range:
+        """Which samples of the split a batch of this rank has."""
+        rank, world = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
+        count, piece = len(self) * world, batch * world + rank
+        return range(len(self.split) * piece // count, len(self.split) * (piece + 1) // count)
 
 
 def as_images(x: np.ndarray, where: str) -> Tensor:

@@ -48,6 +48,8 @@ def test_equals_one_process_with_two_parts(name, ddp, tmp_path):
     one = fit(config_of(SELECTIONS[name].split(","), *two_parts), tmp_path, 4)
     assert one.parts == 2
     assert_close(found["parameters"], parameters(one))
+    for metric in ("val/acc_pgd", "val/entropy"):  # the same samples, starts and masks: one of 144 may lie on the border
+        assert found["metrics"].get(metric) == pytest.approx(one.metrics.get(metric), abs=1.5 / 144)
 
 
 def assert_close(found, expected):

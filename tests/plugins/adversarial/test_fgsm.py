@@ -151,24 +151,21 @@ def test_robust_metrics_in_validation_and_in_a_test_on_inference_tensors(lab):
     assert "val/acc_fgsm" not in tested
 
 
-def test_only_the_first_samples_of_each_evaluation_are_attacked(lab):
-    plugin = FGSM(eps=0.1, eval_samples=20)
-    module, trainer = lab.fit(plugin)
-    for _ in range(2):  # counted anew in each evaluation
-        for hook, split in ((plugin.on_validation_start, "val"), (plugin.on_test_start, "test")):
-            hook(trainer, module)
-            sizes = [len(next(iter(plugin.measure(module, lab.batch(16), {}, split).values()), ())) for _ in range(3)]
-            assert sizes == [16, 4, 0]
-
-
-def test_a_process_without_samples_measures_what_the_others_do(lab):
+def test_only_the_first_samples_of_a_split_are_attacked(lab):
     plugin = FGSM(eps=0.1, eval_samples=20)
     module, _ = lab.fit(plugin)
-    full, none = lab.batch(4), lab.batch(4)
-    none.x, none.labels = none.x[:0], {task: labels[:0] for task, labels in none.labels.items()}
-    for split in ("val", "test"):
-        empty = plugin.measure(module, none, {}, split)
-        assert empty.keys() == plugin.measure(module, full, {}, split).keys() and not any(map(len, empty.values()))
+    for split, names in (("val", ["acc_pgd"]), ("test", ["acc_pgd", "acc_fgsm"])):
+        for positions, attacked in (
+            (range(16), 16),
+            (range(16, 32), 4),
+            (range(32, 48), 0),
+            (range(1, 33, 2), 10),
+            (range(0), 0),
+        ):
+            batch = lab.batch(len(positions))
+            batch.positions = positions
+            found = plugin.measure(module, batch, {}, split)
+            assert list(found) == names and {len(values) for values in found.values()} == {attacked}
 
 
 def test_the_guard_warns_of_a_fall_once_and_its_state_is_kept(lab):

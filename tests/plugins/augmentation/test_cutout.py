@@ -1,8 +1,9 @@
 import pytest
 import torch
 
+from plugins.augmentation.crop import Crop
 from plugins.augmentation.cutout import Cutout, cutout
-from plugins.base import RecipeError, Refusal
+from plugins.base import Batch, RecipeError, Refusal, Selection, Setting, Task, check_selection
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 6, 7, 30])
@@ -37,3 +38,31 @@ def test_refuses(build):
         Cutout(size=2.5)
     with pytest.raises(Refusal, match="cutout needs images"):
         build(Cutout(), shape=(64,))
+
+
+OTHER_UNITS = torch.rand(20, 1, 8, 8) * 80 - 80  # decibels, of which 0 is the loudest
+
+
+def setting_of(x):
+    return Setting(tuple(x.shape[1:]), (Task("", "classification", 5),), 0, lambda: iter([x]))
+
+
+@pytest.mark.parametrize("kind", [Cutout, Crop])
+def test_what_is_blank_in_other_units_is_asked_for(kind):
+    fills = {Cutout: {"size": 3}, Crop: {"padding": 3}}[kind]
+    with pytest.raises(Refusal, match=rf"fills in 0, .* from -\d.*: type augmentation.{kind.__name__.lower()}.fill=VALUE"):
+        check_selection(Selection([kind(**fills)], setting_of(OTHER_UNITS)))
+    check_selection(Selection([kind(**fills, fill=-80)], setting_of(OTHER_UNITS)))
+    check_selection(Selection([kind(**fills)], setting_of(torch.rand(20, 1, 8, 8))))
+    check_selection(Selection([kind(**dict.fromkeys(fills, 0))], setting_of(OTHER_UNITS)))  # nothing is filled in
+    with pytest.raises(RecipeError, match="fill must be null or a number"):
+        kind(fill="black")
+
+
+def test_the_fill_is_put_in(build):
+    x, y = OTHER_UNITS, torch.randint(5, (20,))
+    for plugin in (Cutout(size=3, fill=-99.5), Crop(padding=3, fill=-99.5)):
+        out = plugin.transform_batch(Batch(x, {"": y}, {"": y}), build(plugin, shape=(1, 8, 8))).x
+        filled = out == -99.5
+        assert filled.any() and not (out == 0).any()
+        assert torch.isin(out[~filled], x).all()

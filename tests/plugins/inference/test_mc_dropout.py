@@ -9,6 +9,7 @@ from torch import nn
 from plugins.base import Batch, RecipeError, Setting, Task
 from plugins.inference.mc_dropout import MCDropout
 from plugins.regularizer.dropout import Dropout
+from plugins.sites import DROPOUTS
 from recipes.module import RecipeModule
 
 
@@ -90,3 +91,139 @@ def test_refuses_a_model_without_dropout_and_names_the_fix():
 def test_refuses():
     with pytest.raises(RecipeError, match="samples must be a whole number ≥ 1"):
         MCDropout(samples=0)
+
+
+# Passes that would all be equal are refused
+
+
+class Functions(nn.Module):
+    """Which drops by a function."""
+
+    def __init__(self, module=False):
+        super().__init__()
+        self.first, self.last = nn.Linear(6, 8), nn.Linear(8, 5)
+        self.drop = nn.Dropout(0.3) if module else nn.Identity()
+
+    def forward(self, x):
+        return self.last(nn.functional.dropout(self.drop(torch.relu(self.first(x))), 0.3, self.training))
+
+
+class Unused(nn.Module):
+    """With dropout that its forward never calls."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer, self.drop = nn.Linear(6, 5), nn.Dropout(0.3)
+
+    def forward(self, x):
+        return self.layer(x)
+
+
+class Encoder(nn.Module):
+    """A transformer, which has a fast way past its dropout in evaluation mode."""
+
+    def __init__(self, dropout=0.2, attention=None):
+        super().__init__()
+        layer = nn.TransformerEncoderLayer(6, 2, 12, dropout, batch_first=True)
+        if attention is not None:
+            layer.self_attn.dropout = attention
+            for name in ("dropout", "dropout1", "dropout2"):
+                getattr(layer, name).p = 0.0
+        self.encoder, self.last = layer, nn.Linear(6, 5)
+
+    def forward(self, x):
+        return self.last(self.encoder(torch.stack([x, 2 * x, x.flip(1)], 1)).mean(1))
+
+
+class Recurrent(nn.Module):
+    def __init__(self, dropout=0.3):
+        super().__init__()
+        self.cells, self.last = nn.GRU(2, 8, 2, batch_first=True, dropout=dropout), nn.Linear(8, 5)
+
+    def forward(self, x):
+        return self.last(self.cells(x.view(-1, 3, 2))[0][:, -1])
+
+
+def with_dropout(*layers):
+    return nn.Sequential(nn.Linear(6, 8), nn.ReLU(), *layers, nn.Linear(8, 5))
+
+
+def in_evaluation_mode():
+    model = with_dropout(nn.Dropout(0.5))
+    model[2].eval()
+    return model
+
+
+@pytest.mark.parametrize(
+    ("make", "plugins", "message"),
+    [
+        (lambda: with_dropout(nn.Dropout(0.0)), [], "all dropout layers of Sequential have p=0, so that all passes are equal"),
+        (lambda: with_dropout(nn.Dropout(1.0)), [], "have p=1, so that all passes are equal: set regularizer.dropout.p"),
+        (with_dropout, [Dropout(p=0.0)], "have p=0, so that all passes are equal: set regularizer.dropout.p"),
+        (lambda: with_dropout(nn.AlphaDropout(0.0), nn.Dropout1d(0.0)), [], "have p=0"),
+        (lambda: Encoder(0.0), [], "have p=0"),
+        (lambda: Recurrent(0.0), [], "Recurrent has none: train with"),
+        (
+            Functions,
+            [],
+            r"cannot switch on the dropout that Functions calls by functions \(dropout in Functions\): write it as",
+        ),
+        (lambda: Functions(module=True), [], "calls by functions"),
+        (Unused, [], "passes through Unused with dropout on are all equal"),
+        (in_evaluation_mode, [], "are in evaluation mode, so that it is trained without"),
+    ],
+)
+def test_passes_that_would_all_be_equal_are_refused(make, plugins, message):
+    with pytest.raises(RecipeError, match=message) as refused:
+        build(make(), *plugins, MCDropout())
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("make", "plugins"),
+    [
+        (with_dropout, [Dropout(p=0.001)]),
+        (with_dropout, [Dropout(p=0.5, mode="vanilla")]),
+        (lambda: with_dropout(nn.Dropout(0.0), nn.Dropout(0.5)), []),
+        (lambda: with_dropout(nn.AlphaDropout(0.3)), []),
+        (lambda: with_dropout(nn.Unflatten(1, (8, 1)), nn.Dropout1d(0.3), nn.Flatten()), []),
+        (Encoder, []),
+        (lambda: Encoder(0.0, attention=0.5), []),
+        (Recurrent, []),
+    ],
+)
+def test_dropout_of_all_kinds_is_on_and_off_again(make, plugins):
+    plugin, x = MCDropout(samples=1), torch.randn(400, 6)
+    module = build(make(), *plugins, plugin)
+    module.model.eval()
+    with torch.no_grad():  # where a transformer takes its fast way
+        assert not torch.allclose(plugin.predict(module, x)[""], module.outputs(x)[""].softmax(1), atol=1e-6)
+        assert torch.equal(module.outputs(x)[""], module.outputs(x)[""])
+    assert not any(part.training for part in module.model.modules()) and torch.backends.mha.get_fastpath_enabled()
+    assert all(layer.p in (0.001, 0.5, 0.0, 0.3, 0.2) for layer in module.model.modules() if isinstance(layer, DROPOUTS))
+
+
+def test_dropout_that_is_off_in_training_stays_off():
+    model = nn.Sequential(nn.Linear(6, 8), nn.Dropout(0.5), nn.Linear(8, 8), nn.Dropout(0.25), nn.Linear(8, 5))
+    model[1].eval()
+    plugin = MCDropout()
+    module, seen = build(model, plugin), []
+    for part in (model[1], model[3]):
+        part.register_forward_hook(lambda part, *_: seen.append((part.p, part.training)))
+    plugin.predict(module, torch.randn(4, 6))
+    assert set(seen) == {(0.5, False), (0.25, True)}
+
+
+@pytest.mark.parametrize("split", [lambda n: [range(n)], lambda n: [range(0, 130), range(130, 131), range(131, n), range(0)],
+                                   lambda n: [range(rank, n, 3) for rank in range(3)]])  # fmt: skip
+def test_a_prediction_depends_on_the_place_of_a_sample_alone(split):
+    """On whichever device, and beside whom, it is evaluated: and no two samples have one mask."""
+    plugin, x = MCDropout(samples=3), torch.randn(1, 6).expand(300, 6)
+    module = build(nn.Sequential(nn.Linear(6, 64), nn.Tanh(), nn.Dropout(0.5), nn.Linear(64, 5)), plugin)
+    state = torch.get_rng_state()
+    expected = plugin.predict(module, x)[""]
+    assert len(expected.unique(dim=0)) == 300
+    for positions in split(300):
+        module.positions = positions
+        assert torch.equal(plugin.predict(module, x[list(positions)])[""], expected[list(positions)])
+    assert torch.equal(torch.get_rng_state(), state)

@@ -1,0 +1,93 @@
+"""Whether two groups were measured alike: what a metric was measured with is recorded beside it, and must be the same.
+
+Nothing here imports torch.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from recipes.catalogue import UsageError, show
+from recipes.compare.runs import Comparison, Group, Run, flatten
+
+SHOWN = 4  # settings, and values of one, in a sentence
+
+
+def ruler(run: Run, metric: str) -> dict[str, Any]:
+    """What a metric of a run was measured with, as dotted keys; empty where nothing is recorded, or nothing has a say."""
+    recorded = run.result.get("rulers") or {"loss": run.config.get("loss")}  # older results record none
+    place, _, name = metric.rpartition("/")
+    found = next((recorded[key] for key in (metric, metric.partition("/")[2], name) if key in recorded), None)
+    plain = flatten(found) if isinstance(found, Mapping) else {}
+    return plain | ({"tasks": tasks(run, place)} if name == "loss" else {})
+
+
+def tasks(run: Run, place: str) -> list[str]:
+    """What a loss is one of, as the metrics beside it tell."""
+    return sorted(name for name in run.metrics if name.startswith(f"{place}/") and name.endswith(("/loss", "/acc")))
+
+
+def measured_alike(group: Group, other: Group, metric: str) -> bool:
+    """Whether all runs of two groups that have a metric have it by one ruler."""
+    runs = [run for run in (*group.runs, *other.runs) if metric in run.metrics]
+    return len({json.dumps(ruler(run, metric), sort_keys=True, default=str) for run in runs}) <= 1
+
+
+def expect_alike(results: Iterable[Mapping[str, Any]]) -> None:
+    """Refuse a search whose jobs were measured in different ways: it would find the mildest way of measuring.
+
+    Args:
+        results: of its jobs.
+
+    Raises:
+        UsageError: the scores of two jobs do not compare.
+    """
+    known: Run | None = None
+    for result in results:
+        metric = result.get("monitor")
+        if not metric or result.get("metrics", {}).get(metric) is None:
+            continue
+        run = Run(Path(), "finished", result)
+        first = known = known or run
+        if metric != first.result["monitor"]:
+            raise UsageError(
+                f"the jobs of this search are judged by {first.result['monitor']} and by {metric}, which do not compare: set "
+                f"trainer.monitor to one that all have"
+            )
+        if alike := differing(str(metric), [first, run]):
+            raise UsageError(f"the jobs of this search have {alike}, which do not compare: give all the same")
+
+
+def differing(metric: str, runs: Sequence[Run]) -> str:
+    """In which settings a metric of these runs was measured in different ways; empty where it was not."""
+    rulers = [ruler(run, metric) for run in runs]
+    keys = [
+        key for key in dict.fromkeys(key for one in rulers for key in one) if len({show(one.get(key)) for one in rulers}) > 1
+    ]
+    settings = []
+    for key in keys[:SHOWN]:
+        name = next((name for name in runs[0].values if name.endswith(f".{key}")), key)  # as it is typed
+        values = list(dict.fromkeys(show(one[key]) if key in one else "none" for one in rulers))
+        settings.append(f"{name} {', '.join(values[:SHOWN])}{' and others' * (len(values) > SHOWN)}")
+    return metric + " with " + "; ".join(settings) + " and others" * (len(keys) > SHOWN) if settings else ""
+
+
+def about_rulers(comparison: Comparison) -> Iterator[str]:
+    """Sentences where groups are not measured alike, or do not predict alike; losses are told elsewhere."""
+    metric = comparison.metric
+    if predicted := [key for key in comparison.differing if key.startswith("inference.") and not key.endswith("._target_")]:
+        yield (
+            f"Groups predict in different ways ({', '.join(predicted[:SHOWN])}): a difference in {metric} comes from how predictions are made "
+            f"as well as from training."
+        )
+    apart = not all(measured_alike(group, comparison.baseline, metric) for group in comparison.groups)
+    if not apart or metric.rpartition("/")[2] == "loss":
+        return
+    different = differing(metric, [run for run in comparison.runs if metric in run.metrics])
+    yield (
+        f"Groups have {different}: it is not measured alike, so no difference is given between those; give all the same, or take "
+        f"another --metric."
+    )
