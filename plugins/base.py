@@ -30,6 +30,10 @@ class Refusal(RecipeError):
     """A combination that cannot be right, told before the first batch: both options, the reason and the fix."""
 
 
+class Diverged(RecipeError):
+    """Loss or weights have become NaN or infinite, and nothing undoes it: what was best so far is kept."""
+
+
 def expect(holds: bool, name: str, expected: str, received: object) -> None:
     """Raise a :class:`RecipeError` that names the parameter, what it must be and what it was, unless `holds`."""
     if not holds:
@@ -136,9 +140,9 @@ class Batch:
 
 @dataclass(frozen=True)
 class Setting:
-    """What is known before training: the data's shape and tasks, and how to reach the raw training inputs.
+    """What is known before training: the data's shape and tasks, and how to reach the raw training inputs and targets.
 
-    `training_inputs` yields the training split's raw inputs piece by piece; it is None when a finished run is loaded,
+    `training_targets` yields the targets of the training split piece by piece, by task. `training_inputs` yields the training split's raw inputs piece by piece; it is None when a finished run is loaded,
     whose fitted values come from the checkpoint. `load_run(folder)` gives the trained module of another run.
     """
 
@@ -147,6 +151,7 @@ class Setting:
     seed: int = 0
     training_inputs: Callable[[], Iterator[Tensor]] | None = None
     load_run: Callable[[str], nn.Module] | None = None
+    training_targets: Callable[[], Iterator[Mapping[str, Tensor]]] | None = None
 
     @property
     def is_image(self) -> bool:
@@ -232,6 +237,11 @@ class Plugin(L.Callback):
     repeats: int = 1  # steps in a row that train on the same batch
 
     setting: Setting
+
+    @property
+    def recovers(self) -> bool:
+        """Whether the technique ends a training with good weights that it has kept, where those of the last step are NaN."""
+        return False
 
     @property
     def option(self) -> str:

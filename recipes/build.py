@@ -20,6 +20,7 @@ from recipes.config import read_run
 from recipes.data.base import Data
 from recipes.loggers import RunLogger
 from recipes.module import RecipeModule, seed_global
+from recipes.units import MEAN
 
 OWN = ("plugins", "recipes")
 LIBRARIES = ("torch", "torchvision", "torchmetrics", "lightning", "timm")
@@ -153,6 +154,7 @@ def build_module(config: Mapping[str, Any], shape: tuple[int, ...], outputs: int
         no_decay=no_decay,
         log_every_n_steps=trainer["log_every_n_steps"],
         compile=trainer["compile"],
+        standardize_targets=config["data"].get("standardize_targets", True),
     )
 
 
@@ -172,6 +174,7 @@ def load_module(config: Mapping[str, Any], checkpoint: Path, further: list[Plugi
     tasks = tuple(Task(**{**task, "names": tuple(task["names"])}) for task in kept["tasks"])
     shape = tuple(kept["shape"])
     module = build_module(config, shape, tasks[0].outputs)
+    module.standardize_targets = f"model.{MEAN}" in state["state_dict"]  # older runs did not
     plugins = build_plugins(config) if further is None else further
     module.build(plugins, Setting(shape, tasks, config["seed"], None, lambda folder: load_run(Path(folder))), devices=1)
     try:

@@ -209,6 +209,8 @@ class BestAndLast(Checkpoint):
         """
         if trainer.global_step in (0, self.saved_step):
             return
+        if not trainer.lightning_module.expect_finite():  # from NaN nothing goes on
+            return
         trainer.save_checkpoint(self.last_path)
         self.saved_step, self._known = trainer.global_step, self.best_step is not None
         if trainer.is_global_zero:

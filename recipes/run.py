@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -17,7 +18,7 @@ import torch.distributed as dist
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from rich.console import Console
 
-from plugins.base import Phase, Plugin, RecipeError, does_something, expect, expect_count
+from plugins.base import Diverged, Phase, Plugin, RecipeError, Task, does_something, expect, expect_count
 from recipes import ranks
 from recipes.build import build_data, build_loggers, build_module, build_plugins, load_module, load_run
 from recipes.catalogue import Catalogue, UsageError, installed_folders, path_word, typed
@@ -57,6 +58,7 @@ from recipes.shapes import check_records
 from recipes.sharding import make_strategy, put_together
 from recipes.sweep import Plan, sweep_of
 from recipes.targets import describe
+from recipes.units import MEAN, InTargetUnits
 
 log = logging.getLogger("recipes")
 SMALL_MODEL = 100_000  # parameters
@@ -75,6 +77,7 @@ def train(config: dict[str, Any], folder: Path, overrides: Sequence[str]) -> dic
         console.print(table(earlier))
         print_lines(console, *told_finished(earlier, folder, overrides))
         return earlier
+    expect_not_diverged(config, earlier, folder)
     plugins = build_plugins(config)  # bad values are told before any data is touched
     build_early_objects(config)
     set_up_process(config)
@@ -103,6 +106,21 @@ def train(config: dict[str, Any], folder: Path, overrides: Sequence[str]) -> dic
     if dist.is_initialized():
         dist.destroy_process_group()  # its threads would end the process with an abort
     return result
+
+
+def expect_not_diverged(config: Mapping[str, Any], earlier: Mapping[str, Any], folder: Path) -> None:
+    """Refuse to go on with a run that has diverged: it would diverge again, unless in another precision."""
+    if earlier.get("status") != "diverged" or config["trainer"]["precision"] != earlier["config"]["trainer"]["precision"]:
+        return
+    rate = config["optimizer"].get("lr")
+    lower = (
+        [f"optimizer.lr={rate / 10:g}"] if isinstance(rate, int | float) and not isinstance(rate, bool) else ["+clipping=norm"]
+    )
+    words = [word for word in earlier.get("command", []) if not word.startswith(("optimizer.lr=", "hydra.run.dir="))]
+    raise RecipeError(
+        f"{folder} has diverged at step {earlier.get('steps', 0)} and would diverge again: start a new run with other words, such "
+        f"as {command_line([*words, *lower])}"
+    )
 
 
 def hold_folder(folder: Path) -> AbstractContextManager[None]:
@@ -274,6 +292,10 @@ class Run:
             self.result["status"] = "finished"
         except Stopped as stopped:
             self.result |= {"status": "stopped", "stopped_by": str(stopped)}
+        except Diverged as diverged:
+            self._begin()
+            self.result |= {"status": "diverged", "error": one_line(diverged)}
+            log.error("%s", diverged)
         except BaseException as error:
             self.result |= {"status": "failed", "error": one_line(error)}
             mistake = isinstance(error, RecipeError | UsageError)
@@ -359,6 +381,10 @@ class Run:
                 f"{place or 'the data'} has other content than what the run was trained on: name the data as it was, or start "
                 f"a new run"
             )
+        if (f"model.{MEAN}" in checkpoint["state_dict"]) != isinstance(self.module.model, InTargetUnits):
+            raise RecipeError(
+                f"{self.last} is of a run that learned its targets in other units: start a new run with its words"
+            )
         check_limit(self.config, self.earlier, recipe, step, self.result["steps_an_epoch"])
         at, names = recipe.get("logged") or (None, None)  # older checkpoints do not tell
         logged = None if at is None else names if at == recipe["phase"]["steps"] + step else []
@@ -438,7 +464,8 @@ class Run:
             print_lines(
                 self.console,
                 f"{size:,} parameters, {len(train):,} training samples, {len(loader)} steps an epoch, on {trainer.strategy.root_device}",
-                "target" + "; ".join(f" {task.name or 'y'}: {describe(task)}" for task in self.data.tasks),
+                "target"
+                + "; ".join(f" {task.name or 'y'}: {describe(task)}{in_units(module, task)}" for task in self.data.tasks),
                 *shares(loader.step_size, world, trainer_config["num_nodes"], module.parts),
             )
         loader.device = validation.device = trainer.strategy.root_device
@@ -465,7 +492,9 @@ class Run:
                 plugin.on_train_end(trainer, module)
             keeper.settle(trainer, module)
         if keeper.validated_step != module.steps_done:
+            module.expect_finite()
             trainer.validate(module, validation, verbose=False)
+            module.expect_finite_loss("val")
         self._note(module, keeper, loader, phase)
         return module
 
@@ -497,6 +526,7 @@ class Run:
         if is_first_rank():
             write_confusion(self.folder, self.data.tasks, module.confusion)
         self.result["metrics"] |= {name: value for name, value in module.metrics.items() if name.startswith("test/")}
+        module.expect_finite_loss("test")
 
     def _show(self, hints: Sequence[str]) -> None:
         where = path_word(self.folder)
@@ -511,6 +541,13 @@ class Run:
                 *(f"wandb    {hint}" for hint in hints),
                 f"next     {self._next_command(where)}",
             )
+        elif self.result["status"] == "diverged":
+            kept = (
+                f"the best model is that of step {self.result['best_step']}" if self.result["metrics"] else "no model is kept"
+            )
+            print_lines(self.console, f"diverged at step {self.result['steps']}; {kept}", f"folder   {self.folder}")
+            if is_first_rank():
+                print(f"error: {self.result['error']}", file=sys.stderr)
         else:
             saved = f"the state of step {self.saved_step()} is saved" if self.last.exists() else "no state was saved yet"
             print_lines(
@@ -529,6 +566,17 @@ class Run:
         if self.techniques == ["standardize", "sgd"]:
             return "python train.py +regularizer=dropout optimizer=adam"
         return f"python evaluate.py {where}"
+
+
+def in_units(module: RecipeModule, task: Task) -> str:
+    """How the numbers of a regression are learned, in a few words."""
+    if task.kind != "regression":
+        return ""
+    units = module.model
+    if not isinstance(units, InTargetUnits) or task.name not in units.places:
+        return ", learned as given"
+    mean, deviation = (numbers[units.places[task.name]] for numbers in (units.target_mean, units.target_deviation))
+    return ", standardized" + (f" (mean {mean.item():.4g}, deviation {deviation.item():.4g})" if mean.numel() == 1 else "")
 
 
 def is_of_content(error: Exception) -> bool:

@@ -57,7 +57,7 @@ RESULT |= dict.fromkeys(
 RESULT |= dict.fromkeys(("epochs", "seconds", "samples_per_second", "peak_memory"), is_number)
 RESULT |= {"config": is_mapping, "versions": is_mapping, "wandb": is_mapping, "metrics": is_numbers, "stopped_early": is_flag}
 RESULT |= {"command": is_texts, "techniques": is_texts}
-STATUSES = ("running", "finished", "stopped", "failed")
+STATUSES = ("running", "finished", "diverged", "stopped", "failed")
 NEEDED = ("status", "config", "metrics", "command")  # never null
 
 

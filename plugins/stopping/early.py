@@ -84,6 +84,11 @@ class Early(Plugin):
         """i*: the optimizer steps after which the best weights were reached; 0 before the first evaluation."""
         return self.search.best_step
 
+    @property
+    def recovers(self) -> bool:
+        """Whether there is a θ* to go back to."""
+        return bool(self.best_weights)
+
     def trainer_arguments(self) -> dict[str, Any]:
         """The interval between evaluations."""
         if self.every_n_steps is not None:

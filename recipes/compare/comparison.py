@@ -19,6 +19,7 @@ ENOUGH_SEEDS = 5
 SEEDS = "seed=0,1,2,3,4"
 MANY_GROUPS = 5
 LISTED = 3  # labels in a sentence
+ENDED = ("finished", "diverged")  # what is in the table
 _DIRTY = " (+: with changes that are not committed)."
 
 
@@ -39,9 +40,10 @@ def compare(
         names: labels to use, by resolved run folder.
     """
     runs = list(runs)
-    finished = [run for run in runs if run.status == "finished"]
-    unfinished = [run for run in runs if run.status != "finished"]
-    if not finished:
+    finished = [run for run in runs if run.status in ENDED]
+    unfinished = [run for run in runs if run.status not in ENDED]
+    if not any(run.status == "finished" for run in finished):
+        unfinished = [*finished, *unfinished]
         first = unfinished[0]
         raise UsageError(
             f"none of {len(runs)} runs is finished ({_statuses(unfinished)}); "
@@ -76,6 +78,7 @@ def _rename(groups: Sequence[Group], names: Mapping[Path, str]) -> None:
 
 
 def _metric(finished: Sequence[Run], asked: str | None) -> tuple[str, list[str]]:
+    finished = [run for run in finished if run.status == "finished"]
     names = list(dict.fromkeys(name for run in finished for name in run.metrics))
     if not names:
         raise UsageError(f"no finished run has a metric; {finished[0].folder} is one without")
@@ -177,7 +180,14 @@ def _about_failures(comparison: Comparison) -> Iterator[str]:
     lacking = []
     for group in comparison.groups:
         values = group.metric(comparison.metric)
-        if bad := [seed for seed, value in values.items() if not math.isfinite(value)]:
+        diverged = [run.seed for run in group.runs if run.status == "diverged"]
+        if diverged:
+            of = _count(list(values), "run", "runs")
+            lacking.append(
+                f"{shorten(group.label)}: {len(diverged)} of {of} diverged ({_seeds(diverged)}), so there is no mean; to leave them "
+                f"out would flatter."
+            )
+        elif bad := [seed for seed, value in values.items() if not math.isfinite(value)]:
             lacking.append(
                 f"{shorten(group.label)}: {len(bad)} of {_count(list(values), 'run', 'runs')} gave no number for "
                 f"{comparison.metric} ({_seeds(bad)}), so there is no mean; to leave them out would flatter."

@@ -44,7 +44,7 @@ BEHIND_LINKS = 10_000  # folders that are looked at behind links, which may lead
 class Run:
     """One run folder.
 
-    `status` is finished, stopped, running or failed; interrupted where a process ended without a word, and broken where the
+    `status` is finished, diverged, stopped, running or failed; interrupted where a process ended without a word, and broken where the
     result cannot be read.
     """
 
@@ -65,7 +65,9 @@ class Run:
 
     @property
     def metrics(self) -> dict[str, float]:
-        """The numbers of the best model; not a number where the result has null."""
+        """The numbers of the best model; not a number where the result has null, and for a run that has diverged."""
+        if self.status == "diverged":
+            return dict.fromkeys(self.result.get("metrics", {}), math.nan)
         return {name: math.nan if value is None else float(value) for name, value in self.result.get("metrics", {}).items()}
 
     @property
