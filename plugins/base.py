@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from plugins.metric import MODES as MODES
 from plugins.metric import larger_is_better as larger_is_better
 
 
@@ -224,6 +225,8 @@ class Plugin(L.Callback):
 
     `stage` orders plugins. `off` are parameter values that make the technique an exact no-op (None: there are none).
     `refuses` maps "group" or "group/option" to the reason, with the fix, why this technique cannot be combined with it.
+    `directions` tells of its own metrics whether the largest or the smallest value is best ("max" or "min", by name without the
+    split); of those that are not there it is known from the name (`plugins/metric.py`), or asked.
     `on_shards` tells whether the technique is right where each process keeps only a part of each weight, its gradient and
     its state (trainer=fsdp); None: it is if it defines nothing but what is in `AWAY_FROM_WEIGHTS`. See `plugins/shards.py`.
     """
@@ -232,7 +235,11 @@ class Plugin(L.Callback):
     off: ClassVar[Mapping[str, Any] | None] = None
     refuses: ClassVar[Mapping[str, str]] = {}
     on_shards: ClassVar[bool | None] = None
+    directions: ClassVar[Mapping[str, str]] = {}
     monitor: str | None = None  # the validation metric that chooses the best model, where the technique has a say
+    mode: str | None = (
+        None  # whether the largest ("max") or the smallest ("min") value of that metric is best; None: as declared
+    )
     min_delta: float = 0.0  # by how much that metric must improve to count as better
     repeats: int = 1  # steps in a row that train on the same batch
 
@@ -380,6 +387,21 @@ def order(plugins: Iterable[Plugin]) -> list[Plugin]:
 def implementers(plugins: Iterable[Plugin], method: str) -> list[Plugin]:
     """The plugins whose class defines `method`, in order."""
     return [plugin for plugin in plugins if getattr(type(plugin), method) is not getattr(Plugin, method)]
+
+
+def declared_directions(plugins: Iterable[Plugin]) -> dict[str, str]:
+    """What plugins declare of their own metrics, "max" or "min" by name.
+
+    Raises:
+        RecipeError: another word, or two plugins that contradict each other.
+    """
+    found: dict[str, str] = {}
+    for plugin in plugins:
+        for name, mode in plugin.directions.items():
+            expect_choice(f"{plugin.state_key}: the direction of {name}", mode, MODES)
+            if found.setdefault(name, mode) != mode:
+                raise RecipeError(f"{plugin.state_key} declares {name} to be best at its {mode}, another technique does not")
+    return found
 
 
 def does_something(plugin: Plugin) -> bool:

@@ -235,12 +235,16 @@ def _key(word: str) -> str:
 
 
 def _sweeper_defaults(words: Sequence[str]) -> list[str]:
-    """What makes a search fit here: the largest score is looked for, and a search that goes on asks for the same trials."""
+    """What makes a search fit here: the best score is looked for, the largest where the words do not tell, and a search that goes on asks for the same trials."""
     if "hydra/sweeper=optuna" not in words:
         return list(words)
     if find_spec("hydra_plugins.hydra_optuna_sweeper") is None:
         raise UsageError('hydra/sweeper=optuna needs packages of its own: pip install -e ".[optuna]"')
-    defaults = ["hydra.sweeper.direction=maximize"]
+    from plugins.metric import larger_is_better
+
+    mode, monitor = (_value_of(f"trainer.{name}", words) for name in ("mode", "monitor"))
+    smallest = mode == "min" or (mode is None and monitor is not None and larger_is_better(monitor) is False)
+    defaults = [f"hydra.sweeper.direction={'minimize' if smallest else 'maximize'}"]
     if "hydra/sweeper/sampler=grid" not in words:
         defaults.append("hydra.sweeper.sampler.seed=0")
     keys = {_key(word) for word in words}

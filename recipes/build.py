@@ -89,6 +89,9 @@ def build_plugins(config: Mapping[str, Any]) -> list[Plugin]:
             plugins.append(instantiate(node, Plugin))
         except RecipeError as error:
             raise RecipeError(f"{place}: {error}") from None
+    for plugin in plugins:
+        if plugin.monitor and plugin.mode is None:
+            plugin.mode = config.get("trainer", {}).get("mode")
     return plugins
 
 

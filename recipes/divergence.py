@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -11,9 +11,6 @@ from torch import Tensor
 
 from plugins.base import Diverged
 from plugins.shards import parts
-
-if TYPE_CHECKING:
-    from recipes.module import RecipeModule
 
 
 @torch.no_grad()
@@ -35,8 +32,8 @@ def all_finite(tensors: Iterable[Tensor]) -> bool:
     return bool(flag)
 
 
-def diverged(module: RecipeModule, what: str) -> Diverged:
-    """What is raised where a training has diverged: what became NaN or infinite, when, and what to try."""
+def diverged(module: Any, what: str) -> Diverged:
+    """What is raised where the training of a `RecipeModule` has diverged: what became NaN or infinite, when, and what to try."""
     selected = {plugin.group for plugin in module.plugins} | {plugin.state_key for plugin in module.plugins}
     rates = [group["lr"] for optimizer in module.trainer.optimizers for group in optimizer.param_groups if "lr" in group]
     tries = ["a lower optimizer.lr" + (f" (it is {float(rates[0]):g})" if rates else "")]

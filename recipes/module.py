@@ -181,7 +181,12 @@ class RecipeModule(L.LightningModule):
             return
         moments = None
         if (targets := self.setting.training_targets) is not None:
-            moments = {name: column_moments(target[name] for target in targets()) for name in names}
+            found = {name: column_moments(target[name] for target in targets()) for name in names}
+            widths = {task.name: task.outputs for task in regressions}
+            moments = {name: numbers for name, numbers in found.items() if len(numbers[0]) == widths[name]}
+            names = list(moments)  # an output for each column, or the loss will tell
+        if not names:
+            return
         units = InTargetUnits(self.model, self.setting.tasks, names, moments)
         self.model = units
         self._objectives |= {name: Standardized(self._losses[name], units, name) for name in names}
@@ -220,6 +225,8 @@ class RecipeModule(L.LightningModule):
         steps = self.trainer.estimated_stepping_batches
         self._total_steps = max(1, int(steps)) if steps != float("inf") else 0
         self._scheduler = self.make_scheduler(optimizer, self._total_steps)
+        if isinstance(self._scheduler, ReduceLROnPlateau) and self._scheduler.mode != "min":
+            raise RecipeError("ReduceLROnPlateau is stepped by val/loss, of which smaller is better: make it with mode='min'")
         return {"optimizer": optimizer, "lr_scheduler": self._scheduler}
 
     # ------------------------------------------------------------------ what plugins may use

@@ -18,7 +18,19 @@ import torch.distributed as dist
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from rich.console import Console
 
-from plugins.base import Diverged, Phase, Plugin, RecipeError, Task, does_something, expect, expect_count
+from plugins.base import (
+    MODES,
+    Diverged,
+    Phase,
+    Plugin,
+    RecipeError,
+    Task,
+    declared_directions,
+    does_something,
+    expect,
+    expect_choice,
+    expect_count,
+)
 from recipes import ranks
 from recipes.build import build_data, build_loggers, build_module, build_plugins, load_module, load_run
 from recipes.catalogue import Catalogue, UsageError, installed_folders, path_word, typed
@@ -33,7 +45,7 @@ from recipes.files import hold
 from recipes.limits import EARLY, check_limit, goes_further, told_finished
 from recipes.loggers import Deferred, RunLogger
 from recipes.module import RecipeModule
-from recipes.monitor import check_monitors, choose_monitor
+from recipes.monitor import check_monitors, choose_monitor, direction_of
 from recipes.pictures import draw_pictures
 from recipes.progress import ProgressBar
 from recipes.results import (
@@ -174,6 +186,7 @@ def build_early_objects(config: Mapping[str, Any]) -> None:
     for name in ("val_every_n_steps", "num_threads"):
         if trainer[name] is not None:
             expect_count(f"trainer.{name}", trainer[name])
+    expect_choice("trainer.mode", trainer.get("mode"), (*MODES, None))
     expect(isinstance(trainer["monitor"], str | None), "trainer.monitor", "the name of a metric", trainer["monitor"])
     if config["max_epochs"] < 1 or config["max_steps"] < -1:
         raise RecipeError("max_epochs must be ≥ 1 and max_steps ≥ 0 (or -1 for no limit)")
@@ -268,6 +281,10 @@ class Run:
     ) -> None:
         self.config, self.folder, self.data, self.console, self.module = config, folder, data, console, module
         self.journal, self.replaces, self.begun = journal, replaces, False
+        self.directions = declared_directions(module.plugins)
+        if config["trainer"].get("mode"):  # of the metric that chooses
+            monitor, _ = choose_monitor(config, module.plugins, data.tasks)
+            self.directions[monitor.partition("/")[2]] = config["trainer"]["mode"]
         self.alone = all(path.name == "train.log" for path in folder.glob("*"))  # nobody has put anything there
         self.command, self.techniques = command, techniques(config, module.plugins)
         self.result: dict[str, Any] = {"status": "running", "config": config, "command": command, "seed": config["seed"]}
@@ -352,6 +369,7 @@ class Run:
             "tags": [*self.techniques, *map(str, self.config["tags"])],
             "notes": self.config["notes"],
             "config": self.config,
+            "directions": self.directions,
         }
 
     def _recipe(self, plan: Plan | None) -> str:
@@ -450,6 +468,7 @@ class Run:
             self.stop,
             chooser.min_delta if chooser else 0.0,
             latest=bool(phase.get("all_data")),
+            larger=direction_of(config, plugins, self.data.tasks),
         )
         if self.resumed and not self.begun:
             keeper.saved_step = 0  # or where the checkpoint was saved: there is nothing new before the first step
@@ -503,6 +522,7 @@ class Run:
         self.result["metrics"] = {name: value for name, value in keeper.best_metrics.items() if name != "epoch"}
         self.result |= {
             "monitor": keeper.monitor,
+            "directions": self._directions(module, keeper),
             "best_step": phase["steps"] + (keeper.best_step or 0),
             "steps": steps,
             "epochs": module.steps_done / len(loader),
@@ -516,6 +536,11 @@ class Run:
             "parameters": count_parameters(module),
             "peak_memory": peak_memory(module.device),
         }
+
+    @staticmethod
+    def _directions(module: RecipeModule, keeper: BestAndLast) -> dict[str, str]:
+        """Which value is best, "max" or "min", of the metrics of which this run knows it not from their names alone."""
+        return {**declared_directions(module.plugins), keeper.monitor.partition("/")[2]: "max" if keeper.larger else "min"}
 
     def _test(self, module: RecipeModule) -> None:
         """Test the weights that validated best; the test split has chosen nothing."""

@@ -49,6 +49,11 @@ def is_numbers(value: object) -> bool:
     return isinstance(value, Mapping) and all(number is None or is_number(number) for number in value.values())
 
 
+def is_directions(value: object) -> bool:
+    """Max or min by name."""
+    return isinstance(value, Mapping) and all(is_text(name) and mode in ("max", "min") for name, mode in value.items())
+
+
 # what stands in result.json, where it stands there; null wherever a run does not know
 RESULT = dict.fromkeys(("status", "monitor", "error", "stopped_by", "git_commit", "machine"), is_text)
 RESULT |= dict.fromkeys(
@@ -56,7 +61,7 @@ RESULT |= dict.fromkeys(
 )
 RESULT |= dict.fromkeys(("epochs", "seconds", "samples_per_second", "peak_memory"), is_number)
 RESULT |= {"config": is_mapping, "versions": is_mapping, "wandb": is_mapping, "metrics": is_numbers, "stopped_early": is_flag}
-RESULT |= {"command": is_texts, "techniques": is_texts}
+RESULT |= {"directions": is_directions, "command": is_texts, "techniques": is_texts}
 STATUSES = ("running", "finished", "diverged", "stopped", "failed")
 NEEDED = ("status", "config", "metrics", "command")  # never null
 

@@ -596,10 +596,12 @@ def best_of_search(folder: Path) -> str:
 
 def check_direction(folder: Path, jobs: Sequence[Job], direction: Any) -> None:
     """Refuse to look for the largest loss, or for the smallest accuracy; the jobs that are finished are kept."""
-    names = {str(job.result["monitor"]) for job in jobs if job.result.get("monitor")}
-    for name in names if direction is not None and not isinstance(direction, list | ListConfig) else ():
-        right = "maximize" if larger_is_better(name) else "minimize"
-        if right != getattr(direction, "name", direction):
+    known = {
+        (name, larger_is_better(name, job.result.get("directions"))) for job in jobs if (name := job.result.get("monitor"))
+    }
+    for name, larger in known if direction is not None and not isinstance(direction, list | ListConfig) else ():
+        right = "maximize" if larger else "minimize"
+        if larger is not None and right != getattr(direction, "name", direction):
             words = f"{typed('sweep', folder)} hydra.sweeper.direction={right}"
             raise UsageError(f"the best model of a job is chosen by {name}; to go on: python train.py -m {words}")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -54,6 +55,8 @@ class MCDropout(Plugin):
                 for layer in layers:
                     layer.training = False
         return {task: torch.stack([one[task] for one in passes]).mean(0) for task in passes[0]}
+
+    directions: ClassVar[Mapping[str, str]] = {"entropy": "min"}
 
     def measure(self, module: Module, batch: Batch, outputs: Mapping[str, Tensor], split: str) -> dict[str, Tensor]:
         """The entropy of the mean prediction, averaged over the tasks that are classifications."""

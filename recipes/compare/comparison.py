@@ -29,6 +29,7 @@ def compare(
     metric: str | None = None,
     baseline: str | None = None,
     names: Mapping[Path, str] | None = None,
+    mode: str | None = None,
 ) -> Comparison:
     """Group runs that differ in nothing but the seed and set them beside a baseline.
 
@@ -38,6 +39,10 @@ def compare(
         metric: decides; by default the test metric that belongs to the one by which the runs chose their best model.
         baseline: the label of a group or a folder of its runs; by default the group with the fewest added techniques.
         names: labels to use, by resolved run folder.
+        mode: which value of the metric is best, max or min; by default as the runs know.
+
+    Raises:
+        UsageError: nothing to compare; no such metric, or one of which nobody knows whether larger is better.
     """
     runs = list(runs)
     finished = [run for run in runs if run.status in ENDED]
@@ -54,7 +59,9 @@ def compare(
     _rename(groups, names or {})
     chosen_metric, about_metric = _metric(finished, metric)
     chosen, about_baseline = _baseline(groups, catalogue, baseline)
-    comparison = Comparison(groups, chosen, chosen_metric, unfinished, differing_keys(groups), [])
+    comparison = Comparison(groups, chosen, chosen_metric, unfinished, differing_keys(groups), [], mode)
+    if comparison.larger is None:
+        raise UsageError(f"whether a larger or a smaller {chosen_metric} is better is not known: type --mode max or --mode min")
     comparison.notes += [*map(printable, [*about_baseline, *about_metric, *notes(comparison, finished)])]
     return comparison
 
