@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from plugins.metric import MODES as MODES
 from plugins.metric import larger_is_better as larger_is_better
 
 UNIT = (0.0, 1.0)
@@ -33,6 +34,10 @@ class RecipeError(ValueError):
 
 class Refusal(RecipeError):
     """A combination that cannot be right, told before the first batch: both options, the reason and the fix."""
+
+
+class Diverged(RecipeError):
+    """Loss or weights have become NaN or infinite, and nothing undoes it: what was best so far is kept."""
 
 
 def expect(holds: bool, name: str, expected: str, received: object) -> None:
@@ -152,9 +157,9 @@ class Batch:
 
 @dataclass(frozen=True)
 class Setting:
-    """What is known before training: the data's shape and tasks, and how to reach the raw training inputs.
+    """What is known before training: the data's shape and tasks, and how to reach the raw training inputs and targets.
 
-    `training_inputs` yields the training split's raw inputs piece by piece; it is None when a finished run is loaded,
+    `training_targets` yields the targets of the training split piece by piece, by task. `training_inputs` yields the training split's raw inputs piece by piece; it is None when a finished run is loaded,
     whose fitted values come from the checkpoint. `load_run(folder)` gives the trained module of another run.
     """
 
@@ -163,6 +168,7 @@ class Setting:
     seed: int = 0
     training_inputs: Callable[[], Iterator[Tensor]] | None = None
     load_run: Callable[[str], nn.Module] | None = None
+    training_targets: Callable[[], Iterator[Mapping[str, Tensor]]] | None = None
 
     @property
     def is_image(self) -> bool:
@@ -257,6 +263,8 @@ class Plugin(L.Callback):
 
     `stage` orders plugins. `off` are parameter values that make the technique an exact no-op (None: there are none).
     `refuses` maps "group" or "group/option" to the reason, with the fix, why this technique cannot be combined with it.
+    `directions` tells of its own metrics whether the largest or the smallest value is best ("max" or "min", by name without the
+    split); of those that are not there it is known from the name (`plugins/metric.py`), or asked.
     `on_shards` tells whether the technique is right where each process keeps only a part of each weight, its gradient and
     its state (trainer=fsdp); None: it is if it defines nothing but what is in `AWAY_FROM_WEIGHTS`. See `plugins/shards.py`.
     """
@@ -265,12 +273,19 @@ class Plugin(L.Callback):
     off: ClassVar[Mapping[str, Any] | None] = None
     refuses: ClassVar[Mapping[str, str]] = {}
     on_shards: ClassVar[bool | None] = None
+    directions: ClassVar[Mapping[str, str]] = {}
     monitor: str | None = None  # the validation metric that chooses the best model, where the technique has a say
+    monitor_mode: str | None = None  # whether its largest ("max") or smallest ("min") value is best; None: as declared
     min_delta: float = 0.0  # by how much that metric must improve to count as better
     repeats: int = 1  # steps in a row that train on the same batch
     remarks: Sequence[str] = ()  # what a user should know of what was decided, a line each; printed when the run starts
 
     setting: Setting
+
+    @property
+    def recovers(self) -> bool:
+        """Whether the technique ends a training with good weights that it has kept, where those of the last step are NaN."""
+        return False
 
     @property
     def option(self) -> str:
@@ -418,6 +433,21 @@ def order(plugins: Iterable[Plugin]) -> list[Plugin]:
 def implementers(plugins: Iterable[Plugin], method: str) -> list[Plugin]:
     """The plugins whose class defines `method`, in order."""
     return [plugin for plugin in plugins if getattr(type(plugin), method) is not getattr(Plugin, method)]
+
+
+def declared_directions(plugins: Iterable[Plugin]) -> dict[str, str]:
+    """What plugins declare of their own metrics, "max" or "min" by name.
+
+    Raises:
+        RecipeError: another word, or two plugins that contradict each other.
+    """
+    found: dict[str, str] = {}
+    for plugin in plugins:
+        for name, mode in plugin.directions.items():
+            expect_choice(f"{plugin.state_key}: the direction of {name}", mode, MODES)
+            if found.setdefault(name, mode) != mode:
+                raise RecipeError(f"{plugin.state_key} declares {name} to be best at its {mode}, another technique does not")
+    return found
 
 
 def does_something(plugin: Plugin) -> bool:

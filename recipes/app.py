@@ -235,12 +235,16 @@ def _key(word: str) -> str:
 
 
 def _sweeper_defaults(words: Sequence[str]) -> list[str]:
-    """What makes a search fit here: the largest score is looked for, and a search that goes on asks for the same trials."""
+    """What makes a search fit here: the best score is looked for, the largest where the words do not tell, and a search that goes on asks for the same trials."""
     if "hydra/sweeper=optuna" not in words:
         return list(words)
     if find_spec("hydra_plugins.hydra_optuna_sweeper") is None:
         raise UsageError('hydra/sweeper=optuna needs packages of its own: pip install -e ".[optuna]"')
-    defaults = ["hydra.sweeper.direction=maximize"]
+    from plugins.metric import larger_is_better
+
+    mode, monitor = (_value_of(f"trainer.{name}", words) for name in ("mode", "monitor"))
+    smallest = mode == "min" or (mode is None and monitor is not None and larger_is_better(monitor) is False)
+    defaults = [f"hydra.sweeper.direction={'minimize' if smallest else 'maximize'}"]
     if "hydra/sweeper/sampler=grid" not in words:
         defaults.append("hydra.sweeper.sampler.seed=0")
     keys = {_key(word) for word in words}
@@ -335,6 +339,11 @@ def _end_sweep(sweep: Sweep, all_jobs: bool) -> int:
             code = FAILED
         if best := best_of_search(sweep.folder):
             print(f"best     {best}")
+    if sweep.diverged:
+        lines = "\n".join(f"  {job.name}: {job.result.get('error')}; {job.folder}" for job in sweep.diverged)
+        print(f"{len(sweep.diverged)} of {len(sweep.jobs)} jobs diverged:\n{lines}", file=sys.stderr)
+        if not any(job.result.get("status") == "finished" for job in sweep.jobs):
+            code = FAILED
     if not sweep.failed:
         return code
     failed = "\n".join(f"  {job.name}: {job.error}; {job.folder}" for job in sweep.failed)
@@ -403,19 +412,23 @@ def _start(config: dict[str, Any], folder: Path, words: Sequence[str]) -> dict[s
 
 
 def _exit_code(result: dict[str, Any]) -> int:
-    """0, or the code of the signal that stopped the run; 0 too if the run comes back.
+    """0, or 1 if the run has diverged, or the code of the signal that stopped the run; 0 too if the run comes back.
 
     Only the first rank ends with it: the end of another one, which has less to do, would be the end of all.
     """
     if result.get("status") == "explained":
         expect_printed()
+    if result.get("status") == "diverged" and not ranks.rank():
+        return FAILED
     if result.get("status") != "stopped" or slurm.comes_back(str(result.get("stopped_by"))) or ranks.rank():
         return 0
     return 128 + getattr(signal, str(result.get("stopped_by")), signal.SIGINT)
 
 
 def _score(result: dict[str, Any]) -> float:
-    """The metric that chose the best model; not a number where there is none."""
+    """The metric that chose the best model; not a number where there is none, and for a run that has diverged."""
+    if result.get("status") == "diverged":
+        return float("nan")
     return float(result.get("metrics", {}).get(result.get("monitor"), float("nan")))
 
 
@@ -429,6 +442,9 @@ def _expect_same_split(trained: dict[str, Any], tested: dict[str, Any]) -> None:
         places = [Path(node[name]).resolve() for name in ("path", "root") if node.get(name)]
         return [node.get("_target_"), node.get("name"), *places]
 
+    name = "standardize_targets"
+    if trained.get(name, tested.get(name)) != tested.get(name):
+        raise UsageError(f"data.{name} is part of the trained model: leave it out")
     for name in ("split_seed", "test", "validation"):
         if source(trained) == source(tested) and trained.get(name) != tested.get(name):
             raise UsageError(f"data.{name} cannot be changed on evaluation: the test would have samples that were trained on")

@@ -25,6 +25,7 @@ from recipes.data.base import Data
 from recipes.errors import one_line
 from recipes.loggers import RunLogger
 from recipes.module import RecipeModule, seed_global
+from recipes.units import MEAN
 
 OWN = ("plugins", "recipes")
 LIBRARIES = ("torch", "torchvision", "torchmetrics", "lightning", "timm")
@@ -93,6 +94,9 @@ def build_plugins(config: Mapping[str, Any]) -> list[Plugin]:
             plugins.append(instantiate(node, Plugin))
         except RecipeError as error:
             raise RecipeError(f"{place}: {error}") from None
+    for plugin in plugins:
+        if plugin.monitor and plugin.mode is None:
+            plugin.mode = config.get("trainer", {}).get("mode")
     return plugins
 
 
@@ -181,6 +185,7 @@ def build_module(config: Mapping[str, Any], shape: tuple[int, ...], outputs: int
         no_decay=no_decay,
         log_every_n_steps=trainer["log_every_n_steps"],
         compile=trainer["compile"],
+        standardize_targets=config["data"].get("standardize_targets", True),
     )
 
 
@@ -200,6 +205,7 @@ def load_module(config: Mapping[str, Any], checkpoint: Path, further: list[Plugi
     tasks = tuple(Task(**{**task, "names": tuple(task["names"])}) for task in kept["tasks"])
     shape = tuple(kept["shape"])
     module = build_module(config, shape, tasks[0].outputs)
+    module.standardize_targets = f"model.{MEAN}" in state["state_dict"]  # older runs did not
     plugins = build_plugins(config) if further is None else further
     module.build(plugins, Setting(shape, tasks, config["seed"], None, lambda folder: load_run(Path(folder))), devices=1)
     if config["trainer"]["precision"] == "64-true":

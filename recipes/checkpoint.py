@@ -128,11 +128,15 @@ class BestAndLast(Checkpoint):
 
     Args:
         folder: where the files go.
-        monitor: the validation metric that chooses; larger is better for accuracies, smaller for all others.
+        monitor: the validation metric that chooses.
         every_n_steps: steps between two saves within an epoch; 0: none.
         stop: the end of the run on request.
         min_delta: by how much a score must beat the best one.
         latest: whether `best.ckpt` has the latest weights: validation samples that are trained on choose nothing.
+        larger: whether a larger value of the metric is better; None: as its name tells.
+
+    Raises:
+        RecipeError: nobody knows whether a larger value is better.
     """
 
     def __init__(
@@ -143,8 +147,15 @@ class BestAndLast(Checkpoint):
         stop: StopOnSignal | None = None,
         min_delta: float = 0.0,
         latest: bool = False,
+        larger: bool | None = None,
     ) -> None:
         super().__init__()
+        known = larger_is_better(monitor) if larger is None else larger
+        if known is None:
+            raise RecipeError(
+                f"whether a larger or a smaller {monitor} is better is not known: say so with trainer.mode=max or min"
+            )
+        self.larger = known
         self.folder, self.monitor, self.min_delta, self.latest = folder, monitor, min_delta, latest
         self.every_n_steps, self.stop = every_n_steps, stop
         self.best_score: float | None = None
@@ -209,6 +220,9 @@ class BestAndLast(Checkpoint):
         """
         if trainer.global_step in (0, self.saved_step):
             return
+        module: Any = trainer.lightning_module
+        if not module.expect_finite():  # from NaN nothing goes on
+            return
         trainer.save_checkpoint(self.last_path)
         self.saved_step, self._known = trainer.global_step, self.best_step is not None
         if trainer.is_global_zero:
@@ -259,7 +273,7 @@ class BestAndLast(Checkpoint):
             self.latest
             or self.best_score is None
             or self.best_score != self.best_score
-            or is_better(self.monitor, score, self.best_score, self.min_delta)
+            or is_better(self.larger, score, self.best_score, self.min_delta)
         ):
             self.best_score, self.best_step = score, trainer.global_step
             self.best_metrics = dict(metrics)
@@ -283,6 +297,7 @@ class BestAndLast(Checkpoint):
             "best_metrics": self.best_metrics,
             "validated_step": self.validated_step,
             "monitor": self.monitor,
+            "mode": "max" if self.larger else "min",
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -292,6 +307,12 @@ class BestAndLast(Checkpoint):
             raise RecipeError(
                 f"{self.monitor} cannot choose the best model any more, which {chosen_by} has chosen so far: "
                 f"leave trainer.monitor={self.monitor} out, or start a new run with it"
+            )
+        mode = "max" if self.larger else "min"
+        if (before := state_dict.get("mode", mode)) != mode and state_dict.get("best_step") is not None:
+            raise RecipeError(
+                f"the best model so far is that of the {before} of {self.monitor}, which the {mode} cannot follow: leave "
+                f"trainer.mode={mode} out, or start a new run with it"
             )
         known = {"best_score": int | float | None, "best_step": int | None, "best_metrics": dict, "validated_step": int}
         for name, kind in known.items():
@@ -311,6 +332,6 @@ def second_name(path: Path, other: Path) -> None:
             write_whole(other, lambda file: shutil.copyfileobj(source, file))
 
 
-def is_better(monitor: str, score: float, best: float, by: float = 0.0) -> bool:
-    """Whether a score beats the best one: accuracies by being larger, all others by being smaller; NaN never does."""
-    return score > best + by if larger_is_better(monitor) else score < best - by
+def is_better(larger: bool, score: float, best: float, by: float = 0.0) -> bool:
+    """Whether a score beats the best one, by being larger or by being smaller; NaN never does."""
+    return score > best + by if larger else score < best - by

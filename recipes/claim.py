@@ -14,7 +14,7 @@ from recipes.catalogue import Catalogue, UsageError, installed_folders, typed
 from recipes.ranks import read_result
 from recipes.untrusted import check_files, read_text
 
-STATUSES = ("running", "stopped", "failed", "finished")
+STATUSES = ("running", "stopped", "failed", "finished", "diverged")
 HEAD = "# The resolved config of this run."  # of config.yaml
 # what whoever starts a run may put there first: a sweep, Slurm, ranks that fail, Hydra
 BESIDE = ("output.log", "slurm-job.txt", "errors", ".hydra")
@@ -62,6 +62,11 @@ def claim(folder: Path, words: Sequence[str], overwrite: bool = False, again: bo
     if overwrite:
         return Claim.REPLACE
     same = command == _without_overwrite(words)
+    if status == "diverged":
+        raise UsageError(
+            f"{folder} holds a run that has diverged, and would diverge again: to train another one in its place add overwrite=true; "
+            f"else choose another folder, hydra.run.dir=FOLDER"
+        )
     if same and (again or status != "finished"):
         return Claim.GO_ON
     longer = f"to train it for longer type {typed('resume', folder)} max_epochs=NUMBER"

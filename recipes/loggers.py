@@ -290,6 +290,7 @@ class Wandb(WandbLogger, RunLogger):
         init_timeout: int = 20,
     ) -> None:
         self._folder, self._known, self._lost = folder, set[str](), False
+        self._directions = dict(facts.get("directions", {}))
         experiment = None
         if is_first_rank():
             experiment = self._start(facts, project, entity, mode, group or facts.get("group"), init_timeout)
@@ -378,10 +379,9 @@ class Wandb(WandbLogger, RunLogger):
                 if name not in self._known:
                     self._known.add(name)
                     monitored = name.startswith(("val/", "test/", "train/", "gap/"))
-                    best = "max" if larger_is_better(name) else "min"
-                    self.experiment.define_metric(
-                        name, step_metric="trainer/global_step", summary=f"{best},last" if monitored else None
-                    )
+                    larger = larger_is_better(name, self._directions)
+                    best = "last" if larger is None else "max,last" if larger else "min,last"
+                    self.experiment.define_metric(name, step_metric="trainer/global_step", summary=best if monitored else None)
             self.experiment.log({**metrics, "trainer/global_step": step})
 
     @rank_zero_only

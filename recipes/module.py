@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -35,12 +36,14 @@ from plugins.base import (
 from plugins.sites import NORMS, evaluation_mode, is_compiled, kept_buffers, running_statistics, takes_tokens
 from recipes.callbacks import BuildFirst, check_callbacks, stand_first
 from recipes.data.base import EvaluationLoader
+from recipes.divergence import all_finite, diverged
 from recipes.loggers import RunLogger
 from recipes.losses import TaskLoss
 from recipes.metrics import Confusion, Histogram, Means, correct
-from recipes.schedules import step_plateaus, step_schedules
+from recipes.schedules import check_schedule, step_plateaus, step_schedules
 from recipes.sharding import put_together_for_evaluation, shards
 from recipes.targets import as_outputs, as_target, by_task, expect_meant, kind_of, width_of
+from recipes.units import InTargetUnits, Standardized, column_moments, depends_on_difference
 
 log = logging.getLogger("recipes")
 
@@ -65,6 +68,8 @@ class RecipeModule(L.LightningModule):
         no_decay: which of "bias" and "norm" get no weight decay from the optimizer.
         log_every_n_steps: how often numbers of single steps are logged.
         compile: whether the model is compiled by torch.compile.
+        standardize_targets: whether a regression is learned with mean 0 and deviation 1 of its training targets, where the loss
+            depends on output − target alone; predictions and metrics stay in the units of the targets (`recipes/units.py`).
 
     Plugins are the Trainer's callbacks: `L.Trainer(callbacks=[Dropout(0.5)]).fit(RecipeModule(...), loader)`.
     """
@@ -81,6 +86,7 @@ class RecipeModule(L.LightningModule):
         no_decay: Sequence[str] = (),
         log_every_n_steps: int = 50,
         compile: bool = False,
+        standardize_targets: bool = True,
     ) -> None:
         super().__init__()
         self.automatic_optimization = False
@@ -89,8 +95,10 @@ class RecipeModule(L.LightningModule):
         self.make_optimizer, self.make_scheduler = optimizer, scheduler
         self.seed, self.parts, self.no_decay = seed, parts, tuple(no_decay)
         self.log_every_n_steps, self.compiled = log_every_n_steps, compile
+        self.standardize_targets = standardize_targets
         self.setting: Setting | None = None
         self._losses: dict[str, TaskLoss] = {}  # by task
+        self._objectives: dict[str, Callable[[Tensor, Tensor], Tensor]] = {}  # what is minimized: of standardized targets
         self._takes_tokens = False  # whether whole numbers go in as they are
         self.plugins: list[Plugin] = []
         self.hooks: dict[str, list[Any]] = {name: [] for name in (*PER_STEP, *PER_EVALUATION)}
@@ -113,6 +121,7 @@ class RecipeModule(L.LightningModule):
         self._confusion: dict[str, Confusion] = {}
         self.clean_batch: Batch | None = None
         self._train, self._window = Means(), Means()
+        self._passes, self._undone = 0, False  # of the last step
         self._evaluated: dict[str, Means] = {}
         self.positions: range | None = None  # which samples of their split an evaluation looks at
         self._dealt: dict[str, int] = {}  # samples that this process has had, by split
@@ -172,6 +181,8 @@ class RecipeModule(L.LightningModule):
             torch.compiler.reset()  # what was compiled before knows nothing of layers that were put in
         self.hooks = {name: implementers(self.plugins, name) for name in self.hooks}
         self._losses = {task.name: TaskLoss(self.loss, task) for task in self.setting.tasks}
+        self._objectives = dict(self._losses)
+        self._standardize()
         self._takes_tokens = takes_tokens(self.model)
         classifies = any(task.kind == "classification" for task in self.setting.tasks)
         if self.hooks["predict"] and classifies and not getattr(self.loss, "takes_logits", True):
@@ -186,6 +197,25 @@ class RecipeModule(L.LightningModule):
         if self.compiled:
             self.model.compile()  # in place: parameters keep their names
         self._built = True
+
+    def _standardize(self) -> None:
+        """Have regressions learned with mean 0 and deviation 1, where their loss means the same then."""
+        assert self.setting is not None
+        regressions = [task for task in self.setting.tasks if task.kind == "regression"]
+        names = [task.name for task in regressions if depends_on_difference(self._losses[task.name], task.outputs)]
+        if not names or not self.standardize_targets:
+            return
+        moments = None
+        if (targets := self.setting.training_targets) is not None:
+            found = {name: column_moments(target[name] for target in targets()) for name in names}
+            widths = {task.name: task.outputs for task in regressions}
+            moments = {name: numbers for name, numbers in found.items() if len(numbers[0]) == widths[name]}
+            names = list(moments)  # an output for each column, or the loss will tell
+        if not names:
+            return
+        units = InTargetUnits(self.model, self.setting.tasks, names, moments)
+        self.model = units
+        self._objectives |= {name: Standardized(self._losses[name], units, name) for name in names}
 
     def _facts(self) -> dict[str, Any]:
         return {
@@ -218,6 +248,7 @@ class RecipeModule(L.LightningModule):
         steps = self.trainer.estimated_stepping_batches
         self._total_steps = max(1, int(steps)) if steps != float("inf") else 0
         scheduler = self.make_scheduler(optimizer, self._total_steps)
+        check_schedule(scheduler)
         named = {"name": f"lr-{type(base).__name__}", "interval": "step"}  # what callbacks want to know of it
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, **named}}
 
@@ -293,7 +324,11 @@ class RecipeModule(L.LightningModule):
         return as_outputs(self.setting.tasks, self.model(x), len(x))  # type: ignore[union-attr]
 
     def losses(self, outputs: Mapping[str, Tensor], targets: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """The loss of each task."""
+        """The loss of each task as it is minimized: of standardized numbers where a regression is learned so."""
+        return {task: self._objectives[task](outputs[task], target) for task, target in targets.items()}
+
+    def measured_losses(self, outputs: Mapping[str, Tensor], targets: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The loss of each task as it is reported: in the units of the targets."""
         return {task: self._losses[task](outputs[task], target) for task, target in targets.items()}
 
     def objective(self, outputs: Mapping[str, Tensor], targets: Mapping[str, Tensor]) -> Tensor:
@@ -326,7 +361,7 @@ class RecipeModule(L.LightningModule):
 
     def forget_step(self) -> None:
         """Leave the last step out of the training metrics: it was undone."""
-        self._train = self._before
+        self._train, self._undone = self._before, True
 
     def evaluate_training(self, limit: int) -> dict[str, float]:
         """Loss and accuracy on up to `limit` clean training samples in evaluation mode."""
@@ -335,7 +370,7 @@ class RecipeModule(L.LightningModule):
             for data in clean_batches(self.trainer.train_dataloader, limit):
                 batch = self.as_batch(self.transfer_batch_to_device(data, self.device, 0))
                 outputs = self.outputs(batch.x)
-                self._add_metrics(means, outputs, batch, total_of(self.losses(outputs, batch.labels)))
+                self._add_metrics(means, outputs, batch, total_of(self.measured_losses(outputs, batch.labels)))
         return means.compute()
 
     # ------------------------------------------------------------------ a step
@@ -346,7 +381,7 @@ class RecipeModule(L.LightningModule):
         self._samples, self._of_parts = sum(map(len, pieces)), {}
         self._batches = [self._transform(part, piece) for part, piece in enumerate(pieces)]
         self._share = 1.0
-        self._passes, self._before = 0, self._train.copy()
+        self._passes, self._before, self._undone = 0, self._train.copy(), False
         optimizer = self.optimizers()
         optimizer.step(closure=self._gradients)  # type: ignore[union-attr]
         self._share_statistics()
@@ -355,11 +390,37 @@ class RecipeModule(L.LightningModule):
         step_schedules(self.trainer)
         if self.steps_done % self.log_every_n_steps == 0:
             self._log_step()
+            self.expect_finite()
         elif self._at_once:
             self._log_at_once()
         self._at_once = set()
         self._seed_between()
         return self.last_objective
+
+    def expect_finite(self) -> bool:
+        """Whether weights, and the loss of the last step, are finite, on all processes alike; see `_diverged` for where not.
+
+        A step that a technique has undone counts for nothing; nor does a loss in 16-mixed, where loss scaling leaves such steps out.
+        """
+        trained = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
+        counts = not self._undone and str(self.trainer.precision) != "16-mixed" and self._passes > 0
+        finite = all_finite([*trained, *([self.last_objective] if counts else [])])
+        return finite or self._diverged("loss or weights became")
+
+    def expect_finite_loss(self, split: str) -> bool:
+        """Whether the loss that the last evaluation has found is finite; see `_diverged` for where not."""
+        return math.isfinite(self.metrics.get(f"{split}/loss", 0.0)) or self._diverged(f"{split}/loss became")
+
+    def _diverged(self, what: str) -> bool:
+        """End a training that has diverged: with the good weights that a technique has kept or, without any, by raising."""
+        error = diverged(self, what)
+        if not any(plugin.recovers for plugin in self.plugins):
+            self._evaluation.close()
+            raise error
+        if not self.trainer.should_stop:
+            log.warning("%s; the training ends with the best weights so far", error)
+        self.trainer.should_stop = True
+        return False
 
     def _share_statistics(self) -> None:
         """Average the running statistics of norm layers over the processes, so that all evaluate, and save, one model."""
@@ -477,9 +538,10 @@ class RecipeModule(L.LightningModule):
 
     def _measure_training(self, outputs: Mapping[str, Tensor], batch: Batch, losses: Mapping[str, Tensor]) -> None:
         outputs = {task: output.detach() for task, output in outputs.items()}
-        if any(batch.targets[task] is not batch.labels[task] for task in batch.labels):
-            # against the true targets, so that runs with and without softened ones compare
-            losses = self.losses(outputs, batch.labels)
+        softened = any(batch.targets[task] is not batch.labels[task] for task in batch.labels)
+        if softened or any(self._objectives[task] is not self._losses[task] for task in batch.labels):
+            # against the true targets and in their units, so that runs with and without softened or standardized ones compare
+            losses = self.measured_losses(outputs, batch.labels)
         self._add_metrics(self._train, outputs, batch, total_of(losses))
 
     def _add_metrics(self, means: Means, outputs: Mapping[str, Tensor], batch: Batch, loss: Tensor) -> None:
@@ -536,7 +598,7 @@ class RecipeModule(L.LightningModule):
         rank = self.trainer.global_rank
         seed_global(derive_seed(self.seed, split, index, rank), self.device)
         outputs = self.predictions_as_outputs(batch.x) if self.hooks["predict"] else self.outputs(batch.x)
-        losses = self.losses(outputs, batch.labels)
+        losses = self.measured_losses(outputs, batch.labels)
         self._add_metrics(means, outputs, batch, total_of(losses))  # unweighted, so that weightings of tasks compare
         for task, confusion in self._confusion.items() if split == "test" else ():
             confusion.add(outputs[task], batch.labels[task])
@@ -585,6 +647,7 @@ class RecipeModule(L.LightningModule):
                 metrics |= found
         self.publish({**metrics, "epoch": self.steps_done / max(1, self.trainer.num_training_batches)})
         if self.trainer.state.fn == "fit":
+            self.expect_finite_loss("val")
             step_plateaus(self.trainer, metrics)
 
     def on_test_epoch_end(self) -> None:
@@ -645,7 +708,12 @@ class RecipeModule(L.LightningModule):
                 logger.log_histograms(histograms, step=self.steps_done + self.phase["steps"])
 
     def on_train_end(self) -> None:
-        """Log the last step, whatever the interval: a training that is shorter would tell nothing of a technique."""
+        """Log the last step, whatever the interval: a training that is shorter would tell nothing of a technique.
+
+        A training whose weights are good for nothing does not end well.
+        """
+        if not self.trainer.should_stop:
+            self.expect_finite()
         if not self.trainer.loggers or not self.steps_done:
             return
         at, names = self.logged
@@ -866,4 +934,20 @@ def _setting_from_loader(module: RecipeModule) -> Setting:
         for inputs, _ in batches_aside(loader):
             yield inputs if inputs.is_floating_point() or tokens else to_unit_range(inputs)
 
-    return Setting(tuple(x.shape[1:]), tuple(tasks), module.seed, training_inputs)
+    def training_targets() -> Iterator[dict[str, Tensor]]:
+        for _, given in batches_aside(loader):
+            yield given if isinstance(given, dict) else {"": given}
+
+    regression = any(task.kind == "regression" for task in tasks)
+    if regression and not has_length(loader) and module.standardize_targets:  # it may never end
+        log.warning("the loader has no length, so the targets are learned as they are, not standardized")
+        module.standardize_targets = False
+    return Setting(tuple(x.shape[1:]), tuple(tasks), module.seed, training_inputs, None, training_targets)
+
+
+def has_length(loader: Any) -> bool:
+    """Whether a loader tells how many batches it has."""
+    try:
+        return len(loader) >= 0
+    except (TypeError, NotImplementedError):
+        return False

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from lightning.pytorch.callbacks import Checkpoint
 
-from plugins.base import Plugin, RecipeError, Task, implementers
+from plugins.base import Plugin, RecipeError, Task, declared_directions, implementers, larger_is_better
 from recipes.data.base import Data, EvaluationLoader, StepLoader
 from recipes.module import RecipeModule
 
@@ -50,6 +50,33 @@ def choose_monitor(config: Mapping[str, Any], plugins: Sequence[Plugin], tasks: 
             f"leave trainer.monitor out"
         )
     return monitor, chooser
+
+
+def direction_of(config: Mapping[str, Any], plugins: Sequence[Plugin], tasks: Sequence[Task]) -> bool:
+    """Whether a larger value of the metric that chooses the best model is better.
+
+    Raises:
+        RecipeError: nobody knows; or the user says the contrary of what is known for sure, or of what stopping goes by.
+    """
+    monitor, chooser = choose_monitor(config, plugins, tasks)
+    mode, declared = config["trainer"].get("mode"), declared_directions(plugins)
+    known = larger_is_better(monitor, declared)
+    told = mode or (chooser.monitor_mode if chooser and chooser.monitor == monitor else None)
+    if told and chooser and chooser.monitor_mode not in (None, told) and chooser.monitor == monitor:
+        raise RecipeError(
+            f"trainer.mode={told} and {chooser.group}.mode={chooser.monitor_mode} contradict each other: leave one out"
+        )
+    if told is None:
+        if known is None:
+            raise RecipeError(
+                f"whether a larger or a smaller {monitor} is better is not known: type trainer.mode=max or trainer.mode=min"
+            )
+        return known
+    sure = monitor in metrics_of(tasks) or not {monitor.partition("/")[2], monitor.rpartition("/")[2]}.isdisjoint(declared)
+    if sure and known is not None and known != (told == "max"):
+        right = "max" if known else "min"
+        raise RecipeError(f"trainer.mode={told}: {monitor} is best at its {right}; leave trainer.mode out")
+    return told == "max"
 
 
 def check_monitors(
@@ -88,6 +115,7 @@ def check_monitors(
         if monitor.startswith(ELSEWHERE) or monitor in OF_STEPS:
             raise RecipeError(unknown(f"{place}={monitor} is no metric of the validation", monitor, known))
     if all(monitor in known for monitor, _ in wanted.values()):
+        direction_of(config, plugins, data.tasks)
         return
     seen = rehearse(config, data, make, make_trainer)
     for place, (monitor, plugin) in wanted.items() if seen else ():
@@ -95,6 +123,7 @@ def check_monitors(
         if monitor not in there:
             names = [name for name in there if not name.startswith(ELSEWHERE) and name not in OF_STEPS]
             raise RecipeError(unknown(f"{place}={monitor} is no metric of this run", monitor, names))
+    direction_of(config, plugins, data.tasks)
 
 
 def place_of(config: Mapping[str, Any], plugin: Plugin) -> str:
@@ -153,7 +182,7 @@ def rehearse(
     Empty where one step on a few samples on the CPU is not possible.
     """
     small = {"accelerator": "cpu", "devices": 1, "num_nodes": 1, "strategy": "auto", "precision": "32-true"}
-    small |= {"sync_batchnorm": False, "compile": False, "monitor": None}
+    small |= {"sync_batchnorm": False, "compile": False, "monitor": None, "mode": None}
     config = {**config, "trainer": {**config["trainer"], **small}, "max_epochs": 1, "max_steps": 1}
     rehearsal, states = Rehearsal(), (random.getstate(), np.random.get_state())
     try:
@@ -162,7 +191,7 @@ def rehearse(
             module = make(config)
             for plugin in module.plugins:
                 if plugin.monitor:
-                    plugin.monitor = metrics_of(data.tasks)[0]
+                    plugin.monitor, plugin.monitor_mode = metrics_of(data.tasks)[0], None
             train, val = data.splits["train"], data.splits["val"]
             count = min(len(train), SAMPLES * module.parts)
             steps = StepLoader(train[:count], "full", config["seed"], module.parts)

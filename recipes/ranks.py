@@ -368,7 +368,7 @@ def train(count: int, config: Mapping[str, Any], folder: Path, words: Sequence[s
     if not node():
         forget_errors(folder)
     first = first_note(found)
-    if not any(watch.codes.values()) or (result.get("status") == "stopped" and _changed(folder) > before):
+    if not any(watch.codes.values()) or (result.get("status") in ("stopped", "diverged") and _changed(folder) > before):
         return result
     if first is None and watch.asked:  # it was not left the time to save
         stopped = {"status": "stopped", "stopped_by": watch.asked[0]}

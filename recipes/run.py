@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -17,7 +18,19 @@ import torch.distributed as dist
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from rich.console import Console
 
-from plugins.base import Phase, Plugin, RecipeError, does_something, expect, expect_choice, expect_count
+from plugins.base import (
+    MODES,
+    Diverged,
+    Phase,
+    Plugin,
+    RecipeError,
+    Task,
+    declared_directions,
+    does_something,
+    expect,
+    expect_choice,
+    expect_count,
+)
 from recipes import ranks
 from recipes.build import build_callbacks, build_data, build_loggers, build_module, build_plugins, load_module, load_run
 from recipes.catalogue import Catalogue, UsageError, installed_folders, path_word, typed
@@ -32,7 +45,7 @@ from recipes.files import hold
 from recipes.limits import check_limit, goes_further, told_finished, why_early
 from recipes.loggers import Deferred, RunLogger
 from recipes.module import RecipeModule
-from recipes.monitor import check_monitors, choose_monitor
+from recipes.monitor import check_monitors, choose_monitor, direction_of
 from recipes.pictures import draw_pictures
 from recipes.progress import ProgressBar
 from recipes.results import (
@@ -57,6 +70,7 @@ from recipes.shapes import check_records
 from recipes.sharding import make_strategy, put_together
 from recipes.sweep import Plan, sweep_of
 from recipes.targets import describe
+from recipes.units import MEAN, InTargetUnits
 
 log = logging.getLogger("recipes")
 SMALL_MODEL = 100_000  # parameters
@@ -75,6 +89,7 @@ def train(config: dict[str, Any], folder: Path, overrides: Sequence[str]) -> dic
         console.print(table(earlier))
         print_lines(console, *told_finished(earlier, folder, overrides))
         return earlier
+    expect_not_diverged(config, earlier, folder)
     plugins = build_plugins(config)  # bad values are told before any data is touched
     callbacks = build_callbacks(config)
     build_early_objects(config)
@@ -104,6 +119,21 @@ def train(config: dict[str, Any], folder: Path, overrides: Sequence[str]) -> dic
     if dist.is_initialized():
         dist.destroy_process_group()  # its threads would end the process with an abort
     return result
+
+
+def expect_not_diverged(config: Mapping[str, Any], earlier: Mapping[str, Any], folder: Path) -> None:
+    """Refuse to go on with a run that has diverged: it would diverge again, unless in another precision."""
+    if earlier.get("status") != "diverged" or config["trainer"]["precision"] != earlier["config"]["trainer"]["precision"]:
+        return
+    rate = config["optimizer"].get("lr")
+    lower = (
+        [f"optimizer.lr={rate / 10:g}"] if isinstance(rate, int | float) and not isinstance(rate, bool) else ["+clipping=norm"]
+    )
+    words = [word for word in earlier.get("command", []) if not word.startswith(("optimizer.lr=", "hydra.run.dir="))]
+    raise RecipeError(
+        f"{folder} has diverged at step {earlier.get('steps', 0)} and would diverge again: start a new run with other words, such "
+        f"as {command_line([*words, *lower])}"
+    )
 
 
 def hold_folder(folder: Path) -> AbstractContextManager[None]:
@@ -167,6 +197,7 @@ def build_early_objects(config: Mapping[str, Any]) -> None:
     for name in ("val_every_n_steps", "num_threads"):
         if trainer[name] is not None:
             expect_count(f"trainer.{name}", trainer[name])
+    expect_choice("trainer.mode", trainer.get("mode"), (*MODES, None))
     expect(isinstance(trainer["monitor"], str | None), "trainer.monitor", "the name of a metric", trainer["monitor"])
     if config["max_epochs"] < 1 or config["max_steps"] < -1:
         raise RecipeError("max_epochs must be ≥ 1 and max_steps ≥ 0 (or -1 for no limit)")
@@ -262,6 +293,10 @@ class Run:
     ) -> None:
         self.config, self.folder, self.data, self.console, self.module = config, folder, data, console, module
         self.journal, self.replaces, self.begun = journal, replaces, False
+        self.directions = declared_directions(module.plugins)
+        if config["trainer"].get("mode"):  # of the metric that chooses
+            monitor, _ = choose_monitor(config, module.plugins, data.tasks)
+            self.directions[monitor.partition("/")[2]] = config["trainer"]["mode"]
         self.alone = all(path.name == "train.log" for path in folder.glob("*"))  # nobody has put anything there
         self.command, self.techniques = command, techniques(config, module.plugins)
         self.result: dict[str, Any] = {"status": "running", "config": config, "command": command, "seed": config["seed"]}
@@ -287,6 +322,10 @@ class Run:
             self.result["status"] = "finished"
         except Stopped as stopped:
             self.result |= {"status": "stopped", "stopped_by": str(stopped)}
+        except Diverged as diverged:
+            self._begin()
+            self.result |= {"status": "diverged", "error": one_line(diverged)}
+            log.error("%s", diverged)
         except BaseException as error:
             self.result |= {"status": "failed", "error": one_line(error)}
             mistake = isinstance(error, RecipeError | UsageError)
@@ -343,6 +382,7 @@ class Run:
             "tags": [*self.techniques, *map(str, self.config["tags"])],
             "notes": self.config["notes"],
             "config": self.config,
+            "directions": self.directions,
         }
 
     def _recipe(self, plan: Plan | None) -> str:
@@ -371,6 +411,10 @@ class Run:
             raise RecipeError(
                 f"{place or 'the data'} has other content than what the run was trained on: name the data as it was, or start "
                 f"a new run"
+            )
+        if (f"model.{MEAN}" in checkpoint["state_dict"]) != isinstance(self.module.model, InTargetUnits):
+            raise RecipeError(
+                f"{self.last} is of a run that learned its targets in other units: start a new run with its words"
             )
         check_limit(self.config, self.earlier, recipe, step, self.result["steps_an_epoch"])
         at, names = recipe.get("logged") or (None, None)  # older checkpoints do not tell
@@ -437,6 +481,7 @@ class Run:
             self.stop,
             chooser.min_delta if chooser else 0.0,
             latest=bool(phase.get("all_data")),
+            larger=direction_of(config, plugins, self.data.tasks),
         )
         if self.resumed and not self.begun:
             keeper.saved_step = 0  # or where the checkpoint was saved: there is nothing new before the first step
@@ -451,7 +496,8 @@ class Run:
             print_lines(
                 self.console,
                 f"{size:,} parameters, {len(train):,} training samples, {len(loader)} steps an epoch, on {trainer.strategy.root_device}",
-                "target" + "; ".join(f" {task.name or 'y'}: {describe(task)}" for task in self.data.tasks),
+                "target"
+                + "; ".join(f" {task.name or 'y'}: {describe(task)}{in_units(module, task)}" for task in self.data.tasks),
                 *shares(loader.step_size, world, trainer_config["num_nodes"], module.parts),
                 *(f"{plugin.state_key}: {remark}" for plugin in plugins for remark in plugin.remarks),
             )
@@ -480,7 +526,9 @@ class Run:
             module.on_train_end()
             keeper.settle(trainer, module)
         if keeper.validated_step != module.steps_done:
+            module.expect_finite()
             trainer.validate(module, validation, verbose=False)
+            module.expect_finite_loss("val")
         self._note(module, keeper, loader, phase)
         return module
 
@@ -490,6 +538,7 @@ class Run:
         self.result |= {
             "monitor": keeper.monitor,
             "rulers": {"loss": self.config["loss"], **module.rulers},
+            "directions": self._directions(module, keeper),
             "best_step": phase["steps"] + (keeper.best_step or 0),
             "steps": steps,
             "epochs": module.steps_done / len(loader),
@@ -508,6 +557,11 @@ class Run:
         """Whether anything was chosen that may end a training early."""
         return any(plugin.group == "stopping" for plugin in module.plugins) or bool(self.config.get("callback"))
 
+    @staticmethod
+    def _directions(module: RecipeModule, keeper: BestAndLast) -> dict[str, str]:
+        """Which value is best, "max" or "min", of the metrics of which this run knows it not from their names alone."""
+        return {**declared_directions(module.plugins), keeper.monitor.partition("/")[2]: "max" if keeper.larger else "min"}
+
     def _test(self, module: RecipeModule) -> None:
         """Test the weights that validated best; the test split has chosen nothing."""
         module.load_state_dict(load_checkpoint(self.keeper.best_path)["state_dict"])
@@ -517,6 +571,7 @@ class Run:
         if is_first_rank():
             write_confusion(self.folder, self.data.tasks, module.confusion)
         self.result["metrics"] |= {name: value for name, value in module.metrics.items() if name.startswith("test/")}
+        module.expect_finite_loss("test")
         self.result["rulers"] |= module.rulers
 
     def _show(self, hints: Sequence[str]) -> None:
@@ -532,6 +587,13 @@ class Run:
                 *(f"wandb    {hint}" for hint in hints),
                 f"next     {self._next_command(where)}",
             )
+        elif self.result["status"] == "diverged":
+            kept = (
+                f"the best model is that of step {self.result['best_step']}" if self.result["metrics"] else "no model is kept"
+            )
+            print_lines(self.console, f"diverged at step {self.result['steps']}; {kept}", f"folder   {self.folder}")
+            if is_first_rank():
+                print(f"error: {self.result['error']}", file=sys.stderr)
         else:
             saved = f"the state of step {self.saved_step()} is saved" if self.last.exists() else "no state was saved yet"
             print_lines(
@@ -550,6 +612,17 @@ class Run:
         if self.techniques == ["standardize", "sgd"]:
             return "python train.py +regularizer=dropout optimizer=adam"
         return f"python evaluate.py {where}"
+
+
+def in_units(module: RecipeModule, task: Task) -> str:
+    """How the numbers of a regression are learned, in a few words."""
+    if task.kind != "regression":
+        return ""
+    units = module.model
+    if not isinstance(units, InTargetUnits) or task.name not in units.places:
+        return ", learned as given"
+    mean, deviation = (numbers[units.places[task.name]] for numbers in (units.target_mean, units.target_deviation))
+    return ", standardized" + (f" (mean {mean.item():.4g}, deviation {deviation.item():.4g})" if mean.numel() == 1 else "")
 
 
 def is_of_content(error: Exception) -> bool:

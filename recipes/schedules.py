@@ -7,6 +7,14 @@ from collections.abc import Mapping
 import lightning as L
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
+from plugins.base import RecipeError
+
+
+def check_schedule(scheduler: object) -> None:
+    """Refuse one that goes by a metric and takes larger values for better ones: it is stepped by the validation loss."""
+    if isinstance(scheduler, ReduceLROnPlateau) and scheduler.mode != "min":
+        raise RecipeError("ReduceLROnPlateau is stepped by val/loss, of which smaller is better: make it with mode='min'")
+
 
 def step_schedules(trainer: L.Trainer) -> None:
     """After an update: step the schedules of steps that are due and, after an epoch's last batch, those of epochs.

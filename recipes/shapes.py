@@ -54,6 +54,11 @@ def is_rulers(value: object) -> bool:
     return is_mapping(value) and all(map(is_mapping, value.values()))  # type: ignore[attr-defined]
 
 
+def is_directions(value: object) -> bool:
+    """Max or min by name."""
+    return isinstance(value, Mapping) and all(is_text(name) and mode in ("max", "min") for name, mode in value.items())
+
+
 # what stands in result.json, where it stands there; null wherever a run does not know
 RESULT = dict.fromkeys(("status", "monitor", "error", "stopped_by", "git_commit", "machine"), is_text)
 RESULT |= dict.fromkeys(
@@ -61,8 +66,8 @@ RESULT |= dict.fromkeys(
 )
 RESULT |= dict.fromkeys(("epochs", "seconds", "samples_per_second", "peak_memory"), is_number)
 RESULT |= {"config": is_mapping, "versions": is_mapping, "wandb": is_mapping, "metrics": is_numbers, "stopped_early": is_flag}
-RESULT |= {"command": is_texts, "techniques": is_texts, "rulers": is_rulers}
-STATUSES = ("running", "finished", "stopped", "failed")
+RESULT |= {"command": is_texts, "techniques": is_texts, "rulers": is_rulers, "directions": is_directions}
+STATUSES = ("running", "finished", "diverged", "stopped", "failed")
 NEEDED = ("status", "config", "metrics", "command")  # never null
 
 

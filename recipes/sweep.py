@@ -95,7 +95,12 @@ class Job:
     def score(self) -> float | None:
         """The metric that chose the best model."""
         value = self.result.get("metrics", {}).get(self.result.get("monitor"))
-        return None if value is None or self.error else float(value)
+        return None if value is None or self.error or self.diverged else float(value)
+
+    @property
+    def diverged(self) -> bool:
+        """Whether its loss or weights became NaN or infinite: it has ended, and would end so again."""
+        return self.result.get("status") == "diverged"
 
     def read(self) -> None:
         """Look at what the run has left."""
@@ -298,6 +303,11 @@ class Sweep:
         """The jobs that ended badly."""
         return [job for job in self.jobs if job.error]
 
+    @property
+    def diverged(self) -> list[Job]:
+        """The jobs that have diverged: the others are compared with them."""
+        return [job for job in self.jobs if job.diverged and not job.error]
+
     def run(self, jobs: Sequence[Job], total: int | None = None) -> None:
         """Run jobs, but for those that are finished; returns when all have ended.
 
@@ -370,9 +380,9 @@ class Sweep:
     def _begin(self, job: Job) -> None:
         """Start a job, unless it is finished."""
         job.read()
-        if job.result.get("status") == "finished":
+        if job.result.get("status") in ("finished", "diverged"):
             self.display.done(1)
-            self._say(f"{job.name}  is finished: {summary(job)}")
+            self._say(f"{job.name}  {'has ended' if job.diverged else 'is finished'}: {summary(job)}")
             return
         gpus = deal(self.gpus, [each.gpus for each in self._running.values()], job.devices)
         self._running[job] = Running(self._launch(job, gpus), gpus)
@@ -412,6 +422,8 @@ class Sweep:
                 remove_run(job.folder)
                 del self.plan.jobs[str(job.folder.relative_to(self.folder))]
                 self.plan.write(self.folder)
+            return
+        if job.diverged:
             return
         if stopping:
             job.error = "stopped"
@@ -468,6 +480,8 @@ def check_job(folder: Path) -> None:
 
 def summary(job: Job) -> str:
     """The numbers of a finished job that count."""
+    if job.diverged:
+        return f"diverged at step {job.result.get('steps')}"
     metrics, monitor = job.result.get("metrics", {}), str(job.result.get("monitor"))
     names = dict.fromkeys([monitor, monitor.replace("val/", "test/", 1)])
     return "  ".join(f"{name} {metrics[name]:.4f}" for name in names if metrics.get(name) is not None) or "done"
@@ -582,10 +596,12 @@ def best_of_search(folder: Path) -> str:
 
 def check_direction(folder: Path, jobs: Sequence[Job], direction: Any) -> None:
     """Refuse to look for the largest loss, or for the smallest accuracy; the jobs that are finished are kept."""
-    names = {str(job.result["monitor"]) for job in jobs if job.result.get("monitor")}
-    for name in names if direction is not None and not isinstance(direction, list | ListConfig) else ():
-        right = "maximize" if larger_is_better(name) else "minimize"
-        if right != getattr(direction, "name", direction):
+    known = {
+        (name, larger_is_better(name, job.result.get("directions"))) for job in jobs if (name := job.result.get("monitor"))
+    }
+    for name, larger in known if direction is not None and not isinstance(direction, list | ListConfig) else ():
+        right = "maximize" if larger else "minimize"
+        if larger is not None and right != getattr(direction, "name", direction):
             words = f"{typed('sweep', folder)} hydra.sweeper.direction={right}"
             raise UsageError(f"the best model of a job is chosen by {name}; to go on: python train.py -m {words}")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import lightning as L
 import torch
@@ -74,6 +74,8 @@ class RobustnessMeasured(Plugin):
         """Keep some samples of a training batch for the guard, as they are before any technique."""
         first = slice(GUARD_SAMPLES)
         self._last = batch.x[first].clone(), {task: labels[first].clone() for task, labels in batch.labels.items()}
+
+    directions: ClassVar[Mapping[str, str]] = {"acc_pgd": "max", "acc_fgsm": "max"}
 
     def measure(self, module: Module, batch: Batch, outputs: Mapping[str, Tensor], split: str) -> dict[str, Tensor]:
         """Which samples are still classified right under attack, for those of the first `eval_samples` of the split."""

@@ -14,7 +14,7 @@ from torch.nn.utils import get_total_norm
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from plugins.base import Module, Plugin, RecipeError, Refusal, Selection, Stage, expect, expect_count
+from plugins.base import Diverged, Module, Plugin, Refusal, Selection, Stage, expect, expect_count
 from plugins.shards import parts
 
 RATES = ("lr", "initial_lr", "max_lr", "min_lr")  # what schedulers keep in parameter groups
@@ -60,7 +60,8 @@ class NaNRollback(Plugin):
 
     Raises:
         Refusal: precision 16-true, in which the check itself would overflow.
-        RecipeError: a parameter out of range; in training, a bad step after max_rollbacks rollbacks.
+        RecipeError: a parameter out of range.
+        Diverged: in training, a bad step after max_rollbacks rollbacks.
 
     Source: lecture E ("restart training from an earlier checkpoint").
     """
@@ -118,7 +119,7 @@ class NaNRollback(Plugin):
     def roll_back(self, module: Module, optimizer: Optimizer) -> None:
         """Put the last good state back, except for the parameter groups, whose learning rate is lowered."""
         if self.count == self.max_rollbacks:
-            raise RecipeError(
+            raise Diverged(
                 f"guard/nan_rollback: loss, gradients or weights became NaN or infinite at step {module.steps_done}, after "
                 f"{self.count} rollbacks (learning rate now {float(optimizer.param_groups[0]['lr']):g}): try a lower "
                 "optimizer.lr, +clipping=norm, or look for NaN in the data"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -95,6 +96,8 @@ class MCDropout(Plugin):
     def _mean(self, module: Module, x: Tensor) -> dict[str, Tensor]:
         passes = [probabilities(module.outputs(x), module.setting) for _ in range(self.samples)]
         return {task: torch.stack([one[task] for one in passes]).mean(0) for task in passes[0]}
+
+    directions: ClassVar[Mapping[str, str]] = {"entropy": "min"}
 
     def measure(self, module: Module, batch: Batch, outputs: Mapping[str, Tensor], split: str) -> dict[str, Tensor]:
         """The entropy of the mean prediction, averaged over the tasks that are classifications."""

@@ -10,11 +10,15 @@ import lightning as L
 from torch import Tensor
 
 from plugins.base import (
+    MODES,
     Module,
     Plugin,
     RecipeError,
+    Selection,
     Stage,
+    declared_directions,
     expect,
+    expect_choice,
     expect_count,
     expect_nonnegative,
     larger_is_better,
@@ -43,14 +47,15 @@ class Early(Plugin):
     for a training that ends for another reason. θ* is what was evaluated: the average, where weights are averaged.
 
     Args:
-        monitor: the validation metric; the best is the largest accuracy, the smallest of all others.
+        monitor: the validation metric.
+        mode: which value of it is best, max or min; None: as the technique that measures it declares, or as its name tells.
         patience: evaluations in a row without improvement that end training, ≥ 1.
         every_n_steps: optimizer steps between evaluations; when left out, every_n_epochs counts.
         every_n_epochs: epochs between evaluations, ≥ 1; with 1, every validation is one.
         min_delta: what counts as no improvement, in the unit of the metric, ≥ 0.
 
     Raises:
-        RecipeError: a parameter out of range; no validation data; no metric of that name.
+        RecipeError: a parameter out of range; no validation data; no metric of that name, or none of a known direction.
 
     Source: Goodfellow, Bengio & Courville, "Deep Learning", section 7.8; lectures A, C, D.
     """
@@ -65,6 +70,7 @@ class Early(Plugin):
         every_n_steps: int | None = None,
         every_n_epochs: int = 1,
         min_delta: float = 0.0,
+        mode: str | None = None,
     ) -> None:
         expect(isinstance(monitor, str) and monitor != "", "monitor", "the name of a metric such as val/loss", monitor)
         expect_count("patience", patience)
@@ -72,17 +78,38 @@ class Early(Plugin):
             expect_count("every_n_steps", every_n_steps)
         expect_count("every_n_epochs", every_n_epochs)
         expect_nonnegative("min_delta", min_delta)
+        expect_choice("mode", mode, (*MODES, None))
         self.monitor: str = monitor
+        self.monitor_mode = mode
+        self.declared: dict[str, str] = {}
         self.patience, self.min_delta = patience, min_delta
         self.every_n_steps, self.every_n_epochs = every_n_steps, every_n_epochs
-        self.sign = -1.0 if larger_is_better(monitor) else 1.0  # accuracy as an error
         self.search = Search()
         self.best_weights: dict[str, Tensor] = {}
+
+    @property
+    def sign(self) -> float:
+        """What makes an error of the metric."""
+        larger = self.monitor_mode == "max" if self.monitor_mode else larger_is_better(self.monitor, self.declared)
+        if larger is None:
+            raise RecipeError(
+                f"whether a larger or a smaller {self.monitor} is better is not known: type stopping.mode=max or min"
+            )
+        return -1.0 if larger else 1.0
+
+    def check(self, selection: Selection) -> None:
+        """Learn what techniques declare of their metrics."""
+        self.declared = declared_directions(selection.plugins)
 
     @property
     def best_step(self) -> int:
         """i*: the optimizer steps after which the best weights were reached; 0 before the first evaluation."""
         return self.search.best_step
+
+    @property
+    def recovers(self) -> bool:
+        """Whether there is a θ* to go back to."""
+        return bool(self.best_weights)
 
     def trainer_arguments(self) -> dict[str, Any]:
         """The interval between evaluations."""
@@ -95,6 +122,7 @@ class Early(Plugin):
         """Begin anew, or go on with what a checkpoint held."""
         if not trainer.enable_validation:
             raise RecipeError("stopping/early needs validation data: give the training some, or leave stopping out")
+        _ = self.sign
         if pl_module.steps_done == 0:
             self.search, self.best_weights = Search(), {}
         elif self.search.waited >= self.patience:
@@ -119,10 +147,15 @@ class Early(Plugin):
             pl_module.load_state_dict(self.best_weights)
 
     def state_dict(self) -> dict[str, Any]:
-        """The algorithm's variables."""
-        return {"search": list(self.search), "best_weights": dict(self.best_weights)}
+        """The algorithm's variables, and what chooses."""
+        return {"search": list(self.search), "best_weights": dict(self.best_weights), "by": [self.monitor, self.sign]}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Load what `state_dict` gave."""
+        """Load what `state_dict` gave; the best value of another metric, which no value of this one may ever beat, is refused."""
+        monitor, sign = state_dict.get("by", [self.monitor, self.sign])  # older checkpoints do not tell
+        if [monitor, sign] != [self.monitor, self.sign]:
+            raise RecipeError(
+                f"the best so far is that of stopping.monitor={monitor}: leave monitor and mode, or start a new run"
+            )
         self.search = Search(*state_dict["search"])
         self.best_weights = dict(state_dict["best_weights"])

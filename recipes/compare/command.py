@@ -67,6 +67,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--metric", metavar="NAME", help="default: the test metric of what chose the best model, such as test/acc"
     )
+    parser.add_argument(
+        "--mode", choices=("max", "min"), help="which value of it is best; default: as the runs know, or as its name tells"
+    )
     parser.add_argument("--sort", metavar="COLUMN", help="a column of compare.csv; default: mean, the best first")
     parser.add_argument("--output", metavar="FOLDER", help="where the files go")
     parser.add_argument(
@@ -106,6 +109,7 @@ def _compare(words: Sequence[str]) -> int:
         places or [last_sweep(Path(SWEEPS))],
         output=Path(flags.output) if flags.output else None,
         metric=flags.metric,
+        mode=flags.mode,
         baseline=flags.baseline,
         sort=flags.sort,
         wandb=flags.wandb,
@@ -149,6 +153,7 @@ def present(
     sort: str | None = None,
     wandb: bool = False,
     names: Sequence[tuple[str, Path]] = (),
+    mode: str | None = None,
 ) -> Comparison:
     """Compare the runs in `places`: print a table and what must be known of it, and leave the files in `output`.
 
@@ -160,6 +165,7 @@ def present(
         sort: a column of compare.csv; by default the best mean comes first.
         wandb: whether a wandb workspace is made or updated.
         names: labels of groups, each with the place that holds them.
+        mode: which value of the metric is best, max or min; by default as the runs know.
     """
     with told():
         from rich.console import Console
@@ -181,8 +187,8 @@ def present(
         for run in find([place]):
             if labels.setdefault(run.resolve(), name) != name:
                 raise UsageError(f"{run} has two names, {labels[run.resolve()]} and {name}; give it one")
-    comparison = compare(runs, catalogue, metric, baseline, labels)
-    rows = table.arrange(statistics.rows(comparison), comparison.metric, sort)
+    comparison = compare(runs, catalogue, metric, baseline, labels, mode)
+    rows = table.arrange(statistics.rows(comparison), bool(comparison.larger), sort)
     folder = output_folder(places, output)
     console = Console(highlight=False)
     table.show(console, comparison, rows)

@@ -20,6 +20,7 @@ ENOUGH_SEEDS = 5
 SEEDS = "seed=0,1,2,3,4"
 MANY_GROUPS = 5
 LISTED = 3  # labels in a sentence
+ENDED = ("finished", "diverged")  # what is in the table
 _DIRTY = " (+: with changes that are not committed)."
 
 
@@ -29,6 +30,7 @@ def compare(
     metric: str | None = None,
     baseline: str | None = None,
     names: Mapping[Path, str] | None = None,
+    mode: str | None = None,
 ) -> Comparison:
     """Group runs that differ in nothing but the seed and set them beside a baseline.
 
@@ -38,11 +40,16 @@ def compare(
         metric: decides; by default the test metric that belongs to the one by which the runs chose their best model.
         baseline: the label of a group or a folder of its runs; by default the group with the fewest added techniques.
         names: labels to use, by resolved run folder.
+        mode: which value of the metric is best, max or min; by default as the runs know.
+
+    Raises:
+        UsageError: nothing to compare; no such metric, or one of which nobody knows whether larger is better.
     """
     runs = list(runs)
-    finished = [run for run in runs if run.status == "finished"]
-    unfinished = [run for run in runs if run.status != "finished"]
-    if not finished:
+    finished = [run for run in runs if run.status in ENDED]
+    unfinished = [run for run in runs if run.status not in ENDED]
+    if not any(run.status == "finished" for run in finished):
+        unfinished = [*finished, *unfinished]
         first = unfinished[0]
         raise UsageError(
             f"none of {len(runs)} runs is finished ({_statuses(unfinished)}); "
@@ -53,7 +60,9 @@ def compare(
     _rename(groups, names or {})
     chosen_metric, about_metric = _metric(finished, metric)
     chosen, about_baseline = _baseline(groups, catalogue, baseline)
-    comparison = Comparison(groups, chosen, chosen_metric, unfinished, differing_keys(groups), [])
+    comparison = Comparison(groups, chosen, chosen_metric, unfinished, differing_keys(groups), [], mode)
+    if comparison.larger is None:
+        raise UsageError(f"whether a larger or a smaller {chosen_metric} is better is not known: type --mode max or --mode min")
     comparison.notes += [*map(printable, [*about_baseline, *about_metric, *notes(comparison, finished)])]
     return comparison
 
@@ -77,6 +86,7 @@ def _rename(groups: Sequence[Group], names: Mapping[Path, str]) -> None:
 
 
 def _metric(finished: Sequence[Run], asked: str | None) -> tuple[str, list[str]]:
+    finished = [run for run in finished if run.status == "finished"]
     names = list(dict.fromkeys(name for run in finished for name in run.metrics))
     if not names:
         raise UsageError(f"no finished run has a metric; {finished[0].folder} is one without")
@@ -179,7 +189,14 @@ def _about_failures(comparison: Comparison) -> Iterator[str]:
     lacking = []
     for group in comparison.groups:
         values = group.metric(comparison.metric)
-        if bad := [seed for seed, value in values.items() if not math.isfinite(value)]:
+        diverged = [run.seed for run in group.runs if run.status == "diverged"]
+        if diverged:
+            of = _count(list(values), "run", "runs")
+            lacking.append(
+                f"{shorten(group.label)}: {len(diverged)} of {of} diverged ({_seeds(diverged)}), so there is no mean; to leave them "
+                f"out would flatter."
+            )
+        elif bad := [seed for seed, value in values.items() if not math.isfinite(value)]:
             lacking.append(
                 f"{shorten(group.label)}: {len(bad)} of {_count(list(values), 'run', 'runs')} gave no number for "
                 f"{comparison.metric} ({_seeds(bad)}), so there is no mean; to leave them out would flatter."

@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from matplotlib.transforms import offset_copy
 
-from plugins.metric import larger_is_better
+from plugins.metric import is_accuracy
 from recipes.compare.comparison import shorten
 from recipes.compare.runs import Comparison, Group, Run
 from recipes.compare.statistics import Row
@@ -137,7 +137,7 @@ def _draw_curves(
                 axes.plot(own_steps[rest] * scale, own_values[rest], color=colour, alpha=0.4, linewidth=0.8)
         ends.append(max(own_steps[-1] for own_steps, _ in found) * scale)
         bands += [(x, middle - deviation), (x, middle + deviation)]
-    _focus(axes, bands, WARM_UP * max(ends), larger_is_better(comparison.metric))
+    _focus(axes, bands, WARM_UP * max(ends), bool(comparison.larger))
     axes.set_xlabel("epoch" if by_epoch else "step", fontsize=9)
     _format(axes, curve_name(comparison), "y")
     axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
@@ -202,7 +202,7 @@ def _draw_intervals(
             axes.plot(
                 [row.mean], [place], mark, color=colour, markersize=6, markeredgecolor="white", markeredgewidth=0.8, zorder=4
             )
-            texts.append(_numbers(row, digits, larger_is_better(comparison.metric)))
+            texts.append(_numbers(row, digits, is_accuracy(comparison.metric)))
         else:
             bad = int((~np.isfinite(seeds)).sum())
             texts.append(f"no mean: {bad} of {len(seeds)} runs\nwithout a number")
@@ -246,7 +246,7 @@ def _format(axes: Axes, metric: str, which: Literal["x", "y"]) -> None:
     name = {"acc": "accuracy"}.get(name, name)
     words = f"{ {'val': 'validation'}.get(split, split) } {name}"
     axis = axes.xaxis if which == "x" else axes.yaxis
-    if larger_is_better(metric):
+    if is_accuracy(metric):
         axis.set_major_formatter(lambda value, place: f"{100 * value:g}")
         words += ", %"
     axis.set_major_locator(MaxNLocator(5))

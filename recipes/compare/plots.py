@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from plugins.metric import larger_is_better
+from plugins.metric import is_accuracy
 from recipes.catalogue import show
 from recipes.compare.comparison import shorten
 from recipes.compare.runs import LARGEST_PICTURE, Group, Run, has_effect
@@ -38,9 +38,8 @@ class Metric:
 
     def __init__(self, name: str, digits: int = 4) -> None:
         self.name = name
-        self.larger_is_better = larger_is_better(name)
         percent = (100.0, max(0, digits - 2), " %", " points")
-        self.scale, self.decimals, self.unit, self.points = percent if self.larger_is_better else (1.0, digits, "", "")
+        self.scale, self.decimals, self.unit, self.points = percent if is_accuracy(name) else (1.0, digits, "", "")
         split, _, rest = name.partition("/")
         spelled = {"val": "validation", "train": "training"}.get(split, split)
         words = rest.replace("/", " ").replace("_", " ").replace("acc", "accuracy")

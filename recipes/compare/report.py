@@ -90,7 +90,7 @@ class Page:
 
     def __init__(self, comparison: Comparison, rows: Sequence[Row]) -> None:
         self.comparison, self.metric = comparison, Metric(comparison.metric, decimals(rows))
-        self.rows = arrange(rows, comparison.metric)
+        self.rows = arrange(rows, bool(comparison.larger))
         self.groups = [row.group for row in self.rows]
         self.settings = settings(self.groups, comparison.differing)
         self.baseline = next((number for number, row in enumerate(self.rows) if row.baseline), 0)
@@ -127,7 +127,7 @@ class Page:
             "colours": COLOURS,
             "groups": groups,
             "baseline": self.baseline,
-            "larger": self.metric.larger_is_better,
+            "larger": bool(self.comparison.larger),
             "figures": self.figures,
         }
 

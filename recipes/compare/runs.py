@@ -13,6 +13,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from plugins.metric import larger_is_better
 from recipes.catalogue import Catalogue, UsageError, one_line, show
 from recipes.config import option_names
 from recipes.errors import printable
@@ -45,7 +46,7 @@ BEHIND_LINKS = 10_000  # folders that are looked at behind links, which may lead
 class Run:
     """One run folder.
 
-    `status` is finished, stopped, running or failed; interrupted where a process ended without a word, and broken where the
+    `status` is finished, diverged, stopped, running or failed; interrupted where a process ended without a word, and broken where the
     result cannot be read.
     """
 
@@ -66,7 +67,9 @@ class Run:
 
     @property
     def metrics(self) -> dict[str, float]:
-        """The numbers of the best model; not a number where the result has null."""
+        """The numbers of the best model; not a number where the result has null, and for a run that has diverged."""
+        if self.status == "diverged":
+            return dict.fromkeys(self.result.get("metrics", {}), math.nan)
         return {name: math.nan if value is None else float(value) for name, value in self.result.get("metrics", {}).items()}
 
     @property
@@ -166,6 +169,7 @@ class Comparison:
         metric: the metric that decides, such as `test/acc`.
         unfinished: runs that failed, were stopped or interrupted, or still run.
         differing: the dotted config keys in which groups differ.
+        mode: which value of the metric is best, max or min; None: as the runs know.
         notes: what a reader must know before believing the table, a sentence each.
     """
 
@@ -175,11 +179,35 @@ class Comparison:
     unfinished: list[Run]
     differing: list[str]
     notes: list[str]
+    mode: str | None = None
+
+    @property
+    def larger(self) -> bool | None:
+        """Whether a larger value of the metric is better, as asked for or as the runs know; None where nobody does.
+
+        Raises:
+            UsageError: the runs contradict each other.
+        """
+        return self.mode == "max" if self.mode else larger_for(self.metric, self.runs)
 
     @property
     def runs(self) -> list[Run]:
         """All finished runs."""
         return [run for group in self.groups for run in group.runs]
+
+
+def larger_for(metric: str, runs: Iterable[Run]) -> bool | None:
+    """Whether runs take a larger value of a metric for better; None where nobody knows.
+
+    Raises:
+        UsageError: they contradict each other.
+    """
+    told = {larger_is_better(metric, run.result.get("directions")) for run in runs} - {None}
+    if len(told) > 1:
+        raise UsageError(
+            f"some of the runs took a larger {metric} for better, others a smaller one: type --mode max or --mode min"
+        )
+    return told.pop() if told else None
 
 
 # Reading

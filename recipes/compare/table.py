@@ -14,7 +14,6 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-from plugins.metric import larger_is_better
 from recipes.catalogue import UsageError, suggest
 from recipes.compare.runs import Comparison, Run
 from recipes.compare.statistics import SIGNIFICANT, Row
@@ -53,16 +52,16 @@ VALUES: dict[str, Callable[[Row], Any]] = {
 OF_THE_METRIC = ("mean", "interval_low", "interval_high", "difference", "difference_low", "difference_high")
 
 
-def arrange(rows: Sequence[Row], metric: str, column: str | None = None) -> list[Row]:
+def arrange(rows: Sequence[Row], larger: bool, column: str | None = None) -> list[Row]:
     """Rows sorted by a column, the best first; rows without a value come last.
 
-    For the metric and differences in it the best is the largest for an accuracy, else the smallest; of numbers of runs and
-    pairs it is the largest, of all others the smallest.
+    For the metric and differences in it the best is the largest where `larger`, else the smallest; of numbers of runs and pairs
+    it is the largest, of all others the smallest.
     """
     column = column or "mean"
     if column not in VALUES:
         raise UsageError(f"--sort {column}: there is no such column; {suggest(column, VALUES, '--sort {}')}")
-    descending = larger_is_better(metric) if column in OF_THE_METRIC else column in ("n", "pairs", "baseline")
+    descending = larger if column in OF_THE_METRIC else column in ("n", "pairs", "baseline")
 
     def is_there(row: Row) -> bool:
         value = VALUES[column](row)
@@ -134,7 +133,7 @@ class Column:
 
 def title(comparison: Comparison) -> str:
     """What the numbers are."""
-    better = "larger" if larger_is_better(comparison.metric) else "smaller"
+    better = "larger" if comparison.larger else "smaller"
     return f"{comparison.metric}, {better} is better"
 
 

@@ -58,15 +58,25 @@ class Data:
         validation: share of the training samples, in (0, 1), that is held out to choose the model.
         test: share of all samples, in (0, 1), that is held out for the test, where the data set has no test split.
         split_seed: seed of both splits.
+        standardize_targets: whether a regression is learned with mean 0 and deviation 1 (`recipes/units.py`).
     """
 
-    def __init__(self, batch_size: int | str = 32, validation: float = 0.1, test: float = 0.2, split_seed: int = 0) -> None:
+    def __init__(
+        self,
+        batch_size: int | str = 32,
+        validation: float = 0.1,
+        test: float = 0.2,
+        split_seed: int = 0,
+        standardize_targets: bool = True,
+    ) -> None:
         if batch_size != "full":
             expect(isinstance(batch_size, int), "data.batch_size", 'a whole number ≥ 1 or "full"', batch_size)
             expect_count("data.batch_size", batch_size)  # type: ignore[arg-type]
         for name, share in (("data.validation", validation), ("data.test", test)):
             expect(isinstance(share, float) and 0 < share < 1, name, "a share between 0 and 1", share)
         self.batch_size, self.validation, self.test, self.split_seed = batch_size, validation, test, split_seed
+        expect(isinstance(standardize_targets, bool), "data.standardize_targets", "true or false", standardize_targets)
+        self.standardize_targets = standardize_targets
         self.splits: dict[str, Split] = {}
         self.class_names: dict[str, tuple[str, ...]] = {}  # by task, where classes are given as text
 
@@ -136,7 +146,8 @@ class Data:
 
     def setting(self, seed: int, load_run: Callable[[str], Any] | None = None) -> Setting:
         """What plugins may know of the data."""
-        return Setting(self.shape, self.tasks, seed, lambda: pieces(self.splits["train"].x), load_run)
+        train = self.splits["train"]
+        return Setting(self.shape, self.tasks, seed, lambda: pieces(train.x), load_run, lambda: iter([train.targets]))
 
 
 def pieces(x: Tensor, size: int = 4096) -> Iterator[Tensor]:

@@ -9,7 +9,7 @@ import pytest
 import torch
 from sklearn.metrics import confusion_matrix
 
-from plugins.base import derive_seed
+from plugins.base import RecipeError, derive_seed
 from plugins.sites import DROPOUTS
 from recipes.build import build_data, load_run
 from recipes.catalogue import Catalogue
@@ -225,7 +225,7 @@ def test_gradients_that_are_no_numbers_stop_nothing(folder):
     result = folder.train(
         *words, "trainer.log_every_n_steps=1", "max_steps=5", "logger=[csv,wandb]", "logger.wandb.mode=offline"
     )
-    assert result["status"] == "finished" and result["metrics"]["test/loss"] != result["metrics"]["test/loss"]
+    assert result["status"] == "diverged" and result["metrics"] == {}
     text = (folder.path / "histograms.csv").read_text()
     assert "nan" not in text and "inf" not in text
     sizes = {sum(map(int, row["counts"].split())) for row in histograms(folder)}
@@ -235,10 +235,9 @@ def test_gradients_that_are_no_numbers_stop_nothing(folder):
         raise AssertionError(f"{constant} is no JSON")
 
     written = json.loads((folder.path / "result.json").read_text(), parse_constant=refuse)
-    assert written["metrics"]["test/loss"] is None
-    assert np.isnan(read(folder.path, Catalogue()).metrics["test/loss"])
-    again = folder.resume()  # the finished run is shown
-    assert again["status"] == "finished" and np.isnan(again["metrics"]["test/loss"])
+    assert written["status"] == "diverged" and read(folder.path, Catalogue()).status == "diverged"
+    with pytest.raises(RecipeError, match=r"has diverged at step .* and would diverge again.* optimizer\.lr=1e\+37"):
+        folder.resume()
 
 
 # ------------------------------------------------------------------ several processes

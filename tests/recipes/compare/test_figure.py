@@ -21,7 +21,7 @@ ADDED = ("+regularizer=dropout", "+regularizer=l2", "+wrapper=sam", "+averaging=
 
 def compared(place, metric=None):
     comparison = compare([read(folder, CATALOGUE) for folder in find([place])], CATALOGUE, metric)
-    return comparison, arrange(rows(comparison), comparison.metric)
+    return comparison, arrange(rows(comparison), bool(comparison.larger))
 
 
 def many(place, groups, seeds, curves=True, rng=None):

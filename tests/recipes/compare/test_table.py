@@ -23,7 +23,7 @@ LONG = ("+regularizer=[dropout,l2]", "+augmentation=[mixup,cutout]", "regularize
 
 def table(place, metric=None, sort=None):
     comparison = compare([read(folder, CATALOGUE) for folder in find([place])], CATALOGUE, metric)
-    return comparison, arrange(rows(comparison), comparison.metric, sort)
+    return comparison, arrange(rows(comparison), bool(comparison.larger), sort)
 
 
 def three(place):

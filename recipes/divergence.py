@@ -1,0 +1,52 @@
+"""Whether a training has diverged, and what to try then; the answer is the same on all processes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from plugins.base import Diverged
+from plugins.shards import parts
+
+
+@torch.no_grad()
+def all_finite(tensors: Iterable[Tensor]) -> bool:
+    """Whether none of them holds NaN or infinity, on any process; reads a number from the device.
+
+    Nothing is squared or added up, so no number that is finite counts as infinite.
+    """
+    by_kind: dict[Any, list[Tensor]] = {}
+    for tensor in parts(tensors):
+        if tensor.is_floating_point() and tensor.numel():
+            by_kind.setdefault((tensor.device, tensor.dtype), []).append(tensor)
+    largest = [torch.stack(torch._foreach_norm(alike, float("inf"))) for alike in by_kind.values()]
+    finite = all(bool(norms.isfinite().all()) for norms in largest)
+    if not (dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1):
+        return finite
+    flag = torch.tensor(int(finite), device=largest[0].device if largest else torch.device("cpu"))
+    dist.all_reduce(flag, op=dist.ReduceOp.MIN)
+    return bool(flag)
+
+
+def diverged(module: Any, what: str) -> Diverged:
+    """What is raised where the training of a `RecipeModule` has diverged: what became NaN or infinite, when, and what to try."""
+    selected = {plugin.group for plugin in module.plugins} | {plugin.state_key for plugin in module.plugins}
+    rates = [group["lr"] for optimizer in module.trainer.optimizers for group in optimizer.param_groups if "lr" in group]
+    tries = ["a lower optimizer.lr" + (f" (it is {float(rates[0]):g})" if rates else "")]
+    if str(module.trainer.precision).startswith("16"):
+        tries.append("trainer.precision=bf16-mixed")
+    if "clipping" not in selected:
+        tries.append("+clipping=norm")
+    if "guard" not in selected:
+        tries.append("+guard=nan_rollback")
+    if module.setting is not None and not module.setting.is_image and not selected & {"preprocessing/standardize"}:
+        tries.append("preprocessing=standardize")
+    regression = module.setting is not None and any(task.kind == "regression" for task in module.setting.tasks)
+    if regression and not module.standardize_targets:
+        tries.append("data.standardize_targets=true")
+    step = module.steps_done + int(module.phase["steps"])
+    return Diverged(f"the training diverged, {what} NaN or infinite at step {step}: try {', '.join(tries[:-1])} or {tries[-1]}")
