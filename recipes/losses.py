@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 import warnings
-from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
 from plugins.base import RecipeError, Task
+from recipes.sums import Loss, is_mean_over_samples, takes_labels_like_probabilities
 from recipes.targets import describe
 
-Loss = Callable[[Tensor, Tensor], Tensor]
+log = logging.getLogger("recipes")
 
 
 class TaskLoss:
@@ -20,15 +21,18 @@ class TaskLoss:
     Args:
         loss: maps outputs (samples, outputs) and targets to a scalar; one with `for_task` says which it takes for a task.
         task: the target to predict.
+        cut: what cuts a step into micro-batches, such as "2 devices"; "" where each step is one.
 
     Raises:
         RecipeError: at the first call: it does not take such outputs and targets, returns no scalar, is for classes where the
-            target holds numbers, or takes log-probabilities from a model that returns logits.
+            target holds numbers, takes log-probabilities from a model that returns logits, is no mean over samples where a
+            step is cut, or has another scale for softened targets than for labels.
     """
 
-    def __init__(self, loss: Loss, task: Task) -> None:
+    def __init__(self, loss: Loss, task: Task, cut: str = "") -> None:
         self.loss: Loss = loss.for_task(task) if hasattr(loss, "for_task") else loss
-        self.task = task
+        self.task, self.cut = task, cut
+        self._told = False
         self._tried: set[bool] = set()  # with targets of whole numbers, of floats
 
     def __call__(self, output: Tensor, target: Tensor) -> Tensor:
@@ -72,7 +76,33 @@ class TaskLoss:
                     f"the loss {name} takes log-probabilities, and the model returns others: take loss=cross_entropy, or let "
                     f"its forward end with log_softmax"
                 )
+        self._expect_sums(output, target)
         return value
+
+    def _expect_sums(self, output: Tensor, target: Tensor) -> None:
+        """Refuse, or tell, what a mean over samples would get wrong."""
+        name = name_of(self.loss)
+        softened = self.task.kind == "classification" and target.is_floating_point()
+        if softened and not takes_labels_like_probabilities(self.loss, output, self.task):
+            raise RecipeError(
+                f"the loss {name} has different values for labels and for the same as probabilities, as torch's cross entropy "
+                f"has with class weights: softened targets (label smoothing, mixing) would change its scale; leave these "
+                f"techniques out, or take loss=cross_entropy"
+            )
+        if self._told or is_mean_over_samples(self.loss, output, target, self.task):
+            return
+        if self.cut:
+            raise RecipeError(
+                f"the loss {name} is no mean over samples (a sum, class weights that divide, or samples compared with each other), "
+                f"and with {self.cut} the mean over the pieces of a step would be another: train on one device with "
+                f"trainer.accumulate_grad_batches=1, or divide by the number of samples"
+            )
+        self._told = True
+        log.warning(
+            "the loss %s is no mean over samples (a sum, class weights that divide, or samples compared with each other): the "
+            "losses that are logged are means over batches, and depend on their sizes",
+            name,
+        )
 
 
 def _devices(output: Tensor) -> list[torch.device]:

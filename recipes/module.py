@@ -42,7 +42,7 @@ from recipes.losses import TaskLoss
 from recipes.metrics import Confusion, Histogram, Means, correct
 from recipes.schedules import check_schedule, step_plateaus, step_schedules
 from recipes.sharding import put_together_for_evaluation, shards
-from recipes.targets import as_outputs, as_target, by_task, expect_meant, kind_of, width_of
+from recipes.targets import as_outputs, as_target, by_task, expect_labels, expect_meant, kind_of, width_of
 from recipes.units import InTargetUnits, Standardized, column_moments, depends_on_difference
 
 log = logging.getLogger("recipes")
@@ -180,7 +180,8 @@ class RecipeModule(L.LightningModule):
         if is_compiled(self.model):
             torch.compiler.reset()  # what was compiled before knows nothing of layers that were put in
         self.hooks = {name: implementers(self.plugins, name) for name in self.hooks}
-        self._losses = {task.name: TaskLoss(self.loss, task) for task in self.setting.tasks}
+        cut = [f"{n} {what}" for n, what in ((self.parts, "parts a step"), (facts.get("devices", 1), "devices")) if n > 1]
+        self._losses = {task.name: TaskLoss(self.loss, task, " and ".join(cut)) for task in self.setting.tasks}
         self._objectives = dict(self._losses)
         self._standardize()
         self._takes_tokens = takes_tokens(self.model)
@@ -770,7 +771,8 @@ class RecipeModule(L.LightningModule):
         named = {tasks[0].name: given} if isinstance(given, Tensor) else given
         if set(named) != {task.name for task in tasks}:
             raise RecipeError(f"a batch has the targets {', '.join(named)}, expected {', '.join(task.name for task in tasks)}")
-        targets = {task.name: as_target(task, named[task.name]) for task in tasks}
+        looked_at = self.data_seen is not None  # as a whole, when it was loaded
+        targets = {task.name: as_target(task, named[task.name], looked_at and named[task.name].is_cuda) for task in tasks}
         if not x.is_floating_point():
             if self._takes_tokens and x.dtype != torch.uint8:
                 return Batch(x, targets, dict(targets))
@@ -925,6 +927,7 @@ def _setting_from_loader(module: RecipeModule) -> Setting:
         expect_meant(name, target, "give the labels as whole numbers; a regression on such numbers takes targets (samples, 1)")
         if not several:
             tasks.append(Task(name, kind, width_of(name, kind, by_name[name])))
+            expect_labels(name, target, tasks[-1].outputs)
         elif kind == "regression":
             tasks.append(Task(name, kind, 1 if target.ndim == 1 else target.shape[1]))
         else:

@@ -15,7 +15,7 @@ from sklearn.model_selection import train_test_split
 from torch import Tensor
 
 from plugins.base import RecipeError, Setting, Task, derive_seed, expect, expect_count
-from recipes.targets import expect_meant, kind_of
+from recipes.targets import expect_labels, expect_meant, kind_of
 
 Sample = tuple[Tensor, dict[str, Tensor]]
 
@@ -91,6 +91,9 @@ class Data:
         train, test = self.load()
         for name, target in train.targets.items():
             expect_meant(name, target, "store labels as whole numbers, or the numbers of a regression as floats (samples, 1)")
+        for split in (train, test) if test is not None else (train,):
+            for name, target in split.targets.items():
+                expect_labels(name, target, len(self.class_names.get(name, ())) or None)
         check_several_classes(train)
         if test is None:
             train, test = self._divide(train, self.test, "test")
@@ -310,7 +313,10 @@ def as_labels(y: np.ndarray, where: str, names: np.ndarray | None = None) -> Ten
         raise RecipeError(f"{where} must hold numbers or names, got {y.dtype}")
     y = y.astype(np.int64)
     if y.size and (y.min() < 0 or y.max() >= max(1000, len(y))):
-        raise RecipeError(f"{where} must hold class numbers 0, 1, …; they reach from {y.min()} to {y.max()}, out of range")
+        ignored = "; labels to be ignored are not supported yet, drop these samples" if y.min() < 0 else ""
+        raise RecipeError(
+            f"{where} must hold class numbers 0, 1, …; they reach from {y.min()} to {y.max()}, out of range{ignored}"
+        )
     return torch.from_numpy(y)
 
 
