@@ -100,6 +100,7 @@ class RecipeModule(L.LightningModule):
         self._records: dict[str, Tensor | float] = {}
         self._histograms: dict[str, Histogram] = {}
         self.data_seen: str | None = None  # the fingerprint of the data, where it is known
+        self.data_content: str | None = None  # the same of all samples, however they are split
         self.confusion: dict[str, list[list[int]]] = {}  # of the last test, by task: rows are true classes, columns predicted
         self._confusion: dict[str, Confusion] = {}
         self.clean_batch: Batch | None = None
@@ -553,6 +554,7 @@ class RecipeModule(L.LightningModule):
             "phase": {**self.phase, "seconds": self.seconds},
             "shape": list(self.setting.shape),
             "data": self.data_seen,
+            "content": self.data_content,
             "tasks": [asdict(task) for task in self.setting.tasks],
             "metrics": dict(self.metrics),
             "logged": list(self.logged),

@@ -17,8 +17,9 @@ import numpy as np
 from plugins.metric import larger_is_better
 from recipes.catalogue import show
 from recipes.compare.comparison import shorten
-from recipes.compare.runs import LARGEST_PICTURE, Group, Run, has_effect
+from recipes.compare.runs import LARGEST_PICTURE, Group, Run
 from recipes.compare.statistics import Row
+from recipes.effect import has_effect
 from recipes.untrusted import read_bytes
 
 FEWEST_POINTS, POINTS = 40, 300  # of a curve; longer ones are averaged over neighbouring points

@@ -15,27 +15,15 @@ from typing import Any
 
 from recipes.catalogue import Catalogue, UsageError, one_line, show
 from recipes.config import option_names
+from recipes.effect import flatten, has_effect
 from recipes.errors import printable
 from recipes.files import is_held
+from recipes.history import resumed
 from recipes.shapes import histograms_of, read_confusion, read_result, rows_of
 from recipes.untrusted import check_files, read_bytes
 
-# what makes no difference to the training: two runs that differ only here are the same run
-WITHOUT_EFFECT: tuple[str, ...] = (
-    "seed",
-    "name",
-    "tags",
-    "notes",
-    "resume",
-    "overwrite",
-    "sweep",
-    "explain",
-    "logger",
-    "data.root",
-    "data.download",
-)
-WITHOUT_EFFECT += tuple(f"trainer.{name}" for name in ("progress", "num_threads", "log_every_n_steps", "save_every_n_steps"))
 NOTHING_ADDED = "nothing added"
+RESUMED = "resumed"  # beside the keys of a config: what was changed on the way
 LARGEST_PICTURE = 20_000_000  # bytes
 BEHIND_LINKS = 10_000  # folders that are looked at behind links, which may lead anywhere
 
@@ -74,9 +62,14 @@ class Run:
         return str(self.result.get("error") or self.result.get("stopped_by") or "")
 
     @cached_property
+    def resumed(self) -> str:
+        """What was changed on the way, so that this is no run of its config alone; empty where it is."""
+        return in_one_line(resumed(self.result))
+
+    @cached_property
     def values(self) -> dict[str, Any]:
-        """The config as dotted keys, without what makes no difference to the training."""
-        flat = flatten(self.config)
+        """The config as dotted keys, without what makes no difference to the training; and what was changed on the way."""
+        flat = flatten(self.config) | ({RESUMED: self.resumed} if self.resumed else {})
         return {key: value for key, value in flat.items() if has_effect(key)}
 
     @cached_property
@@ -257,17 +250,6 @@ def read(folder: Path, catalogue: Catalogue) -> Run:
     return Run(folder, status, result, options)
 
 
-def has_effect(key: str) -> bool:
-    """Whether a config key makes a difference to the training."""
-    return not any(key == name or key.startswith(f"{name}.") for name in WITHOUT_EFFECT)
-
-
-def words_with_effect(command: Iterable[str]) -> list[str]:
-    """A command without the words that make no difference to the training, such as the seed."""
-    keys = ((word, word.lstrip("+~").partition("=")[0]) for word in command)
-    return [word for word, key in keys if has_effect(key) and key.split("/")[0].split(".")[0] != "hydra"]
-
-
 def is_whole_png(path: Path) -> bool:
     """Whether a file is a PNG to its end."""
     try:
@@ -275,17 +257,6 @@ def is_whole_png(path: Path) -> bool:
     except (OSError, UsageError):
         return False
     return content.startswith(b"\x89PNG\r\n\x1a\n") and content.endswith(b"IEND\xaeB`\x82")
-
-
-def flatten(node: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested mappings as one, with dotted keys; empty mappings are left out."""
-    flat: dict[str, Any] = {}
-    for name, value in node.items():
-        if isinstance(value, Mapping):
-            flat |= flatten(value, f"{prefix}{name}.")
-        else:
-            flat[f"{prefix}{name}"] = value
-    return flat
 
 
 # Grouping

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -68,6 +68,7 @@ class Data:
             expect(isinstance(share, float) and 0 < share < 1, name, "a share between 0 and 1", share)
         self.batch_size, self.validation, self.test, self.split_seed = batch_size, validation, test, split_seed
         self.splits: dict[str, Split] = {}
+        self.content: str | None = None  # a hash of all samples and targets, however they are split
         self.class_names: dict[str, tuple[str, ...]] = {}  # by task, where classes are given as text
 
     def load(self) -> tuple[Split, Split | None]:
@@ -78,9 +79,16 @@ class Data:
         """Load and split; a second call does nothing."""
         if self.splits:
             return
+        self._split_up(*self._loaded())
+
+    def _loaded(self) -> tuple[Split, Split | None]:
         train, test = self.load()
         for name, target in train.targets.items():
             expect_meant(name, target, "store labels as whole numbers, or the numbers of a regression as floats (samples, 1)")
+        self.content = fingerprint({"": train} if test is None else {"": train, "test": test})
+        return train, test
+
+    def _split_up(self, train: Split, test: Split | None) -> None:
         check_several_classes(train)
         if test is None:
             train, test = self._divide(train, self.test, "test")
@@ -88,6 +96,37 @@ class Data:
             check_classes(train, test)
         train, validation = self._divide(train, self.validation, "validation")
         self.splits = {"train": train, "val": validation, "test": test}
+
+    def setup_test(self, seen: str | None, content: str | None) -> str:
+        """Load what a trained model is tested on, as the split `test`; returns in words which samples these are.
+
+        Of the data that it was trained on, these are the samples of the test split. Of other data they are the test split
+        that the data brings along, or all samples: none of them was held out from anything.
+
+        Args:
+            seen: the fingerprint of the splits that the model was trained with; None where that is not known.
+            content: the same of all samples, however they are split.
+
+        Raises:
+            RecipeError: it is the data that the model was trained on, split in another way.
+        """
+        train, test = self._loaded()
+        if content is None or content == self.content:
+            try:
+                self._split_up(train, test)
+            except RecipeError:
+                if seen is None or content is not None:
+                    raise
+            else:
+                if seen is None or seen == self.fingerprint:
+                    return "the test split"
+                if content is not None:
+                    raise RecipeError(
+                        "this is the data that the run was trained on, split in another way: the test would have samples that "
+                        "were trained on; leave the words about its split out"
+                    )
+        self.splits = {"test": train if test is None else test}
+        return "all of them, other data than the run was trained on" if test is None else "the test split of other data"
 
     def _divide(self, split: Split, share: float, name: str) -> tuple[Split, Split]:
         labels = next(iter(split.targets.values()))
@@ -108,23 +147,18 @@ class Data:
     @cached_property
     def fingerprint(self) -> str:
         """A hash of all samples and targets, by which a run that goes on knows its data wherever that lies."""
-        found = hashlib.blake2b(digest_size=16)
-        for name, split in self.splits.items():
-            for part, values in {"x": split.x, **{f"y {task}": target for task, target in split.targets.items()}}.items():
-                found.update(f"{name} {part} {values.dtype} {tuple(values.shape)}".encode())
-                found.update(values.contiguous().view(torch.uint8).numpy().data)
-        return found.hexdigest()
+        return fingerprint(self.splits)
 
     @property
     def shape(self) -> tuple[int, ...]:
         """The shape of one sample."""
-        return tuple(self.splits["train"].x.shape[1:])
+        return tuple(next(iter(self.splits.values())).x.shape[1:])
 
     @property
     def tasks(self) -> tuple[Task, ...]:
         """The targets to predict."""
         tasks = []
-        for name in self.splits["train"].targets:
+        for name in next(iter(self.splits.values())).targets:
             values = [split.targets[name] for split in self.splits.values()]
             if kind_of(name, values[0]) == "regression":
                 tasks.append(Task(name, "regression", values[0].shape[1] if values[0].ndim == 2 else 1))
@@ -137,6 +171,16 @@ class Data:
     def setting(self, seed: int, load_run: Callable[[str], Any] | None = None) -> Setting:
         """What plugins may know of the data."""
         return Setting(self.shape, self.tasks, seed, lambda: pieces(self.splits["train"].x), load_run)
+
+
+def fingerprint(splits: Mapping[str, Split]) -> str:
+    """A hash of all samples and targets, split by split."""
+    found = hashlib.blake2b(digest_size=16)
+    for name, split in splits.items():
+        for part, values in {"x": split.x, **{f"y {task}": target for task, target in split.targets.items()}}.items():
+            found.update(f"{name} {part} {values.dtype} {tuple(values.shape)}".encode())
+            found.update(values.contiguous().view(torch.uint8).numpy().data)
+    return found.hexdigest()
 
 
 def pieces(x: Tensor, size: int = 4096) -> Iterator[Tensor]:
