@@ -60,6 +60,7 @@ from recipes.sweep import Plan, sweep_of
 from recipes.targets import describe
 
 log = logging.getLogger("recipes")
+SOURCE = ("path", "root", "name", "input", "target")  # keys of `data` that say which data it is
 SMALL_MODEL = 100_000  # parameters
 
 
@@ -672,7 +673,8 @@ def evaluate(folder: Path, config: dict[str, Any], changes: Sequence[str]) -> di
         )
     module = load_module(config, checkpoint, plugins)
     seen = load_checkpoint(checkpoint)["recipe"]
-    which = data.setup_test(seen.get("data"), seen.get("content"))
+    elsewhere = any(word.partition("=")[0] in ("data", *(f"data.{name}" for name in SOURCE)) for word in changes)
+    which = data.setup_test(seen.get("data") or ("" if elsewhere else None), seen.get("content"))
     assert module.setting is not None
     if data.shape != module.setting.shape:
         raise RecipeError(f"the run was trained on samples of shape {module.setting.shape}, the data has {data.shape}")

@@ -104,7 +104,8 @@ class Data:
         that the data brings along, or all samples: none of them was held out from anything.
 
         Args:
-            seen: the fingerprint of the splits that the model was trained with; None where that is not known.
+            seen: the fingerprint of the splits that the model was trained with; None where the run does not tell, and these are they;
+                empty where it does not tell, and they need not be.
             content: the same of all samples, however they are split.
 
         Raises:
@@ -126,6 +127,8 @@ class Data:
                         "were trained on; leave the words about its split out"
                     )
         self.splits = {"test": train if test is None else test}
+        if seen == "" and test is None:
+            return "all of them; the run does not tell what it was trained on, which may be among these"
         return "all of them, other data than the run was trained on" if test is None else "the test split of other data"
 
     def _divide(self, split: Split, share: float, name: str) -> tuple[Split, Split]:
