@@ -117,6 +117,7 @@ class RecipeModule(L.LightningModule):
         self._of_parts: dict[str, tuple[Tensor | float, float]] = {}  # weighted sums over the parts so far, and their weights
         self._before_clearing: list[L.Callback] = []  # callbacks with a hook that Lightning leaves out in manual optimization
         self.data_seen: str | None = None  # the fingerprint of the data, where it is known
+        self.data_content: str | None = None  # the same of all samples, however they are split
         self.confusion: dict[str, list[list[int]]] = {}  # of the last test, by task: rows are true classes, columns predicted
         self._confusion: dict[str, Confusion] = {}
         self.clean_batch: Batch | None = None
@@ -742,6 +743,7 @@ class RecipeModule(L.LightningModule):
             "phase": {**self.phase, "seconds": self.seconds},
             "shape": list(self.setting.shape),
             "data": self.data_seen,
+            "content": self.data_content,
             "tasks": [asdict(task) for task in self.setting.tasks],
             "metrics": dict(self.metrics),
             "logged": list(self.logged),

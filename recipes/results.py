@@ -35,9 +35,12 @@ CONFUSION, HISTOGRAMS, PICTURES = "confusion.json", "histograms.csv", "pictures"
 ROOT = Path(__file__).resolve().parents[1]
 
 
-def write_config(folder: Path, config: Mapping[str, Any], command: Sequence[str]) -> None:
-    """The resolved config, under the command that repeats the run."""
+def write_config(folder: Path, config: Mapping[str, Any], command: Sequence[str], changed: Sequence[str] = ()) -> None:
+    """The resolved config, under the command that repeats the run; under those it went through where it was `changed` on the way."""
     head = f"# The resolved config of this run. To repeat it:\n#   {command_line(command)}\n"
+    if changed:
+        lines = "".join(f"#   {line}\n" for line in changed)
+        head = f"# The resolved config of this run. It was changed on the way, so no single command repeats it:\n{lines}"
     write_text(folder / "config.yaml", head + yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True))
 
 

@@ -31,15 +31,16 @@ from plugins.base import (
     expect_choice,
     expect_count,
 )
-from recipes import ranks
+from recipes import history, ranks
 from recipes.build import build_callbacks, build_data, build_loggers, build_module, build_plugins, load_module, load_run
 from recipes.catalogue import Catalogue, UsageError, installed_folders, path_word, typed
+from recipes.changes import check_changes
 from recipes.checkpoint import BestAndLast, StopOnSignal, Stopped, WholeFiles, load_checkpoint
+from recipes.choices import choices
 from recipes.claim import remove_parts, remove_run
 from recipes.cluster import cluster_environment
-from recipes.compare.runs import words_with_effect
-from recipes.config import option_names
 from recipes.data.base import Data, EvaluationLoader, StepLoader
+from recipes.effect import words_with_effect
 from recipes.explain import explain
 from recipes.files import hold
 from recipes.limits import check_limit, goes_further, told_finished, why_early
@@ -73,6 +74,7 @@ from recipes.targets import describe
 from recipes.units import MEAN, InTargetUnits
 
 log = logging.getLogger("recipes")
+SOURCE = ("path", "root", "name", "input", "target")  # keys of `data` that say which data it is
 SMALL_MODEL = 100_000  # parameters
 
 
@@ -87,7 +89,7 @@ def train(config: dict[str, Any], folder: Path, overrides: Sequence[str]) -> dic
     earlier = read_result(folder) if resumed else {}
     if earlier.get("status") == "finished" and not goes_further(config, earlier):
         console.print(table(earlier))
-        print_lines(console, *told_finished(earlier, folder, overrides))
+        print_lines(console, *history_lines(earlier), *told_finished(earlier, folder, overrides))
         return earlier
     expect_not_diverged(config, earlier, folder)
     plugins = build_plugins(config)  # bad values are told before any data is touched
@@ -112,6 +114,9 @@ def train(config: dict[str, Any], folder: Path, overrides: Sequence[str]) -> dic
     )
     if config["explain"]:
         explain(console, config, data, module, world)
+        if resumed:
+            with log_to(folder, wait=True) as journal:
+                Run(config, folder, data, console, earlier, resume_command(earlier, overrides), module, journal).explain()
         return {"status": "explained"}
     command = resume_command(earlier, overrides)
     with hold_folder(folder), log_to(folder, wait=resumed or replaces) as journal:
@@ -149,8 +154,14 @@ def count_parameters(module: RecipeModule) -> int:
 def resume_command(earlier: Mapping[str, Any], overrides: Sequence[str]) -> list[str]:
     """The command of the whole run: that of its start, with what was changed on resuming."""
     changes = [word for word in overrides if not word.startswith(("resume=", "overwrite="))]
-    changed = {word.partition("=")[0] for word in changes}
-    return [*(word for word in earlier.get("command", []) if word.partition("=")[0] not in changed), *changes]
+    changed = {word.partition("=")[0].lstrip("+") for word in changes}
+
+    def replaced(word: str) -> bool:
+        """A value of a group goes with the option that had it: `trainer=ddp` leaves nothing of an earlier `trainer.devices=4`."""
+        key = word.partition("=")[0].lstrip("+")
+        return key in changed or any(key.startswith(f"{group}.") for group in changed)
+
+    return [*(word for word in earlier.get("command", []) if not replaced(word)), *changes]
 
 
 def set_up_process(config: Mapping[str, Any]) -> None:
@@ -250,7 +261,7 @@ def make_module(config: Mapping[str, Any], data: Data, plugins: Sequence[Plugin]
             f"the data has several targets ({names}): add +multitask=equal to train them together, or name one in data.target"
         )
     module = build_module(config, data.shape, data.tasks[0].outputs)
-    module.data_seen = data.fingerprint
+    module.data_seen, module.data_content = data.fingerprint, data.content
     trainer = config["trainer"]
     module.build(
         plugins,
@@ -264,9 +275,8 @@ def make_module(config: Mapping[str, Any], data: Data, plugins: Sequence[Plugin]
     return module
 
 
-def techniques(config: Mapping[str, Any], plugins: Sequence[Plugin]) -> list[str]:
-    """The names of what a run was asked to use: its techniques, its optimizer, its scheduler and its callbacks."""
-    chosen = option_names(Catalogue(installed_folders()), config)
+def techniques(chosen: Mapping[str, Sequence[str]], plugins: Sequence[Plugin]) -> list[str]:
+    """The names of what a run was asked to use, of all options: its techniques, its optimizer, its scheduler and its callbacks."""
     acting = sorted(plugin.option for plugin in plugins if does_something(plugin))
     schedule = [name for name in chosen["scheduler"] if name != "constant"]
     return [*acting, *chosen["optimizer"], *schedule, *sorted(chosen.get("callback", []))]
@@ -298,15 +308,24 @@ class Run:
             monitor, _ = choose_monitor(config, module.plugins, data.tasks)
             self.directions[monitor.partition("/")[2]] = config["trainer"]["mode"]
         self.alone = all(path.name == "train.log" for path in folder.glob("*"))  # nobody has put anything there
-        self.command, self.techniques = command, techniques(config, module.plugins)
+        chosen = choices(Catalogue(installed_folders()), config, command)
+        self.command, self.techniques = command, techniques(chosen, module.plugins)
         self.result: dict[str, Any] = {"status": "running", "config": config, "command": command, "seed": config["seed"]}
         self.result["matmul_precision"] = torch.get_float32_matmul_precision()
         self.result |= {"techniques": self.techniques, "metrics": earlier.get("metrics", {}), **environment()}
+        self.result |= {"choices": chosen, "data_content": data.content}
         train, world = data.splits["train"], world_size(config["trainer"])
         loader = StepLoader(train, data.batch_size, config["seed"], module.parts, world=world)
-        self.result["steps_an_epoch"] = len(loader)
+        self.result |= {"steps_an_epoch": len(loader), "samples_per_step": loader.step_size}
+        self.result["history"] = [history.entry(self.result)]
         self.last, self.earlier = folder / "checkpoints" / "last.ckpt", earlier
         self.logger = Deferred()
+
+    def explain(self) -> None:
+        """Tell from where a run that is resumed would go on, and with what that is new; refuse what would be refused then."""
+        start = self._start_of_resumed()
+        step = start["phase"]["steps"] + start["step"] if start else 0
+        print_lines(self.console, "", f"goes on from step {step}", *history_lines(self.result))
 
     def go(self, resumed: bool) -> dict[str, Any]:
         """Train all phases, test, and write the result; what goes wrong is in the result too."""
@@ -361,7 +380,7 @@ class Run:
             for outdated in (CONFUSION,) if self.start else (CONFUSION, HISTOGRAMS, "metrics.csv"):
                 (self.folder / outdated).unlink(missing_ok=True)
             # after the result: whoever finds a config finds a run
-            write_config(self.folder, self.config, self.command)
+            write_config(self.folder, self.config, self.command, history.commands(self.result))
         self.journal.pass_on()
         loggers = build_loggers(self.config, self.folder, self._facts())
         if self.start:
@@ -377,7 +396,7 @@ class Run:
         folder, plan = sweep_of(self.folder) or (None, None)
         return {
             "name": self.config["name"],
-            "recipe": self._recipe(plan),
+            "recipe": self._recipe(plan) + (f" resumed: {changed}" if (changed := history.resumed(self.result)) else ""),
             "group": folder.name if folder else None,
             "tags": [*self.techniques, *map(str, self.config["tags"])],
             "notes": self.config["notes"],
@@ -416,7 +435,10 @@ class Run:
             raise RecipeError(
                 f"{self.last} is of a run that learned its targets in other units: start a new run with its words"
             )
+        done = recipe["phase"]["steps"] + step
+        check_changes(self.earlier, self.result, done)
         check_limit(self.config, self.earlier, recipe, step, self.result["steps_an_epoch"])
+        self.result["history"] = history.go_on(self.earlier, self.result, done)
         at, names = recipe.get("logged") or (None, None)  # older checkpoints do not tell
         logged = None if at is None else names if at == recipe["phase"]["steps"] + step else []
         return {"phase": recipe["phase"], "step": step, "logged": logged}
@@ -503,7 +525,7 @@ class Run:
             )
         loader.device = validation.device = trainer.strategy.root_device
         if start is not None:
-            print_lines(self.console, f"going on from step {phase['steps'] + start['step']}")
+            print_lines(self.console, f"going on from step {phase['steps'] + start['step']}", *history_lines(self.result))
         elif not phase["index"] and is_first_rank():
             draw_pictures(module, self.folder / PICTURES)
         self.module, self.trainer, self.keeper = module, trainer, keeper
@@ -584,6 +606,7 @@ class Run:
                 f"best step {self.result['best_step']} of {self.result['steps']}, {self.result['seconds']:.1f} s, "
                 f"{self.result['samples_per_second']:,.0f} samples/s",
                 f"folder   {self.folder}",
+                *history_lines(self.result),
                 *(f"wandb    {hint}" for hint in hints),
                 f"next     {self._next_command(where)}",
             )
@@ -623,6 +646,16 @@ def in_units(module: RecipeModule, task: Task) -> str:
         return ", learned as given"
     mean, deviation = (numbers[units.places[task.name]] for numbers in (units.target_mean, units.target_deviation))
     return ", standardized" + (f" (mean {mean.item():.4g}, deviation {deviation.item():.4g})" if mean.numel() == 1 else "")
+
+
+def history_lines(result: Mapping[str, Any]) -> list[str]:
+    """What was changed on the way, as it is told beside a result."""
+    return [f"history  {line}" for line in history.lines(result)] + apart(result)
+
+
+def apart(result: Mapping[str, Any]) -> list[str]:
+    """That a run is not what its command makes, and what becomes of that; nothing where it is."""
+    return ["changed on the way: comparisons keep it apart from runs that were not"] * bool(history.resumed(result))
 
 
 def is_of_content(error: Exception) -> bool:
@@ -743,7 +776,6 @@ def evaluate(folder: Path, config: dict[str, Any], changes: Sequence[str]) -> di
     set_up_process(config)
     plugins = build_plugins(config)
     data = build_data(config)
-    data.setup()
     check_devices(config["trainer"])
     checkpoint = folder / "checkpoints" / "best.ckpt"
     if not checkpoint.exists():
@@ -751,6 +783,9 @@ def evaluate(folder: Path, config: dict[str, Any], changes: Sequence[str]) -> di
             f"{folder} has no checkpoints/best.ckpt: the run has not validated yet; type python train.py {typed('resume', folder)}"
         )
     module = load_module(config, checkpoint, plugins)
+    seen = load_checkpoint(checkpoint)["recipe"]
+    elsewhere = any(word.partition("=")[0] in ("data", *(f"data.{name}" for name in SOURCE)) for word in changes)
+    which = data.setup_test(seen.get("data") or ("" if elsewhere else None), seen.get("content"))
     assert module.setting is not None
     if data.shape != module.setting.shape:
         raise RecipeError(f"the run was trained on samples of shape {module.setting.shape}, the data has {data.shape}")
@@ -767,7 +802,8 @@ def evaluate(folder: Path, config: dict[str, Any], changes: Sequence[str]) -> di
     loader.device = trainer.strategy.root_device
     trainer.test(module, loader, verbose=False)
     metrics = {name: value for name, value in module.metrics.items() if name.startswith("test/")}
-    result = {"folder": str(folder), "changes": list(changes), "metrics": metrics}
+    samples = len(data.splits["test"])
+    result = {"folder": str(folder), "changes": list(changes), "metrics": metrics, "samples": samples}
     console.print(table(result))
-    print_lines(console, f"folder   {folder}")
+    print_lines(console, f"samples  {samples:,}: {which}", f"folder   {folder}")
     return result

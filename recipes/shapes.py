@@ -7,6 +7,7 @@ import io
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +60,28 @@ def is_directions(value: object) -> bool:
     return isinstance(value, Mapping) and all(is_text(name) and mode in ("max", "min") for name, mode in value.items())
 
 
+def is_history(value: object) -> bool:
+    """A list of what held from which step on."""
+    if not isinstance(value, list) or not all(map(_is_entry, value)):
+        return False
+    steps = [each["step"] for each in value]
+    return not value or (steps[0] == 0 and all(first < second for first, second in pairwise(steps)))
+
+
+def _is_entry(value: object) -> bool:
+    if not isinstance(value, Mapping) or not is_count(value.get("step")) or not is_texts(value.get("command")):
+        return False
+    changed, versions, size = value.get("changed"), value.get("versions"), value.get("samples_per_step")
+    pairs = isinstance(changed, Mapping) and all(isinstance(pair, list) and len(pair) == 2 for pair in changed.values())
+    facts = all(value.get(name) is None or is_text(value[name]) for name in ("git_commit", "machine"))
+    return pairs and facts and (versions is None or is_mapping(versions)) and (size is None or is_count(size))
+
+
+def is_choices(value: object) -> bool:
+    """The names of options by group."""
+    return isinstance(value, Mapping) and all(map(is_texts, value.values()))
+
+
 # what stands in result.json, where it stands there; null wherever a run does not know
 RESULT = dict.fromkeys(("status", "monitor", "error", "stopped_by", "git_commit", "machine"), is_text)
 RESULT |= dict.fromkeys(
@@ -67,6 +90,7 @@ RESULT |= dict.fromkeys(
 RESULT |= dict.fromkeys(("epochs", "seconds", "samples_per_second", "peak_memory"), is_number)
 RESULT |= {"config": is_mapping, "versions": is_mapping, "wandb": is_mapping, "metrics": is_numbers, "stopped_early": is_flag}
 RESULT |= {"command": is_texts, "techniques": is_texts, "rulers": is_rulers, "directions": is_directions}
+RESULT |= {"history": is_history, "choices": is_choices, "data_content": is_text}
 STATUSES = ("running", "finished", "diverged", "stopped", "failed")
 NEEDED = ("status", "config", "metrics", "command")  # never null
 

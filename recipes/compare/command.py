@@ -9,6 +9,7 @@ import argparse
 import sys
 import textwrap
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -42,6 +43,7 @@ It leaves these files in the folder that is given, or in comparisons/DATE/TIME i
                                         (in csv files a text that a spreadsheet would run has an apostrophe before it)
   runs.csv                              a row for each run, from which all can be computed again
   compare.png report.html               a figure; an interactive report in one file
+                                        (runs of several data sets: one of each for each, and ranks.csv with mean ranks)
   wandb-workspace.json                  the address of the workspace that --wandb made, so that it is updated next time"""
 
 
@@ -59,7 +61,10 @@ def _parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     parser.add_argument(
-        "folders", nargs="*", metavar="FOLDER", help="a run, or a folder that holds some; NAME=FOLDER names a group"
+        "folders",
+        nargs="*",
+        metavar="FOLDER",
+        help="a run, or a folder that holds some; NAME=FOLDER names its group, or stands before the labels of its groups",
     )
     parser.add_argument(
         "--baseline", metavar="GROUP", help="label or folder of the group to compare with; default: the fewest added techniques"
@@ -154,8 +159,8 @@ def present(
     wandb: bool = False,
     names: Sequence[tuple[str, Path]] = (),
     mode: str | None = None,
-) -> Comparison:
-    """Compare the runs in `places`: print a table and what must be known of it, and leave the files in `output`.
+) -> list[Comparison]:
+    """Compare the runs in `places`: print a table for each data set and what must be known of it, and leave the files in `output`.
 
     Args:
         places: run folders, or folders that hold some.
@@ -164,14 +169,16 @@ def present(
         baseline: label or folder of the group that the others are compared with.
         sort: a column of compare.csv; by default the best mean comes first.
         wandb: whether a wandb workspace is made or updated.
-        names: labels of groups, each with the place that holds them.
+        names: labels of groups, each with the place that holds them; before a group's own label where a place holds several.
         mode: which value of the metric is best, max or min; by default as the runs know.
     """
     with told():
         from rich.console import Console
+        from rich.text import Text
 
-        from recipes.compare import statistics, table
-        from recipes.compare.comparison import compare
+        from recipes.compare import standing, statistics, table
+        from recipes.compare.comparison import compare_all
+        from recipes.compare.datasets import as_file
         from recipes.compare.figure import write_figure
         from recipes.compare.output import output_folder
         from recipes.compare.report import write_report
@@ -187,35 +194,55 @@ def present(
         for run in find([place]):
             if labels.setdefault(run.resolve(), name) != name:
                 raise UsageError(f"{run} has two names, {labels[run.resolve()]} and {name}; give it one")
-    comparison = compare(runs, catalogue, metric, baseline, labels, mode)
-    rows = table.arrange(statistics.rows(comparison), bool(comparison.larger), sort)
-    folder = output_folder(places, output)
+    comparisons = compare_all(runs, catalogue, metric, baseline, labels, mode)
+    tables = [(each, table.arrange(statistics.rows(each), bool(each.larger), sort)) for each in comparisons]
+    several = [each.data for each in comparisons] if len(comparisons) > 1 else []
+    endings = [f"-{name}" for name in as_file(several)] or [""]
+    folder = output_folder(places, output, endings)
     console = Console(highlight=False)
-    table.show(console, comparison, rows)
-    _print_notes(console, comparison)
-    _print_unfinished(console, comparison.unfinished)
+    for comparison, rows in tables:
+        if several:
+            console.print(Text(printable(f"data {comparison.data}")), style="bold")
+        table.show(console, comparison, rows)
+        _print_notes(console, comparison)
+        if several:
+            console.print()
+    ranked = standing.standings(tables) if several else ([], [])
+    if several:
+        standing.show(console, *ranked, several)
+    _print_unfinished(console, [run for each in comparisons for run in each.unfinished])
 
     def write_table() -> None:
-        write_text(folder / "compare.csv", table.to_csv(rows))
-        write_text(folder / "runs.csv", table.runs_csv(rows, comparison.differing))
-        write_text(folder / "compare.md", table.to_markdown(comparison, rows))
-        write_text(folder / "compare.tex", table.to_latex(comparison, rows))
+        every, of = [row for _, rows in tables for row in rows], [each.data for each, rows in tables for _ in rows]
+        differing = list(dict.fromkeys(key for each in comparisons for key in each.differing))
+        write_text(folder / "compare.csv", table.to_csv(every, of if several else ()))
+        write_text(folder / "runs.csv", table.runs_csv(every, differing, of if several else ()))
+        markdown = [table.to_markdown(*each) for each in tables]
+        if several:
+            markdown = [f"## {name}\n\n{text}" for name, text in zip(several, markdown, strict=True)]
+            markdown.append(f"## all data\n\n{standing.to_markdown(*ranked, several)}")
+            write_text(folder / "ranks.csv", standing.to_csv(ranked[0], several))
+        write_text(folder / "compare.md", "\n".join(markdown))
+        write_text(folder / "compare.tex", "\n".join(table.to_latex(*each) for each in tables))
 
     def tell_wandb() -> None:
-        if wandb:
-            show_workspace(comparison, rows, folder, console)
-        else:
+        for (comparison, rows), ending in zip(tables, endings, strict=True):
+            if wandb:
+                place = folder / f"wandb{ending}" if several else folder
+                place.mkdir(exist_ok=True)
+                show_workspace(comparison, rows, place, console)
+                continue
             for name, value in on_wandb(comparison).items():
                 _print_line(console, name, value)
 
-    outputs: dict[str, tuple[Callable[[], None], str]] = {
-        "table": (write_table, f"{folder / 'compare.csv'} (.md, .tex)"),
-        "figure": (lambda: write_figure(comparison, rows, folder / "compare.png"), str(folder / "compare.png")),
-        "report": (lambda: write_report(comparison, rows, folder / "report.html"), str(folder / "report.html")),
-        "wandb": (tell_wandb, ""),
-    }
+    outputs: list[tuple[str, Callable[[], None], str]] = [("table", write_table, f"{folder / 'compare.csv'} (.md, .tex)")]
+    for each, ending in zip(tables, endings, strict=True):
+        picture, page = folder / f"compare{ending}.png", folder / f"report{ending}.html"
+        outputs.append(("figure", partial(write_figure, *each, picture), str(picture)))
+        outputs.append(("report", partial(write_report, *each, page), str(page)))
+    outputs.append(("wandb", tell_wandb, ""))
     problems: list[Exception] = []
-    for name, (write, value) in outputs.items():
+    for name, write, value in outputs:
         try:
             write()
         except Exception as error:  # the first is raised when everything else is there
@@ -225,7 +252,7 @@ def present(
             _print_line(console, name, value)
     if problems:
         raise problems[0]
-    return comparison
+    return comparisons
 
 
 def _print_line(console: Console, name: str, value: str) -> None:

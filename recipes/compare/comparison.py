@@ -9,10 +9,14 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from recipes.catalogue import Catalogue, UsageError, nearest, quote, suggest
+from recipes.compare.datasets import by_data, keys
+from recipes.compare.datasets import names as data_names
 from recipes.compare.rulers import about_rulers, measured_alike
-from recipes.compare.runs import Comparison, Group, Run, differing_keys, find, group_runs, label
+from recipes.compare.runs import Comparison, Group, Run, differing_keys, find, group_runs, label, larger_for
+from recipes.compare.search import is_search
 from recipes.compare.statistics import ROUNDING, Row, interval_factor, rows
 from recipes.errors import printable
 
@@ -24,22 +28,28 @@ ENDED = ("finished", "diverged")  # what is in the table
 _DIRTY = " (+: with changes that are not committed)."
 
 
-def compare(
+def compare(runs: Iterable[Run], catalogue: Catalogue, *choices: Any, **asked: Any) -> Comparison:
+    """The comparison of runs of one data set; arguments as of :func:`compare_all`."""
+    (found,) = compare_all(runs, catalogue, *choices, **asked)
+    return found
+
+
+def compare_all(
     runs: Iterable[Run],
     catalogue: Catalogue,
     metric: str | None = None,
     baseline: str | None = None,
     names: Mapping[Path, str] | None = None,
     mode: str | None = None,
-) -> Comparison:
-    """Group runs that differ in nothing but the seed and set them beside a baseline.
+) -> list[Comparison]:
+    """Group runs that differ in nothing but the seed and set them beside a baseline, those of each data set by themselves.
 
     Args:
         runs: in the order in which they were found.
         catalogue: knows the options, for labels and for what counts as added.
         metric: decides; by default the test metric that belongs to the one by which the runs chose their best model.
         baseline: the label of a group or a folder of its runs; by default the group with the fewest added techniques.
-        names: labels to use, by resolved run folder.
+        names: labels to use, by resolved run folder; where several groups have one, each has its own label behind it.
         mode: which value of the metric is best, max or min; by default as the runs know.
 
     Raises:
@@ -55,19 +65,48 @@ def compare(
             f"none of {len(runs)} runs is finished ({_statuses(unfinished)}); "
             f"{first.folder}{': ' if first.error else ''}{first.error}"
         )
-    groups = group_runs(finished)
-    label(groups, catalogue)
-    _rename(groups, names or {})
-    chosen_metric, about_metric = _metric(finished, metric)
-    chosen, about_baseline = _baseline(groups, catalogue, baseline)
-    comparison = Comparison(groups, chosen, chosen_metric, unfinished, differing_keys(groups), [], mode)
-    if comparison.larger is None:
-        raise UsageError(f"whether a larger or a smaller {chosen_metric} is better is not known: type --mode max or --mode min")
-    comparison.notes += [*map(printable, [*about_baseline, *about_metric, *notes(comparison, finished)])]
-    return comparison
+    data = by_data(finished)
+    missing = _by_place(unfinished, runs, data)
+    sets = [group_runs(some) for some in data]
+    label([group for groups in sets for group in groups], catalogue, sets)
+    for groups in sets:
+        _rename(groups, catalogue, names or {})
+    metrics = list(dict.fromkeys(name for run in finished for name in run.metrics))
+    searches = [is_search([run for group in groups for run in group.runs]) for groups in sets]
+    baselines = _baselines(sets, catalogue, baseline)
+    comparisons = []
+    for place, (groups, some, name) in enumerate(zip(sets, data, data_names(data), strict=True)):
+        chosen_metric, about_metric = _metric(some, metric, metrics, searches[place])
+        chosen, about_baseline = baselines[place]
+        monitor = None
+        if searches[place] and len(groups) > 1:
+            monitor = _monitors(some).most_common(1)[0][0]
+            chosen, about_baseline = (chosen, []) if baseline else _chosen_by_search(groups, monitor)
+        comparison = Comparison(
+            groups, chosen, chosen_metric, missing[place], differing_keys(groups), [], mode, name, None if baseline else monitor
+        )
+        if comparison.larger is None:
+            raise UsageError(
+                f"whether a larger or a smaller {chosen_metric} is better is not known: type --mode max or --mode min"
+            )
+        comparison.notes += [*map(printable, [*about_baseline, *about_metric, *notes(comparison, some)])]
+        comparisons.append(comparison)
+    return comparisons
 
 
-def _rename(groups: Sequence[Group], names: Mapping[Path, str]) -> None:
+def _by_place(unfinished: Sequence[Run], runs: Sequence[Run], data: Sequence[Sequence[Run]]) -> list[list[Run]]:
+    """The runs that are not finished, beside the finished ones of their data; of what nobody knows the data, beside the first."""
+    of = keys(runs)
+    places = {of[id(some[0])]: place for place, some in enumerate(data)}
+    found: list[list[Run]] = [[] for _ in data]
+    for run in unfinished:
+        found[places.get(of[id(run)], 0)].append(run)
+    return found
+
+
+def _rename(groups: Sequence[Group], catalogue: Catalogue, names: Mapping[Path, str]) -> None:
+    """Give groups the names that were typed; a name of several groups stands before what sets these apart."""
+    named: dict[str, list[Group]] = {}
     for group in groups:
         found = list(dict.fromkeys(names[run.folder.resolve()] for run in group.runs if run.folder.resolve() in names))
         if len(found) > 1:
@@ -75,28 +114,43 @@ def _rename(groups: Sequence[Group], names: Mapping[Path, str]) -> None:
                 f"{' and '.join(map(quote, found))}: these runs differ in nothing but the seed; give them one name"
             )
         if found:
-            group.label = found[0]
+            named.setdefault(found[0], []).append(group)
+    for name, some in named.items():
+        if len(some) > 1:
+            label(some, catalogue)
+        for group in some:
+            group.label = f"{name}: {group.label}" if len(some) > 1 else name
     counts = Counter(group.label for group in groups)
-    for name in names.values():
-        if counts[name] > 1:
-            raise UsageError(f"{name}=FOLDER: {counts[name]} groups would have this name; give one to a folder of one group")
+    for name, some in named.items():
+        for group in some:
+            if counts[group.label] > 1:
+                raise UsageError(
+                    f"{name}=FOLDER: {counts[group.label]} groups would have the name {group.label}; take another one"
+                )
 
 
 # The metric
 
 
-def _metric(finished: Sequence[Run], asked: str | None) -> tuple[str, list[str]]:
-    finished = [run for run in finished if run.status == "finished"]
+def _monitors(finished: Sequence[Run]) -> Counter[str]:
+    return Counter(str(run.result.get("monitor") or "val/acc") for run in finished)
+
+
+def _metric(
+    finished: Sequence[Run], asked: str | None, known: Sequence[str] = (), search: bool = False
+) -> tuple[str, list[str]]:
+    """The metric that decides; `known` are those of all data sets. A search has decided by what chose the best models."""
+    finished = [run for run in finished if run.status == "finished"] or list(finished)
     names = list(dict.fromkeys(name for run in finished for name in run.metrics))
     if not names:
         raise UsageError(f"no finished run has a metric; {finished[0].folder} is one without")
     if asked is not None:
-        if asked not in names:
-            raise UsageError(f"there is no metric {asked}; {suggest(asked, names, '--metric {}')}")
+        if asked not in (known or names):
+            raise UsageError(f"there is no metric {asked}; {suggest(asked, known or names, '--metric {}')}")
         return asked, []
-    monitors = Counter(str(run.result.get("monitor") or "val/acc") for run in finished)
+    monitors = _monitors(finished)
     monitor = monitors.most_common(1)[0][0]
-    wanted = [monitor.replace("val/", "test/", 1), monitor, "test/loss", *names]
+    wanted = [*[monitor] * search, monitor.replace("val/", "test/", 1), monitor, "test/loss", *names]
     everywhere = [name for name in wanted if all(name in run.metrics for run in finished)]
     metric = (everywhere or [name for name in wanted if name in names])[0]
     if len(monitors) == 1:
@@ -108,14 +162,53 @@ def _metric(finished: Sequence[Run], asked: str | None) -> tuple[str, list[str]]
 # The baseline
 
 
-def _baseline(groups: Sequence[Group], catalogue: Catalogue, asked: str | None) -> tuple[Group, list[str]]:
-    if asked is not None:
-        return _asked_baseline(groups, asked), []
+def _baselines(sets: Sequence[Sequence[Group]], catalogue: Catalogue, asked: str | None) -> list[tuple[Group, list[str]]]:
+    """The baseline of each data set; where the one that was asked for is not on all of them, the others have their own."""
+    if asked is None:
+        return [_baseline(groups, catalogue) for groups in sets]
+    found: list[tuple[Group, list[str]] | None] = []
+    problems: list[UsageError] = []
+    for groups in sets:
+        try:
+            found.append((_asked_baseline(groups, asked), []))
+        except UsageError as error:
+            found.append(None)
+            problems.append(error)
+    there = [chosen for chosen in found if chosen]
+    if not there:
+        raise problems[0]
+    same = {chosen.label for chosen, _ in there}
+    for place, groups in enumerate(sets):
+        if found[place] is None:
+            alike = [group for group in groups if group.label in same]
+            found[place] = (alike[0], []) if alike else _baseline(groups, catalogue)
+    return [chosen for chosen in found if chosen]
+
+
+def _chosen_by_search(groups: Sequence[Group], monitor: str) -> tuple[Group, list[str]]:
+    """The trial that a search has chosen: the best by what chose the best model of each, the first of equals."""
+    sign = 1.0 if larger_for(monitor, [run for group in groups for run in group.runs]) else -1.0
+
+    def score(group: Group) -> float:
+        values = [sign * value for value in group.metric(monitor).values()]
+        return sum(values) / len(values) if all(map(math.isfinite, values)) else -math.inf
+
+    best = max(groups, key=score)
+    test = monitor.replace("val/", "test/", 1)
+    values = {name: list(best.metric(name).values()) for name in (monitor, test)}
+    told = [f"{name} {sum(some) / len(some):.4f}" for name, some in values.items() if all(map(math.isfinite, some))]
+    return best, [
+        f"Baseline: {shorten(best.label)}, which the search chose of {len(groups)} trials by {monitor} ({', '.join(told)}); "
+        "--baseline LABEL chooses another one."
+    ]
+
+
+def _baseline(groups: Sequence[Group], catalogue: Catalogue) -> tuple[Group, list[str]]:
     if len(groups) == 1:
         return groups[0], []
 
     def added(group: Group) -> float:
-        if not group.options:  # of a package that is not installed here: nothing is known
+        if group.runs[0].resumed:  # no run of its config alone
             return math.inf
         return sum(len(names) for name, names in group.options.items() if name not in catalogue.defaults)
 
@@ -155,6 +248,7 @@ def notes(comparison: Comparison, finished: Sequence[Run]) -> list[str]:
     table = rows(comparison)
     return [
         *_about_groups(comparison),
+        *_about_history(comparison),
         *_about_failures(comparison),
         *_about_seeds(comparison, table, finished),
         *_about_equal_numbers(comparison, table),
@@ -168,6 +262,11 @@ def notes(comparison: Comparison, finished: Sequence[Run]) -> list[str]:
 def _about_groups(comparison: Comparison) -> Iterator[str]:
     if len(comparison.groups) == 1:
         yield f"There is one group only. For a comparison: {_sweep_of(comparison.groups[0].runs[0])}"
+
+
+def _about_history(comparison: Comparison) -> Iterator[str]:
+    if changed := [group.label for group in comparison.groups if group.runs[0].resumed]:
+        yield f"{_labels(changed)}: changed on the way, by a resume with other words, so no run of one command; a group of its own."
 
 
 def _sweep_of(run: Run) -> str:
@@ -280,9 +379,12 @@ def _about_choices(comparison: Comparison, table: Sequence[Row]) -> Iterator[str
     if tests > 1:
         yield f"p is corrected for {tests} comparisons (Holm); each interval is 95 % by itself."
     metric = comparison.metric
-    if metric in {run.result.get("monitor") for run in comparison.runs}:
+    if metric in {run.result.get("monitor") for run in comparison.runs} and not comparison.chosen_by:
         yield f"{metric} chose the best model of each run, so it flatters all of them; --metric {metric.replace('val/', 'test/', 1)}"
-    if metric.startswith("test/") and len(comparison.groups) >= MANY_GROUPS:
+    if comparison.chosen_by:
+        test = comparison.chosen_by.replace("val/", "test/", 1)
+        yield f"A search chooses by {comparison.chosen_by}: report the {test} of what it chose; the best trial by {test} is partly luck."
+    elif metric.startswith("test/") and len(comparison.groups) >= MANY_GROUPS:
         yield (
             f"The best of {len(comparison.groups)} by {metric} is partly luck: choose by --metric "
             f"{metric.replace('test/', 'val/', 1)}, then report {metric}."
@@ -299,16 +401,17 @@ def _about_circumstances(comparison: Comparison) -> Iterator[str]:
     if len(per_group) > 1:
         early = " (some stopped early)" if any(run.result.get("stopped_early") for run in runs) else ""
         yield f"Groups trained for different numbers of steps, {min(steps):,} to {max(steps):,}{early}."
-    torches = {str((run.result.get("versions") or {}).get("torch", "unknown")) for run in runs}
+    held = [facts for run in runs for facts in run.stretches]
+    torches = {str((facts.get("versions") or {}).get("torch", "unknown")) for facts in held}
     if len(torches) > 1:
         yield f"Runs of different versions of torch: {', '.join(sorted(torches))}."
-    commits = {str(run.result.get("git_commit") or "unknown") for run in runs}
+    commits = {str(facts.get("git_commit") or "unknown") for facts in held}
     dirty = sum(commit.endswith("+") for commit in commits)
     if len(commits) > 1:
         yield f"Runs of {len(commits)} revisions of the source: {_listed(sorted(map(_short, commits)))}{_DIRTY if dirty else '.'}"
     elif dirty:
         yield f"All runs are of {_short(commits.pop())}{_DIRTY}"
-    machines = {str(run.result.get("machine") or "unknown") for run in runs}
+    machines = {str(facts.get("machine") or "unknown") for facts in held}
     if len(machines) > 1:
         yield f"Runs of different machines ({_listed(sorted(machines), '; ')}): their times are not comparable."
     devices = {int(run.result.get("devices") or 1) for run in runs}

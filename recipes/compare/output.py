@@ -9,24 +9,25 @@ from pathlib import Path
 
 from recipes.catalogue import UsageError
 
+PICTURE, PAGE = b"Matplotlib", b'<meta http-equiv="Content-Security-Policy"'
 HEAD = 4096  # bytes in which a file shows whose it is
 SIGNS = {  # how ours begin, or what is in their beginning
     "compare.csv": b"label,baseline,n,mean,",
     "runs.csv": b"label,seed,folder,",
     "compare.md": b"\n|---|",
     "compare.tex": b"\n% needs \\usepackage{booktabs}",
-    "compare.png": b"Matplotlib",
-    "report.html": b'<meta http-equiv="Content-Security-Policy"',
+    "ranks.csv": b"label,mean_rank",
     "wandb-workspace.json": b"{",
 }
 
 
-def output_folder(places: Sequence[Path], asked: Path | None) -> Path:
-    """The folder for the files, which is made.
+def output_folder(places: Sequence[Path], asked: Path | None, endings: Sequence[str] = ("",)) -> Path:
+    """The folder for the files, which is made; figures and reports of an earlier comparison of other data sets go.
 
     Args:
         places: what is compared; a single folder that holds runs gets the files itself.
         asked: the folder that the user has named.
+        endings: of the names of figures and reports, one for each data set.
 
     Raises:
         UsageError: it cannot be written, or has files of other programs under the names of ours.
@@ -43,10 +44,16 @@ def output_folder(places: Sequence[Path], asked: Path | None) -> Path:
         reason = str(error.strerror)
     if reason:
         raise UsageError(f"the output folder {folder} cannot be written ({reason}); choose another one: --output FOLDER")
-    if others := [name for name, sign in SIGNS.items() if not is_ours(folder / name, sign)]:
+    signs = SIGNS | {f"compare{ending}.png": PICTURE for ending in endings}
+    signs |= {f"report{ending}.html": PAGE for ending in endings}
+    if others := [name for name, sign in signs.items() if not is_ours(folder / name, sign)]:
         raise UsageError(
             f"{folder} holds {', '.join(others)}, which no comparison has written: choose another folder: --output FOLDER"
         )
+    for pattern, sign in (("compare*.png", PICTURE), ("report*.html", PAGE), ("ranks.csv", SIGNS["ranks.csv"])):
+        for path in folder.glob(pattern):
+            if (path.name not in signs or path.name == "ranks.csv") and path.is_file() and is_ours(path, sign):
+                path.unlink(missing_ok=True)
     return folder
 
 

@@ -17,8 +17,9 @@ import numpy as np
 from plugins.metric import is_accuracy
 from recipes.catalogue import show
 from recipes.compare.comparison import shorten
-from recipes.compare.runs import LARGEST_PICTURE, Group, Run, has_effect
+from recipes.compare.runs import LARGEST_PICTURE, Group, Run, tidy
 from recipes.compare.statistics import Row
+from recipes.effect import has_effect
 from recipes.untrusted import read_bytes
 
 FEWEST_POINTS, POINTS = 40, 300  # of a curve; longer ones are averaged over neighbouring points
@@ -27,7 +28,9 @@ PICTURES = 8  # of one technique
 HISTOGRAMS = 6  # groups whose histograms are shown
 BINS, STEPS = 40, 60  # of a heat map of histograms
 MOST_TICKS = 16  # of categories on an axis
-CATEGORIES = 6  # a number that takes no more values than these is shown as a category
+CATEGORIES = 6  # a number that takes no more values than these is shown as a category, if it is one that people type
+LONGEST_NUMBER = 8  # letters of a number that people type
+AXIS_NAME, AXIS_TICK = 48, 40  # letters on an axis of the parallel coordinates
 NOTHING = "none"
 SPLITS = {"val": "validation", "train": "training", "gap": "training less validation", "step": "of the batch at each step"}
 PRECISION, RECALL, F1 = "precision", "recall", "F1"
@@ -245,7 +248,7 @@ def settings(groups: Sequence[Group], differing: Sequence[str]) -> dict[str, lis
     for key in differing:
         if named and key.endswith("_target_"):
             continue  # the option says the same in a word
-        found[key] = [show(group.values[key]) if key in group.values else None for group in groups]
+        found[key] = [show(tidy(group.values[key])) if key in group.values else None for group in groups]
     return {name: values for name, values in found.items() if len(set(values)) > 1}
 
 
@@ -270,11 +273,13 @@ def parallel(groups: Sequence[Group], settings: Mapping[str, Sequence[str | None
 
 def dimension(name: str, values: Sequence[str | None]) -> dict[str, Any]:
     """An axis of the parallel coordinates: of numbers where there are many, of categories otherwise."""
-    label = plain(shorten(name, 26))
+    label = plain(shorten(name, AXIS_NAME))
     distinct = sorted(set(values), key=category_order)
     numbers = [as_number(value) for value in values]
     known = [value for value in numbers if value is not None]
-    if len(set(known)) > CATEGORIES and len(known) == sum(value is not None for value in values):
+    written = max((len(value) for value in values if value is not None), default=0)
+    many = len(set(known)) > CATEGORIES or (len(set(known)) > 1 and written > LONGEST_NUMBER)
+    if many and len(known) == sum(value is not None for value in values):
         logarithmic = min(known) > 0 and max(known) / min(known) > 100
         places = [None if value is None else math.log10(value) if logarithmic else value for value in numbers]
         low, high = (math.log10(end) if logarithmic else end for end in (min(known), max(known)))
@@ -291,7 +296,7 @@ def dimension(name: str, values: Sequence[str | None]) -> dict[str, Any]:
         "label": label,
         "values": [order[value] for value in values],
         "tickvals": list(range(0, len(distinct), every)),
-        "ticktext": [NOTHING if value is None else shorten(value, 24) for value in distinct[::every]],
+        "ticktext": [NOTHING if value is None else shorten(value, AXIS_TICK) for value in distinct[::every]],
         "range": [-0.15, len(distinct) - 0.85],
     }
 

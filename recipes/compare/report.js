@@ -218,6 +218,15 @@ function drawForest(place) {
   return { data: traces, layout };
 }
 
+const COLOUR_BAR = 110;
+const pen = document.createElement("canvas").getContext("2d");
+
+/** How many pixels a text takes. */
+function widthOf(text, size) {
+  pen.font = `${size}px ${getComputedStyle(document.body).fontFamily}`;
+  return Math.ceil(pen.measureText(String(text)).width);
+}
+
 function drawParallel(place) {
   const shown = visible();
   const trace = copy(figures.parallel.data[0]);
@@ -238,8 +247,15 @@ function drawParallel(place) {
   trace.tickfont = { size: 12, color: cssColour("text"), shadow: "none" };
   trace.rangefont = { size: 1, color: "rgba(0,0,0,0)" };
   trace.unselected = { line: { color: cssColour("grid"), opacity: 0.35 } };
-  place.style.minWidth = `${130 * (trace.dimensions.length + 1)}px`;
-  const layout = { ...copy(figures.parallel.layout), height: 420, margin: { l: 90, r: 50, t: 50, b: 30 } };
+  // room for the widest name and tick of all axes, as any of them may be moved to the edge
+  const widths = trace.dimensions.map((dimension) => widthOf(dimension.label, 13));
+  const names = Math.max(...widths);
+  const beside = Math.max(0, ...widths.slice(1).map((width, at) => (width + widths[at]) / 2));
+  const ticks = Math.max(0, ...trace.dimensions.flatMap((dimension) => (dimension.ticktext ?? []).map((text) => widthOf(text, 12))));
+  const margin = { l: Math.max(90, ticks + 24, names / 2 + 12), r: Math.max(50, names / 2 + 12), t: 50, b: 30 };
+  const apart = Math.max(130, beside + 16, ticks + 40);
+  place.style.minWidth = `${Math.ceil(apart * (trace.dimensions.length - 1) + margin.l + margin.r + COLOUR_BAR)}px`;
+  const layout = { ...copy(figures.parallel.layout), height: 420, margin };
   return { data: [trace], layout };
 }
 

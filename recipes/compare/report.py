@@ -164,9 +164,10 @@ class Page:
         facts = {
             "metric": self.metric.name,
             "baseline": self.rows[self.baseline].label,
+            "data set": self.comparison.data,
             "groups": str(len(self.groups)),
             "finished runs": str(len(runs)),
-            "seeds": ranges(seeds),
+            ("seed" if len(seeds) == 1 else f"{len(seeds)} seeds"): ranges(seeds),
             "written": f"{datetime.now():%Y-%m-%d %H:%M}",
         }
         listed = "".join(f"<div><dt>{name}</dt><dd>{escape(value)}</dd></div>" for name, value in facts.items())
@@ -191,6 +192,8 @@ class Page:
         baseline = f"the baseline <b>{escape(base.label)}</b>"
         if not all(measured_alike(row.group, base.group, self.comparison.metric) for row in self.rows):
             return f"{metric.title} was measured in different ways, so that there is no best group; the notes tell more."
+        if self.comparison.chosen_by:
+            return self.found(base)
         if best is base:
             return f"No group is better than {baseline} in its mean {metric.title}, {number}."
         sentence = f"{label} has the best mean {metric.title}: {number}"
@@ -206,6 +209,19 @@ class Page:
             return f"{sentence}, the same for every seed; a test would call that certain, so no p-value is given."
         said = "which is more than chance explains" if best.significant else "which chance may explain"
         return f"{sentence}, {said} (corrected p {probability(best.p_corrected, '= ')})."
+
+    def found(self, chosen: Row) -> str:
+        """What a search has found: what it chose by validation, and how that did in the test."""
+        by = str(self.comparison.chosen_by)
+        test = by.replace("val/", "test/", 1)
+        values = {name: list(chosen.group.metric(name).values()) for name in (by, test)}
+        told = [
+            f"{(metric := Metric(name)).title} {metric.text(sum(some) / len(some))}{metric.unit}".replace(" %", "\u00a0%")
+            for name, some in values.items()
+            if all(map(math.isfinite, some))
+        ]
+        label = f"<b>{escape(chosen.label)}</b>"
+        return f"The search chose {label} of {len(self.rows)} trials by {escape(by)}: {' and '.join(told)}."
 
     def unfinished(self) -> str:
         """The runs that are not in the table, and why."""

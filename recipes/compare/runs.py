@@ -15,29 +15,16 @@ from typing import Any
 
 from plugins.metric import larger_is_better
 from recipes.catalogue import Catalogue, UsageError, one_line, show
-from recipes.config import option_names
+from recipes.choices import choices
+from recipes.effect import flatten, has_effect
 from recipes.errors import printable
 from recipes.files import is_held
+from recipes.history import resumed
 from recipes.shapes import histograms_of, read_confusion, read_result, rows_of
 from recipes.untrusted import check_files, read_bytes
 
-# what makes no difference to the training: two runs that differ only here are the same run
-WITHOUT_EFFECT: tuple[str, ...] = (
-    "seed",
-    "name",
-    "tags",
-    "notes",
-    "resume",
-    "overwrite",
-    "sweep",
-    "explain",
-    "logger",
-    "data.root",
-    "data.download",
-    *(f"callback.{name}" for name in ("learning_rate_monitor", "device_stats_monitor", "rich_model_summary")),
-)
-WITHOUT_EFFECT += tuple(f"trainer.{name}" for name in ("progress", "num_threads", "log_every_n_steps", "save_every_n_steps"))
 NOTHING_ADDED = "nothing added"
+RESUMED = "resumed"  # beside the keys of a config: what was changed on the way
 LARGEST_PICTURE = 20_000_000  # bytes
 BEHIND_LINKS = 10_000  # folders that are looked at behind links, which may lead anywhere
 
@@ -78,10 +65,25 @@ class Run:
         return str(self.result.get("error") or self.result.get("stopped_by") or "")
 
     @cached_property
+    def resumed(self) -> str:
+        """What was changed on the way, so that this is no run of its config alone; empty where it is."""
+        return in_one_line(resumed(self.result))
+
+    @cached_property
     def values(self) -> dict[str, Any]:
-        """The config as dotted keys, without what makes no difference to the training."""
-        flat = flatten(self.config)
-        return {key: value for key, value in flat.items() if has_effect(key)}
+        """The config as dotted keys, without what makes no difference to the training; and what was changed on the way."""
+        flat = flatten(self.config) | ({RESUMED: self.resumed} if self.resumed else {})
+        return {key: value for key, value in flat.items() if has_effect(key) and key != "data.path"}
+
+    @property
+    def content(self) -> str | None:
+        """A hash of its data, however that is split and wherever it lies; older runs have none."""
+        return self.result.get("data_content")
+
+    @property
+    def stretches(self) -> list[Mapping[str, Any]]:
+        """The facts (versions, source, machine) that held in it, one after the other; of a run without history, its own."""
+        return [*(self.result.get("history") or []), self.result]
 
     @cached_property
     def curves(self) -> dict[str, tuple[list[int], list[float]]]:
@@ -161,7 +163,7 @@ class Group:
 
 @dataclass
 class Comparison:
-    """Groups of finished runs beside a baseline.
+    """Groups of finished runs of one data set beside a baseline.
 
     Attributes:
         groups: in the order in which their first runs were found.
@@ -171,6 +173,8 @@ class Comparison:
         differing: the dotted config keys in which groups differ.
         mode: which value of the metric is best, max or min; None: as the runs know.
         notes: what a reader must know before believing the table, a sentence each.
+        data: the name of the data set.
+        chosen_by: the metric by which a search has chosen the baseline from its trials; None where it is no search.
     """
 
     groups: list[Group]
@@ -189,6 +193,9 @@ class Comparison:
             UsageError: the runs contradict each other.
         """
         return self.mode == "max" if self.mode else larger_for(self.metric, self.runs)
+
+    data: str = ""
+    chosen_by: str | None = None
 
     @property
     def runs(self) -> list[Run]:
@@ -279,22 +286,8 @@ def read(folder: Path, catalogue: Catalogue) -> Run:
             status = "interrupted"
     except (OSError, UsageError) as error:
         return Run(folder, "broken", {"error": one_line(error)})
-    try:
-        options: Mapping[str, Sequence[str]] = option_names(catalogue, result["config"])
-    except (UsageError, KeyError, AttributeError, TypeError):  # an option of a package that is not installed here
-        options = {}
+    options = result.get("choices") or choices(catalogue, result["config"], result.get("command", ()))
     return Run(folder, status, result, options)
-
-
-def has_effect(key: str) -> bool:
-    """Whether a config key makes a difference to the training."""
-    return not any(key == name or key.startswith(f"{name}.") for name in WITHOUT_EFFECT)
-
-
-def words_with_effect(command: Iterable[str]) -> list[str]:
-    """A command without the words that make no difference to the training, such as the seed."""
-    keys = ((word, word.lstrip("+~").partition("=")[0]) for word in command)
-    return [word for word, key in keys if has_effect(key) and key.split("/")[0].split(".")[0] != "hydra"]
 
 
 def is_whole_png(path: Path) -> bool:
@@ -304,17 +297,6 @@ def is_whole_png(path: Path) -> bool:
     except (OSError, UsageError):
         return False
     return content.startswith(b"\x89PNG\r\n\x1a\n") and content.endswith(b"IEND\xaeB`\x82")
-
-
-def flatten(node: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested mappings as one, with dotted keys; empty mappings are left out."""
-    flat: dict[str, Any] = {}
-    for name, value in node.items():
-        if isinstance(value, Mapping):
-            flat |= flatten(value, f"{prefix}{name}.")
-        else:
-            flat[f"{prefix}{name}"] = value
-    return flat
 
 
 # Grouping
@@ -329,36 +311,87 @@ def group_runs(runs: Iterable[Run]) -> list[Group]:
     return [Group([by_seed[seed] for seed in sorted(by_seed)]) for by_seed in together.values()]
 
 
-def label(groups: Sequence[Group], catalogue: Catalogue) -> None:
-    """Name each group by what sets it apart, in words that can be typed."""
+def label(groups: Sequence[Group], catalogue: Catalogue, sets: Sequence[Sequence[Group]] = ()) -> None:
+    """Name each group by what sets it apart, in words that can be typed.
+
+    Args:
+        groups: what gets a name.
+        catalogue: knows how options are spelled.
+        sets: the groups of each data set, where there are several: what sets groups apart on one of them names groups on all,
+            what differs between data sets only names none.
+    """
+    sets = sets or [groups]
+    named = [[_own_name(group) for group in each] for each in sets]
+    for each, names in zip(sets, named, strict=True):
+        for group, name in zip(each, names, strict=True):
+            group.label = name
+    if not all(all(names) and len(set(names)) == len(names) for names in named):
+        _label_by_words(groups, catalogue, sets)
     for group in groups:
-        names = {in_one_line(run.config.get("name")) for run in group.runs}
-        group.label = names.pop() if len(names) == 1 else ""
-    labels = [group.label for group in groups]
-    if all(labels) and len(set(labels)) == len(labels):
-        return
+        if changed := group.runs[0].resumed:
+            group.label = f"{'' if group.label == NOTHING_ADDED else group.label + ' '}{RESUMED}: {changed}"
+    for each in sets:
+        seen: dict[str, int] = {}
+        for group in each:  # configs that differ in what no word says
+            seen[group.label] = seen.get(group.label, 0) + 1
+            group.label += f" ({seen[group.label]})" if seen[group.label] > 1 else ""
+
+
+def _own_name(group: Group) -> str:
+    names = {in_one_line(run.config.get("name")) for run in group.runs}
+    return names.pop() if len(names) == 1 else ""
+
+
+def _label_by_words(groups: Sequence[Group], catalogue: Catalogue, sets: Sequence[Sequence[Group]]) -> None:
     config_groups = [name for name in dict.fromkeys(name for group in groups for name in group.options) if has_effect(name)]
-    differing = differing_keys(groups)
+    varied = [name for name in config_groups if any(len({_chosen(group, name) for group in each}) > 1 for each in sets)]
+    differing = [key for key in dict.fromkeys(key for each in sets for key in differing_keys(each)) if key != RESUMED]
+    words = []
     for group in groups:
-        parts = []
-        for name in config_groups:
-            chosen = list(group.options.get(name, []))
-            if chosen and any(list(other.options.get(name, [])) != chosen for other in groups):
-                value = chosen[0] if len(chosen) == 1 else show(chosen).replace(" ", "")
-                parts.append(catalogue.spelling(name, value))
+        parts = [_spelled(catalogue, group, name) for name in varied if _chosen(group, name)]
         for key in differing:
             owner = key.split(".")[0]
             like = [
-                other
-                for other in groups
-                if key in group.values and key in other.values and other.options.get(owner) == group.options.get(owner)
+                [other.values[key] for other in each if key in other.values and _chosen(other, owner) == _chosen(group, owner)]
+                for each in sets
             ]
-            if any(other.values[key] != group.values[key] for other in like):
-                parts.append(f"{key}={show(group.values[key])}")
-        group.label = in_one_line(" ".join(parts)) or NOTHING_ADDED
-    for number, group in enumerate(groups):  # options of packages that are not installed cannot be named
-        same = [other for other in groups[:number] if other.label == group.label]
-        group.label += f" ({len(same) + 1})" if same else ""
+            if key in group.values and any(value != values[0] for values in like for value in values[1:]):
+                parts.append(f"{key}={show(tidy(group.values[key]))}")
+        words.append(parts)
+    if not all(words):  # then what all have in common is said: a group with a technique is not one without
+        bare = not any(words)
+        for group, parts in zip(groups, words, strict=True):
+            parts[:0] = [_spelled(catalogue, group, name) for name in config_groups if _is_added(catalogue, group, name, bare)]
+    for group, parts in zip(groups, words, strict=True):
+        group.label = in_one_line(" ".join(dict.fromkeys(parts))) or NOTHING_ADDED
+
+
+ROUNDED_OFF = 5  # digits, or more, that a number loses which was meant to be shorter
+NO_TECHNIQUE = ("data", "trainer")  # groups of which no option sets a lone run apart
+
+
+def _is_added(catalogue: Catalogue, group: Group, name: str, alone: bool) -> bool:
+    """Whether a group's option is beyond what every run has; of a run that is alone, beyond the defaults."""
+    if name not in catalogue.defaults:
+        return bool(_chosen(group, name))
+    return alone and name not in NO_TECHNIQUE and _chosen(group, name) not in ((), (catalogue.defaults[name],))
+
+
+def _chosen(group: Group, name: str) -> tuple[str, ...]:
+    return tuple(group.options.get(name, ()))
+
+
+def _spelled(catalogue: Catalogue, group: Group, name: str) -> str:
+    chosen = list(_chosen(group, name))
+    return catalogue.spelling(name, chosen[0] if len(chosen) == 1 else show(chosen).replace(" ", ""))
+
+
+def tidy(value: Any) -> Any:
+    """A number without the digits that rounding in a sweep leaves behind: 0.0001 for 0.00010000000000000002."""
+    if not isinstance(value, float) or not math.isfinite(value):
+        return value
+    rounded = float(f"{value:.12g}")
+    return rounded if len(repr(rounded)) + ROUNDED_OFF < len(repr(value)) else value
 
 
 def in_one_line(name: object) -> str:

@@ -74,17 +74,34 @@ def arrange(rows: Sequence[Row], larger: bool, column: str | None = None) -> lis
 # Files
 
 
-def to_csv(rows: Sequence[Row]) -> str:
-    """All columns in full precision; empty where there is no value."""
-    return _csv(list(VALUES), [{name: value(row) for name, value in VALUES.items()} for row in rows])
+def to_csv(rows: Sequence[Row], data: Sequence[str] = ()) -> str:
+    """All columns in full precision; empty where there is no value. `data`: the data set of each row, where there are several."""
+    values = [{name: value(row) for name, value in VALUES.items()} for row in rows]
+    told = [{"data": name} for name in data] or [{}] * len(rows)
+    return csv_text([*VALUES, *["data"] * bool(data)], [row | more for row, more in zip(values, told, strict=True)])
 
 
-def runs_csv(rows: Sequence[Row], differing: Sequence[str]) -> str:
-    """A row for each finished run: its group, seed and folder, all metrics, the cost, and the config where groups differ."""
-    runs = [(row.label, run) for row in rows for run in row.group.runs]
-    metrics = list(dict.fromkeys(name for _, run in runs for name in run.metrics))
-    names = ["label", "seed", "folder", *metrics, *RESULTS, "torch", "git_commit", "machine", *differing]
-    return _csv(names, [_facts(label, run, metrics, differing) for label, run in runs])
+def runs_csv(rows: Sequence[Row], differing: Sequence[str], data: Sequence[str] = ()) -> str:
+    """A row for each finished run: its group, seed and folder, all metrics, the cost, and the config where groups differ.
+
+    `data`: the data set of each group, where there are several.
+    """
+    of = dict(zip(map(id, rows), data, strict=True)) if data else {}
+    runs = [(of.get(id(row)), row.label, run) for row in rows for run in row.group.runs]
+    metrics = list(dict.fromkeys(name for *_, run in runs for name in run.metrics))
+    names = [
+        "label",
+        "seed",
+        "folder",
+        *["data"] * bool(data),
+        *metrics,
+        *RESULTS,
+        "torch",
+        "git_commit",
+        "machine",
+        *differing,
+    ]
+    return csv_text(names, [_facts(label, run, metrics, differing) | {"data": where} for where, label, run in runs])
 
 
 def _facts(label: str, run: Run, metrics: Sequence[str], differing: Sequence[str]) -> dict[str, Any]:
@@ -95,7 +112,8 @@ def _facts(label: str, run: Run, metrics: Sequence[str], differing: Sequence[str
     return facts | {"label": label, "seed": run.seed, "folder": run.folder}
 
 
-def _csv(names: Sequence[str], rows: Sequence[dict[str, Any]]) -> str:
+def csv_text(names: Sequence[str], rows: Sequence[dict[str, Any]]) -> str:
+    """Rows as csv, under the names of their columns."""
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
     cells = [names, *([row.get(name) for name in names] for row in rows)]

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from recipes.catalogue import UsageError, one_line, path_word
-from recipes.compare.runs import Comparison, Run
+from recipes.compare.runs import RESUMED, Comparison, Run
 from recipes.errors import printable
 from recipes.shapes import is_text, is_texts
 from recipes.untrusted import read_json, read_text
@@ -245,7 +245,7 @@ def comparable_keys(comparison: Comparison) -> list[str]:
     for key in comparison.differing:
         values = [group.values[key] for group in comparison.groups if key in group.values]
         plain = all(isinstance(value, bool | int | float | str) for value in values)
-        if plain and len(set(map(str, values))) > 1 and not key.endswith("._target_"):
+        if plain and len(set(map(str, values))) > 1 and not key.endswith("._target_") and key != RESUMED:
             keys.append(key)
     return keys
 

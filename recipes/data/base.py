@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -78,6 +78,7 @@ class Data:
         expect(isinstance(standardize_targets, bool), "data.standardize_targets", "true or false", standardize_targets)
         self.standardize_targets = standardize_targets
         self.splits: dict[str, Split] = {}
+        self.content: str | None = None  # a hash of all samples and targets, however they are split
         self.class_names: dict[str, tuple[str, ...]] = {}  # by task, where classes are given as text
 
     def load(self) -> tuple[Split, Split | None]:
@@ -88,12 +89,19 @@ class Data:
         """Load and split; a second call does nothing."""
         if self.splits:
             return
+        self._split_up(*self._loaded())
+
+    def _loaded(self) -> tuple[Split, Split | None]:
         train, test = self.load()
         for name, target in train.targets.items():
             expect_meant(name, target, "store labels as whole numbers, or the numbers of a regression as floats (samples, 1)")
         for split in (train, test) if test is not None else (train,):
             for name, target in split.targets.items():
                 expect_labels(name, target, len(self.class_names.get(name, ())) or None)
+        self.content = fingerprint({"": train} if test is None else {"": train, "test": test})
+        return train, test
+
+    def _split_up(self, train: Split, test: Split | None) -> None:
         check_several_classes(train)
         if test is None:
             train, test = self._divide(train, self.test, "test")
@@ -101,6 +109,40 @@ class Data:
             check_classes(train, test)
         train, validation = self._divide(train, self.validation, "validation")
         self.splits = {"train": train, "val": validation, "test": test}
+
+    def setup_test(self, seen: str | None, content: str | None) -> str:
+        """Load what a trained model is tested on, as the split `test`; returns in words which samples these are.
+
+        Of the data that it was trained on, these are the samples of the test split. Of other data they are the test split
+        that the data brings along, or all samples: none of them was held out from anything.
+
+        Args:
+            seen: the fingerprint of the splits that the model was trained with; None where the run does not tell, and these are they;
+                empty where it does not tell, and they need not be.
+            content: the same of all samples, however they are split.
+
+        Raises:
+            RecipeError: it is the data that the model was trained on, split in another way.
+        """
+        train, test = self._loaded()
+        if content is None or content == self.content:
+            try:
+                self._split_up(train, test)
+            except RecipeError:
+                if seen is None or content is not None:
+                    raise
+            else:
+                if seen is None or seen == self.fingerprint:
+                    return "the test split"
+                if content is not None:
+                    raise RecipeError(
+                        "this is the data that the run was trained on, split in another way: the test would have samples that "
+                        "were trained on; leave the words about its split out"
+                    )
+        self.splits = {"test": train if test is None else test}
+        if seen == "" and test is None:
+            return "all of them; the run does not tell what it was trained on, which may be among these"
+        return "all of them, other data than the run was trained on" if test is None else "the test split of other data"
 
     def _divide(self, split: Split, share: float, name: str) -> tuple[Split, Split]:
         labels = next(iter(split.targets.values()))
@@ -121,23 +163,18 @@ class Data:
     @cached_property
     def fingerprint(self) -> str:
         """A hash of all samples and targets, by which a run that goes on knows its data wherever that lies."""
-        found = hashlib.blake2b(digest_size=16)
-        for name, split in self.splits.items():
-            for part, values in {"x": split.x, **{f"y {task}": target for task, target in split.targets.items()}}.items():
-                found.update(f"{name} {part} {values.dtype} {tuple(values.shape)}".encode())
-                found.update(values.contiguous().view(torch.uint8).numpy().data)
-        return found.hexdigest()
+        return fingerprint(self.splits)
 
     @property
     def shape(self) -> tuple[int, ...]:
         """The shape of one sample."""
-        return tuple(self.splits["train"].x.shape[1:])
+        return tuple(next(iter(self.splits.values())).x.shape[1:])
 
     @property
     def tasks(self) -> tuple[Task, ...]:
         """The targets to predict."""
         tasks = []
-        for name in self.splits["train"].targets:
+        for name in next(iter(self.splits.values())).targets:
             values = [split.targets[name] for split in self.splits.values()]
             if kind_of(name, values[0]) == "regression":
                 tasks.append(Task(name, "regression", values[0].shape[1] if values[0].ndim == 2 else 1))
@@ -151,6 +188,16 @@ class Data:
         """What plugins may know of the data."""
         train = self.splits["train"]
         return Setting(self.shape, self.tasks, seed, lambda: pieces(train.x), load_run, lambda: iter([train.targets]))
+
+
+def fingerprint(splits: Mapping[str, Split]) -> str:
+    """A hash of all samples and targets, split by split."""
+    found = hashlib.blake2b(digest_size=16)
+    for name, split in splits.items():
+        for part, values in {"x": split.x, **{f"y {task}": target for task, target in split.targets.items()}}.items():
+            found.update(f"{name} {part} {values.dtype} {tuple(values.shape)}".encode())
+            found.update(values.contiguous().view(torch.uint8).numpy().data)
+    return found.hexdigest()
 
 
 def pieces(x: Tensor, size: int = 4096) -> Iterator[Tensor]:

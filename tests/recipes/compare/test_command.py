@@ -152,7 +152,7 @@ def test_a_run_folder_is_left_alone(work):
 
 def test_present_returns_the_comparison(work):
     two_groups(work / "runs")
-    found = present([work / "runs"], output=work / "out", baseline="+regularizer=dropout", sort="seconds")
+    (found,) = present([work / "runs"], output=work / "out", baseline="+regularizer=dropout", sort="seconds")
     assert found.baseline.label == "+regularizer=dropout" and len(found.runs) == 10
     assert (work / "out" / "report.html").exists()
 
@@ -186,6 +186,20 @@ def test_a_name_may_hold_an_equals_sign(work):
     leave_group(work / "x=y", "b", VALUES[1], "optimizer.lr=0.3")
     main(["lr=0.1=a", "lr = 0.3=x=y", "--output", "out"])
     assert {row["label"] for row in read(work / "out" / "compare.csv")} == {"lr=0.1", "lr = 0.3"}
+
+
+def test_a_name_of_several_groups_stands_before_what_sets_them_apart(work):
+    for name, optimizer in (("p1", "sgd"), ("p2", "adam")):
+        for rate in (0.1, 0.2):
+            leave_group(work / name, f"{rate}-", VALUES[0], f"optimizer={optimizer}", f"optimizer.lr={rate}")
+    main(["SGD=p1", "Adam=p2", "--output", "out", "--baseline", "SGD: optimizer.lr=0.2"])
+    rows = read(work / "out" / "compare.csv")
+    assert {row["label"] for row in rows} == {f"{name}: optimizer.lr={rate}" for name in ("SGD", "Adam") for rate in (0.1, 0.2)}
+    main(["SGD=p1", "p2", "--output", "out"])
+    labels = {row["label"] for row in read(work / "out" / "compare.csv")}
+    assert "SGD: optimizer.lr=0.1" in labels and "optimizer=adam optimizer.lr=0.1" in labels
+    main(["One=p1", "One=p2", "--output", "out"])  # one name for two places
+    assert "One: optimizer=adam optimizer.lr=0.2" in {row["label"] for row in read(work / "out" / "compare.csv")}
 
 
 @pytest.mark.parametrize("name", ["compare.csv", "compare.png", "report.html"])
@@ -288,7 +302,7 @@ def test_a_mistake_is_one_line_and_no_traceback(work):
         (["A=runs/a0", "B=runs/a0"], "runs/a0 has two names, A and B; give it one"),
         (["A=runs/a0", "B=runs"], "runs/a0 has two names, A and B; give it one"),
         (["A=runs/a0", "B=runs/a1"], "A and B: these runs differ in nothing but the seed; give them one name"),
-        (["A=runs"], "A=FOLDER: 2 groups would have this name"),
+        (["nothing added=runs/b0"], "nothing added=FOLDER: 2 groups would have the name nothing added; take another one"),
         (["metric=test/acc"], "there is no folder metric=test/acc; did you mean --metric test/acc?"),
         (["empty"], "empty is no run and holds none"),
         (["--output", "file"], "the output folder file cannot be written (File exists); choose another one: --output FOLDER"),

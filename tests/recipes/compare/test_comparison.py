@@ -3,6 +3,7 @@ import math
 import shlex
 
 import pytest
+import yaml
 from scipy import stats
 
 from recipes.catalogue import Catalogue, UsageError
@@ -93,13 +94,13 @@ def test_of_several_with_as_few_the_first_is_the_baseline_and_this_is_said(tmp_p
     assert "the first of 2 groups without added techniques" in found.notes[0]
 
 
-def test_a_run_whose_options_are_unknown_is_no_baseline_by_default(tmp_path):
+def test_a_run_whose_options_are_not_installed_here_adds_what_its_config_says(tmp_path):
     folder = leave(tmp_path / "1")
     result = json.loads((folder / "result.json").read_text())
     result["config"]["optimizer"] = {"_target_": "other.package.Optimizer"}
     (folder / "result.json").write_text(json.dumps(result))
     leave(tmp_path / "2", "+wrapper=sam")
-    assert comparison(tmp_path).baseline.options["wrapper"] == ["sam"]
+    assert comparison(tmp_path).baseline.runs[0].folder == folder  # which adds nothing
 
 
 def test_the_baseline_can_be_named_by_label_or_folder(tmp_path):
@@ -117,6 +118,67 @@ def test_an_unknown_baseline_is_a_mistake_that_lists_the_labels(tmp_path):
     assert "did you mean +regularizer=dropout?" in str(error.value) and "'nothing added'" in str(error.value)
     with pytest.raises(UsageError, match="holds runs of 2 groups; name one"):
         comparison(tmp_path, baseline=str(tmp_path))
+
+
+def test_a_run_that_was_changed_on_the_way_is_no_baseline_by_default_and_is_told(tmp_path):
+    history = [{"step": 0, "command": [], "changed": {}}, {"step": 9, "command": [], "changed": {"trainer.devices": [1, 2]}}]
+    leave(tmp_path / "1", history=history)
+    leave(tmp_path / "2", "+wrapper=sam")
+    assert comparison(tmp_path).baseline.runs[0].folder.name == "2"
+    (note,) = notes(tmp_path, "changed on the way")
+    assert note.startswith("resumed: trainer.devices 1→2 at step 9: ") or "…" in note
+
+
+def test_what_held_on_the_way_counts_among_the_circumstances(tmp_path):
+    """The last part of a run is not all of it."""
+    first = {"step": 0, "command": [], "changed": {}, "versions": {"torch": "2.6.0"}, "git_commit": "1" * 40, "machine": "H200"}
+    two_groups(tmp_path, history=[first])
+    for words in (
+        "versions of torch: 2.15.0, 2.6.0.",
+        "2 revisions of the source",
+        "different machines (CPU, 1 threads; H200)",
+    ):
+        assert len(notes(tmp_path, words)) == 1
+
+
+# Searches
+
+
+def search(place, *values, monitor="val/acc", sweeper="optuna"):
+    """A search as Optuna leaves it: for each trial what it had in validation and in the test."""
+    jobs = {}
+    for number, (validation, test) in enumerate(values):
+        metrics = {monitor: validation, monitor.replace("val/", "test/"): test}
+        leave(place / str(number), f"optimizer.lr=0.{number + 1}", metrics=metrics, monitor=monitor)
+        jobs[str(number)] = [f"optimizer.lr=0.{number + 1}"]
+    plan = {"words": ["optimizer.lr=interval(0.1,1)"], "hydra": [f"hydra/sweeper={sweeper}"], "config_dir": None, "jobs": jobs}
+    (place / "jobs.yaml").write_text(yaml.safe_dump(plan))
+
+
+@pytest.mark.parametrize(
+    ("monitor", "values", "best"),
+    [
+        ("val/acc", [(0.5, 0.9), (0.8, 0.6), (0.7, 0.95), (0.8, 0.7)], "optimizer.lr=0.2"),
+        ("val/loss", [(0.5, 0.1), (0.2, 0.9), (math.nan, 0.05)], "optimizer.lr=0.2"),
+    ],
+)
+def test_the_baseline_of_a_search_is_what_validation_chose_and_so_is_what_decides(tmp_path, monitor, values, best):
+    search(tmp_path, *values, monitor=monitor)
+    found = comparison(tmp_path)
+    assert (found.baseline.label, found.metric, found.chosen_by) == (best, monitor, monitor)
+    validation, test = values[1]
+    assert f"which the search chose of {len(values)} trials by {monitor} ({monitor} {validation:.4f}, " in found.notes[0]
+    assert f"test/{monitor[4:]} {test:.4f})" in found.notes[0]
+    assert not any("flatters" in note for note in found.notes) and any("A search chooses by" in note for note in found.notes)
+    asked = comparison(tmp_path, baseline="optimizer.lr=0.1", metric=f"test/{monitor[4:]}")
+    assert (asked.baseline.label, asked.metric, asked.chosen_by) == ("optimizer.lr=0.1", f"test/{monitor[4:]}", None)
+
+
+def test_a_sweep_is_no_search_and_a_search_beside_other_runs_is_none(tmp_path):
+    search(tmp_path / "sweep", (0.5, 0.9), (0.8, 0.6), sweeper="basic")
+    assert comparison(tmp_path).chosen_by is None and comparison(tmp_path).baseline.label == "optimizer.lr=0.1"
+    search(tmp_path / "search", (0.6, 0.9), (0.7, 0.6), (0.1, 0.1))
+    assert comparison(tmp_path / "search").chosen_by == "val/acc" and comparison(tmp_path).chosen_by is None
 
 
 # What must be said

@@ -94,6 +94,11 @@ def test_axes_of_hyperparameters():
     wide = dimension("x", [str(10.0**-power) for power in range(8)])
     np.testing.assert_allclose(wide["values"], -np.arange(8.0))
     assert wide["ticktext"][0] == "1e-07" and wide["ticktext"][-1] == "1"
+    drawn = dimension("x", ["0.054408136647394645", "0.0813456968961", "0.0010000000000000217"])  # by a search
+    assert drawn["values"] == [0.054408, 0.081346, 0.001] and len(drawn["ticktext"]) == 5
+    assert max(map(len, drawn["ticktext"])) <= 8
+    name = "trainer.accumulate_grad_batches"
+    assert dimension(name, ["1", "2"])["label"] == name  # whole
     lacking = dimension("x", [*many, None])
     assert lacking["values"][-1] < 1 and lacking["ticktext"][0] == "none"
     assert lacking["tickvals"][0] == pytest.approx(lacking["values"][-1])

@@ -13,6 +13,7 @@ from recipes.compare.runs import find, read
 from recipes.compare.statistics import rows
 from recipes.compare.table import columns
 from tests.recipes.compare.fabricated import config, leave, leave_group
+from tests.recipes.compare.test_comparison import search
 
 CATALOGUE = Catalogue()
 
@@ -262,3 +263,39 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "report.html").mkdir()
     with pytest.raises(UsageError, match=r"report\.html cannot be written"):
         report_of(tmp_path)
+
+
+@pytest.mark.parametrize(("seeds", "said"), [([0], ("seed", "0")), ([7], ("seed", "7")), ([0, 1, 2, 5], ("4 seeds", "0–2, 5"))])
+def test_the_head_says_how_many_seeds_there_are_and_which(tmp_path, seeds, said):
+    for seed in seeds:
+        leave(tmp_path / str(seed), seed=seed)
+    page = report_of(tmp_path)[2]
+    facts = {name: value for (_, name), (_, value) in zip(page.all("dt"), page.all("dd"), strict=True)}
+    assert facts[said[0]] == said[1] and facts["data set"] == "digits"
+
+
+def test_the_head_of_a_search_is_what_validation_chose(tmp_path):
+    search(tmp_path, (0.5, 0.9), (0.8, 0.6), (0.7, 0.95))
+    page = report_of(tmp_path)[2]
+    text = " ".join(text for attributes, text in page.all("p") if attributes.get("class") == "lead") + " ".join(page.texts)
+    assert "The search chose" in text and "by val/acc: validation accuracy 80.00" in text and "test accuracy 60.00" in text
+    assert "No group is better" not in text and "has the best mean" not in text
+
+
+def test_rates_that_rounding_has_lengthened_are_written_short(tmp_path):
+    for number, rate in enumerate((0.00010000000000000002, 0.001, 0.010000000000000002)):
+        leave(tmp_path / str(number), f"optimizer.lr={rate!r}", metrics={"test/acc": 0.5 + number / 10})
+    page = report_of(tmp_path)[2]
+    axis = page.data["figures"]["parallel"]["data"][0]["dimensions"][0]
+    assert axis["ticktext"] == ["0.0001", "0.001", "0.01"]
+    assert "0.00010000000000000002" not in (tmp_path / "report.html").read_text()
+
+
+def test_what_was_changed_on_the_way_is_in_the_report(tmp_path):
+    history = [{"step": 0, "command": [], "changed": {}}, {"step": 9, "command": [], "changed": {"trainer.devices": [1, 2]}}]
+    leave(tmp_path / "1", history=history)
+    leave(tmp_path / "2")
+    page = report_of(tmp_path)[2]
+    cells = [text for attributes, text in page.all("td") if attributes.get("class") == "changed"]
+    assert "trainer.devices 1→2 at step 9" in cells
+    assert any("changed on the way" in text for _, text in page.all("li"))

@@ -178,6 +178,79 @@ def test_groups_of_options_that_are_not_installed_have_labels_of_their_own(tmp_p
     assert len(set(labels)) == 2
 
 
+@pytest.mark.parametrize(
+    ("words", "label"),
+    [
+        ((), NOTHING_ADDED),
+        (("+regularizer=dropout",), "+regularizer=dropout"),
+        (("+wrapper=sam", "optimizer=adam", "optimizer.lr=0.3"), "optimizer=adam +wrapper=sam"),
+        (("normalization=batch",), "normalization=batch"),
+        (("+regularizer=[dropout,l2]", "+augmentation=mixup"), "+regularizer=[dropout,l2] +augmentation=mixup"),
+        (("data=mnist", "trainer=ddp"), NOTHING_ADDED),
+    ],
+)
+def test_a_run_that_is_alone_is_named_by_what_it_has(tmp_path, words, label):
+    leave(tmp_path / "a", *words)
+    leave(tmp_path / "b", *words, seed=1)
+    assert [group.label for group in groups_of(tmp_path)] == [label]
+
+
+def test_a_group_with_a_technique_that_all_have_is_not_called_one_without(tmp_path):
+    leave(tmp_path / "1", "+regularizer=dropout")
+    leave(tmp_path / "2", "+regularizer=dropout", "+wrapper=sam")
+    assert [group.label for group in groups_of(tmp_path)] == ["+regularizer=dropout", "+regularizer=dropout +wrapper=sam"]
+
+
+def entry(step=0, **changed):
+    return {"step": step, "command": [], "changed": {key.replace("__", "."): pair for key, pair in changed.items()}}
+
+
+PRECISION = [entry(), entry(40, trainer__precision=["32-true", "16-mixed"], max_epochs=[2, 4])]
+
+
+def test_a_run_that_was_changed_on_the_way_is_in_a_group_of_its_own(tmp_path):
+    """Whichever seed it has, and whatever its last config says."""
+    same = [entry(), entry(40, max_epochs=[2, 4], logger__csv___target_=[None, "x"], data__path=["a", "b"])]
+    other = [entry(), entry(40, trainer__devices=[1, 2])]
+    for number, history in enumerate((None, [entry()], same, PRECISION, PRECISION, other)):
+        leave(tmp_path / str(number), seed=number, history=history)
+    groups = groups_of(tmp_path)
+    assert [group.seeds for group in groups] == [[0, 1, 2], [3, 4], [5]]
+    assert [group.label for group in groups] == [
+        NOTHING_ADDED,
+        "resumed: trainer.precision 32-true→16-mixed at step 40",
+        "resumed: trainer.devices 1→2 at step 40",
+    ]
+    assert differing_keys(groups) == ["resumed"]
+
+
+def test_what_was_changed_stands_behind_the_other_words_of_a_label_and_behind_a_name(tmp_path):
+    leave(tmp_path / "1", "+wrapper=sam", "optimizer.lr=0.3", history=PRECISION)
+    leave(tmp_path / "2", "optimizer.lr=0.1")
+    told = "resumed: trainer.precision 32-true→16-mixed at step 40"
+    assert groups_of(tmp_path)[0].label == f"+wrapper=sam optimizer.lr=0.3 {told}"
+    for number in (3, 4):
+        leave(tmp_path / "named" / str(number), "name=mine", seed=number, history=PRECISION if number == 3 else None)
+    assert sorted(group.label for group in groups_of(tmp_path / "named")) == [NOTHING_ADDED, told]
+    assert [group.label for group in groups_of(tmp_path / "named" / "3")] == [f"mine {told}"]
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        (0.00010000000000000002, "0.0001"),
+        (0.30000000000000004, "0.3"),
+        (1e-05, "1e-05"),
+        (0.05440813664739465, "0.05440813664739465"),  # which a search has drawn
+        (0.1, "0.1"),
+    ],
+)
+def test_labels_leave_out_what_rounding_has_added(tmp_path, value, shown):
+    leave(tmp_path / "1", f"optimizer.lr={value!r}")
+    leave(tmp_path / "2", "optimizer.lr=3.0")
+    assert groups_of(tmp_path)[0].label == f"optimizer.lr={shown}"
+
+
 def test_flatten():
     assert flatten({"a": {"b": 1, "c": {"d": [2]}}, "e": None, "f": {}}) == {"a.b": 1, "a.c.d": [2], "e": None}
 
