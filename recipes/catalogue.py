@@ -52,6 +52,8 @@ def show(value: object) -> str:
         return str(value).lower() if value is not None else "null"
     if isinstance(value, (list, tuple)):
         return f"[{', '.join(map(show, value))}]"
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value).replace("inf", ".inf").replace("nan", ".nan")  # as in YAML, and in the comments
     return str(value)
 
 
@@ -88,7 +90,7 @@ def expected(value: object, default: object, comment: str = "") -> str | None:
     `devices: 1 # how many | auto`. A bar and a bracket admit a list: `target: y # a name | [names]`. The elements of a list
     are of the type of the default's elements.
     """
-    words = re.findall(r"\|\s*([\w.+-]+)", comment)
+    words = also(comment)
     if default is None or show(value) in words or (isinstance(default, str) and "${" in default):
         return None
     if _fits(value, default):
@@ -102,6 +104,11 @@ def expected(value: object, default: object, comment: str = "") -> str | None:
     if isinstance(default, str):
         return "one of " + ", ".join(listed) if (listed := choices(default, comment)) else _kind(default)
     return " or ".join([_kind(default), *words])
+
+
+def also(comment: str) -> list[str]:
+    """The words after a bar in a comment, which a parameter takes beside values of its default's type."""
+    return re.findall(r"\|\s*([\w.+-]+)", comment)
 
 
 def choices(default: object, comment: str) -> list[str]:
