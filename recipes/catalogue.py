@@ -7,9 +7,8 @@ import math
 import os
 import re
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from functools import cached_property
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -18,32 +17,21 @@ from typing import Any
 from recipes import untrusted
 from recipes.errors import UsageError as UsageError
 from recipes.errors import one_line as one_line
+from recipes.spelling import nearest as nearest
+from recipes.spelling import suggest as suggest
 
 FOLDER = Path(__file__).resolve().parents[1] / "conf"
 ENTRY_POINTS = "lightning_recipes"
 RANGE = re.compile(r"in ([\[(])(-?[\d.]+), (-?[\d.]+)([\])])$")
 LARGEST = 3.4e38  # number of 32 bits, in which models compute
+# groups in which nobody looks for a technique
+NO_TECHNIQUES = ("data", "model", "trainer", "logger", "recipe")
 NOT_FOR_TRAINING = ("hydra", "study")  # folders of conf/ that are no groups of train.py
 
 
 def warn(message: str) -> None:
     """Tell something in one line that does not end the program."""
     print(f"warning: {message}", file=sys.stderr)
-
-
-def nearest(name: str, names: Iterable[str], closeness: float = 0.5) -> str | None:
-    """The name that was probably meant: the closest, where one is at least so close, from 0 to 1."""
-    spelled = {other.replace("-", "_"): other for other in names}
-    found = get_close_matches(name.lower().replace("-", "_"), list(spelled), n=1, cutoff=closeness)
-    return spelled[found[0]] if found else None
-
-
-def suggest(name: str, names: Iterable[str], spelling: str = "{}") -> str:
-    """The end of a message about an unknown name: the one that was probably meant, or all there are."""
-    names = sorted(names)
-    if found := nearest(name, names):
-        return f"did you mean {spelling.format(found)}?"
-    return f"there is {', '.join(names)}" if names else "there is none"
 
 
 def show(value: object) -> str:
@@ -281,8 +269,8 @@ class Catalogue:
             return self.groups[group][name]
         if not name:
             raise UsageError(f"{group}= names no option; there is {', '.join(sorted(self.groups[group]))}")
-        for other, options in self.groups.items():
-            if name in options:
+        for other, options in self.groups.items() if group not in NO_TECHNIQUES else ():
+            if name in options and other not in self.defaults:  # sought in the wrong group of techniques
                 raise UsageError(f"{group} has no option {name}; did you mean {self.spelling(other, name)}?")
         raise UsageError(f"{group} has no option {name}; {suggest(name, self.groups[group], self.spelling(group, '{}'))}")
 

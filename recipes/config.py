@@ -45,6 +45,7 @@ from recipes.catalogue import (
     suggest,
     too_large,
 )
+from recipes.duration import seconds_of
 from recipes.nothing import NONE, is_nothing, may_be_nothing, offer
 from recipes.settings import INSTEAD, check_settings, expect_settings
 from recipes.untrusted import check_files
@@ -64,9 +65,10 @@ __all__ = [
     "search_folders",
 ]
 
+VALUE_OF_ANY_KIND = object()
 FORCED = "++"  # before a word, which Hydra then takes whatever is there
 MOST_JOBS = 1000  # of one word
-ON_RESUME = ("max_epochs", "max_steps", "name", "tags", "notes", "trainer", "logger", "data.path", "data.root")
+ON_RESUME = ("max_epochs", "max_steps", "max_time", "name", "tags", "notes", "trainer", "logger", "data.path", "data.root")
 NOTHING = ("", NONE, "null", "off", "no", "false")  # what people write for no option of a group
 TRACES = ("checkpoints/last.ckpt", "result.json")  # either shows that a run began in a folder
 ON_EVALUATION = ("inference", "data", "trainer")
@@ -193,7 +195,7 @@ def _meant_by(catalogue: Catalogue, word: str) -> str:
     if word in catalogue.groups:
         return f"; write {catalogue.spelling(word, 'OPTION')}"
     for group, options in catalogue.groups.items():
-        if word in options:
+        if word in options and word != NONE:
             return f"; did you mean {catalogue.spelling(group, word)}?"
     return f"; did you mean {word}=VALUE?" if word in catalogue.keys else ""
 
@@ -304,10 +306,19 @@ def unknown_key(catalogue: Catalogue, key: str, override: Override | None = None
     for group, name in catalogue.defaults.items():
         if name and not catalogue.many(group) and key in catalogue.groups[group][name].parameters:
             return UsageError(f"there is no key {key}; did you mean {group}.{key}={value}?")
-    meant = nearest(key, [*catalogue.keys, *catalogue.groups])
+    given: Any = VALUE_OF_ANY_KIND if override is None or override.is_sweep_override() else override.value()
+    fitting = [name for name in catalogue.keys if _could_have(catalogue, name, given)]
+    meant = nearest(key, [*fitting, *catalogue.groups]) or nearest(key, catalogue.keys)
     if meant in catalogue.groups:
-        return UsageError(f"there is no key {key}; did you mean {catalogue.spelling(str(meant), value)}?")
-    return UsageError(f"there is no key {key}; {suggest(key, catalogue.keys, '{}=' + value)}")
+        return UsageError(f"there is no key {key}; did you mean {catalogue.spelling(meant, value)}?")
+    if meant:
+        return UsageError(f"there is no key {key}; did you mean {meant}={value}?")
+    return UsageError(f"there is no key {key}; there is {', '.join(sorted(catalogue.keys))}")
+
+
+def _could_have(catalogue: Catalogue, key: str, value: object) -> bool:
+    """Whether a value is of the kind that a key has."""
+    return value is VALUE_OF_ANY_KIND or expected(value, catalogue.keys[key], catalogue.comments.get(key, "")) is None
 
 
 def join_additions(catalogue: Catalogue, overrides: Sequence[Override]) -> list[Override]:
@@ -423,6 +434,8 @@ def check_value(catalogue: Catalogue, chosen: Mapping[str, Sequence[str]], overr
             raise NotChosen(f"{override.input_line}: no {head} is chosen; {'leave it out' if head in chosen else f'add {add}'}")
         name, place = there[0], head
     option = catalogue.option(head, name)
+    if path[0] in catalogue.keys and path[0] not in option.parameters:  # such as trainer.max_epochs, as Lightning has it
+        raise UsageError(f"{place} has no parameter {path[0]}; did you mean {path[0]}={override.get_value_string()}?")
     _check_parameter(option, place, path[0])
     if override.is_add() and len(path) == 1:
         raise UsageError(f"{override.input_line}: write {override.input_line[1:]}, without the plus")  # type: ignore[index]
@@ -445,9 +458,11 @@ def _check_parameter(option: Option, place: str, name: str) -> None:
 
 def _check_key(catalogue: Catalogue, key: str, value: object) -> None:
     default = catalogue.keys[key]
-    if default is None and isinstance(value, (list, Mapping)):
+    if default is None and isinstance(value, (list, Mapping)) and key != "max_time":
         raise UsageError(f"{key} must be text, got {show(value)}")
     _check_type(key, value, default, catalogue.comments.get(key, ""))
+    if key == "max_time" and value is not None and "${" not in str(value):
+        seconds_of(key, value)
 
 
 def _check_type(place: str, value: object, default: object, comment: str) -> None:

@@ -18,7 +18,8 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from rich.console import Console
 
 from plugins.base import Phase, Plugin, RecipeError, does_something, expect, expect_count
-from recipes import ranks
+from recipes import memory, ranks
+from recipes.advice import with_a_technique
 from recipes.build import build_data, build_loggers, build_module, build_plugins, load_module, load_run
 from recipes.catalogue import Catalogue, UsageError, installed_folders, path_word, typed
 from recipes.checkpoint import BestAndLast, StopOnSignal, Stopped, WholeFiles, load_checkpoint
@@ -27,9 +28,10 @@ from recipes.cluster import cluster_environment
 from recipes.compare.runs import words_with_effect
 from recipes.config import option_names
 from recipes.data.base import Data, EvaluationLoader, StepLoader
+from recipes.duration import seconds_of
 from recipes.explain import explain
 from recipes.files import hold
-from recipes.limits import EARLY, check_limit, goes_further, told_finished
+from recipes.limits import EARLY, check_limit, goes_further, time_is_up, told_finished
 from recipes.loggers import Deferred, RunLogger
 from recipes.module import RecipeModule
 from recipes.monitor import check_monitors, choose_monitor
@@ -57,6 +59,7 @@ from recipes.shapes import check_records
 from recipes.sharding import make_strategy, put_together
 from recipes.sweep import Plan, sweep_of
 from recipes.targets import describe
+from recipes.time_limit import TimeLimit
 
 log = logging.getLogger("recipes")
 SMALL_MODEL = 100_000  # parameters
@@ -259,6 +262,7 @@ class Run:
         self.result["steps_an_epoch"] = len(loader)
         self.last, self.earlier = folder / "checkpoints" / "last.ckpt", earlier
         self.logger = Deferred()
+        self.time = TimeLimit(None if config["max_time"] is None else seconds_of("max_time", config["max_time"]))
 
     def go(self, resumed: bool) -> dict[str, Any]:
         """Train all phases, test, and write the result; what goes wrong is in the result too."""
@@ -270,7 +274,8 @@ class Run:
             with StopOnSignal() as self.stop:
                 if not resumed:
                     self._begin()
-                self._train(self.start)
+                with memory.told(self.config):
+                    self._train(self.start)
             self.result["status"] = "finished"
         except Stopped as stopped:
             self.result |= {"status": "stopped", "stopped_by": str(stopped)}
@@ -427,7 +432,7 @@ class Run:
         )
         if self.resumed and not self.begun:
             keeper.saved_step = 0  # or where the checkpoint was saved: there is nothing new before the first step
-        callbacks = [*plugins, AfterStep(self._begin), keeper]
+        callbacks = [*plugins, AfterStep(self._begin), self.time, keeper]
         if phase.get("stop_below"):
             callbacks.append(StopBelow(*phase["stop_below"]))
         if trainer_config["progress"]:
@@ -479,6 +484,7 @@ class Run:
             "epochs": module.steps_done / len(loader),
             "phases": phase["index"] + 1,
             "stopped_early": self.trainer.should_stop and any(plugin.group == "stopping" for plugin in module.plugins),
+            "ended_by": "max_time" if self.time.reached else None,
             "seconds": round(phase["seconds"], 3),
             "devices": self.trainer.world_size,
             "nodes": self.trainer.num_nodes,
@@ -505,6 +511,7 @@ class Run:
             print_lines(
                 self.console,
                 *(["stopped early: " + EARLY] if self.result["stopped_early"] else []),
+                *([time_is_up(self.config, self.folder)] if self.time.reached else []),
                 f"best step {self.result['best_step']} of {self.result['steps']}, {self.result['seconds']:.1f} s, "
                 f"{self.result['samples_per_second']:,.0f} samples/s",
                 f"folder   {self.folder}",
@@ -527,13 +534,15 @@ class Run:
 
     def _next_command(self, where: str) -> str:
         if self.techniques == ["standardize", "sgd"]:
-            return "python train.py +regularizer=dropout optimizer=adam"
+            return with_a_technique(self.command, self.module.model)
         return f"python evaluate.py {where}"
 
 
 def is_of_content(error: Exception) -> bool:
     """Whether an error at the start of a resumed run comes from what the checkpoint holds, not from the machine or the user."""
-    others = (RecipeError, UsageError, Stopped, OSError, torch.OutOfMemoryError, MemoryError)
+    others = (RecipeError, UsageError, Stopped, OSError)
+    if memory.out_of_memory(error):
+        return False
     return not isinstance(error, others) and not (ranks.world() > 1 and ranks.CONSEQUENCE.search(str(error)))
 
 

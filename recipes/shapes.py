@@ -55,7 +55,14 @@ RESULT |= dict.fromkeys(
     ("seed", "best_step", "steps", "phases", "devices", "nodes", "samples_per_step", "parameters"), is_count
 )
 RESULT |= dict.fromkeys(("epochs", "seconds", "samples_per_second", "peak_memory"), is_number)
-RESULT |= {"config": is_mapping, "versions": is_mapping, "wandb": is_mapping, "metrics": is_numbers, "stopped_early": is_flag}
+RESULT |= {
+    "config": is_mapping,
+    "versions": is_mapping,
+    "wandb": is_mapping,
+    "metrics": is_numbers,
+    "stopped_early": is_flag,
+    "ended_by": is_text,
+}
 RESULT |= {"command": is_texts, "techniques": is_texts}
 STATUSES = ("running", "finished", "stopped", "failed")
 NEEDED = ("status", "config", "metrics", "command")  # never null

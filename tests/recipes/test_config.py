@@ -65,6 +65,7 @@ def test_the_defaults():
         "seed",
         "max_epochs",
         "max_steps",
+        "max_time",
         "resume",
         "overwrite",
         "sweep",
