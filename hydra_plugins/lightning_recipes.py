@@ -160,13 +160,17 @@ class ProcessesLauncher(Launcher):
 
     def _words(self, kind: str) -> list[str]:
         """The words of the command line, those with a reference to a job's number as they stand."""
+        from recipes.config import FORCED
+
         words: Any = OmegaConf.to_container(self.config.hydra.overrides[kind], resolve=False)
-        return list(words)
+        return [word.removeprefix(FORCED) for word in words]
 
     def _job(self, sweep: Any, number: int, words: list[str]) -> Any:
-        from recipes.catalogue import UsageError
+        from recipes.catalogue import Catalogue, UsageError
+        from recipes.config import searched_folders, words_of_job
         from recipes.sweep import Job, expect_inside
 
+        words = words_of_job(Catalogue(searched_folders(self.config.hydra.runtime.config_sources)), words)
         config = self.context.config_loader.load_sweep_config(self.config, words)
         with open_dict(config):
             config.hydra.job.id, config.hydra.job.num = str(number), number

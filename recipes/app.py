@@ -19,14 +19,16 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from recipes import ranks, slurm
+from recipes import memory, ranks, slurm
 from recipes.catalogue import FOLDER, Catalogue, UsageError, installed_folders, one_line, quoted, suggest, typed
 from recipes.environment import keep_readable, told
 from recipes.errors import shortened
 from recipes.files import remove_empty
 from recipes.flags import parse_flags
 from recipes.identity import here
+from recipes.invoked import as_typed
 from recipes.printing import NotPrinted, expect_printed, make_safe
+from recipes.version import asked_version, versions
 
 if TYPE_CHECKING:
     from recipes.sweep import Sweep
@@ -49,12 +51,22 @@ outcome = Outcome()
 
 def main(words: Sequence[str] | None = None) -> None:
     """`train.py`: ends the process with an exit code unless all went well."""
-    _exit_with(lambda: _train(given(words)))
+    _exit_with(lambda: run_command(_train, words))
 
 
 def evaluate_main(words: Sequence[str] | None = None) -> None:
     """`evaluate.py`: ends the process with an exit code unless all went well."""
-    _exit_with(lambda: _evaluate(given(words)))
+    _exit_with(lambda: run_command(_evaluate, words))
+
+
+def run_command(command: Callable[[list[str]], int], words: Sequence[str] | None) -> int:
+    """The exit code of a command with its words; each tells its version."""
+    found = given(words)
+    if asked_version(found):
+        print(versions(), end="")
+        expect_printed()
+        return 0
+    return command(found)
 
 
 def given(words: Sequence[str] | None) -> list[str]:
@@ -73,13 +85,13 @@ def _exit_with(command: Callable[[], int]) -> None:
         code = _code_of(command)
     except KeyboardInterrupt:
         code = INTERRUPTED
-    except (ranks.RankError, NotPrinted) as error:
-        print(f"error: {error}", file=sys.stderr)
+    except (ranks.RankError, NotPrinted, memory.OutOfMemory) as error:
+        print(as_typed(f"error: {error}"), file=sys.stderr)
         code = FAILED
     except Exception as error:
         if not is_mistake(error):
             raise
-        print(f"error: {shortened(one_line(error))}", file=sys.stderr)
+        print(as_typed(f"error: {shortened(one_line(error))}"), file=sys.stderr)
         code = MISTAKE
     if code:
         sys.exit(code)
@@ -128,7 +140,8 @@ def _train(words: list[str]) -> int:
     if flags.help:
         from recipes.help import train_help
 
-        print(train_help(catalogue, flags.overrides), end="")
+        register(folders)
+        print(as_typed(train_help(catalogue, flags.overrides)), end="")
         expect_printed()
         return 0
     register(folders)
@@ -348,7 +361,7 @@ def _end_sweep(sweep: Sweep, all_jobs: bool) -> int:
         return code
     failed = "\n".join(f"  {job.name}: {job.error}; {job.folder}" for job in sweep.failed)
     print(f"error: {len(sweep.failed)} of {len(sweep.jobs)} jobs failed:\n{failed}", file=sys.stderr)
-    print(f"to run them again: python train.py -m {typed('sweep', sweep.folder)}", file=sys.stderr)
+    print(as_typed(f"to run them again: python train.py -m {typed('sweep', sweep.folder)}"), file=sys.stderr)
     return FAILED
 
 
@@ -399,10 +412,11 @@ def _start(config: dict[str, Any], folder: Path, words: Sequence[str]) -> dict[s
         ranks.check_started(config["trainer"])
         if count := ranks.to_start(config):
             return ranks.train(count, config, folder, words)
-        with told():
-            from recipes.run import train
+        with memory.told(config):
+            with told():
+                from recipes.run import train
 
-        result = train(config, folder, list(words))
+            result = train(config, folder, list(words))
     except BaseException as error:
         ranks.fail(folder, error, MISTAKE if is_mistake(error) else FAILED, is_mistake(error))
         raise
@@ -460,7 +474,8 @@ def _evaluate(words: list[str]) -> int:
     if flags.help:
         from recipes.help import evaluate_help
 
-        print(evaluate_help(catalogue, ON_EVALUATION, flags.overrides), end="")
+        asked = [word for word in flags.overrides if not Path(word).is_dir()]  # the run may stand there, too
+        print(as_typed(evaluate_help(catalogue, ON_EVALUATION, asked)), end="")
         expect_printed()
         return 0
     folders = [word for word in flags.overrides if "=" not in word or Path(word).is_dir()]
@@ -473,9 +488,10 @@ def _evaluate(words: list[str]) -> int:
     trained = read_run(catalogue, folder)
     config = change(catalogue, trained, changes, ON_EVALUATION, "evaluation")
     _expect_same_split(trained["data"], config["data"])
-    with told():
-        from recipes.run import evaluate
+    with memory.told(config):
+        with told():
+            from recipes.run import evaluate
 
-    evaluate(folder, config, changes)
+        evaluate(folder, config, changes)
     expect_printed()
     return 0

@@ -7,9 +7,8 @@ import math
 import os
 import re
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from functools import cached_property
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -19,11 +18,15 @@ from recipes import untrusted
 from recipes.callback_names import instead_of
 from recipes.errors import UsageError as UsageError
 from recipes.errors import one_line as one_line
+from recipes.spelling import nearest as nearest
+from recipes.spelling import suggest as suggest
 
 FOLDER = Path(__file__).resolve().parents[1] / "conf"
 ENTRY_POINTS = "lightning_recipes"
 RANGE = re.compile(r"in ([\[(])(-?[\d.]+), (-?[\d.]+)([\])])$")
 LARGEST = 3.4e38  # number of 32 bits, in which models compute
+# groups in which nobody looks for a technique
+NO_TECHNIQUES = ("data", "model", "trainer", "logger", "recipe")
 NOT_FOR_TRAINING = ("hydra", "study")  # folders of conf/ that are no groups of train.py
 
 
@@ -32,27 +35,14 @@ def warn(message: str) -> None:
     print(f"warning: {message}", file=sys.stderr)
 
 
-def nearest(name: str, names: Iterable[str], closeness: float = 0.5) -> str | None:
-    """The name that was probably meant: the closest, where one is at least so close, from 0 to 1."""
-    spelled = {other.replace("-", "_"): other for other in names}
-    found = get_close_matches(name.lower().replace("-", "_"), list(spelled), n=1, cutoff=closeness)
-    return spelled[found[0]] if found else None
-
-
-def suggest(name: str, names: Iterable[str], spelling: str = "{}") -> str:
-    """The end of a message about an unknown name: the one that was probably meant, or all there are."""
-    names = sorted(names)
-    if found := nearest(name, names):
-        return f"did you mean {spelling.format(found)}?"
-    return f"there is {', '.join(names)}" if names else "there is none"
-
-
 def show(value: object) -> str:
     """A value as it is written on the command line."""
     if value is None or isinstance(value, bool):
         return str(value).lower() if value is not None else "null"
     if isinstance(value, (list, tuple)):
         return f"[{', '.join(map(show, value))}]"
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value).replace("inf", ".inf").replace("nan", ".nan")  # as in YAML, and in the comments
     return str(value)
 
 
@@ -89,7 +79,7 @@ def expected(value: object, default: object, comment: str = "") -> str | None:
     `devices: 1 # how many | auto`. A bar and a bracket admit a list: `target: y # a name | [names]`. The elements of a list
     are of the type of the default's elements.
     """
-    words = re.findall(r"\|\s*([\w.+-]+)", comment)
+    words = also(comment)
     if default is None or show(value) in words or (isinstance(default, str) and "${" in default):
         return None
     if _fits(value, default):
@@ -103,6 +93,11 @@ def expected(value: object, default: object, comment: str = "") -> str | None:
     if isinstance(default, str):
         return "one of " + ", ".join(listed) if (listed := choices(default, comment)) else _kind(default)
     return " or ".join([_kind(default), *words])
+
+
+def also(comment: str) -> list[str]:
+    """The words after a bar in a comment, which a parameter takes beside values of its default's type."""
+    return re.findall(r"\|\s*([\w.+-]+)", comment)
 
 
 def choices(default: object, comment: str) -> list[str]:
@@ -277,8 +272,8 @@ class Catalogue:
             raise UsageError(f"{group}= names no option; there is {', '.join(sorted(self.groups[group]))}")
         if group == "callback" and (reason := instead_of(name)):
             raise UsageError(f"{group} has no option {name}: {reason}")
-        for other, options in self.groups.items():
-            if name in options:
+        for other, options in self.groups.items() if group not in NO_TECHNIQUES else ():
+            if name in options and other not in self.defaults:  # sought in the wrong group of techniques
                 raise UsageError(f"{group} has no option {name}; did you mean {self.spelling(other, name)}?")
         raise UsageError(f"{group} has no option {name}; {suggest(name, self.groups[group], self.spelling(group, '{}'))}")
 

@@ -20,7 +20,7 @@ from hydra import initialize_config_dir
 from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override, OverrideType
+from hydra.core.override_parser.types import Glob, Override, OverrideType
 from hydra.core.plugins import Plugins
 from hydra.errors import HydraException
 from hydra.plugins.search_path_plugin import SearchPathPlugin
@@ -34,6 +34,7 @@ from recipes.catalogue import (
     Catalogue,
     Option,
     UsageError,
+    also,
     choices,
     expected,
     nearest,
@@ -44,9 +45,11 @@ from recipes.catalogue import (
     suggest,
     too_large,
 )
+from recipes.duration import seconds_of
+from recipes.nothing import NONE, is_nothing, may_be_nothing, offer
 from recipes.settings import INSTEAD, check_settings, expect_settings
 from recipes.untrusted import check_files
-from recipes.words import cut, expect_at_work, expect_once, expect_search, meant, parse_word
+from recipes.words import cut, expect_at_work, expect_once, expect_search, meant, parse_word, readable
 
 __all__ = [
     "Catalogue",
@@ -62,9 +65,23 @@ __all__ = [
     "search_folders",
 ]
 
+VALUE_OF_ANY_KIND = object()
+FORCED = "++"  # before a word, which Hydra then takes whatever is there
 MOST_JOBS = 1000  # of one word
-ON_RESUME = ("max_epochs", "max_steps", "explain", "name", "tags", "notes", "trainer", "logger", "data.path", "data.root")
-NOTHING = ("", "none", "null", "off", "no", "false")  # what people write for no option of a group
+ON_RESUME = (
+    "max_epochs",
+    "max_steps",
+    "max_time",
+    "explain",
+    "name",
+    "tags",
+    "notes",
+    "trainer",
+    "logger",
+    "data.path",
+    "data.root",
+)
+NOTHING = ("", NONE, "null", "off", "no", "false")  # what people write for no option of a group
 TRACES = ("checkpoints/last.ckpt", "result.json")  # either shows that a run began in a folder
 BEFORE = {"matmul_precision": "high"}  # what all runs had when the trainer had no such setting
 ON_EVALUATION = ("inference", "data", "trainer")
@@ -87,6 +104,7 @@ class InstalledConfigs(SearchPathPlugin):
 def register(installed: Sequence[tuple[str, Path]]) -> None:
     """Make Hydra search these folders too."""
     InstalledConfigs.folders = installed
+    offer([FOLDER, *(folder for _, folder in installed)])
     Plugins.instance().register(InstalledConfigs)
 
 
@@ -190,7 +208,7 @@ def _meant_by(catalogue: Catalogue, word: str) -> str:
     if word in catalogue.groups:
         return f"; write {catalogue.spelling(word, 'OPTION')}"
     for group, options in catalogue.groups.items():
-        if word in options:
+        if word in options and word != NONE:
             return f"; did you mean {catalogue.spelling(group, word)}?"
     return f"; did you mean {word}=VALUE?" if word in catalogue.keys else ""
 
@@ -218,8 +236,10 @@ def expand(override: Override) -> list[Override]:
     return [parse_word(parser, f"{override.get_key_element()}={value}") for value in values]
 
 
-def names_of(override: Override) -> list[str]:
+def names_of(catalogue: Catalogue, override: Override) -> list[str]:
     """The options that a group's override names."""
+    if is_nothing(catalogue, override):
+        return []
     value = override.value()
     return [str(name) for name in value] if isinstance(value, list) else [str(value)]
 
@@ -271,17 +291,23 @@ def _check_group(catalogue: Catalogue, override: Override) -> None:
         raise UsageError(f"{line}: a group cannot be removed; {fix}")
     if override.is_force_add():
         raise UsageError(f"{line}: write {catalogue.spelling(group, show(value))}")
+    if is_nothing(catalogue, override):
+        return
     if value is None or (str(value).lower() in NOTHING and str(value) not in catalogue.groups[group]):
-        fix = f"leave it out, or choose one of {', '.join(catalogue.groups[group])}"
-        empty = f"write {group}=[] for none, or choose" if group in catalogue.defaults else "leave it out, or choose"
-        raise UsageError(f"{line}: {f'{empty} one of ' + ', '.join(catalogue.groups[group]) if many else fix}")
+        if may_be_nothing(catalogue, group):
+            fix = f"write {catalogue.spelling(group, NONE)} for none, or choose"
+        elif group in catalogue.defaults and (default := catalogue.defaults[group]):
+            fix = f"leave it out for {group}={default}, or choose"
+        else:
+            fix = "leave it out, or choose"
+        raise UsageError(f"{line}: {fix} one of {', '.join(catalogue.groups[group])}")
     if isinstance(value, dict):
         raise UsageError(f"{line}: write {group}.{'OPTION.' if many else ''}PARAMETER=VALUE")
     if isinstance(value, list) and not many:
         raise UsageError(
             f"{line}: {group} takes one option; write {catalogue.spelling(group, show(value[0]) if value else 'OPTION')}"
         )
-    for name in names_of(override):
+    for name in names_of(catalogue, override):
         option = catalogue.option(group, name)
         if many and not option.wrapped:
             raise UsageError(f"{option.path} must have its content below a key {name}, as the other options of {group} do")
@@ -293,10 +319,19 @@ def unknown_key(catalogue: Catalogue, key: str, override: Override | None = None
     for group, name in catalogue.defaults.items():
         if name and not catalogue.many(group) and key in catalogue.groups[group][name].parameters:
             return UsageError(f"there is no key {key}; did you mean {group}.{key}={value}?")
-    meant = nearest(key, [*catalogue.keys, *catalogue.groups])
+    given: Any = VALUE_OF_ANY_KIND if override is None or override.is_sweep_override() else override.value()
+    fitting = [name for name in catalogue.keys if _could_have(catalogue, name, given)]
+    meant = nearest(key, [*fitting, *catalogue.groups]) or nearest(key, catalogue.keys)
     if meant in catalogue.groups:
-        return UsageError(f"there is no key {key}; did you mean {catalogue.spelling(str(meant), value)}?")
-    return UsageError(f"there is no key {key}; {suggest(key, catalogue.keys, '{}=' + value)}")
+        return UsageError(f"there is no key {key}; did you mean {catalogue.spelling(meant, value)}?")
+    if meant:
+        return UsageError(f"there is no key {key}; did you mean {meant}={value}?")
+    return UsageError(f"there is no key {key}; there is {', '.join(sorted(catalogue.keys))}")
+
+
+def _could_have(catalogue: Catalogue, key: str, value: object) -> bool:
+    """Whether a value is of the kind that a key has."""
+    return value is VALUE_OF_ANY_KIND or expected(value, catalogue.keys[key], catalogue.comments.get(key, "")) is None
 
 
 def join_additions(catalogue: Catalogue, overrides: Sequence[Override]) -> list[Override]:
@@ -313,10 +348,14 @@ def join_additions(catalogue: Catalogue, overrides: Sequence[Override]) -> list[
             raise UsageError(
                 f"{override.input_line}: write +{override.key_or_group} once, with a list for each job: [a,b],[a,c]"
             )
-        if not together or together[0].is_sweep_override():
+        if not together or together[0].is_sweep_override() or (len(together) == 1 and is_nothing(catalogue, override)):
             joined.append(override)
         elif override is together[0]:
-            names = [name for other in together for name in names_of(other)]
+            if len(together) > 1 and (nothing := [str(other.input_line) for other in together if is_nothing(catalogue, other)]):
+                raise UsageError(
+                    f"{nothing[0]}: {' '.join(str(other.input_line) for other in together)} choose some; leave it out"
+                )
+            names = [name for other in together for name in names_of(catalogue, other)]
             many = catalogue.many(override.key_or_group)
             if len(names) > 1 and not many:
                 raise UsageError(
@@ -348,8 +387,8 @@ def select(catalogue: Catalogue, overrides: Sequence[Override]) -> dict[str, lis
     for group, override in replaced.items():
         if group == "recipe":
             continue
-        names = names_of(override)
-        if group not in chosen:
+        names = names_of(catalogue, override)
+        if group not in chosen and not is_nothing(catalogue, override):
             if not names:
                 raise UsageError(f"{override.input_line}: leave it out, no {group} is chosen")
             value = override.get_value_element_as_str()
@@ -359,10 +398,14 @@ def select(catalogue: Catalogue, overrides: Sequence[Override]) -> dict[str, lis
         group, line = override.key_or_group, override.input_line
         if not override.is_add():
             continue
-        names = names_of(override)
+        names = names_of(catalogue, override)
+        if is_nothing(catalogue, override) and chosen.get(group) and group not in replaced:
+            there = ",".join(chosen[group])
+            raise UsageError(f"{line}: write {line[1:]}, without the plus, in the place of {group}={there}")  # type: ignore[index]
         if group in replaced:
-            both = [*names_of(replaced[group]), *names]
-            raise UsageError(f"{line}: {replaced[group].input_line} is there too; write {group}=[{','.join(both)}]")
+            both = [*names_of(catalogue, replaced[group]), *names]
+            value = f"[{','.join(both)}]" if catalogue.many(group) else both[-1] if both else NONE
+            raise UsageError(f"{line}: {replaced[group].input_line} is there too; write {group}={value}")
         source = f"recipe={recipe} has chosen" if group in by_recipe else "every run has"
         if not catalogue.many(group) and (group in chosen or group == "recipe"):
             there = f" {group}={chosen[group][0]}" if chosen.get(group) and group in by_recipe else f" one {group}"
@@ -375,6 +418,10 @@ def select(catalogue: Catalogue, overrides: Sequence[Override]) -> dict[str, lis
                     f"{group}={name} is chosen twice; leave one out, and set values as {group}.{name}.PARAMETER=VALUE"
                 )
     return chosen
+
+
+class NotChosen(UsageError):
+    """A value for an option that a run does not have."""
 
 
 def check_value(catalogue: Catalogue, chosen: Mapping[str, Sequence[str]], override: Override) -> None:
@@ -392,14 +439,16 @@ def check_value(catalogue: Catalogue, chosen: Mapping[str, Sequence[str]], overr
         place = f"{head}.{name}"
         if name not in there:
             add = f"+{head}={name}" if not there or head not in catalogue.defaults else f"{head}=[{','.join([*there, name])}]"
-            raise UsageError(f"{override.input_line}: {place} is not chosen; add {add}")
+            raise NotChosen(f"{override.input_line}: {place} is not chosen; add {add}")
     else:
         if not there:
             owners = [option.name for option in catalogue.groups[head].values() if path[0] in option.parameters]
             add = catalogue.spelling(head, (owners or ["OPTION"])[0])
-            raise UsageError(f"{override.input_line}: no {head} is chosen; add {add}")
+            raise NotChosen(f"{override.input_line}: no {head} is chosen; {'leave it out' if head in chosen else f'add {add}'}")
         name, place = there[0], head
     option = catalogue.option(head, name)
+    if path[0] in catalogue.keys and path[0] not in option.parameters:  # such as trainer.max_epochs, as Lightning has it
+        raise UsageError(f"{place} has no parameter {path[0]}; did you mean {path[0]}={override.get_value_string()}?")
     _check_parameter(option, place, path[0])
     if override.is_add() and len(path) == 1:
         raise UsageError(f"{override.input_line}: write {override.input_line[1:]}, without the plus")  # type: ignore[index]
@@ -417,14 +466,16 @@ def _check_parameter(option: Option, place: str, name: str) -> None:
         raise UsageError(f"{place} has no parameter {name}; write {place}.PARAMETER=VALUE, without the option's name")
     if name not in option.parameters:
         of = f" of {option.name}" if place == option.group else ""
-        raise UsageError(f"{place} has no parameter {name}{of}; {suggest(name, option.parameters, place + '.{}')}")
+        raise NotChosen(f"{place} has no parameter {name}{of}; {suggest(name, option.parameters, place + '.{}')}")
 
 
 def _check_key(catalogue: Catalogue, key: str, value: object) -> None:
     default = catalogue.keys[key]
-    if default is None and isinstance(value, (list, Mapping)):
+    if default is None and isinstance(value, (list, Mapping)) and key != "max_time":
         raise UsageError(f"{key} must be text, got {show(value)}")
     _check_type(key, value, default, catalogue.comments.get(key, ""))
+    if key == "max_time" and value is not None and "${" not in str(value):
+        seconds_of(key, value)
 
 
 def _check_type(place: str, value: object, default: object, comment: str) -> None:
@@ -437,7 +488,7 @@ def _check_type(place: str, value: object, default: object, comment: str) -> Non
         close = next((word for word in choices(default, comment) if word.startswith(show(value))), None)
         fix = f"; did you mean {place}={close}?" if close and show(value) else ""
         raise UsageError(f"{place} must be {must_be}, got {received}{fix}")
-    if reason := too_large(value) or outside(value, default, comment):
+    if show(value) not in also(comment) and (reason := too_large(value) or outside(value, default, comment)):
         raise UsageError(f"{place} must be {reason}, got {show(value)}")
     if isinstance(value, Mapping):
         for name, inner in value.items():
@@ -463,7 +514,7 @@ def check(catalogue: Catalogue, words: Sequence[str], multirun: bool = False, tr
     Of a sweep, every value is checked once, beside the first values of the others. Where nothing is trained, but the config
     shown, settings of a sweep need none.
     """
-    overrides = parse(catalogue, words)
+    overrides = _with_plus(catalogue, _without_globs(parse(catalogue, words)))
     expect_once(catalogue, overrides)
     expect_at_work(overrides, multirun or not trains)
     for override in overrides:
@@ -486,15 +537,68 @@ def check(catalogue: Catalogue, words: Sequence[str], multirun: bool = False, tr
     for index, expanded in enumerate(values):
         group = joined[index].key_or_group in catalogue.groups
         variants += [(group, [*first[:index], other, *first[index + 1 :]]) for other in expanded[1:]]
-    for _, variant in variants:
-        chosen = select(catalogue, variant)
-        for override in variant:
-            check_value(catalogue, chosen, override)
+    fitting = [(composing, *_that_fit(catalogue, variant)) for composing, variant in variants]
+    somewhere = {override.key_or_group for _, fit, _ in fitting for override in fit}
+    reasons = {key: error for _, _, others in fitting for key, error in others.items() if key not in somewhere}
+    for key, error in reasons.items():  # of words that no job could take
+        text, added, _ = str(error).partition("; add ")
+        swept_too = any(other.is_sweep_override() and other.key_or_group == key.partition(".")[0] for other in joined)
+        raise UsageError(f"{text} in any of the jobs; leave it out") if added and swept_too else error
     job = ["hydra.job.num=0", "hydra.job.id='0'"] if multirun else []
-    for composing, variant in variants:
+    for composing, variant, _ in fitting:
         if composing:
             resolve(catalogue, [str(override.input_line) for override in variant], job)
-    return [str(override.input_line) for override in joined]
+    swept = {override.key_or_group for override in joined if override.is_sweep_override()}
+    return [_for_hydra(override, swept) for override in joined]
+
+
+def _that_fit(catalogue: Catalogue, overrides: Sequence[Override]) -> tuple[list[Override], dict[str, NotChosen]]:
+    """The words of a job that say something about the options it has, and why the others do not."""
+    chosen = select(catalogue, overrides)
+    fit, others = [], {}
+    for override in overrides:
+        try:
+            check_value(catalogue, chosen, override)
+            fit.append(override)
+        except NotChosen as error:
+            others[override.key_or_group] = error
+    return fit, others
+
+
+def _for_hydra(override: Override, swept: set[str]) -> str:
+    """A word for Hydra, which composes all words of a sweep, and of each job, whether the job has an option for them or not."""
+    line, head = str(override.input_line), override.key_or_group.partition(".")[0]
+    plain = override.type == OverrideType.CHANGE and head != override.key_or_group
+    return f"{FORCED}{line}" if plain and {head, "recipe"} & swept else line
+
+
+def words_of_job(catalogue: Catalogue, words: Sequence[str]) -> list[str]:
+    """The words of a sweep's job, without values for techniques that other jobs of the sweep have and it has not."""
+    fit, _ = _that_fit(catalogue, parse(catalogue, [word.removeprefix(FORCED) for word in words]))
+    return [str(override.input_line) for override in fit]
+
+
+def _with_plus(catalogue: Catalogue, overrides: Sequence[Override]) -> list[Override]:
+    """`wrapper=none` as Hydra takes it where nothing has chosen a wrapper before."""
+    recipe = recipe_of(override for override in overrides if not override.is_sweep_override())
+    there = {*catalogue.defaults, *(catalogue.recipe_choices(recipe) if recipe in catalogue.groups["recipe"] else ())}
+    parser = OverridesParser.create()
+    return [
+        override
+        if override.is_add() or override.key_or_group in there or not is_nothing(catalogue, override)
+        else parser.parse_override(f"+{override.key_or_group}={NONE}")
+        for override in overrides
+    ]
+
+
+def _without_globs(overrides: Iterable[Override]) -> list[Override]:
+    """Patterns as the options that they name: Hydra would find `none` among them, too."""
+    plain = []
+    for override in overrides:
+        if isinstance(override.value(), Glob) and (found := list(override.sweep_string_iterator())):
+            override = parse_word(OverridesParser.create(), f"{override.get_key_element()}={','.join(found)}")
+        plain.append(override)
+    return plain
 
 
 def resolve(catalogue: Catalogue, words: Sequence[str], job: Sequence[str] = ()) -> dict[str, Any]:
@@ -514,7 +618,7 @@ def compose(words: Sequence[str]) -> DictConfig:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             with initialize_config_dir(str(FOLDER), job_name="train", version_base="1.3"):
-                return hydra.compose("train", list(words), return_hydra_config=True)
+                return hydra.compose("train", [readable(word) for word in words], return_hydra_config=True)
     except AssertionError:
         raise UsageError(
             "the config cannot be composed: in a recipe's defaults, `override` comes after what is added"
@@ -547,6 +651,9 @@ def finish(catalogue: Catalogue, config: DictConfig, words: Sequence[str]) -> di
     chosen = select(catalogue, overrides)
     raw: dict[str, Any] = OmegaConf.to_container(config)  # type: ignore[assignment]
     raw.pop("hydra", None)
+    for override in overrides:
+        if is_nothing(catalogue, override) and not chosen.get(override.key_or_group):
+            raw.pop(override.key_or_group, None)  # with what a recipe sets there
     for group in catalogue.defaults:
         if group != "recipe":
             raw.setdefault(group, {})
@@ -571,6 +678,8 @@ def _drop_replaced(
     for group in (
         {override.key_or_group for override in overrides if not override.is_add()} & set(values) & set(catalogue.groups)
     ):
+        if group not in tree:
+            continue
         if catalogue.many(group):
             tree[group] = {name: tree[group][name] for name in tree[group] if name in chosen[group]}
         elif list(chosen[group]) != by_recipe.get(group, [catalogue.defaults.get(group)]):
@@ -701,10 +810,11 @@ def change(
                 raise UsageError(f"{override.input_line}: {group}.{rest.split('.')[0]} is not chosen")
             OmegaConf.update(tree, key, override.value(), force_add=True)
         elif catalogue.many(key):
-            nodes = {name: catalogue.groups[key][name].node for name in names_of(override)}
+            nodes = {name: catalogue.groups[key][name].node for name in names_of(catalogue, override)}
             tree[key] = {**tree[key], **nodes} if override.type == OverrideType.ADD else nodes
         else:
-            tree[key] = catalogue.groups[key][names_of(override)[0]].node
+            tree[key] = {} if is_nothing(catalogue, override) else catalogue.groups[key][names_of(catalogue, override)[0]].node
     changed: dict[str, Any] = OmegaConf.to_container(tree)  # type: ignore[assignment]
+    changed = {name: node for name, node in changed.items() if node != {} or name in catalogue.defaults}
     check_tree(catalogue, changed)
     return changed

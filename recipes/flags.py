@@ -8,8 +8,7 @@ from typing import NoReturn
 
 from recipes.catalogue import Catalogue, UsageError, installed_folders, nearest, quote
 
-CLOSE = 0.7  # as a flag that is meant is to the one that is written
-OF_EVALUATION = ("help", "config_dir")
+OF_EVALUATION = ("help", "config_dir", "version")
 NOT_SUPPORTED = {
     "config_name": "choose a recipe: recipe=NAME",
     "config_path": "name a further config folder: --config-dir FOLDER",
@@ -50,7 +49,9 @@ def parse_flags(words: Sequence[str], script: str = "train.py") -> argparse.Name
         action.dest for action in actions if few and action.dest not in OF_EVALUATION and getattr(flags, action.dest, None)
     ]
     if further:
-        raise UsageError(f"evaluate.py has no flags but --help and --config-dir: leave out --{further[0].replace('_', '-')}")
+        raise UsageError(
+            f"evaluate.py has no flags but --help, --version and --config-dir: leave out --{further[0].replace('_', '-')}"
+        )
     if flags.package and not flags.cfg:
         raise UsageError("--package says which part of a config --cfg prints: add --cfg job, or leave it out")
     return flags
@@ -67,7 +68,7 @@ def _meant(word: str, words: Sequence[str], known: Sequence[str], few: bool) -> 
     key = name.replace("-", "_")
     catalogue = Catalogue(installed_folders())
     head = key.split(".")[0]
-    close = nearest(name, [flag.lstrip("-") for flag in known], CLOSE)
+    close = nearest(name, [flag.lstrip("-") for flag in known])
     if (head in catalogue.keys or head in catalogue.groups or not close) and (not few or head in ON_EVALUATION):
         try:
             (override,) = parse(catalogue, [f"{key}={value}"])

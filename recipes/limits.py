@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -16,6 +17,7 @@ from plugins.base import RecipeError
 from recipes.build import build_optimizer, instantiate
 from recipes.catalogue import Catalogue, installed_folders, quote, typed
 from recipes.config import option_names
+from recipes.duration import seconds_of, twice
 from recipes.results import command_line
 
 EARLY = "validation did not improve any more; for more patience start a new run with a larger stopping.patience"
@@ -49,6 +51,8 @@ def goes_further(config: Mapping[str, Any], earlier: Mapping[str, Any]) -> bool:
     """Whether a finished run is asked for more steps than it has done."""
     if earlier.get("stopped_early"):
         return False
+    if earlier.get("ended_by") == "max_time":
+        return _time(config) > _time(earlier["config"])
     before, now = (steps_until(each, steps_an_epoch(earlier)) for each in (earlier["config"], config))
     return now != before and now > (earlier["steps"] if earlier.get("phases", 1) == 1 else before)
 
@@ -65,6 +69,8 @@ def told_finished(earlier: Mapping[str, Any], folder: Path, words: Sequence[str]
 def _longer(earlier: Mapping[str, Any], folder: Path) -> str:
     if earlier.get("stopped_early"):
         return f"the run is finished; stopped early: {why_early(earlier['config'])}"
+    if earlier.get("ended_by") == "max_time":
+        return f"the run is finished; {time_is_up(earlier['config'], folder)}"
     config, an_epoch = earlier["config"], steps_an_epoch(earlier)
     name = limit_of(config).partition("=")[0]
     longer = {**config, name: 2 * max(1, config[name])}
@@ -108,6 +114,17 @@ def check_limit(
             f"{limit}: the {step} steps done had the learning rates of scheduler={name} over {before} steps, over {now} they are "
             f"others: leave {limit} out, or {new}"
         )
+
+
+def time_is_up(config: Mapping[str, Any], folder: Path) -> str:
+    """What to type to go on with a run that has ended by its time."""
+    longer = twice("max_time", config["max_time"])
+    return f"it ended by max_time={config['max_time']}; to train it for longer: python train.py {typed('resume', folder)} max_time={longer}"
+
+
+def _time(config: Mapping[str, Any]) -> float:
+    """The seconds for which a run may train."""
+    return math.inf if config.get("max_time") is None else seconds_of("max_time", config["max_time"])
 
 
 def _anew(earlier: Mapping[str, Any], config: Mapping[str, Any]) -> str:

@@ -25,9 +25,10 @@ from rich.text import Text
 
 from plugins.base import Task
 from recipes import ranks, shapes
-from recipes.catalogue import quote
+from recipes.catalogue import quote, show
 from recipes.errors import printable
 from recipes.files import open_to_append, write_text
+from recipes.invoked import as_typed
 
 PACKAGES = ("torch", "torchvision", "lightning", "hydra-core", "torchmetrics", "wandb", "numpy", "lightning-recipes")
 ORDER = ("loss", "acc")
@@ -60,16 +61,19 @@ def is_first_rank() -> bool:
 
 
 def write_result(folder: Path, result: Mapping[str, Any]) -> None:
-    """`result.json`, whole or not at all; null stands for what is not a finite number, which JSON cannot tell."""
-    write_text(folder / "result.json", json.dumps(_finite(result), indent=2, allow_nan=False) + "\n")
+    """`result.json`, whole or not at all; JSON has no infinity: null stands for it, in the config `.inf` as it is typed."""
+    typed = {"config": _finite(result["config"], in_words=True)} if "config" in result else {}
+    write_text(folder / "result.json", json.dumps(_finite({**result, **typed}), indent=2, allow_nan=False) + "\n")
 
 
-def _finite(value: Any) -> Any:
+def _finite(value: Any, in_words: bool = False) -> Any:
     if isinstance(value, Mapping):
-        return {name: _finite(inner) for name, inner in value.items()}
+        return {name: _finite(inner, in_words) for name, inner in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_finite(inner) for inner in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+        return [_finite(inner, in_words) for inner in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return show(value) if in_words else None
+    return value
 
 
 def read_result(folder: Path) -> dict[str, Any]:
@@ -234,4 +238,4 @@ def table(result: Mapping[str, Any]) -> Table:
 def print_lines(console: Console, *lines: str) -> None:
     """Print without wrapping or markup, so that paths and commands can be copied."""
     for line in lines:
-        console.print(printable(line), soft_wrap=True, markup=False, highlight=False)
+        console.print(as_typed(printable(line)), soft_wrap=True, markup=False, highlight=False)

@@ -31,7 +31,8 @@ from plugins.base import (
     expect_choice,
     expect_count,
 )
-from recipes import history, ranks
+from recipes import history, memory, ranks
+from recipes.advice import with_a_technique
 from recipes.build import build_callbacks, build_data, build_loggers, build_module, build_plugins, load_module, load_run
 from recipes.catalogue import Catalogue, UsageError, installed_folders, path_word, typed
 from recipes.changes import check_changes
@@ -40,10 +41,11 @@ from recipes.choices import choices
 from recipes.claim import remove_parts, remove_run
 from recipes.cluster import cluster_environment
 from recipes.data.base import Data, EvaluationLoader, StepLoader
+from recipes.duration import seconds_of
 from recipes.effect import words_with_effect
 from recipes.explain import explain
 from recipes.files import hold
-from recipes.limits import check_limit, goes_further, told_finished, why_early
+from recipes.limits import check_limit, goes_further, time_is_up, told_finished, why_early
 from recipes.loggers import Deferred, RunLogger
 from recipes.module import RecipeModule
 from recipes.monitor import check_monitors, choose_monitor, direction_of
@@ -71,6 +73,7 @@ from recipes.shapes import check_records
 from recipes.sharding import make_strategy, put_together
 from recipes.sweep import Plan, sweep_of
 from recipes.targets import describe
+from recipes.time_limit import TimeLimit
 from recipes.units import MEAN, InTargetUnits
 
 log = logging.getLogger("recipes")
@@ -320,6 +323,7 @@ class Run:
         self.result["history"] = [history.entry(self.result)]
         self.last, self.earlier = folder / "checkpoints" / "last.ckpt", earlier
         self.logger = Deferred()
+        self.time = TimeLimit(None if config["max_time"] is None else seconds_of("max_time", config["max_time"]))
 
     def explain(self) -> None:
         """Tell from where a run that is resumed would go on, and with what that is new; refuse what would be refused then."""
@@ -337,7 +341,8 @@ class Run:
             with StopOnSignal() as self.stop:
                 if not resumed:
                     self._begin()
-                self._train(self.start)
+                with memory.told(self.config):
+                    self._train(self.start)
             self.result["status"] = "finished"
         except Stopped as stopped:
             self.result |= {"status": "stopped", "stopped_by": str(stopped)}
@@ -507,7 +512,7 @@ class Run:
         )
         if self.resumed and not self.begun:
             keeper.saved_step = 0  # or where the checkpoint was saved: there is nothing new before the first step
-        callbacks = [*plugins, *build_callbacks(config), AfterStep(self._begin), keeper]
+        callbacks = [*plugins, *build_callbacks(config), AfterStep(self._begin), self.time, keeper]
         if phase.get("stop_below"):
             callbacks.append(StopBelow(*phase["stop_below"]))
         if trainer_config["progress"]:
@@ -565,7 +570,8 @@ class Run:
             "steps": steps,
             "epochs": module.steps_done / len(loader),
             "phases": phase["index"] + 1,
-            "stopped_early": self.trainer.should_stop and self._may_stop(module),
+            "stopped_early": self.trainer.should_stop and self._may_stop(module) and not self.time.reached,
+            "ended_by": "max_time" if self.time.reached else None,
             "seconds": round(phase["seconds"], 3),
             "devices": self.trainer.world_size,
             "nodes": self.trainer.num_nodes,
@@ -603,6 +609,7 @@ class Run:
             print_lines(
                 self.console,
                 *(["stopped early: " + why_early(self.config)] if self.result["stopped_early"] else []),
+                *([time_is_up(self.config, self.folder)] if self.time.reached else []),
                 f"best step {self.result['best_step']} of {self.result['steps']}, {self.result['seconds']:.1f} s, "
                 f"{self.result['samples_per_second']:,.0f} samples/s",
                 f"folder   {self.folder}",
@@ -633,7 +640,7 @@ class Run:
 
     def _next_command(self, where: str) -> str:
         if self.techniques == ["standardize", "sgd"]:
-            return "python train.py +regularizer=dropout optimizer=adam"
+            return with_a_technique(self.command, self.module.model)
         return f"python evaluate.py {where}"
 
 
@@ -660,7 +667,9 @@ def apart(result: Mapping[str, Any]) -> list[str]:
 
 def is_of_content(error: Exception) -> bool:
     """Whether an error at the start of a resumed run comes from what the checkpoint holds, not from the machine or the user."""
-    others = (RecipeError, UsageError, Stopped, OSError, torch.OutOfMemoryError, MemoryError)
+    others = (RecipeError, UsageError, Stopped, OSError)
+    if memory.out_of_memory(error):
+        return False
     return not isinstance(error, others) and not (ranks.world() > 1 and ranks.CONSEQUENCE.search(str(error)))
 
 

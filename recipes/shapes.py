@@ -83,7 +83,7 @@ def is_choices(value: object) -> bool:
 
 
 # what stands in result.json, where it stands there; null wherever a run does not know
-RESULT = dict.fromkeys(("status", "monitor", "error", "stopped_by", "git_commit", "machine"), is_text)
+RESULT = dict.fromkeys(("status", "monitor", "error", "stopped_by", "ended_by", "git_commit", "machine"), is_text)
 RESULT |= dict.fromkeys(
     ("seed", "best_step", "steps", "phases", "devices", "nodes", "samples_per_step", "parameters"), is_count
 )

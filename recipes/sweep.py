@@ -35,6 +35,7 @@ from recipes.claim import remove_run
 from recipes.errors import one_line, printable
 from recipes.files import hold, is_held, open_to_append, remove_empty, unwritable, write_text
 from recipes.identity import LIFELINE
+from recipes.invoked import as_typed
 from recipes.ranks import read_result
 from recipes.settings import expect_below, expect_jobs
 from recipes.shapes import is_number, is_texts
@@ -547,7 +548,7 @@ class _Display:
 
     def say(self, line: str) -> None:
         """A line above the bars."""
-        self.console.print(printable(line), markup=False, highlight=False, soft_wrap=True)
+        self.console.print(as_typed(printable(line)), markup=False, highlight=False, soft_wrap=True)
 
     def done(self, number: int) -> None:
         """Jobs that have ended."""

@@ -25,6 +25,10 @@ LOOK_ALIKES = {
 }
 FLAGS = {"h": "--help", "help": "--help", "m": "-m", "multirun": "-m", "cfg": "--cfg job"}
 FOR_SWEEPS = ("hydra/launcher", "hydra/sweeper", "hydra.launcher", "hydra.sweeper", "hydra.sweep")
+# beside it, to be passed over: what is in quotes
+YAMLS_NUMBER = re.compile(
+    r"""'(?:\\.|[^'\\])*'|"(?:\\.|[^"\\])*"|(?<=[=,\[({: ])([+-]?)\.(inf|nan)(?=[,\])} ]|$)""", re.IGNORECASE
+)
 FURTHEST = 6  # words into which blanks can have split one
 LONGEST = 1000  # letters of a word that is looked at for what was meant
 DEEPEST = 50  # brackets inside of each other, of which the grammar takes more time with each
@@ -32,12 +36,18 @@ DEEPEST = 50  # brackets inside of each other, of which the grammar takes more t
 
 def parse_word(parser: OverridesParser, word: str) -> Override:
     """One word as Hydra reads it."""
+    word = readable(word)
     try:
         if max(word.count(opening) for opening in "[{(") > DEEPEST:
             raise UsageError(f"{cut(word)}: cannot be read: more than {DEEPEST} brackets")
         return parser.parse_overrides([word])[0]
     except (HydraException, ValueError, RecursionError):
         raise UsageError(f"{cut(word)}: cannot be read") from None
+
+
+def readable(word: str) -> str:
+    """A word with numbers that YAML writes with a point, `.inf` and `.nan`, as Hydra's grammar writes them."""
+    return YAMLS_NUMBER.sub(lambda found: found[0] if found[1] is None else f"{found[1]}{found[2]}", word)
 
 
 def cut(word: str) -> str:

@@ -21,7 +21,10 @@ SMALL = ("model=linear", "max_steps=2", "logger=[]", "trainer.progress=false", "
 def command(
     script: str, *words: str, cwd: Path, timeout: float = LIMIT, forked: bool = False, **environment: str
 ) -> subprocess.CompletedProcess[str]:
-    """The ended process of `python SCRIPT WORDS` in a folder; `forked`: of one that has imported the libraries already."""
+    """The ended process of `python SCRIPT WORDS` in a folder; `forked`: of one that has imported the libraries already.
+
+    The commands that it prints are given as they are printed in the project's own folder.
+    """
     env = variables(**environment)
     if forked:
         done = forked_commands.command(script, *words, cwd=cwd, env=env, timeout=timeout)
@@ -29,8 +32,14 @@ def command(
         done = subprocess.run(
             arguments(script, *words), cwd=cwd, env=env, capture_output=True, text=True, timeout=timeout, check=False
         )
+    done.stdout, done.stderr = (as_at_home(text) for text in (done.stdout, done.stderr))
     print(done.stdout, done.stderr)  # shown by pytest when the test fails
     return done
+
+
+def as_at_home(printed: str) -> str:
+    """A text with the project's folder taken out of its commands."""
+    return printed.replace(f"python {ROOT}/", "python ")
 
 
 def arguments(script: str, *words: str) -> list[str]:

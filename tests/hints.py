@@ -8,7 +8,7 @@ import shlex
 from collections.abc import Iterator, Sequence
 
 HINT = re.compile(r"\b(did you mean|write|add|type) ('[^']+'|--\w+ [^\s';:?]+|[^\s';:]+(?: [^\s';:,]+=[^\s';:,]+)*)")
-COMMAND = re.compile(r"python (train|evaluate|compare)\.py( [^;)]*)")
+COMMAND = re.compile(r"python (?:[^\s]*/)?(train|evaluate|compare)\.py( [^;)]*)")  # wherever it lies
 FOR_THE_READER = re.compile(r"\b[A-Z_]{3,}\b|…")  # a word that stands for another one: FOLDER
 
 

@@ -13,10 +13,11 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from recipes.app import _exit_with, given
+from recipes.app import _exit_with, run_command
 from recipes.catalogue import Catalogue, UsageError, installed_folders, nearest, one_line, quote
 from recipes.environment import told
 from recipes.errors import printable
+from recipes.invoked import as_typed, invocation
 from recipes.printing import expect_printed
 
 if TYPE_CHECKING:
@@ -49,14 +50,14 @@ It leaves these files in the folder that is given, or in comparisons/DATE/TIME i
 
 def main(words: Sequence[str] | None = None) -> None:
     """`compare.py`: ends the process with an exit code unless all went well."""
-    _exit_with(lambda: _compare(given(words)))
+    _exit_with(lambda: run_command(_compare, words))
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python compare.py",
+        prog=invocation("compare"),
         description=DESCRIPTION,
-        epilog=EXAMPLES,
+        epilog=as_typed(EXAMPLES),
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
@@ -82,6 +83,7 @@ def _parser() -> argparse.ArgumentParser:
         action="store_true",
         help='make a wandb workspace with the same views, or update it; needs pip install "lightning-recipes[workspace]"',
     )
+    parser.add_argument("--version", action="store_true", help="the versions of this project and its libraries")
     return parser
 
 
@@ -264,7 +266,7 @@ def _print_notes(console: Console, comparison: Comparison) -> None:
     width = console.width if console.is_terminal else sys.maxsize
     for note in comparison.notes:
         for line in textwrap.wrap(printable(note), width, initial_indent="- ", subsequent_indent="  ", break_on_hyphens=False):
-            console.print(line, soft_wrap=True, markup=False)
+            console.print(as_typed(line), soft_wrap=True, markup=False)
 
 
 def _print_unfinished(console: Console, runs: Sequence[Run]) -> None:

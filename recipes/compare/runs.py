@@ -278,6 +278,7 @@ def read(folder: Path, catalogue: Catalogue) -> Run:
         result = read_result(folder)
         if missing := [name for name in ("status", "config") if name not in result]:
             raise UsageError(f"{folder / 'result.json'} cannot be read: it has no {missing[0]}")
+        result["config"] = {**catalogue.keys, **result["config"]}  # a run that is older than a key has its default
         status = str(result["status"])
         plain = Run(folder, status, result)
         _ = plain.seed, plain.metrics

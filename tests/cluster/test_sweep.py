@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from tests.cluster.slurm import wait_for
-from tests.command import command, mistake
+from tests.command import as_at_home, command, mistake
 
 SHORT = ("model=mlp", "max_steps=30", "trainer.accelerator=cpu", "trainer.progress=false", "+diagnostics=[gates]")
 ENDLESS = ("model=mlp", "max_steps=1000000", "trainer.accelerator=cpu", "trainer.progress=false", "logger=csv")
@@ -147,7 +147,7 @@ def test_jobs_go_on_without_the_command_which_can_wait_for_them_again(slurm, gat
     submitted, jobs = numbers(folder), all_jobs(slurm)
     process.send_signal(signal.SIGHUP)
     assert process.wait(120) == 128 + signal.SIGHUP
-    told = outputs[0].read_text()
+    told = as_at_home(outputs[0].read_text())
     assert "the jobs go on in Slurm; to wait for them: python train.py -m sweep=mine" in told
     for output in outputs[1:]:
         process = start("-m", "sweep=mine", output=output)

@@ -3,6 +3,7 @@ import json
 import shutil
 
 import pytest
+import yaml
 
 from plugins.base import Plugin, Stage
 from recipes import run
@@ -25,7 +26,7 @@ class Folder:
             for word in words:
                 name, value = word.split("=")
                 if name != "resume":
-                    config[name] = int(value)
+                    config[name] = yaml.safe_load(value)
         else:
             self.path.mkdir(parents=True, exist_ok=True)
             words = [*SMALL, *words]

@@ -17,7 +17,7 @@ import pytest
 
 from recipes.catalogue import UsageError
 from recipes.ray_sweep import request
-from tests.command import SMALL, arguments, command, mistake, variables
+from tests.command import SMALL, arguments, as_at_home, command, mistake, variables
 
 ENDLESS = ("model=linear", "max_steps=1000000", "logger=[]", "trainer.progress=false", "trainer.accelerator=cpu")
 ON_RAY = ("hydra/launcher=ray", "hydra.launcher.ray.init.num_cpus=2", "sweep=mine")
@@ -161,7 +161,7 @@ def test_ctrl_c_ends_jobs_that_have_gpus_of_their_own_and_one_that_waits(tmp_pat
     told, _ = process.communicate(timeout=LIMIT)
     print(told)
     assert process.returncode == 130
-    assert "stopped by SIGINT; 0 jobs are finished" in told and "python train.py -m sweep=mine" in told
+    assert "stopped by SIGINT; 0 jobs are finished" in told and "python train.py -m sweep=mine" in as_at_home(told)
     assert names == {"0", "1"}
     assert [(result["status"], result["stopped_by"]) for result in results(folder).values()] == [("stopped", "SIGINT")] * 2
     wait_until(lambda: not left & set(parents()))

@@ -21,7 +21,7 @@ from recipes.app import _sweeper_defaults
 from recipes.catalogue import UsageError
 from recipes.files import hold
 from recipes.sweep import Job, Plan, Sweep, accelerators, can_go_on, check_direction, deal, duration, sweep_of
-from tests.command import LIMIT, SMALL, arguments, command, mistake, variables, wait_until
+from tests.command import LIMIT, SMALL, arguments, as_at_home, command, mistake, variables, wait_until
 
 ENDLESS = ("model=linear", "max_steps=1000000", "logger=[]", "trainer.progress=false", "trainer.accelerator=cpu")
 
@@ -56,7 +56,7 @@ def test_a_disk_that_is_full_for_a_while(tmp_path):
         assert " of 2 jobs failed:\n" in said  # the first one may have ended before
         assert process.returncode == 1 and "Traceback" not in said
         assert "sweep.log cannot be written (No space left on device)" in printed + said
-        assert said.splitlines()[-1] == "to run them again: python train.py -m sweep=disk/mine"
+        assert as_at_home(said).splitlines()[-1] == "to run them again: python train.py -m sweep=disk/mine"
         (disk / "ballast").unlink()
         again = command("train.py", "-m", "sweep=disk/mine", cwd=tmp_path)
         assert again.returncode == 0
@@ -129,7 +129,7 @@ def test_ctrl_c_ends_the_jobs_in_flight_and_the_sweep(tmp_path):
     process.send_signal(signal.SIGINT)
     out, _ = process.communicate(timeout=LIMIT)
     assert process.returncode == 130
-    assert "stopped by SIGINT; 0 jobs are finished" in out and "python train.py -m sweep=mine" in out
+    assert "stopped by SIGINT; 0 jobs are finished" in out and "python train.py -m sweep=mine" in as_at_home(out)
     assert {name: result["status"] for name, result in results(tmp_path / "mine").items()} == {"0": "stopped", "1": "stopped"}
 
 
