@@ -95,8 +95,8 @@ def build_plugins(config: Mapping[str, Any]) -> list[Plugin]:
         except RecipeError as error:
             raise RecipeError(f"{place}: {error}") from None
     for plugin in plugins:
-        if plugin.monitor and plugin.mode is None:
-            plugin.mode = config.get("trainer", {}).get("mode")
+        if plugin.monitor and plugin.monitor_mode is None:
+            plugin.monitor_mode = config.get("trainer", {}).get("mode")
     return plugins
 
 

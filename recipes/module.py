@@ -43,7 +43,7 @@ from recipes.metrics import Confusion, Histogram, Means, correct
 from recipes.schedules import check_schedule, step_plateaus, step_schedules
 from recipes.sharding import put_together_for_evaluation, shards
 from recipes.targets import as_outputs, as_target, by_task, expect_labels, expect_meant, kind_of, width_of
-from recipes.units import InTargetUnits, Standardized, column_moments, depends_on_difference
+from recipes.units import InTargetUnits, Standardized, column_moments, depends_on_difference, expect_fine_enough
 
 log = logging.getLogger("recipes")
 
@@ -184,7 +184,7 @@ class RecipeModule(L.LightningModule):
         cut = [f"{n} {what}" for n, what in ((self.parts, "parts a step"), (facts.get("devices", 1), "devices")) if n > 1]
         self._losses = {task.name: TaskLoss(self.loss, task, " and ".join(cut)) for task in self.setting.tasks}
         self._objectives = dict(self._losses)
-        self._standardize()
+        self._standardize(str(facts.get("precision")))
         self._takes_tokens = takes_tokens(self.model)
         classifies = any(task.kind == "classification" for task in self.setting.tasks)
         if self.hooks["predict"] and classifies and not getattr(self.loss, "takes_logits", True):
@@ -200,7 +200,7 @@ class RecipeModule(L.LightningModule):
             self.model.compile()  # in place: parameters keep their names
         self._built = True
 
-    def _standardize(self) -> None:
+    def _standardize(self, precision: str) -> None:
         """Have regressions learned with mean 0 and deviation 1, where their loss means the same then."""
         assert self.setting is not None
         regressions = [task for task in self.setting.tasks if task.kind == "regression"]
@@ -213,6 +213,8 @@ class RecipeModule(L.LightningModule):
             widths = {task.name: task.outputs for task in regressions}
             moments = {name: numbers for name, numbers in found.items() if len(numbers[0]) == widths[name]}
             names = list(moments)  # an output for each column, or the loss will tell
+            for mean, deviation in moments.values():
+                expect_fine_enough(mean, deviation, precision)
         if not names:
             return
         units = InTargetUnits(self.model, self.setting.tasks, names, moments)

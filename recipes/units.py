@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from plugins.base import RecipeError, Task
 
 LARGEST = 1e15  # of a target: the squares of larger ones, and sums of them, are no 32-bit floats
+ROUGHEST = 0.05  # share of the deviation by which a target may be rounded
 MEAN, DEVIATION = "target_mean", "target_deviation"  # buffers
 
 
@@ -47,6 +48,16 @@ def column_moments(pieces: Iterable[Tensor]) -> tuple[Tensor, Tensor]:
         raise RecipeError(f"the training targets reach {largest:.3g}, whose squares are too large: give them in larger units")
     deviation = (squares / count).sqrt()
     return mean, deviation.where((low < high) & (deviation.float() > 0), 1.0)
+
+
+def expect_fine_enough(mean: Tensor, deviation: Tensor, precision: str) -> None:
+    """Refuse a precision in which Lightning would round targets, before anybody sees them, by much of their deviation."""
+    kinds = {"bf16-true": torch.bfloat16, "16-true": torch.float16}
+    if precision in kinds and bool((mean.abs() * torch.finfo(kinds[precision]).eps > ROUGHEST * deviation).any()):
+        raise RecipeError(
+            f"trainer.precision={precision} rounds targets near {float(mean.abs().max()):.4g} by much of what they differ by: type "
+            f"trainer.precision={precision.replace('true', 'mixed')}"
+        )
 
 
 def depends_on_difference(loss: Callable[[Tensor, Tensor], Tensor], outputs: int) -> bool:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import warnings
+
 import torch
 from torch import Tensor, nn
 
 from plugins.base import Plugin, Stage, expect_nonnegative
 from plugins.preprocessing._layer import Affine, expect_per, moments, statistics_shape
+
+ROUNDING = 1e-7  # a deviation of a share of the mean as small as this comes from rounding
 
 
 def inverse_std(variance: Tensor, eps: float) -> Tensor:
@@ -43,4 +47,12 @@ class Standardize(Plugin):
         shape = statistics_shape(self.setting.shape, self.per)
         inputs = self.setting.training_inputs
         mean, variance = moments(inputs(), shape) if inputs else (torch.zeros(shape), torch.ones(shape))
+        std = variance.sqrt()
+        if small := int(((std > ROUNDING * mean.abs()) & (std <= self.eps)).sum()):
+            least = float(std[std > ROUNDING * mean.abs()].min())
+            warnings.warn(
+                f"{small} of {std.numel()} features deviate by no more than preprocessing.eps={self.eps:g}, and so become 0: type "
+                f"preprocessing.eps={least / 10:.0e} if they are not constant",
+                stacklevel=1,
+            )
         return Affine(model, mean, inverse_std(variance, self.eps))

@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from plugins.base import RecipeError, Task
 from plugins.loss.by_task import ByTask
 from plugins.loss.mse import MSE
-from recipes.losses import TaskLoss
+from recipes.losses import TaskLoss, name_of
 from recipes.module import RecipeModule
 
 CLASSES, NUMBER, NUMBERS = Task("", "classification", 3), Task("", "regression", 1), Task("", "regression", 2)
@@ -83,7 +83,7 @@ def test_cross_entropy_of_one_number_is_refused():
 @pytest.mark.parametrize("scale", [1e-4, 1.0, 1e6])
 @pytest.mark.parametrize("task", [NUMBER, NUMBERS], ids=["one", "two"])
 @pytest.mark.parametrize(
-    "loss", [nn.MSELoss(), nn.L1Loss(), nn.SmoothL1Loss(), nn.HuberLoss(), functional.mse_loss, pearson, ByTask()], ids=str
+    "loss", [nn.MSELoss(), nn.L1Loss(), nn.SmoothL1Loss(), nn.HuberLoss(), functional.mse_loss, pearson, ByTask()], ids=name_of
 )
 def test_losses_of_numbers_are_taken(loss, task, scale):
     output, target = scale * torch.randn(8, task.outputs), scale * torch.randn(8, task.outputs)
@@ -103,7 +103,7 @@ def test_losses_of_numbers_are_taken(loss, task, scale):
         ByTask(),
         nn.CrossEntropyLoss(label_smoothing=0.1),
     ],
-    ids=str,
+    ids=name_of,
 )
 def test_losses_of_classes_are_taken(loss):
     output, target = torch.randn(8, 3), torch.randint(3, (8,))
@@ -111,7 +111,7 @@ def test_losses_of_classes_are_taken(loss):
     assert torch.equal(TaskLoss(loss, CLASSES)(output, target), own(output, target))
 
 
-@pytest.mark.parametrize("loss", [nn.MSELoss(), nn.BCEWithLogitsLoss(), nn.L1Loss(), nn.GaussianNLLLoss()], ids=str)
+@pytest.mark.parametrize("loss", [nn.MSELoss(), nn.BCEWithLogitsLoss(), nn.L1Loss(), nn.GaussianNLLLoss()], ids=name_of)
 def test_a_loss_that_takes_no_labels_is_one_line(loss):
     with pytest.raises(RecipeError, match=r"does not take outputs \(16, 3\) and targets \(16,\).*loss=cross_entropy") as caught:
         train(loss, LABELS, 3)
