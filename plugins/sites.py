@@ -205,24 +205,28 @@ def is_compiled(model: nn.Module) -> bool:
     )
 
 
+def statistic_sites(model: nn.Module) -> Iterator[tuple[str, nn.Module, str]]:
+    """Where running statistics of floats are: name in the model, owner, name there. Their tensors may be replaced at any time.
+
+    They are the buffers of norm layers and whatever is named running_…; other buffers, such as the vectors of a spectral
+    norm, counters or fixed tables, are no statistics, and a mean of several of them means nothing.
+    """
+    for path, owner in model.named_modules():
+        is_norm = isinstance(owner, NORMS)
+        for name, buffer in owner.named_buffers(recurse=False):
+            if buffer.is_floating_point() and (is_norm or name.startswith("running_")):
+                yield f"{path}.{name}" if path else name, owner, name
+
+
 def running_statistics(model: nn.Module) -> list[Tensor]:
-    """The running means and variances of norm layers, which each process measures on its own samples."""
-    layers = [layer for layer in model.modules() if isinstance(layer, NORMS) and not isinstance(layer, nn.SyncBatchNorm)]
-    return [buffer for layer in layers for buffer in layer.buffers(recurse=False) if buffer.is_floating_point()]
+    """The running statistics as they are now, which each process measures on its own samples."""
+    sites = [(owner, name) for _, owner, name in statistic_sites(model) if not isinstance(owner, nn.SyncBatchNorm)]
+    return [owner.get_buffer(name) for owner, name in sites]
 
 
 def weight_layers(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
-    """Linear, convolution and recurrent layers, with their names."""
-    kinds: tuple[type[nn.Module], ...] = (*WEIGHTED, *RECURRENT)
+    """Linear, convolution, recurrent and attention layers, with their names."""
+    kinds: tuple[type[nn.Module], ...] = (*WEIGHTED, *RECURRENT, nn.MultiheadAttention)
     for name, module in model.named_modules():
         if isinstance(module, kinds):
             yield name, module
-
-
-def decayed_parameters(model: nn.Module) -> Iterator[nn.Parameter]:
-    """The weights that norm penalties apply to: not biases, not the parameters of norm layers."""
-    for module in model.modules():
-        if not isinstance(module, NORMS):
-            for name, parameter in module.named_parameters(recurse=False):
-                if parameter.requires_grad and not name.startswith("bias") and parameter.ndim > 1:
-                    yield parameter

@@ -33,7 +33,8 @@ from plugins.base import (
     needs_closure,
     order,
 )
-from plugins.sites import NORMS, evaluation_mode, is_compiled, kept_buffers, running_statistics, takes_tokens
+from plugins.parameters import named_parameters
+from plugins.sites import evaluation_mode, is_compiled, kept_buffers, running_statistics, takes_tokens
 from recipes.callbacks import BuildFirst, check_callbacks, stand_first
 from recipes.data.base import EvaluationLoader
 from recipes.divergence import all_finite, diverged
@@ -246,7 +247,6 @@ class RecipeModule(L.LightningModule):
             wrapped = plugin.wrap_optimizer(wrapped)
         optimizer = wrapped if isinstance(wrapped, OptimizerWrapper) else OptimizerWrapper(wrapped)
         self._parameters_to_clear = list(self.model.parameters())
-        self._statistics = running_statistics(self.model) if self.trainer.world_size > 1 else []
         if self.make_scheduler is None:
             return optimizer
         steps = self.trainer.estimated_stepping_batches
@@ -428,11 +428,13 @@ class RecipeModule(L.LightningModule):
 
     def _share_statistics(self) -> None:
         """Average the running statistics of norm layers over the processes, so that all evaluate, and save, one model."""
-        if self._statistics:
-            flat = torch.cat([numbers.flatten() for numbers in self._statistics])
+        if self.trainer.world_size == 1:
+            return
+        if statistics := running_statistics(self.model):  # as they are now: a forward pass may have replaced them
+            flat = torch.cat([numbers.flatten() for numbers in statistics])
             dist.all_reduce(flat)
-            pieces = (flat / self.trainer.world_size).split([numbers.numel() for numbers in self._statistics])
-            for numbers, piece in zip(self._statistics, pieces, strict=True):
+            pieces = (flat / self.trainer.world_size).split([numbers.numel() for numbers in statistics])
+            for numbers, piece in zip(statistics, pieces, strict=True):
                 numbers.copy_(piece.view_as(numbers))
 
     def _seed_between(self) -> None:
@@ -818,15 +820,8 @@ def parameter_groups(model: nn.Module, no_decay: Sequence[str] = ()) -> list[dic
         return [{"params": list(model.parameters())}]
     decayed: list[nn.Parameter] = []
     free: list[nn.Parameter] = []
-    seen: set[int] = set()
-    for module in model.modules():
-        for name, parameter in module.named_parameters(recurse=False):
-            if id(parameter) in seen:
-                continue
-            seen.add(id(parameter))
-            is_norm = isinstance(module, NORMS)
-            kept_out = ("norm" in no_decay and is_norm) or ("bias" in no_decay and name.startswith("bias") and not is_norm)
-            (free if kept_out else decayed).append(parameter)
+    for named in named_parameters(model):
+        (free if named.kind in no_decay else decayed).append(named.parameter)
     return [group for group in ({"params": decayed}, {"params": free, "weight_decay": 0.0}) if group["params"]]
 
 
@@ -922,7 +917,7 @@ def _setting_from_loader(module: RecipeModule) -> Setting:
         raise RecipeError("a loader must yield as many targets as inputs")
     place = next(module.model.parameters(), x)
     with evaluation_mode(module.model), torch.no_grad():
-        outputs = module.model(x[:2].to(place.device, None if tokens else place.dtype))
+        outputs = module.model(x[:2].to(place.device, None if tokens else dtype_of(module.model, x.dtype)))
     several = len(named) > 1 and isinstance(outputs, Tensor)  # heads will be made to measure
     by_name = {} if several else by_task(list(named), outputs)
     tasks = []

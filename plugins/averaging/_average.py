@@ -2,25 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from itertools import chain
 from typing import Any
 
 import lightning as L
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from plugins.base import Module, Plugin, RecipeError, Refusal, Selection, Stage
-from plugins.shards import kept_like, parts
+from plugins.base import Module, Plugin, RecipeError, Stage
+from plugins.shards import kept_like, part
+from plugins.sites import statistic_sites
+
+
+def wide(dtype: torch.dtype) -> torch.dtype:
+    """The kind of numbers in which a mean of values of this kind is kept: rounding to 16 bits swallows what it moves by."""
+    if dtype.is_complex:
+        return torch.promote_types(dtype, torch.complex64)
+    return torch.promote_types(dtype, torch.float32)
+
+
+def numbers(values: Iterable[Tensor]) -> list[Tensor]:
+    """The real numbers, on this process, that tensors are made of, as views: a complex one has two a value."""
+    return [torch.view_as_real(own) if (own := part(value)).is_complex() else own for value in values]
 
 
 class Averaging(Plugin):
     """Average the weights after each update; validation, the best model and the trained result use the average.
 
-    Floating-point buffers, such as the running statistics of batch norm, are averaged like weights: they belong to the
-    weights they were measured with. A subclass defines `move`, and `due` if it does not average after every step.
+    All parameters of floats or complex numbers are averaged, in 32 bits at least. So are running statistics, which belong to
+    the weights they were measured with, whichever tensors hold them by now; one that appears or changes its shape begins
+    anew. Every other buffer stays what it is in the model: counters, fixed tables, the vectors of a spectral norm.
+    A subclass defines `move`, and `due` if it does not average after every step.
     """
 
     stage = Stage.AVERAGING
@@ -30,7 +44,7 @@ class Averaging(Plugin):
         self.count = 0  # weights that went into the average
         self.in_place = False  # whether training has ended and left the average in the model
         self._average: dict[str, Tensor] = {}
-        self._pair: tuple[list[Tensor], list[Tensor]] | None = None  # averages and weights, found once for all steps
+        self._parameters: dict[str, Tensor] | None = None  # found once for all steps
 
     def move(self, average: list[Tensor], weights: list[Tensor]) -> None:
         """Take the weights into the average, in place; `count` weights are in it already, at least one."""
@@ -40,37 +54,57 @@ class Averaging(Plugin):
         """Whether the weights after this step belong into the average."""
         return True
 
-    def check(self, selection: Selection) -> None:
-        """Refuse weights too coarse for an average to move."""
-        if selection.precision in ("16-true", "bf16-true"):
-            raise Refusal(
-                f"{self.state_key} cannot average weights kept in 16 bits, whose rounding swallows the changes: "
-                "take trainer.precision=bf16-mixed or 32-true"
-            )
-
     @torch.no_grad()
     def after_step(self, module: Module, optimizer: Optimizer) -> None:
         """Take the new weights into the average; the first ones are copied."""
         if not self.due(module):
             return
-        average, weights = self._pair = self._pair or self._match(module)
-        if self.count == 0:
-            torch._foreach_copy_(average, weights)
-        else:
+        if self._parameters is None:
+            self._parameters = self._known_parameters(module)
+        statistics = {name: owner.get_buffer(own) for name, owner, own in statistic_sites(module.model)}
+        live = {**self._parameters, **statistics}
+        if fresh := [name for name, value in live.items() if not self._has(name, value)]:
+            for name in fresh:
+                self._average[name] = torch.empty_like(live[name], dtype=wide(live[name].dtype))
+            torch._foreach_copy_(numbers(self._average[name] for name in fresh), numbers(live[name] for name in fresh))
+        if old := [name for name in live if name not in fresh]:
+            average = numbers(self._average[name] for name in old)
+            weights = [weight.to(mean.dtype) for mean, weight in zip(average, numbers(live[name] for name in old), strict=True)]
             self.move(average, weights)
         self.count += 1
 
-    def _match(self, module: Module) -> tuple[list[Tensor], list[Tensor]]:
-        """Averages and weights in the same order, on the same device."""
-        named = chain(module.model.named_parameters(), module.model.named_buffers())
-        weights = {name: weight.detach() for name, weight in named if weight.is_floating_point()}
-        if self.count == 0:
-            self._average = {name: torch.empty_like(weight) for name, weight in weights.items()}
-        elif self._average.keys() != weights.keys():
-            names = ", ".join(sorted(self._average.keys() ^ weights.keys()))
-            raise RecipeError(f"{self.state_key}: the average in the checkpoint is of another model; only one has {names}")
-        self._average = {name: kept_like(self._average[name], weight) for name, weight in weights.items()}
-        return parts(self._average.values()), parts(weights.values())
+    def _has(self, name: str, value: Tensor) -> bool:
+        return self.count > 0 and name in self._average and self._average[name].shape == value.shape
+
+    def _known_parameters(self, module: Module) -> dict[str, Tensor]:
+        """The parameters that are averaged, and each average placed and cut up like what it is an average of."""
+        model = module.model
+        named = {name: p.detach() for name, p in model.named_parameters() if p.is_floating_point() or p.is_complex()}
+        if self.count:
+            places = {*named, *(name for name, _ in model.named_buffers())}
+            if odd := sorted((named.keys() - self._average.keys()) | (self._average.keys() - places)):
+                raise RecipeError(
+                    f"{self.state_key}: the average in the checkpoint is of another model; only one has {', '.join(odd)}"
+                )
+            live = {**named, **{name: owner.get_buffer(own) for name, owner, own in statistic_sites(model)}}
+            self._average = {
+                name: kept_like(value, live[name]) for name, value in self._average.items() if name in live
+            }  # of a buffer that is no statistic nothing is kept
+        return named
+
+    def _put(self, module: Module) -> list[tuple[nn.Module | None, str, Tensor, Tensor]]:
+        """Write the average into the model; owner and name of each buffer, the tensor written to and what it held."""
+        found: list[tuple[nn.Module | None, str, Tensor]] = [
+            (None, name, parameter) for name, parameter in self._known_parameters(module).items()
+        ]
+        names = [name for _, name, _ in found]
+        for name, owner, own in statistic_sites(module.model):
+            if self._has(name, tensor := owner.get_buffer(own)):
+                names.append(name)
+                found.append((owner, own, tensor))
+        kept = [(*place, part(place[2]).clone()) for place in found]
+        torch._foreach_copy_(numbers(tensor for _, _, tensor in found), numbers(self._average[name] for name in names))
+        return kept
 
     @contextmanager
     def evaluation_weights(self, module: Module) -> Iterator[None]:
@@ -78,35 +112,35 @@ class Averaging(Plugin):
         if self.count == 0 or self.in_place:
             yield
             return
-        average, weights = self._match(module)
         with torch.no_grad():
-            kept = [weight.clone() for weight in weights]
-            torch._foreach_copy_(weights, average)
+            kept = self._put(module)
         try:
             yield
         finally:
             with torch.no_grad():
-                torch._foreach_copy_(weights, kept)
+                torch._foreach_copy_([part(tensor) for _, _, tensor, _ in kept], [value for *_, value in kept])
+                for owner, name, tensor, _ in kept:
+                    if owner is not None and owner.get_buffer(name) is not tensor:  # replaced by a pass within
+                        setattr(owner, name, tensor)
 
     def on_train_start(self, trainer: L.Trainer, pl_module: Any) -> None:
         """Begin anew, or go on with what a checkpoint held."""
         if pl_module.steps_done == 0:
             self.count, self._average = 0, {}
-        self.in_place, self._pair = False, None
+        self.in_place, self._parameters = False, None
 
     @torch.no_grad()
     def on_train_end(self, trainer: L.Trainer, pl_module: Any) -> None:
         """Leave the average in the model: it is what was trained."""
         if self.count:
-            average, weights = self._match(pl_module)
-            torch._foreach_copy_(weights, average)
+            self._put(pl_module)
             self.in_place = True
 
     def state_dict(self) -> dict[str, Any]:
-        """The average by parameter name, and its count."""
+        """The average by name of parameter or statistic, and its count."""
         return {"average": dict(self._average), "count": self.count, "in_place": self.in_place}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Load what `state_dict` gave."""
         self._average = {name: value.detach().clone() for name, value in state_dict["average"].items()}
-        self.count, self.in_place, self._pair = state_dict["count"], state_dict["in_place"], None
+        self.count, self.in_place, self._parameters = state_dict["count"], state_dict["in_place"], None

@@ -21,14 +21,13 @@ class EMA(Averaging):
     """Evaluate and keep the exponential moving average of the weights.
 
     θ̄_1 = θ_1, then θ̄_t = decay · θ̄_(t−1) + (1 − decay) · θ_t after each step, over about 1 / (1 − decay) steps. Training
-    itself does not see the average. Batch norm's running statistics are averaged too.
+    itself does not see the average. Running statistics, such as batch norm's, are averaged too, and no other buffers.
 
     Args:
         decay: share of the average that is kept in each step, in [0, 1]; with 0 the average is the weights themselves.
 
     Raises:
         RecipeError: decay out of range; a checkpoint of another model.
-        Refusal: weights kept in 16 bits (precision 16-true, bf16-true).
 
     Source: Polyak & Juditsky, "Acceleration of Stochastic Approximation by Averaging", 1992; torch's AveragedModel.
     """

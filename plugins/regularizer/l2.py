@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from plugins.base import Batch, Module, Plugin, Refusal, Selection, Stage, expect_nonnegative
-from plugins.sites import decayed_parameters
+from plugins.parameters import weights_of
 
 
 def l2_penalty(weights: Iterable[Tensor], weight: float) -> Tensor:
@@ -51,6 +51,6 @@ class L2(Plugin):
         """The penalty on the weights as they are in this pass."""
         if self.weight == 0:
             return None
-        penalty = l2_penalty(decayed_parameters(module.model), self.weight)
+        penalty = l2_penalty(weights_of(module.model), self.weight)
         self.record(module, "penalty", penalty)
         return penalty

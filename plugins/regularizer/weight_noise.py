@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from plugins.base import Batch, Module, Plugin, Stage, expect, expect_nonnegative
-from plugins.sites import decayed_parameters
+from plugins.parameters import weights_of
 
 
 def gaussian_like(weight: Tensor, std: float, relative: bool, generator: torch.Generator) -> Tensor:
@@ -62,4 +62,4 @@ class WeightNoise(Plugin):
         """Noise on the weights during the pass."""
         if self.std == 0:
             return nullcontext()
-        return noisy(list(decayed_parameters(module.model)), self.std, self.relative, module.generator(self.option))
+        return noisy(list(weights_of(module.model)), self.std, self.relative, module.generator(self.option))

@@ -1,10 +1,13 @@
+import lightning as L
 import pytest
 import torch
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.utils.data import DataLoader, TensorDataset
 
 from plugins.averaging.ema import EMA, ema
-from plugins.base import Plugin, RecipeError, Refusal, Selection, Setting, Stage, check_selection
+from plugins.base import Plugin, RecipeError, Stage
+from recipes.module import RecipeModule
 
 
 class Watch(Plugin):
@@ -140,8 +143,6 @@ def test_the_average_of_another_model_is_an_error(problem):
 def test_refuses():
     with pytest.raises(RecipeError, match="decay must be a probability"):
         EMA(1.5)
-    with pytest.raises(Refusal, match="bf16-mixed or 32-true"):
-        check_selection(Selection([EMA()], Setting((3,), ()), precision="bf16-true"))
 
 
 def test_tied_weights_are_averaged_once():
@@ -155,3 +156,102 @@ def test_tied_weights_are_averaged_once():
     plugin.after_step(module, None)
     with plugin.evaluation_weights(module):
         torch.testing.assert_close(model[1].weight.detach(), start + 0.5)
+
+
+class Odd(nn.Module):
+    """Parameters and buffers of all kinds, which a forward pass replaces, changes in place, adds and reshapes."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.utils.parametrizations.spectral_norm(nn.Linear(6, 3))
+        self.of = nn.ParameterDict({"short": nn.Parameter(torch.ones(3, dtype=torch.bfloat16))})
+        self.turned = nn.Parameter(torch.randn(3, dtype=torch.complex64))
+        self.whole = nn.Parameter(torch.zeros(3, dtype=torch.int32), requires_grad=False)
+        self.register_buffer("steps", torch.zeros((), dtype=torch.long))
+        self.register_buffer("seen", torch.zeros(3, dtype=torch.bool))
+        self.register_buffer("last", torch.zeros(3))
+        self.register_buffer("running_size", torch.zeros(3))
+        self.register_buffer("running_late", None)
+
+    def forward(self, x):
+        output = self.layer(x) * self.turned.abs() + self.of["short"]
+        if self.training:
+            self.steps = self.steps + 1
+            self.seen = self.seen | (output.detach() > 0).any(0)
+            self.last = output.detach().mean(0)
+            self.running_size = 0.9 * self.running_size + 0.1 * output.detach().square().mean(0)
+            if self.steps >= 3:
+                self.running_late = torch.full((2 if self.steps < 5 else 4,), float(self.steps))
+        return output
+
+
+class Numbers(Plugin):
+    """Keeps all tensors after each step, and what validation sees."""
+
+    stage = Stage.DIAGNOSTICS
+
+    def __init__(self):
+        self.history, self.validated = [], []
+
+    def after_step(self, module, optimizer):
+        self.history.append({name: value.detach().clone() for name, value in module.model.state_dict().items()})
+
+    def on_validation_end(self, trainer, pl_module):
+        self.validated.append({name: value.detach().clone() for name, value in pl_module.model.state_dict().items()})
+
+
+def fit_odd(model, *plugins, steps=8):
+    loader = DataLoader(TensorDataset(torch.randn(64, 6), torch.arange(64) % 3), batch_size=8)
+    module = RecipeModule(model, nn.functional.cross_entropy, lambda groups: torch.optim.SGD(groups, 0.3))
+    L.Trainer(
+        max_steps=steps, accelerator="cpu", callbacks=list(plugins), logger=False, enable_checkpointing=False,
+        enable_progress_bar=False, enable_model_summary=False, num_sanity_val_steps=0,
+    ).fit(module, loader, loader)  # fmt: skip
+    return module
+
+
+AVERAGED = {"of.short", "turned", "running_size", "layer.bias", "layer.parametrizations.weight.original"}
+
+
+def test_averages_parameters_and_statistics_of_every_kind_and_nothing_else():
+    watch = Numbers()
+    module = fit_odd(Odd(), EMA(0.8), watch)
+    average = {
+        name: watch.history[0][name].to(torch.promote_types(watch.history[0][name].dtype, torch.float32)) for name in AVERAGED
+    }
+    for step in watch.history[1:]:
+        average = {name: 0.8 * average[name] + 0.2 * step[name] for name in AVERAGED}
+    late = [step["running_late"] for step in watch.history if len(step.get("running_late", ())) == 4]
+    expected = late[0].clone()
+    for value in late[1:]:
+        expected = 0.8 * expected + 0.2 * value
+    for seen in (watch.validated[-1], module.model.state_dict()):
+        for name, value in seen.items():
+            if name in AVERAGED:
+                torch.testing.assert_close(value, average[name].to(value.dtype), msg=name)
+            elif name == "running_late":
+                torch.testing.assert_close(value, expected)
+            else:
+                assert torch.equal(value, watch.history[-1][name]), name
+    assert any(not torch.equal(watch.history[-1][name], watch.validated[-1][name]) for name in AVERAGED)
+    vectors = module.model.layer.parametrizations.weight[0]
+    assert float(vectors._u.norm()) == pytest.approx(1) and float(vectors._v.norm()) == pytest.approx(1)
+
+
+def test_a_slow_average_of_16_bits_moves():
+    watch = Numbers()
+    model = nn.Sequential(nn.Linear(6, 3).to(torch.bfloat16))
+    module = fit_odd(model, EMA(0.999), watch, steps=40)
+    average = watch.history[0]["0.weight"].double()
+    for step in watch.history[1:]:
+        average = 0.999 * average + 0.001 * step["0.weight"].double()
+    assert not torch.equal(module.model[0].weight, watch.history[0]["0.weight"])
+    torch.testing.assert_close(module.model[0].weight.double(), average, rtol=0.01, atol=1e-3)
+
+
+def test_a_checkpoint_with_averages_of_other_buffers_goes_on():
+    model = nn.Sequential(nn.utils.parametrizations.spectral_norm(nn.Linear(3, 3)))
+    module, plugin = type("Module", (), {"model": model, "steps_done": 1})(), EMA(0.5)
+    plugin.load_state_dict({"average": {n: v.clone() for n, v in model.state_dict().items()}, "count": 3, "in_place": False})
+    plugin.after_step(module, None)
+    assert plugin.state_dict()["average"].keys() == dict(model.named_parameters()).keys()
