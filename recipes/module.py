@@ -653,7 +653,8 @@ class RecipeModule(L.LightningModule):
                 metrics |= found
         self.publish({**metrics, "epoch": self.steps_done / max(1, self.trainer.num_training_batches)})
         if self.trainer.state.fn == "fit":
-            self.expect_finite_loss("val")
+            if self.expect_finite():  # a weight that is infinite may hide behind a good loss
+                self.expect_finite_loss("val")
             step_plateaus(self.trainer, metrics)
 
     def on_test_epoch_end(self) -> None:

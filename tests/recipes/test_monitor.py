@@ -78,12 +78,13 @@ def test_on_a_resume_too_and_nothing_is_changed(folder):
     assert {path: path.read_bytes() for path in folder.path.rglob("*") if path.is_file()} == before
 
 
-@pytest.mark.parametrize("monitor", ["val/sure", "sure/steps", "gap/acc"])
+@pytest.mark.parametrize("monitor", ["val/sure", "sure/steps", "gap/acc"])  # of the first two no name tells the direction
 def test_a_rehearsal_changes_nothing(folder, folders, with_plugin, extra, monkeypatch, monitor):
     """Not a bit, not a row, not a draw of anybody's."""
     with_plugin(sure(extra))
     words = (
         f"trainer.monitor={monitor}",
+        "trainer.mode=min",
         "+averaging=ema",
         "+regularizer=dropout",
         "+augmentation=mixup",
