@@ -15,7 +15,7 @@ from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from plugins.base import RecipeError
 from recipes.build import build_optimizer, instantiate
 from recipes.catalogue import Catalogue, installed_folders, quote, typed
-from recipes.config import option_names
+from recipes.choices import choices
 from recipes.results import command_line
 
 EARLY = "validation did not improve any more; for more patience start a new run with a larger stopping.patience"
@@ -96,7 +96,7 @@ def check_limit(
         raise RecipeError(f"{limit} is less than what is done, {step} steps of {an_epoch} an epoch: leave it out, or {new}")
     before = recipe.get("total_steps", before)  # older checkpoints do not tell
     if before > 0 and not same_rates(config, before, max(1, now), step):
-        name = ", ".join(option_names(Catalogue(installed_folders()), config)["scheduler"])
+        name = ", ".join(choices(Catalogue(installed_folders()), config, earlier.get("command", ()))["scheduler"])
         raise RecipeError(
             f"{limit}: the {step} steps done had the learning rates of scheduler={name} over {before} steps, over {now} they are "
             f"others: leave {limit} out, or {new}"
