@@ -22,7 +22,7 @@ def choices(catalogue: Catalogue, config: Mapping[str, Any], command: Iterable[s
     """The names of the chosen options by group.
 
     Of a group that takes several, the config has them by name. Of another one the last word that names one says it; where none
-    does, the option of the catalogue whose class the config names, or else the module of that class.
+    does, the option of the catalogue whose class the config names, or else that class, or its module where that has the same name.
 
     Args:
         catalogue: knows the options that are installed here.
@@ -76,5 +76,6 @@ def _by_content(catalogue: Catalogue, group: str, node: Mapping[str, Any], words
         if group in words:
             yield words[group]
         return
-    parts = str(node["_target_"]).split(".")
-    yield parts[-2] if len(parts) > 2 and parts[-2].islower() and not parts[-2].startswith("_") else parts[-1]
+    module, _, name = str(node["_target_"]).rpartition(".")
+    option = module.rpartition(".")[2]  # plugins.regularizer.weight_noise.WeightNoise
+    yield option if option.replace("_", "").lower() == name.lower() else name

@@ -11,7 +11,7 @@ from torch import nn
 from plugins.base import Plugin, Stage, does_something, implementers
 from recipes.build import build_model, technique_nodes
 from recipes.catalogue import Catalogue, installed_folders
-from recipes.config import option_names
+from recipes.choices import choices
 from recipes.data.base import Data
 from recipes.module import RecipeModule
 from recipes.results import print_lines
@@ -42,7 +42,7 @@ EVALUATION = (
 
 def explain(console: Console, config: Mapping[str, Any], data: Data, module: RecipeModule, world: int = 1) -> None:
     """Print the plan of a run."""
-    names, values = option_names(Catalogue(installed_folders()), config), parameters(config)
+    names, values = choices(Catalogue(installed_folders()), config), parameters(config)
     own = {group: " ".join([*names[group], option_values(config[group])]) for group in ("loss", "optimizer", "scheduler")}
     sizes = ", ".join(f"{name} {len(split):,}" for name, split in data.splits.items())
     tasks = ", ".join(f"{task.name or 'y'} ({describe_target(task)})" for task in data.tasks)

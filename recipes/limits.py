@@ -16,7 +16,7 @@ from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from plugins.base import RecipeError
 from recipes.build import build_optimizer, instantiate
 from recipes.catalogue import Catalogue, installed_folders, quote, typed
-from recipes.config import option_names
+from recipes.choices import choices
 from recipes.duration import seconds_of, twice
 from recipes.results import command_line
 
@@ -109,7 +109,7 @@ def check_limit(
         raise RecipeError(f"{limit} is less than what is done, {step} steps of {an_epoch} an epoch: leave it out, or {new}")
     before = recipe.get("total_steps", before)  # older checkpoints do not tell
     if before > 0 and not same_rates(config, before, max(1, now), step):
-        name = ", ".join(option_names(Catalogue(installed_folders()), config)["scheduler"])
+        name = ", ".join(choices(Catalogue(installed_folders()), config, earlier.get("command", ()))["scheduler"])
         raise RecipeError(
             f"{limit}: the {step} steps done had the learning rates of scheduler={name} over {before} steps, over {now} they are "
             f"others: leave {limit} out, or {new}"
