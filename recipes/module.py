@@ -35,7 +35,7 @@ from plugins.base import (
 from plugins.sites import NORMS, evaluation_mode, kept_buffers, running_statistics, takes_tokens
 from recipes.callbacks import BuildFirst, check_callbacks, stand_first
 from recipes.loggers import RunLogger
-from recipes.metrics import Confusion, Histogram, Means, correct
+from recipes.metrics import Confusion, Histogram, Means, correct, widest
 from recipes.schedules import step_plateaus, step_schedules
 from recipes.sharding import put_together_for_evaluation, shards
 from recipes.targets import as_outputs, as_target, by_task, expect_meant, kind_of, width_of
@@ -538,7 +538,7 @@ class RecipeModule(L.LightningModule):
                 means.add(f"{task}/loss", loss, len(batch))
         for plugin in self.hooks["measure"]:
             for name, values in plugin.measure(self, batch, outputs, split).items():
-                means.add(name, values.sum(), len(values), summed=True)
+                means.add(name, values.to(widest(values.device)).sum(), len(values), summed=True)
 
     def predictions_as_outputs(self, x: Tensor) -> dict[str, Tensor]:
         """Predicted probabilities as log-probabilities, which every loss and metric takes like logits."""
