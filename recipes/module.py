@@ -40,7 +40,7 @@ from recipes.data.base import EvaluationLoader
 from recipes.divergence import all_finite, diverged
 from recipes.loggers import RunLogger
 from recipes.losses import TaskLoss
-from recipes.metrics import Confusion, Histogram, Means, correct
+from recipes.metrics import Confusion, Histogram, Means, correct, widest
 from recipes.schedules import check_schedule, step_plateaus, step_schedules
 from recipes.sharding import put_together_for_evaluation, shards
 from recipes.targets import as_outputs, as_target, by_task, expect_labels, expect_meant, kind_of, width_of
@@ -613,7 +613,7 @@ class RecipeModule(L.LightningModule):
                 means.add(f"{task}/loss", loss, len(batch))
         for plugin in self.hooks["measure"]:
             for name, values in plugin.measure(self, batch, outputs, split).items():
-                means.add(name, values.sum(), len(values), summed=True)
+                means.add(name, values.to(widest(values.device)).sum(), len(values), summed=True)
                 self.rulers.setdefault(name, dict(plugin.ruler(name)))
 
     def _positions(self, split: str, index: int, samples: int) -> range:

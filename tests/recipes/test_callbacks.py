@@ -359,8 +359,15 @@ def test_before_zero_grad_sees_the_gradients_of_the_step_before():
         def on_before_zero_grad(self, trainer, pl_module, optimizer):
             seen.append((type(optimizer).__name__, [parameter.grad is not None for parameter in pl_module.parameters()]))
 
-    fit(net(), Data(), Look(), SAM(), epochs=1)
-    assert [name for name, _ in seen] == ["SharpnessAware"] * 4
+    class Own(RecipeModule):
+        calls = 0
+
+        def on_before_zero_grad(self, optimizer):
+            self.calls += 1
+
+    module = Own(net(), nn.functional.cross_entropy, SGD)
+    fit(module, Data(), Look(), SAM(), epochs=1)
+    assert [name for name, _ in seen] == ["SharpnessAware"] * 4 and module.calls == 4
     assert not any(seen[0][1]) and all(all(there) for _, there in seen[1:])
 
 

@@ -151,6 +151,18 @@ def test_of_parts_the_mean_over_samples_is_recorded(size, parts):
     assert log.series("named/first") == pytest.approx(expected, abs=1e-6)
 
 
+@pytest.mark.parametrize("kind", [torch.bfloat16, torch.float16, torch.float32, torch.bool, torch.int64])
+def test_what_is_measured_is_summed_exactly(kind):
+    """301 ones: bfloat16 has no such number."""
+
+    class Measures(Named):
+        def measure(self, module, batch, outputs, split):
+            return {"ones": torch.ones(len(batch)).to(kind)}
+
+    _, module = fit(net(), data(602), Measures(), size=301, steps=2, validation=True)
+    assert module.metrics["val/ones"] == 1
+
+
 # ------------------------------------------------------------------ when
 
 
