@@ -23,7 +23,8 @@ from recipes.spelling import suggest as suggest
 
 FOLDER = Path(__file__).resolve().parents[1] / "conf"
 ENTRY_POINTS = "lightning_recipes"
-RANGE = re.compile(r"in ([\[(])(-?[\d.]+), (-?[\d.]+)([\])])$")
+# at the end of what a comment says of a parameter, before what it says of null or of further words
+RANGE = re.compile(r"(?:in ([\[(])(-?[\d.]+), (-?[\d.]+)([\])])|, ([≥>]) (-?[\d.]+))(?=$|;| \|)")
 LARGEST = 3.4e38  # number of 32 bits, in which models compute
 # groups in which nobody looks for a technique
 NO_TECHNIQUES = ("data", "model", "trainer", "logger", "recipe")
@@ -116,24 +117,36 @@ def too_large(value: object) -> str | None:
 
 
 def outside(value: object, default: object, comment: str) -> str | None:
-    """What a number must be, if it is outside of the range that the comment ends with: `in [0, 1)`.
+    """What a number must be, if it is outside of the range that the comment tells: `in [0, 1)`, `≥ 0` or `> 0`.
 
-    Of a list each number must be in the range, and there must be as many as in the default.
+    Of a list each number must be in the range, and there must be as many as in the default. What is null by default and has a
+    least number is a whole one.
     """
     if not (found := RANGE.search(comment)):
         return None
-    opens, low, high, closes = found.groups()
+    opens, low, high, closes, sign, least = found.groups()
+    counts = default is None and sign == "≥"  # steps, or pixels: what has no number by default
 
     def inside(number: object) -> bool:
-        if not isinstance(number, (int, float)):
+        if not isinstance(number, (int, float)) or isinstance(number, bool):
             return True
+        if sign:
+            if counts and not isinstance(number, int):
+                return False
+            return number > float(least) or (sign == "≥" and number == float(least))
         above = number > float(low) or (opens == "[" and number == float(low))
         return above and (number < float(high) or (closes == "]" and number == float(high)))
 
+    words = found.group()
+    if sign:
+        words = f"{'a whole number' if counts else _kind(0.0 if default is None else default)} {sign} {least}"
+    elif words == "in [0, 1]":
+        words = "a probability between 0 and 1"
+    words = " or ".join([words, *also(comment)])
     if isinstance(value, list) and isinstance(default, list):
         several = f"{len(default)} numbers {found.group()}"
         return None if len(value) == len(default) and all(map(inside, value)) else several
-    return None if inside(value) else found.group()
+    return None if inside(value) else words
 
 
 def _fits(value: object, default: object) -> bool:

@@ -99,7 +99,7 @@ def test_a_mistake_is_one_line_and_changes_nothing(place, line, tmp_path):
     ("words", "says"),
     [
         ("+regularizer=dropout regularizer.dropout.p=1.5 data=mnist", "p must be a probability between 0 and 1, got 1.5"),
-        ("optimizer.lr=-1 data=mnist", "learning rate"),
+        ("optimizer.lr=-1 data=mnist", "optimizer.lr must be a number ≥ 0, got -1"),
     ],
 )
 def test_a_value_out_of_range_is_told_before_data_is_looked_for(tmp_path, words, says):

@@ -106,11 +106,11 @@ def start(*words, cwd, **environment):
 
 @pytest.mark.slow
 def test_a_sweep_on_ray_equals_one_in_processes(tmp_path, ray):
-    words = ["-m", *SMALL, "+regularizer=label_smoothing", "regularizer.label_smoothing.eps=1.5,0.1,0.2"]
+    words = ["-m", *SMALL, "preprocessing.per=wrong,channel,feature"]
     done = command("train.py", *words, *ON_RAY, cwd=tmp_path, timeout=LIMIT, **ray)
     assert done.returncode == 1  # a failed job ends no other
     summary, job, again = done.stderr.splitlines()  # and Ray says nothing
-    assert summary == "error: 1 of 3 jobs failed:" and "eps must be" in job and again.endswith("train.py -m sweep=mine")
+    assert summary == "error: 1 of 3 jobs failed:" and "per must be" in job and again.endswith("train.py -m sweep=mine")
     assert {name: result["status"] for name, result in results(tmp_path / "mine").items()} == {
         "0": "failed",
         "1": "finished",

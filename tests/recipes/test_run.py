@@ -711,6 +711,6 @@ def test_a_regression_with_one_sample_to_validate(folder, tmp_path):
 def test_bad_values_are_one_line(folder, word, message):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        with pytest.raises(RecipeError, match=message) as error:
+        with pytest.raises((RecipeError, UsageError), match=message) as error:
             folder.train(word, "max_epochs=1") if "max_" not in word else folder.train(word)
     assert "\n" not in str(error.value)

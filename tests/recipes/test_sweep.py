@@ -66,18 +66,18 @@ def test_a_disk_that_is_full_for_a_while(tmp_path):
 
 
 def test_a_sweep_goes_on_after_a_failed_job_and_compares(tmp_path):
-    words = ["+regularizer=label_smoothing", "regularizer.label_smoothing.eps=1.5,0.1,0.2", "name=job-${hydra:job.num}"]
+    words = ["preprocessing.per=wrong,channel,feature", "name=job-${hydra:job.num}"]  # which is found by the job only
     done = command("train.py", "-m", *SMALL, *words, "sweep=mine", "hydra.launcher.n_jobs=2", cwd=tmp_path)
     assert done.returncode == 1
     *_, summary, job, again = done.stderr.splitlines()
     assert summary == "error: 1 of 3 jobs failed:"
-    assert "job 0" in job and "regularizer.label_smoothing.eps=1.5" in job and "eps must be" in job and "mine/0" in job
+    assert "job 0" in job and "preprocessing.per=wrong" in job and "per must be" in job and "mine/0" in job
     assert again.endswith("python train.py -m sweep=mine")
     left = results(tmp_path / "mine")
     assert [left[name]["status"] for name in "012"] == ["failed", "finished", "finished"]
-    assert "eps must be" in left["0"]["error"] and left["1"]["config"]["name"] == "job-1"
+    assert "per must be" in left["0"]["error"] and left["1"]["config"]["name"] == "job-1"
     lines = [line for line in done.stdout.splitlines() if line.startswith("job ")]
-    assert len(lines) == 3 and "regularizer.label_smoothing.eps=0.1  val/acc" in "\n".join(lines)
+    assert len(lines) == 3 and "preprocessing.per=channel  val/acc" in "\n".join(lines)
     for name in ("compare.csv", "compare.png", "report.html"):
         assert (tmp_path / "mine" / name).stat().st_size
     assert "failed" in done.stdout and str(Path("mine") / "report.html") in done.stdout
