@@ -108,7 +108,12 @@ def build_callbacks(config: Mapping[str, Any]) -> list[L.Callback]:
     built = []
     for option, node in (config.get("callback") or {}).items():  # configs of older runs have no callbacks
         if node.get("mode", "") is None and isinstance(node.get("monitor"), str):
-            node = {**node, "mode": "max" if larger_is_better(node["monitor"]) else "min"}
+            larger = larger_is_better(node["monitor"])
+            if larger is None:
+                raise RecipeError(
+                    f"whether a larger or a smaller {node['monitor']} is better is not known: type callback.{option}.mode=max or min"
+                )
+            node = {**node, "mode": "max" if larger else "min"}
         try:
             callback = instantiate(node, L.Callback)
         except (

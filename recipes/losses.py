@@ -66,7 +66,8 @@ class TaskLoss:
             got = f"the shape {tuple(value.shape)}" if isinstance(value, Tensor) else f"a {type(value).__name__}"
             raise RecipeError(f"the loss {name} returns {got}, expected a scalar tensor: the mean over the samples of a batch")
         with torch.no_grad(), torch.random.fork_rng(_devices(output)):
-            if self.task.kind == "regression" and _is_for_classes(self.loss, output.detach(), target):
+            shares = self.task.kind == "regression" and _are_shares(target)
+            if self.task.kind == "regression" and not shares and _is_for_classes(self.loss, output.detach(), target):
                 raise RecipeError(
                     f"the loss {name} is for classes: it stays the same when all outputs of a sample grow, and {shown} is a "
                     f"regression; take loss=mse, or give labels as whole numbers"
@@ -120,6 +121,12 @@ def _is_for_classes(loss: Loss, output: Tensor, target: Tensor) -> bool:
     step = 1 + output[0].abs().max() + target[0].abs().max()
     values = [loss(_grown(output, step * factor), target) for factor in (0, 1, 3)]
     return all(torch.isclose(value, values[0], rtol=1e-4, atol=1e-6) for value in values) and bool(values[0].isfinite())
+
+
+def _are_shares(target: Tensor) -> bool:
+    """Whether each sample's numbers are probabilities of classes, which a loss of classes may well be given."""
+    ones = torch.ones(len(target), device=target.device)
+    return target.shape[1] > 1 and bool((target >= 0).all()) and torch.allclose(target.float().sum(1), ones, atol=1e-3)
 
 
 def _grown(output: Tensor, by: Tensor) -> Tensor:

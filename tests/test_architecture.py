@@ -70,7 +70,7 @@ def test_two_floors():
     for path in (ROOT / "recipes").rglob("*.py"):
         for module, _ in imports(path):
             if module.split(".")[0] == "plugins":
-                assert module in ("plugins.base", "plugins.metric", "plugins.shards", "plugins.sites"), (
+                assert module in ("plugins.base", "plugins.metric", "plugins.parameters", "plugins.shards", "plugins.sites"), (
                     f"{path} imports {module}"
                 )
 

@@ -9,13 +9,13 @@ import lightning as L
 import torch
 import torch.distributed as dist
 
-from plugins.base import Module, Plugin, Stage
+from plugins.base import Module, Plugin, Stage, larger_is_better
 
 
 def gap(training: Mapping[str, float], validation: Mapping[str, float]) -> dict[str, float]:
-    """How much better training is than validation: the difference of accuracies, and of losses the other way round."""
+    """How much better training is than validation: the difference where larger is better, else the other way round."""
     return {
-        name: (value - validation[name]) * (1 if "acc" in name else -1)
+        name: (value - validation[name]) * (1 if larger_is_better(name) else -1)
         for name, value in training.items()
         if name in validation
     }

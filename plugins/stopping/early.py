@@ -82,8 +82,12 @@ class Early(Plugin):
         self.monitor: str = monitor
         self.monitor_mode = mode
         self.declared: dict[str, str] = {}
-        self.patience, self.min_delta = patience, min_delta
-        self.every_n_steps, self.every_n_epochs = every_n_steps, every_n_epochs
+        self.patience, self.min_delta, self.every_n_steps, self.every_n_epochs = (
+            patience,
+            min_delta,
+            every_n_steps,
+            every_n_epochs,
+        )
         self.search = Search()
         self.best_weights: dict[str, Tensor] = {}
 

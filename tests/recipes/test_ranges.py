@@ -7,7 +7,7 @@ import pytest
 from torch import nn
 
 from plugins.base import RecipeError
-from recipes.build import build_optimizer, find_class, instantiate
+from recipes.build import build_callbacks, build_optimizer, find_class, instantiate
 from recipes.catalogue import RANGE, Catalogue, UsageError, outside, show
 from recipes.config import check
 from tests.command import ROOT, variables
@@ -24,6 +24,8 @@ def built(option, name, value):
     try:
         if option.group == "optimizer":
             build_optimizer({"optimizer": node})
+        elif option.group == "callback":
+            build_callbacks({"callback": {option.name: node}})
         elif option.group == "model":
             instantiate(node, nn.Module, shape=(1, 16, 16), outputs=3)
         else:
