@@ -16,7 +16,6 @@ from recipes.catalogue import Catalogue
 from recipes.checkpoint import load_checkpoint
 from recipes.compare.runs import read
 from recipes.config import ON_EVALUATION, change, read_run
-from recipes.data.base import EvaluationLoader
 from recipes.run import evaluate
 from tests.command import arguments, variables
 from tests.recipes.conftest import Folder
@@ -110,14 +109,18 @@ def test_predictions_by_another_inference_are_counted_and_evaluating_writes_noth
     result = folder.train(*words, "max_steps=20", "data.test=0.5")
     module, predicted, labels = load_run(folder.path), [], []
     dropout = [layer for layer in module.model.modules() if isinstance(layer, DROPOUTS)]
-    for index, (x, targets) in enumerate(EvaluationLoader(data_of(folder).splits["test"])):
-        for layer in dropout:
-            layer.train()
-        torch.manual_seed(derive_seed(0, "test", index, 0))
+    for layer in dropout:
+        layer.train()
+    split = data_of(folder).splits["test"]
+    for block, (x, y) in enumerate(zip(split.x.split(128), split.targets[""].split(128), strict=True)):
+        whole = torch.zeros(128, *x.shape[1:])  # masks belong to places in the split, in blocks that are always whole
+        whole[: len(x)] = x
+        torch.manual_seed(derive_seed(0, "mc_dropout", block))
         with torch.no_grad():
-            mean = torch.stack([module.model(x).softmax(1) for _ in range(3)]).mean(0)
-        predicted.append(mean.argmax(1))
-        labels.append(targets[""])
+            mean = torch.stack([module.model(whole).softmax(1) for _ in range(3)]).mean(0)
+        predicted.append(mean[: len(x)].argmax(1))
+        labels.append(y)
+    module.eval()
     expected = confusion_matrix(torch.cat(labels), torch.cat(predicted), labels=range(10)).tolist()
     matrix = confusion(folder)[""]["matrix"]
     assert matrix == expected and accuracy(matrix) == result["metrics"]["test/acc"]
