@@ -557,9 +557,8 @@ class RecipeModule(L.LightningModule):
             for plugin in self.hooks["after_validation"]:
                 metrics |= plugin.after_validation(self, metrics)
         self.publish({**metrics, "epoch": self.steps_done / max(1, self.trainer.num_training_batches)})
-        if self.trainer.state.fn == "fit":
-            if self.expect_finite():  # a weight that is infinite may hide behind a good loss
-                self.expect_finite_loss("val")
+        if self.trainer.state.fn == "fit" and self.expect_finite():  # an infinite weight may hide behind a good loss
+            self.expect_finite_loss("val")
         if isinstance(self._scheduler, ReduceLROnPlateau) and self.trainer.state.fn == "fit":
             self._scheduler.step(metrics["val/loss"])
 
