@@ -82,12 +82,8 @@ class Early(Plugin):
         self.monitor: str = monitor
         self.monitor_mode = mode
         self.declared: dict[str, str] = {}
-        self.patience, self.min_delta, self.every_n_steps, self.every_n_epochs = (
-            patience,
-            min_delta,
-            every_n_steps,
-            every_n_epochs,
-        )
+        self.patience, self.min_delta = patience, min_delta
+        self.every_n_steps, self.every_n_epochs = every_n_steps, every_n_epochs
         self.search = Search()
         self.best_weights: dict[str, Tensor] = {}
 
@@ -126,7 +122,6 @@ class Early(Plugin):
         """Begin anew, or go on with what a checkpoint held."""
         if not trainer.enable_validation:
             raise RecipeError("stopping/early needs validation data: give the training some, or leave stopping out")
-        _ = self.sign
         if pl_module.steps_done == 0:
             self.search, self.best_weights = Search(), {}
         elif self.search.waited >= self.patience:

@@ -121,7 +121,7 @@ def test_generators_are_left_as_they_were(folder, with_plugin, extra, monkeypatc
         return looked
 
     monkeypatch.setattr(run, "check_monitors", look(run.check_monitors))
-    folder.train("trainer.monitor=val/sure", "max_steps=1")
+    folder.train("trainer.monitor=val/sure", "trainer.mode=min", "max_steps=1")
     before, after = states
     assert before == after
 
@@ -136,12 +136,12 @@ def test_what_cannot_be_rehearsed_is_told_by_the_run_itself(folder, with_plugin,
             return batch
 
     with_plugin(Needs)
-    assert folder.train("trainer.monitor=val/sure", "max_steps=3")["monitor"] == "val/sure"
+    assert folder.train("trainer.monitor=val/sure", "trainer.mode=min", "max_steps=3")["monitor"] == "val/sure"
 
 
 def test_a_metric_that_the_validation_at_the_end_has_not_chooses_nothing(folder, with_plugin, extra):
     with_plugin(sure(extra))
-    result = folder.train("trainer.monitor=sure/steps", "max_steps=3")
+    result = folder.train("trainer.monitor=sure/steps", "trainer.mode=max", "max_steps=3")
     assert result["status"] == "finished" and result["best_step"] == 3
 
 
