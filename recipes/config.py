@@ -63,7 +63,7 @@ __all__ = [
 ]
 
 MOST_JOBS = 1000  # of one word
-ON_RESUME = ("max_epochs", "max_steps", "explain", "name", "tags", "notes", "trainer", "logger", "data.path", "data.root")
+ON_RESUME = ("max_epochs", "max_steps", "name", "tags", "notes", "trainer", "logger", "data.path", "data.root", "explain")
 NOTHING = ("", "none", "null", "off", "no", "false")  # what people write for no option of a group
 TRACES = ("checkpoints/last.ckpt", "result.json")  # either shows that a run began in a folder
 ON_EVALUATION = ("inference", "data", "trainer")
