@@ -122,10 +122,10 @@ class Early(Plugin):
         """Begin anew, or go on with what a checkpoint held."""
         if not trainer.enable_validation:
             raise RecipeError("stopping/early needs validation data: give the training some, or leave stopping out")
+        _ = self.sign  # known before the first batch
         if pl_module.steps_done == 0:
             self.search, self.best_weights = Search(), {}
-        elif self.search.waited >= self.patience:
-            trainer.should_stop = True
+        trainer.should_stop = trainer.should_stop or self.search.waited >= self.patience
 
     def after_validation(self, module: Module, metrics: Mapping[str, float]) -> dict[str, float]:
         """Go through the body of the algorithm's loop."""
