@@ -603,6 +603,7 @@ def resolve(catalogue: Catalogue, words: Sequence[str], job: Sequence[str] = ())
 
 def compose(words: Sequence[str]) -> DictConfig:
     """What Hydra makes of the words, with its own settings below `hydra`."""
+    offer([FOLDER, *(folder for _, folder in InstalledConfigs.folders)])
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

@@ -5,18 +5,13 @@ import json
 import pytest
 
 from recipes.catalogue import Catalogue, UsageError
-from recipes.config import change, check, compose, finish, register, words_of_job
+from recipes.config import change, check, compose, finish, words_of_job
 from recipes.nothing import may_be_nothing
 from tests.command import SMALL, command
 
 CATALOGUE = Catalogue()
 GROUPS = [name for name in CATALOGUE.groups if may_be_nothing(CATALOGUE, name)]
 OTHERS = [name for name in CATALOGUE.groups if name not in GROUPS and name not in ("recipe", "preprocessing")]
-
-
-@pytest.fixture(autouse=True)
-def registered():
-    register([])
 
 
 def config(*words):
