@@ -68,7 +68,18 @@ __all__ = [
 VALUE_OF_ANY_KIND = object()
 FORCED = "++"  # before a word, which Hydra then takes whatever is there
 MOST_JOBS = 1000  # of one word
-ON_RESUME = ("max_epochs", "max_steps", "max_time", "name", "tags", "notes", "trainer", "logger", "data.path", "data.root")
+ON_RESUME: tuple[str, ...] = (
+    "max_epochs",
+    "max_steps",
+    "max_time",
+    "name",
+    "tags",
+    "notes",
+    "trainer",
+    "logger",
+    "data.path",
+    "data.root",
+)
 ON_RESUME += ("explain",)
 NOTHING = ("", NONE, "null", "off", "no", "false")  # what people write for no option of a group
 TRACES = ("checkpoints/last.ckpt", "result.json")  # either shows that a run began in a folder
