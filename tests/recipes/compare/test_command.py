@@ -283,7 +283,7 @@ def test_a_mistake_is_one_line_and_no_traceback(work):
     ("words", "told"),
     [
         (["--sorted=n"], "did you mean --sort?"),
-        (["--xyz"], "there is --help, --baseline, --metric, --sort, --output, --wandb"),
+        (["--xyz"], "there is --help, --baseline, --metric, --mode, --sort, --output, --wandb"),
         (["--base", "x"], "there is no flag --base; did you mean --baseline?"),
         (["--metric"], "--metric: expected one argument"),
         (["--metric", "test/lss"], "there is no metric test/lss; did you mean --metric test/loss?"),
