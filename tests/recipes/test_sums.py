@@ -121,6 +121,12 @@ def test_log_probabilities_and_probabilities_stay_what_they_are():
     assert not is_mean_over_samples(nn.BCELoss(reduction="sum"), one, (one > 0.5).float(), NUMBER)
 
 
+def test_weights_of_16_bits_show():
+    output, labels = torch.randn(8, 3).bfloat16(), torch.randint(3, (8,))
+    assert is_mean_over_samples(nn.CrossEntropyLoss(torch.ones(3).bfloat16()), output, labels, CLASSES)
+    assert not is_mean_over_samples(nn.CrossEntropyLoss(WEIGHT.bfloat16()), output, labels, CLASSES)
+
+
 def test_one_class_among_many_shows():
     output, labels, task = torch.randn(8, 300), torch.randint(300, (8,)), Task("", "classification", 300)
     weight = torch.ones(300)
@@ -135,6 +141,22 @@ def test_probabilities_on_the_scale_of_labels():
         assert takes_labels_like_probabilities(loss, output, CLASSES)
     for loss in (nn.CrossEntropyLoss(WEIGHT), nn.CrossEntropyLoss(2 * torch.ones(3)), weighted_and_jittered):
         assert not takes_labels_like_probabilities(loss, output, CLASSES)
+
+
+def of_whole_numbers(output, target):
+    assert torch.equal(target, target.round())
+    return (output - target).abs().mean()
+
+
+def of_sixteen(output, target):
+    assert len(output) == 16
+    return (output - target).abs().mean()
+
+
+def test_a_loss_that_does_not_take_everything():
+    output, target = torch.randn(16, 1), torch.arange(16.0)[:, None]
+    assert is_mean_over_samples(of_whole_numbers, output, target, NUMBER)
+    assert not is_mean_over_samples(of_sixteen, output, target, NUMBER)
 
 
 def test_asking_leaves_no_trace():
