@@ -24,7 +24,7 @@ def leave_both(place, metric, words, rulers):
         for seed, value in enumerate(values):
             metrics = {metric: value, "test/acc": value}
             leave(place / f"{name}{seed}", *own, seed=seed, metrics=metrics, rulers=ruler)
-    return compare([read(folder, Catalogue()) for folder in find([place])], Catalogue(), metric)
+    return compare([read(folder, Catalogue()) for folder in find([place])], Catalogue(), metric, mode="max")
 
 
 def attack(eps, *further, **changes):
