@@ -185,16 +185,17 @@ def evaluation_mode(model: nn.Module) -> Iterator[None]:
 def kept_buffers(model: nn.Module) -> Iterator[None]:
     """Put buffers, such as running statistics, back to what they were: a pass within leaves no trace in them."""
     kept = [
-        (owner, name, buffer, buffer.clone())
+        (owner, dict(owner._buffers), [(buffer, buffer.clone()) for buffer in owner._buffers.values() if buffer is not None])
         for owner in model.modules()
-        for name, buffer in owner.named_buffers(recurse=False)
     ]
     try:
         yield
     finally:
-        for owner, name, buffer, value in kept:
-            buffer.data.copy_(value)
-            setattr(owner, name, buffer)
+        for owner, named, values in kept:
+            for buffer, value in values:
+                buffer.data.copy_(value)
+            owner._buffers.clear()  # a pass may have replaced some, or made new ones
+            owner._buffers.update(named)
 
 
 def is_compiled(model: nn.Module) -> bool:
