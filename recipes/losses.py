@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from plugins.base import RecipeError, Task
-from recipes.sums import Loss, is_mean_over_samples, takes_labels_like_probabilities
+from recipes.sums import Loss, are_log_probabilities, is_mean_over_samples, takes_labels_like_probabilities
 from recipes.targets import describe
 
 log = logging.getLogger("recipes")
@@ -125,8 +125,7 @@ def _is_for_classes(loss: Loss, output: Tensor, target: Tensor) -> bool:
 
 def _are_shares(target: Tensor) -> bool:
     """Whether each sample's numbers are probabilities of classes, which a loss of classes may well be given."""
-    ones = torch.ones(len(target), device=target.device)
-    return target.shape[1] > 1 and bool((target >= 0).all()) and torch.allclose(target.float().sum(1), ones, atol=1e-3)
+    return target.shape[1] > 1 and bool((target >= 0).all() and ((target.float().sum(1) - 1).abs() <= 1e-3).all())
 
 
 def _grown(output: Tensor, by: Tensor) -> Tensor:
@@ -138,7 +137,7 @@ def _grown(output: Tensor, by: Tensor) -> Tensor:
 
 def _takes_log_probabilities(loss: Loss, output: Tensor, target: Tensor) -> bool:
     """Whether the loss falls by as much as all outputs grow, and the outputs are no log-probabilities."""
-    if torch.allclose(output.float().logsumexp(1), torch.zeros(len(output), device=output.device), atol=1e-2):
+    if are_log_probabilities(output):
         return False
     low, high = (loss(output + grown, target) for grown in (0, 100))
     return bool(high < low - 50)

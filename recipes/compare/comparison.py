@@ -231,8 +231,8 @@ def _asked_baseline(groups: Sequence[Group], asked: str) -> Group:
         what = f"runs of {len(there)} groups" if there else "no finished run"
         raise UsageError(f"--baseline {asked}: the folder holds {what}; name one: {_choices(labels)}")
     close = nearest(asked, labels)
-    hint = f"did you mean {quote(close)}? " if close else ""
-    raise UsageError(f"--baseline {asked}: there is no such group or folder; {hint}There is {_choices(labels)}")
+    listed = f"did you mean {quote(close)}? There is" if close else "there is"
+    raise UsageError(f"--baseline {asked}: there is no such group or folder; {listed} {_choices(labels)}")
 
 
 def _choices(labels: Sequence[str]) -> str:

@@ -21,7 +21,8 @@ from tests.command import ROOT
 from tests.recipes.compare.fabricated import config, leave
 
 CATALOGUE = Catalogue()
-DROPOUT, NOTHING, MIXUP = "+regularizer=dropout", "nothing added", "+augmentation=mixup"
+NOTHING = "+diagnostics=gradient_stats"  # in all real runs
+DROPOUT, MIXUP = f"{NOTHING} +regularizer=dropout", f"{NOTHING} +augmentation=mixup"
 EVIL = "</script><script>window.hacked=1;alert(1)</script><img src=x onerror='window.hacked=1'> <b>%{x}</b> & \"'"
 
 

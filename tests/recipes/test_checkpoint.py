@@ -214,19 +214,19 @@ def test_a_full_disk(folders, with_plugin, extra, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("monitor", "score", "best", "by", "better"),
+    ("larger", "score", "best", "by", "better"),
     [
-        ("val/acc", 0.6, 0.5, 0.0, True),
-        ("val/acc", 0.5, 0.5, 0.0, False),
-        ("val/acc_pgd", 0.55, 0.5, 0.1, False),
-        ("val/loss", 0.4, 0.5, 0.0, True),
-        ("val/loss", 0.45, 0.5, 0.1, False),
-        ("val/loss", float("nan"), 0.5, 0.0, False),
-        ("val/acc", float("nan"), 0.5, 0.0, False),
+        (True, 0.6, 0.5, 0.0, True),
+        (True, 0.5, 0.5, 0.0, False),
+        (True, 0.55, 0.5, 0.1, False),
+        (False, 0.4, 0.5, 0.0, True),
+        (False, 0.45, 0.5, 0.1, False),
+        (False, float("nan"), 0.5, 0.0, False),
+        (True, float("nan"), 0.5, 0.0, False),
     ],
 )
-def test_is_better(monitor, score, best, by, better):
-    assert is_better(monitor, score, best, by) is better
+def test_is_better(larger, score, best, by, better):
+    assert is_better(larger, score, best, by) is better
 
 
 class Scripted(BestAndLast):

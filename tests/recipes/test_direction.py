@@ -187,6 +187,6 @@ def test_a_comparison_sorts_as_the_runs_know_or_as_is_typed(folders, measuring, 
     with pytest.raises(UsageError, match="type --mode max or --mode min"):
         present([tmp_path / "runs"])
     capsys.readouterr()
-    comparison = present([tmp_path / "runs"], mode=mode)
+    (comparison,) = present([tmp_path / "runs"], mode=mode)
     first = (tmp_path / "runs" / "compare.csv").read_text().splitlines()[1]
     assert ("0.2" if mode == "max" else "0.1") in first and comparison.larger is (mode == "max")

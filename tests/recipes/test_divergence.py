@@ -175,7 +175,7 @@ def test_a_comparison_shows_it_and_averages_nothing_over_it(folders, with_plugin
     runs = [read(folder, Catalogue()) for folder in sorted((tmp_path / "runs").iterdir())]
     assert [run.status for run in runs].count("diverged") == 3
     capsys.readouterr()
-    comparison = present([tmp_path / "runs"])
+    (comparison,) = present([tmp_path / "runs"])
     shown = capsys.readouterr().out
     assert "diverged" in shown and "so there is no mean" in shown and "not finished" not in shown
     assert (tmp_path / "runs" / "compare.csv").exists() and (tmp_path / "runs" / "report.html").exists()

@@ -16,7 +16,7 @@ from recipes.catalogue import Catalogue, UsageError
 from recipes.checkpoint import StopOnSignal, Stopped, load_checkpoint
 from recipes.config import ON_EVALUATION, change, compose, finish, read_run
 from recipes.run import Run, evaluate, train
-from tests.command import LIMIT, arguments, variables
+from tests.command import LIMIT, arguments, as_at_home, variables
 
 STATEFUL = (
     "+averaging=ema",
@@ -293,7 +293,7 @@ def test_real_processes_end_cleanly_and_go_on(folders):
         assert "Traceback" not in err
         result = folder.result
         assert result["status"] == "stopped" and result["stopped_by"] == number.name and result["steps"] > 0
-        assert f"go on    python train.py resume={folder.path}" in out
+        assert f"go on    python train.py resume={folder.path}" in as_at_home(out)
         assert load_checkpoint(folder.path / "checkpoints" / "last.ckpt")["global_step"] == result["steps"]
         on = folder.resume(f"max_steps={result['steps'] + 3}")
         assert on["status"] == "finished" and on["steps"] == result["steps"] + 3
