@@ -12,7 +12,7 @@ import pytest
 
 from recipes.catalogue import Catalogue
 from recipes.config import check
-from tests.command import LIMIT, SMALL, arguments, command, variables, wait_until
+from tests.command import LIMIT, SMALL, arguments, as_at_home, command, variables, wait_until
 from tests.hints import COMMAND
 
 NAMES = ("run", "my run", "it's a=b,c", "-x", "{é}")  # of folders
@@ -102,7 +102,7 @@ def test_of_a_run_that_was_stopped(tmp_path):
     )
     wait_until((tmp_path / "my run" / "checkpoints" / "last.ckpt").exists, process)
     process.send_signal(signal.SIGINT)
-    printed, _ = process.communicate(timeout=LIMIT)
+    printed = as_at_home(process.communicate(timeout=LIMIT)[0])
     assert result(tmp_path / "my run")["status"] == "stopped", printed
     assert "go on    python train.py" in printed
     follow(printed, tmp_path)
@@ -140,7 +140,7 @@ def test_of_a_sweep_that_was_stopped(tmp_path):
     )
     wait_until((tmp_path / "my sweep" / "0" / "result.json").exists, process)
     process.send_signal(signal.SIGINT)
-    printed, _ = process.communicate(timeout=LIMIT)
+    printed = as_at_home(process.communicate(timeout=LIMIT)[0])
     if "go on    " in printed:  # else both jobs had ended
         follow(printed, tmp_path)
     assert [result(tmp_path / "my sweep" / job)["status"] for job in "01"] == ["finished"] * 2

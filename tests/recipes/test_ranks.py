@@ -182,7 +182,7 @@ def test_ranks_whose_command_was_killed_save_and_end(tmp_path):
     ("values", "code", "told"),
     [
         ({"kind": "error"}, 1, "rank 1: told by the rank; log "),
-        ({"kind": "memory", "rank": 0}, 1, "rank 0: told by the rank; log "),
+        ({"kind": "memory", "rank": 0}, 1, "rank 0: out of memory: try data.batch_size="),
         ({"kind": "mistake"}, 2, "told by the rank\n"),
         ({"kind": "mistake", "rank": -1, "step": 0}, 2, "told by the rank\n"),  # both say so, and it is told once
         ({"kind": "error", "step": 0}, 1, "rank 1: told by the rank; log "),  # rank 0 waits for it, without a time limit

@@ -213,9 +213,13 @@ def test_optuna_looks_for_the_largest_accuracy_and_goes_on(tmp_path):
     best = max(result["metrics"]["val/acc"] for result in after.values())
     assert f"({best:.4f} in validation)" in done.stdout
     assert f"best_value: {best}" in (tmp_path / "mine" / "optimization_results.yaml").read_text()
-    done = command("train.py", "-m", *words, "trainer.monitor=val/loss", "hydra.sweeper.n_trials=1", cwd=tmp_path)
+    done = command("train.py", "-m", *words, "trainer.monitor=val/loss", "hydra.sweeper.n_trials=1", "sweep=loss", cwd=tmp_path)
+    (loss,) = (result["metrics"]["val/loss"] for result in results(tmp_path / "loss").values())
+    assert done.returncode == 0 and f"({loss:.4f} in validation)" in done.stdout  # the smallest is looked for
+    further = ("trainer.monitor=val/loss", "hydra.sweeper.direction=maximize", "hydra.sweeper.n_trials=1")
+    done = command("train.py", "-m", *words, *further, cwd=tmp_path)
     assert done.returncode == 2 and "hydra.sweeper.direction=minimize" in done.stderr
-    done = command("train.py", "-m", *words, "regularizer.dropout.p=2", "hydra.sweeper.n_trials=1", cwd=tmp_path)
+    done = command("train.py", "-m", *words, "data=npz", "data.path=nowhere.npz", "hydra.sweeper.n_trials=1", cwd=tmp_path)
     assert done.returncode == 1 and "error: 1 of 1 jobs failed:" in done.stderr and "Traceback" not in done.stderr
 
 
@@ -247,6 +251,7 @@ def test_without_words_every_job_that_was_ever_asked_for_goes_on(tmp_path):
     assert done.stdout.count("  is finished: ") == 2
 
 
+@pytest.mark.slow
 def test_a_hangup_saves_the_jobs_and_nohup_keeps_them(tmp_path):
     words = [*ENDLESS, "seed=0,1", "sweep=mine"]
     process = subprocess.Popen(
@@ -271,6 +276,7 @@ def test_a_hangup_saves_the_jobs_and_nohup_keeps_them(tmp_path):
     assert process.wait(LIMIT) == 0 and len(results(tmp_path / "other")) == 2
 
 
+@pytest.mark.slow
 def test_a_sweep_goes_on_when_nobody_reads(tmp_path):
     line = " ".join(map(shlex.quote, arguments("train.py", "-m", *SMALL, "seed=0,1,2", "sweep=mine")))
     done = subprocess.run(
