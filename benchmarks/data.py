@@ -26,8 +26,8 @@ from plugins.loss.by_task import ByTask
 from recipes.data.base import Data, Sample, Split, StepLoader
 from recipes.data.digits import Digits
 from recipes.data.torchvision import TorchvisionImages
+from recipes.engine.module import RecipeModule
 from recipes.models.linear import Linear
-from recipes.module import RecipeModule
 
 BATCH = 128
 TRAIN = 60_000  # images in Fashion-MNIST's training split

@@ -30,8 +30,8 @@ from torch import Tensor, nn
 from benchmarks import interval, machine, print_table
 from benchmarks.step import BATCH, Engine, Marks, TakeTurns, choose_data, configuration
 from recipes.data.base import Data
-from recipes.ranks import hold_port
-from recipes.run import set_up_process
+from recipes.launch.ranks import hold_port
+from recipes.run.run import set_up_process
 
 PROCESSES = (1, 2)
 ROUNDS = {"mlp": 40, "cnn": 300}

@@ -29,13 +29,13 @@ from torch import Tensor, nn
 
 from benchmarks import interval, machine, print_table
 from benchmarks.data import ResizedDigits, has_fashion_mnist
-from recipes.build import build_data, build_loggers, build_plugins
-from recipes.catalogue import FOLDER
-from recipes.checkpoint import BestAndLast, StopOnSignal
+from recipes.config.catalogue import FOLDER
 from recipes.data.base import Data, EvaluationLoader, StepLoader
-from recipes.module import RecipeModule
-from recipes.progress import ProgressBar
-from recipes.run import make_module, make_trainer, set_up_process
+from recipes.engine.checkpoint import BestAndLast, StopOnSignal
+from recipes.engine.module import RecipeModule
+from recipes.run.build import build_data, build_loggers, build_plugins
+from recipes.run.progress import ProgressBar
+from recipes.run.run import make_module, make_trainer, set_up_process
 
 ROUNDS = {"mlp": 40, "cnn": 150}
 STEPS = {"mlp": 50, "cnn": 1}  # of a block: long enough for a warm cache, or as short as can be where no cache holds a step
@@ -147,7 +147,7 @@ def configuration(
 
 
 class Engine:
-    """The engine's side of a comparison, as `recipes.run` puts it together for `python train.py`."""
+    """The engine's side of a comparison, as `recipes.run.run` puts it together for `python train.py`."""
 
     def __init__(self, config: dict[str, Any], data: Data, folder: Path) -> None:
         self.config, self.data, self.folder = config, data, folder

@@ -111,9 +111,9 @@ class ProcessesLauncher(Launcher):
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         """Run a batch of jobs; returns their scores, None for those that failed."""
-        from recipes import sweep
         from recipes.compare.rulers import expect_alike
-        from recipes.files import is_held
+        from recipes.launch import sweep
+        from recipes.store.files import is_held
 
         setup_globals()
         settings = self.config.hydra
@@ -139,7 +139,7 @@ class ProcessesLauncher(Launcher):
         return returns
 
     def _sweep(self, folder: Path) -> Any:
-        from recipes.sweep import Plan
+        from recipes.launch.sweep import Plan
 
         settings = self.config.hydra
         words = [word for word in self._words("hydra") if not word.startswith(("hydra.mode=", "hydra.sweep.dir="))]
@@ -150,7 +150,7 @@ class ProcessesLauncher(Launcher):
         return self._new_sweep(folder, plan, command)
 
     def _new_sweep(self, folder: Path, plan: Any, command: list[str]) -> Any:
-        from recipes.sweep import Sweep
+        from recipes.launch.sweep import Sweep
 
         return Sweep(folder, plan, command, self.n_jobs)
 
@@ -160,15 +160,15 @@ class ProcessesLauncher(Launcher):
 
     def _words(self, kind: str) -> list[str]:
         """The words of the command line, those with a reference to a job's number as they stand."""
-        from recipes.config import FORCED
+        from recipes.config.composing import FORCED
 
         words: Any = OmegaConf.to_container(self.config.hydra.overrides[kind], resolve=False)
         return [word.removeprefix(FORCED) for word in words]
 
     def _job(self, sweep: Any, number: int, words: list[str]) -> Any:
-        from recipes.catalogue import Catalogue, UsageError
-        from recipes.config import searched_folders, words_of_job
-        from recipes.sweep import Job, expect_inside
+        from recipes.config.catalogue import Catalogue, UsageError
+        from recipes.config.composing import searched_folders, words_of_job
+        from recipes.launch.sweep import Job, expect_inside
 
         words = words_of_job(Catalogue(searched_folders(self.config.hydra.runtime.config_sources)), words)
         config = self.context.config_loader.load_sweep_config(self.config, words)
@@ -207,12 +207,12 @@ class SlurmLauncher(ClusterLauncher):
     """Submits each job of a sweep to Slurm, and waits for all of them."""
 
     def _new_sweep(self, folder: Path, plan: Any, command: list[str]) -> Any:
-        from recipes.submit import SlurmSweep
+        from recipes.launch.slurm_sweep import SlurmSweep
 
         return SlurmSweep(folder, plan, command, self.settings)
 
     def _request(self, trainer: Any) -> dict[str, Any]:
-        from recipes.submit import request
+        from recipes.launch.slurm_sweep import request
 
         return request(self.settings, dict(trainer))
 
@@ -221,11 +221,11 @@ class RayLauncher(ClusterLauncher):
     """Has Ray run each job of a sweep."""
 
     def _new_sweep(self, folder: Path, plan: Any, command: list[str]) -> Any:
-        from recipes.ray_sweep import RaySweep
+        from recipes.launch.ray_sweep import RaySweep
 
         return RaySweep(folder, plan, command, self.settings)
 
     def _request(self, trainer: Any) -> dict[str, Any]:
-        from recipes.ray_sweep import request
+        from recipes.launch.ray_sweep import request
 
         return request(self.settings, dict(trainer))

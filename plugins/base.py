@@ -210,7 +210,7 @@ class Phase:
 
 
 class Module(Protocol):
-    """What a plugin may use of the engine's module (`recipes.module.RecipeModule`)."""
+    """What a plugin may use of the engine's module (`recipes.engine.module.RecipeModule`)."""
 
     model: nn.Module
     loss: Callable[[Tensor, Tensor], Tensor]

@@ -7,9 +7,9 @@ from importlib import import_module
 from pathlib import Path
 
 ENTRIES = {
-    "train": ("recipes.app", "main"),
-    "evaluate": ("recipes.app", "evaluate_main"),
-    "compare": ("recipes.compare.command", "main"),
+    "train": ("recipes.cli.app", "main"),
+    "evaluate": ("recipes.cli.app", "evaluate_main"),
+    "compare": ("recipes.cli.compare", "main"),
 }
 
 

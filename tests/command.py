@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from recipes.files import hold
+from recipes.store.files import hold
 from tests import forked as forked_commands
 
 ROOT = Path(__file__).parents[1]

@@ -19,11 +19,11 @@ from omegaconf import OmegaConf
 
 from plugins.base import Plugin, RecipeError
 from plugins.shards import whole
-from recipes.build import build_data, build_plugins, find_class
-from recipes.checkpoint import BestAndLast
 from recipes.data.base import EvaluationLoader, StepLoader
-from recipes.module import RecipeModule
-from recipes.run import make_module, make_trainer
+from recipes.engine.checkpoint import BestAndLast
+from recipes.engine.module import RecipeModule
+from recipes.run.build import build_data, build_plugins, find_class
+from recipes.run.run import make_module, make_trainer
 
 ROOT = Path(__file__).parents[1]
 CONF = ROOT / "conf"

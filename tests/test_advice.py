@@ -10,8 +10,8 @@ import subprocess
 import numpy as np
 import pytest
 
-from recipes.catalogue import Catalogue
-from recipes.config import check
+from recipes.config.catalogue import Catalogue
+from recipes.config.composing import check
 from tests.command import LIMIT, SMALL, arguments, as_at_home, command, variables, wait_until
 from tests.hints import COMMAND
 

@@ -91,7 +91,7 @@ def test_no_import_circle():
 
 def test_the_command_line_loads_no_torch():
     code = (
-        "import sys, recipes.app, recipes.config, recipes.help, recipes.catalogue; "
+        "import sys, recipes.cli.app, recipes.config.composing, recipes.config.help, recipes.config.catalogue; "
         "sys.exit(bool({'torch', 'lightning', 'sklearn', 'numpy'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from recipes.environment import blamed
+from recipes.config.environment import blamed
 from tests.command import SMALL, command, mistake, run_folder
 
 LOGGED = (*(word for word in SMALL if not word.startswith("logger=")), "logger=wandb")

@@ -10,9 +10,9 @@ import time
 
 import pytest
 
-from recipes.catalogue import Catalogue
-from recipes.config import compose, finish
-from recipes.run import train
+from recipes.config.catalogue import Catalogue
+from recipes.config.composing import compose, finish
+from recipes.run.run import train
 from tests.command import LIMIT, arguments, command, variables
 
 WORDS = (

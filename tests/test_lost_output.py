@@ -81,7 +81,7 @@ def test_a_mistake_is_one_whoever_reads(tmp_path):
 
 def code(lines, cwd, **given):
     """What Python code leaves behind a safe output."""
-    words = [sys.executable, "-c", f"from recipes.printing import *\nimport sys, os\nmake_safe()\n{lines}"]
+    words = [sys.executable, "-c", f"from recipes.cli.printing import *\nimport sys, os\nmake_safe()\n{lines}"]
     return subprocess.run(words, cwd=cwd, env=variables(PYTHONPATH=str(ROOT)), timeout=LIMIT, **given)
 
 
@@ -112,7 +112,7 @@ def test_a_disk_that_has_room_again_is_written_and_a_lost_reader_is_not(tmp_path
 
 def test_a_reader_that_is_slow_gets_everything(tmp_path):
     text = "os.set_blocking(1, False)\nprint('x' * 1_000_000)\nexpect_printed()"
-    words = [sys.executable, "-c", f"from recipes.printing import *\nimport os\nmake_safe()\n{text}"]
+    words = [sys.executable, "-c", f"from recipes.cli.printing import *\nimport os\nmake_safe()\n{text}"]
     process = subprocess.Popen(words, env=variables(PYTHONPATH=str(ROOT)), stdout=subprocess.PIPE)
     time.sleep(1)
     assert len(process.communicate(timeout=LIMIT)[0]) == 1_000_001 and process.returncode == 0

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from recipes.catalogue import Catalogue
-from recipes.config import check
+from recipes.config.catalogue import Catalogue
+from recipes.config.composing import check
 from tests.command import SMALL, command, mistake, run_folder, trained
 from tests.hints import commands
 

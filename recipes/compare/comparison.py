@@ -11,14 +11,14 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from recipes.catalogue import Catalogue, UsageError, nearest, quote, suggest
 from recipes.compare.datasets import by_data, keys
 from recipes.compare.datasets import names as data_names
 from recipes.compare.rulers import about_rulers, measured_alike
 from recipes.compare.runs import Comparison, Group, Run, differing_keys, find, group_runs, label, larger_for
 from recipes.compare.search import is_search
 from recipes.compare.statistics import ROUNDING, Row, interval_factor, rows
-from recipes.errors import printable
+from recipes.config.catalogue import Catalogue, UsageError, nearest, quote, suggest
+from recipes.config.errors import printable
 
 ENOUGH_SEEDS = 5
 SEEDS = "seed=0,1,2,3,4"

@@ -21,7 +21,7 @@ from recipes.compare.comparison import shorten
 from recipes.compare.runs import Comparison, Group, Run
 from recipes.compare.statistics import Row
 from recipes.compare.table import decimals, mean
-from recipes.files import write_whole
+from recipes.store.files import write_whole
 
 MOST_CURVES, MOST_GROUPS = 6, 20
 GREY, DARK, LIGHT = "#5f5f5f", "#333333", "#b8b8b8"

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 
-from recipes.catalogue import UsageError
+from recipes.config.catalogue import UsageError
 
 PICTURE, PAGE = b"Matplotlib", b'<meta http-equiv="Content-Security-Policy"'
 HEAD = 4096  # bytes in which a file shows whose it is

@@ -15,12 +15,12 @@ from typing import Any
 import numpy as np
 
 from plugins.metric import is_accuracy
-from recipes.catalogue import show
 from recipes.compare.comparison import shorten
 from recipes.compare.runs import LARGEST_PICTURE, Group, Run, tidy
 from recipes.compare.statistics import Row
-from recipes.effect import has_effect
-from recipes.untrusted import read_bytes
+from recipes.config.catalogue import show
+from recipes.config.effect import has_effect
+from recipes.config.untrusted import read_bytes
 
 FEWEST_POINTS, POINTS = 40, 300  # of a curve; longer ones are averaged over neighbouring points
 NUMBERS = 400_000  # in all curves together, so that a page of many groups still loads fast

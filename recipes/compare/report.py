@@ -42,8 +42,8 @@ from recipes.compare.rulers import measured_alike
 from recipes.compare.runs import Comparison
 from recipes.compare.statistics import ROUNDING, Row
 from recipes.compare.table import SIZES, TIMES, arrange, decimals, in_one_unit
-from recipes.errors import printable
-from recipes.files import write_text
+from recipes.config.errors import printable
+from recipes.store.files import write_text
 
 # The first is the baseline's. Found by a search: to eyes that see all colours, no red, no green or no blue, two of them differ
 # by 20 units of CIELAB or more, and each has a contrast of 3 or more to its background.

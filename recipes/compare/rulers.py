@@ -10,8 +10,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from recipes.catalogue import UsageError, show
 from recipes.compare.runs import Comparison, Group, Run, flatten
+from recipes.config.catalogue import UsageError, show
 
 SHOWN = 4  # settings, and values of one, in a sentence
 

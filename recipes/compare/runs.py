@@ -14,14 +14,14 @@ from pathlib import Path
 from typing import Any
 
 from plugins.metric import larger_is_better
-from recipes.catalogue import Catalogue, UsageError, one_line, show
-from recipes.choices import choices
-from recipes.effect import flatten, has_effect
-from recipes.errors import printable
-from recipes.files import is_held
-from recipes.history import resumed
-from recipes.shapes import histograms_of, read_confusion, read_result, rows_of
-from recipes.untrusted import check_files, read_bytes
+from recipes.config.catalogue import Catalogue, UsageError, one_line, show
+from recipes.config.choices import choices
+from recipes.config.effect import flatten, has_effect
+from recipes.config.errors import printable
+from recipes.config.untrusted import check_files, read_bytes
+from recipes.store.files import is_held
+from recipes.store.history import resumed
+from recipes.store.shapes import histograms_of, read_confusion, read_result, rows_of
 
 NOTHING_ADDED = "nothing added"
 RESUMED = "resumed"  # beside the keys of a config: what was changed on the way

@@ -17,7 +17,7 @@ from scipy.stats import rankdata
 from recipes.compare.runs import Comparison
 from recipes.compare.statistics import Row
 from recipes.compare.table import Column, csv_text
-from recipes.errors import printable
+from recipes.config.errors import printable
 
 
 @dataclass(frozen=True)

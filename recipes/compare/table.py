@@ -14,10 +14,10 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-from recipes.catalogue import UsageError, suggest
 from recipes.compare.runs import Comparison, Run
 from recipes.compare.statistics import SIGNIFICANT, Row
-from recipes.errors import printable, to_cell
+from recipes.config.catalogue import UsageError, suggest
+from recipes.config.errors import printable, to_cell
 
 TIMES = ((3600.0, "h"), (60.0, "min"), (1.0, "s"))
 SIZES = ((1e9, "GB"), (1e6, "MB"))

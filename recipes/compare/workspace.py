@@ -13,11 +13,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from recipes.catalogue import UsageError, one_line, path_word
 from recipes.compare.runs import RESUMED, Comparison, Run
-from recipes.errors import printable
-from recipes.shapes import is_text, is_texts
-from recipes.untrusted import read_json, read_text
+from recipes.config.catalogue import UsageError, one_line, path_word
+from recipes.config.errors import printable
+from recipes.config.untrusted import read_json, read_text
+from recipes.store.shapes import is_text, is_texts
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -304,7 +304,7 @@ def save(workspace: Any, path: Path) -> str:
     """Save a workspace on the server, in place of the one that `path` remembers; returns its address."""
     import wandb_workspaces.workspaces as ws
 
-    from recipes.files import write_text
+    from recipes.store.files import write_text
 
     names = [section.name for section in workspace.sections]
     known = _remembered(path)

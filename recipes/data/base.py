@@ -15,7 +15,7 @@ from sklearn.model_selection import train_test_split
 from torch import Tensor
 
 from plugins.base import RecipeError, Setting, Task, derive_seed, expect, expect_count
-from recipes.targets import expect_labels, expect_meant, kind_of
+from recipes.data.targets import expect_labels, expect_meant, kind_of
 
 Sample = tuple[Tensor, dict[str, Tensor]]
 
@@ -58,7 +58,7 @@ class Data:
         validation: share of the training samples, in (0, 1), that is held out to choose the model.
         test: share of all samples, in (0, 1), that is held out for the test, where the data set has no test split.
         split_seed: seed of both splits.
-        standardize_targets: whether a regression is learned with mean 0 and deviation 1 (`recipes/units.py`).
+        standardize_targets: whether a regression is learned with mean 0 and deviation 1 (`recipes/engine/units.py`).
     """
 
     def __init__(

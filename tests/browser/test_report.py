@@ -9,13 +9,13 @@ import pytest
 from PIL import Image
 from sklearn.metrics import precision_recall_fscore_support
 
-from recipes.catalogue import Catalogue
 from recipes.compare.comparison import compare
 from recipes.compare.report import write_report
 from recipes.compare.runs import find, read
 from recipes.compare.statistics import rows
-from recipes.config import compose, finish
-from recipes.run import train
+from recipes.config.catalogue import Catalogue
+from recipes.config.composing import compose, finish
+from recipes.run.run import train
 from tests.browser.browser import Report, path_of_browser, started
 from tests.command import ROOT
 from tests.recipes.compare.fabricated import config, leave

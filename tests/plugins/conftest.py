@@ -9,7 +9,7 @@ from lightning.pytorch.loggers.logger import DummyLogger
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from recipes.module import RecipeModule
+from recipes.engine.module import RecipeModule
 
 logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
 

@@ -6,9 +6,9 @@ import pytest
 import yaml
 
 from plugins.base import Plugin, Stage
-from recipes import run
-from recipes.catalogue import Catalogue
-from recipes.config import compose, finish, read_run
+from recipes.config.catalogue import Catalogue
+from recipes.config.composing import compose, finish, read_run
+from recipes.run import run
 
 SMALL = ("logger=[]", "trainer.progress=false", "trainer.accelerator=cpu")
 

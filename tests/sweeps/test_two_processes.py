@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from plugins.base import right_on_shards
-from recipes.build import build_plugins
+from recipes.run.build import build_plugins
 from tests.command import once
 from tests.harness import config_of, fit, options, parameters, plugin_class, with_companions
 from tests.ranks import on_ranks

@@ -8,7 +8,7 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from plugins.base import Batch, Setting, Task
-from recipes.module import RecipeModule
+from recipes.engine.module import RecipeModule
 
 
 class Net(nn.Sequential):

@@ -9,7 +9,7 @@ from plugins.adversarial._ascent import fgsm
 from plugins.adversarial.fgsm import FGSM
 from plugins.augmentation.mixup import Mixup
 from plugins.base import Batch, RecipeError, Refusal, Setting, Task
-from recipes.module import RecipeModule
+from recipes.engine.module import RecipeModule
 from tests.plugins.adversarial.slope import gradient_of, loss_of
 
 

@@ -13,7 +13,7 @@ from plugins.adversarial.fgsm import FGSM
 from plugins.adversarial.pgd import PGD
 from plugins.base import Batch, Plugin, RecipeError, Refusal, Setting, Stage, Task
 from recipes.data.base import EvaluationLoader, Split
-from recipes.module import RecipeModule
+from recipes.engine.module import RecipeModule
 from tests.plugins.adversarial.conftest import Net
 
 MEAN, STD = torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1), torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1)

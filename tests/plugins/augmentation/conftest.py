@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from plugins.base import Batch, Setting, Task
-from recipes.module import RecipeModule
+from recipes.engine.module import RecipeModule
 
 
 @pytest.fixture

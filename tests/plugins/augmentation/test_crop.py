@@ -9,7 +9,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from plugins.augmentation.crop import Crop, crop
 from plugins.base import RecipeError, Refusal
-from recipes.module import RecipeModule
+from recipes.engine.module import RecipeModule
 
 
 @pytest.mark.parametrize(("padding", "height", "width"), [(2, 8, 10), (0, 5, 5), (3, 6, 6), (1, 10, 12), (0, 8, 10)])

@@ -7,7 +7,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from plugins.averaging.ema import EMA, ema
 from plugins.base import Plugin, RecipeError, Stage
-from recipes.module import RecipeModule
+from recipes.engine.module import RecipeModule
 
 
 class Watch(Plugin):

@@ -10,7 +10,7 @@ from plugins.base import Batch, RecipeError, Setting, Task
 from plugins.inference.mc_dropout import MCDropout
 from plugins.regularizer.dropout import Dropout
 from plugins.sites import DROPOUTS
-from recipes.module import RecipeModule
+from recipes.engine.module import RecipeModule
 
 
 def net():

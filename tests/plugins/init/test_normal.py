@@ -8,7 +8,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from plugins.base import RecipeError, Setting
 from plugins.init.normal import Normal
 from plugins.loss.by_task import ByTask
-from recipes.module import RecipeModule
+from recipes.engine.module import RecipeModule
 
 
 def drawn(model, std=0.01, seed=0):

@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, Dataset
 from plugins.base import RecipeError, Setting, Task
 from plugins.multitask._heads import Heads, gradient_cosine, split_head
 from plugins.multitask.equal import Equal
-from recipes.module import RecipeModule
+from recipes.engine.module import RecipeModule
 from tests.plugins.conftest import Memory
 
 CHARACTERS = Path(__file__).parents[2] / "data" / "omniglot.npz"

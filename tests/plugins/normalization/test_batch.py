@@ -8,7 +8,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from plugins.base import RecipeError, Refusal, Selection, Setting
 from plugins.loss.by_task import ByTask
 from plugins.normalization.batch import BatchNormalization
-from recipes.module import RecipeModule
+from recipes.engine.module import RecipeModule
 
 
 def normalized(model, shape, **arguments):

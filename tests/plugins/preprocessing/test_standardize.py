@@ -9,7 +9,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from plugins.base import RecipeError, Setting
 from plugins.loss.by_task import ByTask
 from plugins.preprocessing.standardize import Standardize, inverse_std
-from recipes.module import RecipeModule
+from recipes.engine.module import RecipeModule
 from tests.plugins.preprocessing.fitting import SHAPES, fitted
 
 

@@ -8,7 +8,7 @@ from plugins.activations import FUNCTIONS, passage
 from plugins.base import Plugin, RecipeError, Setting, Stage, Task
 from plugins.regularizer.dropout import Dropout, DropoutLayer, dropout
 from plugins.sites import ACTIVATIONS, attach, find_sites, trace
-from recipes.module import RecipeModule
+from recipes.engine.module import RecipeModule
 
 
 @pytest.mark.parametrize("p", [0.1, 0.5, 0.9])

@@ -9,7 +9,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from plugins.base import RecipeError
 from plugins.loss.by_task import ByTask
 from plugins.regularizer.l2 import L2, l2_penalty
-from recipes.module import RecipeModule
+from recipes.engine.module import RecipeModule
 
 
 def fit(model, data, *plugins, steps=4, loss=None, optimizer=lambda groups: torch.optim.SGD(groups, 0.1), **arguments):

@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from plugins.base import Batch, RecipeError, Refusal, Selection, Setting, Task
 from plugins.loss.by_task import ByTask
 from plugins.regularizer.label_smoothing import LabelSmoothing, smooth
-from recipes.module import RecipeModule
+from recipes.engine.module import RecipeModule
 
 
 class Module:

@@ -9,7 +9,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from plugins.base import OptimizerWrapper, Plugin, RecipeError, Stage
 from plugins.loss.by_task import ByTask
 from plugins.regularizer.weight_noise import WeightNoise, gaussian_like, noisy
-from recipes.module import RecipeModule
+from recipes.engine.module import RecipeModule
 
 
 class TwoPasses(Plugin):

@@ -9,8 +9,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from recipes.catalogue import Catalogue
-from recipes.config import compose, finish
+from recipes.config.catalogue import Catalogue
+from recipes.config.composing import compose, finish
 
 VERSIONS = {"python": "3.11.7", "torch": "2.15.0"}
 

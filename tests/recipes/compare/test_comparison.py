@@ -6,10 +6,10 @@ import pytest
 import yaml
 from scipy import stats
 
-from recipes.catalogue import Catalogue, UsageError
 from recipes.compare.comparison import compare, shorten
 from recipes.compare.runs import find, read
-from recipes.config import check
+from recipes.config.catalogue import Catalogue, UsageError
+from recipes.config.composing import check
 from tests.recipes.compare.fabricated import config, leave, leave_group
 
 CATALOGUE = Catalogue()

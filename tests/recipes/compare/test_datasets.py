@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from recipes.catalogue import Catalogue, UsageError
+from recipes.cli.compare import main
 from recipes.compare import statistics
-from recipes.compare.command import main
 from recipes.compare.comparison import compare_all
 from recipes.compare.datasets import as_file, by_data, names
 from recipes.compare.runs import NOTHING_ADDED, find, read
 from recipes.compare.standing import standings
+from recipes.config.catalogue import Catalogue, UsageError
 from tests.recipes.compare.fabricated import leave, leave_group
 
 CATALOGUE = Catalogue()

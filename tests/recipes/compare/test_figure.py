@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from recipes.catalogue import Catalogue
 from recipes.compare.comparison import compare
 from recipes.compare.figure import draw, steps_an_epoch, together, write_figure
 from recipes.compare.runs import find, read
 from recipes.compare.statistics import rows
 from recipes.compare.table import arrange
+from recipes.config.catalogue import Catalogue
 from tests.recipes.compare.fabricated import leave, leave_group
 
 CATALOGUE = Catalogue()

@@ -2,8 +2,8 @@
 
 import pytest
 
-from recipes.catalogue import UsageError
 from recipes.compare.output import SIGNS, output_folder
+from recipes.config.catalogue import UsageError
 
 
 @pytest.mark.parametrize("name", SIGNS)

@@ -6,12 +6,12 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
-from recipes.catalogue import Catalogue, UsageError
 from recipes.compare.comparison import compare
 from recipes.compare.report import COLOURS, embedded, ranges, write_report
 from recipes.compare.runs import find, read
 from recipes.compare.statistics import rows
 from recipes.compare.table import columns
+from recipes.config.catalogue import Catalogue, UsageError
 from tests.recipes.compare.fabricated import config, leave, leave_group
 from tests.recipes.compare.test_comparison import search
 

@@ -7,13 +7,13 @@ import torch
 
 from plugins.adversarial.pgd import PGD
 from plugins.base import Plugin
-from recipes.catalogue import Catalogue, UsageError
 from recipes.compare.comparison import compare
 from recipes.compare.report import write_report
 from recipes.compare.rulers import expect_alike
 from recipes.compare.runs import find, read
 from recipes.compare.statistics import rows
 from recipes.compare.table import arrange
+from recipes.config.catalogue import Catalogue, UsageError
 from tests.recipes.compare.fabricated import config, leave
 
 FIRST, SECOND = [0.81, 0.80, 0.79, 0.82, 0.83], [0.61, 0.58, 0.60, 0.63, 0.62]

@@ -4,9 +4,9 @@ import math
 import pytest
 from PIL import Image
 
-from recipes.catalogue import Catalogue, UsageError
 from recipes.compare.runs import NOTHING_ADDED, Group, differing_keys, find, flatten, group_runs, label, read
-from recipes.files import hold
+from recipes.config.catalogue import Catalogue, UsageError
+from recipes.store.files import hold
 from tests.recipes.compare.fabricated import config, leave
 
 CATALOGUE = Catalogue()

@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from recipes.catalogue import Catalogue
 from recipes.compare.runs import Comparison, find, group_runs, label, read
 from recipes.compare.statistics import holm, interval, interval_factor, rows
+from recipes.config.catalogue import Catalogue
 from tests.recipes.compare.fabricated import leave, leave_group
 
 CATALOGUE = Catalogue()

@@ -6,12 +6,12 @@ import re
 import pytest
 from rich.console import Console
 
-from recipes.catalogue import Catalogue, UsageError
 from recipes.compare.comparison import compare
 from recipes.compare.runs import find, read
 from recipes.compare.statistics import rows
 from recipes.compare.table import VALUES, arrange, columns, decimals, runs_csv, show, to_csv, to_latex, to_markdown
-from recipes.errors import from_cell
+from recipes.config.catalogue import Catalogue, UsageError
+from recipes.config.errors import from_cell
 from tests.recipes.compare.fabricated import leave, leave_group
 
 CATALOGUE = Catalogue()

@@ -12,13 +12,13 @@ import wandb
 import yaml
 from rich.console import Console
 
-from recipes.catalogue import Catalogue, UsageError
 from recipes.compare import statistics, workspace
 from recipes.compare.comparison import compare
 from recipes.compare.runs import find, read
 from recipes.compare.workspace import make, on_wandb, sections, show_workspace, sync_command
-from recipes.config import compose, finish
-from recipes.run import train
+from recipes.config.catalogue import Catalogue, UsageError
+from recipes.config.composing import compose, finish
+from recipes.run.run import train
 from tests.wandb_server import KEY, wandb_server
 
 SWEPT = (("+regularizer=[]", "optimizer.lr=0.1"), ("+regularizer=[l2]", "optimizer.lr=0.05"))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from plugins.base import RecipeError
-from recipes.catalogue import UsageError
+from recipes.config.catalogue import UsageError
 
 SAMPLES = 60
 RANDOM = np.random.default_rng(0)

@@ -4,8 +4,8 @@ from torch import nn
 from torchvision import models
 
 from plugins.base import RecipeError
-from recipes.build import build_model
 from recipes.models.torchvision import Torchvision
+from recipes.run.build import build_model
 
 
 @pytest.mark.parametrize("name", ["resnet34", "mobilenet_v3_small", "squeezenet1_0", "googlenet"])

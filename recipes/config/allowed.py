@@ -1,0 +1,133 @@
+"""What the words in a sweep's folder may say: a list of what is allowed. Whatever else is in there is to be typed again.
+
+A word that is typed is trusted, one that a file says is not: the file may be somebody else's. Nothing here imports torch.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
+
+from recipes.config.catalogue import UsageError, quote, typed
+from recipes.config.errors import one_line, printable
+from recipes.store.shapes import is_count, is_flag, is_number
+
+# references to other values of the config, and to a job's number; nothing that reads the machine
+REFERENCE = re.compile(r"\$\{(hydra:job\.(num|id)|(?!hydra\b)\w+(\.\w+)*)\}")
+NOT_FROM_A_FILE = ("resume", "sweep")  # keys that name another folder to work in
+NAME = re.compile(r"[\w.,:@/+&|*\[\]()-]*")  # what Slurm takes for the name of something; lands in a script
+SUBDIR = re.compile(r"(?!.*\.\.)(?:[\w.,=+/-]|\$\{hydra[:.]job\.(?:num|id|override_dirname)\})*")
+
+
+def one_of(*choices: str) -> Callable[[object], bool]:
+    """Whether a value is one of these."""
+    return lambda value: value in choices
+
+
+def is_name(value: object) -> bool:
+    """Whether a value names something of a cluster, without blanks and line breaks."""
+    return isinstance(value, str) and NAME.fullmatch(value) is not None
+
+
+def is_setting(value: object) -> bool:
+    """Whether a value is a number, or true or false."""
+    return is_number(value) or is_flag(value)
+
+
+SLURM_NUMBERS = ("timeout_min", "nodes", "tasks_per_node", "gpus_per_node", "cpus_per_task", "mem_gb", "signal_delay_s")
+# the settings of Hydra that a sweep goes on with
+SETTINGS: dict[str, Callable[[object], bool]] = {
+    "hydra/launcher": one_of("processes", "slurm", "ray"),
+    "hydra/sweeper": one_of("basic", "optuna"),
+    "hydra/sweeper/sampler": one_of("tpe", "random", "cmaes", "nsgaii", "motpe", "grid"),
+    "hydra.sweep.subdir": lambda value: isinstance(value, str | int) and SUBDIR.fullmatch(str(value)) is not None,
+    "hydra.launcher.n_jobs": is_count,
+    **{f"hydra.launcher.{name}": is_number for name in (*SLURM_NUMBERS, "max_num_timeout")},
+    **{f"hydra.launcher.{name}": is_name for name in ("partition", "account", "qos", "constraint", "exclude", "name")},
+    **{f"hydra.launcher.ray.init.{name}": is_number for name in ("num_cpus", "num_gpus")},
+    **{f"hydra.launcher.ray.remote.{name}": is_number for name in ("num_cpus", "num_gpus", "memory")},
+    "hydra.launcher.ray.init.address": one_of("auto"),
+    "hydra.launcher.ray.remote.accelerator_type": is_name,
+    "hydra.sweeper.n_trials": is_count,
+    "hydra.sweeper.n_jobs": is_count,
+    "hydra.sweeper.max_batch_size": is_count,
+    "hydra.sweeper.direction": one_of("maximize", "minimize"),
+    **{
+        f"hydra.sweeper.sampler.{name}": is_setting
+        for name in ("seed", "n_startup_trials", "n_ei_candidates", "multivariate", "group", "constant_liar", "prior_weight")
+    },
+}
+
+
+def check_words(path: Path, words: Iterable[str]) -> None:
+    """Raise for a word of a sweep, or of a job, that a file may not say: it is no value of the config, or reads the machine."""
+    for word in words:
+        override = _parsed(path, word)
+        key = override.key_or_group
+        if override.is_hydra_override() or key == "hydra" or key in NOT_FROM_A_FILE or override.package is not None:
+            raise _refused(path, word, "it is no value of a config")
+        text = "" if override.is_delete() else override.get_value_string()
+        if "${" in REFERENCE.sub("", text):
+            raise _refused(path, word, "it reads more than the config")
+        if key == "data.download" and text.lower() != "false":
+            root = [_parsed(path, other).value() for other in words if other.lstrip("+").startswith("data.root=")]
+            if not may_download(str(root[-1]) if root else "data"):
+                raise _refused(path, word, "it would write outside of the working folder")
+
+
+def check_settings(path: Path, words: Sequence[str], config_dir: str | None) -> None:
+    """Raise for a setting of Hydra in a file that is not in the list, or a config folder: options there name any code."""
+    if config_dir is not None:
+        raise UsageError(
+            f"{path} names the config folder {printable(config_dir)}, whose options may run any code: to go on with it type it "
+            f"again: python train.py {typed('sweep', path.parent)} --config-dir {quote(printable(config_dir))}"
+        )
+    for word in words:
+        override = _parsed(path, word)
+        allowed = SETTINGS.get(override.key_or_group)
+        value = None if override.is_delete() or override.is_sweep_override() else override.value()
+        value = str(value) if value.__class__.__name__ == "QuotedString" else value
+        fine = allowed and not override.is_delete() and not override.is_sweep_override() and (value is None or allowed(value))
+        if not fine or override.package is not None:
+            raise UsageError(
+                f"{path} says {printable(word)}, which is not taken from a file, as it may run code or write elsewhere: to go "
+                f"on with it type it again: python train.py {typed('sweep', path.parent)} {quote(printable(word))}"
+            )
+
+
+def may_download(root: str) -> bool:
+    """Whether a file may have data downloaded to a folder: one in the working folder."""
+    here = Path.cwd().resolve()
+    place = Path(root).resolve()
+    return place == here or here in place.parents
+
+
+def keep_at_home(config: Mapping[str, Any]) -> None:
+    """Have the config of a run folder download nothing to other places than the working folder."""
+    data = config.get("data")
+    if isinstance(data, dict) and data.get("download") and not may_download(str(data.get("root", "data"))):
+        data["download"] = False
+
+
+def _parsed(path: Path, word: str) -> Override:
+    """A word as Hydra reads it; no flag, nothing that a terminal would show in another way than it is."""
+    if not re.match(r"[+~]{0,2}\w", word) or word != printable(word, "\n\t"):
+        raise UsageError(f"{path} is not what a sweep writes: {printable(word)!r} is no word of the form KEY=VALUE")
+    try:
+        return OverridesParser.create().parse_overrides([word])[0]
+    except (HydraException, RecursionError) as error:
+        reason = one_line(error)
+        raise UsageError(f"{path} is not what a sweep writes: {printable(word)!r} cannot be read ({reason})") from None
+
+
+def _refused(path: Path, word: str, why: str) -> UsageError:
+    return UsageError(
+        f"{path} says {printable(word)}, which is not taken from a file: {why}; to go on all the same type the words of the "
+        f"sweep again: python train.py -m WORDS {typed('sweep', path.parent)}"
+    )

@@ -1,0 +1,42 @@
+"""How a command was started, so that the commands it prints can be typed where the reader stands. Nothing here imports torch."""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+
+from recipes.config.catalogue import path_word, quote
+
+COMMANDS = ("train", "evaluate", "compare")
+WITH_CONFIGS = ("train", "evaluate")  # these take --config-dir
+PLAIN = re.compile(rf"\bpython ({'|'.join(COMMANDS)})\.py\b")
+
+
+def as_typed(text: str) -> str:
+    """A text with its commands, written as in the project's own folder, as they are typed here."""
+    return PLAIN.sub(lambda found: invocation(found[1]), text)
+
+
+def invocation(name: str) -> str:
+    """What `python NAME.py` is here, with the config folder that this command was given.
+
+    The commands are where the one that runs is: `python elsewhere/train.py`, or `python -m recipes`, which has all of them.
+    """
+    script = Path(sys.argv[0] if sys.argv else "")
+    folder = _config_folder() if name in WITH_CONFIGS else None
+    given = "" if folder is None else f" --config-dir {quote(folder)}"
+    if script.parts[-2:] == ("recipes", "__main__.py"):
+        return "python -m recipes" + ("" if name == "train" else f" {name}") + given
+    if script.suffix == ".py" and script.stem in COMMANDS:
+        return f"python {path_word(script.with_name(f'{name}.py'))}{given}"
+    return f"python {name}.py{given}"
+
+
+def _config_folder() -> str | None:
+    for number, word in enumerate(sys.argv):
+        if word in ("--config-dir", "-cd"):
+            return sys.argv[number + 1] if number + 1 < len(sys.argv) else None
+        if word.startswith("--config-dir="):
+            return word.partition("=")[2]
+    return None

@@ -1,0 +1,280 @@
+"""The jobs of a sweep in Slurm's queue: each is submitted once, watched until it has ended, and taken back when it is asked for.
+
+A job is what `python train.py WORDS` is elsewhere, started by submitit on every rank; what comes of it stands in its folder.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from recipes.config.catalogue import UsageError, typed
+from recipes.config.untrusted import LARGEST_RECORD, read_bytes, read_text
+from recipes.launch import ranks
+from recipes.launch import slurm_job as slurm
+from recipes.launch.sweep import NUMBER, Job, Plan, Sweep
+from recipes.store.files import write_text
+
+ROOT = Path(__file__).resolve().parents[2]
+WAITING = (
+    *("PENDING", "RUNNING", "CONFIGURING", "COMPLETING", "SUSPENDED", "REQUEUED", "RESIZING", "SIGNALING", "STAGE_OUT"),
+    *("REQUEUE_FED", "REQUEUE_HOLD", "SPECIAL_EXIT", "RESV_DEL_HOLD", "STOPPED", "PREEMPTED"),
+)
+GPU = ("gpu", "cuda")  # values of trainer.accelerator
+PAUSES = (1.0, 15.0)  # seconds between two looks at the queue: at first, and after a while
+LEFT = 75  # the code of a job that goes on without us
+MEANINGS = {
+    "TIMEOUT": "the time limit was reached; for more type hydra.launcher.timeout_min=MINUTES",
+    "OUT_OF_MEMORY": "out of memory; for more type hydra.launcher.mem_gb=GIGABYTES",
+    "NODE_FAIL": "a node failed",
+    "CANCELLED": "cancelled",
+}
+
+
+def expect_slurm() -> None:
+    """Refuse to submit where that cannot be."""
+    try:
+        import submitit  # noqa: F401
+    except ImportError:
+        raise UsageError('hydra/launcher=slurm needs further packages: pip install -e ".[slurm]"') from None
+    if shutil.which("sbatch") is None:
+        raise UsageError("hydra/launcher=slurm: there is no sbatch here; type the command on a login node of the cluster")
+
+
+def request(settings: Mapping[str, Any], trainer: Mapping[str, Any]) -> dict[str, Any]:
+    """The nodes, processes and GPUs of a job, which follow from `trainer`; refuses settings of `hydra.launcher` that do not fit."""
+    if settings["name"] in slurm.INTERACTIVE:
+        raise UsageError(
+            f"hydra.launcher.name={settings['name']}: Lightning takes a job of this name for a person at work and starts no "
+            f"training over several nodes; leave it out, or type hydra.launcher.name=train"
+        )
+    further = settings["additional_parameters"]
+    if not isinstance(further, Mapping | None):
+        raise UsageError(
+            f"hydra.launcher.additional_parameters must name options of sbatch, such as {{reservation: mine}}, got {further!r}"
+        )
+    nodes, devices = trainer["num_nodes"], trainer["devices"]
+    if not isinstance(devices, int) or devices < 1:
+        devices = settings["gpus_per_node"]
+        if devices is None:
+            raise UsageError(
+                f"trainer.devices={trainer['devices']}: how many GPUs a node has is not known here; type trainer.devices=8, or "
+                f"what a node has"
+            )
+    for name, wanted, source in (("nodes", nodes, "num_nodes"), ("tasks_per_node", devices, "devices")):
+        if settings[name] not in (None, wanted):
+            raise UsageError(
+                f"hydra.launcher.{name}={settings[name]} does not fit trainer.{source}={wanted}: leave hydra.launcher.{name} "
+                f"out, or type trainer=ddp trainer.{source}={settings[name]}"
+            )
+    gpus = settings["gpus_per_node"]
+    if gpus is None and (
+        trainer["accelerator"] in GPU or (trainer["accelerator"] == "auto" and has_gpus(settings["partition"]))
+    ):
+        gpus = devices
+    if gpus and gpus < devices and trainer["accelerator"] != "cpu":
+        raise UsageError(
+            f"hydra.launcher.gpus_per_node={gpus} is less than trainer.devices={devices}: leave hydra.launcher.gpus_per_node "
+            f"out, or type trainer.devices={gpus}"
+        )
+    return {"nodes": nodes, "tasks_per_node": devices, **({"gpus_per_node": gpus} if gpus else {})}
+
+
+@cache
+def has_gpus(partition: str | None) -> bool:
+    """Whether Slurm gives out GPUs there."""
+    words = ["sinfo", "--noheader", "--format=%G", *([f"--partition={partition}"] if partition else [])]
+    try:
+        done = subprocess.run(words, capture_output=True, text=True, timeout=60)
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+    return "gpu" in done.stdout
+
+
+class Train:
+    """What submitit starts on every rank."""
+
+    def __init__(self, script: str, words: Sequence[str]) -> None:
+        self.script, self.words = script, list(words)
+
+    def __call__(self) -> None:
+        """Run `python train.py WORDS` in this process."""
+        from recipes.cli.app import main
+
+        back = signal.getsignal(signal.SIGUSR2)  # submitit's way into the queue, of which it keeps count
+        assert callable(back)
+        slurm.listen()
+        slurm.requeue = lambda: _requeue(back)
+        sys.argv[0] = self.script
+        try:
+            main(self.words)
+        except SystemExit as ended:
+            ranks.end(ended.code if isinstance(ended.code, int) else 1)  # submitit would take some codes for a success
+
+    def checkpoint(self) -> Any:
+        """What is started when the job comes back: the same; a run knows where it was."""
+        from submitit.helpers import DelayedSubmission
+
+        return DelayedSubmission(self)
+
+
+def _requeue(back: Any) -> None:
+    from submitit.core.utils import UncompletedJobError
+
+    try:
+        back(signal.SIGUSR2, None)
+    except UncompletedJobError as error:
+        raise UsageError(f"{error} see hydra.launcher.max_num_timeout") from None
+
+
+class Queue:
+    """What Slurm says of this user's jobs, asked for all of them at once and not too often."""
+
+    def __init__(self) -> None:
+        self.states: dict[str, str] = {}
+        self.asked, self.began = float("-inf"), time.monotonic()
+
+    def state(self, number: str) -> str:
+        """The state of a job; empty where Slurm has forgotten it."""
+        pause = min(max(PAUSES[0], (time.monotonic() - self.began) / 20), PAUSES[1])
+        if time.monotonic() > self.asked + pause:
+            self.look()
+        return self.states.get(number, "PENDING" if self.asked == float("-inf") else "")
+
+    def look(self) -> None:
+        """Ask Slurm; where it does not answer, what it said before stays."""
+        words = ["squeue", "--noheader", "--states=all", f"--user={os.getuid()}", "--format=%i|%T"]
+        with suppress(OSError, subprocess.TimeoutExpired, subprocess.CalledProcessError):
+            done = subprocess.run(words, capture_output=True, text=True, timeout=60, check=True)
+            self.states = dict(line.split("|", 1) for line in done.stdout.split())
+            self.asked = time.monotonic()
+
+
+class Submitted:
+    """A job in the queue, as a process is for the sweep."""
+
+    def __init__(self, queue: Queue, number: str, job: Job) -> None:
+        self.queue, self.number, self.job = queue, number, job
+        self.returncode: int | None = None
+        self.state, self.ended = "", 0.0
+
+    def poll(self) -> int | None:
+        """0 once the job has ended well, another number if it has not; None until then."""
+        if self.returncode is None and (state := self.queue.state(self.number)) not in WAITING:
+            self.state, self.ended = state, self.ended or time.monotonic()
+            self.job.read()
+            finished = self.job.result.get("status") in ("finished", "diverged")
+            if finished or state not in ("COMPLETED", "") or time.monotonic() > self.ended + ranks.LATE:
+                self.returncode = 0 if finished or state == "COMPLETED" else 1
+        return self.returncode
+
+    def send(self, number: int) -> None:
+        """Ctrl-C takes the job out of the queue, saved; whatever else ends this process lets the job go on."""
+        if number == signal.SIGINT:
+            subprocess.run(["scancel", self.number], capture_output=True, timeout=60)
+        else:
+            self.returncode = LEFT
+
+
+class SlurmSweep(Sweep):
+    """A sweep whose jobs Slurm runs.
+
+    Args:
+        folder, plan, command: as of :class:`Sweep`.
+        settings: those of `hydra.launcher`.
+    """
+
+    def __init__(self, folder: Path, plan: Plan, command: Sequence[str], settings: Mapping[str, Any]) -> None:
+        expect_slurm()
+        jobs = settings["n_jobs"]
+        super().__init__(folder, plan, command, n_jobs=1 if jobs == -1 else jobs)
+        self.gpus, self.n_jobs = [], sys.maxsize if jobs == -1 else jobs
+        self.settings, self.queue = dict(settings), Queue()
+
+    def _next(self, waiting: list[Job]) -> Job | None:
+        return waiting.pop(0) if waiting else None  # one that is in the queue already is watched
+
+    def _launch(self, job: Job, gpus: Sequence[str]) -> Submitted:
+        path = job.folder / NUMBER
+        with suppress(FileNotFoundError):
+            number = read_text(path).strip()
+            self.queue.look()
+            if number.isdecimal() and self.queue.states.get(number) in WAITING:
+                self._say(f"{job.name}  is Slurm job {number} already")
+                return Submitted(self.queue, number, job)
+        words = self._words(job)
+        job.folder.mkdir(parents=True, exist_ok=True)
+        ranks.forget_errors(job.folder)
+        (job.folder / "output.log").unlink(missing_ok=True)
+        number = self._submit(job, words)
+        write_text(path, f"{number}\n")
+        self.queue.states[number] = "PENDING"
+        self._say(f"{job.name}  is Slurm job {number}; log {job.folder / 'output.log'}")
+        return Submitted(self.queue, number, job)
+
+    def _submit(self, job: Job, words: Sequence[str]) -> str:
+        import submitit
+
+        settings = {name: value for name, value in self.settings.items() if value is not None} | job.request
+        for ours in ("n_jobs", "submitit_folder", "max_num_timeout", "additional_parameters", "setup"):
+            settings.pop(ours, None)
+        log = str((job.folder / "output.log").absolute()).replace("%", "%%")
+        # one log for all ranks and for srun itself, which tells who was killed
+        further = {"output": log, "requeue": True, **(self.settings["additional_parameters"] or {})}
+        processes = job.request["nodes"] * job.request["tasks_per_node"]
+        here = f"export PYTHONPATH={shlex.quote(str(ROOT))}${{PYTHONPATH:+:$PYTHONPATH}}"
+        common = ("timeout_min", "nodes", "tasks_per_node", "cpus_per_task", "gpus_per_node", "mem_gb", "name")
+        executor = submitit.AutoExecutor(
+            self.settings["submitit_folder"], cluster="slurm", slurm_max_num_timeout=self.settings["max_num_timeout"]
+        )
+        executor.update_parameters(
+            **{name if name in common else f"slurm_{name}": value for name, value in settings.items()},
+            stderr_to_stdout=True,
+            slurm_setup=[here, *(self.settings["setup"] or [])],
+            slurm_additional_parameters=further,
+            slurm_srun_args=["--kill-on-bad-exit=1", f"--output={log}", *(["--label"] if processes > 1 else [])],
+        )
+        try:
+            return str(executor.submit(Train(self.command[1], [*self.command[2:], *words])).job_id)
+        except submitit.core.utils.FailedJobError as error:
+            told = [line.removeprefix("sbatch: error: ") for line in str(error).splitlines() if line.startswith("sbatch:")]
+            raise UsageError(f"Slurm does not take the job: {'; '.join(told) or error}; see hydra.launcher") from None
+
+    def _reason(self, job: Job, process: Any) -> str:
+        try:
+            output = read_bytes(job.folder / "output.log", LARGEST_RECORD).decode(errors="replace")
+        except (OSError, UsageError):
+            output = ""
+        if process.returncode == LEFT:
+            return "goes on in Slurm"
+        told = ranks.first_error(job.folder, output)
+        status = job.result.get("status")
+        if not told and status == "failed":
+            told = str(job.result.get("error", ""))
+        if not told and (meaning := MEANINGS.get(process.state)):
+            told = meaning
+        if not told and status == "stopped":
+            told = f"stopped by {job.result.get('stopped_by')}"
+        if not told:
+            told = job.last_line("error: ").removeprefix("error: ") or job.last_line()
+        return told or f"ended without a result, state {process.state or 'unknown'}"
+
+    def _end(self, job: Job, process: Any, stopping: bool) -> None:
+        super()._end(job, process, stopping)
+        if job.error and not stopping:
+            job.error += f" (Slurm job {process.number}, log {job.folder / 'output.log'})"
+
+    def _farewell(self, number: int) -> list[str]:
+        if number == signal.SIGINT:
+            return super()._farewell(number)
+        return [f"the jobs go on in Slurm; to wait for them: python train.py -m {typed('sweep', self.folder)}"]

@@ -1,0 +1,227 @@
+"""Objects from a composed config. What a config may name is limited: a config that comes with a run folder is not trusted."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from collections.abc import Iterator, Mapping
+from functools import partial
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
+from torch import nn
+from torch.optim import Optimizer
+
+from plugins.base import Plugin, RecipeError, derive_seed, larger_is_better
+from recipes.config.catalogue import Catalogue, installed_folders, show
+from recipes.config.composing import read_run
+from recipes.config.errors import one_line
+from recipes.data.base import Data
+from recipes.engine.callbacks import check_callbacks
+from recipes.engine.checkpoint import load_checkpoint
+from recipes.engine.module import RecipeModule, seed_global
+from recipes.engine.units import MEAN
+from recipes.run.loggers import RunLogger
+
+OWN = ("plugins", "recipes")
+LIBRARIES = ("torch", "torchvision", "torchmetrics", "lightning", "timm")
+OTHERS = ("data", "model", "loss", "optimizer", "scheduler", "trainer", "callback", "logger", "recipe", "hydra")
+
+
+def find_class(target: str, base: type | None = None) -> type:
+    """The class that `_target_` names: of this project, its libraries or an installed plugin package, and of kind `base`."""
+    root = target.partition(".")[0]
+    if root not in {*OWN, *LIBRARIES} and root not in installed_roots():
+        known = ", ".join((*OWN, *LIBRARIES))
+        raise RecipeError(
+            f"_target_ {target} is refused: a config may name classes of {known} and of installed plugin packages"
+        )
+    module_name, _, name = target.rpartition(".")
+    try:
+        found = getattr(importlib.import_module(module_name), name)
+    except (ImportError, AttributeError, ValueError, TypeError) as error:
+        raise RecipeError(f"_target_ {target} names nothing that can be imported: {error}") from None
+    if not inspect.isclass(found) or (base is not None and not issubclass(found, base)):
+        raise RecipeError(f"_target_ {target} is refused: expected a class{f' of kind {base.__name__}' if base else ''}")
+    return found
+
+
+def installed_roots() -> set[str]:
+    """The top packages of installed plugin packages; to look for them takes longer than to make most objects."""
+    return {entry.value.partition(":")[0].partition(".")[0] for entry in entry_points(group="lightning_recipes")}
+
+
+def instantiate(node: Mapping[str, Any], base: type | None = None, **further: Any) -> Any:
+    """The object that a config node describes."""
+    if not isinstance(node, Mapping) or "_target_" not in node:
+        raise RecipeError(f"expected a config with _target_, got {node!r}")
+    if base is None and _of_library(node):  # a library has classes of all kinds, some of which start processes
+        raise RecipeError(f"_target_ {node['_target_']} is refused: expected a class of {' or '.join(OWN)}")
+    arguments = {name: value for name, value in node.items() if name != "_target_"}
+    found = find_class(str(node["_target_"]), base)
+    try:
+        inspect.signature(found).bind(**arguments, **further)
+    except TypeError as error:
+        raise RecipeError(f"{node['_target_']}: {error}") from None
+    return found(**arguments, **further)
+
+
+def _of_library(node: Mapping[str, Any]) -> bool:
+    return str(node.get("_target_")).partition(".")[0] in LIBRARIES
+
+
+def technique_nodes(config: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """The config nodes of all techniques, each with the place it has on the command line."""
+    for group, node in config.items():
+        if group in OTHERS or not isinstance(node, Mapping):
+            continue
+        if "_target_" in node:
+            yield group, node
+        else:
+            for option, inner in node.items():
+                yield f"{group}.{option}", inner
+
+
+def build_plugins(config: Mapping[str, Any]) -> list[Plugin]:
+    """All techniques of a run; a bad value is told with the place it has on the command line."""
+    plugins = []
+    for place, node in technique_nodes(config):
+        try:
+            plugins.append(instantiate(node, Plugin))
+        except RecipeError as error:
+            raise RecipeError(f"{place}: {error}") from None
+    for plugin in plugins:
+        if plugin.monitor and plugin.monitor_mode is None:
+            plugin.monitor_mode = config.get("trainer", {}).get("mode")
+    return plugins
+
+
+def build_callbacks(config: Mapping[str, Any]) -> list[L.Callback]:
+    """The chosen callbacks that are no techniques; a bad value is told with the place it has on the command line.
+
+    A `mode` of null, where there is a `monitor`, is the direction in which that metric gets better.
+    """
+    built = []
+    for option, node in (config.get("callback") or {}).items():  # configs of older runs have no callbacks
+        if node.get("mode", "") is None and isinstance(node.get("monitor"), str):
+            larger = larger_is_better(node["monitor"])
+            if larger is None:
+                raise RecipeError(
+                    f"whether a larger or a smaller {node['monitor']} is better is not known: type callback.{option}.mode=max or min"
+                )
+            node = {**node, "mode": "max" if larger else "min"}
+        try:
+            callback = instantiate(node, L.Callback)
+        except (
+            MisconfigurationException,
+            ImportError,
+            TypeError,
+            ValueError,
+        ) as error:  # a library's own check of its settings
+            raise RecipeError(f"callback.{option}: {one_line(error)}") from None
+        if isinstance(callback, Plugin):
+            raise RecipeError(f"callback.{option}: {type(callback).__name__} is a technique: put its option into another group")
+        built.append(callback)
+    check_callbacks(built, [], nn.Module())
+    return built
+
+
+def build_data(config: Mapping[str, Any]) -> Data:
+    """The data, not loaded yet."""
+    return instantiate(config["data"], Data)
+
+
+def build_loss(config: Mapping[str, Any]) -> Any:
+    """The loss."""
+    return instantiate(config["loss"], nn.Module if _of_library(config["loss"]) else None)
+
+
+def build_optimizer(config: Mapping[str, Any]) -> tuple[partial[Optimizer], list[str]]:
+    """What makes the optimizer from parameter groups, tried once on a single number, and what gets no weight decay."""
+    node = dict(config["optimizer"])
+    no_decay = list(node.pop("no_decay", None) or [])
+    make = partial(find_class(str(node.pop("_target_")), Optimizer), **node)
+    try:
+        make([nn.Parameter(torch.zeros(1, 1))])
+    except Exception as error:  # a library's own check of its settings, or the lack of one
+        kind = "" if isinstance(error, (TypeError, ValueError)) else f"{type(error).__name__}: "
+        raise RecipeError(f"optimizer: {kind}{error}; its settings are {show(node)}") from None
+    return make, no_decay
+
+
+def build_model(config: Mapping[str, Any], shape: tuple[int, ...], outputs: int, seed: int) -> nn.Module:
+    """The model, with initial weights that depend on the seed alone."""
+    with torch.random.fork_rng(devices=[]):
+        seed_global(derive_seed(seed, "model"), torch.device("cpu"))
+        model = instantiate(config["model"], nn.Module, shape=shape, outputs=outputs)
+        model.eval()
+        try:
+            with torch.no_grad():
+                result = model(torch.zeros(2, *shape))
+        except RecipeError:
+            raise
+        except (RuntimeError, ValueError, TypeError, IndexError, AssertionError) as error:
+            first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            raise RecipeError(
+                f"model: samples of shape {tuple(shape)} do not pass through it, they may be too small: {first}"
+            ) from None
+        if not isinstance(result, torch.Tensor) or result.shape != (2, outputs):
+            got = tuple(result.shape) if isinstance(result, torch.Tensor) else type(result).__name__
+            raise RecipeError(f"model: expected outputs of shape (samples, {outputs}), got {got}")
+    return model.train()
+
+
+def build_module(config: Mapping[str, Any], shape: tuple[int, ...], outputs: int) -> RecipeModule:
+    """The module that trains the configured model, before any plugin has changed it."""
+    optimizer, no_decay = build_optimizer(config)
+    scheduler = instantiate(config["scheduler"])
+    trainer = config["trainer"]
+    return RecipeModule(
+        build_model(config, shape, outputs, config["seed"]),
+        build_loss(config),
+        optimizer,
+        scheduler,
+        seed=config["seed"],
+        parts=trainer["accumulate_grad_batches"],
+        no_decay=no_decay,
+        log_every_n_steps=trainer["log_every_n_steps"],
+        compile=trainer["compile"],
+        standardize_targets=config["data"].get("standardize_targets", True),
+    )
+
+
+def build_loggers(config: Mapping[str, Any], folder: Path, facts: Mapping[str, Any]) -> list[RunLogger]:
+    """The chosen loggers; metrics.csv in the run's folder is always written."""
+    nodes = dict(config["logger"])
+    nodes.setdefault("csv", {"_target_": "recipes.run.loggers.Csv"})
+    return [instantiate(node, RunLogger, folder=folder, facts=facts) for _, node in sorted(nodes.items())]
+
+
+def load_module(config: Mapping[str, Any], checkpoint: Path, further: list[Plugin] | None = None) -> RecipeModule:
+    """The trained module of a finished run, in evaluation mode, with its weights from `checkpoint`."""
+    from plugins.base import Setting, Task
+
+    state = load_checkpoint(checkpoint)
+    kept = state["recipe"]
+    tasks = tuple(Task(**{**task, "names": tuple(task["names"])}) for task in kept["tasks"])
+    shape = tuple(kept["shape"])
+    module = build_module(config, shape, tasks[0].outputs)
+    module.standardize_targets = f"model.{MEAN}" in state["state_dict"]  # older runs did not
+    plugins = build_plugins(config) if further is None else further
+    module.build(plugins, Setting(shape, tasks, config["seed"], None, lambda folder: load_run(Path(folder))), devices=1)
+    if config["trainer"]["precision"] == "64-true":
+        module.double()  # or the weights would be rounded
+    try:
+        module.load_state_dict(state["state_dict"])
+    except RuntimeError as error:
+        raise RecipeError(f"{checkpoint} does not fit the configured model: {str(error).splitlines()[0]}") from None
+    return module.eval()
+
+
+def load_run(folder: Path) -> RecipeModule:
+    """The trained module of another run, for ensembles."""
+    return load_module(read_run(Catalogue(installed_folders()), folder), folder / "checkpoints" / "best.ckpt")

@@ -1,0 +1,120 @@
+"""`explain=true`: what will happen in each step, in order, and which layers were added to the model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from rich.console import Console
+from torch import nn
+
+from plugins.base import Plugin, Stage, does_something, implementers
+from recipes.config.catalogue import Catalogue, installed_folders
+from recipes.config.choices import choices
+from recipes.data.base import Data
+from recipes.data.targets import describe as describe_target
+from recipes.engine.module import RecipeModule
+from recipes.run.build import build_model, technique_nodes
+from recipes.store.folder import print_lines
+
+STEP = (  # what happens in a step, in order: a method of plugins, or a line of the engine's own
+    ("transform_batch", "batch", "once a step, drawn once"),
+    ("around_pass", "weights", "during the pass"),
+    ("", "pass", "forward: {loss} loss"),
+    ("combine", "loss", "the losses of all tasks as one"),
+    ("penalty", "loss", "added to it"),
+    ("backward", "pass", "a backward pass of its own"),
+    ("", "pass", "backward"),
+    ("wrap_optimizer", "wrapper", "may repeat the pass: same batch, same masks"),
+    ("transform_gradient", "gradient", "right before the update"),
+    ("", "update", "{optimizer}"),
+    ("after_step", "after", "right after the update"),
+    ("", "rate", "{scheduler}"),
+)
+EVALUATION = (
+    ("evaluation_weights", "weights", "in place while evaluating and saving"),
+    ("predict", "prediction", "in place of the plain forward pass"),
+    ("measure", "metrics", "measured beside loss and accuracy"),
+    ("after_validation", "after", "looks at the metrics"),
+    ("next_phase", "phase", "may ask for one more fit"),
+)
+
+
+def explain(console: Console, config: Mapping[str, Any], data: Data, module: RecipeModule, world: int = 1) -> None:
+    """Print the plan of a run."""
+    names, values = choices(Catalogue(installed_folders()), config), parameters(config)
+    own = {group: " ".join([*names[group], option_values(config[group])]) for group in ("loss", "optimizer", "scheduler")}
+    sizes = ", ".join(f"{name} {len(split):,}" for name, split in data.splits.items())
+    tasks = ", ".join(f"{task.name or 'y'} ({describe_target(task)})" for task in data.tasks)
+    size = sum(parameter.numel() for parameter in module.model.parameters())
+    makers = implementers(module.plugins, "transform_model")
+    added = list(added_layers(build_model(config, data.shape, data.tasks[0].outputs, config["seed"]), module.model))
+    print_lines(
+        console,
+        f"data    {names['data'][0]}: {sizes}; samples {data.shape}; targets {tasks}",
+        f"model   {names['model'][0]}: {size:,} parameters",
+        *(f"        {describe(plugin, values)}" for plugin in makers if plugin.stage <= Stage.PREPROCESSING),
+        f"        layers added: {len(added) or 'none'}",
+        *(f"          {line}" for line in added),
+        *(f"        {plugin.option}: {remark}" for plugin in module.plugins for remark in plugin.remarks),
+        "",
+        f"each step of {data.batch_size} samples"
+        + (f" × {module.parts} parts" if module.parts > 1 else "")
+        + (f" over {world} processes" if world > 1 else "")
+        + (", each of which keeps a part of the weights" if config["trainer"]["strategy"] == "fsdp" else ""),
+    )
+    step = 0
+    for method, label, when in STEP:
+        plugins = implementers(module.plugins, method) if method else []
+        if method == "after_step":  # a wrapper has done its work; it only logs here
+            plugins = [plugin for plugin in plugins if plugin.stage != Stage.WRAPPER]
+        lines = [f"{describe(plugin, values)} [{when}]" for plugin in plugins] if method else [when.format(**own).strip()]
+        for line in lines:
+            step += 1
+            print_lines(console, f"{step:4}. {label:10} {line}")
+    print_lines(console, "", "validation and test")
+    shown = {plugin for method, *_ in (*STEP, *EVALUATION) if method for plugin in implementers(module.plugins, method)}
+    shown |= set(makers)
+    for method, label, when in EVALUATION:
+        for plugin in implementers(module.plugins, method):
+            print_lines(console, f"      {label:10} {describe(plugin, values)} [{when}]")
+    for option, node in (config.get("callback") or {}).items():
+        name = str(node["_target_"]).rpartition(".")[2]
+        print_lines(console, f"      {'callback':10} {option} {option_values(node)}".rstrip() + f": {name}")
+    for plugin in module.plugins:
+        if plugin not in shown and does_something(plugin):
+            print_lines(console, f"      {'watches':10} {describe(plugin, values)}")
+
+
+def added_layers(plain: nn.Module, model: nn.Module) -> Iterator[str]:
+    """The layers of a transformed model that the plain one does not have, by name."""
+    before = {name: type(layer) for name, layer in plain.named_modules()}
+    for name, layer in model.named_modules():
+        parts = name.split(".") if name else []
+        while ".".join(parts) not in before and parts[:1] == ["model"]:  # below a layer that was put in front
+            parts = parts[1:]
+        if before.get(".".join(parts)) is type(layer):
+            continue
+        if not any(True for _ in layer.children()):
+            yield f"{name}: {layer}"
+        elif own := [name for name, _ in (*layer.named_parameters(recurse=False), *layer.named_buffers(recurse=False))]:
+            yield f"{name or 'in front'}: {type(layer).__name__}({', '.join(own)})"
+
+
+def parameters(config: Mapping[str, Any]) -> dict[str, str]:
+    """The parameters of each technique, by group/option."""
+    return {
+        f"{place.partition('.')[0]}/{node['_target_'].split('.')[-2]}": option_values(node)
+        for place, node in technique_nodes(config)
+    }
+
+
+def option_values(node: Mapping[str, Any]) -> str:
+    """Parameters as they are typed."""
+    return " ".join(f"{name}={value}" for name, value in node.items() if name != "_target_" and value not in (None, []))
+
+
+def describe(plugin: Plugin, values: Mapping[str, str]) -> str:
+    """A plugin with its parameters and what it does."""
+    first = (type(plugin).__doc__ or "").strip().split("\n")[0]
+    return f"{plugin.option} {values.get(plugin.state_key, '')}".strip() + f": {first}"

@@ -1,0 +1,448 @@
+"""Where numbers go: metrics.csv and histograms.csv always, Weights & Biases and TensorBoard by choice."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import logging
+import os
+import re
+import time
+import uuid
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
+from lightning.pytorch.utilities import rank_zero_only
+
+from plugins.base import RecipeError, expect_choice, larger_is_better
+from recipes.compare.workspace import HEADER, sync_command
+from recipes.config.environment import check_wandb, told
+from recipes.config.errors import to_cell
+from recipes.config.untrusted import read_text
+from recipes.engine.metrics import Histogram
+from recipes.store.files import open_to_append, unwritable, write_text
+from recipes.store.folder import HISTOGRAMS, is_first_rank
+from recipes.store.shapes import histograms_of, numbers_of
+
+log = logging.getLogger("recipes")
+COLUMNS = ("step", "name", "low", "high", "counts")  # of histograms.csv
+
+
+class RunLogger(Logger):
+    """A Lightning logger that belongs to one run folder and ends with it."""
+
+    def facts(self) -> dict[str, Any]:
+        """What `result.json` says about where the numbers went."""
+        return {}
+
+    def finish(self, result: Mapping[str, Any]) -> str | None:
+        """End the logging of a run with this result; returns a line for the user, such as how to sync."""
+        return None
+
+    def rewind(self, step: int, logged: Collection[str] | None = None) -> None:
+        """Forget what was logged after `step`, from which the run goes on; at `step` itself, all but the names in `logged`."""
+
+
+class Deferred(RunLogger):
+    """Keeps what is logged until there are loggers, which write files and start services as soon as they are made."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.loggers: list[RunLogger] = []
+        self._kept: list[Callable[[Any], object]] | None = []
+
+    def start(self, loggers: Sequence[RunLogger], step: int | None = None, logged: Collection[str] | None = None) -> None:
+        """Hand on what was logged, and from now on all; with a step the loggers first rewind to it."""
+        self.loggers = list(loggers)
+        if step is not None:
+            for logger in self.loggers:
+                logger.rewind(step, logged)
+        kept, self._kept = self._kept or [], None
+        for log_it in kept:
+            self._each(log_it)
+
+    def _each(self, log_it: Callable[[Any], object]) -> None:
+        if self._kept is not None:
+            self._kept.append(log_it)
+        for logger in self.loggers:
+            log_it(logger)
+
+    @property
+    def name(self) -> str:
+        """Lightning wants one."""
+        return "recipes"
+
+    @property
+    def version(self) -> str:
+        """Lightning wants one."""
+        return ""
+
+    def log_hyperparams(self, params: Any, *args: Any, **kwargs: Any) -> None:
+        """The config went along when the loggers were made."""
+
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        """Log numbers."""
+        self._each(lambda logger: logger.log_metrics(metrics, step))
+
+    def log_histograms(self, histograms: Mapping[str, Histogram], step: int) -> None:
+        """Log histograms where that is known."""
+        self._each(lambda logger: hasattr(logger, "log_histograms") and logger.log_histograms(histograms, step))
+
+    def save(self) -> None:
+        """Write what is still in memory."""
+        for logger in self.loggers:
+            logger.save()
+
+    def finalize(self, status: str) -> None:
+        """Lightning's call at the end of a fit."""
+        for logger in self.loggers:
+            logger.finalize(status)
+
+
+class Csv(RunLogger):
+    """`metrics.csv` and `histograms.csv` in the run's folder.
+
+    One row for each logged step, one column a number; and one row for each histogram, with the counts of its bins.
+    """
+
+    def __init__(self, folder: Path, facts: Mapping[str, Any]) -> None:
+        super().__init__()
+        self.path, self.histograms = folder / "metrics.csv", folder / HISTOGRAMS
+        self.rows: list[dict[str, str]] = []
+        self.columns: list[str] = ["step"]
+        self._complete = False  # whether the file has all rows and columns, so that a row can be appended
+        self._has_histograms = False  # whether there is a file of this run, so that rows can be appended
+
+    @property
+    def name(self) -> str:
+        """Lightning wants one."""
+        return "csv"
+
+    @property
+    def version(self) -> str:
+        """Lightning wants one."""
+        return ""
+
+    @rank_zero_only
+    def log_hyperparams(self, params: Any, *args: Any, **kwargs: Any) -> None:
+        """The config is in config.yaml."""
+
+    @rank_zero_only
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        """Write a row; a new column means writing the file anew."""
+        row = {"step": str(step or 0)} | {name: repr(float(value)) for name, value in metrics.items()}
+        new = [name for name in row if name not in self.columns]
+        self.columns += new
+        same = bool(self.rows) and self.rows[-1]["step"] == row["step"]
+        if same:
+            self.rows[-1] |= row
+        else:
+            self.rows.append(row)
+        if same or new or not self._complete:
+            self._write()
+            return
+        append(self.path, as_csv([[row.get(name, "") for name in self.columns]]))
+
+    def _write(self) -> None:
+        rows = [[row.get(name, "") for name in self.columns] for row in self.rows]
+        write_text(self.path, as_csv([self.columns, *rows]))
+        self._complete = True
+
+    @rank_zero_only
+    def log_histograms(self, histograms: Mapping[str, Histogram], step: int) -> None:
+        """Write a row for each histogram."""
+        read = {name: histogram.read() for name, histogram in histograms.items()}
+        rows = as_csv([step, name, *row_of(numbers)] for name, numbers in read.items() if numbers is not None)
+        if self._has_histograms:
+            append(self.histograms, rows)
+        elif rows:
+            write_text(self.histograms, as_csv([COLUMNS]) + rows)
+            self._has_histograms = True
+
+    @rank_zero_only
+    def rewind(self, step: int, logged: Collection[str] | None = None) -> None:
+        """Keep the rows up to `step`, without what the end of a run that goes on has added."""
+        if self.path.exists():
+            self.columns, self.rows = rows_until(self.path, step, logged)
+            self._write()
+        if self.histograms.exists():
+            kept = [(at, name, *row_of(numbers)) for at, name, *numbers in histograms_of(self.histograms) if at <= step]
+            write_text(self.histograms, as_csv([COLUMNS, *kept]))
+            self._has_histograms = True
+
+
+def rows_until(path: Path, step: int, logged: Collection[str] | None = None) -> tuple[list[str], list[dict[str, str]]]:
+    """Columns and rows of `metrics.csv` up to a step, without the test at the end of a run that goes on.
+
+    The row of the step itself has only the names in `logged`, where these are known: a run that ended there validated once more.
+    """
+    names, rows = dict[str, None](), []
+    for row in numbers_of(path):
+        names |= dict.fromkeys(row)
+        at = int(row["step"])
+        kept = {
+            name: value
+            for name, value in row.items()
+            if value and not name.startswith("test/") and (name == "step" or at < step or logged is None or name in logged)
+        }
+        if at <= step and len(kept) > 1:
+            rows.append(kept)
+    there = {name for row in rows for name in row}
+    return ["step", *(name for name in names if name in there and name != "step")], rows
+
+
+def row_of(histogram: Sequence[Any]) -> tuple[str, str, str]:
+    """The two ends and the counts as they are written."""
+    low, high, counts = histogram
+    return repr(low), repr(high), " ".join(map(str, counts))
+
+
+def as_csv(rows: Iterable[Sequence[object]]) -> str:
+    """Rows as text."""
+    text = io.StringIO()
+    csv.writer(text).writerows([to_cell(cell) for cell in row] for row in rows)
+    return text.getvalue()
+
+
+def append(path: Path, text: str) -> None:
+    """Write behind what is there."""
+    try:
+        with open_to_append(path) as file:
+            file.write(text.encode())
+    except OSError as error:
+        raise unwritable(path, error) from None
+
+
+class TensorBoard(TensorBoardLogger, RunLogger):
+    """Event files in `tensorboard/` of the run's folder."""
+
+    def __init__(self, folder: Path, facts: Mapping[str, Any]) -> None:
+        try:
+            super().__init__(folder, name="tensorboard", version="", default_hp_metric=False)
+        except ModuleNotFoundError:
+            raise RecipeError("logger=tensorboard needs the package tensorboard: pip install tensorboard") from None
+
+    @rank_zero_only
+    def log_histograms(self, histograms: Mapping[str, Histogram], step: int) -> None:
+        """Histograms of gradients, activations and the like."""
+        for name, histogram in histograms.items():
+            if (numbers := histogram.read()) is not None:
+                low, high, counts = numbers
+                edges = np.linspace(low, high, len(counts) + 1)
+                centres = (edges[1:] + edges[:-1]) / 2
+                moments = {"sum": float(centres @ counts), "sum_squares": float(centres**2 @ counts)}
+                self.experiment.add_histogram_raw(
+                    name,
+                    min=low,
+                    max=high,
+                    num=sum(counts),
+                    **moments,
+                    bucket_limits=edges[1:].tolist(),
+                    bucket_counts=counts,
+                    global_step=step,
+                )
+
+
+LOST = ("MailboxClosedError", "HandleAbandonedError")  # what wandb raises, beside ConnectionError, where its service is gone
+MODES = ("online", "offline", "disabled", "shared")
+LEGACY = {"dryrun": "offline", "run": "online"}  # names that WANDB_MODE had before
+LONGEST = {"group": 128, "name": 128, "job_type": 64, "tag": 64}  # letters that the server takes
+COSTS = (
+    *("seconds", "samples_per_second", "parameters", "peak_memory", "steps", "epochs", "best_step"),
+    *("devices", "nodes", "samples_per_step"),
+)
+
+
+def cut(text: str, longest: int) -> str:
+    """A text of at most so many letters; one that was longer ends in a hash, so that different texts stay different."""
+    return text if len(text) <= longest else f"{text[: longest - 9]}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+
+
+class Wandb(WandbLogger, RunLogger):
+    """Weights & Biases: online if a key is there and the server answers, offline otherwise; never waits for a person.
+
+    The runs of a sweep share a group, and those of them that differ in nothing but the seed share a job type, so that curves
+    grouped by both are averages over seeds. The summary has the numbers of the best model as `result/…`.
+
+    Args:
+        folder: the run's folder; files go to `wandb/` in it.
+        facts: name, recipe, group, tags, notes and config of the run.
+        project: the project on the server.
+        entity: user or team.
+        mode: online | offline | disabled; None: WANDB_MODE if it is set, else decided when the run starts.
+        group: runs that belong together; None: the group of the run's sweep.
+        init_timeout: seconds to wait for the server.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        facts: Mapping[str, Any],
+        project: str = "lightning-recipes",
+        entity: str | None = None,
+        mode: str | None = None,
+        group: str | None = None,
+        init_timeout: int = 20,
+    ) -> None:
+        self._folder, self._known, self._lost = folder, set[str](), False
+        self._directions = dict(facts.get("directions", {}))
+        experiment = None
+        if is_first_rank():
+            experiment = self._start(facts, project, entity, mode, group or facts.get("group"), init_timeout)
+        super().__init__(save_dir=str(folder), project=project, experiment=experiment)
+
+    def _start(
+        self, facts: Mapping[str, Any], project: str, entity: str | None, mode: str | None, group: str | None, wait: int
+    ) -> Any:
+        with told():
+            import wandb
+        check_wandb(self._folder)
+        identity = self._folder / "wandb" / "run-id.txt"
+        if not identity.exists():
+            write_text(identity, uuid.uuid4().hex[:8])
+        if not re.fullmatch(r"[\w-]{1,64}", known := read_text(identity).strip()):
+            raise RecipeError(f"{identity} is refused: expected the id of a wandb run, letters and digits")
+        settings = wandb.Settings(silent=True, console="off", init_timeout=wait)
+        config, recipe = dict(facts.get("config", {})), str(facts.get("recipe") or "defaults")
+        seed = f" seed={config.get('seed', 0)}"
+        start = {
+            "project": project,
+            "entity": entity,
+            "id": known,
+            "dir": str(self._folder),
+            "name": cut(str(facts.get("name") or cut(recipe, LONGEST["name"] - len(seed)) + seed), LONGEST["name"]),
+            "group": group and cut(group, LONGEST["group"]),
+            "job_type": cut(recipe, LONGEST["job_type"]),
+            "tags": [cut(tag, LONGEST["tag"]) for tag in facts.get("tags", []) if tag],
+            "notes": facts.get("notes") or None,
+            "config": config,
+            "settings": settings,
+        }
+        source, mode = ("logger.wandb.mode", mode) if mode else ("WANDB_MODE", os.environ.get("WANDB_MODE"))
+        mode = LEGACY.get(mode, mode) if mode else "online" if self._has_key() else "offline"
+        expect_choice(source, mode, MODES)
+        if mode == "online" and not self._has_key():
+            if os.environ.get("WANDB_API_KEY"):
+                log.warning("wandb: WANDB_API_KEY in the environment is no key, so the run is logged offline")
+            else:
+                log.warning("wandb: no key on this machine, so the run is logged offline; `wandb login` changes that")
+            mode = "offline"
+        try:
+            # offline there is nothing to go on with: what is logged replaces what the server has once it is synced
+            with told():
+                run = wandb.init(mode=mode, resume=None if mode == "offline" else "allow", **start)  # type: ignore[arg-type]
+        except (wandb.errors.CommError, wandb.errors.UsageError, wandb.errors.AuthenticationError, TimeoutError) as error:
+            if mode != "online":
+                raise RecipeError(f"logger.wandb: {str(error).splitlines()[0]}") from None
+            log.warning("wandb: the server does not answer (%s), so the run is logged offline", type(error).__name__)
+            wandb.teardown()  # the service still holds the run's id
+            mode = "offline"
+            run = wandb.init(mode=mode, **start)  # type: ignore[arg-type]
+        if run.id != known:  # wandb's own sweeps choose it
+            write_text(identity, run.id)
+        run.define_metric("trainer/global_step")
+        self.mode = mode
+        return run
+
+    @staticmethod
+    def _has_key() -> bool:
+        import wandb
+
+        try:
+            wandb.setup(wandb.Settings(silent=True))
+            return bool(wandb.login(prompt=False, verify=False))
+        except Exception:  # whatever is wrong with the key, the run goes on
+            return False
+
+    @contextmanager
+    def _going_on_if_lost(self) -> Iterator[None]:
+        """Train on where wandb's service is gone: Slurm's SIGTERM ends it with the run, which still has its state to save."""
+        try:
+            yield
+        except Exception as error:
+            if not isinstance(error, ConnectionError) and type(error).__name__ not in LOST:
+                raise
+            if not self._lost:
+                log.warning("wandb: the service on this machine has ended; what follows is in metrics.csv only")
+            self._lost = True
+
+    @rank_zero_only
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        """Log numbers over steps; the summary keeps the best and the last value of those that are monitored."""
+        with self._going_on_if_lost():
+            for name in metrics:
+                if name not in self._known:
+                    self._known.add(name)
+                    monitored = name.startswith(("val/", "test/", "train/", "gap/"))
+                    larger = larger_is_better(name, self._directions)
+                    best = "last" if larger is None else "max,last" if larger else "min,last"
+                    self.experiment.define_metric(name, step_metric="trainer/global_step", summary=best if monitored else None)
+            self.experiment.log({**metrics, "trainer/global_step": step})
+
+    @rank_zero_only
+    def log_histograms(self, histograms: Mapping[str, Histogram], step: int) -> None:
+        """Histograms of gradients, activations and the like."""
+        read = {name: histogram.read() for name, histogram in histograms.items()}
+        self._log_histograms({name: numbers for name, numbers in read.items() if numbers is not None}, step)
+
+    def _log_histograms(self, histograms: Mapping[str, tuple[float, float, Sequence[int]]], step: int) -> None:
+        import wandb
+
+        charts = {
+            name: wandb.Histogram(np_histogram=(np.array(counts), np.linspace(low, high, len(counts) + 1)))
+            for name, (low, high, counts) in histograms.items()
+        }
+        if charts:
+            with self._going_on_if_lost():
+                self.experiment.log({**charts, "trainer/global_step": step})
+
+    def log_hyperparams(self, params: Any) -> None:
+        """The config went along when the run was started."""
+
+    @rank_zero_only
+    def rewind(self, step: int, logged: Collection[str] | None = None) -> None:
+        """Log again what was logged up to `step`, unless it is on the server.
+
+        `wandb sync` stops at a part of a run that was killed, and does not join an offline part to it, so each offline part is
+        made complete: the last one is all there is to sync.
+        """
+        if self.mode == "disabled" or self.experiment.step:
+            return
+        if (path := self._folder / "metrics.csv").exists():
+            for row in rows_until(path, step, logged)[1]:
+                self.log_metrics({name: float(value) for name, value in row.items() if name != "step"}, int(row["step"]))
+        if (path := self._folder / HISTOGRAMS).exists():
+            for at, name, low, high, counts in histograms_of(path):
+                if at <= step:
+                    self._log_histograms({name: (low, high, counts)}, at)
+
+    def facts(self) -> dict[str, Any]:
+        """Where the run is on wandb, so that comparisons need not look into wandb's own files."""
+        if not is_first_rank() or self.mode == "disabled":
+            return {}
+        run = self.experiment
+        place = {name: getattr(run, name) or None for name in ("project", "entity", "group", "job_type", "id")}
+        return {"wandb": {**place, "mode": self.mode, "url": None if run.offline else run.url}}
+
+    @rank_zero_only
+    def finish(self, result: Mapping[str, Any]) -> str | None:
+        """End the wandb run, so that the next job does not write into it."""
+        run = self.experiment
+        with self._going_on_if_lost():
+            run.summary.update({f"result/{name}": value for name, value in result.get("metrics", {}).items()})
+            run.summary.update({name: result[name] for name in COSTS if name in result})
+            run.finish(exit_code=0 if result.get("status") == "finished" else 1)
+        if self.mode == "disabled" or self._lost:
+            return None
+        if not run.offline:
+            return str(run.url)
+        written = Path(run.dir).with_name(f"run-{run.id}.wandb")
+        end = time.monotonic() + 5
+        while written.stat().st_size <= HEADER and time.monotonic() < end:  # wandb may do so after it has returned
+            time.sleep(0.02)
+        return sync_command([self._folder])

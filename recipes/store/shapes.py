@@ -1,0 +1,201 @@
+"""What must stand in the files that runs leave, of which type: whoever reads one need not doubt it. Nothing here imports torch."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from recipes.config.errors import UsageError, from_cell, printable
+from recipes.config.moved import renew
+from recipes.config.untrusted import LARGEST_RECORD, read_json, read_text
+
+
+def is_text(value: object) -> bool:
+    """A text."""
+    return isinstance(value, str)
+
+
+def is_count(value: object) -> bool:
+    """A whole number."""
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def is_number(value: object) -> bool:
+    """A finite number."""
+    return is_count(value) or (isinstance(value, float) and math.isfinite(value))
+
+
+def is_flag(value: object) -> bool:
+    """True or false."""
+    return isinstance(value, bool)
+
+
+def is_mapping(value: object) -> bool:
+    """Keys with values."""
+    return isinstance(value, Mapping)
+
+
+def is_texts(value: object) -> bool:
+    """A list of texts."""
+    return isinstance(value, list) and all(map(is_text, value))
+
+
+def is_numbers(value: object) -> bool:
+    """Numbers by name; null where there is none."""
+    return isinstance(value, Mapping) and all(number is None or is_number(number) for number in value.values())
+
+
+def is_rulers(value: object) -> bool:
+    """Mappings by name."""
+    return is_mapping(value) and all(map(is_mapping, value.values()))  # type: ignore[attr-defined]
+
+
+def is_directions(value: object) -> bool:
+    """Max or min by name."""
+    return isinstance(value, Mapping) and all(is_text(name) and mode in ("max", "min") for name, mode in value.items())
+
+
+def is_history(value: object) -> bool:
+    """A list of what held from which step on."""
+    if not isinstance(value, list) or not all(map(_is_entry, value)):
+        return False
+    steps = [each["step"] for each in value]
+    return not value or (steps[0] == 0 and all(first < second for first, second in pairwise(steps)))
+
+
+def _is_entry(value: object) -> bool:
+    if not isinstance(value, Mapping) or not is_count(value.get("step")) or not is_texts(value.get("command")):
+        return False
+    changed, versions, size = value.get("changed"), value.get("versions"), value.get("samples_per_step")
+    pairs = isinstance(changed, Mapping) and all(isinstance(pair, list) and len(pair) == 2 for pair in changed.values())
+    facts = all(value.get(name) is None or is_text(value[name]) for name in ("git_commit", "machine"))
+    return pairs and facts and (versions is None or is_mapping(versions)) and (size is None or is_count(size))
+
+
+def is_choices(value: object) -> bool:
+    """The names of options by group."""
+    return isinstance(value, Mapping) and all(map(is_texts, value.values()))
+
+
+# what stands in result.json, where it stands there; null wherever a run does not know
+RESULT = dict.fromkeys(("status", "monitor", "error", "stopped_by", "ended_by", "git_commit", "machine"), is_text)
+RESULT |= dict.fromkeys(
+    ("seed", "best_step", "steps", "phases", "devices", "nodes", "samples_per_step", "parameters"), is_count
+)
+RESULT |= dict.fromkeys(("epochs", "seconds", "samples_per_second", "peak_memory"), is_number)
+RESULT |= {"config": is_mapping, "versions": is_mapping, "wandb": is_mapping, "metrics": is_numbers, "stopped_early": is_flag}
+RESULT |= {"command": is_texts, "techniques": is_texts, "rulers": is_rulers, "directions": is_directions}
+RESULT |= {"history": is_history, "choices": is_choices, "data_content": is_text}
+STATUSES = ("running", "finished", "diverged", "stopped", "failed")
+NEEDED = ("status", "config", "metrics", "command")  # never null
+
+
+def read_result(folder: Path) -> dict[str, Any]:
+    """`result.json` of a run folder; a metric is null where it is not a finite number.
+
+    Raises:
+        FileNotFoundError: there is none.
+        UsageError: it is not what a run writes.
+    """
+    path = folder / "result.json"
+    result = read_json(path)
+    for name, value in result.items():
+        if name in RESULT and not ((value is None and name not in NEEDED) or RESULT[name](value)):
+            words = (RESULT[name].__doc__ or "").rstrip(".").lower()
+            raise UsageError(f"{path} cannot be read: {name} must be {words}")
+    if "status" in result and result["status"] not in STATUSES:
+        raise UsageError(f"{path} cannot be read: status must be one of {', '.join(STATUSES)}")
+    seed = result.get("config", {}).get("seed", 0)
+    if not is_count(seed):
+        raise UsageError(f"{path} cannot be read: config.seed must be a whole number")
+    return {**result, "config": renew(result["config"])} if "config" in result else result
+
+
+def rows_of(path: Path, columns: Sequence[str] = ()) -> Iterator[dict[str, str]]:
+    """The rows of a csv file up to its last whole line, by column; half a line is what a killed process leaves.
+
+    Raises:
+        FileNotFoundError: it is not there.
+        UsageError: it cannot be read, or one of these columns is missing.
+    """
+    text = read_text(path, LARGEST_RECORD)
+    try:
+        lines = csv.reader(io.StringIO(text[: text.rfind("\n") + 1]))
+        names = [printable(from_cell(name)) for name in next(lines, columns)]
+        if missing := [name for name in columns if name not in names]:
+            raise UsageError(f"{path} cannot be read: it has no column {missing[0]}")
+        for line in filter(None, lines):
+            yield dict(zip(names, map(from_cell, line), strict=False))
+    except csv.Error as error:
+        raise UsageError(f"{path} cannot be read: {error}") from None
+
+
+def numbers_of(path: Path) -> Iterator[dict[str, str]]:
+    """The rows of `metrics.csv`: a number in each cell that is not empty, a step in each row.
+
+    Raises:
+        FileNotFoundError: it is not there.
+        UsageError: it is not what a run writes.
+    """
+    for number, row in enumerate(rows_of(path, ["step"]), 2):
+        try:
+            int(row["step"]), [float(text) for text in row.values() if text]
+        except (ValueError, KeyError):
+            raise UsageError(f"{path} cannot be read: line {number} holds something else than numbers") from None
+        yield row
+
+
+def histograms_of(path: Path) -> Iterator[tuple[int, str, float, float, list[int]]]:
+    """The rows of `histograms.csv`: step, name, the two ends, the counts of the bins.
+
+    Raises:
+        FileNotFoundError: it is not there.
+        UsageError: it is not what a run writes.
+    """
+    for number, row in enumerate(rows_of(path, ["step", "name", "low", "high", "counts"]), 2):
+        try:
+            low, high, counts = float(row["low"]), float(row["high"]), [int(count) for count in row["counts"].split()]
+            step, name = int(row["step"]), printable(row["name"])
+            if not (counts and name and math.isfinite(low) and math.isfinite(high) and low <= high and min(counts) >= 0):
+                raise ValueError(number)
+        except (ValueError, KeyError):
+            raise UsageError(f"{path} cannot be read: line {number} is no histogram") from None
+        yield step, name, low, high, counts
+
+
+def read_confusion(folder: Path) -> dict[str, tuple[list[str], list[list[int]]]]:
+    """`confusion.json`: for each task its classes and how often a test sample of one (row) was taken for another (column).
+
+    Raises:
+        FileNotFoundError: there is none.
+        UsageError: it is not what a run writes.
+    """
+    path = folder / "confusion.json"
+    found: dict[str, tuple[list[str], list[list[int]]]] = {}
+    tasks = read_json(path, LARGEST_RECORD).get("test")
+    for task, entry in tasks.items() if isinstance(tasks, Mapping) else [("", None)]:
+        classes, matrix = (entry.get("classes"), entry.get("matrix")) if isinstance(entry, Mapping) else (None, None)
+        if not is_texts(classes) or not is_square(matrix, len(classes or ())):
+            raise UsageError(f"{path} cannot be read: expected classes and a square matrix of counts for each task")
+        found[task] = (classes, matrix)  # type: ignore[assignment]
+    return found
+
+
+def is_square(matrix: object, size: int) -> bool:
+    """Counts in as many rows as columns."""
+    rows = matrix if isinstance(matrix, list) and len(matrix) == size > 0 else [None]
+    return all(isinstance(row, list) and len(row) == size and all(map(is_count, row)) for row in rows)
+
+
+def check_records(folder: Path) -> None:
+    """Raise unless the numbers that a run has logged are there as it has written them, or not at all."""
+    for name, rows in (("metrics.csv", numbers_of), ("histograms.csv", histograms_of)):
+        with suppress(FileNotFoundError):
+            for _ in rows(folder / name):
+                pass

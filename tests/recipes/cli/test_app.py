@@ -1,0 +1,104 @@
+import json
+import subprocess
+import sys
+
+import pytest
+import yaml
+
+from recipes.cli.app import is_mistake
+from recipes.config.catalogue import UsageError
+from tests.command import ROOT, SMALL, command, run_folder, variables
+
+IMPORTED = """
+import sys
+sys.argv = ["train.py", *sys.argv[1:]]
+sys.path.insert(0, {root!r})
+from recipes.cli.app import main
+try:
+    main()
+finally:
+    print("loaded:", sorted({{"torch", "lightning", "numpy", "wandb", "sklearn"}} & set(sys.modules)))
+"""
+
+
+@pytest.mark.parametrize(
+    "words", [["--help"], ["--help", "regularizer"], ["optimizer=adm"], ["optimizer.lr=abc"], ["-m", "optimizer.lr=1,abc"]]
+)
+def test_help_and_mistakes_import_nothing_heavy(tmp_path, words):
+    program = [sys.executable, "-c", IMPORTED.format(root=str(ROOT)), *words]
+    done = subprocess.run(program, cwd=tmp_path, env=variables(), capture_output=True, text=True, check=False)
+    assert done.returncode == (0 if "--help" in words else 2)
+    assert done.stdout.splitlines()[-1] == "loaded: []"
+
+
+def test_hydras_own_flags(tmp_path):
+    shown = command("train.py", "--cfg", "job", "optimizer=adam", "--package", "optimizer", cwd=tmp_path)
+    assert shown.returncode == 0 and "torch.optim.Adam" in shown.stdout
+    whole = yaml.safe_load(command("train.py", "--cfg", "job", "optimizer=adam", "logger=[]", cwd=tmp_path).stdout)
+    assert whole["optimizer"]["_target_"] == "torch.optim.Adam" and whole["logger"] == {}
+    assert "optimizer: adam" in command("train.py", "--info", "defaults", "optimizer=adam", cwd=tmp_path).stdout.replace(
+        "/", ": "
+    )
+    assert "Hydra" in command("train.py", "--hydra-help", cwd=tmp_path).stdout
+    assert not list(tmp_path.iterdir())
+
+
+def test_options_of_installed_packages_and_of_a_further_folder(tmp_path):
+    conf = tmp_path / "further" / "recipe"
+    conf.mkdir(parents=True)
+    (conf / "mine.yaml").write_text("# @package _global_\n# Mine.\ndefaults:\n  - override /optimizer: adam\nseed: 5\n")
+    package = tmp_path / "packages" / "foreign_recipes" / "conf" / "regularizer"
+    package.mkdir(parents=True)
+    (package / "foreign.yaml").write_text("# Foreign.\nforeign:\n  _target_: foreign_recipes.Foreign\n  p: 0.5 # share\n")
+    info = tmp_path / "packages" / "foreign_recipes-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: foreign_recipes\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[lightning_recipes]\nforeign = foreign_recipes.conf\nbroken = no_such_package\n")
+    words = ["--config-dir", str(tmp_path / "further"), "recipe=mine", "+regularizer=foreign", "regularizer.foreign.p=0.25"]
+    done = command("train.py", *words, "--cfg", "job", cwd=tmp_path, PYTHONPATH=str(tmp_path / "packages"))
+    config = yaml.safe_load(done.stdout)
+    assert config["seed"] == 5 and config["optimizer"]["_target_"] == "torch.optim.Adam"
+    assert config["regularizer"]["foreign"]["p"] == 0.25
+    assert len(done.stderr.splitlines()) == 1 and "warning: the entry point broken" in done.stderr
+    wrong = command("train.py", "+regularizer=foregn", cwd=tmp_path, PYTHONPATH=str(tmp_path / "packages"))
+    assert "did you mean +regularizer=foreign?" in wrong.stderr
+    assert "Foreign." in command("train.py", "--help", cwd=tmp_path, PYTHONPATH=str(tmp_path / "packages")).stdout
+
+
+def test_a_run_is_trained_resumed_and_evaluated(tmp_path):
+    assert command("train.py", *SMALL, "+regularizer=l2", "name=a b", cwd=tmp_path).returncode == 0
+    run = run_folder(tmp_path)
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    assert config["regularizer"]["l2"]["weight"] == 1e-4 and config["name"] == "a b" and config["resume"] is None
+    assert command("train.py", f"resume={run}", "max_steps=4", cwd=tmp_path).returncode == 0
+    assert run_folder(tmp_path) == run and json.loads((run / "result.json").read_text())["steps"] == 4
+    done = command("evaluate.py", str(run), "data.batch_size=8", cwd=tmp_path)
+    assert done.returncode == 0 and "test" in done.stdout
+    done = command("evaluate.py", str(run), "data.test=0.5", cwd=tmp_path)
+    assert done.returncode == 2 and "samples that were trained on" in done.stderr
+
+
+def test_explaining_leaves_nothing_behind(tmp_path):
+    done = command("train.py", *SMALL, "explain=true", cwd=tmp_path)
+    assert done.returncode == 0 and done.stdout
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_counts_as_a_mistake():
+    from plugins.base import Refusal
+
+    assert is_mistake(UsageError("x")) and is_mistake(Refusal("x")) and not is_mistake(ValueError("x"))
+
+
+def test_evaluation_keeps_the_split(tmp_path):
+    """Another split of the same data would test on samples that were trained on."""
+    from recipes.cli.app import _expect_same_split
+
+    node = {"_target_": "recipes.data.digits.Digits", "split_seed": 0, "test": 0.2, "validation": 0.1}
+    _expect_same_split(node, dict(node))
+    with pytest.raises(UsageError, match="data.split_seed cannot be changed"):
+        _expect_same_split(node, {**node, "split_seed": 1})
+    npz = {"_target_": "recipes.data.npz.Npz", "path": "a.npz", "split_seed": 0}
+    _expect_same_split(npz, {**npz, "path": "b.npz", "split_seed": 1})
+    with pytest.raises(UsageError, match="data.split_seed"):
+        _expect_same_split(npz, {**npz, "path": "./a.npz", "split_seed": 1})

@@ -1,0 +1,108 @@
+"""What a run does differently as a job of Slurm; tests/cluster tries it on a real one."""
+
+import json
+import os
+import signal
+
+import pytest
+
+from recipes.config.catalogue import UsageError
+from recipes.engine.checkpoint import StopOnSignal
+from recipes.launch import ranks
+from recipes.launch import slurm_job as slurm
+from recipes.launch.identity import here
+from tests.command import SMALL, command, mistake
+
+ALONE = {"num_nodes": 1, "devices": 1}
+
+
+@pytest.fixture(autouse=True)
+def _outside(monkeypatch):
+    for name in [name for name in os.environ if name.startswith("SLURM")]:
+        monkeypatch.delenv(name)
+    here.cache_clear()
+    yield
+    here.cache_clear()
+
+
+def set_job(monkeypatch, tasks=1, nodes=1, rank=0, name="train", step=True):
+    values = {"JOB_ID": 7, "NTASKS": tasks, "NNODES": nodes, "PROCID": rank, "JOB_NAME": name, "LOCALID": 0, "NODEID": 0}
+    for key, value in values.items() | ({("STEP_ID", 0)} if step else set()):
+        monkeypatch.setenv(f"SLURM_{key}", str(value))
+    here.cache_clear()
+
+
+@pytest.mark.parametrize(
+    ("tasks", "nodes", "trainer", "told"),
+    [
+        (4, 2, ALONE, "type trainer=ddp trainer.num_nodes=2 trainer.devices=2, or ask Slurm for --nodes=1 --ntasks-per-node=1"),
+        (1, 1, {"num_nodes": 1, "devices": 2}, "trainer.devices=2 wants 2 on 1: type trainer=ddp trainer.num_nodes=1"),
+        (2, 2, {"num_nodes": 1, "devices": -1}, "wants another number on 1"),
+    ],
+)
+def test_ranks_that_do_not_fit_are_refused(monkeypatch, tasks, nodes, trainer, told):
+    set_job(monkeypatch, tasks, nodes)
+    with pytest.raises(UsageError, match="Slurm has started") as caught:
+        ranks.check_started(trainer)
+    assert told in str(caught.value)
+
+
+def test_ranks_that_fit_are_taken(monkeypatch):
+    ranks.check_started({"num_nodes": 1, "devices": 4})
+    set_job(monkeypatch, 4, 2)
+    ranks.check_started({"num_nodes": 2, "devices": 2})
+    ranks.check_started({"num_nodes": 2, "devices": -1})
+    set_job(monkeypatch, name="interactive")  # a person's shell: Lightning starts the processes
+    ranks.check_started({"num_nodes": 1, "devices": 4})
+    set_job(monkeypatch, 2, 2, name="bash")
+    ranks.check_started({"num_nodes": 2, "devices": 1})
+
+
+def test_a_job_without_srun_and_nodes_without_slurm_are_refused(monkeypatch):
+    with pytest.raises(UsageError, match="trainer.num_nodes=2: nothing has started processes on 2 machines"):
+        ranks.check_started({"num_nodes": 2, "devices": 1})
+    set_job(monkeypatch, 2, 1, step=False)
+    with pytest.raises(UsageError, match="put srun in front of python"):
+        ranks.check_started({"num_nodes": 1, "devices": 2})
+
+
+def test_the_commands_refuse_them(tmp_path):
+    told = mistake(*SMALL, "trainer.num_nodes=2", cwd=tmp_path)
+    assert "python train.py -m hydra/launcher=slurm trainer=ddp trainer.num_nodes=2" in told
+    inside = {"SLURM_JOB_ID": "7", "SLURM_NTASKS": "2", "SLURM_NNODES": "1", "SLURM_JOB_NAME": "x"}
+    assert "put srun in front of python" in mistake(*SMALL, cwd=tmp_path, **inside)
+
+
+def test_a_signal_that_came_early_and_the_one_that_has_most_to_say(monkeypatch):
+    set_job(monkeypatch)
+    monkeypatch.setattr(slurm, "received", [])
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)}
+    try:
+        slurm.listen()
+        os.kill(os.getpid(), signal.SIGUSR1)
+        with StopOnSignal() as stop:
+            assert stop.requested == "SIGUSR1"
+            os.kill(os.getpid(), signal.SIGTERM)
+            assert stop.requested == "SIGUSR1"
+            os.kill(os.getpid(), signal.SIGUSR2)
+            assert stop.requested == "SIGUSR2"
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    assert slurm.comes_back("SIGUSR2") and not slurm.comes_back("SIGTERM")
+    monkeypatch.delenv("SLURM_JOB_ID")
+    here.cache_clear()
+    assert not slurm.comes_back("SIGUSR2")
+
+
+@pytest.mark.slow
+def test_a_job_that_slurm_starts_again_goes_on(tmp_path):
+    words = ["model=linear", "max_epochs=3", "logger=csv", "trainer.progress=false", "trainer.accelerator=cpu"]
+    inside = {"SLURM_JOB_ID": "7", "SLURM_NTASKS": "1", "SLURM_NNODES": "1", "SLURM_JOB_NAME": "x"}
+    assert command("train.py", *words, "hydra.run.dir=mine", cwd=tmp_path, **inside).returncode == 0
+    before = (tmp_path / "mine" / "result.json").read_bytes()
+    done = command("train.py", *words, "hydra.run.dir=mine", cwd=tmp_path, **inside, SLURM_RESTART_COUNT="1")
+    assert done.returncode == 0 and "the run is finished" in done.stdout
+    assert (tmp_path / "mine" / "result.json").read_bytes() == before
+    other = command("train.py", *words, "hydra.run.dir=other", cwd=tmp_path, **inside, SLURM_RESTART_COUNT="1")
+    assert other.returncode == 0 and json.loads((tmp_path / "other" / "result.json").read_text())["status"] == "finished"

@@ -1,0 +1,134 @@
+"""What evaluate.py tests on: the test split of the data that the run was trained on, all of any other data."""
+
+import numpy as np
+import pytest
+import torch
+from sklearn.datasets import load_digits
+
+from plugins.base import RecipeError
+from recipes.config.catalogue import Catalogue
+from recipes.config.composing import ON_EVALUATION, change, read_run
+from recipes.data.base import EvaluationLoader
+from recipes.engine.checkpoint import load_checkpoint
+from recipes.run.build import build_data, load_module
+from recipes.run.run import evaluate
+from tests.recipes.run.test_limits import files
+
+X, Y = load_digits(return_X_y=True)
+
+
+def save(path, x=X, y=Y, **arrays):
+    np.savez(path, **(arrays or {"x": x.astype("float32"), "y": y}))
+    return path
+
+
+def measure(folder, *words):
+    """`python evaluate.py FOLDER WORDS`."""
+    config = change(Catalogue(), read_run(Catalogue(), folder.path), list(words), ON_EVALUATION, "evaluation")
+    return evaluate(folder.path, config, words)
+
+
+@pytest.fixture
+def trained(folder, tmp_path):
+    """A run on a file of a thousand digits."""
+    save(tmp_path / "own.npz", X[:1000], Y[:1000])
+    folder.train("model=linear", "max_steps=30", "data=npz", f"data.path={tmp_path}/own.npz")
+    return folder
+
+
+def accuracy(folder, x, y):
+    """The share that the model of best.ckpt gets right, by the equation."""
+    module = load_module(read_run(Catalogue(), folder.path), folder.path / "checkpoints" / "best.ckpt")
+    with torch.no_grad():
+        outputs = module.model(torch.from_numpy(x.astype("float32")))
+    return float((outputs.argmax(1).numpy() == y).mean())
+
+
+def test_its_own_data_is_tested_on_the_test_split_wherever_it_lies(trained, tmp_path, capsys):
+    copy = save(tmp_path / "moved.npz", X[:1000], Y[:1000])
+    for words in ((), (f"data.path={copy}",), (f"data.path={tmp_path}/./own.npz", "data.batch_size=8")):
+        capsys.readouterr()
+        found = measure(trained, *words)
+        assert found["metrics"]["test/acc"] == trained.result["metrics"]["test/acc"] and found["samples"] == 200
+        assert "samples  200: the test split\n" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("count", [797, 1, 2, 11])
+def test_all_samples_of_other_data_are_tested(trained, tmp_path, capsys, count):
+    """However few these are, and whatever share a split would have held out."""
+    x, y = X[1000 : 1000 + count], Y[1000 : 1000 + count]
+    other = save(tmp_path / "other.npz", x, y)
+    before = files(trained)
+    found = measure(trained, f"data.path={other}")
+    assert found["samples"] == count and found["metrics"]["test/acc"] == pytest.approx(accuracy(trained, x, y))
+    assert f"samples  {count}: all of them, other data than the run was trained on\n" in capsys.readouterr().out
+    assert files(trained) == before
+
+
+def test_samples_of_one_class_can_be_tested(trained, tmp_path):
+    x, y = X[1000:][Y[1000:] == 3], Y[1000:][Y[1000:] == 3]
+    found = measure(trained, f"data.path={save(tmp_path / 'threes.npz', x, y)}")
+    assert found["samples"] == len(y) and found["metrics"]["test/acc"] == pytest.approx(accuracy(trained, x, y))
+
+
+def test_of_other_data_with_a_test_split_that_is_tested(trained, tmp_path, capsys):
+    arrays = {"x_train": X[:900].astype("float32"), "y_train": Y[:900], "x_test": X[900:].astype("float32"), "y_test": Y[900:]}
+    found = measure(trained, f"data.path={save(tmp_path / 'split.npz', **arrays)}")
+    assert found["samples"] == 897 and found["metrics"]["test/acc"] == pytest.approx(accuracy(trained, X[900:], Y[900:]))
+    assert "samples  897: the test split of other data\n" in capsys.readouterr().out
+
+
+def test_data_of_another_option_is_other_data(folder, tmp_path):
+    images = (X.reshape(-1, 8, 8) / 16).astype("float32")
+    folder.train("model=linear", "max_steps=10")
+    found = measure(folder, "data=npz", f"data.path={save(tmp_path / 'x.npz', images[:50], Y[:50])}")
+    assert found["samples"] == 50
+
+
+def test_a_file_that_was_changed_under_its_name_is_other_data(trained, tmp_path, capsys):
+    save(tmp_path / "own.npz", X[1000:], Y[1000:])
+    assert measure(trained)["samples"] == 797 and "other data than the run was trained on" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("word", ["data.split_seed=1", "data.test=0.5", "data.validation=0.3"])
+def test_its_own_data_split_in_another_way_is_refused_under_any_name(trained, tmp_path, word):
+    copy = save(tmp_path / "copy.npz", X[:1000], Y[:1000])
+    with pytest.raises(RecipeError, match="split in another way") as error:
+        measure(trained, f"data.path={copy}", word)
+    assert "\n" not in str(error.value)
+
+
+def test_runs_of_older_versions_are_evaluated(trained, tmp_path, capsys):
+    """Of which the checkpoint has a hash of the splits only, or none."""
+    path = trained.path / "checkpoints" / "best.ckpt"
+    other = save(tmp_path / "other.npz", X[1000:], Y[1000:])
+    tiny = save(tmp_path / "tiny.npz", X[1000:1003], Y[1000:1003])
+    state = load_checkpoint(path)
+    del state["recipe"]["content"]
+    torch.save(state, path)
+    assert [measure(trained, *words)["samples"] for words in ((), (f"data.path={other}",), (f"data.path={tiny}",))] == [
+        200,
+        797,
+        3,
+    ]
+    del state["recipe"]["data"]
+    torch.save(state, path)
+    assert [measure(trained, *words)["samples"] for words in ((), (f"data.path={other}",))] == [200, 797]
+    assert "the run does not tell what it was trained on" in capsys.readouterr().out
+
+
+def test_the_content_is_that_of_all_samples_however_they_are_split(tmp_path):
+    def content(path, **words):
+        data = build_data({"data": {"_target_": "recipes.data.npz.Npz", "path": str(path), **words}})
+        data.setup()
+        assert sum(map(len, data.splits.values())) > 0 and len(EvaluationLoader(data.splits["test"])) > 0
+        return data.content
+
+    first = content(save(tmp_path / "a.npz"))
+    assert first == content(save(tmp_path / "b.npz"), split_seed=3, test=0.5, validation=0.4, batch_size=7)
+    changed = Y.copy()
+    changed[5] = (changed[5] + 1) % 10
+    pixel = X.copy()
+    pixel[7, 3] += 1
+    others = [save(tmp_path / "c.npz", X, changed), save(tmp_path / "d.npz", pixel), save(tmp_path / "e.npz", X[::-1], Y[::-1])]
+    assert len({first, *map(content, others)}) == 4
