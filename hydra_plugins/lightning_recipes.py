@@ -112,7 +112,8 @@ class ProcessesLauncher(Launcher):
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         """Run a batch of jobs; returns their scores, None for those that failed."""
         from recipes.compare.rulers import expect_alike
-        from recipes.launch import sweep
+        from recipes.launch import search, sweep
+        from recipes.store import plan
         from recipes.store.files import is_held
 
         setup_globals()
@@ -125,10 +126,10 @@ class ProcessesLauncher(Launcher):
             jobs = [sweep.current.make(initial_job_idx + index, list(words)) for index, words in enumerate(job_overrides)]
         except Exception:
             if sweep.current is not None or not is_held(folder / "sweep.log"):
-                sweep.remove_sweep(folder)  # Hydra has written into it already
+                plan.remove_sweep(folder)  # Hydra has written into it already
             raise
         sweep.current.run(jobs, settings.sweeper.get("n_trials"))
-        sweep.check_direction(sweep.current.folder, jobs, settings.sweeper.get("direction"))
+        search.check_direction(sweep.current.folder, jobs, settings.sweeper.get("direction"))
         if settings.sweeper.get("direction") is not None:
             expect_alike(job.result for job in sweep.current.jobs)
         returns = []
@@ -139,7 +140,7 @@ class ProcessesLauncher(Launcher):
         return returns
 
     def _sweep(self, folder: Path) -> Any:
-        from recipes.launch.sweep import Plan
+        from recipes.store.plan import Plan
 
         settings = self.config.hydra
         words = [word for word in self._words("hydra") if not word.startswith(("hydra.mode=", "hydra.sweep.dir="))]
@@ -168,7 +169,8 @@ class ProcessesLauncher(Launcher):
     def _job(self, sweep: Any, number: int, words: list[str]) -> Any:
         from recipes.config.catalogue import Catalogue, UsageError
         from recipes.config.composing import searched_folders, words_of_job
-        from recipes.launch.sweep import Job, expect_inside
+        from recipes.launch.job import Job
+        from recipes.store.plan import expect_inside
 
         words = words_of_job(Catalogue(searched_folders(self.config.hydra.runtime.config_sources)), words)
         config = self.context.config_loader.load_sweep_config(self.config, words)

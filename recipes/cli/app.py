@@ -219,7 +219,7 @@ def _words_of_sweep(flags: argparse.Namespace, folder: Path) -> list[str]:
     """The words of a sweep that goes on in its folder: those given now or, without any, those it was started with."""
     from recipes.config.allowed import check_settings, check_words
     from recipes.config.untrusted import check_sweep
-    from recipes.launch.sweep import FILE, Plan
+    from recipes.store.plan import FILE, Plan
 
     check_sweep(folder)
     given = [word for word in flags.overrides if _key(word) != "sweep"]
@@ -280,7 +280,7 @@ def _expect_folders(words: Sequence[str], multirun: bool) -> None:
     for key in ("hydra.run.dir", "hydra.sweep.dir"):
         _value_of(key, words)
     if multirun and (place := _value_of("hydra.sweep.dir", words)) is not None and "${" not in place:
-        from recipes.launch.sweep import expect_sweep_or_empty
+        from recipes.store.plan import expect_sweep_or_empty
 
         expect_sweep_or_empty(Path(place))
     if multirun and any(word.lstrip("+").startswith("overwrite=") for word in words):
@@ -338,7 +338,8 @@ def _sweep() -> Sweep | None:
 
 def _end_sweep(sweep: Sweep, all_jobs: bool) -> int:
     """Compare the runs of a sweep, and say which failed; `all_jobs`: those of earlier starts are run first."""
-    from recipes.launch.sweep import best_of_search, remove_sweep
+    from recipes.launch.search import best_of_search
+    from recipes.store.plan import remove_sweep
 
     if all_jobs:
         sweep.run_rest()
@@ -395,8 +396,9 @@ def task(config: Any) -> float | None:
 def _claimed(catalogue: Catalogue, config: dict[str, Any], folder: Path, words: Sequence[str]) -> dict[str, Any]:
     """The config of a run in a folder that it may have: that of the run which is in it where it goes on with that."""
     from recipes.config.composing import read_run
-    from recipes.launch.sweep import can_go_on, is_job
+    from recipes.launch.job import can_go_on
     from recipes.store.claim import Claim, claim
+    from recipes.store.plan import is_job
 
     found = claim(folder, words, config["overwrite"], slurm.restarts() > 0, is_job(folder, words))
     if found == Claim.GO_ON and can_go_on(folder):

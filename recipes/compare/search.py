@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from recipes.compare.runs import Run
-from recipes.launch.sweep import sweep_of
+from recipes.store.plan import sweep_of
 
 SWEEPER = "hydra/sweeper=optuna"
 

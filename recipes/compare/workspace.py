@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 from recipes.compare.runs import RESUMED, Comparison, Run
 from recipes.config.catalogue import UsageError, one_line, path_word
 from recipes.config.errors import printable
+from recipes.config.kinds import is_text, is_texts
 from recipes.config.untrusted import read_json, read_text
-from recipes.store.shapes import is_text, is_texts
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -16,7 +16,7 @@ from hydra.errors import HydraException
 
 from recipes.config.catalogue import UsageError, quote, typed
 from recipes.config.errors import one_line, printable
-from recipes.store.shapes import is_count, is_flag, is_number
+from recipes.config.kinds import is_count, is_flag, is_number
 
 # references to other values of the config, and to a job's number; nothing that reads the machine
 REFERENCE = re.compile(r"\$\{(hydra:job\.(num|id)|(?!hydra\b)\w+(\.\w+)*)\}")

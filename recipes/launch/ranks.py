@@ -32,8 +32,8 @@ from recipes.config.catalogue import UsageError, one_line
 from recipes.config.untrusted import read_json
 from recipes.launch import slurm_job as slurm
 from recipes.launch.identity import LIFELINE, WATCHED, here, in_job, repeated
-from recipes.store import shapes
 from recipes.store.files import open_to_append, write_text
+from recipes.store.folder import result_or_empty, write_result
 
 ERRORS = "errors"  # folder of what each rank has to say about its failure
 # what a rank says that has lost another one
@@ -288,17 +288,9 @@ def write_failure(folder: Path, line: str, since: int = int(BEGAN * 1e9)) -> Non
         folder, line: the run's folder, and why.
         since: nanoseconds of the clock.
     """
-    result = read_result(folder)
+    result = result_or_empty(folder)
     if result.get("status") in ("running", "failed") and _changed(folder) > since:
-        write_text(folder / "result.json", json.dumps(result | {"status": "failed", "error": line}, indent=2) + "\n")
-
-
-def read_result(folder: Path) -> dict[str, Any]:
-    """What stands in `result.json`; empty where there is none that can be read."""
-    try:
-        return shapes.read_result(folder)
-    except (OSError, UsageError):
-        return {}
+        write_result(folder, result | {"status": "failed", "error": line})
 
 
 # ------------------------------------------------------------------ ranks of our own
@@ -363,7 +355,7 @@ def train(count: int, config: Mapping[str, Any], folder: Path, words: Sequence[s
     before = _changed(folder)
     watch = Watch(folder)
     watch.run(count, int(config["trainer"]["num_nodes"]), {"config": dict(config), "folder": str(folder), "words": list(words)})
-    result = read_result(folder)
+    result = result_or_empty(folder)
     found = notes(folder)
     line = first_error(folder)
     if not node():
@@ -374,7 +366,7 @@ def train(count: int, config: Mapping[str, Any], folder: Path, words: Sequence[s
     if first is None and watch.asked:  # it was not left the time to save
         stopped = {"status": "stopped", "stopped_by": watch.asked[0]}
         if result.get("status") in ("running", "failed") and _changed(folder) > before:
-            write_text(folder / "result.json", json.dumps(result | stopped, indent=2) + "\n")
+            write_result(folder, result | stopped)
         return stopped
     number, code = next((number, code) for number, code in watch.codes.items() if code)
     line = line or f"rank {number}: ended with code {code}"
@@ -497,3 +489,8 @@ class Watch:
             if process.poll() is None:
                 process.kill()
                 process.wait()
+
+
+def is_first_rank() -> bool:
+    """Whether this process writes and prints."""
+    return rank() == 0

@@ -22,9 +22,11 @@ from typing import Any
 
 from recipes.config.catalogue import UsageError, one_line
 from recipes.config.untrusted import read_text
+from recipes.launch.job import Job, LocalProcess, start_job
 from recipes.launch.ranks import LATE
 from recipes.launch.slurm_sweep import GPU
-from recipes.launch.sweep import Job, LocalProcess, Plan, Sweep, start_job
+from recipes.launch.sweep import Sweep
+from recipes.store.plan import Plan
 
 PATIENCE = 10.0  # seconds for a cluster's first machine to answer
 STORE = 100 * 2**20  # bytes for Ray's objects, of which a sweep has next to none

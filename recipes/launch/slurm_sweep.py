@@ -22,8 +22,10 @@ from recipes.config.catalogue import UsageError, typed
 from recipes.config.untrusted import LARGEST_RECORD, read_bytes, read_text
 from recipes.launch import ranks
 from recipes.launch import slurm_job as slurm
-from recipes.launch.sweep import NUMBER, Job, Plan, Sweep
+from recipes.launch.job import NUMBER, Job
+from recipes.launch.sweep import Sweep
 from recipes.store.files import write_text
+from recipes.store.plan import Plan
 
 ROOT = Path(__file__).resolve().parents[2]
 WAITING = (

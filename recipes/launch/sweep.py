@@ -7,267 +7,34 @@ it keeps the jobs that are finished, resumes those that left a checkpoint and st
 
 from __future__ import annotations
 
-import json
 import os
-import re
 import signal
-import subprocess
 import sys
 import time
-import zipfile
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, suppress
 from pathlib import Path
-from types import FrameType
-from typing import Any, Protocol
 
-import yaml
-from omegaconf import ListConfig
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from rich.table import Column
 
-from plugins.metric import larger_is_better
-from recipes.config.catalogue import UsageError, path_word, quoted, show, typed
+from recipes.config.catalogue import UsageError, quoted, typed
 from recipes.config.errors import one_line, printable
-from recipes.config.invoked import as_typed
-from recipes.config.settings import expect_below, expect_jobs
+from recipes.config.settings import expect_jobs
 from recipes.config.untrusted import (
     LARGEST_RECORD,
-    check_files,
-    check_inside,
     check_sweep,
-    open_file,
     read_text,
-    read_yaml,
 )
-from recipes.launch.identity import LIFELINE
-from recipes.launch.ranks import read_result
-from recipes.store import shapes
+from recipes.launch.display import Display, duration
+from recipes.launch.gpus import accelerators, deal
+from recipes.launch.job import Job, Process, Running, can_go_on, check_job, start_job, summary
+from recipes.launch.signals import collect_signals
 from recipes.store.claim import remove_run
-from recipes.store.files import hold, is_held, open_to_append, remove_empty, unwritable, write_text
-from recipes.store.shapes import is_number, is_texts
+from recipes.store.files import hold, is_held, open_to_append, unwritable
+from recipes.store.folder import write_result
+from recipes.store.plan import FILE, Plan, expect_sweep_or_empty
 
-PASSED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 PATIENCE = 60.0  # seconds for a job of an earlier, killed process to save its state and end
-FILE = "jobs.yaml"
-NUMBER = "slurm-job.txt"  # in a job's folder: its number in Slurm's queue
-LABEL = re.compile(r"^ *\d+: ")  # before each line of one of several ranks that Slurm has started
-HEAD = """\
-# A sweep. To go on with it, or to see what came of it:
-#   python train.py -m {sweep}
-#   python compare.py {folder}
-# A job that is taken out below is not run again.
-"""
-OF_A_SWEEP = (FILE, "sweep.log", "multirun.yaml")  # what is in a sweep's folder before its first job
-
-
-@dataclass(eq=False)
-class Job:
-    """One training of a sweep.
-
-    Attributes:
-        number: its place in the sweep.
-        folder: where it leaves its run.
-        words: what it is started with.
-        shown: the words in which the jobs of the sweep differ.
-        devices: how many accelerators it trains on; None: all there are.
-        result: what `result.json` holds; empty before the run has written one.
-        error: what went wrong, in a line.
-        request: what it asks a cluster for.
-    """
-
-    number: int
-    folder: Path
-    words: list[str]
-    shown: str
-    devices: int | None = 1
-    result: dict[str, Any] = field(default_factory=dict)
-    error: str = ""
-    request: dict[str, Any] = field(default_factory=dict)
-
-    @property
-    def name(self) -> str:
-        """How the job is called in lines for the user."""
-        return f"job {self.number}" + (f"  {self.shown}" if self.shown else "")
-
-    @property
-    def score(self) -> float | None:
-        """The metric that chose the best model."""
-        value = self.result.get("metrics", {}).get(self.result.get("monitor"))
-        return None if value is None or self.error or self.diverged else float(value)
-
-    @property
-    def diverged(self) -> bool:
-        """Whether its loss or weights became NaN or infinite: it has ended, and would end so again."""
-        return self.result.get("status") == "diverged"
-
-    def read(self) -> None:
-        """Look at what the run has left."""
-        self.result = read_result(self.folder)
-
-    def last_line(self, beginning: str = "") -> str:
-        """The last line, of those that begin so, that the job has printed."""
-        try:
-            with open(open_file(self.folder / "output.log"), "rb") as file:
-                file.seek(max(0, file.seek(0, os.SEEK_END) - 4096))
-                lines = [LABEL.sub("", line) for line in file.read().decode(errors="replace").splitlines()]
-        except (OSError, UsageError):
-            return ""
-        return next((printable(line.strip()) for line in reversed(lines) if line.strip() and line.startswith(beginning)), "")
-
-
-@dataclass
-class Plan:
-    """What `jobs.yaml` holds: the words of the sweep, Hydra's own among them apart, and the words of each job folder."""
-
-    words: list[str] = field(default_factory=list)
-    hydra: list[str] = field(default_factory=list)
-    config_dir: str | None = None
-    jobs: dict[str, list[str]] = field(default_factory=dict)
-
-    @classmethod
-    def read(cls, folder: Path) -> Plan:
-        """The plan in a sweep's folder."""
-        path = folder / FILE
-        try:
-            content = read_yaml(path, LARGEST_RECORD)
-        except OSError as error:
-            raise UsageError(f"{path} cannot be read: {error.strerror}") from None
-        jobs, config_dir = content.get("jobs"), content.get("config_dir")
-        lists = [content.get("words"), content.get("hydra"), *(jobs.values() if isinstance(jobs, Mapping) else [None])]
-        if not all(map(is_texts, lists)):
-            raise UsageError(f"{path} is not what a sweep writes: expected lists of words")
-        if not isinstance(config_dir, str | None):
-            raise UsageError(f"{path} is not what a sweep writes: config_dir must be a folder")
-        plan = cls(content["words"], content["hydra"], config_dir, {str(name): words for name, words in jobs.items()})  # type: ignore[union-attr]
-        for name in plan.jobs:
-            expect_inside(folder, name)
-        return plan
-
-    def write(self, folder: Path) -> None:
-        """Write it, whole or not at all."""
-        text = yaml.safe_dump(vars(self), sort_keys=False, allow_unicode=True, width=10**6)
-        write_text(folder / FILE, HEAD.format(sweep=typed("sweep", folder), folder=path_word(folder)) + text)
-
-    def folder_for(self, words: Sequence[str], wanted: str) -> tuple[str, bool]:
-        """The folder of the job with these words, in any order, and whether the job is new.
-
-        It is the one that the job has, or `wanted`, or the next free number.
-        """
-        for name, others in self.jobs.items():
-            if sorted(others) == sorted(words):
-                return name, False
-        number = 0
-        while wanted in self.jobs:
-            wanted = str(number)
-            number += 1
-        self.jobs[wanted] = list(words)
-        return wanted, True
-
-
-def expect_sweep_or_empty(folder: Path) -> None:
-    """Refuse to sweep in a folder that holds anything else."""
-    if folder.exists() and not folder.is_dir():
-        raise UsageError(f"the output folder cannot be written: {folder} is a file; choose another one: sweep=FOLDER")
-    if not (folder / FILE).exists() and any(path.name not in OF_A_SWEEP for path in folder.glob("*")):
-        raise UsageError(f"{folder} is there, and is no sweep: looked for {FILE}; choose another folder: sweep=FOLDER")
-
-
-def remove_sweep(folder: Path) -> None:
-    """Leave nothing of a sweep that has no job: what Hydra and we have written for it."""
-    if not (folder / FILE).exists() or not Plan.read(folder).jobs:
-        for name in OF_A_SWEEP:
-            (folder / name).unlink(missing_ok=True)
-        remove_empty(folder)
-
-
-def expect_inside(folder: Path, name: str) -> None:
-    """Refuse the folder of a job that is not below the sweep's."""
-    expect_below(folder, name)
-    check_inside(folder, os.path.normpath(name))
-
-
-def sweep_of(folder: Path) -> tuple[Path, Plan] | None:
-    """The sweep that a run's folder belongs to."""
-    folder = folder.absolute()
-    for above in folder.parents[:4]:
-        with suppress(UsageError):  # a file of another program
-            if (above / FILE).is_file() and str(folder.relative_to(above)) in (plan := Plan.read(above)).jobs:
-                return above, plan
-    return None
-
-
-def is_job(folder: Path, words: Sequence[str]) -> bool:
-    """Whether a folder is that of a sweep's job with these words."""
-    found = sweep_of(folder)
-    return found is not None and sorted(found[1].jobs[str(folder.absolute().relative_to(found[0]))]) == sorted(words)
-
-
-def accelerators() -> list[str]:
-    """The NVIDIA GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them; found without loading torch."""
-    if (visible := os.environ.get("CUDA_VISIBLE_DEVICES")) is not None:
-        return [name.strip() for name in visible.split(",") if name.strip() and name.strip() != "-1"]
-    try:
-        command = ["nvidia-smi", "--query-gpu=index", "--format=csv,noheader"]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=20)
-    except (OSError, subprocess.TimeoutExpired):
-        return []
-    return done.stdout.split() if done.returncode == 0 else []
-
-
-def deal(gpus: Sequence[str], taken: Sequence[Sequence[str]], wanted: int | None) -> list[str]:
-    """The GPUs for the next job: those that the fewest running jobs have, all of them where `wanted` is None or too many."""
-    load = {gpu: sum(gpu in others for others in taken) for gpu in gpus}
-    return sorted(gpus, key=lambda gpu: load[gpu])[: wanted if wanted is not None else len(gpus)]
-
-
-class Process(Protocol):
-    """What runs a job."""
-
-    returncode: Any
-
-    def poll(self) -> int | None:
-        """Its exit code; None until it has ended."""
-
-    def send(self, number: int) -> None:
-        """Send a signal to it."""
-
-
-class LocalProcess(subprocess.Popen[bytes]):
-    """A process on this machine."""
-
-    def send(self, number: int) -> None:
-        """Send a signal to the process and those that it started."""
-        if self.poll() is None:
-            os.killpg(self.pid, number)
-
-
-def start_job(
-    command: Sequence[str], folder: Path, lifeline: int, environment: Mapping[str, str], cwd: Path | None = None
-) -> LocalProcess:
-    """Start a job, which prints into its folder, and ends when nobody has the other end of its lifeline any more."""
-    with open_to_append(folder / "output.log") as output:
-        return LocalProcess(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
-            start_new_session=True,
-            pass_fds=[lifeline],
-            cwd=cwd,
-            env={**environment, LIFELINE: str(lifeline)},
-        )
-
-
-@dataclass
-class Running:
-    """A job's process, with the GPUs it was dealt."""
-
-    process: Process
-    gpus: list[str]
-    began: float = field(default_factory=time.monotonic)
 
 
 class Sweep:
@@ -325,8 +92,8 @@ class Sweep:
         waiting = list(dict.fromkeys(first[job.folder] for job in jobs))
         for each in waiting:  # before any of them is started
             check_job(each.folder)
-        running, self.display = self._running, _Display(self.console, max(total or 0, len(self.jobs)))
-        with _signals(self._pass_on) as received, self.display:
+        running, self.display = self._running, Display(self.console, max(total or 0, len(self.jobs)))
+        with collect_signals(self._pass_on) as received, self.display:
             self.display.done(len(self.jobs) - len(waiting))
             while waiting or running:
                 if received:
@@ -434,7 +201,7 @@ class Sweep:
             job.result |= {"status": "failed", "error": job.error, "command": job.words}
             job.result.setdefault("config", {})
             with suppress(UsageError):  # the disk may be what failed; then the job is run again as one that was killed
-                write_text(job.folder / "result.json", json.dumps(job.result, indent=2) + "\n")
+                write_result(job.folder, job.result)
 
     def _reason(self, job: Job, process: Process) -> str:
         """Why a job ended badly, in a line."""
@@ -458,153 +225,6 @@ class Sweep:
             if not self._log_lost:
                 self.display.say(f"warning: {one_line(unwritable(self.folder / 'sweep.log', error))}")
             self._log_lost = True
-
-
-def can_go_on(folder: Path) -> bool:
-    """Whether a run has left a checkpoint and a config that are whole."""
-    if not zipfile.is_zipfile(folder / "checkpoints" / "last.ckpt"):
-        return False
-    try:
-        return bool(read_yaml(folder / "config.yaml"))
-    except (OSError, UsageError):
-        return False
-
-
-def check_job(folder: Path) -> None:
-    """Raise where a job's folder holds what no run has left: it is neither gone on with nor removed."""
-    check_files(folder)
-    for name, read in (("result.json", shapes.read_result), ("config.yaml", lambda folder: read_yaml(folder / "config.yaml"))):
-        with suppress(FileNotFoundError):
-            if not read(folder):
-                raise UsageError(f"{folder / name} is empty: move it away")
-
-
-def summary(job: Job) -> str:
-    """The numbers of a finished job that count."""
-    if job.diverged:
-        return f"diverged at step {job.result.get('steps')}"
-    metrics, monitor = job.result.get("metrics", {}), str(job.result.get("monitor"))
-    names = dict.fromkeys([monitor, monitor.replace("val/", "test/", 1)])
-    return "  ".join(f"{name} {metrics[name]:.4f}" for name in names if metrics.get(name) is not None) or "done"
-
-
-def duration(seconds: float) -> str:
-    """A time for people."""
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes // 60}:{minutes % 60:02}:{rest:02}"
-
-
-@contextmanager
-def _signals(pass_on: Any) -> Iterator[list[int]]:
-    """Collect the signals that ask for an end, and hand each on at once."""
-    received: list[int] = []
-
-    def note(number: int, frame: FrameType | None) -> None:
-        received.append(number)
-        pass_on(number)
-
-    heard = [number for number in PASSED_ON if signal.getsignal(number) != signal.SIG_IGN]  # as under nohup
-    previous = {number: signal.signal(number, note) for number in heard}
-    try:
-        yield received
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
-
-
-class _Display:
-    """On a terminal a bar for the sweep and a line for each running job; elsewhere nothing but the lines that are said."""
-
-    def __init__(self, console: Console, total: int) -> None:
-        self.console = console
-        self.bar: Progress | None = None
-        self.lines: dict[int, Any] = {}
-        if console.is_terminal:
-            self.bar = Progress(
-                TextColumn("{task.description}", markup=False, table_column=Column(no_wrap=True, max_width=48)),
-                BarColumn(bar_width=16),
-                MofNCompleteColumn(),
-                TimeElapsedColumn(),
-                TimeRemainingColumn(compact=True),
-                TextColumn("{task.fields[line]}", style="dim", markup=False, table_column=Column(no_wrap=True, ratio=1)),
-                expand=True,
-                console=console,
-                transient=True,
-                auto_refresh=False,
-            )
-            self.total = self.bar.add_task("sweep", total=total, line="")
-        self.shown = 0.0
-
-    def __enter__(self) -> _Display:
-        if self.bar:
-            self.bar.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self.bar:
-            self.bar.stop()
-
-    def say(self, line: str) -> None:
-        """A line above the bars."""
-        self.console.print(as_typed(printable(line)), markup=False, highlight=False, soft_wrap=True)
-
-    def done(self, number: int) -> None:
-        """Jobs that have ended."""
-        if self.bar:
-            self.bar.advance(self.total, number)
-
-    def start(self, job: Job, gpus: Sequence[str]) -> None:
-        """A job has started."""
-        if self.bar:
-            where = f"  GPU {','.join(gpus)}" if gpus else ""
-            self.lines[job.number] = self.bar.add_task(printable(f"  {job.name}{where}"), total=None, line="")
-
-    def end(self, job: Job) -> None:
-        """A job has ended."""
-        if self.bar:
-            self.bar.remove_task(self.lines.pop(job.number))
-        self.done(1)
-
-    def show(self, running: Iterable[Job]) -> None:
-        """What the running jobs have printed last."""
-        if not self.bar or time.monotonic() < self.shown + 0.25:
-            return
-        self.shown = time.monotonic()
-        for job in running:
-            epoch, _, numbers = job.last_line("epoch ").removeprefix("epoch ").partition("  ")
-            done, _, total = epoch.partition("/")
-            if done.isdigit():
-                total_epochs = int(total) if total else None
-                self.bar.update(self.lines[job.number], completed=int(done), total=total_epochs, line=numbers)
-        self.bar.refresh()
-
-
-def best_of_search(folder: Path) -> str:
-    """What Optuna has found, by the metric that chooses models, as words for the command line; empty for other sweeps."""
-    path = folder / "optimization_results.yaml"
-    try:
-        found = read_yaml(path)
-    except FileNotFoundError:
-        return ""
-    best, value = found.get("best_params") or {}, found.get("best_value")
-    if not isinstance(best, Mapping) or not is_number(value):
-        return ""
-    words = " ".join(f"{name}={show(value)}" for name, value in best.items())
-    return f"{words}  ({value:.4f} in validation)" if words else ""
-
-
-def check_direction(folder: Path, jobs: Sequence[Job], direction: Any) -> None:
-    """Refuse to look for the largest loss, or for the smallest accuracy; the jobs that are finished are kept."""
-    known = {
-        (name, larger_is_better(name, job.result.get("directions"))) for job in jobs if (name := job.result.get("monitor"))
-    }
-    for name, larger in known if direction is not None and not isinstance(direction, list | ListConfig) else ():
-        right = "maximize" if larger else "minimize"
-        if larger is not None and right != getattr(direction, "name", direction):
-            words = f"{typed('sweep', folder)} hydra.sweeper.direction={right}"
-            raise UsageError(f"the best model of a job is chosen by {name}; to go on: python train.py -m {words}")
 
 
 current: Sweep | None = None  # the sweep that this process runs

@@ -15,7 +15,7 @@ from recipes.data.base import Data
 from recipes.data.targets import describe as describe_target
 from recipes.engine.module import RecipeModule
 from recipes.run.build import build_model, technique_nodes
-from recipes.store.folder import print_lines
+from recipes.run.terminal import print_lines
 
 STEP = (  # what happens in a step, in order: a method of plugins, or a line of the engine's own
     ("transform_batch", "batch", "once a step, drawn once"),

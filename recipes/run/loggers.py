@@ -25,8 +25,9 @@ from recipes.config.environment import check_wandb, told
 from recipes.config.errors import to_cell
 from recipes.config.untrusted import read_text
 from recipes.engine.metrics import Histogram
+from recipes.launch.ranks import is_first_rank
 from recipes.store.files import open_to_append, unwritable, write_text
-from recipes.store.folder import HISTOGRAMS, is_first_rank
+from recipes.store.folder import HISTOGRAMS
 from recipes.store.shapes import histograms_of, numbers_of
 
 log = logging.getLogger("recipes")

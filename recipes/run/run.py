@@ -42,7 +42,7 @@ from recipes.engine.module import RecipeModule
 from recipes.engine.sharding import make_strategy, put_together
 from recipes.engine.units import MEAN, InTargetUnits
 from recipes.launch import ranks
-from recipes.launch.sweep import Plan, sweep_of
+from recipes.launch.ranks import is_first_rank
 from recipes.run import memory
 from recipes.run.advice import with_a_technique
 from recipes.run.build import build_callbacks, build_data, build_loggers, build_module, build_plugins, load_module, load_run
@@ -51,9 +51,12 @@ from recipes.run.cluster import cluster_environment
 from recipes.run.explain import explain
 from recipes.run.limits import check_limit, goes_further, time_is_up, told_finished, why_early
 from recipes.run.loggers import Deferred, RunLogger
+from recipes.run.logs import Journal, log_to
 from recipes.run.monitor import check_monitors, choose_monitor, direction_of
 from recipes.run.pictures import draw_pictures
 from recipes.run.progress import ProgressBar
+from recipes.run.provenance import environment, peak_memory
+from recipes.run.terminal import print_lines, table
 from recipes.run.time_limit import TimeLimit
 from recipes.store import history
 from recipes.store.claim import remove_parts, remove_run
@@ -62,20 +65,14 @@ from recipes.store.folder import (
     CONFUSION,
     HISTOGRAMS,
     PICTURES,
-    Journal,
     command_line,
-    environment,
-    is_first_rank,
-    log_to,
-    one_line,
-    peak_memory,
-    print_lines,
+    first_line,
     read_result,
-    table,
     write_config,
     write_confusion,
     write_result,
 )
+from recipes.store.plan import Plan, sweep_of
 from recipes.store.shapes import check_records
 
 log = logging.getLogger("recipes")
@@ -350,10 +347,10 @@ class Run:
             self.result |= {"status": "stopped", "stopped_by": str(stopped)}
         except Diverged as diverged:
             self._begin()
-            self.result |= {"status": "diverged", "error": one_line(diverged)}
+            self.result |= {"status": "diverged", "error": first_line(diverged)}
             log.error("%s", diverged)
         except BaseException as error:
-            self.result |= {"status": "failed", "error": one_line(error)}
+            self.result |= {"status": "failed", "error": first_line(error)}
             mistake = isinstance(error, RecipeError | UsageError)
             # one of several ranks leaves its traceback when it ends
             log.error("%s", error if mistake else "the run failed", exc_info=not mistake and ranks.world() == 1)
@@ -539,12 +536,12 @@ class Run:
         try:
             trainer.fit(module, loader, validation, ckpt_path=None if start is None else str(self.last))
         except (MisconfigurationException, ModuleNotFoundError) as error:
-            raise RecipeError(f"trainer: {one_line(error)}") from None
+            raise RecipeError(f"trainer: {first_line(error)}") from None
         except Exception as error:
             if start is None or self.begun or not is_of_content(error):
                 raise
             log.info("what came of the checkpoint", exc_info=True)
-            raise RecipeError(f"{self.last} does not fit the run and cannot be gone on with: {one_line(error)}") from error
+            raise RecipeError(f"{self.last} does not fit the run and cannot be gone on with: {first_line(error)}") from error
         finally:
             phase["seconds"] = module.seconds
             self._note(module, keeper, loader, phase)
@@ -774,7 +771,7 @@ def make_trainer(
             **arguments,
         )
     except (ValueError, RuntimeError, TypeError, ImportError, MisconfigurationException) as error:
-        raise RecipeError(f"trainer: {one_line(error)}") from None
+        raise RecipeError(f"trainer: {first_line(error)}") from None
     # its own handlers end a run unsaved, and talk to the other ranks in the middle of whatever they do
     trainer._signal_connector.register_signal_handlers = lambda: None  # type: ignore[method-assign]
     return trainer

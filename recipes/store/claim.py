@@ -12,7 +12,7 @@ from pathlib import Path
 
 from recipes.config.catalogue import Catalogue, UsageError, installed_folders, typed
 from recipes.config.untrusted import check_files, read_text
-from recipes.launch.ranks import read_result
+from recipes.store.folder import result_or_empty
 
 STATUSES = ("running", "stopped", "failed", "finished", "diverged")
 HEAD = "# The resolved config of this run."  # of config.yaml
@@ -104,7 +104,7 @@ def _is_begun(path: Path) -> bool:
 
 def _run_in(folder: Path) -> tuple[str, list[str]]:
     """Status and words of the run in a folder; both empty where its files are not those of a run."""
-    result = read_result(folder)
+    result = result_or_empty(folder)
     command = result.get("command")
     if result.get("status") not in STATUSES or not isinstance(command, list) or not isinstance(result.get("config"), dict):
         return "", []

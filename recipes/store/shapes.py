@@ -12,43 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from recipes.config.errors import UsageError, from_cell, printable
+from recipes.config.kinds import is_count, is_flag, is_mapping, is_number, is_numbers, is_text, is_texts
 from recipes.config.moved import renew
 from recipes.config.untrusted import LARGEST_RECORD, read_json, read_text
-
-
-def is_text(value: object) -> bool:
-    """A text."""
-    return isinstance(value, str)
-
-
-def is_count(value: object) -> bool:
-    """A whole number."""
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-def is_number(value: object) -> bool:
-    """A finite number."""
-    return is_count(value) or (isinstance(value, float) and math.isfinite(value))
-
-
-def is_flag(value: object) -> bool:
-    """True or false."""
-    return isinstance(value, bool)
-
-
-def is_mapping(value: object) -> bool:
-    """Keys with values."""
-    return isinstance(value, Mapping)
-
-
-def is_texts(value: object) -> bool:
-    """A list of texts."""
-    return isinstance(value, list) and all(map(is_text, value))
-
-
-def is_numbers(value: object) -> bool:
-    """Numbers by name; null where there is none."""
-    return isinstance(value, Mapping) and all(number is None or is_number(number) for number in value.values())
 
 
 def is_rulers(value: object) -> bool:

@@ -17,8 +17,8 @@ from recipes.config.catalogue import Catalogue, UsageError, quote
 from recipes.config.errors import from_cell, one_line, printable, to_cell
 from recipes.config.untrusted import LARGEST, check_files, read_json, read_text, read_yaml
 from recipes.engine import kept
-from recipes.launch.sweep import Plan, expect_inside
 from recipes.store.files import hold, is_held, open_to_append, write_text
+from recipes.store.plan import Plan, expect_inside
 from recipes.store.shapes import histograms_of, numbers_of, read_confusion, read_result
 
 STEERING = "a\x1b[31mb\x9bc\u202ed\u2028e\x7ff\x00g\ud800h\u200bi\rj"

@@ -20,7 +20,7 @@ from recipes.config.catalogue import Catalogue, UsageError
 from recipes.engine.checkpoint import load_checkpoint
 from recipes.engine.divergence import all_finite
 from recipes.engine.module import RecipeModule
-from recipes.launch.sweep import Job, summary
+from recipes.launch.job import Job, summary
 from recipes.store.claim import claim
 from tests.command import command
 

@@ -4,9 +4,9 @@ import pytest
 
 from recipes.config.catalogue import UsageError
 from recipes.launch import slurm_sweep as submit
+from recipes.launch.job import Job
 from recipes.launch.ranks import LATE
 from recipes.launch.slurm_sweep import LEFT, Queue, Submitted, has_gpus, request
-from recipes.launch.sweep import Job
 from tests.command import mistake
 
 SETTINGS = {"name": "train"}

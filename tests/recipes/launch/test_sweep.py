@@ -19,8 +19,13 @@ from plugins.metric import larger_is_better
 from recipes.cli.app import _sweeper_defaults
 from recipes.config.catalogue import UsageError
 from recipes.launch import sweep as module
-from recipes.launch.sweep import Job, Plan, Sweep, accelerators, can_go_on, check_direction, deal, duration, sweep_of
+from recipes.launch.display import duration
+from recipes.launch.gpus import accelerators, deal
+from recipes.launch.job import Job, can_go_on
+from recipes.launch.search import check_direction
+from recipes.launch.sweep import Sweep
 from recipes.store.files import hold
+from recipes.store.plan import Plan, sweep_of
 from tests.command import LIMIT, SMALL, arguments, as_at_home, command, mistake, variables, wait_until
 
 ENDLESS = ("model=linear", "max_steps=1000000", "logger=[]", "trainer.progress=false", "trainer.accelerator=cpu")

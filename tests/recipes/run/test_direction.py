@@ -18,7 +18,8 @@ from recipes.cli.compare import present
 from recipes.config.catalogue import UsageError
 from recipes.engine.checkpoint import load_checkpoint
 from recipes.engine.module import RecipeModule
-from recipes.launch.sweep import Job, check_direction
+from recipes.launch.job import Job
+from recipes.launch.search import check_direction
 from recipes.run import run
 
 VALUES = [0.2, 0.9, 0.5, 0.1, 0.3, 0.4]  # of the metric, validation by validation: the largest at 2, the smallest at 4

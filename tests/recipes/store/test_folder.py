@@ -11,18 +11,10 @@ from rich.console import Console
 
 from plugins.base import Task
 from recipes.config.catalogue import UsageError
-from recipes.store.folder import (
-    environment,
-    log_to,
-    one_line,
-    peak_memory,
-    quote,
-    read_result,
-    table,
-    write_config,
-    write_confusion,
-    write_result,
-)
+from recipes.run.logs import log_to
+from recipes.run.provenance import environment, peak_memory
+from recipes.run.terminal import table
+from recipes.store.folder import first_line, quote, read_result, write_config, write_confusion, write_result
 
 
 @pytest.mark.parametrize(
@@ -127,5 +119,5 @@ def ours():
 
 
 def test_one_line():
-    assert one_line(ValueError("first\nsecond")) == "first"
-    assert one_line(KeyboardInterrupt()) == "KeyboardInterrupt"
+    assert first_line(ValueError("first\nsecond")) == "first"
+    assert first_line(KeyboardInterrupt()) == "KeyboardInterrupt"

@@ -1,0 +1,157 @@
+"""A job of a sweep: what it has left in its folder, and the process that trains it. Nothing here imports torch."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import time
+import zipfile
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from recipes.config.catalogue import UsageError
+from recipes.config.errors import printable
+from recipes.config.untrusted import check_files, open_file, read_yaml
+from recipes.launch.identity import LIFELINE
+from recipes.store import shapes
+from recipes.store.files import open_to_append
+from recipes.store.folder import result_or_empty
+
+NUMBER = "slurm-job.txt"  # in a job's folder: its number in Slurm's queue
+
+
+LABEL = re.compile(r"^ *\d+: ")  # before each line of one of several ranks that Slurm has started
+
+
+@dataclass(eq=False)
+class Job:
+    """One training of a sweep.
+
+    Attributes:
+        number: its place in the sweep.
+        folder: where it leaves its run.
+        words: what it is started with.
+        shown: the words in which the jobs of the sweep differ.
+        devices: how many accelerators it trains on; None: all there are.
+        result: what `result.json` holds; empty before the run has written one.
+        error: what went wrong, in a line.
+        request: what it asks a cluster for.
+    """
+
+    number: int
+    folder: Path
+    words: list[str]
+    shown: str
+    devices: int | None = 1
+    result: dict[str, Any] = field(default_factory=dict)
+    error: str = ""
+    request: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """How the job is called in lines for the user."""
+        return f"job {self.number}" + (f"  {self.shown}" if self.shown else "")
+
+    @property
+    def score(self) -> float | None:
+        """The metric that chose the best model."""
+        value = self.result.get("metrics", {}).get(self.result.get("monitor"))
+        return None if value is None or self.error or self.diverged else float(value)
+
+    @property
+    def diverged(self) -> bool:
+        """Whether its loss or weights became NaN or infinite: it has ended, and would end so again."""
+        return self.result.get("status") == "diverged"
+
+    def read(self) -> None:
+        """Look at what the run has left."""
+        self.result = result_or_empty(self.folder)
+
+    def last_line(self, beginning: str = "") -> str:
+        """The last line, of those that begin so, that the job has printed."""
+        try:
+            with open(open_file(self.folder / "output.log"), "rb") as file:
+                file.seek(max(0, file.seek(0, os.SEEK_END) - 4096))
+                lines = [LABEL.sub("", line) for line in file.read().decode(errors="replace").splitlines()]
+        except (OSError, UsageError):
+            return ""
+        return next((printable(line.strip()) for line in reversed(lines) if line.strip() and line.startswith(beginning)), "")
+
+
+class Process(Protocol):
+    """What runs a job."""
+
+    returncode: Any
+
+    def poll(self) -> int | None:
+        """Its exit code; None until it has ended."""
+
+    def send(self, number: int) -> None:
+        """Send a signal to it."""
+
+
+class LocalProcess(subprocess.Popen[bytes]):
+    """A process on this machine."""
+
+    def send(self, number: int) -> None:
+        """Send a signal to the process and those that it started."""
+        if self.poll() is None:
+            os.killpg(self.pid, number)
+
+
+def start_job(
+    command: Sequence[str], folder: Path, lifeline: int, environment: Mapping[str, str], cwd: Path | None = None
+) -> LocalProcess:
+    """Start a job, which prints into its folder, and ends when nobody has the other end of its lifeline any more."""
+    with open_to_append(folder / "output.log") as output:
+        return LocalProcess(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+            pass_fds=[lifeline],
+            cwd=cwd,
+            env={**environment, LIFELINE: str(lifeline)},
+        )
+
+
+@dataclass
+class Running:
+    """A job's process, with the GPUs it was dealt."""
+
+    process: Process
+    gpus: list[str]
+    began: float = field(default_factory=time.monotonic)
+
+
+def can_go_on(folder: Path) -> bool:
+    """Whether a run has left a checkpoint and a config that are whole."""
+    if not zipfile.is_zipfile(folder / "checkpoints" / "last.ckpt"):
+        return False
+    try:
+        return bool(read_yaml(folder / "config.yaml"))
+    except (OSError, UsageError):
+        return False
+
+
+def check_job(folder: Path) -> None:
+    """Raise where a job's folder holds what no run has left: it is neither gone on with nor removed."""
+    check_files(folder)
+    for name, read in (("result.json", shapes.read_result), ("config.yaml", lambda folder: read_yaml(folder / "config.yaml"))):
+        with suppress(FileNotFoundError):
+            if not read(folder):
+                raise UsageError(f"{folder / name} is empty: move it away")
+
+
+def summary(job: Job) -> str:
+    """The numbers of a finished job that count."""
+    if job.diverged:
+        return f"diverged at step {job.result.get('steps')}"
+    metrics, monitor = job.result.get("metrics", {}), str(job.result.get("monitor"))
+    names = dict.fromkeys([monitor, monitor.replace("val/", "test/", 1)])
+    return "  ".join(f"{name} {metrics[name]:.4f}" for name in names if metrics.get(name) is not None) or "done"

@@ -1,0 +1,117 @@
+"""The plan of a sweep, `jobs.yaml` in its folder: its words, and those of each job. Nothing here imports torch."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import yaml
+
+from recipes.config.catalogue import UsageError, path_word, typed
+from recipes.config.kinds import is_texts
+from recipes.config.settings import expect_below
+from recipes.config.untrusted import LARGEST_RECORD, check_inside, read_yaml
+from recipes.store.files import remove_empty, write_text
+
+FILE = "jobs.yaml"
+
+
+HEAD = """\
+# A sweep. To go on with it, or to see what came of it:
+#   python train.py -m {sweep}
+#   python compare.py {folder}
+# A job that is taken out below is not run again.
+"""
+
+
+OF_A_SWEEP = (FILE, "sweep.log", "multirun.yaml")  # what is in a sweep's folder before its first job
+
+
+@dataclass
+class Plan:
+    """What `jobs.yaml` holds: the words of the sweep, Hydra's own among them apart, and the words of each job folder."""
+
+    words: list[str] = field(default_factory=list)
+    hydra: list[str] = field(default_factory=list)
+    config_dir: str | None = None
+    jobs: dict[str, list[str]] = field(default_factory=dict)
+
+    @classmethod
+    def read(cls, folder: Path) -> Plan:
+        """The plan in a sweep's folder."""
+        path = folder / FILE
+        try:
+            content = read_yaml(path, LARGEST_RECORD)
+        except OSError as error:
+            raise UsageError(f"{path} cannot be read: {error.strerror}") from None
+        jobs, config_dir = content.get("jobs"), content.get("config_dir")
+        lists = [content.get("words"), content.get("hydra"), *(jobs.values() if isinstance(jobs, Mapping) else [None])]
+        if not all(map(is_texts, lists)):
+            raise UsageError(f"{path} is not what a sweep writes: expected lists of words")
+        if not isinstance(config_dir, str | None):
+            raise UsageError(f"{path} is not what a sweep writes: config_dir must be a folder")
+        plan = cls(content["words"], content["hydra"], config_dir, {str(name): words for name, words in jobs.items()})  # type: ignore[union-attr]
+        for name in plan.jobs:
+            expect_inside(folder, name)
+        return plan
+
+    def write(self, folder: Path) -> None:
+        """Write it, whole or not at all."""
+        text = yaml.safe_dump(vars(self), sort_keys=False, allow_unicode=True, width=10**6)
+        write_text(folder / FILE, HEAD.format(sweep=typed("sweep", folder), folder=path_word(folder)) + text)
+
+    def folder_for(self, words: Sequence[str], wanted: str) -> tuple[str, bool]:
+        """The folder of the job with these words, in any order, and whether the job is new.
+
+        It is the one that the job has, or `wanted`, or the next free number.
+        """
+        for name, others in self.jobs.items():
+            if sorted(others) == sorted(words):
+                return name, False
+        number = 0
+        while wanted in self.jobs:
+            wanted = str(number)
+            number += 1
+        self.jobs[wanted] = list(words)
+        return wanted, True
+
+
+def expect_sweep_or_empty(folder: Path) -> None:
+    """Refuse to sweep in a folder that holds anything else."""
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"the output folder cannot be written: {folder} is a file; choose another one: sweep=FOLDER")
+    if not (folder / FILE).exists() and any(path.name not in OF_A_SWEEP for path in folder.glob("*")):
+        raise UsageError(f"{folder} is there, and is no sweep: looked for {FILE}; choose another folder: sweep=FOLDER")
+
+
+def remove_sweep(folder: Path) -> None:
+    """Leave nothing of a sweep that has no job: what Hydra and we have written for it."""
+    if not (folder / FILE).exists() or not Plan.read(folder).jobs:
+        for name in OF_A_SWEEP:
+            (folder / name).unlink(missing_ok=True)
+        remove_empty(folder)
+
+
+def expect_inside(folder: Path, name: str) -> None:
+    """Refuse the folder of a job that is not below the sweep's."""
+    expect_below(folder, name)
+    check_inside(folder, os.path.normpath(name))
+
+
+def sweep_of(folder: Path) -> tuple[Path, Plan] | None:
+    """The sweep that a run's folder belongs to."""
+    folder = folder.absolute()
+    for above in folder.parents[:4]:
+        with suppress(UsageError):  # a file of another program
+            if (above / FILE).is_file() and str(folder.relative_to(above)) in (plan := Plan.read(above)).jobs:
+                return above, plan
+    return None
+
+
+def is_job(folder: Path, words: Sequence[str]) -> bool:
+    """Whether a folder is that of a sweep's job with these words."""
+    found = sweep_of(folder)
+    return found is not None and sorted(found[1].jobs[str(folder.absolute().relative_to(found[0]))]) == sorted(words)
