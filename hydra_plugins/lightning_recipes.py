@@ -167,7 +167,8 @@ class ProcessesLauncher(Launcher):
         return [word.removeprefix(FORCED) for word in words]
 
     def _job(self, sweep: Any, number: int, words: list[str]) -> Any:
-        from recipes.config.catalogue import Catalogue, UsageError
+        from plugins.errors import RecipeError
+        from recipes.config.catalogue import Catalogue
         from recipes.config.composing import searched_folders, words_of_job
         from recipes.launch.job import Job
         from recipes.store.plan import expect_inside
@@ -182,7 +183,7 @@ class ProcessesLauncher(Launcher):
         name, new = sweep.plan.folder_for(words, subdir)
         folder = sweep.folder / name
         if new and folder.exists():
-            raise UsageError(f"{folder} is there already, and is no job of the sweep; move it away, or choose another folder")
+            raise RecipeError(f"{folder} is there already, and is no job of the sweep; move it away, or choose another folder")
         devices = config.trainer.devices
         shown = " ".join(word for word in words if self._differs(word))
         job = Job(number, folder, words, shown, devices if isinstance(devices, int) and devices > 0 else None)
@@ -209,9 +210,10 @@ class SlurmLauncher(ClusterLauncher):
     """Submits each job of a sweep to Slurm, and waits for all of them."""
 
     def _new_sweep(self, folder: Path, plan: Any, command: list[str]) -> Any:
+        from recipes.cli.train import main
         from recipes.launch.slurm_sweep import SlurmSweep
 
-        return SlurmSweep(folder, plan, command, self.settings)
+        return SlurmSweep(folder, plan, command, self.settings, main)
 
     def _request(self, trainer: Any) -> dict[str, Any]:
         from recipes.launch.slurm_sweep import request

@@ -21,54 +21,21 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from plugins.errors import Diverged as Diverged
+from plugins.errors import RecipeError as RecipeError
+from plugins.errors import Refusal as Refusal
+from plugins.errors import _is_number as _is_number
+from plugins.errors import expect as expect
+from plugins.errors import expect_choice as expect_choice
+from plugins.errors import expect_count as expect_count
+from plugins.errors import expect_nonnegative as expect_nonnegative
+from plugins.errors import expect_positive as expect_positive
+from plugins.errors import expect_probability as expect_probability
 from plugins.metric import MODES as MODES
 from plugins.metric import larger_is_better as larger_is_better
 
 UNIT = (0.0, 1.0)
 LOOKED_AT = 10_000  # samples that tell the range of the inputs
-
-
-class RecipeError(ValueError):
-    """A mistake of the user's, told in one line: what was wrong, what was expected, what to type instead."""
-
-
-class Refusal(RecipeError):
-    """A combination that cannot be right, told before the first batch: both options, the reason and the fix."""
-
-
-class Diverged(RecipeError):
-    """Loss or weights have become NaN or infinite, and nothing undoes it: what was best so far is kept."""
-
-
-def expect(holds: bool, name: str, expected: str, received: object) -> None:
-    """Raise a :class:`RecipeError` that names the parameter, what it must be and what it was, unless `holds`."""
-    if not holds:
-        raise RecipeError(f"{name} must be {expected}, got {received!r}")
-
-
-def expect_probability(name: str, value: float) -> None:
-    """Accept a number in [0, 1]."""
-    expect(_is_number(value) and 0 <= value <= 1, name, "a probability between 0 and 1", value)
-
-
-def expect_nonnegative(name: str, value: float) -> None:
-    """Accept a finite number ≥ 0."""
-    expect(_is_number(value) and math.isfinite(value) and value >= 0, name, "a number ≥ 0", value)
-
-
-def expect_positive(name: str, value: float) -> None:
-    """Accept a finite number > 0."""
-    expect(_is_number(value) and math.isfinite(value) and value > 0, name, "a number > 0", value)
-
-
-def expect_count(name: str, value: int, least: int = 1) -> None:
-    """Accept a whole number ≥ `least`."""
-    expect(isinstance(value, int) and not isinstance(value, bool) and value >= least, name, f"a whole number ≥ {least}", value)
-
-
-def expect_choice(name: str, value: object, choices: Sequence[object]) -> None:
-    """Accept one of `choices`."""
-    expect(value in choices, name, "one of " + ", ".join(map(str, choices)), value)
 
 
 def derive_seed(seed: int, *keys: str | int) -> int:
@@ -82,10 +49,6 @@ def class_probabilities(target: Tensor, classes: int) -> Tensor:
     if target.is_floating_point():
         return target
     return torch.zeros(len(target), classes, device=target.device).scatter_(1, target.long().unsqueeze(1), 1.0)
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 def _plain(value: object) -> Any:

@@ -7,8 +7,8 @@ from importlib import import_module
 from pathlib import Path
 
 ENTRIES = {
-    "train": ("recipes.cli.app", "main"),
-    "evaluate": ("recipes.cli.app", "evaluate_main"),
+    "train": ("recipes.cli.train", "main"),
+    "evaluate": ("recipes.cli.evaluate", "main"),
     "compare": ("recipes.cli.compare", "main"),
 }
 

@@ -13,9 +13,10 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from recipes.cli.app import _exit_with, run_command
+from plugins.errors import RecipeError
+from recipes.cli.exits import exit_with, run_command
 from recipes.cli.printing import expect_printed
-from recipes.config.catalogue import Catalogue, UsageError, installed_folders, nearest, one_line, quote
+from recipes.config.catalogue import Catalogue, installed_folders, nearest, one_line, quote
 from recipes.config.environment import told
 from recipes.config.errors import printable
 from recipes.config.invoked import as_typed, invocation
@@ -50,7 +51,7 @@ It leaves these files in the folder that is given, or in comparisons/DATE/TIME i
 
 def main(words: Sequence[str] | None = None) -> None:
     """`compare.py`: ends the process with an exit code unless all went well."""
-    _exit_with(lambda: run_command(_compare, words))
+    exit_with(lambda: run_command(_compare, words))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -91,21 +92,21 @@ def _compare(words: Sequence[str]) -> int:
     parser = _parser()
 
     def refuse(message: str) -> NoReturn:
-        raise UsageError(message)
+        raise RecipeError(message)
 
     parser.error = refuse  # type: ignore[method-assign]
     flags, unknown = parser.parse_known_args(words)
     known = [flag for action in parser._actions for flag in action.option_strings if flag.startswith("--")]
     for word in unknown:
         close = nearest(word.partition("=")[0].lstrip("-"), [flag.lstrip("-") for flag in known])
-        raise UsageError(
+        raise RecipeError(
             f"there is no flag {word}; " + (f"did you mean --{close}?" if close else f"there is {', '.join(known)}")
         )
     typed = [("a folder", word) for word in flags.folders]
     typed += [(f"--{name}", getattr(flags, name)) for name in ("baseline", "metric", "sort", "output")]
     for what, value in typed:
         if value is not None and not value.strip():
-            raise UsageError(f"{what} has no name")  # it would be the current folder
+            raise RecipeError(f"{what} has no name")  # it would be the current folder
     places: list[Path] = []
     names: list[tuple[str, Path]] = []
     for word in flags.folders:
@@ -135,11 +136,11 @@ def _split(word: str, flags: Sequence[str]) -> tuple[str | None, Path]:
         name, folder = " ".join("=".join(parts[:place]).split()), "=".join(parts[place:])
         if folder and Path(folder).is_dir():
             if not name:
-                raise UsageError(f"{word}: there is no name before the =; type NAME=FOLDER, or the folder alone")
+                raise RecipeError(f"{word}: there is no name before the =; type NAME=FOLDER, or the folder alone")
             return name, Path(folder)
     name, _, value = word.partition("=")
     meant = f"; did you mean --{name} {quote(value)}?" if f"--{name}" in flags else ""
-    raise UsageError(f"there is no folder {word if meant or not value else value}{meant}")
+    raise RecipeError(f"there is no folder {word if meant or not value else value}{meant}")
 
 
 def last_sweep(folder: Path) -> Path:
@@ -149,7 +150,7 @@ def last_sweep(folder: Path) -> Path:
     for sweep in sorted(folder.glob("*/*"), reverse=True):
         if next(below(sweep), None):
             return sweep
-    raise UsageError(f"no sweep has left a run in {folder}/: name folders, or start one: python train.py -m seed=0,1,2,3,4")
+    raise RecipeError(f"no sweep has left a run in {folder}/: name folders, or start one: python train.py -m seed=0,1,2,3,4")
 
 
 def present(
@@ -195,7 +196,7 @@ def present(
     for name, place in names:
         for run in find([place]):
             if labels.setdefault(run.resolve(), name) != name:
-                raise UsageError(f"{run} has two names, {labels[run.resolve()]} and {name}; give it one")
+                raise RecipeError(f"{run} has two names, {labels[run.resolve()]} and {name}; give it one")
     comparisons = compare_all(runs, catalogue, metric, baseline, labels, mode)
     tables = [(each, table.arrange(statistics.rows(each), bool(each.larger), sort)) for each in comparisons]
     several = [each.data for each in comparisons] if len(comparisons) > 1 else []

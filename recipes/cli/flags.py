@@ -6,7 +6,8 @@ import argparse
 from collections.abc import Sequence
 from typing import NoReturn
 
-from recipes.config.catalogue import Catalogue, UsageError, installed_folders, nearest, quote
+from plugins.errors import RecipeError
+from recipes.config.catalogue import Catalogue, installed_folders, nearest, quote
 
 OF_EVALUATION = ("help", "config_dir", "version")
 NOT_SUPPORTED = {
@@ -24,14 +25,14 @@ def parse_flags(words: Sequence[str], script: str = "train.py") -> argparse.Name
         script: `evaluate.py` has fewer flags.
 
     Raises:
-        UsageError: for a flag that there is not, or that lacks its value.
+        RecipeError: for a flag that there is not, or that lacks its value.
     """
     from hydra._internal.utils import get_args_parser
 
     parser = get_args_parser()
 
     def refuse(message: str) -> NoReturn:
-        raise UsageError(message)
+        raise RecipeError(message)
 
     parser.error = refuse  # type: ignore[method-assign]
     flags, unknown = parser.parse_known_intermixed_args(words)
@@ -41,19 +42,19 @@ def parse_flags(words: Sequence[str], script: str = "train.py") -> argparse.Name
     known = [flag for action in actions if not few or action.dest in OF_EVALUATION for flag in action.option_strings]
     if unknown:
         word = unknown[0]
-        raise UsageError(f"{word}: {_meant(word, words, [flag for flag in known if flag.startswith('--')], few)}")
+        raise RecipeError(f"{word}: {_meant(word, words, [flag for flag in known if flag.startswith('--')], few)}")
     for name, instead in NOT_SUPPORTED.items():
         if getattr(flags, name):
-            raise UsageError(f"--{name.replace('_', '-')} is not supported; {instead}")
+            raise RecipeError(f"--{name.replace('_', '-')} is not supported; {instead}")
     further = [
         action.dest for action in actions if few and action.dest not in OF_EVALUATION and getattr(flags, action.dest, None)
     ]
     if further:
-        raise UsageError(
+        raise RecipeError(
             f"evaluate.py has no flags but --help, --version and --config-dir: leave out --{further[0].replace('_', '-')}"
         )
     if flags.package and not flags.cfg:
-        raise UsageError("--package says which part of a config --cfg prints: add --cfg job, or leave it out")
+        raise RecipeError("--package says which part of a config --cfg prints: add --cfg job, or leave it out")
     return flags
 
 
@@ -74,7 +75,7 @@ def _meant(word: str, words: Sequence[str], known: Sequence[str], few: bool) -> 
             (override,) = parse(catalogue, [f"{key}={value}"])
             check_names(catalogue, override)
             return f"write {quote(str(override.input_line))}, without the dashes"
-        except UsageError as error:
+        except RecipeError as error:
             if "did you mean" in str(error) and (equals or value != "VALUE"):
                 return str(error)
     if close:

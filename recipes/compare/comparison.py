@@ -11,13 +11,14 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from plugins.errors import RecipeError
 from recipes.compare.datasets import by_data, keys
 from recipes.compare.datasets import names as data_names
 from recipes.compare.rulers import about_rulers, measured_alike
 from recipes.compare.runs import Comparison, Group, Run, differing_keys, find, group_runs, label, larger_for
 from recipes.compare.search import is_search
 from recipes.compare.statistics import ROUNDING, Row, interval_factor, rows
-from recipes.config.catalogue import Catalogue, UsageError, nearest, quote, suggest
+from recipes.config.catalogue import Catalogue, nearest, quote, suggest
 from recipes.config.errors import printable
 
 ENOUGH_SEEDS = 5
@@ -53,7 +54,7 @@ def compare_all(
         mode: which value of the metric is best, max or min; by default as the runs know.
 
     Raises:
-        UsageError: nothing to compare; no such metric, or one of which nobody knows whether larger is better.
+        RecipeError: nothing to compare; no such metric, or one of which nobody knows whether larger is better.
     """
     runs = list(runs)
     finished = [run for run in runs if run.status in ENDED]
@@ -61,7 +62,7 @@ def compare_all(
     if not any(run.status == "finished" for run in finished):
         unfinished = [*finished, *unfinished]
         first = unfinished[0]
-        raise UsageError(
+        raise RecipeError(
             f"none of {len(runs)} runs is finished ({_statuses(unfinished)}); "
             f"{first.folder}{': ' if first.error else ''}{first.error}"
         )
@@ -86,7 +87,7 @@ def compare_all(
             groups, chosen, chosen_metric, missing[place], differing_keys(groups), [], mode, name, None if baseline else monitor
         )
         if comparison.larger is None:
-            raise UsageError(
+            raise RecipeError(
                 f"whether a larger or a smaller {chosen_metric} is better is not known: type --mode max or --mode min"
             )
         comparison.notes += [*map(printable, [*about_baseline, *about_metric, *notes(comparison, some)])]
@@ -110,7 +111,7 @@ def _rename(groups: Sequence[Group], catalogue: Catalogue, names: Mapping[Path, 
     for group in groups:
         found = list(dict.fromkeys(names[run.folder.resolve()] for run in group.runs if run.folder.resolve() in names))
         if len(found) > 1:
-            raise UsageError(
+            raise RecipeError(
                 f"{' and '.join(map(quote, found))}: these runs differ in nothing but the seed; give them one name"
             )
         if found:
@@ -124,7 +125,7 @@ def _rename(groups: Sequence[Group], catalogue: Catalogue, names: Mapping[Path, 
     for name, some in named.items():
         for group in some:
             if counts[group.label] > 1:
-                raise UsageError(
+                raise RecipeError(
                     f"{name}=FOLDER: {counts[group.label]} groups would have the name {group.label}; take another one"
                 )
 
@@ -143,10 +144,10 @@ def _metric(
     finished = [run for run in finished if run.status == "finished"] or list(finished)
     names = list(dict.fromkeys(name for run in finished for name in run.metrics))
     if not names:
-        raise UsageError(f"no finished run has a metric; {finished[0].folder} is one without")
+        raise RecipeError(f"no finished run has a metric; {finished[0].folder} is one without")
     if asked is not None:
         if asked not in (known or names):
-            raise UsageError(f"there is no metric {asked}; {suggest(asked, known or names, '--metric {}')}")
+            raise RecipeError(f"there is no metric {asked}; {suggest(asked, known or names, '--metric {}')}")
         return asked, []
     monitors = _monitors(finished)
     monitor = monitors.most_common(1)[0][0]
@@ -167,11 +168,11 @@ def _baselines(sets: Sequence[Sequence[Group]], catalogue: Catalogue, asked: str
     if asked is None:
         return [_baseline(groups, catalogue) for groups in sets]
     found: list[tuple[Group, list[str]] | None] = []
-    problems: list[UsageError] = []
+    problems: list[RecipeError] = []
     for groups in sets:
         try:
             found.append((_asked_baseline(groups, asked), []))
-        except UsageError as error:
+        except RecipeError as error:
             found.append(None)
             problems.append(error)
     there = [chosen for chosen in found if chosen]
@@ -229,10 +230,10 @@ def _asked_baseline(groups: Sequence[Group], asked: str) -> Group:
         if len(there) == 1:
             return there[0]
         what = f"runs of {len(there)} groups" if there else "no finished run"
-        raise UsageError(f"--baseline {asked}: the folder holds {what}; name one: {_choices(labels)}")
+        raise RecipeError(f"--baseline {asked}: the folder holds {what}; name one: {_choices(labels)}")
     close = nearest(asked, labels)
     listed = f"did you mean {quote(close)}? There is" if close else "there is"
-    raise UsageError(f"--baseline {asked}: there is no such group or folder; {listed} {_choices(labels)}")
+    raise RecipeError(f"--baseline {asked}: there is no such group or folder; {listed} {_choices(labels)}")
 
 
 def _choices(labels: Sequence[str]) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 
-from recipes.config.catalogue import UsageError
+from plugins.errors import RecipeError
 
 PICTURE, PAGE = b"Matplotlib", b'<meta http-equiv="Content-Security-Policy"'
 HEAD = 4096  # bytes in which a file shows whose it is
@@ -30,7 +30,7 @@ def output_folder(places: Sequence[Path], asked: Path | None, endings: Sequence[
         endings: of the names of figures and reports, one for each data set.
 
     Raises:
-        UsageError: it cannot be written, or has files of other programs under the names of ours.
+        RecipeError: it cannot be written, or has files of other programs under the names of ours.
     """
     folder = asked
     if folder is None and len(places) == 1 and not (places[0] / "result.json").exists():
@@ -43,11 +43,11 @@ def output_folder(places: Sequence[Path], asked: Path | None, endings: Sequence[
     except OSError as error:
         reason = str(error.strerror)
     if reason:
-        raise UsageError(f"the output folder {folder} cannot be written ({reason}); choose another one: --output FOLDER")
+        raise RecipeError(f"the output folder {folder} cannot be written ({reason}); choose another one: --output FOLDER")
     signs = SIGNS | {f"compare{ending}.png": PICTURE for ending in endings}
     signs |= {f"report{ending}.html": PAGE for ending in endings}
     if others := [name for name, sign in signs.items() if not is_ours(folder / name, sign)]:
-        raise UsageError(
+        raise RecipeError(
             f"{folder} holds {', '.join(others)}, which no comparison has written: choose another folder: --output FOLDER"
         )
     for pattern, sign in (("compare*.png", PICTURE), ("report*.html", PAGE), ("ranks.csv", SIGNS["ranks.csv"])):

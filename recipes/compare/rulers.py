@@ -10,8 +10,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from plugins.errors import RecipeError
 from recipes.compare.runs import Comparison, Group, Run, flatten
-from recipes.config.catalogue import UsageError, show
+from recipes.config.catalogue import show
 
 SHOWN = 4  # settings, and values of one, in a sentence
 
@@ -43,7 +44,7 @@ def expect_alike(results: Iterable[Mapping[str, Any]]) -> None:
         results: of its jobs.
 
     Raises:
-        UsageError: the scores of two jobs do not compare.
+        RecipeError: the scores of two jobs do not compare.
     """
     known: Run | None = None
     for result in results:
@@ -53,12 +54,12 @@ def expect_alike(results: Iterable[Mapping[str, Any]]) -> None:
         run = Run(Path(), "finished", result)
         first = known = known or run
         if metric != first.result["monitor"]:
-            raise UsageError(
+            raise RecipeError(
                 f"the jobs of this search are judged by {first.result['monitor']} and by {metric}, which do not compare: set "
                 f"trainer.monitor to one that all have"
             )
         if alike := differing(str(metric), [first, run]):
-            raise UsageError(f"the jobs of this search have {alike}, which do not compare: give all the same")
+            raise RecipeError(f"the jobs of this search have {alike}, which do not compare: give all the same")
 
 
 def differing(metric: str, runs: Sequence[Run]) -> str:

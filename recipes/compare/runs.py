@@ -13,8 +13,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from plugins.errors import RecipeError
 from plugins.metric import larger_is_better
-from recipes.config.catalogue import Catalogue, UsageError, one_line, show
+from recipes.config.catalogue import Catalogue, one_line, show
 from recipes.config.choices import choices
 from recipes.config.effect import flatten, has_effect
 from recipes.config.errors import printable
@@ -90,7 +91,7 @@ class Run:
         """The columns of metrics.csv: for each name its steps and values, rows without it left out."""
         try:
             rows = list(rows_of(self.folder / "metrics.csv"))
-        except (OSError, UsageError):
+        except (OSError, RecipeError):
             return {}
         found: dict[str, tuple[list[int], list[float]]] = {}
         for row in rows:
@@ -116,14 +117,14 @@ class Run:
         """For each task its classes and how often a test sample of one (row) was taken for another (column)."""
         try:
             return read_confusion(self.folder)
-        except (OSError, UsageError):
+        except (OSError, RecipeError):
             return {}
 
     @cached_property
     def histograms(self) -> dict[str, list[tuple[int, float, float, list[int]]]]:
         """For each name its histograms: the step, the lowest and the highest value, the counts of bins of equal width."""
         found: dict[str, list[tuple[int, float, float, list[int]]]] = {}
-        with suppress(OSError, UsageError):
+        with suppress(OSError, RecipeError):
             for step, name, low, high, counts in histograms_of(self.folder / "histograms.csv"):
                 found.setdefault(name, []).append((step, low, high, counts))
         return found
@@ -190,7 +191,7 @@ class Comparison:
         """Whether a larger value of the metric is better, as asked for or as the runs know; None where nobody does.
 
         Raises:
-            UsageError: the runs contradict each other.
+            RecipeError: the runs contradict each other.
         """
         return self.mode == "max" if self.mode else larger_for(self.metric, self.runs)
 
@@ -207,11 +208,11 @@ def larger_for(metric: str, runs: Iterable[Run]) -> bool | None:
     """Whether runs take a larger value of a metric for better; None where nobody knows.
 
     Raises:
-        UsageError: they contradict each other.
+        RecipeError: they contradict each other.
     """
     told = {larger_is_better(metric, run.result.get("directions")) for run in runs} - {None}
     if len(told) > 1:
-        raise UsageError(
+        raise RecipeError(
             f"some of the runs took a larger {metric} for better, others a smaller one: type --mode max or --mode min"
         )
     return told.pop() if told else None
@@ -230,10 +231,10 @@ def find(places: Iterable[Path]) -> list[Path]:
     found: dict[Path, Path] = {}
     for place in places:
         if not place.is_dir():
-            raise UsageError(f"there is no folder {place}")
+            raise RecipeError(f"there is no folder {place}")
         inside = sorted(below(place), key=natural)
         if not inside:
-            raise UsageError(f"{place} is no run and holds none: looked for result.json")
+            raise RecipeError(f"{place} is no run and holds none: looked for result.json")
         for folder in inside:
             found.setdefault(folder.resolve(), folder)
     return list(found.values())
@@ -253,7 +254,7 @@ def below(place: Path) -> Iterator[Path]:
         for folder, inner, files in os.walk(link):
             behind += 1
             if behind > BEHIND_LINKS:
-                raise UsageError(
+                raise RecipeError(
                     f"there are more than {BEHIND_LINKS:,} folders behind links such as {link}: name folders of runs"
                 )
             if (real := os.path.realpath(folder)) in seen:  # where the walk has been, or is
@@ -277,7 +278,7 @@ def read(folder: Path, catalogue: Catalogue) -> Run:
         check_files(folder)
         result = read_result(folder)
         if missing := [name for name in ("status", "config") if name not in result]:
-            raise UsageError(f"{folder / 'result.json'} cannot be read: it has no {missing[0]}")
+            raise RecipeError(f"{folder / 'result.json'} cannot be read: it has no {missing[0]}")
         result["config"] = {**catalogue.keys, **result["config"]}  # a run that is older than a key has its default
         status = str(result["status"])
         plain = Run(folder, status, result)
@@ -285,7 +286,7 @@ def read(folder: Path, catalogue: Catalogue) -> Run:
         log = folder / "train.log"  # held as long as a process trains there
         if status == "running" and log.exists() and not is_held(log):
             status = "interrupted"
-    except (OSError, UsageError) as error:
+    except (OSError, RecipeError) as error:
         return Run(folder, "broken", {"error": one_line(error)})
     options = result.get("choices") or choices(catalogue, result["config"], result.get("command", ()))
     return Run(folder, status, result, options)
@@ -295,7 +296,7 @@ def is_whole_png(path: Path) -> bool:
     """Whether a file is a PNG to its end."""
     try:
         content = read_bytes(path, LARGEST_PICTURE)
-    except (OSError, UsageError):
+    except (OSError, RecipeError):
         return False
     return content.startswith(b"\x89PNG\r\n\x1a\n") and content.endswith(b"IEND\xaeB`\x82")
 

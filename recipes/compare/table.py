@@ -14,9 +14,10 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
+from plugins.errors import RecipeError
 from recipes.compare.runs import Comparison, Run
 from recipes.compare.statistics import SIGNIFICANT, Row
-from recipes.config.catalogue import UsageError, suggest
+from recipes.config.catalogue import suggest
 from recipes.config.errors import printable, to_cell
 
 TIMES = ((3600.0, "h"), (60.0, "min"), (1.0, "s"))
@@ -60,7 +61,7 @@ def arrange(rows: Sequence[Row], larger: bool, column: str | None = None) -> lis
     """
     column = column or "mean"
     if column not in VALUES:
-        raise UsageError(f"--sort {column}: there is no such column; {suggest(column, VALUES, '--sort {}')}")
+        raise RecipeError(f"--sort {column}: there is no such column; {suggest(column, VALUES, '--sort {}')}")
     descending = larger if column in OF_THE_METRIC else column in ("n", "pairs", "baseline")
 
     def is_there(row: Row) -> bool:

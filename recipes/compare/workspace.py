@@ -9,15 +9,17 @@ import json
 import os
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from plugins.errors import RecipeError
 from recipes.compare.runs import RESUMED, Comparison, Run
-from recipes.config.catalogue import UsageError, one_line, path_word
+from recipes.config.catalogue import one_line
 from recipes.config.errors import printable
 from recipes.config.kinds import is_text, is_texts
-from recipes.config.untrusted import read_json, read_text
+from recipes.config.untrusted import read_json
+from recipes.store.wandb_sync import sync_command
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -25,7 +27,6 @@ if TYPE_CHECKING:
     from recipes.compare.statistics import Row
 
 FILE = "wandb-workspace.json"
-HEADER = 7  # bytes of an offline run's file that hold nothing yet; one such file ends `wandb sync` for all others
 PATIENCE = 10  # seconds for an answer of the server
 # by default wandb tries for minutes, also while the process ends
 WAITING = {"x_graphql_retry_max": 1, "x_graphql_retry_wait_max_seconds": 1, "x_graphql_timeout_seconds": PATIENCE}
@@ -37,57 +38,6 @@ NOT_SENT = ("offline", "dryrun", "disabled")  # values of WANDB_MODE
 
 
 # Syncing
-
-
-def sync_command(folders: Iterable[Path]) -> str | None:
-    """One command that sends to wandb's server what runs in these folders, or below them, logged offline; None if it is there.
-
-    Of a run that was resumed offline the last part is sent: it is complete, and earlier ones may end in the middle of a record.
-    """
-    waiting = list(dict.fromkeys(part for folder in folders for part in _unsynced(folder.resolve())))
-    by_place: dict[Path, list[Path]] = {}
-    for part in waiting:
-        by_place.setdefault(part.parents[2], []).append(part)
-    words = [word for place, parts in by_place.items() for word in _shell_words(place, parts)]
-    return f"wandb sync {' '.join(words)}" if words else None
-
-
-def _unsynced(folder: Path) -> Iterator[Path]:
-    """The offline parts below a folder that wait to be synced, at most one a run."""
-    for place, inner, _ in os.walk(folder):
-        inner[:] = sorted(name for name in inner if name not in ("checkpoints", "tensorboard", "pictures") and name[0] != ".")
-        if "wandb" in inner and (identity := Path(place, "wandb", "run-id.txt")).is_file():
-            inner.clear()
-            try:
-                name = read_text(identity).strip()
-            except (OSError, UsageError):
-                continue
-            if not re.fullmatch(r"[\w-]{1,64}", name):
-                continue
-            parts = [path.parent for path in identity.parent.glob(f"*run-*-{name}/run-{name}.wandb")]
-            parts = [part for part in parts if (part / f"run-{name}.wandb").stat().st_size > HEADER]
-            last = max(parts, key=lambda part: part.name.removeprefix("offline-"), default=None)
-            if last is not None and last.name.startswith("offline-") and not _is_synced(last):
-                yield last
-
-
-def _is_synced(part: Path) -> bool:
-    return any(part.glob("*.wandb.synced"))
-
-
-def _shell_words(place: Path, parts: Sequence[Path]) -> list[str]:
-    """What names the parts of runs in one place to a shell: a pattern where it matches nothing else that would be sent."""
-    for pattern in ("*/wandb/offline-run-*", "*/wandb/latest-run"):
-        matched = {path.resolve() for path in place.glob(pattern)}
-        if len(parts) > 1 and {path for path in matched if not _is_synced(path)} == set(parts):
-            return [pattern if place == Path.cwd() else f"{_for_shell(place)}/{pattern}"]
-    return [_for_shell(part) for part in parts]
-
-
-def _for_shell(path: Path) -> str:
-    """A path below the working folder, or an absolute one, quoted."""
-    here = Path.cwd()
-    return path_word(path.relative_to(here) if here in path.parents else path)
 
 
 def on_wandb(comparison: Comparison) -> dict[str, str]:
@@ -121,12 +71,12 @@ def show_workspace(comparison: Comparison, rows: Sequence[Row], output: Path, co
     Its address is kept in `wandb-workspace.json` of the folder `output`. Without a key or a server it says what it would make.
 
     Raises:
-        UsageError: the package wandb-workspaces is not installed.
+        RecipeError: the package wandb-workspaces is not installed.
     """
     try:
         import wandb_workspaces  # noqa: F401
     except ModuleNotFoundError:
-        raise UsageError('--wandb needs the package wandb-workspaces: pip install "wandb-workspaces>=0.4"') from None
+        raise RecipeError('--wandb needs the package wandb-workspaces: pip install "wandb-workspaces>=0.4"') from None
 
     def say(line: str) -> None:
         console.print(printable(line), soft_wrap=True, markup=False, highlight=False)
@@ -326,7 +276,7 @@ def save(workspace: Any, path: Path) -> str:
 def _remembered(path: Path) -> dict[str, Any]:
     try:
         known = read_json(path)
-    except (OSError, UsageError):
+    except (OSError, RecipeError):
         return {}
     return known if is_text(known.get("url")) and is_texts(known.get("sections", [])) else {}
 

@@ -14,7 +14,8 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 
-from recipes.config.catalogue import UsageError, quote, typed
+from plugins.errors import RecipeError
+from recipes.config.catalogue import quote, typed
 from recipes.config.errors import one_line, printable
 from recipes.config.kinds import is_count, is_flag, is_number
 
@@ -84,7 +85,7 @@ def check_words(path: Path, words: Iterable[str]) -> None:
 def check_settings(path: Path, words: Sequence[str], config_dir: str | None) -> None:
     """Raise for a setting of Hydra in a file that is not in the list, or a config folder: options there name any code."""
     if config_dir is not None:
-        raise UsageError(
+        raise RecipeError(
             f"{path} names the config folder {printable(config_dir)}, whose options may run any code: to go on with it type it "
             f"again: python train.py {typed('sweep', path.parent)} --config-dir {quote(printable(config_dir))}"
         )
@@ -95,7 +96,7 @@ def check_settings(path: Path, words: Sequence[str], config_dir: str | None) -> 
         value = str(value) if value.__class__.__name__ == "QuotedString" else value
         fine = allowed and not override.is_delete() and not override.is_sweep_override() and (value is None or allowed(value))
         if not fine or override.package is not None:
-            raise UsageError(
+            raise RecipeError(
                 f"{path} says {printable(word)}, which is not taken from a file, as it may run code or write elsewhere: to go "
                 f"on with it type it again: python train.py {typed('sweep', path.parent)} {quote(printable(word))}"
             )
@@ -118,16 +119,16 @@ def keep_at_home(config: Mapping[str, Any]) -> None:
 def _parsed(path: Path, word: str) -> Override:
     """A word as Hydra reads it; no flag, nothing that a terminal would show in another way than it is."""
     if not re.match(r"[+~]{0,2}\w", word) or word != printable(word, "\n\t"):
-        raise UsageError(f"{path} is not what a sweep writes: {printable(word)!r} is no word of the form KEY=VALUE")
+        raise RecipeError(f"{path} is not what a sweep writes: {printable(word)!r} is no word of the form KEY=VALUE")
     try:
         return OverridesParser.create().parse_overrides([word])[0]
     except (HydraException, RecursionError) as error:
         reason = one_line(error)
-        raise UsageError(f"{path} is not what a sweep writes: {printable(word)!r} cannot be read ({reason})") from None
+        raise RecipeError(f"{path} is not what a sweep writes: {printable(word)!r} cannot be read ({reason})") from None
 
 
-def _refused(path: Path, word: str, why: str) -> UsageError:
-    return UsageError(
+def _refused(path: Path, word: str, why: str) -> RecipeError:
+    return RecipeError(
         f"{path} says {printable(word)}, which is not taken from a file: {why}; to go on all the same type the words of the "
         f"sweep again: python train.py -m WORDS {typed('sweep', path.parent)}"
     )

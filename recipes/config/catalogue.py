@@ -14,9 +14,9 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
+from plugins.errors import RecipeError
 from recipes.config import untrusted
 from recipes.config.callback_names import instead_of
-from recipes.config.errors import UsageError as UsageError
 from recipes.config.errors import one_line as one_line
 from recipes.config.spelling import nearest as nearest
 from recipes.config.spelling import suggest as suggest
@@ -186,7 +186,7 @@ class Option:
         try:
             return untrusted.read_text(self.path.resolve())
         except OSError as error:
-            raise UsageError(f"{self.path} cannot be read: {error.strerror}") from None
+            raise RecipeError(f"{self.path} cannot be read: {error.strerror}") from None
 
     @property
     def summary(self) -> str:
@@ -205,12 +205,12 @@ class Option:
         content = read_yaml(self.path)
         node = (content.get(self.name) or {}) if self.wrapped else content
         if not isinstance(node, dict):
-            raise UsageError(f"{self.path} must hold keys with values below {self.name}, got {show(node)}")
+            raise RecipeError(f"{self.path} must hold keys with values below {self.name}, got {show(node)}")
         if not isinstance(node.get("_target_", ""), str):
-            raise UsageError(f"{self.path}: _target_ must be the name of a class, got {show(node['_target_'])}")
+            raise RecipeError(f"{self.path}: _target_ must be the name of a class, got {show(node['_target_'])}")
         entries = node.get("defaults", [])
         if not isinstance(entries, list) or not all(isinstance(entry, str | dict) for entry in entries):
-            raise UsageError(f"{self.path}: defaults must be a list of options, got {show(entries)}")
+            raise RecipeError(f"{self.path}: defaults must be a list of options, got {show(entries)}")
         return node
 
     @property
@@ -282,13 +282,13 @@ class Catalogue:
         if name in self.groups[group]:
             return self.groups[group][name]
         if not name:
-            raise UsageError(f"{group}= names no option; there is {', '.join(sorted(self.groups[group]))}")
+            raise RecipeError(f"{group}= names no option; there is {', '.join(sorted(self.groups[group]))}")
         if group == "callback" and (reason := instead_of(name)):
-            raise UsageError(f"{group} has no option {name}: {reason}")
+            raise RecipeError(f"{group} has no option {name}: {reason}")
         for other, options in self.groups.items() if group not in NO_TECHNIQUES else ():
             if name in options and other not in self.defaults:  # sought in the wrong group of techniques
-                raise UsageError(f"{group} has no option {name}; did you mean {self.spelling(other, name)}?")
-        raise UsageError(f"{group} has no option {name}; {suggest(name, self.groups[group], self.spelling(group, '{}'))}")
+                raise RecipeError(f"{group} has no option {name}; did you mean {self.spelling(other, name)}?")
+        raise RecipeError(f"{group} has no option {name}; {suggest(name, self.groups[group], self.spelling(group, '{}'))}")
 
     def spelling(self, group: str, name: str) -> str:
         """How an option is written on the command line."""
@@ -297,7 +297,7 @@ class Catalogue:
     def group(self, name: str, rest: str = "") -> dict[str, Option]:
         """A group's options, or an error with the nearest name."""
         if name not in self.groups:
-            raise UsageError(f"there is no group {name}; {suggest(name, self.groups, '{}' + rest.lower())}")
+            raise RecipeError(f"there is no group {name}; {suggest(name, self.groups, '{}' + rest.lower())}")
         return self.groups[name]
 
     def recipe_choices(self, name: str) -> dict[str, list[str]]:

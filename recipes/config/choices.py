@@ -11,7 +11,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
-from recipes.config.catalogue import Catalogue, UsageError
+from plugins.errors import RecipeError
+from recipes.config.catalogue import Catalogue
 from recipes.config.composing import option_names
 
 NOT_CHOSEN = ("recipe", "hydra")
@@ -32,7 +33,7 @@ def choices(catalogue: Catalogue, config: Mapping[str, Any], command: Iterable[s
     words = _words(command)
     recipe = words.pop("recipe", None)
     by_recipe: Mapping[str, Sequence[str]] = {}
-    with suppress(UsageError):
+    with suppress(RecipeError):
         by_recipe = catalogue.recipe_choices(recipe) if recipe else {}
     found: dict[str, list[str]] = {}
     for group, node in config.items():
@@ -69,7 +70,7 @@ def _may_be(catalogue: Catalogue, group: str, name: str, node: Mapping[str, Any]
 
 
 def _by_content(catalogue: Catalogue, group: str, node: Mapping[str, Any], words: Mapping[str, str]) -> Iterator[str]:
-    with suppress(UsageError, KeyError, AttributeError, TypeError):
+    with suppress(RecipeError, KeyError, AttributeError, TypeError):
         yield from option_names(catalogue, {group: node}).get(group, [])
         return
     if "_target_" not in node:

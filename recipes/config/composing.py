@@ -27,13 +27,13 @@ from hydra.plugins.search_path_plugin import SearchPathPlugin
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from plugins.errors import RecipeError
 from recipes.config import untrusted
 from recipes.config.allowed import keep_at_home
 from recipes.config.catalogue import (
     FOLDER,
     Catalogue,
     Option,
-    UsageError,
     also,
     choices,
     expected,
@@ -54,7 +54,7 @@ from recipes.config.words import cut, expect_at_work, expect_once, expect_search
 
 __all__ = [
     "Catalogue",
-    "UsageError",
+    "RecipeError",
     "change",
     "check",
     "compose",
@@ -121,7 +121,7 @@ def search_folders(words: Iterable[str], config_dir: str | None) -> list[tuple[s
         scheme, _, name = place.rpartition("://")
         folder = package_folder(name.replace("/", ".")) if scheme == "pkg" else Path(name)
         if folder is None or not folder.is_dir():
-            raise UsageError(f"there is no config folder {place}")
+            raise RecipeError(f"there is no config folder {place}")
         found.append((place, folder.absolute()))
     return found
 
@@ -155,14 +155,14 @@ def parse(catalogue: Catalogue, words: Iterable[str]) -> list[Override]:
         try:
             if "=" not in word.lstrip("+~=") and not word.startswith("~"):
                 shown = cut(word) if word.strip() else repr(word)
-                raise UsageError(f"{shown}: expected KEY=VALUE{_meant_by(catalogue, word)}")
+                raise RecipeError(f"{shown}: expected KEY=VALUE{_meant_by(catalogue, word)}")
             overrides.append(parse_word(parser, word))
-        except UsageError as error:
+        except RecipeError as error:
             if found := meant(words, index, lambda other: _could_be(catalogue, other)):
-                raise UsageError(f"{cut(word)}: cannot be read; did you mean {found}?") from None
+                raise RecipeError(f"{cut(word)}: cannot be read; did you mean {found}?") from None
             if "did you mean" in str(error) or "expected" in str(error):
                 raise
-            raise UsageError(f"{error}{_must_be(catalogue, word)}") from None
+            raise RecipeError(f"{error}{_must_be(catalogue, word)}") from None
     return overrides
 
 
@@ -178,7 +178,7 @@ def _could_be(catalogue: Catalogue, word: str) -> bool:
                 return False
             if not known and override.key_or_group not in catalogue.groups and not override.is_hydra_override():
                 return False
-    except UsageError:
+    except RecipeError:
         return False
     return True
 
@@ -225,14 +225,14 @@ def expand(override: Override) -> list[Override]:
         try:
             values = list(islice(override.sweep_string_iterator(), MOST_JOBS + 1))
         except (HydraException, ValueError, TypeError) as error:
-            raise UsageError(f"{override.input_line}: {one_line(error)}") from None
+            raise RecipeError(f"{override.input_line}: {one_line(error)}") from None
     if not values:
-        raise UsageError(f"{override.input_line} matches nothing")
+        raise RecipeError(f"{override.input_line} matches nothing")
     if len(values) > MOST_JOBS:
-        raise UsageError(f"{override.input_line}: more than {MOST_JOBS:,} values; take fewer")
+        raise RecipeError(f"{override.input_line}: more than {MOST_JOBS:,} values; take fewer")
     for value in values:
         if values.count(value) > 1 and not override.is_interval_sweep():
-            raise UsageError(f"{override.input_line}: {value} is given twice; leave one out")
+            raise RecipeError(f"{override.input_line}: {value} is given twice; leave one out")
     parser = OverridesParser.create()
     return [parse_word(parser, f"{override.get_key_element()}={value}") for value in values]
 
@@ -251,33 +251,33 @@ def check_names(catalogue: Catalogue, override: Override) -> None:
     if override.is_hydra_override():
         return
     if override.package is not None:
-        raise UsageError(f"{line}: leave out @{override.package}, an option's place follows from its group")
+        raise RecipeError(f"{line}: leave out @{override.package}, an option's place follows from its group")
     if key in catalogue.groups:
         _check_group(catalogue, override)
         return
     head, *path = key.split(".")
     if override.is_delete():
-        raise UsageError(f"{line}: a key cannot be removed; give it another value")
+        raise RecipeError(f"{line}: a key cannot be removed; give it another value")
     if not path:
         if head not in catalogue.keys:
             raise unknown_key(catalogue, head, override)
         if override.is_add():
-            raise UsageError(f"{line}: write {line[1:]}, without the plus")  # type: ignore[index]
+            raise RecipeError(f"{line}: write {line[1:]}, without the plus")  # type: ignore[index]
         return
     if head in catalogue.keys:
-        raise UsageError(f"{line}: {head} has no parts; write {head}=VALUE")
+        raise RecipeError(f"{line}: {head} has no parts; write {head}=VALUE")
     rest = "." + ".".join(path)
     options = catalogue.group(head, rest)
     if any(part.startswith("_") for part in path):
-        raise UsageError(f"{line}: {path[-1]} belongs to the option; choose another option of {head} instead")
+        raise RecipeError(f"{line}: {path[-1]} belongs to the option; choose another option of {head} instead")
     if catalogue.many(head):
         if path[0] not in options:
             owners = [option.name for option in options.values() if path[0] in option.parameters]
             if owners:
-                raise UsageError(f"{line}: did you mean {head}.{owners[0]}{rest}?")
-            raise UsageError(f"{head} has no option {path[0]}; {suggest(path[0], options, head + '.{}')}")
+                raise RecipeError(f"{line}: did you mean {head}.{owners[0]}{rest}?")
+            raise RecipeError(f"{head} has no option {path[0]}; {suggest(path[0], options, head + '.{}')}")
         if len(path) == 1:
-            raise UsageError(f"{line}: expected {head}.{path[0]}.PARAMETER=VALUE")
+            raise RecipeError(f"{line}: expected {head}.{path[0]}.PARAMETER=VALUE")
 
 
 def _check_group(catalogue: Catalogue, override: Override) -> None:
@@ -289,9 +289,9 @@ def _check_group(catalogue: Catalogue, override: Override) -> None:
             if many
             else (f"leave it out, or choose another option of {group}: {', '.join(catalogue.groups[group])}")
         )
-        raise UsageError(f"{line}: a group cannot be removed; {fix}")
+        raise RecipeError(f"{line}: a group cannot be removed; {fix}")
     if override.is_force_add():
-        raise UsageError(f"{line}: write {catalogue.spelling(group, show(value))}")
+        raise RecipeError(f"{line}: write {catalogue.spelling(group, show(value))}")
     if is_nothing(catalogue, override):
         return
     if value is None or (str(value).lower() in NOTHING and str(value) not in catalogue.groups[group]):
@@ -301,33 +301,33 @@ def _check_group(catalogue: Catalogue, override: Override) -> None:
             fix = f"leave it out for {group}={default}, or choose"
         else:
             fix = "leave it out, or choose"
-        raise UsageError(f"{line}: {fix} one of {', '.join(catalogue.groups[group])}")
+        raise RecipeError(f"{line}: {fix} one of {', '.join(catalogue.groups[group])}")
     if isinstance(value, dict):
-        raise UsageError(f"{line}: write {group}.{'OPTION.' if many else ''}PARAMETER=VALUE")
+        raise RecipeError(f"{line}: write {group}.{'OPTION.' if many else ''}PARAMETER=VALUE")
     if isinstance(value, list) and not many:
-        raise UsageError(
+        raise RecipeError(
             f"{line}: {group} takes one option; write {catalogue.spelling(group, show(value[0]) if value else 'OPTION')}"
         )
     for name in names_of(catalogue, override):
         option = catalogue.option(group, name)
         if many and not option.wrapped:
-            raise UsageError(f"{option.path} must have its content below a key {name}, as the other options of {group} do")
+            raise RecipeError(f"{option.path} must have its content below a key {name}, as the other options of {group} do")
 
 
-def unknown_key(catalogue: Catalogue, key: str, override: Override | None = None) -> UsageError:
+def unknown_key(catalogue: Catalogue, key: str, override: Override | None = None) -> RecipeError:
     """The error about a top-level key that does not exist."""
     value = override.get_value_string() if override else "VALUE"
     for group, name in catalogue.defaults.items():
         if name and not catalogue.many(group) and key in catalogue.groups[group][name].parameters:
-            return UsageError(f"there is no key {key}; did you mean {group}.{key}={value}?")
+            return RecipeError(f"there is no key {key}; did you mean {group}.{key}={value}?")
     given: Any = VALUE_OF_ANY_KIND if override is None or override.is_sweep_override() else override.value()
     fitting = [name for name in catalogue.keys if _could_have(catalogue, name, given)]
     meant = nearest(key, [*fitting, *catalogue.groups]) or nearest(key, catalogue.keys)
     if meant in catalogue.groups:
-        return UsageError(f"there is no key {key}; did you mean {catalogue.spelling(meant, value)}?")
+        return RecipeError(f"there is no key {key}; did you mean {catalogue.spelling(meant, value)}?")
     if meant:
-        return UsageError(f"there is no key {key}; did you mean {meant}={value}?")
-    return UsageError(f"there is no key {key}; there is {', '.join(sorted(catalogue.keys))}")
+        return RecipeError(f"there is no key {key}; did you mean {meant}={value}?")
+    return RecipeError(f"there is no key {key}; there is {', '.join(sorted(catalogue.keys))}")
 
 
 def _could_have(catalogue: Catalogue, key: str, value: object) -> bool:
@@ -346,20 +346,20 @@ def join_additions(catalogue: Catalogue, overrides: Sequence[Override]) -> list[
     for override in overrides:
         together = added.get(override.key_or_group, []) if override.is_add() else []
         if len(together) > 1 and any(other.is_sweep_override() for other in together):
-            raise UsageError(
+            raise RecipeError(
                 f"{override.input_line}: write +{override.key_or_group} once, with a list for each job: [a,b],[a,c]"
             )
         if not together or together[0].is_sweep_override() or (len(together) == 1 and is_nothing(catalogue, override)):
             joined.append(override)
         elif override is together[0]:
             if len(together) > 1 and (nothing := [str(other.input_line) for other in together if is_nothing(catalogue, other)]):
-                raise UsageError(
+                raise RecipeError(
                     f"{nothing[0]}: {' '.join(str(other.input_line) for other in together)} choose some; leave it out"
                 )
             names = [name for other in together for name in names_of(catalogue, other)]
             many = catalogue.many(override.key_or_group)
             if len(names) > 1 and not many:
-                raise UsageError(
+                raise RecipeError(
                     f"{together[1].input_line}: {override.key_or_group} takes one option, got {' and '.join(names)}"
                 )
             joined.append(
@@ -391,9 +391,9 @@ def select(catalogue: Catalogue, overrides: Sequence[Override]) -> dict[str, lis
         names = names_of(catalogue, override)
         if group not in chosen and not is_nothing(catalogue, override):
             if not names:
-                raise UsageError(f"{override.input_line}: leave it out, no {group} is chosen")
+                raise RecipeError(f"{override.input_line}: leave it out, no {group} is chosen")
             value = override.get_value_element_as_str()
-            raise UsageError(f"{override.input_line}: write +{group}={value}, with a plus; {group} has no default")
+            raise RecipeError(f"{override.input_line}: write +{group}={value}, with a plus; {group} has no default")
         chosen[group] = names
     for override in groups:
         group, line = override.key_or_group, override.input_line
@@ -402,26 +402,26 @@ def select(catalogue: Catalogue, overrides: Sequence[Override]) -> dict[str, lis
         names = names_of(catalogue, override)
         if is_nothing(catalogue, override) and chosen.get(group) and group not in replaced:
             there = ",".join(chosen[group])
-            raise UsageError(f"{line}: write {line[1:]}, without the plus, in the place of {group}={there}")  # type: ignore[index]
+            raise RecipeError(f"{line}: write {line[1:]}, without the plus, in the place of {group}={there}")  # type: ignore[index]
         if group in replaced:
             both = [*names_of(catalogue, replaced[group]), *names]
             value = f"[{','.join(both)}]" if catalogue.many(group) else both[-1] if both else NONE
-            raise UsageError(f"{line}: {replaced[group].input_line} is there too; write {group}={value}")
+            raise RecipeError(f"{line}: {replaced[group].input_line} is there too; write {group}={value}")
         source = f"recipe={recipe} has chosen" if group in by_recipe else "every run has"
         if not catalogue.many(group) and (group in chosen or group == "recipe"):
             there = f" {group}={chosen[group][0]}" if chosen.get(group) and group in by_recipe else f" one {group}"
-            raise UsageError(f"{line}: write {group}={names[0]}, without the plus; {source}{there}")
+            raise RecipeError(f"{line}: write {group}={names[0]}, without the plus; {source}{there}")
         chosen[group] = [*chosen.get(group, []), *names]
     for group, names in chosen.items():
         for name in names:
             if names.count(name) > 1:
-                raise UsageError(
+                raise RecipeError(
                     f"{group}={name} is chosen twice; leave one out, and set values as {group}.{name}.PARAMETER=VALUE"
                 )
     return chosen
 
 
-class NotChosen(UsageError):
+class NotChosen(RecipeError):
     """A value for an option that a run does not have."""
 
 
@@ -449,22 +449,22 @@ def check_value(catalogue: Catalogue, chosen: Mapping[str, Sequence[str]], overr
         name, place = there[0], head
     option = catalogue.option(head, name)
     if path[0] in catalogue.keys and path[0] not in option.parameters:  # such as trainer.max_epochs, as Lightning has it
-        raise UsageError(f"{place} has no parameter {path[0]}; did you mean {path[0]}={override.get_value_string()}?")
+        raise RecipeError(f"{place} has no parameter {path[0]}; did you mean {path[0]}={override.get_value_string()}?")
     _check_parameter(option, place, path[0])
     if override.is_add() and len(path) == 1:
-        raise UsageError(f"{override.input_line}: write {override.input_line[1:]}, without the plus")  # type: ignore[index]
+        raise RecipeError(f"{override.input_line}: write {override.input_line[1:]}, without the plus")  # type: ignore[index]
     default: Any = option.parameters[path[0]]
     comment = option.comments.get(path[0], "")
     for part in path[1:]:
         if default is not None and not isinstance(default, Mapping):
-            raise UsageError(f"{override.input_line}: {place}.{path[0]} is {expected(None, default)}, it has no parts")
+            raise RecipeError(f"{override.input_line}: {place}.{path[0]} is {expected(None, default)}, it has no parts")
         default, comment = (default or {}).get(part), ""
     _check_type(override.key_or_group, value, default, comment)
 
 
 def _check_parameter(option: Option, place: str, name: str) -> None:
     if name == option.name and name not in option.parameters:
-        raise UsageError(f"{place} has no parameter {name}; write {place}.PARAMETER=VALUE, without the option's name")
+        raise RecipeError(f"{place} has no parameter {name}; write {place}.PARAMETER=VALUE, without the option's name")
     if name not in option.parameters:
         of = f" of {option.name}" if place == option.group else ""
         raise NotChosen(f"{place} has no parameter {name}{of}; {suggest(name, option.parameters, place + '.{}')}")
@@ -473,7 +473,7 @@ def _check_parameter(option: Option, place: str, name: str) -> None:
 def _check_key(catalogue: Catalogue, key: str, value: object) -> None:
     default = catalogue.keys[key]
     if default is None and isinstance(value, (list, Mapping)) and key != "max_time":
-        raise UsageError(f"{key} must be text, got {show(value)}")
+        raise RecipeError(f"{key} must be text, got {show(value)}")
     _check_type(key, value, default, catalogue.comments.get(key, ""))
     if key == "max_time" and value is not None and "${" not in str(value):
         seconds_of(key, value)
@@ -483,21 +483,21 @@ def _check_type(place: str, value: object, default: object, comment: str) -> Non
     if isinstance(value, str) and "${" in value:
         return  # checked once it is resolved
     if isinstance(value, str) and not value.strip() and default != "":
-        raise UsageError(f"{place} has no value: type {place}=VALUE, or leave it out")
+        raise RecipeError(f"{place} has no value: type {place}=VALUE, or leave it out")
     if must_be := expected(value, default, comment):
         received = repr(value) if isinstance(value, str) else show(value)
         close = next((word for word in choices(default, comment) if word.startswith(show(value))), None)
         fix = f"; did you mean {place}={close}?" if close and show(value) else ""
-        raise UsageError(f"{place} must be {must_be}, got {received}{fix}")
+        raise RecipeError(f"{place} must be {must_be}, got {received}{fix}")
     if show(value) not in also(comment) and (reason := too_large(value) or outside(value, default, comment)):
-        raise UsageError(f"{place} must be {reason}, got {show(value)}")
+        raise RecipeError(f"{place} must be {reason}, got {show(value)}")
     if isinstance(value, Mapping):
         for name, inner in value.items():
             if str(name).startswith("_"):
-                raise UsageError(f"{place}.{name} is not allowed")
+                raise RecipeError(f"{place}.{name} is not allowed")
             if isinstance(default, Mapping) and default:
                 if name not in default:
-                    raise UsageError(f"{place} has no parameter {name}; {suggest(str(name), default, place + '.{}')}")
+                    raise RecipeError(f"{place} has no parameter {name}; {suggest(str(name), default, place + '.{}')}")
                 _check_type(f"{place}.{name}", inner, default[name], "")
             else:
                 _check_type(f"{place}.{name}", inner, None, "")
@@ -510,7 +510,7 @@ def _check_type(place: str, value: object, default: object, comment: str) -> Non
 
 
 def check(catalogue: Catalogue, words: Sequence[str], multirun: bool = False, trains: bool = True) -> list[str]:
-    """Raise :class:`UsageError` unless the words give a config that can run; returns the words for Hydra.
+    """Raise :class:`RecipeError` unless the words give a config that can run; returns the words for Hydra.
 
     Of a sweep, every value is checked once, beside the first values of the others. Where nothing is trained, but the config
     shown, settings of a sweep need none.
@@ -520,12 +520,12 @@ def check(catalogue: Catalogue, words: Sequence[str], multirun: bool = False, tr
     expect_at_work(overrides, multirun or not trains)
     for override in overrides:
         if override.is_sweep_override() and override.is_hydra_override():
-            raise UsageError(f"{override.input_line}: expected one value, the settings of a sweep are no part of it")
+            raise RecipeError(f"{override.input_line}: expected one value, the settings of a sweep are no part of it")
         if override.is_sweep_override() and not multirun:
             key, value = override.get_key_element(), override.get_value_string()
             many = override.key_or_group in catalogue.groups and catalogue.many(override.key_or_group)
             fix = f"write {key}=[{value}]" if many else "put a text with commas in quotes"
-            raise UsageError(f"{override.input_line} is a sweep over several values: add -m, or {fix}")
+            raise RecipeError(f"{override.input_line} is a sweep over several values: add -m, or {fix}")
     expect_search(overrides)
     expect_settings(overrides, compose)
     values = [expand(override) for override in overrides]
@@ -544,7 +544,7 @@ def check(catalogue: Catalogue, words: Sequence[str], multirun: bool = False, tr
     for key, error in reasons.items():  # of words that no job could take
         text, added, _ = str(error).partition("; add ")
         swept_too = any(other.is_sweep_override() and other.key_or_group == key.partition(".")[0] for other in joined)
-        raise UsageError(f"{text} in any of the jobs; leave it out") if added and swept_too else error
+        raise RecipeError(f"{text} in any of the jobs; leave it out") if added and swept_too else error
     job = ["hydra.job.num=0", "hydra.job.id='0'"] if multirun else []
     for composing, variant, _ in fitting:
         if composing:
@@ -622,13 +622,15 @@ def compose(words: Sequence[str]) -> DictConfig:
             with initialize_config_dir(str(FOLDER), job_name="train", version_base="1.3"):
                 return hydra.compose("train", [readable(word) for word in words], return_hydra_config=True)
     except AssertionError:
-        raise UsageError(
+        raise RecipeError(
             "the config cannot be composed: in a recipe's defaults, `override` comes after what is added"
         ) from None
     except RecursionError:
-        raise UsageError("the config cannot be composed: the defaults of a recipe or an option lead back to itself") from None
+        raise RecipeError("the config cannot be composed: the defaults of a recipe or an option lead back to itself") from None
+    except RecipeError:
+        raise
     except (HydraException, OmegaConfBaseException, ValueError) as error:
-        raise UsageError(_composing(error)) from None
+        raise RecipeError(_composing(error)) from None
 
 
 def _composing(error: BaseException) -> str:
@@ -664,7 +666,7 @@ def finish(catalogue: Catalogue, config: DictConfig, words: Sequence[str]) -> di
     try:
         plain: dict[str, Any] = OmegaConf.to_container(tree, resolve=True, throw_on_missing=True)  # type: ignore[assignment]
     except OmegaConfBaseException as error:
-        raise UsageError(f"{error.full_key}: {one_line(error).partition(' full_key')[0]}") from None
+        raise RecipeError(f"{error.full_key}: {one_line(error).partition(' full_key')[0]}") from None
     check_tree(catalogue, plain, chosen)
     return plain
 
@@ -703,13 +705,13 @@ def check_tree(catalogue: Catalogue, tree: Mapping[str, Any], chosen: Mapping[st
         elif name not in catalogue.groups or name == "recipe":
             raise unknown_key(catalogue, name)
         elif not isinstance(value, Mapping):
-            raise UsageError(f"{name} must be a mapping, got {show(value)}")
+            raise RecipeError(f"{name} must be a mapping, got {show(value)}")
         elif catalogue.many(name):
             for option, node in value.items():
                 if option not in catalogue.groups[name]:
-                    raise UsageError(f"{name} has no option {option}; {suggest(option, catalogue.groups[name])}")
+                    raise RecipeError(f"{name} has no option {option}; {suggest(option, catalogue.groups[name])}")
                 if chosen is not None and option not in chosen.get(name, []):
-                    raise UsageError(
+                    raise RecipeError(
                         f"{name}.{option} has values, but is not chosen; choose it in the recipe, or leave it out there"
                     )
                 _check_node(catalogue.groups[name][option], f"{name}.{option}", node)
@@ -723,7 +725,7 @@ def _options_with(catalogue: Catalogue, group: str, node: Mapping[str, Any]) -> 
     target = node.get("_target_")
     options = [option for option in catalogue.groups[group].values() if option.node.get("_target_") == target]
     if not options:
-        raise UsageError(f"{group}._target_ is {target}, which no option of {group} names")
+        raise RecipeError(f"{group}._target_ is {target}, which no option of {group} names")
 
     def misfit(option: Option) -> tuple[int, int, int]:
         other = [value for name, value in option.node.items() if node.get(name) != value]
@@ -743,9 +745,9 @@ def option_names(catalogue: Catalogue, config: Mapping[str, Any]) -> dict[str, l
 
 def _check_node(option: Option, place: str, node: object) -> None:
     if not isinstance(node, Mapping):
-        raise UsageError(f"{place} must be a mapping, got {show(node)}")
+        raise RecipeError(f"{place} must be a mapping, got {show(node)}")
     if node.get("_target_") != option.node.get("_target_"):
-        raise UsageError(f"{place}._target_ must be {option.node.get('_target_')}, got {node.get('_target_')}")
+        raise RecipeError(f"{place}._target_ must be {option.node.get('_target_')}, got {node.get('_target_')}")
     for name, value in node.items():
         if name != "_target_":
             _check_parameter(option, place, name)
@@ -761,17 +763,17 @@ def read_run(catalogue: Catalogue, folder: Path) -> dict[str, Any]:
     check_files(folder)
     if not path.is_file() or not any((folder / trace).exists() for trace in TRACES):
         found = "there is no such folder" if not folder.is_dir() else "the folder has no such files"
-        raise UsageError(f"{folder} is no run: looked for config.yaml and {' or '.join(TRACES)}, but {found}")
+        raise RecipeError(f"{folder} is no run: looked for config.yaml and {' or '.join(TRACES)}, but {found}")
     config = renew(untrusted.read_yaml(path))
     _refuse_interpolation(config, str(path))
     try:
         check_tree(catalogue, config)
-    except UsageError as error:
-        raise UsageError(f"{path}: {error}") from None
+    except RecipeError as error:
+        raise RecipeError(f"{path}: {error}") from None
     keep_at_home(config)
     missing = [name for name in catalogue.defaults if name not in config and name != "recipe"]
     if missing:
-        raise UsageError(f"{path} has no {', '.join(missing)}")
+        raise RecipeError(f"{path} has no {', '.join(missing)}")
     settings = catalogue.groups["trainer"][catalogue.defaults["trainer"] or ""].content
     # a run that is older than a key, or than a setting of the trainer, has its default, or what there was before
     return deepcopy({**catalogue.keys, **config, "trainer": {**settings, **BEFORE, **config["trainer"]}})
@@ -779,7 +781,7 @@ def read_run(catalogue: Catalogue, folder: Path) -> dict[str, Any]:
 
 def _refuse_interpolation(value: object, place: str) -> None:
     if isinstance(value, str) and "${" in value:
-        raise UsageError(f"{place}: {value} is refused, only plain values are allowed here")
+        raise RecipeError(f"{place}: {value} is refused, only plain values are allowed here")
     if isinstance(value, Mapping):
         for pair in value.items():
             _refuse_interpolation(list(pair), place)
@@ -796,10 +798,10 @@ def change(
     expect_once(catalogue, overrides)
     for override in overrides:
         if override.is_sweep_override():
-            raise UsageError(f"{override.input_line} is a sweep; {when} takes one value")
+            raise RecipeError(f"{override.input_line} is a sweep; {when} takes one value")
         check_names(catalogue, override)
         if not any(f"{override.key_or_group}.".startswith(f"{name}.") for name in allowed):
-            raise UsageError(f"{override.input_line}: cannot be changed on {when}; what can: {', '.join(allowed)}")
+            raise RecipeError(f"{override.input_line}: cannot be changed on {when}; what can: {', '.join(allowed)}")
         _refuse_interpolation(override.value(), str(override.input_line))
     tree = OmegaConf.create(config)
     for override in sorted(overrides, key=lambda override: override.key_or_group not in catalogue.groups):
@@ -807,9 +809,9 @@ def change(
         if key not in catalogue.groups:
             group, _, rest = key.partition(".")
             if group in catalogue.groups and not tree.get(group):
-                raise UsageError(f"{override.input_line}: no {group} is chosen; add {catalogue.spelling(group, 'OPTION')}")
+                raise RecipeError(f"{override.input_line}: no {group} is chosen; add {catalogue.spelling(group, 'OPTION')}")
             if group in catalogue.groups and catalogue.many(group) and rest.split(".")[0] not in tree[group]:
-                raise UsageError(f"{override.input_line}: {group}.{rest.split('.')[0]} is not chosen")
+                raise RecipeError(f"{override.input_line}: {group}.{rest.split('.')[0]} is not chosen")
             OmegaConf.update(tree, key, override.value(), force_add=True)
         elif catalogue.many(key):
             nodes = {name: catalogue.groups[key][name].node for name in names_of(catalogue, override)}

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 
-from recipes.config.catalogue import UsageError, show
+from plugins.errors import RecipeError
+from recipes.config.catalogue import show
 
 UNITS = {"d": 86400.0, "h": 3600.0, "m": 60.0, "s": 1.0}
 NAMES = {"d": "d|days?", "h": "h|hrs?|hours?", "m": "m|mins?|minutes?", "s": "s|secs?|seconds?"}
@@ -21,7 +22,7 @@ def seconds_of(place: str, value: object) -> float:
         value: `10min`, `2h`, `1h30m`, `90s`, `HH:MM:SS` or `DD:HH:MM:SS`.
 
     Raises:
-        UsageError: it is no length of time, or none that anybody could train for.
+        RecipeError: it is no length of time, or none that anybody could train for.
     """
     text = show(value).strip()
     found = CLOCK.fullmatch(text) or (PARTS.fullmatch(text) if text else None)
@@ -29,7 +30,9 @@ def seconds_of(place: str, value: object) -> float:
     if found is None or not 0 < seconds <= LONGEST:
         number = isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < LONGEST
         unit = f"; did you mean {place}={text}s, or {place}={text}min?" if number else ""
-        raise UsageError(f"{place} must be a length of time such as 10min, 2h, 1h30m, 90s or HH:MM:SS, got {show(value)}{unit}")
+        raise RecipeError(
+            f"{place} must be a length of time such as 10min, 2h, 1h30m, 90s or HH:MM:SS, got {show(value)}{unit}"
+        )
     return seconds
 
 

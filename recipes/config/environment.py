@@ -15,7 +15,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
 
-from recipes.config.errors import UsageError, one_line, printable
+from plugins.errors import RecipeError
+from recipes.config.errors import one_line, printable
 
 SHELLS = ("PWD", "OLDPWD", "_")  # the shell sets them, and no library reads them
 # torch reads these before it could tell: a word without a value ends the process
@@ -26,7 +27,7 @@ NARROWEST = 20  # columns
 
 @contextmanager
 def told() -> Iterator[None]:
-    """Libraries are imported or started here: :class:`UsageError` where one does not take a variable of the environment."""
+    """Libraries are imported or started here: :class:`RecipeError` where one does not take a variable of the environment."""
     for name in ALLOCATORS:
         value = os.environ.get(name, "")
         if value and not re.fullmatch(rf"{OPTION}(,{OPTION})*,?", value):
@@ -63,11 +64,11 @@ def blamed(error: BaseException, environ: Mapping[str, str]) -> str | None:
 
 
 def refuse(name: str, why: str) -> NoReturn:
-    """Raise :class:`UsageError` about the value of a variable."""
+    """Raise :class:`RecipeError` about the value of a variable."""
     value = printable(os.environ[name])
     shown = value if len(value) <= 40 else f"{value[:40]}..."
     why = why if len(why) <= 300 else f"{why[:300]}..."
-    raise UsageError(f"{name}={shown} in the environment: {why}; give it another value, or type unset {name}") from None
+    raise RecipeError(f"{name}={shown} in the environment: {why}; give it another value, or type unset {name}") from None
 
 
 def keep_readable() -> None:

@@ -1,16 +1,15 @@
-"""A mistake of the user's, and how text that others wrote is shown. Nothing here imports torch."""
+"""How text that others wrote is shown, and messages in one line. Nothing here imports torch."""
 
 from __future__ import annotations
 
+import errno
 import unicodedata
+
+from plugins.errors import RecipeError
 
 HIDDEN = ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp")  # categories of Unicode that steer a terminal, or show nothing
 LONGEST = 1000  # letters of a message
 RUNS = "=+-@\t\r\n＝＋－＠"  # with which a cell begins that a spreadsheet runs
-
-
-class UsageError(Exception):
-    """A mistake on the command line, told in one line."""
 
 
 def printable(text: str, keep: str = "") -> str:
@@ -55,3 +54,10 @@ def to_cell(value: object) -> object:
 def from_cell(text: str) -> str:
     """The text that :func:`to_cell` has made a cell of."""
     return text[1:] if text.startswith("'") else text
+
+
+def is_mistake(error: BaseException) -> bool:
+    """Whether an exception is a mistake of the user's."""
+    return isinstance(error, RecipeError) or (
+        isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG
+    )  # names are typed

@@ -6,7 +6,8 @@ import shutil
 import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 
-from recipes.config.catalogue import Catalogue, Option, UsageError, quote, show, suggest
+from plugins.errors import RecipeError
+from recipes.config.catalogue import Catalogue, Option, quote, show, suggest
 from recipes.config.nothing import NONE
 
 TRAIN = """\
@@ -105,7 +106,7 @@ def _named(catalogue: Catalogue, word: str, key: str, value: str) -> Iterator[st
         yield from _parameters(catalogue, option, None if named else key)
     if not named and not any(key in option.parameters for option in options):
         names = [*catalogue.groups, *catalogue.keys, *(name for options in catalogue.groups.values() for name in options)]
-        raise UsageError(f"--help {word}: there is no group, option or key {key}; {suggest(key, names, '--help {}')}")
+        raise RecipeError(f"--help {word}: there is no group, option or key {key}; {suggest(key, names, '--help {}')}")
 
 
 def _dotted(catalogue: Catalogue, word: str, key: str) -> Iterator[str]:
@@ -116,8 +117,8 @@ def _dotted(catalogue: Catalogue, word: str, key: str) -> Iterator[str]:
         return
     try:
         options = list(catalogue.group(group).values())
-    except UsageError as error:
-        raise UsageError(f"--help {word}: {error}") from None
+    except RecipeError as error:
+        raise RecipeError(f"--help {word}: {error}") from None
     if path[0] in catalogue.groups[group]:
         options = [catalogue.groups[group][path.pop(0)]]
     owners = [option for option in options if not path or path[0] in option.parameters]
@@ -126,7 +127,7 @@ def _dotted(catalogue: Catalogue, word: str, key: str) -> Iterator[str]:
         return
     if not owners:
         names = {name for option in options for name in option.parameters}
-        raise UsageError(
+        raise RecipeError(
             f"--help {word}: {group} has no parameter {path[0]}; {suggest(path[0], names, f'--help {group}.{{}}')}"
         )
     for option in owners:
@@ -144,7 +145,7 @@ def _of_hydra(word: str, key: str) -> Iterator[str]:
         for name in key.split("."):
             value = value[name]  # type: ignore[index, call-overload]
     except (KeyError, TypeError, IndexError, OmegaConfBaseException):
-        raise UsageError(f"--help {word}: Hydra has no setting {key}; --cfg hydra shows all of them") from None
+        raise RecipeError(f"--help {word}: Hydra has no setting {key}; --cfg hydra shows all of them") from None
     shown = list(value) if isinstance(value, dict) else value
     yield from _table([(f"{key}={show(shown)}", "a setting of Hydra's; --cfg hydra shows all of them")])
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 from typing import Any
 
 MOVED = {  # what a config of before names: where it is now
-    "recipes.loggers.Csv": "recipes.run.loggers.Csv",
-    "recipes.loggers.TensorBoard": "recipes.run.loggers.TensorBoard",
-    "recipes.loggers.Wandb": "recipes.run.loggers.Wandb",
+    "recipes.loggers.Csv": "recipes.run.loggers.csv_files.Csv",
+    "recipes.loggers.TensorBoard": "recipes.run.loggers.tensorboard.TensorBoard",
+    "recipes.loggers.Wandb": "recipes.run.loggers.wandb.Wandb",
 }
 
 

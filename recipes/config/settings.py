@@ -17,7 +17,8 @@ from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from recipes.config.catalogue import UsageError, show, suggest
+from plugins.errors import RecipeError
+from recipes.config.catalogue import show, suggest
 
 INSTEAD = {  # of launchers of other packages
     "basic": "processes",
@@ -52,7 +53,7 @@ def expect_settings(overrides: Sequence[Override], compose: Callable[[Sequence[s
                 if OmegaConf.get_type(node) is dict:  # takes any name
                     break
                 hint = suggest(name, [other for other in names if not other.startswith("_")], place + ".{}")
-                raise UsageError(f"there is no setting {place}.{name}; {hint}")
+                raise RecipeError(f"there is no setting {place}.{name}; {hint}")
             node = node._get_node(name)
 
 
@@ -66,14 +67,14 @@ def check_settings(config: DictConfig, multirun: bool) -> None:
     if not str(config.launcher.get("_target_")).startswith("hydra_plugins.lightning_recipes."):
         name = config.runtime.choices["hydra/launcher"]
         instead = INSTEAD.get(name, "processes, or slurm or ray on a cluster")
-        raise UsageError(
+        raise RecipeError(
             f"hydra/launcher={name} would not keep the jobs of a sweep apart, nor know which are finished: type "
             f"hydra/launcher={instead}"
         )
     expect_jobs(config.launcher.get("n_jobs"))
     for name in ("n_trials", "n_jobs"):
         if isinstance(number := config.sweeper.get(name), int) and number < 1:
-            raise UsageError(f"hydra.sweeper.{name} must be a whole number ≥ 1, got {number}")
+            raise RecipeError(f"hydra.sweeper.{name} must be a whole number ≥ 1, got {number}")
     if multirun:
         with suppress(OmegaConfBaseException):  # it refers to what is known of a job only
             expect_below(Path("sweep"), str(config.sweep.subdir))
@@ -82,11 +83,11 @@ def check_settings(config: DictConfig, multirun: bool) -> None:
 def expect_jobs(number: object) -> None:
     """Raise for a number of jobs at a time that is none."""
     if isinstance(number, int) and (number == 0 or number < -1):
-        raise UsageError(f"hydra.launcher.n_jobs must be a whole number ≥ 1, or -1 for as many as fit, got {show(number)}")
+        raise RecipeError(f"hydra.launcher.n_jobs must be a whole number ≥ 1, or -1 for as many as fit, got {show(number)}")
 
 
 def expect_below(folder: Path, name: str) -> None:
     """Refuse the folder of a job that is not below the sweep's."""
     place = Path(os.path.normpath(folder / name))
     if Path(os.path.normpath(folder)) not in place.parents:
-        raise UsageError(f"the folder of a job must be inside of the sweep's, {name!r} is not; see hydra.sweep.subdir")
+        raise RecipeError(f"the folder of a job must be inside of the sweep's, {name!r} is not; see hydra.sweep.subdir")

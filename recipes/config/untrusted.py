@@ -18,7 +18,8 @@ from typing import Any
 import yaml
 from omegaconf._utils import get_yaml_loader
 
-from recipes.config.errors import UsageError, printable
+from plugins.errors import RecipeError
+from recipes.config.errors import printable
 
 LARGEST = 1_000_000  # bytes of a file that a person might write
 LARGEST_RECORD = 100_000_000  # bytes of a file that grows with a run, such as metrics.csv
@@ -51,17 +52,17 @@ def kind_of(mode: int) -> str:
     return next((words for is_it, words in KINDS if is_it(mode)), "a device or a socket")
 
 
-def refused(path: Path, what: str, expected: str = "a file") -> UsageError:
+def refused(path: Path, what: str, expected: str = "a file") -> RecipeError:
     """The error about something that lies where it cannot be what we wrote."""
     advice = ": what is in the folder of a run or a sweep is not followed out of it" if what == "a link" else ""
-    return UsageError(f"{path} is refused: expected {expected}, found {what}{advice}; move it away")
+    return RecipeError(f"{path} is refused: expected {expected}, found {what}{advice}; move it away")
 
 
 def open_file(path: Path, flags: int = os.O_RDONLY) -> int:
     """A descriptor of a regular file, made if `flags` ask for it; a link is not followed, a pipe is not waited for.
 
     Raises:
-        UsageError: something else than a file lies there.
+        RecipeError: something else than a file lies there.
         OSError: as of :func:`os.open`.
     """
     try:
@@ -135,18 +136,18 @@ def read_bytes(path: Path, most: int = LARGEST) -> bytes:
 
     Raises:
         FileNotFoundError: it is not there.
-        UsageError: it cannot be read, is something else than a file, or too large.
+        RecipeError: it cannot be read, is something else than a file, or too large.
     """
     try:
         with open(open_file(path), "rb") as file:
             content = file.read(most + 1)
-    except FileNotFoundError:
+    except (FileNotFoundError, RecipeError):
         raise
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
-        raise UsageError(f"{path} cannot be read: {reason}") from None
+        raise RecipeError(f"{path} cannot be read: {reason}") from None
     if len(content) > most:
-        raise UsageError(f"{path} is refused: it is larger than {most:,} bytes")
+        raise RecipeError(f"{path} is refused: it is larger than {most:,} bytes")
     return content
 
 
@@ -155,7 +156,7 @@ def read_text(path: Path, most: int = LARGEST) -> str:
     try:
         return read_bytes(path, most).decode("utf-8")
     except UnicodeDecodeError as error:
-        raise UsageError(f"{path} cannot be read: expected text in UTF-8, byte {error.start} is none") from None
+        raise RecipeError(f"{path} cannot be read: expected text in UTF-8, byte {error.start} is none") from None
 
 
 def read_json(path: Path, most: int = LARGEST) -> dict[str, Any]:
@@ -163,17 +164,17 @@ def read_json(path: Path, most: int = LARGEST) -> dict[str, Any]:
 
     Raises:
         FileNotFoundError: it is not there.
-        UsageError: it is not what we write.
+        RecipeError: it is not what we write.
     """
     text = read_text(path, most)
     try:
         content = json.loads(text, parse_constant=lambda name: None, object_pairs_hook=_pairs)
     except json.JSONDecodeError as error:
-        raise UsageError(f"{path} cannot be read: {error.msg}, line {error.lineno}") from None
+        raise RecipeError(f"{path} cannot be read: {error.msg}, line {error.lineno}") from None
     except RecursionError:
-        raise UsageError(f"{path} is refused: it is nested deeper than {DEEPEST} levels") from None
+        raise RecipeError(f"{path} is refused: it is nested deeper than {DEEPEST} levels") from None
     except ValueError as error:
-        raise UsageError(f"{path} cannot be read: {error}") from None
+        raise RecipeError(f"{path} cannot be read: {error}") from None
     return _mapping(path, content)
 
 
@@ -208,7 +209,7 @@ def read_yaml(path: Path, most: int = LARGEST, expected: str = "keys with values
 
     Raises:
         FileNotFoundError: it is not there.
-        UsageError: it cannot be read, or names anything: no tags, no aliases.
+        RecipeError: it cannot be read, or names anything: no tags, no aliases.
     """
     text = read_text(path, most)
     try:
@@ -216,13 +217,15 @@ def read_yaml(path: Path, most: int = LARGEST, expected: str = "keys with values
         content = yaml.load(text, Loader=_Loader)
     except yaml.MarkedYAMLError as error:
         line = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
-        raise UsageError(f"{path} cannot be read: {error.problem or 'it is no YAML'}{line}") from None
+        raise RecipeError(f"{path} cannot be read: {error.problem or 'it is no YAML'}{line}") from None
     except yaml.YAMLError as error:
-        raise UsageError(f"{path} cannot be read: {getattr(error, 'reason', None) or 'it is no YAML'}") from None
+        raise RecipeError(f"{path} cannot be read: {getattr(error, 'reason', None) or 'it is no YAML'}") from None
     except RecursionError:
-        raise UsageError(f"{path} is refused: it is nested deeper than {DEEPEST} levels") from None
+        raise RecipeError(f"{path} is refused: it is nested deeper than {DEEPEST} levels") from None
+    except RecipeError:
+        raise
     except (ValueError, TypeError, AttributeError, OverflowError) as error:  # such as a number of 5,000 digits
-        raise UsageError(f"{path} cannot be read: {error}") from None
+        raise RecipeError(f"{path} cannot be read: {error}") from None
     return _mapping(path, {} if content is None else content, expected, clean)
 
 
@@ -231,26 +234,26 @@ def _check_events(path: Path, text: str) -> None:
     depth = documents = 0
     for event in yaml.parse(text, Loader=_Loader):
         if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None) is not None:
-            raise UsageError(f"{path} is refused: it has no aliases when we write it")
+            raise RecipeError(f"{path} is refused: it has no aliases when we write it")
         if getattr(event, "tag", None) is not None:
-            raise UsageError(f"{path} cannot be read: only plain values are allowed, found the tag {event.tag}")
+            raise RecipeError(f"{path} cannot be read: only plain values are allowed, found the tag {event.tag}")
         documents += isinstance(event, yaml.DocumentStartEvent)
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
         if depth > DEEPEST:
-            raise UsageError(f"{path} is refused: it is nested deeper than {DEEPEST} levels")
+            raise RecipeError(f"{path} is refused: it is nested deeper than {DEEPEST} levels")
         if documents > 1:
-            raise UsageError(f"{path} is refused: it holds more than one document")
+            raise RecipeError(f"{path} is refused: it holds more than one document")
 
 
 def _mapping(path: Path, content: Any, expected: str = "keys with values", clean: bool = True) -> dict[str, Any]:
     """What was read, if it is a mapping of plain values and not too much of it."""
     if not isinstance(content, dict):
-        raise UsageError(f"{path} must hold {expected}, not {_in_words(content)}")
+        raise RecipeError(f"{path} must hold {expected}, not {_in_words(content)}")
     try:
         left = [MOST]
         return _plain(content, 0, left, clean)
     except ValueError as error:
-        raise UsageError(f"{path} is refused: {error}") from None
+        raise RecipeError(f"{path} is refused: {error}") from None
 
 
 def _plain(value: Any, depth: int, left: list[int], clean: bool) -> Any:

@@ -14,7 +14,8 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 
-from recipes.config.catalogue import Catalogue, UsageError, quote, quoted
+from plugins.errors import RecipeError
+from recipes.config.catalogue import Catalogue, quote, quoted
 
 LOOK_ALIKES = {
     **dict.fromkeys(map(ord, "“”„‟″＂«»"), '"'),
@@ -39,10 +40,10 @@ def parse_word(parser: OverridesParser, word: str) -> Override:
     word = readable(word)
     try:
         if max(word.count(opening) for opening in "[{(") > DEEPEST:
-            raise UsageError(f"{cut(word)}: cannot be read: more than {DEEPEST} brackets")
+            raise RecipeError(f"{cut(word)}: cannot be read: more than {DEEPEST} brackets")
         return parser.parse_overrides([word])[0]
     except (HydraException, ValueError, RecursionError):
-        raise UsageError(f"{cut(word)}: cannot be read") from None
+        raise RecipeError(f"{cut(word)}: cannot be read") from None
 
 
 def readable(word: str) -> str:
@@ -123,7 +124,7 @@ def expect_once(catalogue: Catalogue, overrides: Sequence[Override]) -> None:
         first = given.setdefault(key, override)
         added = key in catalogue.groups and (override.is_add() or first.is_add())
         if first is not override and not added:
-            raise UsageError(f"{key} is given twice, {first.input_line} and {override.input_line}: leave one out")
+            raise RecipeError(f"{key} is given twice, {first.input_line} and {override.input_line}: leave one out")
 
 
 def expect_at_work(overrides: Sequence[Override], multirun: bool) -> None:
@@ -131,11 +132,11 @@ def expect_at_work(overrides: Sequence[Override], multirun: bool) -> None:
     for override in overrides:
         key = override.key_or_group
         if not multirun and key.startswith(FOR_SWEEPS):
-            raise UsageError(
+            raise RecipeError(
                 f"{override.input_line}: belongs to a sweep, and this would train one run here: add -m, or leave it out"
             )
         if multirun and key.startswith("hydra.run."):
-            raise UsageError(f"{override.input_line}: is for a single run; the folder of a sweep is hydra.sweep.dir=FOLDER")
+            raise RecipeError(f"{override.input_line}: is for a single run; the folder of a sweep is hydra.sweep.dir=FOLDER")
 
 
 def expect_search(overrides: Sequence[Override]) -> None:
@@ -147,11 +148,11 @@ def expect_search(overrides: Sequence[Override]) -> None:
         interval: Any = override.value()
         line, low, high = override.input_line, interval.start, interval.end
         if not searched:
-            raise UsageError(
+            raise RecipeError(
                 f"{line}: an interval is searched by Optuna: add hydra/sweeper=optuna, or list values: "
                 f"{override.get_key_element()}={low},{high}"
             )
         if not low < high:
-            raise UsageError(f"{line}: an interval goes from the smaller number to the larger one")
+            raise RecipeError(f"{line}: an interval goes from the smaller number to the larger one")
         if "log" in interval.tags and low <= 0:
-            raise UsageError(f"{line}: an interval with log must begin above 0, got {low}")
+            raise RecipeError(f"{line}: an interval with log must begin above 0, got {low}")

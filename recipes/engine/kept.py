@@ -25,8 +25,7 @@ def load(path: Path, map_location: Any = "cpu") -> dict[str, Any]:
     """A checkpoint's tensors and plain values; one that would execute something, or is none of ours, is refused.
 
     Raises:
-        RecipeError: it is not there, cannot be loaded, or holds something else.
-        UsageError: something else than a file lies there.
+        RecipeError: it is not there, cannot be loaded, or holds something else; or no file lies there.
     """
     try:
         with open(open_file(path), "rb") as file:
@@ -34,9 +33,9 @@ def load(path: Path, map_location: Any = "cpu") -> dict[str, Any]:
             state = torch.load(file, map_location=map_location or "cpu", weights_only=True)
     except FileNotFoundError:
         raise RecipeError(f"no checkpoint {path}") from None
+    except RecipeError:
+        raise
     except (Exception, RecursionError) as error:
-        if isinstance(error, RecipeError) or type(error).__name__ == "UsageError":
-            raise
         first = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise RecipeError(f"the checkpoint {path} cannot be loaded: {one_line(ValueError(first))}") from None
     try:

@@ -39,12 +39,12 @@ from recipes.data.base import EvaluationLoader
 from recipes.data.targets import as_outputs, as_target, by_task, expect_labels, expect_meant, kind_of, width_of
 from recipes.engine.callbacks import BuildFirst, check_callbacks, stand_first
 from recipes.engine.divergence import all_finite, diverged
+from recipes.engine.logger import RunLogger
 from recipes.engine.losses import TaskLoss
 from recipes.engine.metrics import Confusion, Histogram, Means, correct, widest
 from recipes.engine.schedules import check_schedule, step_plateaus, step_schedules
 from recipes.engine.sharding import put_together_for_evaluation, shards
 from recipes.engine.units import InTargetUnits, Standardized, column_moments, depends_on_difference, expect_fine_enough
-from recipes.run.loggers import RunLogger
 
 log = logging.getLogger("recipes")
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Literal, NoReturn
 
-from recipes.config.catalogue import UsageError
+from plugins.errors import RecipeError
 
 Launcher = Literal["alone", "own", "torchrun", "srun", "hand", "nodes"]
 
@@ -87,7 +87,7 @@ def here() -> Identity:
     What says the same again is taken out of the environment, where libraries and the processes we start would read it.
 
     Raises:
-        UsageError: variables are missing, are no numbers, or do not fit together.
+        RecipeError: variables are missing, are no numbers, or do not fit together.
     """
     who = decide(os.environ)
     if LIFELINE in os.environ and not _is_pipe(os.environ[LIFELINE]):
@@ -110,7 +110,7 @@ def repeated(environ: Mapping[str, str]) -> list[str]:
 
 
 def decide(environ: Mapping[str, str]) -> Identity:
-    """Who a process with these variables is; raises :class:`UsageError` as :func:`here` does."""
+    """Who a process with these variables is; raises :class:`RecipeError` as :func:`here` does."""
     for of in SETS:
         for name in (name for name in of if name in environ and name not in (TORCHRUN, LIFELINE)):
             value = environ[name]
@@ -235,7 +235,7 @@ def _refuse(environ: Mapping[str, str], of: Iterable[str], why: str, first: str)
     value = ascii(environ[first])[1:-1]
     shown = value if len(value) <= 40 else f"{value[:40]}..."
     there = " ".join(name for name in of if name in environ)
-    raise UsageError(f"{first}={shown} in the environment: {why}; for one process type unset {there}")
+    raise RecipeError(f"{first}={shown} in the environment: {why}; for one process type unset {there}")
 
 
 def _number(environ: Mapping[str, str], name: str, default: int) -> int:

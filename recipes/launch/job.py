@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from recipes.config.catalogue import UsageError
+from plugins.errors import RecipeError
 from recipes.config.errors import printable
 from recipes.config.untrusted import check_files, open_file, read_yaml
 from recipes.launch.identity import LIFELINE
@@ -77,7 +77,7 @@ class Job:
             with open(open_file(self.folder / "output.log"), "rb") as file:
                 file.seek(max(0, file.seek(0, os.SEEK_END) - 4096))
                 lines = [LABEL.sub("", line) for line in file.read().decode(errors="replace").splitlines()]
-        except (OSError, UsageError):
+        except (OSError, RecipeError):
             return ""
         return next((printable(line.strip()) for line in reversed(lines) if line.strip() and line.startswith(beginning)), "")
 
@@ -135,7 +135,7 @@ def can_go_on(folder: Path) -> bool:
         return False
     try:
         return bool(read_yaml(folder / "config.yaml"))
-    except (OSError, UsageError):
+    except (OSError, RecipeError):
         return False
 
 
@@ -145,7 +145,7 @@ def check_job(folder: Path) -> None:
     for name, read in (("result.json", shapes.read_result), ("config.yaml", lambda folder: read_yaml(folder / "config.yaml"))):
         with suppress(FileNotFoundError):
             if not read(folder):
-                raise UsageError(f"{folder / name} is empty: move it away")
+                raise RecipeError(f"{folder / name} is empty: move it away")
 
 
 def summary(job: Job) -> str:

@@ -28,7 +28,8 @@ from typing import IO, Any
 
 import yaml
 
-from recipes.config.catalogue import UsageError, one_line
+from plugins.errors import RecipeError
+from recipes.config.catalogue import one_line
 from recipes.config.untrusted import read_json
 from recipes.launch import slurm_job as slurm
 from recipes.launch.identity import LIFELINE, WATCHED, here, in_job, repeated
@@ -113,7 +114,7 @@ def fail(folder: Path, error: BaseException, code: int, is_mistake: bool) -> Non
     if isinstance(error, KeyboardInterrupt):
         end(code)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # torchrun wants all to end as soon as one has
-    with suppress(UsageError):  # the disk may be what failed
+    with suppress(RecipeError):  # the disk may be what failed
         leave_note(folder, rank(), one_line(error), is_mistake)
     if not is_mistake:
         _write_traceback(folder, error)
@@ -227,7 +228,7 @@ def read_note(path: Path) -> dict[str, Any] | None:
     """What a rank has said; None where it is nothing that a rank says."""
     try:
         note = read_json(path)
-    except (OSError, UsageError):
+    except (OSError, RecipeError):
         return None
     kinds = {"rank": int, "host": str, "error": str, "mistake": bool, "start": str}
     return note if all(type(note.get(name)) is kind for name, kind in kinds.items()) else None
@@ -310,13 +311,13 @@ def check_started(trainer: Mapping[str, Any]) -> None:
     who, nodes = here(), trainer["num_nodes"]
     if who.launcher == "alone":
         if nodes > 1:
-            raise UsageError(
+            raise RecipeError(
                 f"trainer.num_nodes={nodes}: nothing has started processes on {nodes} machines; on a cluster with Slurm type "
                 f"python train.py -m hydra/launcher=slurm trainer=ddp trainer.num_nodes={nodes}"
             )
     elif who.launcher == "nodes":
         if who.node >= nodes:
-            raise UsageError(
+            raise RecipeError(
                 f"NODE_RANK={who.node} in the environment, and trainer.num_nodes={nodes}: the machines are numbered from 0; type "
                 f"trainer=ddp trainer.num_nodes={who.node + 1} or more, or for one machine unset NODE_RANK"
             )
@@ -325,7 +326,7 @@ def check_started(trainer: Mapping[str, Any]) -> None:
         fits = who.world == devices * nodes and who.local_rank < devices and who.local_world in (0, devices)
         if not fits or (who.launcher == "hand" and who.rank != who.node * devices + who.local_rank):
             on_each = who.local_world or (who.world if not who.node else (who.rank - who.local_rank) // who.node)
-            raise UsageError(
+            raise RecipeError(
                 f"{who.world} processes were started for one run, this one as number {who.local_rank} of machine {who.node}, and "
                 f"trainer.devices={devices} with trainer.num_nodes={nodes} wants {devices * nodes}: type trainer=ddp "
                 f"trainer.devices={on_each} trainer.num_nodes={who.world // max(1, on_each)}"
@@ -349,7 +350,7 @@ def train(count: int, config: Mapping[str, Any], folder: Path, words: Sequence[s
     with a saved state.
 
     Raises:
-        UsageError: a mistake of the user's that a rank has found.
+        RecipeError: a mistake of the user's that a rank has found.
         RankError: a rank has failed or was killed.
     """
     before = _changed(folder)
@@ -372,7 +373,7 @@ def train(count: int, config: Mapping[str, Any], folder: Path, words: Sequence[s
     line = line or f"rank {number}: ended with code {code}"
     write_failure(folder, line, before)
     if first and first["mistake"]:
-        raise UsageError(line)
+        raise RecipeError(line)
     log = folder / "train.log"
     raise RankError(f"{line}; log {log}" if log.exists() else line)
 

@@ -20,7 +20,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from recipes.config.catalogue import UsageError, one_line
+from plugins.errors import RecipeError
+from recipes.config.catalogue import one_line
 from recipes.config.untrusted import read_text
 from recipes.launch.job import Job, LocalProcess, start_job
 from recipes.launch.ranks import LATE
@@ -45,7 +46,7 @@ def connect(settings: Mapping[str, Any]) -> None:
     try:
         import ray
     except ImportError:
-        raise UsageError('hydra/launcher=ray needs a further package: pip install -e ".[ray]"') from None
+        raise RecipeError('hydra/launcher=ray needs a further package: pip install -e ".[ray]"') from None
     if ray.is_initialized():
         return
     place = address(settings)
@@ -59,24 +60,24 @@ def connect(settings: Mapping[str, Any]) -> None:
     except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
         hint = "; `ray start --head` starts a cluster, hydra.launcher.ray.init.address=local needs none"
         hint = hint if isinstance(error, OSError) else ""
-        raise UsageError(f"Ray, {place}: {one_line(error).rstrip('.')}{hint}") from None
+        raise RecipeError(f"Ray, {place}: {one_line(error).rstrip('.')}{hint}") from None
 
 
 def request(settings: Mapping[str, Any], trainer: Mapping[str, Any]) -> dict[str, Any]:
     """What a job asks Ray for, which follows from `trainer` where `hydra.launcher.ray.remote` says nothing else."""
     asked = {name: value for name, value in settings["ray"]["remote"].items() if value is not None}
     if trainer["num_nodes"] > 1:
-        raise UsageError(
+        raise RecipeError(
             f"hydra/launcher=ray trains each job on one machine, and trainer.num_nodes={trainer['num_nodes']}: leave it out, or "
             f"type hydra/launcher=slurm on a cluster with Slurm"
         )
     further = asked.get("resources", {})
     if not isinstance(further, Mapping) or not all(isinstance(number, int | float) for number in further.values()):
-        raise UsageError(f"hydra.launcher.ray.remote.resources: expected numbers by name, such as {{disk: 1}}, got {further}")
+        raise RecipeError(f"hydra.launcher.ray.remote.resources: expected numbers by name, such as {{disk: 1}}, got {further}")
     devices, gpus = trainer["devices"], asked.get("num_gpus")
     if not isinstance(devices, int) or devices < 1:
         if not gpus:
-            raise UsageError(
+            raise RecipeError(
                 f"trainer.devices={devices}: how many GPUs a machine of the cluster has is not known here; type trainer.devices=8, "
                 f"or what a machine has"
             )
@@ -86,13 +87,13 @@ def request(settings: Mapping[str, Any], trainer: Mapping[str, Any]) -> dict[str
 
     on_gpus = trainer["accelerator"] in GPU or (trainer["accelerator"] == "auto" and bool(ray.cluster_resources().get("GPU")))
     if on_gpus and gpus and gpus < devices > 1:
-        raise UsageError(
+        raise RecipeError(
             f"hydra.launcher.ray.remote.num_gpus={gpus:g} is less than trainer.devices={devices}: leave it out, or type "
             f"trainer.devices={max(1, int(gpus))}"
         )
     asked = {"num_cpus": devices, "num_gpus": devices if on_gpus else 0} | asked
     if address(settings) == "local" and (missing := shortage(asked)):
-        raise UsageError(f"{missing}; another number for it: hydra.launcher.ray.init.num_cpus=N, or num_gpus=N")
+        raise RecipeError(f"{missing}; another number for it: hydra.launcher.ray.init.num_cpus=N, or num_gpus=N")
     return asked
 
 
@@ -149,7 +150,7 @@ class Worker:
 
 def left_in(folder: Path) -> str:
     """The result in a job's folder as it is written there."""
-    with suppress(OSError, UsageError):
+    with suppress(OSError, RecipeError):
         return read_text(folder / "result.json")
     return ""
 

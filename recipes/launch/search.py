@@ -8,8 +8,9 @@ from typing import Any
 
 from omegaconf import ListConfig
 
+from plugins.errors import RecipeError
 from plugins.metric import larger_is_better
-from recipes.config.catalogue import UsageError, show, typed
+from recipes.config.catalogue import show, typed
 from recipes.config.kinds import is_number
 from recipes.config.untrusted import read_yaml
 from recipes.launch.job import Job
@@ -38,4 +39,4 @@ def check_direction(folder: Path, jobs: Sequence[Job], direction: Any) -> None:
         right = "maximize" if larger else "minimize"
         if larger is not None and right != getattr(direction, "name", direction):
             words = f"{typed('sweep', folder)} hydra.sweeper.direction={right}"
-            raise UsageError(f"the best model of a job is chosen by {name}; to go on: python train.py -m {words}")
+            raise RecipeError(f"the best model of a job is chosen by {name}; to go on: python train.py -m {words}")

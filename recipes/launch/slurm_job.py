@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from types import FrameType
 from typing import Any
 
-from recipes.config.catalogue import UsageError
+from plugins.errors import RecipeError
 from recipes.launch.identity import here, in_job
 
 PREEMPTION = ("SIGUSR1", "SIGUSR2")  # with which Slurm, by --signal, and submitit ask a job to save and to come back
@@ -48,11 +48,11 @@ def check_ranks(trainer: Mapping[str, Any]) -> None:
     if job is None or here().launcher not in ("alone", "srun"):
         return
     if job.tasks > 1 and ranks() == 1:
-        raise UsageError(f"the Slurm job is to have {job.tasks} processes, and one was started: put srun in front of python")
+        raise RecipeError(f"the Slurm job is to have {job.tasks} processes, and one was started: put srun in front of python")
     by_slurm = ranks() > 1 or job.name not in INTERACTIVE
     if by_slurm and (nodes != job.nodes or (wanted is not None and wanted != job.tasks)):
         fix = f"trainer.num_nodes={job.nodes} trainer.devices={job.tasks // job.nodes}"
-        raise UsageError(
+        raise RecipeError(
             f"Slurm has started {job.tasks} processes on {job.nodes} nodes, and trainer.num_nodes={nodes} with trainer.devices="
             f"{devices} wants {wanted or 'another number'} on {nodes}: type trainer=ddp {fix}, or ask Slurm for "
             f"--nodes={nodes} --ntasks-per-node={devices}"
@@ -70,7 +70,7 @@ def _requeue() -> None:
     assert job is not None
     done = subprocess.run(["scontrol", "requeue", job.number], capture_output=True, text=True, timeout=60)
     if done.returncode:
-        raise UsageError(f"the job could not be put back into the queue: {done.stderr.strip()}; sbatch needs --requeue")
+        raise RecipeError(f"the job could not be put back into the queue: {done.stderr.strip()}; sbatch needs --requeue")
     print(f"the job {job.number} is back in the queue", flush=True)
 
 

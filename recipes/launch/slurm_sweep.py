@@ -12,13 +12,14 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from recipes.config.catalogue import UsageError, typed
+from plugins.errors import RecipeError
+from recipes.config.catalogue import typed
 from recipes.config.untrusted import LARGEST_RECORD, read_bytes, read_text
 from recipes.launch import ranks
 from recipes.launch import slurm_job as slurm
@@ -27,6 +28,7 @@ from recipes.launch.sweep import Sweep
 from recipes.store.files import write_text
 from recipes.store.plan import Plan
 
+Main = Callable[[Sequence[str]], None]  # the command that a job runs
 ROOT = Path(__file__).resolve().parents[2]
 WAITING = (
     *("PENDING", "RUNNING", "CONFIGURING", "COMPLETING", "SUSPENDED", "REQUEUED", "RESIZING", "SIGNALING", "STAGE_OUT"),
@@ -48,34 +50,34 @@ def expect_slurm() -> None:
     try:
         import submitit  # noqa: F401
     except ImportError:
-        raise UsageError('hydra/launcher=slurm needs further packages: pip install -e ".[slurm]"') from None
+        raise RecipeError('hydra/launcher=slurm needs further packages: pip install -e ".[slurm]"') from None
     if shutil.which("sbatch") is None:
-        raise UsageError("hydra/launcher=slurm: there is no sbatch here; type the command on a login node of the cluster")
+        raise RecipeError("hydra/launcher=slurm: there is no sbatch here; type the command on a login node of the cluster")
 
 
 def request(settings: Mapping[str, Any], trainer: Mapping[str, Any]) -> dict[str, Any]:
     """The nodes, processes and GPUs of a job, which follow from `trainer`; refuses settings of `hydra.launcher` that do not fit."""
     if settings["name"] in slurm.INTERACTIVE:
-        raise UsageError(
+        raise RecipeError(
             f"hydra.launcher.name={settings['name']}: Lightning takes a job of this name for a person at work and starts no "
             f"training over several nodes; leave it out, or type hydra.launcher.name=train"
         )
     further = settings["additional_parameters"]
     if not isinstance(further, Mapping | None):
-        raise UsageError(
+        raise RecipeError(
             f"hydra.launcher.additional_parameters must name options of sbatch, such as {{reservation: mine}}, got {further!r}"
         )
     nodes, devices = trainer["num_nodes"], trainer["devices"]
     if not isinstance(devices, int) or devices < 1:
         devices = settings["gpus_per_node"]
         if devices is None:
-            raise UsageError(
+            raise RecipeError(
                 f"trainer.devices={trainer['devices']}: how many GPUs a node has is not known here; type trainer.devices=8, or "
                 f"what a node has"
             )
     for name, wanted, source in (("nodes", nodes, "num_nodes"), ("tasks_per_node", devices, "devices")):
         if settings[name] not in (None, wanted):
-            raise UsageError(
+            raise RecipeError(
                 f"hydra.launcher.{name}={settings[name]} does not fit trainer.{source}={wanted}: leave hydra.launcher.{name} "
                 f"out, or type trainer=ddp trainer.{source}={settings[name]}"
             )
@@ -85,7 +87,7 @@ def request(settings: Mapping[str, Any], trainer: Mapping[str, Any]) -> dict[str
     ):
         gpus = devices
     if gpus and gpus < devices and trainer["accelerator"] != "cpu":
-        raise UsageError(
+        raise RecipeError(
             f"hydra.launcher.gpus_per_node={gpus} is less than trainer.devices={devices}: leave hydra.launcher.gpus_per_node "
             f"out, or type trainer.devices={gpus}"
         )
@@ -104,22 +106,20 @@ def has_gpus(partition: str | None) -> bool:
 
 
 class Train:
-    """What submitit starts on every rank."""
+    """What submitit starts on every rank: `main` with the words, as `python SCRIPT WORDS` does."""
 
-    def __init__(self, script: str, words: Sequence[str]) -> None:
-        self.script, self.words = script, list(words)
+    def __init__(self, main: Main, script: str, words: Sequence[str]) -> None:
+        self.main, self.script, self.words = main, script, list(words)
 
     def __call__(self) -> None:
-        """Run `python train.py WORDS` in this process."""
-        from recipes.cli.app import main
-
+        """Run it in this process."""
         back = signal.getsignal(signal.SIGUSR2)  # submitit's way into the queue, of which it keeps count
         assert callable(back)
         slurm.listen()
         slurm.requeue = lambda: _requeue(back)
         sys.argv[0] = self.script
         try:
-            main(self.words)
+            self.main(self.words)
         except SystemExit as ended:
             ranks.end(ended.code if isinstance(ended.code, int) else 1)  # submitit would take some codes for a success
 
@@ -136,7 +136,7 @@ def _requeue(back: Any) -> None:
     try:
         back(signal.SIGUSR2, None)
     except UncompletedJobError as error:
-        raise UsageError(f"{error} see hydra.launcher.max_num_timeout") from None
+        raise RecipeError(f"{error} see hydra.launcher.max_num_timeout") from None
 
 
 class Queue:
@@ -194,14 +194,15 @@ class SlurmSweep(Sweep):
     Args:
         folder, plan, command: as of :class:`Sweep`.
         settings: those of `hydra.launcher`.
+        main: the command that each job runs with its words.
     """
 
-    def __init__(self, folder: Path, plan: Plan, command: Sequence[str], settings: Mapping[str, Any]) -> None:
+    def __init__(self, folder: Path, plan: Plan, command: Sequence[str], settings: Mapping[str, Any], main: Main) -> None:
         expect_slurm()
         jobs = settings["n_jobs"]
         super().__init__(folder, plan, command, n_jobs=1 if jobs == -1 else jobs)
         self.gpus, self.n_jobs = [], sys.maxsize if jobs == -1 else jobs
-        self.settings, self.queue = dict(settings), Queue()
+        self.settings, self.queue, self.main = dict(settings), Queue(), main
 
     def _next(self, waiting: list[Job]) -> Job | None:
         return waiting.pop(0) if waiting else None  # one that is in the queue already is watched
@@ -247,15 +248,15 @@ class SlurmSweep(Sweep):
             slurm_srun_args=["--kill-on-bad-exit=1", f"--output={log}", *(["--label"] if processes > 1 else [])],
         )
         try:
-            return str(executor.submit(Train(self.command[1], [*self.command[2:], *words])).job_id)
+            return str(executor.submit(Train(self.main, self.command[1], [*self.command[2:], *words])).job_id)
         except submitit.core.utils.FailedJobError as error:
             told = [line.removeprefix("sbatch: error: ") for line in str(error).splitlines() if line.startswith("sbatch:")]
-            raise UsageError(f"Slurm does not take the job: {'; '.join(told) or error}; see hydra.launcher") from None
+            raise RecipeError(f"Slurm does not take the job: {'; '.join(told) or error}; see hydra.launcher") from None
 
     def _reason(self, job: Job, process: Any) -> str:
         try:
             output = read_bytes(job.folder / "output.log", LARGEST_RECORD).decode(errors="replace")
-        except (OSError, UsageError):
+        except (OSError, RecipeError):
             output = ""
         if process.returncode == LEFT:
             return "goes on in Slurm"

@@ -17,7 +17,8 @@ from pathlib import Path
 
 from rich.console import Console
 
-from recipes.config.catalogue import UsageError, quoted, typed
+from plugins.errors import RecipeError
+from recipes.config.catalogue import quoted, typed
 from recipes.config.errors import one_line, printable
 from recipes.config.settings import expect_jobs
 from recipes.config.untrusted import (
@@ -200,7 +201,7 @@ class Sweep:
         if job.result.get("status") not in ("finished", "stopped") and job.result.get("error") != job.error:
             job.result |= {"status": "failed", "error": job.error, "command": job.words}
             job.result.setdefault("config", {})
-            with suppress(UsageError):  # the disk may be what failed; then the job is run again as one that was killed
+            with suppress(RecipeError):  # the disk may be what failed; then the job is run again as one that was killed
                 write_result(job.folder, job.result)
 
     def _reason(self, job: Job, process: Process) -> str:

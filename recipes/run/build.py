@@ -23,9 +23,9 @@ from recipes.config.errors import one_line
 from recipes.data.base import Data
 from recipes.engine.callbacks import check_callbacks
 from recipes.engine.checkpoint import load_checkpoint
+from recipes.engine.logger import RunLogger
 from recipes.engine.module import RecipeModule, seed_global
 from recipes.engine.units import MEAN
-from recipes.run.loggers import RunLogger
 
 OWN = ("plugins", "recipes")
 LIBRARIES = ("torch", "torchvision", "torchmetrics", "lightning", "timm")
@@ -197,7 +197,7 @@ def build_module(config: Mapping[str, Any], shape: tuple[int, ...], outputs: int
 def build_loggers(config: Mapping[str, Any], folder: Path, facts: Mapping[str, Any]) -> list[RunLogger]:
     """The chosen loggers; metrics.csv in the run's folder is always written."""
     nodes = dict(config["logger"])
-    nodes.setdefault("csv", {"_target_": "recipes.run.loggers.Csv"})
+    nodes.setdefault("csv", {"_target_": "recipes.run.loggers.csv_files.Csv"})
     return [instantiate(node, RunLogger, folder=folder, facts=facts) for _, node in sorted(nodes.items())]
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import platform
-import resource
 import subprocess
 import sys
 from importlib.metadata import PackageNotFoundError, version
@@ -51,6 +50,8 @@ def peak_memory(device: torch.device) -> int:
     """The most bytes that were in use: on the accelerator, or by the process."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
+
+    import resource
 
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024

@@ -23,7 +23,6 @@ from plugins.base import (
     Diverged,
     Phase,
     Plugin,
-    RecipeError,
     Task,
     declared_directions,
     does_something,
@@ -31,13 +30,15 @@ from plugins.base import (
     expect_choice,
     expect_count,
 )
-from recipes.config.catalogue import Catalogue, UsageError, installed_folders, path_word, typed
+from plugins.errors import RecipeError
+from recipes.config.catalogue import Catalogue, installed_folders, path_word, typed
 from recipes.config.choices import choices
 from recipes.config.duration import seconds_of
 from recipes.config.effect import words_with_effect
 from recipes.data.base import Data, EvaluationLoader, StepLoader
 from recipes.data.targets import describe
 from recipes.engine.checkpoint import BestAndLast, StopOnSignal, Stopped, WholeFiles, load_checkpoint
+from recipes.engine.logger import Deferred, RunLogger
 from recipes.engine.module import RecipeModule
 from recipes.engine.sharding import make_strategy, put_together
 from recipes.engine.units import MEAN, InTargetUnits
@@ -50,7 +51,6 @@ from recipes.run.changes import check_changes
 from recipes.run.cluster import cluster_environment
 from recipes.run.explain import explain
 from recipes.run.limits import check_limit, goes_further, time_is_up, told_finished, why_early
-from recipes.run.loggers import Deferred, RunLogger
 from recipes.run.logs import Journal, log_to
 from recipes.run.monitor import check_monitors, choose_monitor, direction_of
 from recipes.run.pictures import draw_pictures
@@ -351,7 +351,7 @@ class Run:
             log.error("%s", diverged)
         except BaseException as error:
             self.result |= {"status": "failed", "error": first_line(error)}
-            mistake = isinstance(error, RecipeError | UsageError)
+            mistake = isinstance(error, RecipeError)
             # one of several ranks leaves its traceback when it ends
             log.error("%s", error if mistake else "the run failed", exc_info=not mistake and ranks.world() == 1)
             self._write()
@@ -373,7 +373,7 @@ class Run:
         self.begun = True
         try:
             self._write()
-        except UsageError:  # the disk is full: what was there is still there
+        except RecipeError:  # the disk is full: what was there is still there
             self.begun = False
             raise
         if is_first_rank():
@@ -666,7 +666,7 @@ def apart(result: Mapping[str, Any]) -> list[str]:
 
 def is_of_content(error: Exception) -> bool:
     """Whether an error at the start of a resumed run comes from what the checkpoint holds, not from the machine or the user."""
-    others = (RecipeError, UsageError, Stopped, OSError)
+    others = (RecipeError, Stopped, OSError)
     if memory.out_of_memory(error):
         return False
     return not isinstance(error, others) and not (ranks.world() > 1 and ranks.CONSEQUENCE.search(str(error)))

@@ -10,7 +10,8 @@ from contextlib import suppress
 from enum import Enum
 from pathlib import Path
 
-from recipes.config.catalogue import Catalogue, UsageError, installed_folders, typed
+from plugins.errors import RecipeError
+from recipes.config.catalogue import Catalogue, installed_folders, typed
 from recipes.config.untrusted import check_files, read_text
 from recipes.store.folder import result_or_empty
 
@@ -50,7 +51,7 @@ def claim(folder: Path, words: Sequence[str], overwrite: bool = False, again: bo
         known: whether the folder is that of a sweep's job with these words.
 
     Raises:
-        UsageError: the folder holds something else; the message says what, and what to type.
+        RecipeError: the folder holds something else; the message says what, and what to type.
     """
     check_files(folder)
     there = sorted(path.name for path in folder.iterdir() if path.name not in BESIDE) if folder.is_dir() else []
@@ -63,7 +64,7 @@ def claim(folder: Path, words: Sequence[str], overwrite: bool = False, again: bo
         return Claim.REPLACE
     same = command == _without_overwrite(words)
     if status == "diverged":
-        raise UsageError(
+        raise RecipeError(
             f"{folder} holds a run that has diverged, and would diverge again: to train another one in its place add overwrite=true; "
             f"else choose another folder, hydra.run.dir=FOLDER"
         )
@@ -71,7 +72,7 @@ def claim(folder: Path, words: Sequence[str], overwrite: bool = False, again: bo
         return Claim.GO_ON
     longer = f"to train it for longer type {typed('resume', folder)} max_epochs=NUMBER"
     go_on = f"to go on with it type {typed('resume', folder)}"
-    raise UsageError(
+    raise RecipeError(
         f"{folder} holds {'a finished run' if status == 'finished' else 'an unfinished run of other words'}: "
         f"{longer if status == 'finished' else go_on}; to replace it add overwrite=true; "
         f"else choose another folder, hydra.run.dir=FOLDER"
@@ -85,11 +86,11 @@ def _beside(folder: Path, there: Sequence[str], overwrite: bool) -> Claim:
     if not ours and overwrite:
         return Claim.NEW
     if ours:
-        raise UsageError(
+        raise RecipeError(
             f"{folder} holds {', '.join(ours[:SHOWN])}, and no run that has written this: choose another folder, "
             f"hydra.run.dir=FOLDER"
         )
-    raise UsageError(
+    raise RecipeError(
         f"{folder} is not empty, it holds {shown}: choose another folder, hydra.run.dir=FOLDER; to train beside these files "
         f"add overwrite=true"
     )
@@ -108,7 +109,7 @@ def _run_in(folder: Path) -> tuple[str, list[str]]:
     command = result.get("command")
     if result.get("status") not in STATUSES or not isinstance(command, list) or not isinstance(result.get("config"), dict):
         return "", []
-    with suppress(FileNotFoundError, UsageError):
+    with suppress(FileNotFoundError, RecipeError):
         if not read_text(folder / "config.yaml").startswith(HEAD):
             return "", []
     return str(result["status"]), _without_overwrite(map(str, command))
@@ -168,7 +169,7 @@ def _of_wandb(folder: Path) -> Iterator[Path]:
     place = folder / "wandb"
     try:
         identity = read_text(place / "run-id.txt").strip()
-    except (OSError, UsageError):
+    except (OSError, RecipeError):
         return
     if place.is_symlink() or not re.fullmatch(r"[a-z0-9]+", identity):
         return

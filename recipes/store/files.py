@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
-from recipes.config.errors import UsageError
+from plugins.errors import RecipeError
 from recipes.config.untrusted import open_file
 
 try:
@@ -47,13 +47,13 @@ def write_text(path: Path, text: str) -> None:
     write_whole(path, lambda file: file.write(text.encode(errors="replace")))
 
 
-def unwritable(path: Path, error: Exception) -> UsageError:
+def unwritable(path: Path, error: Exception) -> RecipeError:
     """The error about a file that cannot be written."""
     cause: BaseException | None = error
     while cause is not None and not isinstance(cause, OSError):  # torch puts an error of its own on top
         cause = cause.__context__
     reason = cause.strerror if cause else "torch could not write"
-    return UsageError(f"{path} cannot be written ({reason}): is there room on the disk?")
+    return RecipeError(f"{path} cannot be written ({reason}): is there room on the disk?")
 
 
 @contextmanager
@@ -66,7 +66,7 @@ def hold(path: Path, doing: str, patience: float = 0.0) -> Iterator[None]:
         patience: seconds to wait for a process that is about to end.
 
     Raises:
-        UsageError: another process holds the lock.
+        RecipeError: another process holds the lock.
     """
     if fcntl is None:
         yield
@@ -80,7 +80,7 @@ def hold(path: Path, doing: str, patience: float = 0.0) -> Iterator[None]:
                 break
             except BlockingIOError:
                 if time.monotonic() > end:
-                    raise UsageError(f"another process {doing}: wait for its end, or stop it first") from None
+                    raise RecipeError(f"another process {doing}: wait for its end, or stop it first") from None
                 time.sleep(0.1)
             except OSError:  # a file system without locks
                 break

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from recipes.config.catalogue import UsageError, quote, show
+from plugins.errors import RecipeError
+from recipes.config.catalogue import quote, show
 from recipes.config.errors import printable
 from recipes.store import shapes
 from recipes.store.files import write_text
@@ -85,5 +86,5 @@ def result_or_empty(folder: Path) -> dict[str, Any]:
     """What stands in `result.json`; empty where there is none that can be read."""
     try:
         return shapes.read_result(folder)
-    except (OSError, UsageError):
+    except (OSError, RecipeError):
         return {}

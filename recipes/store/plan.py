@@ -10,7 +10,8 @@ from pathlib import Path
 
 import yaml
 
-from recipes.config.catalogue import UsageError, path_word, typed
+from plugins.errors import RecipeError
+from recipes.config.catalogue import path_word, typed
 from recipes.config.kinds import is_texts
 from recipes.config.settings import expect_below
 from recipes.config.untrusted import LARGEST_RECORD, check_inside, read_yaml
@@ -46,13 +47,13 @@ class Plan:
         try:
             content = read_yaml(path, LARGEST_RECORD)
         except OSError as error:
-            raise UsageError(f"{path} cannot be read: {error.strerror}") from None
+            raise RecipeError(f"{path} cannot be read: {error.strerror}") from None
         jobs, config_dir = content.get("jobs"), content.get("config_dir")
         lists = [content.get("words"), content.get("hydra"), *(jobs.values() if isinstance(jobs, Mapping) else [None])]
         if not all(map(is_texts, lists)):
-            raise UsageError(f"{path} is not what a sweep writes: expected lists of words")
+            raise RecipeError(f"{path} is not what a sweep writes: expected lists of words")
         if not isinstance(config_dir, str | None):
-            raise UsageError(f"{path} is not what a sweep writes: config_dir must be a folder")
+            raise RecipeError(f"{path} is not what a sweep writes: config_dir must be a folder")
         plan = cls(content["words"], content["hydra"], config_dir, {str(name): words for name, words in jobs.items()})  # type: ignore[union-attr]
         for name in plan.jobs:
             expect_inside(folder, name)
@@ -82,9 +83,9 @@ class Plan:
 def expect_sweep_or_empty(folder: Path) -> None:
     """Refuse to sweep in a folder that holds anything else."""
     if folder.exists() and not folder.is_dir():
-        raise UsageError(f"the output folder cannot be written: {folder} is a file; choose another one: sweep=FOLDER")
+        raise RecipeError(f"the output folder cannot be written: {folder} is a file; choose another one: sweep=FOLDER")
     if not (folder / FILE).exists() and any(path.name not in OF_A_SWEEP for path in folder.glob("*")):
-        raise UsageError(f"{folder} is there, and is no sweep: looked for {FILE}; choose another folder: sweep=FOLDER")
+        raise RecipeError(f"{folder} is there, and is no sweep: looked for {FILE}; choose another folder: sweep=FOLDER")
 
 
 def remove_sweep(folder: Path) -> None:
@@ -105,7 +106,7 @@ def sweep_of(folder: Path) -> tuple[Path, Plan] | None:
     """The sweep that a run's folder belongs to."""
     folder = folder.absolute()
     for above in folder.parents[:4]:
-        with suppress(UsageError):  # a file of another program
+        with suppress(RecipeError):  # a file of another program
             if (above / FILE).is_file() and str(folder.relative_to(above)) in (plan := Plan.read(above)).jobs:
                 return above, plan
     return None

@@ -11,7 +11,8 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from recipes.config.errors import UsageError, from_cell, printable
+from plugins.errors import RecipeError
+from recipes.config.errors import from_cell, printable
 from recipes.config.kinds import is_count, is_flag, is_mapping, is_number, is_numbers, is_text, is_texts
 from recipes.config.moved import renew
 from recipes.config.untrusted import LARGEST_RECORD, read_json, read_text
@@ -67,19 +68,19 @@ def read_result(folder: Path) -> dict[str, Any]:
 
     Raises:
         FileNotFoundError: there is none.
-        UsageError: it is not what a run writes.
+        RecipeError: it is not what a run writes.
     """
     path = folder / "result.json"
     result = read_json(path)
     for name, value in result.items():
         if name in RESULT and not ((value is None and name not in NEEDED) or RESULT[name](value)):
             words = (RESULT[name].__doc__ or "").rstrip(".").lower()
-            raise UsageError(f"{path} cannot be read: {name} must be {words}")
+            raise RecipeError(f"{path} cannot be read: {name} must be {words}")
     if "status" in result and result["status"] not in STATUSES:
-        raise UsageError(f"{path} cannot be read: status must be one of {', '.join(STATUSES)}")
+        raise RecipeError(f"{path} cannot be read: status must be one of {', '.join(STATUSES)}")
     seed = result.get("config", {}).get("seed", 0)
     if not is_count(seed):
-        raise UsageError(f"{path} cannot be read: config.seed must be a whole number")
+        raise RecipeError(f"{path} cannot be read: config.seed must be a whole number")
     return {**result, "config": renew(result["config"])} if "config" in result else result
 
 
@@ -88,18 +89,18 @@ def rows_of(path: Path, columns: Sequence[str] = ()) -> Iterator[dict[str, str]]
 
     Raises:
         FileNotFoundError: it is not there.
-        UsageError: it cannot be read, or one of these columns is missing.
+        RecipeError: it cannot be read, or one of these columns is missing.
     """
     text = read_text(path, LARGEST_RECORD)
     try:
         lines = csv.reader(io.StringIO(text[: text.rfind("\n") + 1]))
         names = [printable(from_cell(name)) for name in next(lines, columns)]
         if missing := [name for name in columns if name not in names]:
-            raise UsageError(f"{path} cannot be read: it has no column {missing[0]}")
+            raise RecipeError(f"{path} cannot be read: it has no column {missing[0]}")
         for line in filter(None, lines):
             yield dict(zip(names, map(from_cell, line), strict=False))
     except csv.Error as error:
-        raise UsageError(f"{path} cannot be read: {error}") from None
+        raise RecipeError(f"{path} cannot be read: {error}") from None
 
 
 def numbers_of(path: Path) -> Iterator[dict[str, str]]:
@@ -107,13 +108,13 @@ def numbers_of(path: Path) -> Iterator[dict[str, str]]:
 
     Raises:
         FileNotFoundError: it is not there.
-        UsageError: it is not what a run writes.
+        RecipeError: it is not what a run writes.
     """
     for number, row in enumerate(rows_of(path, ["step"]), 2):
         try:
             int(row["step"]), [float(text) for text in row.values() if text]
         except (ValueError, KeyError):
-            raise UsageError(f"{path} cannot be read: line {number} holds something else than numbers") from None
+            raise RecipeError(f"{path} cannot be read: line {number} holds something else than numbers") from None
         yield row
 
 
@@ -122,7 +123,7 @@ def histograms_of(path: Path) -> Iterator[tuple[int, str, float, float, list[int
 
     Raises:
         FileNotFoundError: it is not there.
-        UsageError: it is not what a run writes.
+        RecipeError: it is not what a run writes.
     """
     for number, row in enumerate(rows_of(path, ["step", "name", "low", "high", "counts"]), 2):
         try:
@@ -131,7 +132,7 @@ def histograms_of(path: Path) -> Iterator[tuple[int, str, float, float, list[int
             if not (counts and name and math.isfinite(low) and math.isfinite(high) and low <= high and min(counts) >= 0):
                 raise ValueError(number)
         except (ValueError, KeyError):
-            raise UsageError(f"{path} cannot be read: line {number} is no histogram") from None
+            raise RecipeError(f"{path} cannot be read: line {number} is no histogram") from None
         yield step, name, low, high, counts
 
 
@@ -140,7 +141,7 @@ def read_confusion(folder: Path) -> dict[str, tuple[list[str], list[list[int]]]]
 
     Raises:
         FileNotFoundError: there is none.
-        UsageError: it is not what a run writes.
+        RecipeError: it is not what a run writes.
     """
     path = folder / "confusion.json"
     found: dict[str, tuple[list[str], list[list[int]]]] = {}
@@ -148,7 +149,7 @@ def read_confusion(folder: Path) -> dict[str, tuple[list[str], list[list[int]]]]
     for task, entry in tasks.items() if isinstance(tasks, Mapping) else [("", None)]:
         classes, matrix = (entry.get("classes"), entry.get("matrix")) if isinstance(entry, Mapping) else (None, None)
         if not is_texts(classes) or not is_square(matrix, len(classes or ())):
-            raise UsageError(f"{path} cannot be read: expected classes and a square matrix of counts for each task")
+            raise RecipeError(f"{path} cannot be read: expected classes and a square matrix of counts for each task")
         found[task] = (classes, matrix)  # type: ignore[assignment]
     return found
 

@@ -6,9 +6,10 @@ import pytest
 import yaml
 from scipy import stats
 
+from plugins.errors import RecipeError
 from recipes.compare.comparison import compare, shorten
 from recipes.compare.runs import find, read
-from recipes.config.catalogue import Catalogue, UsageError
+from recipes.config.catalogue import Catalogue
 from recipes.config.composing import check
 from tests.recipes.compare.fabricated import config, leave, leave_group
 
@@ -67,9 +68,9 @@ def test_runs_that_chose_by_different_metrics_are_told(tmp_path):
 
 def test_an_unknown_metric_is_a_mistake_with_the_nearest_name_or_all(tmp_path):
     leave(tmp_path / "a")
-    with pytest.raises(UsageError, match=r"no metric test/ac; did you mean --metric test/acc\?"):
+    with pytest.raises(RecipeError, match=r"no metric test/ac; did you mean --metric test/acc\?"):
         comparison(tmp_path, metric="test/ac")
-    with pytest.raises(UsageError, match="there is test/acc, test/loss"):
+    with pytest.raises(RecipeError, match="there is test/acc, test/loss"):
         comparison(tmp_path, metric="xyz")
 
 
@@ -113,10 +114,10 @@ def test_the_baseline_can_be_named_by_label_or_folder(tmp_path):
 
 def test_an_unknown_baseline_is_a_mistake_that_lists_the_labels(tmp_path):
     two_groups(tmp_path)
-    with pytest.raises(UsageError) as error:
+    with pytest.raises(RecipeError) as error:
         comparison(tmp_path, baseline="+regularizer=dropuot")
     assert "did you mean +regularizer=dropout?" in str(error.value) and "'nothing added'" in str(error.value)
-    with pytest.raises(UsageError, match="holds runs of 2 groups; name one"):
+    with pytest.raises(RecipeError, match="holds runs of 2 groups; name one"):
         comparison(tmp_path, baseline=str(tmp_path))
 
 
@@ -192,7 +193,7 @@ def test_a_comparison_without_weakness_has_only_what_always_holds(tmp_path):
 def test_no_finished_run_is_a_mistake_that_tells_what_went_wrong(tmp_path):
     leave(tmp_path / "a", status="failed", error="out of memory")
     leave(tmp_path / "b", status="running", seed=1)
-    with pytest.raises(UsageError, match=r"none of 2 runs is finished \(1 failed, 1 running\); .*a: out of memory"):
+    with pytest.raises(RecipeError, match=r"none of 2 runs is finished \(1 failed, 1 running\); .*a: out of memory"):
         comparison(tmp_path)
 
 

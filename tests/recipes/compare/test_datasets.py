@@ -6,13 +6,14 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from plugins.errors import RecipeError
 from recipes.cli.compare import main
 from recipes.compare import statistics
 from recipes.compare.comparison import compare_all
 from recipes.compare.datasets import as_file, by_data, names
 from recipes.compare.runs import NOTHING_ADDED, find, read
 from recipes.compare.standing import standings
-from recipes.config.catalogue import Catalogue, UsageError
+from recipes.config.catalogue import Catalogue
 from tests.recipes.compare.fabricated import leave, leave_group
 
 CATALOGUE = Catalogue()
@@ -180,7 +181,7 @@ def test_a_baseline_or_a_metric_of_one_data_set_is_taken_where_it_is(tmp_path):
     assert [each.baseline.label == label for each in found] == [True, False, True]
     found = compare_all(runs_of(tmp_path), CATALOGUE, baseline=str(tmp_path / "ad0"))
     assert all("dropout" in each.baseline.label for each in found)
-    with pytest.raises(UsageError, match="no such group or folder"):
+    with pytest.raises(RecipeError, match="no such group or folder"):
         compare_all(runs_of(tmp_path), CATALOGUE, baseline="nowhere")
     leave(tmp_path / "extra", metrics={"test/acc": 0.1, "test/f1": 0.5}, seed=7, data_content="a" * 32)
     assert {each.metric for each in compare_all(runs_of(tmp_path), CATALOGUE, "test/f1")} == {"test/f1"}

@@ -2,8 +2,8 @@
 
 import pytest
 
+from plugins.errors import RecipeError
 from recipes.compare.output import SIGNS, output_folder
-from recipes.config.catalogue import UsageError
 
 
 @pytest.mark.parametrize("name", SIGNS)
@@ -14,7 +14,7 @@ def test_a_file_of_another_program_stays(tmp_path, name, kind):
         path.write_text("mine")
     else:
         path.symlink_to(tmp_path / "elsewhere")
-    with pytest.raises(UsageError, match=f"holds {name}.*--output FOLDER"):
+    with pytest.raises(RecipeError, match=f"holds {name}.*--output FOLDER"):
         output_folder([], tmp_path)
 
 

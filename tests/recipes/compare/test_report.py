@@ -6,12 +6,13 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
+from plugins.errors import RecipeError
 from recipes.compare.comparison import compare
 from recipes.compare.report import COLOURS, embedded, ranges, write_report
 from recipes.compare.runs import find, read
 from recipes.compare.statistics import rows
 from recipes.compare.table import columns
-from recipes.config.catalogue import Catalogue, UsageError
+from recipes.config.catalogue import Catalogue
 from tests.recipes.compare.fabricated import config, leave, leave_group
 from tests.recipes.compare.test_comparison import search
 
@@ -261,7 +262,7 @@ def test_the_page_names_no_file_and_no_address_to_load(tmp_path):
 def test_a_place_that_cannot_be_written_is_named(tmp_path):
     leave(tmp_path / "0")
     (tmp_path / "report.html").mkdir()
-    with pytest.raises(UsageError, match=r"report\.html cannot be written"):
+    with pytest.raises(RecipeError, match=r"report\.html cannot be written"):
         report_of(tmp_path)
 
 

@@ -7,13 +7,14 @@ import torch
 
 from plugins.adversarial.pgd import PGD
 from plugins.base import Plugin
+from plugins.errors import RecipeError
 from recipes.compare.comparison import compare
 from recipes.compare.report import write_report
 from recipes.compare.rulers import expect_alike
 from recipes.compare.runs import find, read
 from recipes.compare.statistics import rows
 from recipes.compare.table import arrange
-from recipes.config.catalogue import Catalogue, UsageError
+from recipes.config.catalogue import Catalogue
 from tests.recipes.compare.fabricated import config, leave
 
 FIRST, SECOND = [0.81, 0.80, 0.79, 0.82, 0.83], [0.61, 0.58, 0.60, 0.63, 0.62]
@@ -99,9 +100,9 @@ def test_a_search_over_how_it_is_measured_is_refused():
         return {"config": config(*words), "monitor": monitor, "metrics": {monitor: score}, "rulers": rulers}
 
     expect_alike([result(0.1), result(0.1), result(0.2, None), {}])
-    with pytest.raises(UsageError, match=r"val/acc_pgd with adversarial.eval_eps 0.1, 0.2, which do not compare"):
+    with pytest.raises(RecipeError, match=r"val/acc_pgd with adversarial.eval_eps 0.1, 0.2, which do not compare"):
         expect_alike([result(0.1), result(0.2)])
-    with pytest.raises(UsageError, match="judged by val/acc_pgd and by val/acc, which do not compare"):
+    with pytest.raises(RecipeError, match="judged by val/acc_pgd and by val/acc, which do not compare"):
         expect_alike([result(0.1), result(0.0, monitor="val/acc")])
 
 

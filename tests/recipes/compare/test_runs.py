@@ -4,8 +4,9 @@ import math
 import pytest
 from PIL import Image
 
+from plugins.errors import RecipeError
 from recipes.compare.runs import NOTHING_ADDED, Group, differing_keys, find, flatten, group_runs, label, read
-from recipes.config.catalogue import Catalogue, UsageError
+from recipes.config.catalogue import Catalogue
 from recipes.store.files import hold
 from tests.recipes.compare.fabricated import config, leave
 
@@ -35,7 +36,7 @@ def test_a_run_that_is_named_twice_is_found_once(tmp_path, monkeypatch):
 @pytest.mark.parametrize("name", ["nowhere", "empty"])
 def test_a_place_without_runs_is_a_mistake(tmp_path, name):
     (tmp_path / "empty").mkdir()
-    with pytest.raises(UsageError, match=name):
+    with pytest.raises(RecipeError, match=name):
         find([tmp_path / name])
 
 

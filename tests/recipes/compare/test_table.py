@@ -6,11 +6,12 @@ import re
 import pytest
 from rich.console import Console
 
+from plugins.errors import RecipeError
 from recipes.compare.comparison import compare
 from recipes.compare.runs import find, read
 from recipes.compare.statistics import rows
 from recipes.compare.table import VALUES, arrange, columns, decimals, runs_csv, show, to_csv, to_latex, to_markdown
-from recipes.config.catalogue import Catalogue, UsageError
+from recipes.config.catalogue import Catalogue
 from recipes.config.errors import from_cell
 from tests.recipes.compare.fabricated import leave, leave_group
 
@@ -68,7 +69,7 @@ def test_every_column_sorts_and_what_has_no_value_comes_last(tmp_path, column):
 
 def test_an_unknown_column_is_a_mistake_with_the_nearest_name(tmp_path):
     leave(tmp_path / "a")
-    with pytest.raises(UsageError, match=r"--sort second: there is no such column; did you mean --sort seconds\?"):
+    with pytest.raises(RecipeError, match=r"--sort second: there is no such column; did you mean --sort seconds\?"):
         table(tmp_path, sort="second")
 
 

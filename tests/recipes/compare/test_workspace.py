@@ -12,13 +12,15 @@ import wandb
 import yaml
 from rich.console import Console
 
+from plugins.errors import RecipeError
 from recipes.compare import statistics, workspace
 from recipes.compare.comparison import compare
 from recipes.compare.runs import find, read
-from recipes.compare.workspace import make, on_wandb, sections, show_workspace, sync_command
-from recipes.config.catalogue import Catalogue, UsageError
+from recipes.compare.workspace import make, on_wandb, sections, show_workspace
+from recipes.config.catalogue import Catalogue
 from recipes.config.composing import compose, finish
 from recipes.run.run import train
+from recipes.store.wandb_sync import sync_command
 from tests.wandb_server import KEY, wandb_server
 
 SWEPT = (("+regularizer=[]", "optimizer.lr=0.1"), ("+regularizer=[l2]", "optimizer.lr=0.05"))
@@ -383,5 +385,5 @@ def test_of_several_projects_the_one_with_most_runs_is_shown(sweep, capsys):
 
 def test_without_its_package_is_one_line(sweep, monkeypatch):
     monkeypatch.setitem(sys.modules, "wandb_workspaces", None)
-    with pytest.raises(UsageError, match="pip install"):
+    with pytest.raises(RecipeError, match="pip install"):
         show_workspace(*comparison_of(sweep), sweep, Console())

@@ -3,17 +3,8 @@ import sys
 
 import pytest
 
-from recipes.config.catalogue import (
-    FOLDER,
-    Catalogue,
-    Option,
-    UsageError,
-    expected,
-    installed_folders,
-    nearest,
-    package_folder,
-    read_yaml,
-)
+from plugins.errors import RecipeError
+from recipes.config.catalogue import FOLDER, Catalogue, Option, expected, installed_folders, nearest, package_folder, read_yaml
 from recipes.run.build import find_class
 
 CATALOGUE = Catalogue()
@@ -137,7 +128,7 @@ def test_a_package_cannot_take_the_place_of_an_option(tmp_path, monkeypatch, cap
 
 def test_a_broken_file_is_one_line(tmp_path):
     (tmp_path / "a.yaml").write_text("a: [1\nb: 2\n")
-    with pytest.raises(UsageError, match="a.yaml cannot be read") as caught:
+    with pytest.raises(RecipeError, match="a.yaml cannot be read") as caught:
         read_yaml(tmp_path / "a.yaml")
     assert "\n" not in str(caught.value)
 

@@ -7,8 +7,9 @@ from difflib import SequenceMatcher
 import pytest
 import yaml
 
+from plugins.errors import RecipeError
 from recipes.config import untrusted
-from recipes.config.catalogue import Catalogue, UsageError
+from recipes.config.catalogue import Catalogue
 from recipes.config.composing import ON_EVALUATION, ON_RESUME, change, check, read_run, register, resolve
 
 CATALOGUE = Catalogue()
@@ -23,7 +24,7 @@ def composed(*words, catalogue=CATALOGUE):
 
 def refused(*words, catalogue=CATALOGUE, multirun=False):
     """The message about words that cannot be right."""
-    with pytest.raises(UsageError) as caught:
+    with pytest.raises(RecipeError) as caught:
         check(catalogue, words, multirun)
     assert "\n" not in str(caught.value)
     return str(caught.value)
@@ -356,7 +357,7 @@ def test_a_run_that_is_older_than_a_setting_of_the_trainer_has_its_default(run):
 def test_a_run_without_a_group_is_refused(run, group):
     folder = run()
     (folder / "config.yaml").write_text(yaml.safe_dump({name: value for name, value in PLAIN.items() if name != group}))
-    with pytest.raises(UsageError, match=f"has no {group}$"):
+    with pytest.raises(RecipeError, match=f"has no {group}$"):
         read_run(CATALOGUE, folder)
 
 
@@ -377,7 +378,7 @@ def test_a_run_without_a_group_is_refused(run, group):
     ],
 )
 def test_a_run_folder_is_not_trusted(run, changes, message):
-    with pytest.raises(UsageError, match=re.escape(message)):
+    with pytest.raises(RecipeError, match=re.escape(message)):
         read_run(CATALOGUE, run(**changes))
 
 
@@ -393,17 +394,17 @@ def test_a_run_folder_is_not_trusted(run, changes, message):
     ],
 )
 def test_a_broken_config_of_a_run(run, text, message):
-    with pytest.raises(UsageError, match=message):
+    with pytest.raises(RecipeError, match=message):
         read_run(CATALOGUE, run(text))
 
 
 def test_a_folder_that_is_no_run(tmp_path):
-    with pytest.raises(UsageError, match=r"looked for config.yaml and checkpoints/last.ckpt or result.json, but the folder"):
+    with pytest.raises(RecipeError, match=r"looked for config.yaml and checkpoints/last.ckpt or result.json, but the folder"):
         read_run(CATALOGUE, tmp_path)
     (tmp_path / "config.yaml").write_text("seed: 1")
-    with pytest.raises(UsageError, match="the folder has no such files"):
+    with pytest.raises(RecipeError, match="the folder has no such files"):
         read_run(CATALOGUE, tmp_path)
-    with pytest.raises(UsageError, match="there is no such folder"):
+    with pytest.raises(RecipeError, match="there is no such folder"):
         read_run(CATALOGUE, tmp_path / "nothing")
 
 
@@ -435,5 +436,5 @@ def test_what_can_be_changed(run):
     ],
 )
 def test_what_cannot_be_changed(run, word, message):
-    with pytest.raises(UsageError, match=re.escape(message)):
+    with pytest.raises(RecipeError, match=re.escape(message)):
         change(CATALOGUE, read_run(CATALOGUE, run()), [word], ON_RESUME, "resume")

@@ -5,7 +5,8 @@ from datetime import timedelta
 
 import pytest
 
-from recipes.config.catalogue import Catalogue, UsageError
+from plugins.errors import RecipeError
+from recipes.config.catalogue import Catalogue
 from recipes.config.composing import check
 from recipes.config.duration import seconds_of, twice
 
@@ -63,11 +64,11 @@ def test_any_time_written_in_both_ways():
     ],
 )
 def test_what_is_no_length_of_time(value):
-    with pytest.raises(UsageError) as error:
+    with pytest.raises(RecipeError) as error:
         check(Catalogue(), [f"max_time={value}"])
     assert "max_time" in str(error.value)
 
 
 def test_a_bare_number_has_no_unit():
-    with pytest.raises(UsageError, match="did you mean max_time=600s, or max_time=600min"):
+    with pytest.raises(RecipeError, match="did you mean max_time=600s, or max_time=600min"):
         seconds_of("max_time", 600)

@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from recipes.config.catalogue import Catalogue, UsageError
+from plugins.errors import RecipeError
+from recipes.config.catalogue import Catalogue
 from recipes.config.composing import change, check, compose, finish, words_of_job
 from recipes.config.nothing import may_be_nothing
 from tests.command import SMALL, command
@@ -20,7 +21,7 @@ def config(*words):
 
 
 def refused(*words, multirun=False):
-    with pytest.raises(UsageError) as error:
+    with pytest.raises(RecipeError) as error:
         check(CATALOGUE, list(words), multirun)
     return str(error.value)
 

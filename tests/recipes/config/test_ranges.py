@@ -6,8 +6,8 @@ import sys
 import pytest
 from torch import nn
 
-from plugins.base import RecipeError
-from recipes.config.catalogue import RANGE, Catalogue, UsageError, outside, show
+from plugins.errors import RecipeError
+from recipes.config.catalogue import RANGE, Catalogue, outside, show
 from recipes.config.composing import check
 from recipes.run.build import build_callbacks, build_optimizer, find_class, instantiate
 from tests.command import ROOT, variables
@@ -40,7 +40,7 @@ def checked(option, name, value):
     place = f"{option.group}.{option.name}.{name}" if option.wrapped else f"{option.group}.{name}"
     try:
         check(CATALOGUE, [CATALOGUE.spelling(option.group, option.name), f"{place}={show(value)}"])
-    except UsageError:
+    except RecipeError:
         return False
     return True
 

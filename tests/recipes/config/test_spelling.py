@@ -5,7 +5,8 @@ import string
 
 import pytest
 
-from recipes.config.catalogue import Catalogue, UsageError
+from plugins.errors import RecipeError
+from recipes.config.catalogue import Catalogue
 from recipes.config.composing import check
 from recipes.config.spelling import distance, nearest, suggest
 
@@ -94,7 +95,7 @@ def test_a_slip_is_close_and_another_word_is_not():
     ],
 )
 def test_a_suggestion_is_of_the_kind_that_was_meant(word, says):
-    with pytest.raises(UsageError) as error:
+    with pytest.raises(RecipeError) as error:
         check(CATALOGUE, [word])
     assert says in str(error.value)
 
@@ -105,7 +106,7 @@ def test_no_option_of_another_group_is_suggested_for_what_a_run_is_made_of(group
         for option in options if other != group else ():
             if option in (*CATALOGUE.groups[group], "none") or other == "recipe":
                 continue
-            with pytest.raises(UsageError) as error:
+            with pytest.raises(RecipeError) as error:
                 check(CATALOGUE, [f"{group}={option}"])
             found = str(error.value).partition("did you mean ")[2]
             assert not found or found.startswith(f"{group}="), (group, option)

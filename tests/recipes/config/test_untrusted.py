@@ -11,9 +11,9 @@ import zipfile
 import pytest
 import torch
 
-from plugins.base import RecipeError
+from plugins.errors import RecipeError
 from recipes.config.allowed import check_settings, check_words
-from recipes.config.catalogue import Catalogue, UsageError, quote
+from recipes.config.catalogue import Catalogue, quote
 from recipes.config.errors import from_cell, one_line, printable, to_cell
 from recipes.config.untrusted import LARGEST, check_files, read_json, read_text, read_yaml
 from recipes.engine import kept
@@ -26,7 +26,7 @@ STEERING = "a\x1b[31mb\x9bc\u202ed\u2028e\x7ff\x00g\ud800h\u200bi\rj"
 
 def refused(read, *arguments):
     """The one line about a file."""
-    with pytest.raises(UsageError) as caught:
+    with pytest.raises(RecipeError) as caught:
         read(*arguments)
     line = one_line(caught.value)
     assert line == str(caught.value) and line.isprintable()
@@ -506,7 +506,7 @@ def test_a_file_that_is_no_checkpoint(tmp_path, monkeypatch, kind):
 
 
 def test_cells_are_texts_in_every_csv(tmp_path):
-    from recipes.run.loggers import Csv
+    from recipes.run.loggers.csv_files import Csv
 
     log = Csv(tmp_path, {})
     log.log_metrics({"=cmd()": 1.0, "loss": -0.5}, 1)

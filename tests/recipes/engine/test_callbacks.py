@@ -17,13 +17,14 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from plugins.averaging.ema import EMA
-from plugins.base import Plugin, RecipeError, Stage
+from plugins.base import Plugin, Stage
+from plugins.errors import RecipeError
 from plugins.normalization.batch import BatchNormalization
 from plugins.regularizer.dropout import Dropout
 from plugins.wrapper.sam import SAM
 from recipes.compare.runs import has_effect
 from recipes.config.callback_names import BASES, IN_PYTHON_ONLY, REFUSED, as_option
-from recipes.config.catalogue import Catalogue, UsageError
+from recipes.config.catalogue import Catalogue
 from recipes.config.composing import compose, finish
 from recipes.engine.module import RecipeModule
 from recipes.run.build import build_callbacks
@@ -147,7 +148,7 @@ def test_those_that_cannot_be_right_are_refused_by_name(name, tmp_path):
 def test_what_is_no_option_is_told_with_what_to_type_instead(name):
     catalogue = Catalogue()
     for written in (name, as_option(name)):
-        with pytest.raises(UsageError, match=f"Lightning's {name} is not for a run: "):
+        with pytest.raises(RecipeError, match=f"Lightning's {name} is not for a run: "):
             catalogue.option("callback", written)
 
 
@@ -463,7 +464,7 @@ def test_a_strangers_folder_names_known_callbacks_only(folder, node):
     config = yaml.safe_load(path.read_text())
     config["callback"]["timer"] = node
     path.write_text(yaml.safe_dump(config))
-    with pytest.raises(UsageError):
+    with pytest.raises(RecipeError):
         folder.resume("max_steps=4")
 
 

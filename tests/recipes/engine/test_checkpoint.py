@@ -16,8 +16,7 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
-from plugins.base import RecipeError
-from recipes.config.catalogue import UsageError
+from plugins.errors import RecipeError
 from recipes.data.base import EvaluationLoader, Split, StepLoader
 from recipes.engine.checkpoint import Agreement, BestAndLast, WholeFiles, is_better, load_checkpoint
 from recipes.engine.module import RecipeModule
@@ -138,7 +137,7 @@ def test_a_failed_write_keeps_the_old_file_and_leaves_no_rest(tmp_path):
         WholeFiles().save_checkpoint({"bad": Unpicklable()}, tmp_path / "a.txt")
     assert (tmp_path / "a.txt").read_text() == "old" and [path.name for path in tmp_path.iterdir()] == ["a.txt"]
     (tmp_path / "file").touch()
-    with pytest.raises(UsageError, match="cannot be written .*is there room on the disk"):
+    with pytest.raises(RecipeError, match="cannot be written .*is there room on the disk"):
         write_text(tmp_path / "file" / "b.txt", "new")
     assert "\n" not in str(unwritable(Path("x"), RuntimeError("[enforce fail] PytorchStreamWriter\nframe #0")))
 
@@ -175,7 +174,7 @@ def test_files_that_may_not_grow(folder, folders, with_plugin, extra):
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     with_plugin(full_at(extra, 60, lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, hard))))
     try:
-        with pytest.raises(UsageError, match=r"(best|last).ckpt cannot be written \(.*is there room on the disk") as error:
+        with pytest.raises(RecipeError, match=r"(best|last).ckpt cannot be written \(.*is there room on the disk") as error:
             folder.train(*words)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
@@ -203,7 +202,7 @@ def test_a_full_disk(folders, with_plugin, extra, tmp_path):
 
     with_plugin(full_at(extra, 60, fill))
     try:
-        with pytest.raises(UsageError, match=r"cannot be written \(No space left on device\)"):
+        with pytest.raises(RecipeError, match=r"cannot be written \(No space left on device\)"):
             folder.train("max_epochs=3", "model=mlp", "model.hidden=[300]")
         assert_failed_and_goes_on(folder, with_plugin, ballast.unlink)
     finally:

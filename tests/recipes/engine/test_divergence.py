@@ -9,14 +9,15 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from plugins.base import Diverged, RecipeError
+from plugins.base import Diverged
+from plugins.errors import RecipeError
 from plugins.guard.nan_rollback import NaNRollback
 from plugins.loss.by_task import ByTask
 from plugins.stopping.early import Early
-from recipes.cli.app import _exit_code, _score
 from recipes.cli.compare import present
+from recipes.cli.start import exit_code, score_of
 from recipes.compare.runs import read
-from recipes.config.catalogue import Catalogue, UsageError
+from recipes.config.catalogue import Catalogue
 from recipes.engine.checkpoint import load_checkpoint
 from recipes.engine.divergence import all_finite
 from recipes.engine.module import RecipeModule
@@ -59,8 +60,8 @@ def test_any_bad_number_is_found_and_no_large_one(bad, dtype):
 def test_the_best_of_before_is_kept_and_nothing_is_trained_on(folder, with_plugin, extra, bad, words, steps, capsys):
     with_plugin(poison(extra, 55, bad))
     result = folder.train(*words, "trainer.val_every_n_steps=20", "trainer.save_every_n_steps=10")
-    assert result["status"] == "diverged" and result["steps"] <= min(steps, 60) and _exit_code(result) == 1
-    assert math.isnan(_score(result)) and "test/loss" not in result["metrics"]
+    assert result["status"] == "diverged" and result["steps"] <= min(steps, 60) and exit_code(result) == 1
+    assert math.isnan(score_of(result)) and "test/loss" not in result["metrics"]
     kept = {name: load_checkpoint(folder.path / "checkpoints" / f"{name}.ckpt") for name in ("best", "last")}
     assert all(weight.isfinite().all() for each in kept.values() for weight in each["state_dict"].values())
     assert result["best_step"] == kept["best"]["global_step"] <= 40 and kept["last"]["global_step"] == 50
@@ -105,7 +106,7 @@ def test_resume_says_what_to_do_and_changes_nothing(folder, with_plugin, extra):
         RecipeError, match=r"has diverged at step 30 and would diverge again.*max_steps=60.* optimizer.lr=0.02$"
     ):
         folder.resume()
-    with pytest.raises(UsageError, match="holds a run that has diverged.*overwrite=true"):
+    with pytest.raises(RecipeError, match="holds a run that has diverged.*overwrite=true"):
         claim(folder.path, folder.result["command"])
     assert {path: path.read_bytes() for path in folder.path.rglob("*") if path.is_file()} == before
 
@@ -136,7 +137,7 @@ def test_a_guard_that_gives_up_has_diverged(folder, with_plugin, extra):
     poisoned.stage = Stage.PROJECTION
     with_plugin(poisoned)
     result = folder.train("max_steps=40", "+guard=nan_rollback", "guard.nan_rollback.max_rollbacks=2")
-    assert result["status"] == "diverged" and "after 2 rollbacks" in result["error"] and _exit_code(result) == 1
+    assert result["status"] == "diverged" and "after 2 rollbacks" in result["error"] and exit_code(result) == 1
 
 
 def test_early_stopping_goes_back_to_its_best_weights(folder, with_plugin, extra, caplog):
@@ -186,7 +187,7 @@ def test_a_comparison_shows_it_and_averages_nothing_over_it(folders, with_plugin
 
 def test_nothing_but_diverged_runs_is_no_comparison(folder):
     folder.train("max_steps=4", "optimizer.lr=1e30")
-    with pytest.raises(UsageError, match=r"none of 1 runs is finished \(1 diverged\).*the training diverged"):
+    with pytest.raises(RecipeError, match=r"none of 1 runs is finished \(1 diverged\).*the training diverged"):
         present([folder.path])
 
 

@@ -12,12 +12,11 @@ from torch.nn import functional
 from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
 from plugins.averaging.ema import EMA
-from plugins.base import RecipeError
 from plugins.clipping.norm import Norm
+from plugins.errors import RecipeError
 from plugins.loss.by_task import ByTask
 from plugins.loss.mse import MSE
 from plugins.wrapper.sam import SAM
-from recipes.config.catalogue import UsageError
 from recipes.engine.module import RecipeModule
 from recipes.engine.units import InTargetUnits, column_moments, depends_on_difference
 from recipes.run.build import build_data, load_run
@@ -277,11 +276,11 @@ def test_features_that_are_left_out_for_their_scale_are_told(folder, tmp_path):
 
 
 def test_the_option_is_part_of_the_trained_model(folder, diabetes):
-    from recipes.cli.app import _expect_same_split
+    from recipes.cli.evaluate import expect_same_split
 
     result = folder.train(*diabetes, "max_steps=2")
     config = result["config"]
-    with pytest.raises(UsageError, match="data.standardize_targets is part of the trained model"):
-        _expect_same_split(config["data"], {**config["data"], "standardize_targets": False})
-    with pytest.raises(UsageError, match="data.standardize_targets must be true or false"):
+    with pytest.raises(RecipeError, match="data.standardize_targets is part of the trained model"):
+        expect_same_split(config["data"], {**config["data"], "standardize_targets": False})
+    with pytest.raises(RecipeError, match="data.standardize_targets must be true or false"):
         folder.train(*diabetes, "data.standardize_targets=1.5", "max_steps=2")

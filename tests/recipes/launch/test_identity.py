@@ -12,7 +12,7 @@ import pytest
 from lightning.pytorch.plugins.environments import SLURMEnvironment, TorchElasticEnvironment
 from lightning.pytorch.utilities import rank_zero_only
 
-from recipes.config.catalogue import UsageError
+from plugins.errors import RecipeError
 from recipes.launch import ranks
 from recipes.launch.identity import FURTHER, LIFELINE, OTHERS, SETS, TORCHRUN, WATCHED, Identity, decide, here
 from recipes.run.cluster import cluster_environment
@@ -76,7 +76,7 @@ def test_whole_sets_are_taken(environ, expected):
 
 def refused(environ):
     """The error, and the environment after what it says was typed."""
-    with pytest.raises(UsageError) as caught:
+    with pytest.raises(RecipeError) as caught:
         decide(environ)
     line = str(caught.value)
     found = re.fullmatch(
@@ -154,7 +154,7 @@ def test_any_mixture_is_taken_or_refused_with_what_helps():
             try:
                 who = decide(environ)
                 break
-            except UsageError:
+            except RecipeError:
                 environ = refused(environ)[1]
         assert 0 <= who.rank < who.world and 0 <= who.local_rank <= who.rank
         assert who.world > 1 or who.launcher in ("alone", "nodes")
@@ -217,7 +217,7 @@ def test_a_lifeline_is_a_pipe(monkeypatch, value):
     try:
         with (
             being(monkeypatch, {LIFELINE: str(file) if value == "1" else value}),
-            pytest.raises(UsageError, match=f"unset {LIFELINE}"),
+            pytest.raises(RecipeError, match=f"unset {LIFELINE}"),
         ):
             here()
     finally:
@@ -240,7 +240,7 @@ def test_a_lifeline_is_a_pipe(monkeypatch, value):
 )
 def test_processes_that_the_config_does_not_want_are_refused(monkeypatch, environ, trainer, fix):
     with being(monkeypatch, environ):
-        with pytest.raises(UsageError, match=re.escape(fix)):
+        with pytest.raises(RecipeError, match=re.escape(fix)):
             ranks.check_started({"accelerator": "cpu", **trainer})
         if found := re.search(r"devices=(\d+) trainer\.num_nodes=(\d+)$", fix):
             ranks.check_started({"accelerator": "cpu", "devices": int(found[1]), "num_nodes": int(found[2])})

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from recipes.config.catalogue import UsageError
+from plugins.errors import RecipeError
 from recipes.launch.ray_sweep import request
 from tests.command import SMALL, arguments, as_at_home, command, mistake, variables
 
@@ -225,7 +225,7 @@ SETTINGS = {"ray": {"init": {"address": None}, "remote": {"num_cpus": None, "num
 )
 def test_what_ray_cannot_do_is_refused_before_it_starts(remote, trainer, told):
     settings = {"ray": {**SETTINGS["ray"], "remote": remote}}
-    with pytest.raises(UsageError) as caught:
+    with pytest.raises(RecipeError) as caught:
         request(settings, {"num_nodes": 1, "devices": 1, "accelerator": "cpu"} | trainer)
     assert told in str(caught.value)
 

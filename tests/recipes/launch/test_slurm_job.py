@@ -6,7 +6,7 @@ import signal
 
 import pytest
 
-from recipes.config.catalogue import UsageError
+from plugins.errors import RecipeError
 from recipes.engine.checkpoint import StopOnSignal
 from recipes.launch import ranks
 from recipes.launch import slurm_job as slurm
@@ -42,7 +42,7 @@ def set_job(monkeypatch, tasks=1, nodes=1, rank=0, name="train", step=True):
 )
 def test_ranks_that_do_not_fit_are_refused(monkeypatch, tasks, nodes, trainer, told):
     set_job(monkeypatch, tasks, nodes)
-    with pytest.raises(UsageError, match="Slurm has started") as caught:
+    with pytest.raises(RecipeError, match="Slurm has started") as caught:
         ranks.check_started(trainer)
     assert told in str(caught.value)
 
@@ -59,10 +59,10 @@ def test_ranks_that_fit_are_taken(monkeypatch):
 
 
 def test_a_job_without_srun_and_nodes_without_slurm_are_refused(monkeypatch):
-    with pytest.raises(UsageError, match="trainer.num_nodes=2: nothing has started processes on 2 machines"):
+    with pytest.raises(RecipeError, match="trainer.num_nodes=2: nothing has started processes on 2 machines"):
         ranks.check_started({"num_nodes": 2, "devices": 1})
     set_job(monkeypatch, 2, 1, step=False)
-    with pytest.raises(UsageError, match="put srun in front of python"):
+    with pytest.raises(RecipeError, match="put srun in front of python"):
         ranks.check_started({"num_nodes": 1, "devices": 2})
 
 

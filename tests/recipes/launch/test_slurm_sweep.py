@@ -2,7 +2,7 @@
 
 import pytest
 
-from recipes.config.catalogue import UsageError
+from plugins.errors import RecipeError
 from recipes.launch import slurm_sweep as submit
 from recipes.launch.job import Job
 from recipes.launch.ranks import LATE
@@ -40,7 +40,7 @@ def test_nodes_processes_and_gpus_follow_the_trainer(monkeypatch):
     ],
 )
 def test_what_does_not_fit_is_refused(settings, told):
-    with pytest.raises(UsageError) as caught:
+    with pytest.raises(RecipeError) as caught:
         asked(**settings)
     assert told in str(caught.value)
 

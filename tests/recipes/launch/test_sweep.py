@@ -15,9 +15,9 @@ from pathlib import Path
 
 import pytest
 
+from plugins.errors import RecipeError
 from plugins.metric import larger_is_better
-from recipes.cli.app import _sweeper_defaults
-from recipes.config.catalogue import UsageError
+from recipes.cli.words import sweeper_defaults
 from recipes.launch import sweep as module
 from recipes.launch.display import duration
 from recipes.launch.gpus import accelerators, deal
@@ -294,10 +294,10 @@ def test_a_sweep_goes_on_when_nobody_reads(tmp_path):
 
 
 def test_a_search_without_its_packages_says_how_to_get_them(monkeypatch):
-    monkeypatch.setattr("recipes.cli.app.find_spec", lambda name: None)
-    with pytest.raises(UsageError, match="pip install"):
-        _sweeper_defaults(["hydra/sweeper=optuna"])
-    assert _sweeper_defaults(["seed=0,1"]) == ["seed=0,1"]
+    monkeypatch.setattr("recipes.cli.words.find_spec", lambda name: None)
+    with pytest.raises(RecipeError, match="pip install"):
+        sweeper_defaults(["hydra/sweeper=optuna"])
+    assert sweeper_defaults(["seed=0,1"]) == ["seed=0,1"]
 
 
 # The parts
@@ -336,7 +336,7 @@ def test_a_job_with_a_file_that_no_run_writes_is_left_alone(tmp_path, name, cont
     (jobs[1].folder / "checkpoints").mkdir(parents=True)
     (jobs[1].folder / "checkpoints" / "last.ckpt").write_bytes(b"garbage")
     (jobs[1].folder / name).write_bytes(content)
-    with pytest.raises(UsageError, match=name):
+    with pytest.raises(RecipeError, match=name):
         sweep.run(jobs)
     assert not (jobs[0].folder / "result.json").exists()  # told before any job is started
     assert (jobs[1].folder / name).read_bytes() == content and (jobs[1].folder / "checkpoints" / "last.ckpt").exists()
@@ -377,7 +377,7 @@ def test_a_foreign_file_is_no_sweep(tmp_path):
     assert sweep_of(tmp_path / "a" / "b")[0] == tmp_path and sweep_of(tmp_path / "a") is None
     for wrong in ("jobs: {0: null}", "jobs: {../x: [seed=0]}", "jobs: {/x: [seed=0]}", "jobs: {0: [1]}", "words: x"):
         (tmp_path / "jobs.yaml").write_text(f"words: []\nhydra: []\n{wrong}\n")
-        with pytest.raises(UsageError):
+        with pytest.raises(RecipeError):
             Plan.read(tmp_path)
 
 
@@ -433,7 +433,7 @@ def test_the_score_must_fit_the_direction(tmp_path):
         right, wrong = ("maximize", "minimize") if larger_is_better(name) else ("minimize", "maximize")
         check_direction(tmp_path, [job], right)
         check_direction(tmp_path, [job], None)
-        with pytest.raises(UsageError, match=f"hydra.sweeper.direction={right}"):
+        with pytest.raises(RecipeError, match=f"hydra.sweeper.direction={right}"):
             check_direction(tmp_path, [job], wrong)
         assert job.score == 0.5
 

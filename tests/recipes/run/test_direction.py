@@ -10,12 +10,11 @@ from torch import nn
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 from torch.utils.data import DataLoader, TensorDataset
 
-from plugins.base import RecipeError
+from plugins.errors import RecipeError
 from plugins.loss.by_task import ByTask
 from plugins.stopping.early import Early
-from recipes.cli.app import _sweeper_defaults
 from recipes.cli.compare import present
-from recipes.config.catalogue import UsageError
+from recipes.cli.words import sweeper_defaults
 from recipes.engine.checkpoint import load_checkpoint
 from recipes.engine.module import RecipeModule
 from recipes.launch.job import Job
@@ -158,9 +157,9 @@ def test_a_schedule_on_plateau_follows_the_loss(mode):
     ],
 )
 def test_a_search_looks_for_the_best(monkeypatch, words, direction):
-    monkeypatch.setattr("recipes.cli.app.find_spec", lambda name: True)
+    monkeypatch.setattr("recipes.cli.words.find_spec", lambda name: True)
     given = ["hydra/sweeper=optuna", *words]
-    added = [word for word in _sweeper_defaults(given)[len(given) :] if "direction" in word]
+    added = [word for word in sweeper_defaults(given)[len(given) :] if "direction" in word]
     assert added == ([f"hydra.sweeper.direction={direction}"] if direction else [])
 
 
@@ -168,7 +167,7 @@ def test_a_search_looks_for_the_best(monkeypatch, words, direction):
 def test_a_search_in_the_wrong_direction_is_told(tmp_path, mode, right, wrong):
     job = Job(0, tmp_path, [], "", result={"monitor": "val/mine", "metrics": {"val/mine": 1.0}, "directions": {"mine": mode}})
     check_direction(tmp_path, [job], right)
-    with pytest.raises(UsageError, match=f"hydra.sweeper.direction={right}"):
+    with pytest.raises(RecipeError, match=f"hydra.sweeper.direction={right}"):
         check_direction(tmp_path, [job], wrong)
 
 
@@ -185,7 +184,7 @@ def test_a_comparison_sorts_as_the_runs_know_or_as_is_typed(folders, measuring, 
         del result["directions"]
         result["metrics"] |= {"val/mine": float(path.parent.name), "test/mine": float(path.parent.name)}
         path.write_text(json.dumps(result))
-    with pytest.raises(UsageError, match="type --mode max or --mode min"):
+    with pytest.raises(RecipeError, match="type --mode max or --mode min"):
         present([tmp_path / "runs"])
     capsys.readouterr()
     (comparison,) = present([tmp_path / "runs"], mode=mode)

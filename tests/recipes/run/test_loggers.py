@@ -15,12 +15,13 @@ import torch
 import wandb
 import yaml
 
-from plugins.base import RecipeError
-from recipes.compare.workspace import sync_command
-from recipes.config.catalogue import UsageError
+from plugins.errors import RecipeError
 from recipes.engine.checkpoint import load_checkpoint
 from recipes.engine.metrics import Histogram
-from recipes.run.loggers import Csv, TensorBoard, Wandb
+from recipes.run.loggers.csv_files import Csv
+from recipes.run.loggers.tensorboard import TensorBoard
+from recipes.run.loggers.wandb import Wandb
+from recipes.store.wandb_sync import sync_command
 from tests.command import LIMIT, arguments, variables
 from tests.wandb_server import KEY, wandb_server
 
@@ -140,7 +141,7 @@ def test_a_full_disk_is_one_line(tmp_path):
     ):
         try:
             resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size, before[1]))
-            with pytest.raises(UsageError, match=r"cannot be written \(File too large\)"):
+            with pytest.raises(RecipeError, match=r"cannot be written \(File too large\)"):
                 write()
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, before)
@@ -369,7 +370,7 @@ def test_an_unknown_mode_is_one_line(monkeypatch, tmp_path, mode):
     with pytest.raises(RecipeError, match="logger.wandb.mode must be one of online, offline, disabled"):
         Wandb(tmp_path, FACTS, mode=mode)
     monkeypatch.setenv("WANDB_MODE", mode)
-    with pytest.raises(UsageError, match=f"WANDB_MODE={mode} in the environment: .*'offline'"):
+    with pytest.raises(RecipeError, match=f"WANDB_MODE={mode} in the environment: .*'offline'"):
         Wandb(tmp_path, FACTS)
 
 

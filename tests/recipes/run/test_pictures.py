@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 
 from plugins.base import Plugin, derive_seed
-from recipes.config.catalogue import UsageError
+from plugins.errors import RecipeError
 from recipes.data.digits import Digits
 from recipes.engine.checkpoint import load_checkpoint
 from recipes.run import run
@@ -219,7 +219,7 @@ def test_a_technique_may_draw_something_else_or_nothing(folder, with_plugin, ext
 def test_a_picture_that_cannot_be_written_is_one_line(folder):
     folder.path.mkdir()
     (folder.path / "pictures").touch()
-    with pytest.raises(UsageError, match=r"pictures/cutout.png cannot be written") as error:
+    with pytest.raises(RecipeError, match=r"pictures/cutout.png cannot be written") as error:
         folder.train("+augmentation=cutout", "max_steps=2")
     assert "\n" not in str(error.value) and folder.result["status"] == "failed"
 

@@ -6,8 +6,8 @@ import os
 import numpy as np
 import pytest
 
-from plugins.base import RecipeError
-from recipes.config.catalogue import Catalogue, UsageError
+from plugins.errors import RecipeError
+from recipes.config.catalogue import Catalogue
 from recipes.config.composing import ON_RESUME, change
 from recipes.run.run import train
 from recipes.store.claim import Claim, claim, remove_parts, remove_run, written
@@ -50,19 +50,19 @@ def test_an_empty_or_hardly_begun_folder_is_taken(tmp_path, there):
 @pytest.mark.parametrize("overwrite", [False, True])
 def test_a_file_of_another_program_in_the_place_of_ours_is_never_touched(tmp_path, name, overwrite):
     (tmp_path / name).mkdir() if "." not in name else (tmp_path / name).write_text("mine")
-    with pytest.raises(UsageError, match=name):
+    with pytest.raises(RecipeError, match=name):
         claim(tmp_path, WORDS, overwrite)
 
 
 def test_a_filled_train_log_is_somebody_elses(tmp_path):
     (tmp_path / "train.log").write_text("mine")
-    with pytest.raises(UsageError, match=r"train\.log"):
+    with pytest.raises(RecipeError, match=r"train\.log"):
         claim(tmp_path, WORDS, overwrite=True)
 
 
 def test_beside_other_files_only_on_request(tmp_path):
     (tmp_path / "notes.txt").write_text("mine")
-    with pytest.raises(UsageError, match="overwrite=true"):
+    with pytest.raises(RecipeError, match="overwrite=true"):
         claim(tmp_path, WORDS)
     assert claim(tmp_path, WORDS, overwrite=True) == Claim.NEW
 
@@ -71,17 +71,17 @@ def test_beside_other_files_only_on_request(tmp_path):
 def test_an_unfinished_run_goes_on_with_the_same_words_only(tmp_path, status):
     folder = run_in(tmp_path / "run", status)
     assert claim(folder, reversed(WORDS)) == Claim.GO_ON
-    with pytest.raises(UsageError, match="unfinished run of other words.*resume="):
+    with pytest.raises(RecipeError, match="unfinished run of other words.*resume="):
         claim(folder, [*WORDS, "seed=1"])
     assert claim(folder, [*WORDS, "seed=1", "overwrite=true"], overwrite=True) == Claim.REPLACE
 
 
 def test_a_finished_run_is_kept_unless_a_cluster_starts_its_command_again(tmp_path):
     folder = run_in(tmp_path / "run")
-    with pytest.raises(UsageError, match=r"finished run.*max_epochs.*overwrite=true.*hydra\.run\.dir"):
+    with pytest.raises(RecipeError, match=r"finished run.*max_epochs.*overwrite=true.*hydra\.run\.dir"):
         claim(folder, WORDS)
     assert claim(folder, WORDS, again=True) == Claim.GO_ON
-    with pytest.raises(UsageError, match="finished run"):
+    with pytest.raises(RecipeError, match="finished run"):
         claim(folder, [*WORDS, "seed=1"], again=True)
 
 
@@ -89,14 +89,14 @@ def test_a_finished_run_is_kept_unless_a_cluster_starts_its_command_again(tmp_pa
 def test_a_result_that_is_not_ours_is_no_run(tmp_path, text):
     folder = run_in(tmp_path / "run", "stopped")
     (folder / "result.json").write_text(text)
-    with pytest.raises(UsageError, match="no run that has written this"):
+    with pytest.raises(RecipeError, match="no run that has written this"):
         claim(folder, WORDS, overwrite=True)
 
 
 def test_a_config_that_is_not_ours_is_no_run(tmp_path):
     folder = run_in(tmp_path / "run", "stopped")
     (folder / "config.yaml").write_text("theme: dark\n")
-    with pytest.raises(UsageError, match="no run that has written this"):
+    with pytest.raises(RecipeError, match="no run that has written this"):
         claim(folder, WORDS)
 
 

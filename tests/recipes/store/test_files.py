@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from recipes.config.catalogue import UsageError
+from plugins.errors import RecipeError
 from recipes.store.files import hold, is_held
 from tests.command import ROOT
 
@@ -33,7 +33,7 @@ def test_one_process_at_a_time(holder, tmp_path):
     assert not is_held(path)
     process = holder()
     assert is_held(path)
-    with pytest.raises(UsageError, match="another process counts"), hold(path, "counts"):
+    with pytest.raises(RecipeError, match="another process counts"), hold(path, "counts"):
         raise AssertionError("two processes hold the lock")
     process.kill()
     process.wait()
@@ -58,5 +58,5 @@ def test_a_lock_leaves_the_content_alone(tmp_path):
 
 
 def test_what_cannot_be_locked_is_told(tmp_path):
-    with pytest.raises(UsageError, match="expected a file, found a folder"), hold(tmp_path, "counts"):
+    with pytest.raises(RecipeError, match="expected a file, found a folder"), hold(tmp_path, "counts"):
         pass

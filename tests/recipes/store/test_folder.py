@@ -10,7 +10,7 @@ import yaml
 from rich.console import Console
 
 from plugins.base import Task
-from recipes.config.catalogue import UsageError
+from plugins.errors import RecipeError
 from recipes.run.logs import log_to
 from recipes.run.provenance import environment, peak_memory
 from recipes.run.terminal import table
@@ -39,7 +39,7 @@ def test_results_are_read_as_written(tmp_path):
     write_result(tmp_path, result)
     assert read_result(tmp_path) == result == json.loads((tmp_path / "result.json").read_text())
     (tmp_path / "result.json").write_text('{"status": ')
-    with pytest.raises(UsageError, match=r"result.json cannot be read") as error:
+    with pytest.raises(RecipeError, match=r"result.json cannot be read") as error:
         read_result(tmp_path)
     assert "\n" not in str(error.value)
 

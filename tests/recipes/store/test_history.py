@@ -7,9 +7,9 @@ import re
 import pytest
 import yaml
 
-from plugins.base import RecipeError
+from plugins.errors import RecipeError
 from recipes.compare.runs import read
-from recipes.config.catalogue import Catalogue, UsageError
+from recipes.config.catalogue import Catalogue
 from recipes.config.composing import ON_RESUME, change, read_run
 from recipes.run import run
 from recipes.store import history, shapes
@@ -256,7 +256,7 @@ WHOLE = {"step": 0, "command": ["a=1"], "changed": {}, "versions": {}, "git_comm
 )
 def test_a_history_that_no_run_writes_is_refused(tmp_path, entries):
     (tmp_path / "result.json").write_text(json.dumps({"status": "finished", "config": {}, "history": entries}))
-    with pytest.raises(UsageError, match=r"result\.json cannot be read: history must be a list of what held"):
+    with pytest.raises(RecipeError, match=r"result\.json cannot be read: history must be a list of what held"):
         shapes.read_result(tmp_path)
 
 

@@ -2,251 +2,34 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
 import logging
 import os
 import re
 import time
 import uuid
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
+from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
 
 from plugins.base import RecipeError, expect_choice, larger_is_better
-from recipes.compare.workspace import HEADER, sync_command
 from recipes.config.environment import check_wandb, told
-from recipes.config.errors import to_cell
 from recipes.config.untrusted import read_text
+from recipes.engine.logger import RunLogger
 from recipes.engine.metrics import Histogram
 from recipes.launch.ranks import is_first_rank
-from recipes.store.files import open_to_append, unwritable, write_text
+from recipes.run.loggers.csv_files import rows_until
+from recipes.store.files import write_text
 from recipes.store.folder import HISTOGRAMS
-from recipes.store.shapes import histograms_of, numbers_of
+from recipes.store.shapes import histograms_of
+from recipes.store.wandb_sync import HEADER, sync_command
 
 log = logging.getLogger("recipes")
-COLUMNS = ("step", "name", "low", "high", "counts")  # of histograms.csv
-
-
-class RunLogger(Logger):
-    """A Lightning logger that belongs to one run folder and ends with it."""
-
-    def facts(self) -> dict[str, Any]:
-        """What `result.json` says about where the numbers went."""
-        return {}
-
-    def finish(self, result: Mapping[str, Any]) -> str | None:
-        """End the logging of a run with this result; returns a line for the user, such as how to sync."""
-        return None
-
-    def rewind(self, step: int, logged: Collection[str] | None = None) -> None:
-        """Forget what was logged after `step`, from which the run goes on; at `step` itself, all but the names in `logged`."""
-
-
-class Deferred(RunLogger):
-    """Keeps what is logged until there are loggers, which write files and start services as soon as they are made."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.loggers: list[RunLogger] = []
-        self._kept: list[Callable[[Any], object]] | None = []
-
-    def start(self, loggers: Sequence[RunLogger], step: int | None = None, logged: Collection[str] | None = None) -> None:
-        """Hand on what was logged, and from now on all; with a step the loggers first rewind to it."""
-        self.loggers = list(loggers)
-        if step is not None:
-            for logger in self.loggers:
-                logger.rewind(step, logged)
-        kept, self._kept = self._kept or [], None
-        for log_it in kept:
-            self._each(log_it)
-
-    def _each(self, log_it: Callable[[Any], object]) -> None:
-        if self._kept is not None:
-            self._kept.append(log_it)
-        for logger in self.loggers:
-            log_it(logger)
-
-    @property
-    def name(self) -> str:
-        """Lightning wants one."""
-        return "recipes"
-
-    @property
-    def version(self) -> str:
-        """Lightning wants one."""
-        return ""
-
-    def log_hyperparams(self, params: Any, *args: Any, **kwargs: Any) -> None:
-        """The config went along when the loggers were made."""
-
-    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        """Log numbers."""
-        self._each(lambda logger: logger.log_metrics(metrics, step))
-
-    def log_histograms(self, histograms: Mapping[str, Histogram], step: int) -> None:
-        """Log histograms where that is known."""
-        self._each(lambda logger: hasattr(logger, "log_histograms") and logger.log_histograms(histograms, step))
-
-    def save(self) -> None:
-        """Write what is still in memory."""
-        for logger in self.loggers:
-            logger.save()
-
-    def finalize(self, status: str) -> None:
-        """Lightning's call at the end of a fit."""
-        for logger in self.loggers:
-            logger.finalize(status)
-
-
-class Csv(RunLogger):
-    """`metrics.csv` and `histograms.csv` in the run's folder.
-
-    One row for each logged step, one column a number; and one row for each histogram, with the counts of its bins.
-    """
-
-    def __init__(self, folder: Path, facts: Mapping[str, Any]) -> None:
-        super().__init__()
-        self.path, self.histograms = folder / "metrics.csv", folder / HISTOGRAMS
-        self.rows: list[dict[str, str]] = []
-        self.columns: list[str] = ["step"]
-        self._complete = False  # whether the file has all rows and columns, so that a row can be appended
-        self._has_histograms = False  # whether there is a file of this run, so that rows can be appended
-
-    @property
-    def name(self) -> str:
-        """Lightning wants one."""
-        return "csv"
-
-    @property
-    def version(self) -> str:
-        """Lightning wants one."""
-        return ""
-
-    @rank_zero_only
-    def log_hyperparams(self, params: Any, *args: Any, **kwargs: Any) -> None:
-        """The config is in config.yaml."""
-
-    @rank_zero_only
-    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        """Write a row; a new column means writing the file anew."""
-        row = {"step": str(step or 0)} | {name: repr(float(value)) for name, value in metrics.items()}
-        new = [name for name in row if name not in self.columns]
-        self.columns += new
-        same = bool(self.rows) and self.rows[-1]["step"] == row["step"]
-        if same:
-            self.rows[-1] |= row
-        else:
-            self.rows.append(row)
-        if same or new or not self._complete:
-            self._write()
-            return
-        append(self.path, as_csv([[row.get(name, "") for name in self.columns]]))
-
-    def _write(self) -> None:
-        rows = [[row.get(name, "") for name in self.columns] for row in self.rows]
-        write_text(self.path, as_csv([self.columns, *rows]))
-        self._complete = True
-
-    @rank_zero_only
-    def log_histograms(self, histograms: Mapping[str, Histogram], step: int) -> None:
-        """Write a row for each histogram."""
-        read = {name: histogram.read() for name, histogram in histograms.items()}
-        rows = as_csv([step, name, *row_of(numbers)] for name, numbers in read.items() if numbers is not None)
-        if self._has_histograms:
-            append(self.histograms, rows)
-        elif rows:
-            write_text(self.histograms, as_csv([COLUMNS]) + rows)
-            self._has_histograms = True
-
-    @rank_zero_only
-    def rewind(self, step: int, logged: Collection[str] | None = None) -> None:
-        """Keep the rows up to `step`, without what the end of a run that goes on has added."""
-        if self.path.exists():
-            self.columns, self.rows = rows_until(self.path, step, logged)
-            self._write()
-        if self.histograms.exists():
-            kept = [(at, name, *row_of(numbers)) for at, name, *numbers in histograms_of(self.histograms) if at <= step]
-            write_text(self.histograms, as_csv([COLUMNS, *kept]))
-            self._has_histograms = True
-
-
-def rows_until(path: Path, step: int, logged: Collection[str] | None = None) -> tuple[list[str], list[dict[str, str]]]:
-    """Columns and rows of `metrics.csv` up to a step, without the test at the end of a run that goes on.
-
-    The row of the step itself has only the names in `logged`, where these are known: a run that ended there validated once more.
-    """
-    names, rows = dict[str, None](), []
-    for row in numbers_of(path):
-        names |= dict.fromkeys(row)
-        at = int(row["step"])
-        kept = {
-            name: value
-            for name, value in row.items()
-            if value and not name.startswith("test/") and (name == "step" or at < step or logged is None or name in logged)
-        }
-        if at <= step and len(kept) > 1:
-            rows.append(kept)
-    there = {name for row in rows for name in row}
-    return ["step", *(name for name in names if name in there and name != "step")], rows
-
-
-def row_of(histogram: Sequence[Any]) -> tuple[str, str, str]:
-    """The two ends and the counts as they are written."""
-    low, high, counts = histogram
-    return repr(low), repr(high), " ".join(map(str, counts))
-
-
-def as_csv(rows: Iterable[Sequence[object]]) -> str:
-    """Rows as text."""
-    text = io.StringIO()
-    csv.writer(text).writerows([to_cell(cell) for cell in row] for row in rows)
-    return text.getvalue()
-
-
-def append(path: Path, text: str) -> None:
-    """Write behind what is there."""
-    try:
-        with open_to_append(path) as file:
-            file.write(text.encode())
-    except OSError as error:
-        raise unwritable(path, error) from None
-
-
-class TensorBoard(TensorBoardLogger, RunLogger):
-    """Event files in `tensorboard/` of the run's folder."""
-
-    def __init__(self, folder: Path, facts: Mapping[str, Any]) -> None:
-        try:
-            super().__init__(folder, name="tensorboard", version="", default_hp_metric=False)
-        except ModuleNotFoundError:
-            raise RecipeError("logger=tensorboard needs the package tensorboard: pip install tensorboard") from None
-
-    @rank_zero_only
-    def log_histograms(self, histograms: Mapping[str, Histogram], step: int) -> None:
-        """Histograms of gradients, activations and the like."""
-        for name, histogram in histograms.items():
-            if (numbers := histogram.read()) is not None:
-                low, high, counts = numbers
-                edges = np.linspace(low, high, len(counts) + 1)
-                centres = (edges[1:] + edges[:-1]) / 2
-                moments = {"sum": float(centres @ counts), "sum_squares": float(centres**2 @ counts)}
-                self.experiment.add_histogram_raw(
-                    name,
-                    min=low,
-                    max=high,
-                    num=sum(counts),
-                    **moments,
-                    bucket_limits=edges[1:].tolist(),
-                    bucket_counts=counts,
-                    global_step=step,
-                )
 
 
 LOST = ("MailboxClosedError", "HandleAbandonedError")  # what wandb raises, beside ConnectionError, where its service is gone

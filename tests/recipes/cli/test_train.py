@@ -5,15 +5,15 @@ import sys
 import pytest
 import yaml
 
-from recipes.cli.app import is_mistake
-from recipes.config.catalogue import UsageError
+from plugins.errors import RecipeError
+from recipes.config.errors import is_mistake
 from tests.command import ROOT, SMALL, command, run_folder, variables
 
 IMPORTED = """
 import sys
 sys.argv = ["train.py", *sys.argv[1:]]
 sys.path.insert(0, {root!r})
-from recipes.cli.app import main
+from recipes.cli.train import main
 try:
     main()
 finally:
@@ -87,18 +87,18 @@ def test_explaining_leaves_nothing_behind(tmp_path):
 def test_what_counts_as_a_mistake():
     from plugins.base import Refusal
 
-    assert is_mistake(UsageError("x")) and is_mistake(Refusal("x")) and not is_mistake(ValueError("x"))
+    assert is_mistake(RecipeError("x")) and is_mistake(Refusal("x")) and not is_mistake(ValueError("x"))
 
 
 def test_evaluation_keeps_the_split(tmp_path):
     """Another split of the same data would test on samples that were trained on."""
-    from recipes.cli.app import _expect_same_split
+    from recipes.cli.evaluate import expect_same_split
 
     node = {"_target_": "recipes.data.digits.Digits", "split_seed": 0, "test": 0.2, "validation": 0.1}
-    _expect_same_split(node, dict(node))
-    with pytest.raises(UsageError, match="data.split_seed cannot be changed"):
-        _expect_same_split(node, {**node, "split_seed": 1})
+    expect_same_split(node, dict(node))
+    with pytest.raises(RecipeError, match="data.split_seed cannot be changed"):
+        expect_same_split(node, {**node, "split_seed": 1})
     npz = {"_target_": "recipes.data.npz.Npz", "path": "a.npz", "split_seed": 0}
-    _expect_same_split(npz, {**npz, "path": "b.npz", "split_seed": 1})
-    with pytest.raises(UsageError, match="data.split_seed"):
-        _expect_same_split(npz, {**npz, "path": "./a.npz", "split_seed": 1})
+    expect_same_split(npz, {**npz, "path": "b.npz", "split_seed": 1})
+    with pytest.raises(RecipeError, match="data.split_seed"):
+        expect_same_split(npz, {**npz, "path": "./a.npz", "split_seed": 1})

@@ -1,0 +1,71 @@
+"""The command `evaluate.py`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from plugins.errors import RecipeError
+from recipes.cli.exits import exit_with, run_command
+from recipes.cli.flags import parse_flags
+from recipes.cli.printing import expect_printed
+from recipes.cli.words import key_of
+from recipes.config.catalogue import Catalogue, installed_folders
+from recipes.config.environment import told
+from recipes.config.invoked import as_typed
+from recipes.launch import ranks
+from recipes.run import memory
+
+
+def main(words: Sequence[str] | None = None) -> None:
+    """`evaluate.py`: ends the process with an exit code unless all went well."""
+    exit_with(lambda: run_command(_evaluate, words))
+
+
+def expect_same_split(trained: dict[str, Any], tested: dict[str, Any]) -> None:
+    """Refuse another split of the same data: it would test on samples that were trained on."""
+
+    def source(node: dict[str, Any]) -> list[Any]:
+        places = [Path(node[name]).resolve() for name in ("path", "root") if node.get(name)]
+        return [node.get("_target_"), node.get("name"), *places]
+
+    name = "standardize_targets"
+    if trained.get(name, tested.get(name)) != tested.get(name):
+        raise RecipeError(f"data.{name} is part of the trained model: leave it out")
+    for name in ("split_seed", "test", "validation"):
+        if source(trained) == source(tested) and trained.get(name) != tested.get(name):
+            raise RecipeError(f"data.{name} cannot be changed on evaluation: the test would have samples that were trained on")
+
+
+def _evaluate(words: list[str]) -> int:
+    flags = parse_flags(words, "evaluate.py")
+    if ranks.world() > 1:
+        raise RecipeError("evaluate.py tests in one process: start one, not several")
+    from recipes.config.composing import ON_EVALUATION, change, read_run, search_folders
+
+    catalogue = Catalogue([*installed_folders(), *search_folders([], flags.config_dir)])
+    if flags.help:
+        from recipes.config.help import evaluate_help
+
+        asked = [word for word in flags.overrides if not Path(word).is_dir()]  # the run may stand there, too
+        print(as_typed(evaluate_help(catalogue, ON_EVALUATION, asked)), end="")
+        expect_printed()
+        return 0
+    folders = [word for word in flags.overrides if "=" not in word or Path(word).is_dir()]
+    if len(folders) != 1:
+        raise RecipeError(f"expected one run folder, got {' and '.join(folders) or 'none'}: python evaluate.py RUN_FOLDER")
+    folder, changes = Path(folders[0]), [word for word in flags.overrides if word != folders[0]]
+    several = [word for word in changes if key_of(word) in ("trainer.devices", "trainer.num_nodes", "trainer.strategy")]
+    if several:
+        raise RecipeError(f"evaluate.py tests on one device: leave out {' and '.join(several)}")
+    trained = read_run(catalogue, folder)
+    config = change(catalogue, trained, changes, ON_EVALUATION, "evaluation")
+    expect_same_split(trained["data"], config["data"])
+    with memory.told(config):
+        with told():
+            from recipes.run.run import evaluate
+
+        evaluate(folder, config, changes)
+    expect_printed()
+    return 0

@@ -1,0 +1,154 @@
+"""Checked words are handed to Hydra, which makes the folder and calls a task; a sweep is compared at its end."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import secrets
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from plugins.errors import RecipeError
+from recipes.cli.exits import FAILED
+from recipes.cli.printing import expect_printed
+from recipes.cli.start import exit_code, expect_writable, score_of, start
+from recipes.config.catalogue import FOLDER, Catalogue, one_line, typed
+from recipes.config.invoked import as_typed
+from recipes.launch import slurm_job as slurm
+from recipes.store.files import remove_empty
+
+if TYPE_CHECKING:
+    from recipes.launch.sweep import Sweep
+
+RUN_ID = secrets.token_hex(3)  # keeps apart the folders of runs that start in the same second
+
+
+@dataclass
+class Outcome:
+    """What came of the task that Hydra called; Hydra itself would print an exception its own way."""
+
+    error: BaseException | None = None
+    code: int = 0
+    started: bool = False
+
+
+outcome = Outcome()
+
+
+def run_hydra(flags: argparse.Namespace, words: Sequence[str]) -> int:
+    """Hand checked words to Hydra, which makes the folder and calls :func:`task`, once or for each job of a sweep."""
+    import hydra
+    from hydra.errors import HydraException
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    OmegaConf.register_new_resolver("run_id", lambda: RUN_ID, replace=True)
+    passed_on = ["--multirun"] * flags.multirun + ["--resolve"] * flags.resolve + ["--run"] * flags.run
+    for name in ("cfg", "info", "package", "config_dir"):
+        if value := getattr(flags, name):
+            passed_on += [f"--{name.replace('_', '-')}", value]
+    for name in ("hydra_help", "shell_completion"):
+        passed_on += [f"--{name.replace('_', '-')}"] * getattr(flags, name)
+    sys.argv[1:] = [*passed_on, *words]  # where Lightning, too, looks for the command of its further processes
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # exceptions come here instead of being printed
+    outcome.__init__()  # type: ignore[misc]
+    try:
+        hydra.main(config_path=str(FOLDER), config_name="train", version_base="1.3")(task)()
+    except OSError as error:
+        if outcome.started:
+            raise
+        raise RecipeError(f"the output folder cannot be written: {error.strerror}: {error.filename}") from None
+    except RecipeError:
+        raise
+    except (HydraException, OmegaConfBaseException, ValueError) as error:
+        sweep = _sweep()
+        if outcome.started or (sweep and any(job.score is not None for job in sweep.jobs)):
+            raise
+        if not sweep or not sweep.jobs:  # what Hydra, its sweeper or its launcher do not take, before the first job
+            raise RecipeError(one_line(error.__cause__ or error)) from None
+        # else Optuna's end of a search in which no job has a score
+    if outcome.error is not None:
+        raise outcome.error
+    if flags.cfg or flags.info or flags.shell_completion:
+        expect_printed()
+    return end_sweep(sweep, flags.all_jobs) if (sweep := _sweep()) else outcome.code
+
+
+def _sweep() -> Sweep | None:
+    """The sweep that this process has run."""
+    from recipes.launch import sweep
+
+    return sweep.current
+
+
+def end_sweep(sweep: Sweep, all_jobs: bool) -> int:
+    """Compare the runs of a sweep, and say which failed; `all_jobs`: those of earlier starts are run first."""
+    from recipes.launch.search import best_of_search
+    from recipes.store.plan import remove_sweep
+
+    if all_jobs:
+        sweep.run_rest()
+    remove_sweep(sweep.folder)  # if all was explained, and nothing trained
+    code = 0
+    if any(job.result.get("status") == "finished" for job in sweep.jobs):
+        from recipes.cli.compare import present
+
+        try:
+            present([sweep.folder], sweep.folder)
+        except RecipeError as error:  # such as a full disk
+            print(f"error: {one_line(error)}", file=sys.stderr)
+            code = FAILED
+        if best := best_of_search(sweep.folder):
+            print(f"best     {best}")
+    if sweep.diverged:
+        lines = "\n".join(f"  {job.name}: {job.result.get('error')}; {job.folder}" for job in sweep.diverged)
+        print(f"{len(sweep.diverged)} of {len(sweep.jobs)} jobs diverged:\n{lines}", file=sys.stderr)
+        if not any(job.result.get("status") == "finished" for job in sweep.jobs):
+            code = FAILED
+    if not sweep.failed:
+        return code
+    failed = "\n".join(f"  {job.name}: {job.error}; {job.folder}" for job in sweep.failed)
+    print(f"error: {len(sweep.failed)} of {len(sweep.jobs)} jobs failed:\n{failed}", file=sys.stderr)
+    print(as_typed(f"to run them again: python train.py -m {typed('sweep', sweep.folder)}"), file=sys.stderr)
+    return FAILED
+
+
+def task(config: Any) -> float | None:
+    """What Hydra calls for a run, or for each job of a sweep; returns the metric that chose the best model."""
+    from hydra.core.hydra_config import HydraConfig
+
+    from recipes.config.composing import finish, searched_folders
+
+    settings = HydraConfig.get()
+    folder, words = Path(settings.runtime.output_dir), list(settings.overrides.task)
+    outcome.started = True
+    try:
+        expect_writable(folder)
+        catalogue = Catalogue(searched_folders(settings.runtime.config_sources))
+        plain = finish(catalogue, config, words)
+        if not plain["explain"]:
+            plain = _claimed(catalogue, plain, folder, words)
+        result = start(plain, folder, words)
+    except BaseException as error:
+        remove_empty(folder)
+        outcome.error = error
+        return None
+    remove_empty(folder)
+    outcome.code = exit_code(result)
+    return score_of(result)
+
+
+def _claimed(catalogue: Catalogue, config: dict[str, Any], folder: Path, words: Sequence[str]) -> dict[str, Any]:
+    """The config of a run in a folder that it may have: that of the run which is in it where it goes on with that."""
+    from recipes.config.composing import read_run
+    from recipes.launch.job import can_go_on
+    from recipes.store.claim import Claim, claim
+    from recipes.store.plan import is_job
+
+    found = claim(folder, words, config["overwrite"], slurm.restarts() > 0, is_job(folder, words))
+    if found == Claim.GO_ON and can_go_on(folder):
+        return read_run(catalogue, folder) | {"resume": str(folder)}
+    return {**config, "overwrite": found == Claim.REPLACE}

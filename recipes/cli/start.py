@@ -1,0 +1,67 @@
+"""The start of a run in the processes that train it, and what its end means: exit code and score."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from plugins.errors import RecipeError
+from recipes.cli.exits import FAILED, MISTAKE
+from recipes.cli.printing import expect_printed
+from recipes.config.environment import told
+from recipes.config.errors import is_mistake
+from recipes.launch import ranks
+from recipes.launch import slurm_job as slurm
+from recipes.run import memory
+
+
+def expect_writable(folder: Path) -> None:
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise RecipeError(f"the output folder {folder} cannot be written; choose another one: hydra.run.dir=FOLDER")
+
+
+def start(config: dict[str, Any], folder: Path, words: Sequence[str]) -> dict[str, Any]:
+    ranks.end_with_parent()
+    if ranks.rank() == 0 and ranks.node() == 0:
+        ranks.forget_earlier(folder)
+    slurm.listen(*(slurm.ASKING if ranks.world() > 1 else ()))
+    ranks.end_with_others(folder)
+    try:
+        ranks.check_started(config["trainer"])
+        if count := ranks.to_start(config):
+            return ranks.train(count, config, folder, words)
+        with memory.told(config):
+            with told():
+                from recipes.run.run import train
+
+            result = train(config, folder, list(words))
+    except BaseException as error:
+        ranks.fail(folder, error, MISTAKE if is_mistake(error) else FAILED, is_mistake(error))
+        raise
+    if result.get("status") == "stopped" and ranks.rank() == 0:  # for all
+        slurm.come_back(str(result.get("stopped_by")))
+    return result
+
+
+def exit_code(result: dict[str, Any]) -> int:
+    """0, or 1 if the run has diverged, or the code of the signal that stopped the run; 0 too if the run comes back.
+
+    Only the first rank ends with it: the end of another one, which has less to do, would be the end of all.
+    """
+    if result.get("status") == "explained":
+        expect_printed()
+    if result.get("status") == "diverged" and not ranks.rank():
+        return FAILED
+    if result.get("status") != "stopped" or slurm.comes_back(str(result.get("stopped_by"))) or ranks.rank():
+        return 0
+    return 128 + getattr(signal, str(result.get("stopped_by")), signal.SIGINT)
+
+
+def score_of(result: dict[str, Any]) -> float:
+    """The metric that chose the best model; not a number where there is none, and for a run that has diverged."""
+    if result.get("status") == "diverged":
+        return float("nan")
+    return float(result.get("metrics", {}).get(result.get("monitor"), float("nan")))
