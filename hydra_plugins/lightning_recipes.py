@@ -169,7 +169,8 @@ class ProcessesLauncher(Launcher):
     def _job(self, sweep: Any, number: int, words: list[str]) -> Any:
         from plugins.errors import RecipeError
         from recipes.config.catalogue import Catalogue
-        from recipes.config.composing import searched_folders, words_of_job
+        from recipes.config.composing import words_of_job
+        from recipes.config.searching import searched_folders
         from recipes.launch.job import Job
         from recipes.store.plan import expect_inside
 

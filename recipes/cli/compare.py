@@ -16,10 +16,12 @@ from typing import TYPE_CHECKING, NoReturn
 from plugins.errors import RecipeError
 from recipes.cli.exits import exit_with, run_command
 from recipes.cli.printing import expect_printed
-from recipes.config.catalogue import Catalogue, installed_folders, nearest, one_line, quote
+from recipes.config.catalogue import Catalogue, installed_folders
 from recipes.config.environment import told
-from recipes.config.errors import printable
+from recipes.config.errors import one_line, printable
 from recipes.config.invoked import as_typed, invocation
+from recipes.config.quoting import quote
+from recipes.config.spelling import nearest
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -42,7 +42,8 @@ def _evaluate(words: list[str]) -> int:
     flags = parse_flags(words, "evaluate.py")
     if ranks.world() > 1:
         raise RecipeError("evaluate.py tests in one process: start one, not several")
-    from recipes.config.composing import ON_EVALUATION, change, read_run, search_folders
+    from recipes.config.changing import ON_EVALUATION, change, read_run
+    from recipes.config.searching import search_folders
 
     catalogue = Catalogue([*installed_folders(), *search_folders([], flags.config_dir)])
     if flags.help:

@@ -8,9 +8,8 @@ from collections.abc import Callable, Sequence
 from plugins.errors import RecipeError
 from recipes.cli.printing import NotPrinted, expect_printed, make_safe
 from recipes.cli.version import asked_version, versions
-from recipes.config.catalogue import one_line
 from recipes.config.environment import keep_readable
-from recipes.config.errors import is_mistake, shortened
+from recipes.config.errors import is_mistake, one_line, shortened
 from recipes.config.invoked import as_typed
 from recipes.launch import ranks
 from recipes.run import memory

@@ -7,7 +7,9 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from plugins.errors import RecipeError
-from recipes.config.catalogue import Catalogue, installed_folders, nearest, quote
+from recipes.config.catalogue import Catalogue, installed_folders
+from recipes.config.quoting import quote
+from recipes.config.spelling import nearest
 
 OF_EVALUATION = ("help", "config_dir", "version")
 NOT_SUPPORTED = {
@@ -60,7 +62,9 @@ def parse_flags(words: Sequence[str], script: str = "train.py") -> argparse.Name
 
 def _meant(word: str, words: Sequence[str], known: Sequence[str], few: bool) -> str:
     """What to type instead of a flag that there is not."""
-    from recipes.config.composing import ON_EVALUATION, check_names, parse
+    from recipes.config.changing import ON_EVALUATION
+    from recipes.config.choosing import check_names
+    from recipes.config.parsing import parse
 
     name, equals, value = word.lstrip("-").partition("=")
     following = list(words[words.index(word) + 1 :])[:1] if word in words else []

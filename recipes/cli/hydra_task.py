@@ -15,8 +15,10 @@ from plugins.errors import RecipeError
 from recipes.cli.exits import FAILED
 from recipes.cli.printing import expect_printed
 from recipes.cli.start import exit_code, expect_writable, score_of, start
-from recipes.config.catalogue import FOLDER, Catalogue, one_line, typed
+from recipes.config.catalogue import FOLDER, Catalogue
+from recipes.config.errors import one_line
 from recipes.config.invoked import as_typed
+from recipes.config.quoting import typed
 from recipes.launch import slurm_job as slurm
 from recipes.store.files import remove_empty
 
@@ -120,7 +122,8 @@ def task(config: Any) -> float | None:
     """What Hydra calls for a run, or for each job of a sweep; returns the metric that chose the best model."""
     from hydra.core.hydra_config import HydraConfig
 
-    from recipes.config.composing import finish, searched_folders
+    from recipes.config.composing import finish
+    from recipes.config.searching import searched_folders
 
     settings = HydraConfig.get()
     folder, words = Path(settings.runtime.output_dir), list(settings.overrides.task)
@@ -143,7 +146,7 @@ def task(config: Any) -> float | None:
 
 def _claimed(catalogue: Catalogue, config: dict[str, Any], folder: Path, words: Sequence[str]) -> dict[str, Any]:
     """The config of a run in a folder that it may have: that of the run which is in it where it goes on with that."""
-    from recipes.config.composing import read_run
+    from recipes.config.changing import read_run
     from recipes.launch.job import can_go_on
     from recipes.store.claim import Claim, claim
     from recipes.store.plan import is_job

@@ -37,7 +37,9 @@ def _train(words: list[str]) -> int:
     flags = parse_flags(words)
     if flags.hydra_help or flags.shell_completion:
         return run_hydra(flags, flags.overrides)
-    from recipes.config.composing import ON_RESUME, change, check, read_run, register, resolve, search_folders
+    from recipes.config.changing import ON_RESUME, change, read_run
+    from recipes.config.composing import check, resolve
+    from recipes.config.searching import register, search_folders
 
     if (mode := value_of("hydra.mode", flags.overrides)) is not None:
         if mode not in ("RUN", "MULTIRUN") or (flags.multirun and mode == "RUN"):

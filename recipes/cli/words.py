@@ -8,7 +8,8 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from plugins.errors import RecipeError
-from recipes.config.catalogue import quoted, suggest, typed
+from recipes.config.quoting import quoted, typed
+from recipes.config.spelling import suggest
 from recipes.launch.identity import here
 
 
@@ -33,7 +34,7 @@ def value_of(key: str, words: Sequence[str]) -> str | None:
     """The value that the words give to a top-level key, null and quotes taken away."""
     from hydra.core.override_parser.overrides_parser import OverridesParser
 
-    from recipes.config.composing import parse_word
+    from recipes.config.words import parse_word
 
     found = [parse_word(OverridesParser.create(), word) for word in words if word.lstrip("+").startswith(f"{key}=")]
     if len(found) > 1:

@@ -18,8 +18,10 @@ from recipes.compare.rulers import about_rulers, measured_alike
 from recipes.compare.runs import Comparison, Group, Run, differing_keys, find, group_runs, label, larger_for
 from recipes.compare.search import is_search
 from recipes.compare.statistics import ROUNDING, Row, interval_factor, rows
-from recipes.config.catalogue import Catalogue, nearest, quote, suggest
+from recipes.config.catalogue import Catalogue
 from recipes.config.errors import printable
+from recipes.config.quoting import quote
+from recipes.config.spelling import nearest, suggest
 
 ENOUGH_SEEDS = 5
 SEEDS = "seed=0,1,2,3,4"

@@ -18,8 +18,8 @@ from plugins.metric import is_accuracy
 from recipes.compare.comparison import shorten
 from recipes.compare.runs import LARGEST_PICTURE, Group, Run, tidy
 from recipes.compare.statistics import Row
-from recipes.config.catalogue import show
 from recipes.config.effect import has_effect
+from recipes.config.quoting import show
 from recipes.config.untrusted import read_bytes
 
 FEWEST_POINTS, POINTS = 40, 300  # of a curve; longer ones are averaged over neighbouring points

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from plugins.errors import RecipeError
-from recipes.compare.runs import Comparison, Group, Run, flatten
-from recipes.config.catalogue import show
+from recipes.compare.runs import Comparison, Group, Run
+from recipes.config.effect import flatten
+from recipes.config.quoting import show
 
 SHOWN = 4  # settings, and values of one, in a sentence
 

@@ -15,10 +15,11 @@ from typing import Any
 
 from plugins.errors import RecipeError
 from plugins.metric import larger_is_better
-from recipes.config.catalogue import Catalogue, one_line, show
+from recipes.config.catalogue import Catalogue
 from recipes.config.choices import choices
 from recipes.config.effect import flatten, has_effect
-from recipes.config.errors import printable
+from recipes.config.errors import one_line, printable
+from recipes.config.quoting import show
 from recipes.config.untrusted import check_files, read_bytes
 from recipes.store.files import is_held
 from recipes.store.history import resumed

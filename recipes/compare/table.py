@@ -17,8 +17,8 @@ from rich.text import Text
 from plugins.errors import RecipeError
 from recipes.compare.runs import Comparison, Run
 from recipes.compare.statistics import SIGNIFICANT, Row
-from recipes.config.catalogue import suggest
 from recipes.config.errors import printable, to_cell
+from recipes.config.spelling import suggest
 
 TIMES = ((3600.0, "h"), (60.0, "min"), (1.0, "s"))
 SIZES = ((1e9, "GB"), (1e6, "MB"))

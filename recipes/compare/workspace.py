@@ -15,8 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from plugins.errors import RecipeError
 from recipes.compare.runs import RESUMED, Comparison, Run
-from recipes.config.catalogue import one_line
-from recipes.config.errors import printable
+from recipes.config.errors import one_line, printable
 from recipes.config.kinds import is_text, is_texts
 from recipes.config.untrusted import read_json
 from recipes.store.wandb_sync import sync_command

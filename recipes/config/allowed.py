@@ -15,9 +15,9 @@ from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 
 from plugins.errors import RecipeError
-from recipes.config.catalogue import quote, typed
 from recipes.config.errors import one_line, printable
 from recipes.config.kinds import is_count, is_flag, is_number
+from recipes.config.quoting import quote, typed
 
 # references to other values of the config, and to a job's number; nothing that reads the machine
 REFERENCE = re.compile(r"\$\{(hydra:job\.(num|id)|(?!hydra\b)\w+(\.\w+)*)\}")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import math
 import os
 import re
 import sys
@@ -17,15 +16,11 @@ from typing import Any
 from plugins.errors import RecipeError
 from recipes.config import untrusted
 from recipes.config.callback_names import instead_of
-from recipes.config.errors import one_line as one_line
-from recipes.config.spelling import nearest as nearest
-from recipes.config.spelling import suggest as suggest
+from recipes.config.quoting import show
+from recipes.config.spelling import suggest
 
 FOLDER = Path(__file__).resolve().parents[2] / "conf"
 ENTRY_POINTS = "lightning_recipes"
-# at the end of what a comment says of a parameter, before what it says of null or of further words
-RANGE = re.compile(r"(?:in ([\[(])(-?[\d.]+), (-?[\d.]+)([\])])|, ([≥>]) (-?[\d.]+))(?=$|;| \|)")
-LARGEST = 3.4e38  # number of 32 bits, in which models compute
 # groups in which nobody looks for a technique
 NO_TECHNIQUES = ("data", "model", "trainer", "logger", "recipe")
 NOT_FOR_TRAINING = ("hydra", "study")  # folders of conf/ that are no groups of train.py
@@ -34,137 +29,6 @@ NOT_FOR_TRAINING = ("hydra", "study")  # folders of conf/ that are no groups of 
 def warn(message: str) -> None:
     """Tell something in one line that does not end the program."""
     print(f"warning: {message}", file=sys.stderr)
-
-
-def show(value: object) -> str:
-    """A value as it is written on the command line."""
-    if value is None or isinstance(value, bool):
-        return str(value).lower() if value is not None else "null"
-    if isinstance(value, (list, tuple)):
-        return f"[{', '.join(map(show, value))}]"
-    if isinstance(value, float) and not math.isfinite(value):
-        return str(value).replace("inf", ".inf").replace("nan", ".nan")  # as in YAML, and in the comments
-    return str(value)
-
-
-def quote(word: str) -> str:
-    """A word for the shell, quoted where brackets or blanks would be taken amiss."""
-    safe = word and all(letter.isalnum() or letter in "_-+=.,:/@%~^" for letter in word) and word[0] not in "~^"
-    return word if safe else "'" + word.replace("'", "'\\''") + "'"
-
-
-def path_word(path: object) -> str:
-    """A path as a word for the shell, which no command takes for a flag."""
-    return quote(f"./{path}" if str(path).startswith("-") else str(path))
-
-
-def quoted(path: object) -> str:
-    """A path as Hydra's grammar takes it, whatever is in its name."""
-    from hydra.core.override_parser.types import Quote, QuotedString
-
-    return str(QuotedString(str(path), Quote.double).with_quotes())
-
-
-def typed(key: str, path: object) -> str:
-    """`KEY=PATH` as it is typed in a shell, quoted for Hydra and for the shell where they would take it amiss."""
-    text = str(path)
-    if not re.fullmatch(r"[\w./:@+-]+", text, re.ASCII):
-        text = quoted(text)
-    return quote(f"{key}={text}")
-
-
-def expected(value: object, default: object, comment: str = "") -> str | None:
-    """What a parameter must be, if `value` is not of its default's type; None if it is.
-
-    An int is fine where a float is, a default of null admits anything, and so does the comment for words after a bar:
-    `devices: 1 # how many | auto`. A bar and a bracket admit a list: `target: y # a name | [names]`. The elements of a list
-    are of the type of the default's elements.
-    """
-    words = also(comment)
-    if default is None or show(value) in words or (isinstance(default, str) and "${" in default):
-        return None
-    if _fits(value, default):
-        return None
-    if "| [" in comment:
-        return (
-            None
-            if isinstance(value, list) and all(_fits(element, default) for element in value)
-            else f"{_kind(default)} or a list"
-        )
-    if isinstance(default, str):
-        return "one of " + ", ".join(listed) if (listed := choices(default, comment)) else _kind(default)
-    return " or ".join([_kind(default), *words])
-
-
-def also(comment: str) -> list[str]:
-    """The words after a bar in a comment, which a parameter takes beside values of its default's type."""
-    return re.findall(r"\|\s*([\w.+-]+)", comment)
-
-
-def choices(default: object, comment: str) -> list[str]:
-    """The words that a comment lists for a text: `mode: a # a | b`."""
-    words = [word.strip() for word in comment.partition(";")[0].split("|")]
-    return (
-        words if isinstance(default, str) and len(words) > 1 and all(re.fullmatch(r"[\w.-]+", word) for word in words) else []
-    )
-
-
-def too_large(value: object) -> str | None:
-    """What a number must be, if it is none that the computation can hold: not finite, or too large for its 32 or 64 bits."""
-    if isinstance(value, float) and not abs(value) <= LARGEST:
-        return "a finite number" if math.isnan(value) or math.isinf(value) else f"a number of at most {LARGEST:.4g}"
-    return "a whole number of at most 18 digits" if isinstance(value, int) and abs(value) >= 10**18 else None
-
-
-def outside(value: object, default: object, comment: str) -> str | None:
-    """What a number must be, if it is outside of the range that the comment tells: `in [0, 1)`, `≥ 0` or `> 0`.
-
-    Of a list each number must be in the range, and there must be as many as in the default. What is null by default and has a
-    least number is a whole one.
-    """
-    if not (found := RANGE.search(comment)):
-        return None
-    opens, low, high, closes, sign, least = found.groups()
-    counts = default is None and sign == "≥"  # steps, or pixels: what has no number by default
-
-    def inside(number: object) -> bool:
-        if not isinstance(number, (int, float)) or isinstance(number, bool):
-            return True
-        if sign:
-            if counts and not isinstance(number, int):
-                return False
-            return number > float(least) or (sign == "≥" and number == float(least))
-        above = number > float(low) or (opens == "[" and number == float(low))
-        return above and (number < float(high) or (closes == "]" and number == float(high)))
-
-    words = found.group()
-    if sign:
-        words = f"{'a whole number' if counts else _kind(0.0 if default is None else default)} {sign} {least}"
-    elif words == "in [0, 1]":
-        words = "a probability between 0 and 1"
-    words = " or ".join([words, *also(comment)])
-    if isinstance(value, list) and isinstance(default, list):
-        several = f"{len(default)} numbers {found.group()}"
-        return None if len(value) == len(default) and all(map(inside, value)) else several
-    return None if inside(value) else words
-
-
-def _fits(value: object, default: object) -> bool:
-    if isinstance(default, float):
-        return isinstance(value, (int, float)) and not isinstance(value, bool)
-    if isinstance(default, list):
-        kinds = {_kind(element) for element in default}
-        return isinstance(value, list) and (len(kinds) != 1 or all(_fits(element, default[0]) for element in value))
-    return type(value) is type(default)
-
-
-def _kind(default: object) -> str:
-    if isinstance(default, list):
-        kinds = {_kind(element) for element in default}
-        plural = {"a whole number": " of whole numbers", "a number": " of numbers", "text": " of words"}
-        return "a list" + (plural.get(kinds.pop(), "") if len(kinds) == 1 else "")
-    names = {bool: "true or false", int: "a whole number", float: "a number", str: "text", dict: "a mapping"}
-    return names.get(type(default), "of another type")
 
 
 def read_yaml(path: Path) -> dict[str, Any]:

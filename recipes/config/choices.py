@@ -13,7 +13,7 @@ from typing import Any
 
 from plugins.errors import RecipeError
 from recipes.config.catalogue import Catalogue
-from recipes.config.composing import option_names
+from recipes.config.tree import option_names
 
 NOT_CHOSEN = ("recipe", "hydra")
 NAME = re.compile(r"[\w.-]+", re.ASCII)

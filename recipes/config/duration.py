@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from plugins.errors import RecipeError
-from recipes.config.catalogue import show
+from recipes.config.quoting import show
 
 UNITS = {"d": 86400.0, "h": 3600.0, "m": 60.0, "s": 1.0}
 NAMES = {"d": "d|days?", "h": "h|hrs?|hours?", "m": "m|mins?|minutes?", "s": "s|secs?|seconds?"}

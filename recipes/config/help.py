@@ -7,8 +7,10 @@ import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 
 from plugins.errors import RecipeError
-from recipes.config.catalogue import Catalogue, Option, quote, show, suggest
+from recipes.config.catalogue import Catalogue, Option
 from recipes.config.nothing import NONE
+from recipes.config.quoting import quote, show
+from recipes.config.spelling import suggest
 
 TRAIN = """\
 python train.py                                   train with the defaults

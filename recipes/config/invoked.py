@@ -6,7 +6,7 @@ import re
 import sys
 from pathlib import Path
 
-from recipes.config.catalogue import path_word, quote
+from recipes.config.quoting import path_word, quote
 
 COMMANDS = ("train", "evaluate", "compare")
 WITH_CONFIGS = ("train", "evaluate")  # these take --config-dir

@@ -18,7 +18,8 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from plugins.errors import RecipeError
-from recipes.config.catalogue import show, suggest
+from recipes.config.quoting import show
+from recipes.config.spelling import suggest
 
 INSTEAD = {  # of launchers of other packages
     "basic": "processes",

@@ -15,7 +15,8 @@ from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 
 from plugins.errors import RecipeError
-from recipes.config.catalogue import Catalogue, quote, quoted
+from recipes.config.catalogue import Catalogue
+from recipes.config.quoting import quote, quoted
 
 LOOK_ALIKES = {
     **dict.fromkeys(map(ord, "“”„‟″＂«»"), '"'),

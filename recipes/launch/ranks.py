@@ -29,7 +29,7 @@ from typing import IO, Any
 import yaml
 
 from plugins.errors import RecipeError
-from recipes.config.catalogue import one_line
+from recipes.config.errors import one_line
 from recipes.config.untrusted import read_json
 from recipes.launch import slurm_job as slurm
 from recipes.launch.identity import LIFELINE, WATCHED, here, in_job, repeated

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from plugins.errors import RecipeError
-from recipes.config.catalogue import one_line
+from recipes.config.errors import one_line
 from recipes.config.untrusted import read_text
 from recipes.launch.job import Job, LocalProcess, start_job
 from recipes.launch.ranks import LATE

@@ -10,8 +10,8 @@ from omegaconf import ListConfig
 
 from plugins.errors import RecipeError
 from plugins.metric import larger_is_better
-from recipes.config.catalogue import show, typed
 from recipes.config.kinds import is_number
+from recipes.config.quoting import show, typed
 from recipes.config.untrusted import read_yaml
 from recipes.launch.job import Job
 

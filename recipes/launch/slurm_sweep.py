@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from plugins.errors import RecipeError
-from recipes.config.catalogue import typed
+from recipes.config.quoting import typed
 from recipes.config.untrusted import LARGEST_RECORD, read_bytes, read_text
 from recipes.launch import ranks
 from recipes.launch import slurm_job as slurm

@@ -18,8 +18,8 @@ from pathlib import Path
 from rich.console import Console
 
 from plugins.errors import RecipeError
-from recipes.config.catalogue import quoted, typed
 from recipes.config.errors import one_line, printable
+from recipes.config.quoting import quoted, typed
 from recipes.config.settings import expect_jobs
 from recipes.config.untrusted import (
     LARGEST_RECORD,

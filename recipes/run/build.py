@@ -17,9 +17,10 @@ from torch import nn
 from torch.optim import Optimizer
 
 from plugins.base import Plugin, RecipeError, derive_seed, larger_is_better
-from recipes.config.catalogue import Catalogue, installed_folders, show
-from recipes.config.composing import read_run
+from recipes.config.catalogue import Catalogue, installed_folders
+from recipes.config.changing import read_run
 from recipes.config.errors import one_line
+from recipes.config.quoting import show
 from recipes.data.base import Data
 from recipes.engine.callbacks import check_callbacks
 from recipes.engine.checkpoint import load_checkpoint

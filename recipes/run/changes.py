@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from plugins.base import RecipeError
-from recipes.config.catalogue import show
-from recipes.config.composing import ON_RESUME
+from recipes.config.changing import ON_RESUME
+from recipes.config.quoting import show
 from recipes.store import history
 from recipes.store.folder import command_line
 

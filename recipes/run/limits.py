@@ -14,9 +14,10 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from plugins.base import RecipeError
-from recipes.config.catalogue import Catalogue, installed_folders, quote, typed
+from recipes.config.catalogue import Catalogue, installed_folders
 from recipes.config.choices import choices
 from recipes.config.duration import seconds_of, twice
+from recipes.config.quoting import quote, typed
 from recipes.run.build import build_optimizer, instantiate
 from recipes.store.folder import command_line
 

@@ -31,10 +31,11 @@ from plugins.base import (
     expect_count,
 )
 from plugins.errors import RecipeError
-from recipes.config.catalogue import Catalogue, installed_folders, path_word, typed
+from recipes.config.catalogue import Catalogue, installed_folders
 from recipes.config.choices import choices
 from recipes.config.duration import seconds_of
 from recipes.config.effect import words_with_effect
+from recipes.config.quoting import path_word, typed
 from recipes.data.base import Data, EvaluationLoader, StepLoader
 from recipes.data.targets import describe
 from recipes.engine.checkpoint import BestAndLast, StopOnSignal, Stopped, WholeFiles, load_checkpoint

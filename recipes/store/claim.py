@@ -11,7 +11,8 @@ from enum import Enum
 from pathlib import Path
 
 from plugins.errors import RecipeError
-from recipes.config.catalogue import Catalogue, installed_folders, typed
+from recipes.config.catalogue import Catalogue, installed_folders
+from recipes.config.quoting import typed
 from recipes.config.untrusted import check_files, read_text
 from recipes.store.folder import result_or_empty
 

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from plugins.errors import RecipeError
-from recipes.config.catalogue import quote, show
 from recipes.config.errors import printable
+from recipes.config.quoting import quote, show
 from recipes.store import shapes
 from recipes.store.files import write_text
 

@@ -17,9 +17,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
-from recipes.config.catalogue import quote, show
 from recipes.config.effect import flatten, has_effect
 from recipes.config.errors import printable
+from recipes.config.quoting import quote, show
 
 FACTS = ("versions", "git_commit", "machine")  # what an entry keeps beside its words
 OF_THE_COMMAND = ("resume", "overwrite", "explain", "sweep")  # keys of one command, not of the run

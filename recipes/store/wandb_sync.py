@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from plugins.errors import RecipeError
-from recipes.config.catalogue import path_word
+from recipes.config.quoting import path_word
 from recipes.config.untrusted import read_text
 
 HEADER = 7  # bytes of an offline run's file that hold nothing yet; one such file ends `wandb sync` for all others

@@ -7,7 +7,8 @@ import yaml
 
 from plugins.base import Plugin, Stage
 from recipes.config.catalogue import Catalogue
-from recipes.config.composing import compose, finish, read_run
+from recipes.config.changing import read_run
+from recipes.config.composing import compose, finish
 from recipes.run import run
 
 SMALL = ("logger=[]", "trainer.progress=false", "trainer.accelerator=cpu")

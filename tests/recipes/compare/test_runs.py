@@ -5,8 +5,9 @@ import pytest
 from PIL import Image
 
 from plugins.errors import RecipeError
-from recipes.compare.runs import NOTHING_ADDED, Group, differing_keys, find, flatten, group_runs, label, read
+from recipes.compare.runs import NOTHING_ADDED, Group, differing_keys, find, group_runs, label, read
 from recipes.config.catalogue import Catalogue
+from recipes.config.effect import flatten
 from recipes.store.files import hold
 from tests.recipes.compare.fabricated import config, leave
 

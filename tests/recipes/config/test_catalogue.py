@@ -4,7 +4,9 @@ import sys
 import pytest
 
 from plugins.errors import RecipeError
-from recipes.config.catalogue import FOLDER, Catalogue, Option, expected, installed_folders, nearest, package_folder, read_yaml
+from recipes.config.catalogue import FOLDER, Catalogue, Option, installed_folders, package_folder, read_yaml
+from recipes.config.spelling import nearest
+from recipes.config.types import expected
 from recipes.run.build import find_class
 
 CATALOGUE = Catalogue()

@@ -9,7 +9,7 @@ from recipes.compare.comparison import compare
 from recipes.compare.runs import find, read
 from recipes.config.catalogue import Catalogue
 from recipes.config.choices import choices
-from recipes.config.composing import option_names
+from recipes.config.tree import option_names
 from tests.recipes.compare.fabricated import config, leave
 
 CATALOGUE = Catalogue()

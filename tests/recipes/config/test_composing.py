@@ -10,7 +10,9 @@ import yaml
 from plugins.errors import RecipeError
 from recipes.config import untrusted
 from recipes.config.catalogue import Catalogue
-from recipes.config.composing import ON_EVALUATION, ON_RESUME, change, check, read_run, register, resolve
+from recipes.config.changing import ON_EVALUATION, ON_RESUME, change, read_run
+from recipes.config.composing import check, resolve
+from recipes.config.searching import register
 
 CATALOGUE = Catalogue()
 OPTIONS = [option for group, options in CATALOGUE.groups.items() for option in options.values() if group != "recipe"]

@@ -9,9 +9,11 @@ from importlib.metadata import version
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
-from recipes.config.catalogue import Catalogue, also, show
+from recipes.config.catalogue import Catalogue
 from recipes.config.composing import check, parse_word
 from recipes.config.help import train_help
+from recipes.config.quoting import show
+from recipes.config.types import also
 from recipes.store.folder import write_result
 from tests.command import ROOT, arguments, command, variables
 

@@ -6,7 +6,8 @@ import pytest
 
 from plugins.errors import RecipeError
 from recipes.config.catalogue import Catalogue
-from recipes.config.composing import change, check, compose, finish, words_of_job
+from recipes.config.changing import change
+from recipes.config.composing import check, compose, finish, words_of_job
 from recipes.config.nothing import may_be_nothing
 from tests.command import SMALL, command
 

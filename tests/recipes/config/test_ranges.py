@@ -7,8 +7,10 @@ import pytest
 from torch import nn
 
 from plugins.errors import RecipeError
-from recipes.config.catalogue import RANGE, Catalogue, outside, show
+from recipes.config.catalogue import Catalogue
 from recipes.config.composing import check
+from recipes.config.quoting import show
+from recipes.config.types import RANGE, outside
 from recipes.run.build import build_callbacks, build_optimizer, find_class, instantiate
 from tests.command import ROOT, variables
 

@@ -13,8 +13,9 @@ import torch
 
 from plugins.errors import RecipeError
 from recipes.config.allowed import check_settings, check_words
-from recipes.config.catalogue import Catalogue, quote
+from recipes.config.catalogue import Catalogue
 from recipes.config.errors import from_cell, one_line, printable, to_cell
+from recipes.config.quoting import quote
 from recipes.config.untrusted import LARGEST, check_files, read_json, read_text, read_yaml
 from recipes.engine import kept
 from recipes.store.files import hold, is_held, open_to_append, write_text

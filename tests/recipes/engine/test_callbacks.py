@@ -22,10 +22,10 @@ from plugins.errors import RecipeError
 from plugins.normalization.batch import BatchNormalization
 from plugins.regularizer.dropout import Dropout
 from plugins.wrapper.sam import SAM
-from recipes.compare.runs import has_effect
 from recipes.config.callback_names import BASES, IN_PYTHON_ONLY, REFUSED, as_option
 from recipes.config.catalogue import Catalogue
 from recipes.config.composing import compose, finish
+from recipes.config.effect import has_effect
 from recipes.engine.module import RecipeModule
 from recipes.run.build import build_callbacks
 from tests.plugins.conftest import Memory

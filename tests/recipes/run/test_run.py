@@ -13,7 +13,8 @@ import yaml
 from plugins.base import Phase
 from plugins.errors import RecipeError
 from recipes.config.catalogue import Catalogue
-from recipes.config.composing import ON_EVALUATION, change, compose, finish, read_run
+from recipes.config.changing import ON_EVALUATION, change, read_run
+from recipes.config.composing import compose, finish
 from recipes.engine.checkpoint import StopOnSignal, Stopped, load_checkpoint
 from recipes.run.build import build_data, build_loss, build_model, build_module, build_plugins, load_run
 from recipes.run.run import Run, evaluate, train

@@ -8,7 +8,7 @@ import pytest
 
 from plugins.errors import RecipeError
 from recipes.config.catalogue import Catalogue
-from recipes.config.composing import ON_RESUME, change
+from recipes.config.changing import ON_RESUME, change
 from recipes.run.run import train
 from recipes.store.claim import Claim, claim, remove_parts, remove_run, written
 from tests.command import command, mistake
@@ -175,7 +175,7 @@ def finished(folder, data):
 def resume(folder, *words):
     """`python train.py resume=FOLDER WORDS` in this process."""
     catalogue = Catalogue()
-    from recipes.config.composing import read_run
+    from recipes.config.changing import read_run
 
     config = change(catalogue, read_run(catalogue, folder.path), list(words), ON_RESUME, "resume")
     return train(config | {"resume": str(folder.path)}, folder.path, [f"resume={folder.path}", *words])

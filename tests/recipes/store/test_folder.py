@@ -11,10 +11,11 @@ from rich.console import Console
 
 from plugins.base import Task
 from plugins.errors import RecipeError
+from recipes.config.quoting import quote
 from recipes.run.logs import log_to
 from recipes.run.provenance import environment, peak_memory
 from recipes.run.terminal import table
-from recipes.store.folder import first_line, quote, read_result, write_config, write_confusion, write_result
+from recipes.store.folder import first_line, read_result, write_config, write_confusion, write_result
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import yaml
 from plugins.errors import RecipeError
 from recipes.compare.runs import read
 from recipes.config.catalogue import Catalogue
-from recipes.config.composing import ON_RESUME, change, read_run
+from recipes.config.changing import ON_RESUME, change, read_run
 from recipes.run import run
 from recipes.store import history, shapes
 from recipes.store.history import changes, go_on, history_of, resumed

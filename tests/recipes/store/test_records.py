@@ -13,7 +13,7 @@ from plugins.base import RecipeError, derive_seed
 from plugins.sites import DROPOUTS
 from recipes.compare.runs import read
 from recipes.config.catalogue import Catalogue
-from recipes.config.composing import ON_EVALUATION, change, read_run
+from recipes.config.changing import ON_EVALUATION, change, read_run
 from recipes.engine.checkpoint import load_checkpoint
 from recipes.run.build import build_data, load_run
 from recipes.run.run import evaluate
