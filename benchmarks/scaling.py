@@ -30,7 +30,7 @@ from torch import Tensor, nn
 from benchmarks import interval, machine, print_table
 from benchmarks.step import BATCH, Engine, Marks, TakeTurns, choose_data, configuration
 from recipes.data.base import Data
-from recipes.launch.ranks import hold_port
+from recipes.launch.watch import hold_port
 from recipes.run.run import set_up_process
 
 PROCESSES = (1, 2)

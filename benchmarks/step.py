@@ -31,8 +31,9 @@ from benchmarks import interval, machine, print_table
 from benchmarks.data import ResizedDigits, has_fashion_mnist
 from recipes.config.catalogue import FOLDER
 from recipes.data.base import Data, EvaluationLoader, StepLoader
-from recipes.engine.checkpoint import BestAndLast, StopOnSignal
+from recipes.engine.checkpoint import BestAndLast
 from recipes.engine.module import RecipeModule
+from recipes.engine.stop import StopOnSignal
 from recipes.run.build import build_data, build_loggers, build_plugins
 from recipes.run.progress import ProgressBar
 from recipes.run.run import make_module, make_trainer, set_up_process

@@ -11,7 +11,7 @@ from recipes.cli.version import asked_version, versions
 from recipes.config.environment import keep_readable
 from recipes.config.errors import is_mistake, one_line, shortened
 from recipes.config.invoked import as_typed
-from recipes.launch import ranks
+from recipes.launch import failures
 from recipes.run import memory
 
 MISTAKE, FAILED, INTERRUPTED = 2, 1, 130
@@ -43,7 +43,7 @@ def exit_with(command: Callable[[], int]) -> None:
         code = _code_of(command)
     except KeyboardInterrupt:
         code = INTERRUPTED
-    except (ranks.RankError, NotPrinted, memory.OutOfMemory) as error:
+    except (failures.RankError, NotPrinted, memory.OutOfMemory) as error:
         print(as_typed(f"error: {error}"), file=sys.stderr)
         code = FAILED
     except Exception as error:

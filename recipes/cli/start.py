@@ -13,7 +13,7 @@ from recipes.cli.exits import FAILED, MISTAKE
 from recipes.cli.printing import expect_printed
 from recipes.config.environment import told
 from recipes.config.errors import is_mistake
-from recipes.launch import ranks
+from recipes.launch import failures, ranks, watch
 from recipes.launch import slurm_job as slurm
 from recipes.run import memory
 
@@ -26,20 +26,20 @@ def expect_writable(folder: Path) -> None:
 def start(config: dict[str, Any], folder: Path, words: Sequence[str]) -> dict[str, Any]:
     ranks.end_with_parent()
     if ranks.rank() == 0 and ranks.node() == 0:
-        ranks.forget_earlier(folder)
+        failures.forget_earlier(folder)
     slurm.listen(*(slurm.ASKING if ranks.world() > 1 else ()))
-    ranks.end_with_others(folder)
+    failures.end_with_others(folder)
     try:
         ranks.check_started(config["trainer"])
         if count := ranks.to_start(config):
-            return ranks.train(count, config, folder, words)
+            return watch.train(count, config, folder, words)
         with memory.told(config):
             with told():
                 from recipes.run.run import train
 
             result = train(config, folder, list(words))
     except BaseException as error:
-        ranks.fail(folder, error, MISTAKE if is_mistake(error) else FAILED, is_mistake(error))
+        failures.fail(folder, error, MISTAKE if is_mistake(error) else FAILED, is_mistake(error))
         raise
     if result.get("status") == "stopped" and ranks.rank() == 0:  # for all
         slurm.come_back(str(result.get("stopped_by")))

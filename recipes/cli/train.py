@@ -19,8 +19,8 @@ from recipes.cli.start import exit_code, expect_writable, start
 from recipes.cli.words import expect_folders, expect_one_folder, expect_part, key_of, sweeper_defaults, value_of, words_of_sweep
 from recipes.config.catalogue import Catalogue, installed_folders
 from recipes.config.invoked import as_typed
-from recipes.launch import ranks
 from recipes.launch import slurm_job as slurm
+from recipes.launch import watch
 
 
 def main(words: Sequence[str] | None = None) -> None:
@@ -32,7 +32,7 @@ def main(words: Sequence[str] | None = None) -> None:
 
 
 def _train(words: list[str]) -> int:
-    if given := ranks.given():
+    if given := watch.given():
         return exit_code(start(**given))
     flags = parse_flags(words)
     if flags.hydra_help or flags.shell_completion:

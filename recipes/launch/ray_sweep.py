@@ -23,8 +23,8 @@ from typing import Any
 from plugins.errors import RecipeError
 from recipes.config.errors import one_line
 from recipes.config.untrusted import read_text
+from recipes.launch.failures import LATE
 from recipes.launch.job import Job, LocalProcess, start_job
-from recipes.launch.ranks import LATE
 from recipes.launch.slurm_sweep import GPU
 from recipes.launch.sweep import Sweep
 from recipes.store.plan import Plan

@@ -21,7 +21,7 @@ from typing import Any
 from plugins.errors import RecipeError
 from recipes.config.quoting import typed
 from recipes.config.untrusted import LARGEST_RECORD, read_bytes, read_text
-from recipes.launch import ranks
+from recipes.launch import failures
 from recipes.launch import slurm_job as slurm
 from recipes.launch.job import NUMBER, Job
 from recipes.launch.sweep import Sweep
@@ -121,7 +121,7 @@ class Train:
         try:
             self.main(self.words)
         except SystemExit as ended:
-            ranks.end(ended.code if isinstance(ended.code, int) else 1)  # submitit would take some codes for a success
+            failures.end(ended.code if isinstance(ended.code, int) else 1)  # submitit would take some codes for a success
 
     def checkpoint(self) -> Any:
         """What is started when the job comes back: the same; a run knows where it was."""
@@ -176,7 +176,7 @@ class Submitted:
             self.state, self.ended = state, self.ended or time.monotonic()
             self.job.read()
             finished = self.job.result.get("status") in ("finished", "diverged")
-            if finished or state not in ("COMPLETED", "") or time.monotonic() > self.ended + ranks.LATE:
+            if finished or state not in ("COMPLETED", "") or time.monotonic() > self.ended + failures.LATE:
                 self.returncode = 0 if finished or state == "COMPLETED" else 1
         return self.returncode
 
@@ -217,7 +217,7 @@ class SlurmSweep(Sweep):
                 return Submitted(self.queue, number, job)
         words = self._words(job)
         job.folder.mkdir(parents=True, exist_ok=True)
-        ranks.forget_errors(job.folder)
+        failures.forget_errors(job.folder)
         (job.folder / "output.log").unlink(missing_ok=True)
         number = self._submit(job, words)
         write_text(path, f"{number}\n")
@@ -260,7 +260,7 @@ class SlurmSweep(Sweep):
             output = ""
         if process.returncode == LEFT:
             return "goes on in Slurm"
-        told = ranks.first_error(job.folder, output)
+        told = failures.first_error(job.folder, output)
         status = job.result.get("status")
         if not told and status == "failed":
             told = str(job.result.get("error", ""))

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from recipes.config.errors import printable
-from recipes.launch import ranks
+from recipes.launch import failures, ranks
 from recipes.launch.ranks import is_first_rank
 from recipes.run.provenance import ROOT
 from recipes.store.files import open_to_append
@@ -84,7 +84,7 @@ class RankFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         """The message as it is written."""
         text = printable(super().format(record), "\n\t")
-        return ranks.mark(text, ranks.rank()) if ranks.world() > 1 else text
+        return failures.mark(text, ranks.rank()) if ranks.world() > 1 else text
 
 
 def log_warning(

@@ -38,12 +38,13 @@ from recipes.config.effect import words_with_effect
 from recipes.config.quoting import path_word, typed
 from recipes.data.base import Data, EvaluationLoader, StepLoader
 from recipes.data.targets import describe
-from recipes.engine.checkpoint import BestAndLast, StopOnSignal, Stopped, WholeFiles, load_checkpoint
+from recipes.engine.checkpoint import BestAndLast, WholeFiles, load_checkpoint
 from recipes.engine.logger import Deferred, RunLogger
 from recipes.engine.module import RecipeModule
 from recipes.engine.sharding import make_strategy, put_together
+from recipes.engine.stop import StopOnSignal, Stopped
 from recipes.engine.units import MEAN, InTargetUnits
-from recipes.launch import ranks
+from recipes.launch import failures, ranks
 from recipes.launch.ranks import is_first_rank
 from recipes.run import memory
 from recipes.run.advice import with_a_technique
@@ -670,7 +671,7 @@ def is_of_content(error: Exception) -> bool:
     others = (RecipeError, Stopped, OSError)
     if memory.out_of_memory(error):
         return False
-    return not isinstance(error, others) and not (ranks.world() > 1 and ranks.CONSEQUENCE.search(str(error)))
+    return not isinstance(error, others) and not (ranks.world() > 1 and failures.CONSEQUENCE.search(str(error)))
 
 
 def shares(step_size: int, world: int, nodes: int, parts: int) -> list[str]:

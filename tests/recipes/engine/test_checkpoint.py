@@ -18,8 +18,9 @@ from torch import nn
 
 from plugins.errors import RecipeError
 from recipes.data.base import EvaluationLoader, Split, StepLoader
-from recipes.engine.checkpoint import Agreement, BestAndLast, WholeFiles, is_better, load_checkpoint
+from recipes.engine.checkpoint import BestAndLast, WholeFiles, is_better, load_checkpoint
 from recipes.engine.module import RecipeModule
+from recipes.engine.stop import Agreement
 from recipes.store.files import unwritable, write_text
 from tests.ranks import alone, on_ranks
 

@@ -16,7 +16,7 @@ import pytest
 
 from recipes.compare.runs import read
 from recipes.config.catalogue import Catalogue
-from recipes.launch import ranks
+from recipes.launch import failures, ranks
 from recipes.launch.identity import LIFELINE, here
 from tests.command import ROOT, arguments, command, mistake, torchrun, variables
 
@@ -372,14 +372,16 @@ def test_the_first_real_error_is_found(tmp_path):
     lost = "RuntimeError('gloo: Connection closed by peer [10.0.0.1]')"
     numbers = random.sample(range(3), 3)
     assert fail(tmp_path, numbers[0], lost) == 3
-    assert ranks.first_error(tmp_path, "") == f"rank {numbers[0]} on n{numbers[0]}: gloo: Connection closed by peer [10.0.0.1]"
+    assert (
+        failures.first_error(tmp_path, "") == f"rank {numbers[0]} on n{numbers[0]}: gloo: Connection closed by peer [10.0.0.1]"
+    )
     killed = "0: fine\nsrun: error: node2: task 1: Killed\nsrun: error: node1: task 0: Exited with exit code 1\n"
-    assert ranks.first_error(tmp_path, killed) == "rank 1 on node2: killed (is there enough memory?)"
+    assert failures.first_error(tmp_path, killed) == "rank 1 on node2: killed (is there enough memory?)"
     assert fail(tmp_path, numbers[1], "ValueError('wrong\\nnumber')") == 3
     assert fail(tmp_path, numbers[2], "ValueError('later')") == 3
-    assert ranks.first_error(tmp_path, killed) == f"rank {numbers[1]} on n{numbers[1]}: wrong number"
-    ranks.forget_errors(tmp_path)
-    assert ranks.first_error(tmp_path, "") == ""
+    assert failures.first_error(tmp_path, killed) == f"rank {numbers[1]} on n{numbers[1]}: wrong number"
+    failures.forget_errors(tmp_path)
+    assert failures.first_error(tmp_path, "") == ""
 
 
 @pytest.mark.parametrize("failed", [True, False])
@@ -410,22 +412,22 @@ def test_only_what_was_said_at_an_earlier_start_is_forgotten(tmp_path, monkeypat
     for name, value in STEP.items():
         monkeypatch.setenv(name, value)
     here.cache_clear()
-    ranks.forget_earlier(tmp_path)
-    assert "wrong" in ranks.first_error(tmp_path)
+    failures.forget_earlier(tmp_path)
+    assert "wrong" in failures.first_error(tmp_path)
     monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
     here.cache_clear()
-    ranks.forget_earlier(tmp_path)
-    assert ranks.first_error(tmp_path) == "" and not list(tmp_path.iterdir())
+    failures.forget_earlier(tmp_path)
+    assert failures.first_error(tmp_path) == "" and not list(tmp_path.iterdir())
 
 
 def test_the_result_of_a_run_that_goes_on_is_left_alone(tmp_path):
     file = tmp_path / "result.json"
     file.write_text('{"status": "running"}')
     before = file.stat().st_mtime_ns
-    ranks.write_failure(tmp_path, "another process trains here", before)
+    failures.write_failure(tmp_path, "another process trains here", before)
     assert json.loads(file.read_text()) == {"status": "running"}
     os.utime(file, ns=(before, before + 1))  # as one that this start has written
-    ranks.write_failure(tmp_path, "wrong number", before)
+    failures.write_failure(tmp_path, "wrong number", before)
     assert json.loads(file.read_text()) == {"status": "failed", "error": "wrong number"}
 
 

@@ -7,7 +7,7 @@ import signal
 import pytest
 
 from plugins.errors import RecipeError
-from recipes.engine.checkpoint import StopOnSignal
+from recipes.engine.stop import StopOnSignal
 from recipes.launch import ranks
 from recipes.launch import slurm_job as slurm
 from recipes.launch.identity import here

@@ -4,8 +4,8 @@ import pytest
 
 from plugins.errors import RecipeError
 from recipes.launch import slurm_sweep as submit
+from recipes.launch.failures import LATE
 from recipes.launch.job import Job
-from recipes.launch.ranks import LATE
 from recipes.launch.slurm_sweep import LEFT, Queue, Submitted, has_gpus, request
 from tests.command import mistake
 

@@ -15,7 +15,8 @@ from plugins.errors import RecipeError
 from recipes.config.catalogue import Catalogue
 from recipes.config.changing import ON_EVALUATION, change, read_run
 from recipes.config.composing import compose, finish
-from recipes.engine.checkpoint import StopOnSignal, Stopped, load_checkpoint
+from recipes.engine.checkpoint import load_checkpoint
+from recipes.engine.stop import StopOnSignal, Stopped
 from recipes.run.build import build_data, build_loss, build_model, build_module, build_plugins, load_run
 from recipes.run.run import Run, evaluate, train
 from tests.command import LIMIT, arguments, as_at_home, variables

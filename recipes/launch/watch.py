@@ -1,0 +1,188 @@
+"""The ranks of a run that this process starts, and watches until all have ended. Nothing here imports torch."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import yaml
+
+from plugins.errors import RecipeError
+from recipes.launch import slurm_job as slurm
+from recipes.launch.failures import (
+    GRACE,
+    MEMORY,
+    RankError,
+    _changed,
+    first_error,
+    first_note,
+    forget_errors,
+    leave_note,
+    notes,
+    write_failure,
+    write_log,
+)
+from recipes.launch.identity import LIFELINE, WATCHED, repeated
+from recipes.launch.ranks import STOPPING, asking, is_watched, node
+from recipes.store.folder import result_or_empty, write_result
+
+
+def given() -> dict[str, Any] | None:
+    """What the process that has started this rank wants it to train; None elsewhere."""
+    if not is_watched():
+        return None
+    slurm.listen(*slurm.ASKING)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, asking())
+    arguments = yaml.safe_load(sys.stdin.buffer)
+    return {**arguments, "folder": Path(arguments["folder"])}
+
+
+def train(count: int, config: Mapping[str, Any], folder: Path, words: Sequence[str]) -> dict[str, Any]:
+    """Train with `count` ranks on this machine; returns what `result.json` holds.
+
+    All of them get one and the same resolved config. A signal is handed on to each once; whatever ends this process ends them,
+    with a saved state.
+
+    Raises:
+        RecipeError: a mistake of the user's that a rank has found.
+        RankError: a rank has failed or was killed.
+    """
+    before = _changed(folder)
+    watch = Watch(folder)
+    watch.run(count, int(config["trainer"]["num_nodes"]), {"config": dict(config), "folder": str(folder), "words": list(words)})
+    result = result_or_empty(folder)
+    found = notes(folder)
+    line = first_error(folder)
+    if not node():
+        forget_errors(folder)
+    first = first_note(found)
+    if not any(watch.codes.values()) or (result.get("status") in ("stopped", "diverged") and _changed(folder) > before):
+        return result
+    if first is None and watch.asked:  # it was not left the time to save
+        stopped = {"status": "stopped", "stopped_by": watch.asked[0]}
+        if result.get("status") in ("running", "failed") and _changed(folder) > before:
+            write_result(folder, result | stopped)
+        return stopped
+    number, code = next((number, code) for number, code in watch.codes.items() if code)
+    line = line or f"rank {number}: ended with code {code}"
+    write_failure(folder, line, before)
+    if first and first["mistake"]:
+        raise RecipeError(line)
+    log = folder / "train.log"
+    raise RankError(f"{line}; log {log}" if log.exists() else line)
+
+
+def hold_port() -> socket.socket:
+    """A socket with a port of this machine for the ranks to meet at, which nobody else gets as long as the socket is open.
+
+    Rank 0 can listen there all the same, for torch allows addresses to be used again, as this socket does. A port that was only
+    looked for could be another program's by the time a rank has loaded torch.
+    """
+    held = socket.socket()
+    held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    held.bind(("127.0.0.1", 0))
+    return held
+
+
+class Watch:
+    """Starts the ranks of this machine and waits for them.
+
+    Attributes:
+        codes: with which the ranks have ended, in that order.
+        asked: the signals that have asked for an end.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.processes: dict[int, subprocess.Popen[bytes]] = {}
+        self.codes: dict[int, int] = {}
+        self.asked: list[str] = []
+
+    def run(self, count: int, nodes: int, arguments: Mapping[str, Any]) -> None:
+        """Return once all have ended."""
+        lifeline = os.pipe()  # never written to
+        meeting = hold_port()
+        previous = {number: signal.signal(number, self._hand_on) for number in asking()}
+        try:
+            blocked = signal.pthread_sigmask(signal.SIG_BLOCK, asking())  # until all are there; in a rank until it listens
+            try:
+                self._start(count, nodes, arguments, lifeline[0], meeting.getsockname()[1])
+            finally:
+                signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+            for name in slurm.received:  # before there were ranks
+                self._hand_on(signal.Signals[name], None)
+            self._wait()
+        finally:
+            self._kill()
+            for number, handler in previous.items():
+                signal.signal(number, handler)
+            meeting.close()
+            for end in lifeline:
+                os.close(end)
+
+    def _start(self, count: int, nodes: int, arguments: Mapping[str, Any], lifeline: int, port: int) -> None:
+        again = repeated(os.environ)
+        environment = {name: value for name, value in os.environ.items() if name not in again}
+        environment |= {WATCHED: str(count * nodes), "WORLD_SIZE": str(count * nodes)}
+        environment |= {LIFELINE: str(lifeline), "NODE_RANK": str(node())}
+        if nodes == 1:
+            environment |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+        # threads of several ranks would wait for each other
+        environment.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // count)))
+        for local in range(count):
+            number = node() * count + local
+            with tempfile.TemporaryFile() as file:
+                file.write(yaml.safe_dump(dict(arguments)).encode())
+                file.seek(0)
+                self.processes[number] = subprocess.Popen(
+                    [sys.executable, *sys.argv],
+                    stdin=file,
+                    start_new_session=True,  # Ctrl-C comes from here only
+                    pass_fds=[lifeline],
+                    env=environment | {"LOCAL_RANK": str(local), "RANK": str(number)},
+                )
+
+    def _hand_on(self, number: int, frame: FrameType | None) -> None:
+        self.asked.append(signal.Signals(number).name)
+        for process in self.processes.values():
+            process.send_signal(number)
+        if len(self.asked) == 1:
+            with suppress(OSError):  # the terminal is closed
+                os.write(2, STOPPING)
+
+    def _wait(self) -> None:
+        """After the first failure, or a second Ctrl-C, the others have a few seconds only."""
+        limit = float("inf")
+        while len(self.codes) < len(self.processes):
+            for number, process in self.processes.items():
+                if number not in self.codes and (code := process.poll()) is not None:
+                    self.codes[number] = code
+                    if code < 0 and time.monotonic() < limit:
+                        self._note_killed(number, -code)
+            if any(self.codes.values()) or self.asked.count("SIGINT") > 1:
+                limit = min(limit, time.monotonic() + GRACE)
+            if time.monotonic() > limit:
+                self._kill()
+            time.sleep(0.05)
+
+    def _note_killed(self, number: int, by: int) -> None:
+        line = f"killed by signal {by}{MEMORY if by == signal.SIGKILL else ''}"
+        leave_note(self.folder, number, line)
+        if (self.folder / "train.log").exists() and not node():
+            write_log(self.folder, f"ERROR {line}", number)
+
+    def _kill(self) -> None:
+        for process in self.processes.values():
+            if process.poll() is None:
+                process.kill()
+                process.wait()
