@@ -23,8 +23,10 @@ from plugins.augmentation.crop import Crop
 from plugins.augmentation.horizontal_flip import HorizontalFlip
 from plugins.base import Batch
 from plugins.loss.by_task import ByTask
-from recipes.data.base import Data, Sample, Split, StepLoader
+from recipes.data.base import Data
 from recipes.data.digits import Digits
+from recipes.data.loaders import StepLoader
+from recipes.data.split import Sample, Split
 from recipes.data.torchvision import TorchvisionImages
 from recipes.engine.module import RecipeModule
 from recipes.models.linear import Linear

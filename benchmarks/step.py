@@ -30,7 +30,8 @@ from torch import Tensor, nn
 from benchmarks import interval, machine, print_table
 from benchmarks.data import ResizedDigits, has_fashion_mnist
 from recipes.config.catalogue import FOLDER
-from recipes.data.base import Data, EvaluationLoader, StepLoader
+from recipes.data.base import Data
+from recipes.data.loaders import EvaluationLoader, StepLoader
 from recipes.engine.checkpoint import BestAndLast
 from recipes.engine.module import RecipeModule
 from recipes.engine.stop import StopOnSignal

@@ -19,7 +19,7 @@ from omegaconf import OmegaConf
 
 from plugins.base import Plugin, RecipeError
 from plugins.shards import whole
-from recipes.data.base import EvaluationLoader, StepLoader
+from recipes.data.loaders import EvaluationLoader, StepLoader
 from recipes.engine.checkpoint import BestAndLast
 from recipes.engine.module import RecipeModule
 from recipes.run.build import build_data, build_plugins, find_class

@@ -96,7 +96,7 @@ def end_sweep(sweep: Sweep, all_jobs: bool) -> int:
     remove_sweep(sweep.folder)  # if all was explained, and nothing trained
     code = 0
     if any(job.result.get("status") == "finished" for job in sweep.jobs):
-        from recipes.cli.compare import present
+        from recipes.compare.present import present
 
         try:
             present([sweep.folder], sweep.folder)

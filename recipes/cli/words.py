@@ -52,7 +52,7 @@ def value_of(key: str, words: Sequence[str]) -> str | None:
 def words_of_sweep(flags: argparse.Namespace, folder: Path) -> list[str]:
     """The words of a sweep that goes on in its folder: those given now or, without any, those it was started with."""
     from recipes.config.allowed import check_settings, check_words
-    from recipes.config.untrusted import check_sweep
+    from recipes.config.places import check_sweep
     from recipes.store.plan import FILE, Plan
 
     check_sweep(folder)

@@ -17,8 +17,9 @@ from matplotlib.ticker import MaxNLocator
 from matplotlib.transforms import offset_copy
 
 from plugins.metric import is_accuracy
-from recipes.compare.comparison import shorten
-from recipes.compare.runs import Comparison, Group, Run
+from recipes.compare.groups import Comparison, Group
+from recipes.compare.notes import shorten
+from recipes.compare.runs import Run
 from recipes.compare.statistics import Row
 from recipes.compare.table import decimals, mean
 from recipes.store.files import write_whole

@@ -5,27 +5,22 @@ Each trace says in `meta.group` whose it is: `report.js` gives it the group's co
 
 from __future__ import annotations
 
-import base64
 import math
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
-from html import escape
 from typing import Any
 
-import numpy as np
-
-from plugins.metric import is_accuracy
-from recipes.compare.comparison import shorten
-from recipes.compare.runs import LARGEST_PICTURE, Group, Run, tidy
+from recipes.compare.groups import Group, tidy
+from recipes.compare.notes import shorten
+from recipes.compare.runs import Run
 from recipes.compare.statistics import Row
+from recipes.compare.summaries import F1, PRECISION, RECALL, average, class_scores, summed_confusion
+from recipes.compare.units import Metric, number, plain
 from recipes.config.effect import has_effect
 from recipes.config.quoting import show
-from recipes.config.untrusted import read_bytes
 
 FEWEST_POINTS, POINTS = 40, 300  # of a curve; longer ones are averaged over neighbouring points
 NUMBERS = 400_000  # in all curves together, so that a page of many groups still loads fast
-PICTURES = 8  # of one technique
-HISTOGRAMS = 6  # groups whose histograms are shown
 BINS, STEPS = 40, 60  # of a heat map of histograms
 MOST_TICKS = 16  # of categories on an axis
 CATEGORIES = 6  # a number that takes no more values than these is shown as a category, if it is one that people type
@@ -33,47 +28,6 @@ LONGEST_NUMBER = 8  # letters of a number that people type
 AXIS_NAME, AXIS_TICK = 48, 40  # letters on an axis of the parallel coordinates
 NOTHING = "none"
 SPLITS = {"val": "validation", "train": "training", "gap": "training less validation", "step": "of the batch at each step"}
-PRECISION, RECALL, F1 = "precision", "recall", "F1"
-
-
-class Metric:
-    """How a metric is written: accuracies in percent."""
-
-    def __init__(self, name: str, digits: int = 4) -> None:
-        self.name = name
-        percent = (100.0, max(0, digits - 2), " %", " points")
-        self.scale, self.decimals, self.unit, self.points = percent if is_accuracy(name) else (1.0, digits, "", "")
-        split, _, rest = name.partition("/")
-        spelled = {"val": "validation", "train": "training"}.get(split, split)
-        words = rest.replace("/", " ").replace("_", " ").replace("acc", "accuracy")
-        self.title = f"{spelled} {words}" if words else name  # as it is said in a sentence
-        self.head = f"{name}, %" if self.unit else name
-
-    def text(self, value: float) -> str:
-        """The number without its unit."""
-        return "–" if math.isnan(value) else f"{self.scale * value:.{self.decimals}f}"
-
-    def signed(self, value: float) -> str:
-        """A difference, with its sign."""
-        return f"{self.scale * value:+.{self.decimals}f}".replace("-", "−")
-
-    def deviation(self, value: float | None) -> str:
-        """The part behind the mean."""
-        return "" if value is None else f' <span class="deviation">± {self.text(value)}</span>'
-
-    def scaled(self, values: Iterable[float | None]) -> list[float | None]:
-        """Numbers for a plot."""
-        return [number(None if value is None else self.scale * value) for value in values]
-
-
-def number(value: float | None) -> float | None:
-    """A number short enough for a plot; None where there is none."""
-    return None if value is None or not math.isfinite(value) else float(f"{value:.5g}")
-
-
-def plain(text: str) -> str:
-    """A text that plotly must take neither for markup nor for a template."""
-    return escape(text, quote=False).replace("%{", "%&#123;")
 
 
 def figure(traces: Iterable[Any], **layout: Any) -> dict[str, Any]:
@@ -129,32 +83,6 @@ def curves(groups: Sequence[Group], names: Sequence[str], points: int) -> dict[s
         if traces:
             found[name] = figure(traces, yaxis={"title": {"text": plain(Metric(name).head)}})
     return found
-
-
-def average(
-    curves: Sequence[tuple[list[int], list[float]]], points: int
-) -> tuple[list[float], list[float], list[float], list[int]]:
-    """Steps, and for each the mean and the standard deviation over the curves that have it, and how many have.
-
-    Longer curves are cut into at most `points` stretches of neighbouring steps, and each is averaged.
-    """
-    every = np.unique(np.concatenate([np.array(steps, float) for steps, _ in curves] or [np.array([])]))
-    table = np.full((len(curves), len(every)), np.nan)
-    for row, (steps, values) in zip(table, curves, strict=True):
-        row[np.searchsorted(every, steps)] = values
-    table[~np.isfinite(table)] = np.nan
-    seeds = np.isfinite(table).sum(0)
-    table, every, seeds = table[:, seeds > 0], every[seeds > 0], seeds[seeds > 0]
-    if not len(every):
-        return [], [], [], []
-    means = np.nansum(table, 0) / seeds
-    squares = np.nansum((table - means) ** 2, 0)
-    deviations = np.sqrt(squares / np.maximum(1, seeds - 1))
-    width = math.ceil(len(every) / points)
-    starts = np.arange(0, len(every), width)
-    lengths = np.diff([*starts, len(every)])
-    averaged = [(np.add.reduceat(values, starts) / lengths).tolist() for values in (every, means, deviations)]
-    return averaged[0], averaged[1], averaged[2], np.minimum.reduceat(seeds, starts).tolist()
 
 
 def cost(rows: Sequence[Row], metric: Metric, baseline: int) -> dict[str, Any]:
@@ -315,23 +243,6 @@ def category_order(text: str | None) -> tuple[int, float, str]:
     return (0, 0.0, "") if text is None else (1, value, text) if value is not None else (2, 0.0, text)
 
 
-def summed_confusion(groups: Sequence[Group]) -> dict[str, dict[str, Any]]:
-    """For each task its classes and each group's counts, summed over seeds."""
-    found: dict[str, dict[str, Any]] = {}
-    for place, group in enumerate(groups):
-        for run in group.runs:
-            for task, (classes, matrix) in run.confusion.items():
-                entry = found.setdefault(task, {"classes": classes, "counts": {}})
-                if entry["classes"] != classes:
-                    continue  # other data: not to be laid side by side
-                sums = entry["counts"].setdefault(place, [[0] * len(classes) for _ in classes])
-                entry["counts"][place] = [
-                    [before + more for before, more in zip(row, added, strict=True)]
-                    for row, added in zip(sums, matrix, strict=True)
-                ]
-    return found
-
-
 def confusion_matrices(groups: Sequence[Group]) -> dict[str, Any]:
     """For each task its classes and each group's counts, for the script, which draws one at a time."""
     return {
@@ -362,100 +273,3 @@ def class_results(groups: Sequence[Group]) -> dict[str, Any]:
             ticks = {"tickvals": list(range(len(classes))), "ticktext": classes}
             found[task][score] = figure([trace], xaxis=ticks)
     return found
-
-
-def class_scores(counts: Sequence[Sequence[int]]) -> dict[str, list[float | None]]:
-    """Recall, precision and F1 of each class; None where a class neither occurs nor is predicted."""
-    classes = range(len(counts))
-    true = [sum(row) for row in counts]
-    predicted = [sum(row[place] for row in counts) for place in classes]
-    right = [counts[place][place] for place in classes]
-
-    def share(part: float, whole: float) -> float | None:
-        return part / whole if whole else None
-
-    return {
-        RECALL: [share(right[place], true[place]) for place in classes],
-        PRECISION: [share(right[place], predicted[place]) for place in classes],
-        F1: [share(2 * right[place], true[place] + predicted[place]) for place in classes],
-    }
-
-
-def used_techniques(group: Group) -> list[str]:
-    """The techniques of a group's runs."""
-    return list(dict.fromkeys(name for run in group.runs for name in run.techniques))
-
-
-def techniques(groups: Sequence[Group], runs: Sequence[Run], points: int) -> list[dict[str, Any]]:
-    """What each technique recorded, for those that recorded anything."""
-    names = dict.fromkeys(name for run in runs for name in run.techniques)
-    names |= dict.fromkeys(histogram.partition("/")[0] for run in runs for histogram in run.histograms)
-    columns = dict.fromkeys(column for run in runs for column, (steps, _) in run.curves.items() if len(steps) > 1)
-    found = []
-    for name in names:
-        own = curves(groups, [column for column in columns if owner(column) == name], points)
-        own_histograms = histograms(name, groups)
-        if own or own_histograms or technique_pictures(name, groups):
-            found.append({"name": name, "curves": own, "histograms": own_histograms})
-    return found
-
-
-def technique_pictures(name: str, groups: Sequence[Group]) -> dict[int, str]:
-    """A technique's picture as data, one for each group; the same picture is not shown twice."""
-    found: dict[int, str] = {}
-    for place, group in enumerate(groups):
-        path = next((run.pictures[name] for run in group.runs if name in run.pictures), None)
-        if path is not None and len(found) < PICTURES:
-            source = f"data:image/png;base64,{base64.b64encode(read_bytes(path, LARGEST_PICTURE)).decode()}"
-            if source not in found.values():
-                found[place] = source
-    return found
-
-
-def histograms(technique: str, groups: Sequence[Group]) -> dict[str, dict[str, Any]]:
-    """A technique's histograms over steps as heat maps: by name, then by group, each of the group's first seed that has it."""
-    import plotly.graph_objects as go
-
-    found: dict[str, dict[str, Any]] = {}
-    for place, group in enumerate(groups):
-        run = next((run for run in group.runs if any(owner(name) == technique for name in run.histograms)), None)
-        if run is None or len({place for entry in found.values() for place in entry}) >= HISTOGRAMS:
-            continue
-        for name, entries in run.histograms.items():
-            if owner(name) == technique:
-                steps, middles, shares = heat_map(entries)
-                trace = go.Heatmap(x=steps, y=middles, z=shares, meta={"seed": run.seed})
-                titles = {"xaxis": {"title": {"text": "step"}}, "yaxis": {"title": {"text": plain(name)}}}
-                found.setdefault(name, {})[str(place)] = figure([trace], **titles)
-    return found
-
-
-def owner(name: str) -> str:
-    """The technique that recorded a name."""
-    return name.partition("/")[0]
-
-
-def heat_map(
-    entries: Sequence[tuple[int, float, float, list[int]]],
-) -> tuple[list[int], list[float | None], list[list[float | None]]]:
-    """Histograms with bins of their own laid over common bins: steps, middles of the bins, percent of values in each."""
-    kept = entries[:: max(1, math.ceil(len(entries) / STEPS))]
-    bottom, top = min(low for _, low, _, _ in kept), max(high for _, _, high, _ in kept)
-    if bottom == top:
-        bottom, top = bottom - 0.5, top + 0.5
-    width = (top - bottom) / BINS
-    columns = []
-    for _, low, high, counts in kept:
-        column, total = [0.0] * BINS, sum(counts) or 1
-        own = (high - low) / len(counts)
-        for place, count in enumerate(counts):
-            left = (low + place * own - bottom) / width
-            right = left + own / width
-            first, last = min(int(left), BINS - 1), min(int(right), BINS - 1)
-            for bin in range(first, last + 1):  # a bin's count is spread evenly over its width
-                overlap = min(right, bin + 1) - max(left, bin) if right > left else 1.0
-                column[bin] += 100 * count / total * (max(0.0, overlap) / (right - left) if right > left else 1.0)
-        columns.append(column)
-    middles = [number(bottom + (place + 0.5) * width) for place in range(BINS)]
-    shares = [[number(round(column[place], 3)) for column in columns] for place in range(BINS)]
-    return [step for step, *_ in kept], middles, shares

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from html import escape
 from pathlib import Path
@@ -16,32 +16,41 @@ from typing import Any
 
 from plotly.offline import get_plotlyjs
 
-from recipes.compare.comparison import shorten
+from recipes.compare.groups import Comparison
+from recipes.compare.notes import shorten
+from recipes.compare.page_sections import (
+    AXIS,
+    DIFFERENCES,
+    NAVIGATION,
+    PARALLEL,
+    PICTURE,
+    TABLE,
+    classes_section,
+    confusion_section,
+    controls,
+    cost_section,
+    curves_section,
+    forest_section,
+    plot,
+    select,
+)
+from recipes.compare.page_texts import config, hidden, probability, ranges, sort_key, times
 from recipes.compare.plots import (
-    F1,
-    PRECISION,
-    RECALL,
-    SPLITS,
-    Metric,
     class_results,
     confusion_matrices,
     cost,
     curve_names,
     curves,
     forest,
-    owner,
     parallel,
-    plain,
     points_of_curves,
     settings,
-    technique_pictures,
-    techniques,
-    used_techniques,
 )
 from recipes.compare.rulers import measured_alike
-from recipes.compare.runs import Comparison
 from recipes.compare.statistics import ROUNDING, Row
 from recipes.compare.table import SIZES, TIMES, arrange, decimals, in_one_unit
+from recipes.compare.technique_plots import technique_pictures, techniques, used_techniques
+from recipes.compare.units import Metric, plain
 from recipes.config.errors import printable
 from recipes.store.files import write_text
 
@@ -53,7 +62,6 @@ COLOURS = {
 }
 MARKS = ("x", "circle", "square", "triangle-up", "diamond", "triangle-down", "cross")  # of the same groups
 DASHES = ("solid", "dash", "dot", "dashdot")  # where there are more groups than colours
-
 LABEL = 44  # letters of a label where there is little room
 LISTED = 3  # runs that did not finish which are listed without a click
 ABSENT = '<span class="absent">–</span>'
@@ -363,160 +371,4 @@ class Page:
 # Texts
 
 
-def times(ratio: float | None) -> str:
-    """How many times the baseline's."""
-    return "" if ratio is None or math.isnan(ratio) else f' <span class="ratio">×{ratio:.2f}</span>'
-
-
-def probability(p: float, equals: str = "") -> str:
-    """A p-value."""
-    return "< 0.001" if p < 0.001 else f"{equals}{p:.3f}"
-
-
-def sort_key(value: object) -> str:
-    """The value by which a cell is sorted; empty where there is none, which sorts last."""
-    return "" if value is None or (isinstance(value, float) and math.isnan(value)) else str(value)
-
-
-def ranges(numbers: Sequence[int]) -> str:
-    """Whole numbers as ranges: 0–4, 7."""
-    parts: list[list[int]] = []
-    for value in numbers:
-        if parts and value == parts[-1][1] + 1:
-            parts[-1][1] = value
-        else:
-            parts.append([value, value])
-    return ", ".join(str(low) if low == high else f"{low}–{high}" for low, high in parts)
-
-
-def config(name: str) -> str:
-    """The class of a config column."""
-    return " config" if name.startswith("config-") else ""
-
-
-def hidden(name: str) -> str:
-    """Config columns are shown on demand."""
-    return " hidden" if name.startswith("config-") else ""
-
-
 # Pieces of the page
-
-
-def select(name: str, title: str, choices: Sequence[tuple[str, str]], chosen: str | None = None) -> str:
-    """A drop-down."""
-    options = "".join(
-        f'<option value="{escape(value)}"{" selected" if value == chosen else ""}>{escape(text)}</option>'
-        for value, text in choices
-    )
-    return f'<label>{title} <select data-control="{name}">{options}</select></label>'
-
-
-def controls(content: str) -> str:
-    """The line above a plot."""
-    return f'<div class="controls">{content}</div>'
-
-
-def plot(name: str) -> str:
-    """The place of a plot and of its legend."""
-    return f'<div class="legend" data-legend="{name}"></div><div class="plot" data-plot="{name}"></div>'
-
-
-def curves_section(figures: Mapping[str, Any], metric: str) -> str:
-    """Metric and axis to choose, above the curves."""
-    wanted = [f"val/{metric.partition('/')[2]}", "val/acc", "val/loss", metric]
-    chosen = next((name for name in wanted if name in figures), next(iter(figures)))
-    options = ""
-    for split in dict.fromkeys(owner(name) if "/" in name else "" for name in figures):
-        names = [name for name in figures if (owner(name) if "/" in name else "") == split]
-        inner = "".join(
-            f'<option value="{escape(name)}"{" selected" if name == chosen else ""}>{escape(name)}</option>' for name in names
-        )
-        options += f'<optgroup label="{escape(SPLITS.get(split, split or "other"))}">{inner}</optgroup>'
-    choice = f'<label>metric <select data-control="curves">{options}</select></label>'
-    bands = '<label><input type="checkbox" data-control="curves-band" checked> bands</label>'
-    logarithm = '<label><input type="checkbox" data-control="curves-log"> logarithmic</label>'
-    return (
-        controls(choice + AXIS.format(name="curves") + bands + logarithm)
-        + plot("curves")
-        + '<p class="hint">Lines: mean over seeds; bands: ± one standard deviation. Of many steps, neighbours are averaged. <span data-shown="curves"></span></p>'
-    )
-
-
-def cost_section(figures: Mapping[str, Any]) -> str:
-    """The cost to choose, above the points."""
-    names = {"time": "time", "memory": "peak memory", "parameters": "parameters"}
-    choice = select("cost", "cost", [(name, names[name]) for name in figures])
-    return (
-        controls(choice)
-        + plot("cost")
-        + '<p class="hint">Means over seeds with one standard deviation; dotted: the baseline. <span data-shown="cost"></span></p>'
-    )
-
-
-def forest_section(metric: Metric) -> str:
-    """The lines of all groups."""
-    return (
-        plot("forest") + f'<p class="hint">Pale dots: {escape(metric.name)} of each seed; bold: mean and 95 % interval. '
-        'Right: the paired difference to the baseline. <span data-shown="forest">'
-        "</span></p>"
-    )
-
-
-def task_choice(name: str, tasks: Iterable[str]) -> str:
-    """The task to choose, where there are several."""
-    found = [(task, task or "the only one") for task in tasks]
-    return f"<span{' hidden' if len(found) == 1 else ''}>{select(name, 'task', found)}</span>"
-
-
-def classes_section(figures: Mapping[str, Any]) -> str:
-    """Task and score to choose, above the heat map."""
-    scores = select("classes-score", "score", [(score, score) for score in (RECALL, PRECISION, F1)])
-    against = '<label><input type="checkbox" data-control="classes-difference"> difference to the baseline</label>'
-    return (
-        controls(task_choice("classes-task", figures) + scores + against)
-        + plot("classes")
-        + '<p class="hint">Test samples of all seeds together. <span data-shown="classes"></span></p>'
-    )
-
-
-def confusion_section(figures: Mapping[str, Any], rows: Sequence[Row]) -> str:
-    """Task and group to choose, above the matrix."""
-    having = sorted({int(place) for entry in figures.values() for place in entry["counts"]})
-    groups = select("confusion-group", "group", [(str(place), rows[place].label) for place in having])
-    views = [("share", "share of the true class"), ("errors", "errors only"), ("difference", "difference to the baseline")]
-    return (
-        controls(task_choice("confusion-task", figures) + groups + select("confusion-view", "show", views))
-        + plot("confusion")
-        + '<p class="hint">Test samples of all seeds together; each row sums to 100 %.</p>'
-    )
-
-
-AXIS = (
-    '<label>over <select data-control="{name}-axis"><option value="epoch">epochs</option>'
-    '<option value="step">steps</option></select></label>'
-)
-NAVIGATION = (
-    '<nav class="bar" aria-label="Sections"><div class="links">{links}</div>'
-    '<button type="button" class="chosen" data-action="clear" hidden></button>'
-    '<button type="button" class="theme" data-action="theme" aria-label="switch between light and dark">'
-    '<span aria-hidden="true">◐</span></button></nav>'
-)
-TABLE = (
-    '<div class="controls"><label class="filter"><span class="unseen">filter groups</span>'
-    '<input type="search" data-action="filter" placeholder="Filter: dropout lr=0.1" autocomplete="off"></label>'
-    '<span class="count" data-count aria-live="polite">{groups} groups</span>'
-    '{columns}<button type="button" data-action="clear" disabled>Clear selection</button></div>'
-    '<div class="scroll tall" tabindex="0" role="region" aria-label="groups"><table class="groups"><thead><tr><th class="select"><input type="checkbox" data-action="all" '
-    'aria-label="select all groups in the table"></th>{head}</tr></thead><tbody>{body}</tbody></table></div>'
-    '<p class="hint" data-hint>Select rows to see only these groups in all plots.</p>'
-)
-PARALLEL = (
-    f'<div class="scroll">{plot("parallel")}</div>'
-    '<p class="hint">A line a run, coloured by the metric. Drag along an axis to keep only the lines that pass there; drag a name '
-    'to move its axis. <span data-shown="parallel"></span></p>'
-)
-PICTURE = "Samples of a batch: before, after, and the difference, grey where there is none."
-DIFFERENCES = (
-    '<div class="scroll tall" tabindex="0" role="region" aria-label="config differences"><table class="differences"><thead><tr><th>key</th>{head}</tr></thead><tbody>{body}</tbody></table></div>'
-    '<p class="hint">Marked: not as in the baseline. <span data-shown="differences"></span></p>'
-)

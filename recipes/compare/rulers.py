@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from plugins.errors import RecipeError
-from recipes.compare.runs import Comparison, Group, Run
+from recipes.compare.groups import Comparison, Group
+from recipes.compare.runs import Run
 from recipes.config.effect import flatten
 from recipes.config.quoting import show
 

@@ -14,9 +14,10 @@ from rich.console import Console
 from rich.text import Text
 from scipy.stats import rankdata
 
-from recipes.compare.runs import Comparison
+from recipes.compare.csv_files import csv_text
+from recipes.compare.groups import Comparison
 from recipes.compare.statistics import Row
-from recipes.compare.table import Column, csv_text
+from recipes.compare.table import Column
 from recipes.config.errors import printable
 
 

@@ -13,8 +13,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy import stats
 
+from recipes.compare.groups import Comparison, Group
 from recipes.compare.rulers import measured_alike
-from recipes.compare.runs import Comparison, Group
 
 CONFIDENCE = 0.95
 SIGNIFICANT = 0.05

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 from rich.text import Text
 
 from plugins.errors import RecipeError
-from recipes.compare.runs import Comparison, Run
+from recipes.compare.csv_files import OF_THE_METRIC, VALUES
+from recipes.compare.groups import Comparison
 from recipes.compare.statistics import SIGNIFICANT, Row
-from recipes.config.errors import printable, to_cell
+from recipes.config.errors import printable
 from recipes.config.spelling import suggest
 
 TIMES = ((3600.0, "h"), (60.0, "min"), (1.0, "s"))
@@ -25,32 +22,6 @@ SIZES = ((1e9, "GB"), (1e6, "MB"))
 DIGITS, MOST_DIGITS = 4, 8  # behind the point
 LEAST_LABEL = 24  # letters of a label in one line before columns are dropped for it
 DROPPED = ("memory", "interval", "time")  # in this order where the terminal is narrow
-RESULTS = (
-    *("seconds", "peak_memory", "samples_per_second", "steps", "epochs", "best_step", "parameters", "monitor"),
-    *("devices", "nodes", "samples_per_step"),
-)
-
-# one column each of compare.csv, which --sort knows too
-VALUES: dict[str, Callable[[Row], Any]] = {
-    "label": lambda row: row.label,
-    "baseline": lambda row: row.baseline,
-    "n": lambda row: row.n,
-    "mean": lambda row: row.mean,
-    "deviation": lambda row: row.deviation,
-    "interval_low": lambda row: row.interval and row.interval[0],
-    "interval_high": lambda row: row.interval and row.interval[1],
-    "pairs": lambda row: row.pairs,
-    "difference": lambda row: row.difference,
-    "difference_low": lambda row: row.difference_interval and row.difference_interval[0],
-    "difference_high": lambda row: row.difference_interval and row.difference_interval[1],
-    "p": lambda row: row.p,
-    "p_corrected": lambda row: row.p_corrected,
-    "seconds": lambda row: row.seconds,
-    "seconds_ratio": lambda row: row.seconds_ratio,
-    "memory": lambda row: row.memory,
-    "memory_ratio": lambda row: row.memory_ratio,
-}
-OF_THE_METRIC = ("mean", "interval_low", "interval_high", "difference", "difference_low", "difference_high")
 
 
 def arrange(rows: Sequence[Row], larger: bool, column: str | None = None) -> list[Row]:
@@ -73,53 +44,6 @@ def arrange(rows: Sequence[Row], larger: bool, column: str | None = None) -> lis
 
 
 # Files
-
-
-def to_csv(rows: Sequence[Row], data: Sequence[str] = ()) -> str:
-    """All columns in full precision; empty where there is no value. `data`: the data set of each row, where there are several."""
-    values = [{name: value(row) for name, value in VALUES.items()} for row in rows]
-    told = [{"data": name} for name in data] or [{}] * len(rows)
-    return csv_text([*VALUES, *["data"] * bool(data)], [row | more for row, more in zip(values, told, strict=True)])
-
-
-def runs_csv(rows: Sequence[Row], differing: Sequence[str], data: Sequence[str] = ()) -> str:
-    """A row for each finished run: its group, seed and folder, all metrics, the cost, and the config where groups differ.
-
-    `data`: the data set of each group, where there are several.
-    """
-    of = dict(zip(map(id, rows), data, strict=True)) if data else {}
-    runs = [(of.get(id(row)), row.label, run) for row in rows for run in row.group.runs]
-    metrics = list(dict.fromkeys(name for *_, run in runs for name in run.metrics))
-    names = [
-        "label",
-        "seed",
-        "folder",
-        *["data"] * bool(data),
-        *metrics,
-        *RESULTS,
-        "torch",
-        "git_commit",
-        "machine",
-        *differing,
-    ]
-    return csv_text(names, [_facts(label, run, metrics, differing) | {"data": where} for where, label, run in runs])
-
-
-def _facts(label: str, run: Run, metrics: Sequence[str], differing: Sequence[str]) -> dict[str, Any]:
-    facts: dict[str, Any] = {name: run.values.get(name) for name in differing}
-    facts |= {name: run.result.get(name) for name in (*RESULTS, "git_commit", "machine")}
-    facts |= {"torch": (run.result.get("versions") or {}).get("torch")}
-    facts |= {name: run.metrics.get(name) for name in metrics}
-    return facts | {"label": label, "seed": run.seed, "folder": run.folder}
-
-
-def csv_text(names: Sequence[str], rows: Sequence[dict[str, Any]]) -> str:
-    """Rows as csv, under the names of their columns."""
-    file = io.StringIO()
-    writer = csv.writer(file, lineterminator="\n")
-    cells = [names, *([row.get(name) for name in names] for row in rows)]
-    writer.writerows([to_cell(printable(str(cell)) if isinstance(cell, str | Path) else cell) for cell in row] for row in cells)
-    return file.getvalue()
 
 
 # What people read
@@ -290,53 +214,3 @@ def _fitting(found: Sequence[Column], width: int) -> list[Column]:
 
 def _width(found: Sequence[Column]) -> int:
     return sum(2 + max(map(len, [column.heading, *column.cells])) for column in found)
-
-
-def to_markdown(comparison: Comparison, rows: Sequence[Row]) -> str:
-    """The table and the notes below it."""
-    found = columns(rows)
-    lines = [title(comparison), ""]
-    lines.append("| " + " | ".join(column.heading for column in found) + " |")
-    lines.append("|" + "|".join("---" if column.left else "--:" for column in found) + "|")
-    for number, row in enumerate(rows):
-        cells = [column.cells[number] for column in found]
-        cells[0] = "`" + row.label.replace("|", "\\|") + "`" + cells[0][len(row.label) :]
-        for place, column in enumerate(found):
-            if row.significant and column.marked:
-                cells[place] = "**" + cells[place].replace("*", "\\*") + "**"
-        lines.append("| " + " | ".join(cells) + " |")
-    if said := legend(rows):
-        lines += ["", said.replace("*", "\\*")]
-    lines += ["", *(f"- {note.translate(MARKDOWN)}" for note in comparison.notes)]
-    return "\n".join(lines).rstrip() + "\n"
-
-
-MARKDOWN = str.maketrans({sign: f"\\{sign}" for sign in "\\`*_<>[]|"})
-LATEX = str.maketrans(
-    {sign: f"\\{sign}" for sign in "&%$#_{}"}
-    | {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": "$<$", ">": "$>$"}
-    | {"±": r"$\pm$", "×": r"$\times$", "−": "$-$", "…": r"\ldots{}", "·": r"$\cdot$", "≥": r"$\geq$", "≤": r"$\leq$"}
-)
-
-
-def to_latex(comparison: Comparison, rows: Sequence[Row]) -> str:
-    r"""A tabular for `\input`; needs the package booktabs."""
-    found = columns(rows)
-    said = "; ".join(filter(None, [title(comparison), legend(rows)]))
-    lines = [f"% {said}", "% needs \\usepackage{booktabs}"]
-    lines += [f"% {note}" for note in comparison.notes]
-    lines += [r"\begin{tabular}{" + "".join("l" if column.left else "r" for column in found) + "}", r"\toprule"]
-    lines += [" & ".join(column.heading.translate(LATEX) for column in found) + r" \\", r"\midrule"]
-    for number, row in enumerate(rows):
-        cells = []
-        for column in found:
-            text = column.cells[number].translate(LATEX)
-            if column.name == "label":
-                text = r"\texttt{" + row.label.translate(LATEX) + "}" + text[len(row.label.translate(LATEX)) :]
-            else:
-                text = text.replace("-", "$-$")
-            if row.significant and column.marked:
-                text = r"\textbf{" + text + "}"
-            cells.append(text)
-        lines.append(" & ".join(cells) + r" \\")
-    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}"]) + "\n"

@@ -5,19 +5,16 @@ What is on wandb is read from the runs' results, never from wandb's own files. N
 
 from __future__ import annotations
 
-import json
-import os
-import re
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from plugins.errors import RecipeError
-from recipes.compare.runs import RESUMED, Comparison, Run
-from recipes.config.errors import one_line, printable
-from recipes.config.kinds import is_text, is_texts
-from recipes.config.untrusted import read_json
+from recipes.compare.groups import Comparison
+from recipes.compare.runs import RESUMED, Run
+from recipes.compare.wandb_server import NO_KEY, _default_entity, _plain, _shortly, _why_not, save
+from recipes.config.errors import printable
 from recipes.store.wandb_sync import sync_command
 
 if TYPE_CHECKING:
@@ -26,14 +23,9 @@ if TYPE_CHECKING:
     from recipes.compare.statistics import Row
 
 FILE = "wandb-workspace.json"
-PATIENCE = 10  # seconds for an answer of the server
-# by default wandb tries for minutes, also while the process ends
-WAITING = {"x_graphql_retry_max": 1, "x_graphql_retry_wait_max_seconds": 1, "x_graphql_timeout_seconds": PATIENCE}
-NO_KEY = "there is no key on this machine"
 STEP = "trainer/global_step"
 SPLITS = ("val", "train")
 NO_TECHNIQUE = (*SPLITS, "test", "step", "trainer")  # what stands before the slash in names that everything has
-NOT_SENT = ("offline", "dryrun", "disabled")  # values of WANDB_MODE
 
 
 # Syncing
@@ -132,7 +124,7 @@ def sections(comparison: Comparison, rows: Sequence[Row], runs: Sequence[Run]) -
     import wandb_workspaces.reports.v2 as wr
     import wandb_workspaces.workspaces as ws
 
-    from recipes.compare.table import to_markdown
+    from recipes.compare.markup import to_markdown
 
     metric, result = comparison.metric, f"result/{comparison.metric}"
     shown = max(10, len(comparison.groups))
@@ -224,68 +216,3 @@ def title(panel: Any) -> str:
 
 
 # The server
-
-
-def _why_not() -> str:
-    """Why nothing is sent; empty where the server answers to the key."""
-    import wandb
-
-    if (mode := os.environ.get("WANDB_MODE")) in NOT_SENT:
-        return f"WANDB_MODE is {mode}"
-    try:
-        waiting = {name: value for name, value in WAITING.items() if name in wandb.Settings.model_fields}
-        wandb.setup(wandb.Settings(silent=True, **waiting))  # type: ignore[arg-type]
-        if not wandb.login(prompt=False, verify=False):
-            return NO_KEY
-        wandb.Api(timeout=PATIENCE)
-    except Exception as error:  # whatever is wrong with the key or the server, the comparison stands
-        return _shortly(error)
-    return ""
-
-
-def _default_entity() -> str:
-    import wandb
-
-    return str(wandb.Api(timeout=PATIENCE).default_entity)
-
-
-def save(workspace: Any, path: Path) -> str:
-    """Save a workspace on the server, in place of the one that `path` remembers; returns its address."""
-    import wandb_workspaces.workspaces as ws
-
-    from recipes.store.files import write_text
-
-    names = [section.name for section in workspace.sections]
-    known = _remembered(path)
-    if f"/{workspace.entity}/{workspace.project}?" in known.get("url", ""):
-        try:
-            there = ws.Workspace.from_url(known["url"])
-        except ValueError:  # somebody has removed it
-            there = workspace
-        if there is not workspace:
-            others = [section for section in there.sections if section.name not in (*known.get("sections", []), *names)]
-            there.name, there.sections = workspace.name, [*workspace.sections, *others]
-            there.settings, there.runset_settings = workspace.settings, workspace.runset_settings
-            workspace = there
-    workspace.save()
-    write_text(path, json.dumps({"url": workspace.url, "sections": names}, indent=2) + "\n")
-    return str(workspace.url)
-
-
-def _remembered(path: Path) -> dict[str, Any]:
-    try:
-        known = read_json(path)
-    except (OSError, RecipeError):
-        return {}
-    return known if is_text(known.get("url")) and is_texts(known.get("sections", [])) else {}
-
-
-def _plain(text: str) -> str:
-    """A name without the signs that wandb takes for emojis, such as + and =."""
-    return re.sub(r"[^\w .,:()\[\]-]", "-", text)
-
-
-def _shortly(error: Exception) -> str:
-    """An error in one line, without the repetitions that wandb adds when it has tried several times."""
-    text = one_line(error).partition(" while retrying: ")[0]
-    return text if len(text) <= 300 else text[:299] + "…"

@@ -18,9 +18,9 @@ from recipes.config.choosing import check_names
 from recipes.config.moved import renew
 from recipes.config.nothing import is_nothing
 from recipes.config.parsing import parse
+from recipes.config.places import check_files
 from recipes.config.syntax import names_of
 from recipes.config.tree import check_tree
-from recipes.config.untrusted import check_files
 from recipes.config.words import expect_once
 
 ON_RESUME: tuple[str, ...] = (
@@ -36,14 +36,8 @@ ON_RESUME: tuple[str, ...] = (
     "data.root",
     "explain",
 )
-
-
 TRACES = ("checkpoints/last.ckpt", "result.json")  # either shows that a run began in a folder
-
-
 BEFORE = {"matmul_precision": "high"}  # what all runs had when the trainer had no such setting
-
-
 ON_EVALUATION = ("inference", "data", "trainer")
 
 

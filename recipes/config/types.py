@@ -10,10 +10,10 @@ from plugins.errors import RecipeError
 from recipes.config.quoting import show
 from recipes.config.spelling import suggest
 
+VALUE_OF_ANY_KIND = object()
+
 # at the end of what a comment says of a parameter, before what it says of null or of further words
 RANGE = re.compile(r"(?:in ([\[(])(-?[\d.]+), (-?[\d.]+)([\])])|, ([≥>]) (-?[\d.]+))(?=$|;| \|)")
-
-
 LARGEST = 3.4e38  # number of 32 bits, in which models compute
 
 
@@ -109,9 +109,6 @@ def _kind(default: object) -> str:
         return "a list" + (plural.get(kinds.pop(), "") if len(kinds) == 1 else "")
     names = {bool: "true or false", int: "a whole number", float: "a number", str: "text", dict: "a mapping"}
     return names.get(type(default), "of another type")
-
-
-VALUE_OF_ANY_KIND = object()
 
 
 def check_type(place: str, value: object, default: object, comment: str) -> None:

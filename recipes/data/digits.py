@@ -6,7 +6,8 @@ import numpy as np
 import torch
 from sklearn.datasets import load_digits
 
-from recipes.data.base import Data, Split
+from recipes.data.base import Data
+from recipes.data.split import Split
 
 
 class Digits(Data):

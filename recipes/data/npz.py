@@ -15,7 +15,9 @@ from typing import Any
 import numpy as np
 
 from plugins.base import RecipeError, expect
-from recipes.data.base import Data, Split, as_features, as_images, as_labels, check_inputs, same_length
+from recipes.data.arrays import as_features, as_images, as_labels, check_inputs, same_length
+from recipes.data.base import Data
+from recipes.data.split import Split
 
 BROKEN: tuple[type[Exception], ...] = (  # what a damaged file makes NumPy, zipfile and zlib raise
     *(ValueError, OSError, EOFError, KeyError, TypeError, MemoryError, NotImplementedError, OverflowError, RuntimeError),

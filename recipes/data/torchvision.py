@@ -9,8 +9,10 @@ from typing import Any
 import numpy as np
 
 from plugins.base import RecipeError, expect_choice
-from recipes.data.base import Data, Split, as_images, as_labels, check_inputs, same_length
+from recipes.data.arrays import as_images, as_labels, check_inputs, same_length
+from recipes.data.base import Data
 from recipes.data.npz import read_arrays
+from recipes.data.split import Split
 
 CLASSES = {"mnist": "MNIST", "fashion_mnist": "FashionMNIST", "cifar10": "CIFAR10"}
 

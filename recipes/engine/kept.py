@@ -14,7 +14,7 @@ from torch import Tensor
 from plugins.base import RecipeError
 from recipes.config.errors import one_line
 from recipes.config.kinds import is_count, is_mapping, is_number, is_text, is_texts
-from recipes.config.untrusted import open_file
+from recipes.config.places import open_file
 
 DEEPEST, MOST = 40, 10_000_000  # mappings and lists inside of each other, and values altogether
 KINDS = ("classification", "regression")

@@ -35,7 +35,7 @@ from plugins.base import (
 )
 from plugins.parameters import named_parameters
 from plugins.sites import evaluation_mode, is_compiled, kept_buffers, running_statistics, takes_tokens
-from recipes.data.base import EvaluationLoader
+from recipes.data.loaders import EvaluationLoader
 from recipes.data.targets import as_outputs, as_target, by_task, expect_labels, expect_meant, kind_of, width_of
 from recipes.engine.callbacks import BuildFirst, check_callbacks, stand_first
 from recipes.engine.divergence import all_finite, diverged

@@ -25,27 +25,13 @@ from recipes.store.files import open_to_append, write_text
 from recipes.store.folder import result_or_empty, write_result
 
 ERRORS = "errors"  # folder of what each rank has to say about its failure
-
-
 # what a rank says that has lost another one
 CONSEQUENCE = re.compile(r"connection (closed|reset)|broken pipe|socket|nccl|gloo|c10d|store|timed? ?out|another process", re.I)
-
-
 LOST = re.compile(r"^srun: error: (?P<node>\S+): tasks? (?P<rank>\d+)\S*: (?P<what>.+)$", re.M)
-
-
 MEMORY = " (is there enough memory?)"
-
-
 GRACE = 5.0  # seconds for the others to fail by themselves, after a rank has failed
-
-
 LATE = 30.0  # seconds that a shared file system may take to show what another node has written
-
-
 PATIENCE = 3.0  # seconds after which every rank has left its note that ever will
-
-
 BEGAN = time.time()
 
 

@@ -17,7 +17,6 @@ from typing import Literal, NoReturn
 from plugins.errors import RecipeError
 
 Launcher = Literal["alone", "own", "torchrun", "srun", "hand", "nodes"]
-
 WATCHED = "LIGHTNING_RECIPES_WORLD"  # in a rank that `train.py` has started: how many there are
 LIFELINE = "LIGHTNING_RECIPES_LIFELINE"  # names the pipe that tells a process that the one that started it is gone
 TORCHRUN = "TORCHELASTIC_RUN_ID"

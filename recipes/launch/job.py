@@ -15,15 +15,14 @@ from typing import Any, Protocol
 
 from plugins.errors import RecipeError
 from recipes.config.errors import printable
-from recipes.config.untrusted import check_files, open_file, read_yaml
+from recipes.config.places import check_files, open_file
+from recipes.config.untrusted import read_yaml
 from recipes.launch.identity import LIFELINE
 from recipes.store import shapes
 from recipes.store.files import open_to_append
 from recipes.store.folder import result_or_empty
 
 NUMBER = "slurm-job.txt"  # in a job's folder: its number in Slurm's queue
-
-
 LABEL = re.compile(r"^ *\d+: ")  # before each line of one of several ranks that Slurm has started
 
 

@@ -18,7 +18,6 @@ PREEMPTION = ("SIGUSR1", "SIGUSR2")  # with which Slurm, by --signal, and submit
 ASKING = ("SIGHUP", "SIGINT", "SIGTERM")  # what asks for an end anywhere: a lost terminal, Ctrl-C, the system
 SIGNALS = (*ASKING, *PREEMPTION)  # in a Slurm job; the later ones have more to say
 INTERACTIVE = ("bash", "interactive")  # names of jobs in which Lightning starts processes itself, as outside of Slurm
-
 received: list[str] = []  # signals that came before the run took them itself
 
 

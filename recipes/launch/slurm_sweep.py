@@ -5,13 +5,11 @@ A job is what `python train.py WORDS` is elsewhere, started by submitit on every
 
 from __future__ import annotations
 
-import os
 import shlex
 import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import cache
@@ -24,19 +22,14 @@ from recipes.config.untrusted import LARGEST_RECORD, read_bytes, read_text
 from recipes.launch import failures
 from recipes.launch import slurm_job as slurm
 from recipes.launch.job import NUMBER, Job
+from recipes.launch.slurm_queue import LEFT, WAITING, Queue, Submitted
 from recipes.launch.sweep import Sweep
 from recipes.store.files import write_text
 from recipes.store.plan import Plan
 
 Main = Callable[[Sequence[str]], None]  # the command that a job runs
 ROOT = Path(__file__).resolve().parents[2]
-WAITING = (
-    *("PENDING", "RUNNING", "CONFIGURING", "COMPLETING", "SUSPENDED", "REQUEUED", "RESIZING", "SIGNALING", "STAGE_OUT"),
-    *("REQUEUE_FED", "REQUEUE_HOLD", "SPECIAL_EXIT", "RESV_DEL_HOLD", "STOPPED", "PREEMPTED"),
-)
 GPU = ("gpu", "cuda")  # values of trainer.accelerator
-PAUSES = (1.0, 15.0)  # seconds between two looks at the queue: at first, and after a while
-LEFT = 75  # the code of a job that goes on without us
 MEANINGS = {
     "TIMEOUT": "the time limit was reached; for more type hydra.launcher.timeout_min=MINUTES",
     "OUT_OF_MEMORY": "out of memory; for more type hydra.launcher.mem_gb=GIGABYTES",
@@ -137,55 +130,6 @@ def _requeue(back: Any) -> None:
         back(signal.SIGUSR2, None)
     except UncompletedJobError as error:
         raise RecipeError(f"{error} see hydra.launcher.max_num_timeout") from None
-
-
-class Queue:
-    """What Slurm says of this user's jobs, asked for all of them at once and not too often."""
-
-    def __init__(self) -> None:
-        self.states: dict[str, str] = {}
-        self.asked, self.began = float("-inf"), time.monotonic()
-
-    def state(self, number: str) -> str:
-        """The state of a job; empty where Slurm has forgotten it."""
-        pause = min(max(PAUSES[0], (time.monotonic() - self.began) / 20), PAUSES[1])
-        if time.monotonic() > self.asked + pause:
-            self.look()
-        return self.states.get(number, "PENDING" if self.asked == float("-inf") else "")
-
-    def look(self) -> None:
-        """Ask Slurm; where it does not answer, what it said before stays."""
-        words = ["squeue", "--noheader", "--states=all", f"--user={os.getuid()}", "--format=%i|%T"]
-        with suppress(OSError, subprocess.TimeoutExpired, subprocess.CalledProcessError):
-            done = subprocess.run(words, capture_output=True, text=True, timeout=60, check=True)
-            self.states = dict(line.split("|", 1) for line in done.stdout.split())
-            self.asked = time.monotonic()
-
-
-class Submitted:
-    """A job in the queue, as a process is for the sweep."""
-
-    def __init__(self, queue: Queue, number: str, job: Job) -> None:
-        self.queue, self.number, self.job = queue, number, job
-        self.returncode: int | None = None
-        self.state, self.ended = "", 0.0
-
-    def poll(self) -> int | None:
-        """0 once the job has ended well, another number if it has not; None until then."""
-        if self.returncode is None and (state := self.queue.state(self.number)) not in WAITING:
-            self.state, self.ended = state, self.ended or time.monotonic()
-            self.job.read()
-            finished = self.job.result.get("status") in ("finished", "diverged")
-            if finished or state not in ("COMPLETED", "") or time.monotonic() > self.ended + failures.LATE:
-                self.returncode = 0 if finished or state == "COMPLETED" else 1
-        return self.returncode
-
-    def send(self, number: int) -> None:
-        """Ctrl-C takes the job out of the queue, saved; whatever else ends this process lets the job go on."""
-        if number == signal.SIGINT:
-            subprocess.run(["scancel", self.number], capture_output=True, timeout=60)
-        else:
-            self.returncode = LEFT
 
 
 class SlurmSweep(Sweep):

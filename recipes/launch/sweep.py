@@ -19,13 +19,10 @@ from rich.console import Console
 
 from plugins.errors import RecipeError
 from recipes.config.errors import one_line, printable
+from recipes.config.places import check_sweep
 from recipes.config.quoting import quoted, typed
 from recipes.config.settings import expect_jobs
-from recipes.config.untrusted import (
-    LARGEST_RECORD,
-    check_sweep,
-    read_text,
-)
+from recipes.config.untrusted import LARGEST_RECORD, read_text
 from recipes.launch.display import Display, duration
 from recipes.launch.gpus import accelerators, deal
 from recipes.launch.job import Job, Process, Running, can_go_on, check_job, start_job, summary

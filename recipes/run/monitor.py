@@ -15,7 +15,8 @@ import torch
 from lightning.pytorch.callbacks import Checkpoint
 
 from plugins.base import Plugin, RecipeError, Task, declared_directions, implementers, larger_is_better
-from recipes.data.base import Data, EvaluationLoader, StepLoader
+from recipes.data.base import Data
+from recipes.data.loaders import EvaluationLoader, StepLoader
 from recipes.engine.module import RecipeModule
 
 log = logging.getLogger("recipes")

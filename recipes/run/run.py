@@ -36,7 +36,8 @@ from recipes.config.choices import choices
 from recipes.config.duration import seconds_of
 from recipes.config.effect import words_with_effect
 from recipes.config.quoting import path_word, typed
-from recipes.data.base import Data, EvaluationLoader, StepLoader
+from recipes.data.base import Data
+from recipes.data.loaders import EvaluationLoader, StepLoader
 from recipes.data.targets import describe
 from recipes.engine.checkpoint import BestAndLast, WholeFiles, load_checkpoint
 from recipes.engine.logger import Deferred, RunLogger

@@ -12,8 +12,9 @@ from pathlib import Path
 
 from plugins.errors import RecipeError
 from recipes.config.catalogue import Catalogue, installed_folders
+from recipes.config.places import check_files
 from recipes.config.quoting import typed
-from recipes.config.untrusted import check_files, read_text
+from recipes.config.untrusted import read_text
 from recipes.store.folder import result_or_empty
 
 STATUSES = ("running", "stopped", "failed", "finished", "diverged")

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import IO
 
 from plugins.errors import RecipeError
-from recipes.config.untrusted import open_file
+from recipes.config.places import open_file
 
 try:
     import fcntl

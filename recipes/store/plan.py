@@ -12,9 +12,10 @@ import yaml
 
 from plugins.errors import RecipeError
 from recipes.config.kinds import is_texts
+from recipes.config.places import check_inside
 from recipes.config.quoting import path_word, typed
 from recipes.config.settings import expect_below
-from recipes.config.untrusted import LARGEST_RECORD, check_inside, read_yaml
+from recipes.config.untrusted import LARGEST_RECORD, read_yaml
 from recipes.store.files import remove_empty, write_text
 
 FILE = "jobs.yaml"

@@ -12,7 +12,8 @@ from plugins.adversarial._ascent import BLOCK, clip, fgsm, pgd, random_starts
 from plugins.adversarial.fgsm import FGSM
 from plugins.adversarial.pgd import PGD
 from plugins.base import Batch, Plugin, RecipeError, Refusal, Setting, Stage, Task
-from recipes.data.base import EvaluationLoader, Split
+from recipes.data.loaders import EvaluationLoader
+from recipes.data.split import Split
 from recipes.engine.module import RecipeModule
 from tests.plugins.adversarial.conftest import Net
 

@@ -6,7 +6,8 @@ from plugins.averaging.ema import EMA
 from plugins.base import Plugin, Stage
 from plugins.diagnostics.generalization_gap import GeneralizationGap, gap
 from plugins.regularizer.dropout import Dropout
-from recipes.data.base import Split, StepLoader
+from recipes.data.loaders import StepLoader
+from recipes.data.split import Split
 
 
 class Watch(Plugin):

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from recipes.cli.compare import last_sweep, main, present
+from recipes.cli.compare import last_sweep, main
+from recipes.compare.present import present
 from recipes.config.catalogue import Catalogue
 from recipes.config.composing import compose, finish
 from recipes.config.errors import from_cell

@@ -7,7 +7,8 @@ import yaml
 from scipy import stats
 
 from plugins.errors import RecipeError
-from recipes.compare.comparison import compare, shorten
+from recipes.compare.comparison import compare
+from recipes.compare.notes import shorten
 from recipes.compare.runs import find, read
 from recipes.config.catalogue import Catalogue
 from recipes.config.composing import check

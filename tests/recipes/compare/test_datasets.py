@@ -11,7 +11,8 @@ from recipes.cli.compare import main
 from recipes.compare import statistics
 from recipes.compare.comparison import compare_all
 from recipes.compare.datasets import as_file, by_data, names
-from recipes.compare.runs import NOTHING_ADDED, find, read
+from recipes.compare.groups import NOTHING_ADDED
+from recipes.compare.runs import find, read
 from recipes.compare.standing import standings
 from recipes.config.catalogue import Catalogue
 from tests.recipes.compare.fabricated import leave, leave_group

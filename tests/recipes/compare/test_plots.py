@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 from sklearn.metrics import precision_recall_fscore_support
 
-from recipes.compare.plots import average, class_scores, dimension, heat_map
+from recipes.compare.plots import dimension
+from recipes.compare.summaries import average, class_scores
+from recipes.compare.technique_plots import heat_map
 
 
 def test_mean_and_deviation_at_each_step_over_the_curves_that_have_it():

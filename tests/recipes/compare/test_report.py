@@ -8,7 +8,8 @@ import pytest
 
 from plugins.errors import RecipeError
 from recipes.compare.comparison import compare
-from recipes.compare.report import COLOURS, embedded, ranges, write_report
+from recipes.compare.page_texts import ranges
+from recipes.compare.report import COLOURS, embedded, write_report
 from recipes.compare.runs import find, read
 from recipes.compare.statistics import rows
 from recipes.compare.table import columns

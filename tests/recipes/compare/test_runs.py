@@ -5,7 +5,8 @@ import pytest
 from PIL import Image
 
 from plugins.errors import RecipeError
-from recipes.compare.runs import NOTHING_ADDED, Group, differing_keys, find, group_runs, label, read
+from recipes.compare.groups import NOTHING_ADDED, Group, differing_keys, group_runs, label
+from recipes.compare.runs import find, read
 from recipes.config.catalogue import Catalogue
 from recipes.config.effect import flatten
 from recipes.store.files import hold

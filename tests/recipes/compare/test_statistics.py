@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from recipes.compare.runs import Comparison, find, group_runs, label, read
+from recipes.compare.groups import Comparison, group_runs, label
+from recipes.compare.runs import find, read
 from recipes.compare.statistics import holm, interval, interval_factor, rows
 from recipes.config.catalogue import Catalogue
 from tests.recipes.compare.fabricated import leave, leave_group

@@ -8,9 +8,11 @@ from rich.console import Console
 
 from plugins.errors import RecipeError
 from recipes.compare.comparison import compare
+from recipes.compare.csv_files import VALUES, runs_csv, to_csv
+from recipes.compare.markup import to_latex, to_markdown
 from recipes.compare.runs import find, read
 from recipes.compare.statistics import rows
-from recipes.compare.table import VALUES, arrange, columns, decimals, runs_csv, show, to_csv, to_latex, to_markdown
+from recipes.compare.table import arrange, columns, decimals, show
 from recipes.config.catalogue import Catalogue
 from recipes.config.errors import from_cell
 from tests.recipes.compare.fabricated import leave, leave_group

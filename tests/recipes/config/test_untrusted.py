@@ -15,8 +15,9 @@ from plugins.errors import RecipeError
 from recipes.config.allowed import check_settings, check_words
 from recipes.config.catalogue import Catalogue
 from recipes.config.errors import from_cell, one_line, printable, to_cell
+from recipes.config.places import check_files
 from recipes.config.quoting import quote
-from recipes.config.untrusted import LARGEST, check_files, read_json, read_text, read_yaml
+from recipes.config.untrusted import LARGEST, read_json, read_text, read_yaml
 from recipes.engine import kept
 from recipes.store.files import hold, is_held, open_to_append, write_text
 from recipes.store.plan import Plan, expect_inside

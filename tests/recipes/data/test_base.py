@@ -5,7 +5,10 @@ import pytest
 import torch
 
 from plugins.base import RecipeError
-from recipes.data.base import Data, EvaluationLoader, Split, StepLoader, as_features, as_images, as_labels, pieces
+from recipes.data.arrays import as_features, as_images, as_labels
+from recipes.data.base import Data
+from recipes.data.loaders import EvaluationLoader, StepLoader
+from recipes.data.split import Split, pieces
 from tests.ranks import on_ranks
 
 

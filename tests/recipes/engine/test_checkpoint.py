@@ -17,7 +17,8 @@ import torch.distributed as dist
 from torch import nn
 
 from plugins.errors import RecipeError
-from recipes.data.base import EvaluationLoader, Split, StepLoader
+from recipes.data.loaders import EvaluationLoader, StepLoader
+from recipes.data.split import Split
 from recipes.engine.checkpoint import BestAndLast, WholeFiles, is_better, load_checkpoint
 from recipes.engine.module import RecipeModule
 from recipes.engine.stop import Agreement

@@ -14,8 +14,8 @@ from plugins.errors import RecipeError
 from plugins.guard.nan_rollback import NaNRollback
 from plugins.loss.by_task import ByTask
 from plugins.stopping.early import Early
-from recipes.cli.compare import present
 from recipes.cli.start import exit_code, score_of
+from recipes.compare.present import present
 from recipes.compare.runs import read
 from recipes.config.catalogue import Catalogue
 from recipes.engine.checkpoint import load_checkpoint

@@ -26,7 +26,8 @@ from plugins.regularizer.label_smoothing import LabelSmoothing
 from plugins.regularizer.weight_noise import WeightNoise
 from plugins.stopping.early import Early
 from plugins.wrapper.sam import SAM
-from recipes.data.base import EvaluationLoader, Split, StepLoader
+from recipes.data.loaders import EvaluationLoader, StepLoader
+from recipes.data.split import Split
 from recipes.engine.module import RecipeModule, parameter_groups
 
 SGD = partial(torch.optim.SGD, lr=0.1, momentum=0.9)

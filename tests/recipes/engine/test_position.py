@@ -5,7 +5,8 @@ import pytest
 import torch
 from torch import nn
 
-from recipes.data.base import EvaluationLoader, Split, StepLoader
+from recipes.data.loaders import EvaluationLoader, StepLoader
+from recipes.data.split import Split
 from recipes.engine.checkpoint import BestAndLast
 from recipes.engine.module import RecipeModule
 from recipes.engine.position import Position, position, steps_an_epoch

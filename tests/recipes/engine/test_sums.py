@@ -16,7 +16,8 @@ from plugins.loss.by_task import ByTask
 from plugins.loss.cross_entropy import CrossEntropy
 from plugins.loss.mse import MSE
 from plugins.regularizer.label_smoothing import LabelSmoothing
-from recipes.data.base import Data, Split
+from recipes.data.base import Data
+from recipes.data.split import Split
 from recipes.engine.losses import TaskLoss
 from recipes.engine.module import RecipeModule
 from recipes.engine.sums import is_mean_over_samples, takes_labels_like_probabilities

@@ -3,10 +3,12 @@
 import pytest
 
 from plugins.errors import RecipeError
+from recipes.launch import slurm_queue
 from recipes.launch import slurm_sweep as submit
 from recipes.launch.failures import LATE
 from recipes.launch.job import Job
-from recipes.launch.slurm_sweep import LEFT, Queue, Submitted, has_gpus, request
+from recipes.launch.slurm_queue import LEFT, Queue, Submitted
+from recipes.launch.slurm_sweep import has_gpus, request
 from tests.command import mistake
 
 SETTINGS = {"name": "train"}
@@ -63,7 +65,7 @@ def test_a_job_in_the_queue_is_watched_until_it_has_ended(tmp_path, monkeypatch)
     (tmp_path / "squeue").write_text(f"#!/bin/sh\n/bin/cat {tmp_path}/said\n")
     (tmp_path / "squeue").chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.setattr(submit, "PAUSES", (0.0, 0.0))
+    monkeypatch.setattr(slurm_queue, "PAUSES", (0.0, 0.0))
     job = Job(0, tmp_path, [], "")
     queue = Queue()
     job_in_queue = Submitted(queue, "5", job)

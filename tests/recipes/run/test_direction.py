@@ -13,8 +13,8 @@ from torch.utils.data import DataLoader, TensorDataset
 from plugins.errors import RecipeError
 from plugins.loss.by_task import ByTask
 from plugins.stopping.early import Early
-from recipes.cli.compare import present
 from recipes.cli.words import sweeper_defaults
+from recipes.compare.present import present
 from recipes.engine.checkpoint import load_checkpoint
 from recipes.engine.module import RecipeModule
 from recipes.launch.job import Job

@@ -8,7 +8,7 @@ from sklearn.datasets import load_digits
 from plugins.base import RecipeError
 from recipes.config.catalogue import Catalogue
 from recipes.config.changing import ON_EVALUATION, change, read_run
-from recipes.data.base import EvaluationLoader
+from recipes.data.loaders import EvaluationLoader
 from recipes.engine.checkpoint import load_checkpoint
 from recipes.run.build import build_data, load_module
 from recipes.run.run import evaluate

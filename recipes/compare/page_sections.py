@@ -1,0 +1,133 @@
+"""Sections of the report's page, as HTML. Nothing here imports torch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from html import escape
+from typing import Any
+
+from recipes.compare.plots import SPLITS
+from recipes.compare.statistics import Row
+from recipes.compare.summaries import F1, PRECISION, RECALL
+from recipes.compare.technique_plots import owner
+from recipes.compare.units import Metric
+
+
+def select(name: str, title: str, choices: Sequence[tuple[str, str]], chosen: str | None = None) -> str:
+    """A drop-down."""
+    options = "".join(
+        f'<option value="{escape(value)}"{" selected" if value == chosen else ""}>{escape(text)}</option>'
+        for value, text in choices
+    )
+    return f'<label>{title} <select data-control="{name}">{options}</select></label>'
+
+
+def controls(content: str) -> str:
+    """The line above a plot."""
+    return f'<div class="controls">{content}</div>'
+
+
+def plot(name: str) -> str:
+    """The place of a plot and of its legend."""
+    return f'<div class="legend" data-legend="{name}"></div><div class="plot" data-plot="{name}"></div>'
+
+
+def curves_section(figures: Mapping[str, Any], metric: str) -> str:
+    """Metric and axis to choose, above the curves."""
+    wanted = [f"val/{metric.partition('/')[2]}", "val/acc", "val/loss", metric]
+    chosen = next((name for name in wanted if name in figures), next(iter(figures)))
+    options = ""
+    for split in dict.fromkeys(owner(name) if "/" in name else "" for name in figures):
+        names = [name for name in figures if (owner(name) if "/" in name else "") == split]
+        inner = "".join(
+            f'<option value="{escape(name)}"{" selected" if name == chosen else ""}>{escape(name)}</option>' for name in names
+        )
+        options += f'<optgroup label="{escape(SPLITS.get(split, split or "other"))}">{inner}</optgroup>'
+    choice = f'<label>metric <select data-control="curves">{options}</select></label>'
+    bands = '<label><input type="checkbox" data-control="curves-band" checked> bands</label>'
+    logarithm = '<label><input type="checkbox" data-control="curves-log"> logarithmic</label>'
+    return (
+        controls(choice + AXIS.format(name="curves") + bands + logarithm)
+        + plot("curves")
+        + '<p class="hint">Lines: mean over seeds; bands: ± one standard deviation. Of many steps, neighbours are averaged. <span data-shown="curves"></span></p>'
+    )
+
+
+def cost_section(figures: Mapping[str, Any]) -> str:
+    """The cost to choose, above the points."""
+    names = {"time": "time", "memory": "peak memory", "parameters": "parameters"}
+    choice = select("cost", "cost", [(name, names[name]) for name in figures])
+    return (
+        controls(choice)
+        + plot("cost")
+        + '<p class="hint">Means over seeds with one standard deviation; dotted: the baseline. <span data-shown="cost"></span></p>'
+    )
+
+
+def forest_section(metric: Metric) -> str:
+    """The lines of all groups."""
+    return (
+        plot("forest") + f'<p class="hint">Pale dots: {escape(metric.name)} of each seed; bold: mean and 95 % interval. '
+        'Right: the paired difference to the baseline. <span data-shown="forest">'
+        "</span></p>"
+    )
+
+
+def task_choice(name: str, tasks: Iterable[str]) -> str:
+    """The task to choose, where there are several."""
+    found = [(task, task or "the only one") for task in tasks]
+    return f"<span{' hidden' if len(found) == 1 else ''}>{select(name, 'task', found)}</span>"
+
+
+def classes_section(figures: Mapping[str, Any]) -> str:
+    """Task and score to choose, above the heat map."""
+    scores = select("classes-score", "score", [(score, score) for score in (RECALL, PRECISION, F1)])
+    against = '<label><input type="checkbox" data-control="classes-difference"> difference to the baseline</label>'
+    return (
+        controls(task_choice("classes-task", figures) + scores + against)
+        + plot("classes")
+        + '<p class="hint">Test samples of all seeds together. <span data-shown="classes"></span></p>'
+    )
+
+
+def confusion_section(figures: Mapping[str, Any], rows: Sequence[Row]) -> str:
+    """Task and group to choose, above the matrix."""
+    having = sorted({int(place) for entry in figures.values() for place in entry["counts"]})
+    groups = select("confusion-group", "group", [(str(place), rows[place].label) for place in having])
+    views = [("share", "share of the true class"), ("errors", "errors only"), ("difference", "difference to the baseline")]
+    return (
+        controls(task_choice("confusion-task", figures) + groups + select("confusion-view", "show", views))
+        + plot("confusion")
+        + '<p class="hint">Test samples of all seeds together; each row sums to 100 %.</p>'
+    )
+
+
+AXIS = (
+    '<label>over <select data-control="{name}-axis"><option value="epoch">epochs</option>'
+    '<option value="step">steps</option></select></label>'
+)
+NAVIGATION = (
+    '<nav class="bar" aria-label="Sections"><div class="links">{links}</div>'
+    '<button type="button" class="chosen" data-action="clear" hidden></button>'
+    '<button type="button" class="theme" data-action="theme" aria-label="switch between light and dark">'
+    '<span aria-hidden="true">◐</span></button></nav>'
+)
+TABLE = (
+    '<div class="controls"><label class="filter"><span class="unseen">filter groups</span>'
+    '<input type="search" data-action="filter" placeholder="Filter: dropout lr=0.1" autocomplete="off"></label>'
+    '<span class="count" data-count aria-live="polite">{groups} groups</span>'
+    '{columns}<button type="button" data-action="clear" disabled>Clear selection</button></div>'
+    '<div class="scroll tall" tabindex="0" role="region" aria-label="groups"><table class="groups"><thead><tr><th class="select"><input type="checkbox" data-action="all" '
+    'aria-label="select all groups in the table"></th>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+    '<p class="hint" data-hint>Select rows to see only these groups in all plots.</p>'
+)
+PARALLEL = (
+    f'<div class="scroll">{plot("parallel")}</div>'
+    '<p class="hint">A line a run, coloured by the metric. Drag along an axis to keep only the lines that pass there; drag a name '
+    'to move its axis. <span data-shown="parallel"></span></p>'
+)
+PICTURE = "Samples of a batch: before, after, and the difference, grey where there is none."
+DIFFERENCES = (
+    '<div class="scroll tall" tabindex="0" role="region" aria-label="config differences"><table class="differences"><thead><tr><th>key</th>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+    '<p class="hint">Marked: not as in the baseline. <span data-shown="differences"></span></p>'
+)

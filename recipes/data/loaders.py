@@ -1,0 +1,109 @@
+"""The loaders that take batches from a split by index."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from plugins.base import RecipeError, derive_seed
+from recipes.data.split import Sample, Split
+
+
+class StepLoader:
+    """Batches of one optimizer step each, by index, in an order that is a pure function of seed and epoch.
+
+    The order goes on from `position()`, the number of steps done, so a resumed run sees what the interrupted one would
+    have seen. A step's samples are cut into `parts` × ranks equal pieces; with every number of ranks and parts that gives
+    the same product, the pieces are the same. What is left at an epoch's end and fills no step is left out. With
+    `repeats`, so many steps in a row get the same samples, and a pass over the data takes so many epochs.
+    """
+
+    def __init__(
+        self,
+        split: Split,
+        batch_size: int | str,
+        seed: int,
+        parts: int = 1,
+        position: Callable[[], int] = lambda: 0,
+        repeats: int = 1,
+        world: int = 1,
+    ) -> None:
+        self.split, self.seed, self.parts, self.position, self.repeats = split, seed, parts, position, repeats
+        wanted = len(split) if batch_size == "full" else int(batch_size) * parts
+        self.step_size = min(wanted, len(split) - len(split) % (parts * world))
+        if self.step_size == 0:
+            raise RecipeError(f"{len(split)} training samples cannot be cut into {world} devices × {parts} parts: use fewer")
+        self._expect_equal_pieces(world)
+        self.device: torch.device = split.x.device
+
+    def __len__(self) -> int:
+        return len(self.split) // self.step_size
+
+    def __iter__(self) -> Iterator[Sample]:
+        self.split = self.split.to(self.device)
+        x, targets = self.split.x, self.split.targets
+        first, steps, known = self.position(), len(self), -1
+        for step in range(first, first - first % steps + steps):
+            epoch, batch = divmod(step // self.repeats, steps)
+            if epoch != known:
+                order, known = self.order(epoch), epoch
+            index = order[batch]
+            # several times faster than x[index] where a sample is small
+            yield x.index_select(0, index), {task: target.index_select(0, index) for task, target in targets.items()}
+
+    def order(self, epoch: int) -> Tensor:
+        """Indices (steps, samples of this rank in a step) of an epoch, on the device."""
+        rank, world = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
+        self._expect_equal_pieces(world)
+        generator = torch.Generator().manual_seed(derive_seed(self.seed, "order", epoch))
+        order = torch.randperm(len(self.split), generator=generator)[: len(self) * self.step_size]
+        order = order.view(len(self), self.parts, world, -1)[:, :, rank].reshape(len(self), -1)
+        return order.to(self.device)
+
+    def _expect_equal_pieces(self, world: int) -> None:
+        if self.step_size % (world * self.parts):
+            below = self.step_size // self.parts // world * world
+            fits = " or ".join(f"data.batch_size={size}" for size in (below, below + world) if size)
+            raise RecipeError(
+                f"a step of {self.step_size} samples cannot be cut into {world} devices × {self.parts} parts: type {fits}"
+            )
+
+    def evaluation_batches(self, limit: int) -> Iterator[Sample]:
+        """Clean training samples, the first `limit` of a fixed random order, for metrics in evaluation mode."""
+        generator = torch.Generator().manual_seed(derive_seed(self.seed, "evaluate"))
+        index = torch.randperm(len(self.split), generator=generator)[:limit].to(self.split.x.device)
+        yield from EvaluationLoader(self.split[index])
+
+    def state_dict(self) -> dict[str, int]:
+        """Nothing: the position is the number of steps done, which the checkpoint has."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Nothing to load."""
+
+
+class EvaluationLoader:
+    """A whole split in order, in batches whose sizes differ by at most one, an equal number of them on each rank."""
+
+    def __init__(self, split: Split, batch_size: int = 500) -> None:
+        self.split, self.batch_size = split, batch_size
+        self.device: torch.device = split.x.device
+
+    def __len__(self) -> int:
+        return max(1, -(-len(self.split) // self.batch_size))
+
+    def __iter__(self) -> Iterator[Sample]:
+        self.split = self.split.to(self.device)
+        for batch in range(len(self)):
+            which = self.positions(batch)
+            piece = slice(which.start, which.stop)
+            yield self.split.x[piece], {task: target[piece] for task, target in self.split.targets.items()}
+
+    def positions(self, batch: int) -> range:
+        """Which samples of the split a batch of this rank has."""
+        rank, world = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
+        count, piece = len(self) * world, batch * world + rank
+        return range(len(self.split) * piece // count, len(self.split) * (piece + 1) // count)
