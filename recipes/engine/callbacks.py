@@ -57,3 +57,8 @@ def check_callbacks(callbacks: Iterable[L.Callback], plugins: Iterable[Plugin], 
                 "StochasticWeightAveraging cannot be used with batch norm here: it measures the statistics anew in an epoch that "
                 "only automatic optimization leaves without updates; take EMAWeightAveraging or averaging/ema"
             )
+
+
+def defines(callback: L.Callback, hook: str) -> bool:
+    """Whether a callback does something in a hook; some have it in the instance."""
+    return hook in vars(callback) or getattr(type(callback), hook) is not getattr(L.Callback, hook)

@@ -17,6 +17,7 @@ from lightning.pytorch.callbacks import Checkpoint
 
 from plugins.base import RecipeError, larger_is_better
 from recipes.engine import kept
+from recipes.engine.divergence import expect_finite
 from recipes.engine.position import before_epoch_cut_short, take_up
 from recipes.engine.stop import Agreement, StopOnSignal, Stopped
 from recipes.launch import slurm_job as slurm
@@ -150,7 +151,7 @@ class BestAndLast(Checkpoint):
         if trainer.global_step in (0, self.saved_step):
             return
         module: Any = trainer.lightning_module
-        if not module.expect_finite():  # from NaN nothing goes on
+        if not expect_finite(module):  # from NaN nothing goes on
             return
         trainer.save_checkpoint(self.last_path)
         self.saved_step, self._known = trainer.global_step, self.best_step is not None

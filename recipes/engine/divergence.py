@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
+import math
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.distributed as dist
@@ -11,6 +13,11 @@ from torch import Tensor
 
 from plugins.base import Diverged
 from plugins.shards import parts
+
+if TYPE_CHECKING:
+    from recipes.engine.module import RecipeModule
+
+log = logging.getLogger("recipes")
 
 
 @torch.no_grad()
@@ -32,7 +39,7 @@ def all_finite(tensors: Iterable[Tensor]) -> bool:
     return bool(flag)
 
 
-def diverged(module: Any, what: str) -> Diverged:
+def diverged(module: RecipeModule, what: str) -> Diverged:
     """What is raised where the training of a `RecipeModule` has diverged: what became NaN or infinite, when, and what to try."""
     selected = {plugin.group for plugin in module.plugins} | {plugin.state_key for plugin in module.plugins}
     rates = [group["lr"] for optimizer in module.trainer.optimizers for group in optimizer.param_groups if "lr" in group]
@@ -50,3 +57,30 @@ def diverged(module: Any, what: str) -> Diverged:
         tries.append("data.standardize_targets=true")
     step = module.steps_done + int(module.phase["steps"])
     return Diverged(f"the training diverged, {what} NaN or infinite at step {step}: try {', '.join(tries[:-1])} or {tries[-1]}")
+
+
+def expect_finite(module: RecipeModule) -> bool:
+    """Whether weights, and the loss of the last step, are finite, on all processes alike; see :func:`_ends` for where not.
+
+    A step that a technique has undone counts for nothing; nor does a loss in 16-mixed, where loss scaling leaves such steps out.
+    """
+    trained = [parameter for parameter in module.model.parameters() if parameter.requires_grad]
+    counts = not module.step.undone and str(module.trainer.precision) != "16-mixed" and module.step.passes > 0
+    return all_finite([*trained, *([module.last_objective] if counts else [])]) or _ends(module, "loss or weights became")
+
+
+def expect_finite_loss(module: RecipeModule, split: str) -> bool:
+    """Whether the loss that the last evaluation has found is finite; see :func:`_ends` for where not."""
+    return math.isfinite(module.metrics.get(f"{split}/loss", 0.0)) or _ends(module, f"{split}/loss became")
+
+
+def _ends(module: RecipeModule, what: str) -> bool:
+    """End a training that has diverged: with the good weights that a technique has kept or, without any, by raising."""
+    error = diverged(module, what)
+    if not any(plugin.recovers for plugin in module.plugins):
+        module.evaluation.put_back()
+        raise error
+    if not module.trainer.should_stop:
+        log.warning("%s; the training ends with the best weights so far", error)
+    module.trainer.should_stop = True
+    return False

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import warnings
+from collections.abc import Callable, Iterable, Mapping
 
 import torch
 from torch import Tensor
@@ -13,6 +14,8 @@ from recipes.data.targets import describe
 from recipes.engine.sums import Loss, are_log_probabilities, is_mean_over_samples, takes_labels_like_probabilities
 
 log = logging.getLogger("recipes")
+
+Combine = Callable[[Mapping[str, Tensor]], Tensor]  # makes one scalar of the losses of all tasks
 
 
 class TaskLoss:
@@ -141,3 +144,41 @@ def _takes_log_probabilities(loss: Loss, output: Tensor, target: Tensor) -> bool
         return False
     low, high = (loss(output + grown, target) for grown in (0, 100))
     return bool(high < low - 50)
+
+
+def total_of(losses: Mapping[str, Tensor]) -> Tensor:
+    """The sum of the losses of all tasks."""
+    first, *others = losses.values()
+    return sum(others, first)
+
+
+class TaskLosses:
+    """The losses of all tasks: as they are minimized, of standardized numbers where a regression is learned so, and as reported.
+
+    Args:
+        reported: of outputs and targets in the units of the targets, by task.
+        minimized: what is minimized instead, by task.
+        combine: makes one scalar of them; None: their sum.
+    """
+
+    def __init__(
+        self,
+        reported: Mapping[str, TaskLoss],
+        minimized: Mapping[str, Callable[[Tensor, Tensor], Tensor]],
+        combine: Combine | None = None,
+    ) -> None:
+        self._reported = dict(reported)
+        self._minimized: dict[str, Callable[[Tensor, Tensor], Tensor]] = {**reported, **minimized}
+        self.combine: Combine = combine or total_of
+
+    def minimized(self, outputs: Mapping[str, Tensor], targets: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The loss of each task as it is minimized."""
+        return {task: self._minimized[task](outputs[task], target) for task, target in targets.items()}
+
+    def reported(self, outputs: Mapping[str, Tensor], targets: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The loss of each task in the units of the targets."""
+        return {task: self._reported[task](outputs[task], target) for task, target in targets.items()}
+
+    def are_alike(self, tasks: Iterable[str]) -> bool:
+        """Whether what is minimized of these tasks is what is reported."""
+        return all(self._minimized[task] is self._reported[task] for task in tasks)

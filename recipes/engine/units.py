@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from plugins.base import RecipeError, Task
+from plugins.base import RecipeError, Setting, Task
 
 LARGEST = 1e15  # of a target: the squares of larger ones, and sums of them, are no 32-bit floats
 ROUGHEST = 0.05  # share of the deviation by which a target may be rounded
@@ -157,3 +157,26 @@ class Standardized:
     def __call__(self, output: Tensor, target: Tensor) -> Tensor:
         """The mean over samples, a scalar."""
         return self.loss(self.units.scaled(self.name, output), self.units.scaled(self.name, target))
+
+
+def standardized(
+    model: nn.Module, setting: Setting, losses: Mapping[str, Callable[[Tensor, Tensor], Tensor]], precision: str
+) -> tuple[nn.Module, dict[str, Standardized]]:
+    """The model with its regressions learned with mean 0 and deviation 1, and what is minimized of them.
+
+    A regression whose loss would not mean the same then is left as it is.
+    """
+    regressions = [task for task in setting.tasks if task.kind == "regression"]
+    names = [task.name for task in regressions if depends_on_difference(losses[task.name], task.outputs)]
+    moments = None
+    if names and (targets := setting.training_targets) is not None:
+        found = {name: column_moments(target[name] for target in targets()) for name in names}
+        widths = {task.name: task.outputs for task in regressions}
+        moments = {name: numbers for name, numbers in found.items() if len(numbers[0]) == widths[name]}
+        names = list(moments)  # an output for each column, or the loss will tell
+        for mean, deviation in moments.values():
+            expect_fine_enough(mean, deviation, precision)
+    if not names:
+        return model, {}
+    units = InTargetUnits(model, setting.tasks, names, moments)
+    return units, {name: Standardized(losses[name], units, name) for name in names}

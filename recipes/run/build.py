@@ -25,7 +25,8 @@ from recipes.data.base import Data
 from recipes.engine.callbacks import check_callbacks
 from recipes.engine.checkpoint import load_checkpoint
 from recipes.engine.logger import RunLogger
-from recipes.engine.module import RecipeModule, seed_global
+from recipes.engine.module import RecipeModule
+from recipes.engine.randomness import seed_global
 from recipes.engine.units import MEAN
 
 OWN = ("plugins", "recipes")

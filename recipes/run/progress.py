@@ -54,7 +54,9 @@ class ProgressBar(L.Callback):
             self.task,
             completed=trainer.global_step,
             description=epoch_of(trainer),
-            numbers=printable(" ".join(f"{name} {value:.3f}" for name, value in pl_module.running().items()) + self.latest),
+            numbers=printable(
+                " ".join(f"{name} {value:.3f}" for name, value in pl_module.recorder.running().items()) + self.latest
+            ),
             refresh=True,
         )
 

@@ -40,6 +40,7 @@ from recipes.data.base import Data
 from recipes.data.loaders import EvaluationLoader, StepLoader
 from recipes.data.targets import describe
 from recipes.engine.checkpoint import BestAndLast, WholeFiles, load_checkpoint
+from recipes.engine.divergence import expect_finite, expect_finite_loss
 from recipes.engine.logger import Deferred, RunLogger
 from recipes.engine.module import RecipeModule
 from recipes.engine.sharding import make_strategy, put_together
@@ -489,7 +490,7 @@ class Run:
         plugins = module.plugins
         module.phase = dict(phase)
         if previous is not None:
-            module.logged = previous.logged
+            module.recorder.logged = previous.recorder.logged
         if previous is not None and not phase.get("fresh", True):
             module.load_state_dict(put_together(previous.state_dict()))
         train = self.data.splits["train"]
@@ -555,9 +556,9 @@ class Run:
             module.on_train_end()
             keeper.settle(trainer, module)
         if keeper.validated_step != module.steps_done:
-            module.expect_finite()
+            expect_finite(module)
             trainer.validate(module, validation, verbose=False)
-            module.expect_finite_loss("val")
+            expect_finite_loss(module, "val")
         self._note(module, keeper, loader, phase)
         return module
 
@@ -601,7 +602,7 @@ class Run:
         if is_first_rank():
             write_confusion(self.folder, self.data.tasks, module.confusion)
         self.result["metrics"] |= {name: value for name, value in module.metrics.items() if name.startswith("test/")}
-        module.expect_finite_loss("test")
+        expect_finite_loss(module, "test")
         self.result["rulers"] |= module.rulers
 
     def _show(self, hints: Sequence[str]) -> None:

@@ -60,7 +60,7 @@ def test_both_loops_do_the_same_mathematics(model, techniques, tmp_path):
     for _ in range(steps):
         loss, accuracy = next(loop)
     engine.fit()
-    running = engine.module.running()
+    running = engine.module.recorder.running()
     assert running["loss"] == pytest.approx(float(loss), rel=1e-4)
     assert running["acc"] == pytest.approx(float(accuracy), abs=1e-6)
     trained = engine.module.model.state_dict()

@@ -16,7 +16,8 @@ from plugins.init.normal import Normal
 from plugins.parameters import named_parameters, weights_of
 from plugins.regularizer.l2 import L2
 from plugins.regularizer.weight_noise import WeightNoise
-from recipes.engine.module import RecipeModule, parameter_groups
+from recipes.engine.groups import parameter_groups
+from recipes.engine.module import RecipeModule
 
 
 class Norm(nn.Module):

@@ -171,7 +171,7 @@ def test_only_the_first_samples_of_a_split_are_attacked(lab):
 def test_the_guard_warns_of_a_fall_once_and_its_state_is_kept(lab):
     plugin = FGSM(eps=0.1)
     module, trainer = lab.fit(plugin)
-    robust = module._records.get("fgsm/train_acc_pgd")
+    robust = module.recorder._records.get("fgsm/train_acc_pgd")
     assert robust is not None and 0 <= robust <= 1
     resumed = FGSM(eps=0.1)
     plugin._best = 1.5  # no accuracy is within 0.2 of it

@@ -8,8 +8,8 @@ from plugins.base import Phase, Plugin, Stage
 from plugins.shards import is_shard, kept_like, part, whole
 from recipes.config.catalogue import Catalogue
 from recipes.config.composing import compose, finish
-from recipes.engine.module import share_buffers
 from recipes.engine.sharding import put_together, put_together_for_evaluation, shard
+from recipes.engine.sync import share_buffers
 from recipes.run import run
 from tests.harness import config_of, fit, weights
 

@@ -100,7 +100,7 @@ def test_statistics_and_metrics_count_the_first_pass_only():
     model, samples = net(norm=True), data()
     trained = fit(model, samples, optimizer=LBFGS, epochs=1)
     assert int(trained.model[1].num_batches_tracked) == 3
-    assert trained._train.counts["loss"] == 24
+    assert trained.recorder.train.counts["loss"] == 24
 
 
 def test_an_optimizer_that_evaluates_with_autograd_off():

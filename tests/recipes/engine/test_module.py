@@ -28,7 +28,8 @@ from plugins.stopping.early import Early
 from plugins.wrapper.sam import SAM
 from recipes.data.loaders import EvaluationLoader, StepLoader
 from recipes.data.split import Split
-from recipes.engine.module import RecipeModule, parameter_groups
+from recipes.engine.groups import parameter_groups
+from recipes.engine.module import RecipeModule
 
 SGD = partial(torch.optim.SGD, lr=0.1, momentum=0.9)
 

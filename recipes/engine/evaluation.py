@@ -1,0 +1,120 @@
+"""Validation and test: the weights that are evaluated, the metrics of all batches, the confusion matrices."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from plugins.sites import evaluation_mode
+from recipes.data.loaders import EvaluationLoader
+from recipes.engine.loading import clean_batches
+from recipes.engine.losses import total_of
+from recipes.engine.metrics import Confusion, Means, widest
+from recipes.engine.recorder import add_metrics
+from recipes.engine.sharding import put_together_for_evaluation
+from recipes.engine.sync import share_buffers
+
+if TYPE_CHECKING:
+    from recipes.engine.module import RecipeModule
+
+MOST_CLASSES = 1000  # of a confusion matrix: a larger one nobody looks at
+
+
+class Evaluation:
+    """The evaluations of a :class:`RecipeModule`, on one split after the other."""
+
+    def __init__(self, module: RecipeModule) -> None:
+        self.module = module
+        self._weights = ExitStack()  # open while the weights that are evaluated are in place
+        self._means: dict[str, Means] = {}  # by split
+        self._confusion: dict[str, Confusion] = {}  # by task
+        self._dealt: dict[str, int] = {}  # samples that this process has had, by split
+
+    def put_weights(self) -> None:
+        """Evaluation mode, with the weights in place that are evaluated and saved: averaged ones where there is an average."""
+        module = self.module
+        self._weights.enter_context(evaluation_mode(module))
+        if dist.is_initialized():
+            share_buffers(module.model)
+        for plugin in module.hooks["evaluation_weights"]:
+            self._weights.enter_context(plugin.evaluation_weights(module))
+        self._weights.enter_context(put_together_for_evaluation(module.model))
+
+    def put_back(self) -> None:
+        """Put the training weights and modes back."""
+        self._weights.close()
+
+    def begin(self, split: str) -> None:
+        """Start counting; `val` or `test`."""
+        self._means[split] = Means()
+        if split == "test":
+            self._confusion = {
+                task.name: Confusion(task.outputs, self.module.device)
+                for task in self.module.setting.tasks  # type: ignore[union-attr]
+                if task.kind == "classification" and 2 <= task.outputs <= MOST_CLASSES
+            }
+
+    def add(self, data: Any, index: int, split: str) -> None:
+        """Count a batch of a split."""
+        module, means = self.module, self._means[split]
+        assert module.setting is not None
+        batch = module.as_batch(data)
+        module.positions = batch.positions = self._positions(split, index, len(batch))
+        module.draws.seed_evaluation(split, index, module.trainer.global_rank, module.device)
+        outputs = self._predictions(batch.x) if module.hooks["predict"] else module.outputs(batch.x)
+        losses = module.task_losses.reported(outputs, batch.labels)
+        # unweighted, so that weightings of tasks compare
+        add_metrics(means, module.setting, outputs, batch, total_of(losses))
+        for task, confusion in self._confusion.items() if split == "test" else ():
+            confusion.add(outputs[task], batch.labels[task])
+        if len(losses) > 1:
+            for task, loss in losses.items():
+                means.add(f"{task}/loss", loss, len(batch))
+        for plugin in module.hooks["measure"]:
+            for name, values in plugin.measure(module, batch, outputs, split).items():
+                means.add(name, values.to(widest(values.device)).sum(), len(values), summed=True)
+                module.rulers.setdefault(name, dict(plugin.ruler(name)))
+
+    def of_training(self, limit: int) -> dict[str, float]:
+        """Loss and accuracy on up to `limit` clean training samples in evaluation mode."""
+        module, means = self.module, Means()
+        assert module.setting is not None
+        with evaluation_mode(module.model), torch.no_grad():
+            for data in clean_batches(module.trainer.train_dataloader, limit):
+                batch = module.as_batch(module.transfer_batch_to_device(data, module.device, 0))
+                outputs = module.outputs(batch.x)
+                add_metrics(means, module.setting, outputs, batch, total_of(module.task_losses.reported(outputs, batch.labels)))
+        return means.compute()
+
+    def metrics(self, split: str) -> dict[str, float]:
+        """What was counted, over all processes, by the names that are published."""
+        return {f"{split}/{name}": value for name, value in self._means[split].compute().items()}
+
+    def confusion(self) -> dict[str, list[list[int]]]:
+        """The confusion matrices of the last test, by task: rows are true classes, columns predicted."""
+        return {task: confusion.compute() for task, confusion in self._confusion.items()}
+
+    def _positions(self, split: str, index: int, samples: int) -> range:
+        """Which samples of the split a batch has: ours say so, others deal them out to the processes one by one."""
+        trainer = self.module.trainer
+        loader = trainer.val_dataloaders if split == "val" else trainer.test_dataloaders
+        if isinstance(loader, EvaluationLoader):
+            return loader.positions(index)
+        rank, world = trainer.global_rank, trainer.world_size
+        first = self._dealt.get(split, 0) if index else 0
+        self._dealt[split] = first + samples
+        return range(first * world + rank, (first + samples) * world + rank, world)
+
+    def _predictions(self, x: Tensor) -> dict[str, Tensor]:
+        """Predicted probabilities as log-probabilities, which every loss and metric takes like logits."""
+        module = self.module
+        predictions = module.hooks["predict"][0].predict(module, x)
+        kinds = {task.name: task.kind for task in module.setting.tasks}  # type: ignore[union-attr]
+        return {
+            task: value.clamp_min(torch.finfo(value.dtype).tiny).log() if kinds[task] == "classification" else value
+            for task, value in predictions.items()
+        }

@@ -1,0 +1,163 @@
+"""Batches and settings from what a loader yields, ours or anybody's."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from itertools import chain, islice
+from typing import Any
+
+import lightning as L
+import torch
+from torch import Tensor, nn
+
+from plugins.base import Batch, RecipeError, Setting, Task
+from plugins.sites import evaluation_mode, takes_tokens
+from recipes.data.targets import as_target, by_task, expect_labels, expect_meant, kind_of, width_of
+
+log = logging.getLogger("recipes")
+
+
+def dtype_of(model: nn.Module, otherwise: Any) -> Any:
+    """The kind of floats that a model takes: that of its first parameter of floats."""
+    return next((parameter.dtype for parameter in model.parameters() if parameter.is_floating_point()), otherwise)
+
+
+def pair(data: Any) -> tuple[Tensor, Tensor | dict[str, Tensor]]:
+    """Inputs and targets of what a loader yields; anything else is refused."""
+    known = isinstance(data, (tuple, list)) and len(data) == 2
+    x, targets = data if known else (None, None)
+    named = targets.values() if isinstance(targets, dict) else [targets]
+    if not isinstance(x, Tensor) or not named or not all(isinstance(target, Tensor) and target.ndim for target in named):
+        got = f"a {type(data).__name__} of {len(data)}" if isinstance(data, (tuple, list, dict)) else f"a {type(data).__name__}"
+        got += f" with {', '.join(map(str, data))}" if isinstance(data, dict) else ""
+        raise RecipeError(
+            f"a loader must yield (inputs, targets), targets being a tensor or a dict of tensors with one entry a task; got {got}"
+        )
+    return x, targets  # type: ignore[return-value]
+
+
+def to_unit_range(x: Tensor) -> Tensor:
+    """Bytes of an image as numbers in [0, 1]; other whole numbers as they are."""
+    return x.float().div_(255) if x.dtype == torch.uint8 else x.float()
+
+
+def clean_batches(loader: Any, limit: int) -> Iterator[Any]:
+    """Batches of up to `limit` training samples, from our loader or from anybody's."""
+    if hasattr(loader, "evaluation_batches"):
+        yield from loader.evaluation_batches(limit)
+        return
+    for x, targets in batches_aside(loader):
+        if limit <= 0:
+            return
+        yield (
+            x[:limit],
+            {name: target[:limit] for name, target in targets.items()} if isinstance(targets, dict) else targets[:limit],
+        )
+        limit -= len(x)
+
+
+def batches_aside(loader: Any) -> Iterator[Any]:
+    """The batches of a loader, whose draws for the order leave its generator and the global one as they were."""
+    own = [getattr(owner, "generator", None) for owner in (loader, getattr(loader, "sampler", None))]
+    states = [(generator, generator.get_state()) for generator in own if generator is not None]
+    try:
+        with torch.random.fork_rng(devices=[]):
+            iterator = iter(loader)
+            first = list(islice(iterator, 1))
+        yield from chain(first, iterator)
+    finally:
+        for generator, state in states:
+            generator.set_state(state)
+
+
+def setting_from_loader(trainer: L.Trainer, model: nn.Module, seed: int, standardize: bool) -> Setting:
+    """What a plain DataLoader tells about the data, for those who bring one of their own.
+
+    Args:
+        trainer: has the loader.
+        model: tells by its outputs what the targets are.
+        seed: of the run.
+        standardize: whether the targets of regressions are looked at to be standardized; not where the loader has no length.
+    """
+    loop = {"validate": trainer.validate_loop, "test": trainer.test_loop}.get(
+        str(trainer.state.fn and trainer.state.fn.value), trainer.fit_loop
+    )
+    loader = loop._data_source.dataloader()
+    loader = loader[0] if isinstance(loader, (list, tuple)) else loader
+    try:
+        x, targets = pair(next(batches_aside(loader)))
+    except TypeError:
+        raise RecipeError("a loader must yield (inputs, targets), targets being a tensor or a dict of tensors") from None
+    except StopIteration:
+        raise RecipeError("the loader yields nothing: it must yield (inputs, targets)") from None
+    samples, tokens = len(x), takes_tokens(model) and not x.is_floating_point() and x.dtype != torch.uint8
+    x = x if x.is_floating_point() or tokens else to_unit_range(x)
+    named = targets if isinstance(targets, dict) else {"": targets}
+    if any(len(target) != samples for target in named.values()):
+        raise RecipeError("a loader must yield as many targets as inputs")
+    place = next(model.parameters(), x)
+    with evaluation_mode(model), torch.no_grad():
+        outputs = model(x[:2].to(place.device, None if tokens else dtype_of(model, x.dtype)))
+    several = len(named) > 1 and isinstance(outputs, Tensor)  # heads will be made to measure
+    by_name = {} if several else by_task(list(named), outputs)
+    tasks = []
+    for name, target in named.items():
+        kind = kind_of(name, target)
+        expect_meant(name, target, "give the labels as whole numbers; a regression on such numbers takes targets (samples, 1)")
+        if not several:
+            tasks.append(Task(name, kind, width_of(name, kind, by_name[name])))
+            expect_labels(name, target, tasks[-1].outputs)
+        elif kind == "regression":
+            tasks.append(Task(name, kind, 1 if target.ndim == 1 else target.shape[1]))
+        else:
+            tasks.append(Task(name, kind, 1 + max(int(targets[name].max()) for _, targets in batches_aside(loader))))
+
+    def training_inputs() -> Iterator[Tensor]:
+        for inputs, _ in batches_aside(loader):
+            yield inputs if inputs.is_floating_point() or tokens else to_unit_range(inputs)
+
+    def training_targets() -> Iterator[dict[str, Tensor]]:
+        for _, given in batches_aside(loader):
+            yield given if isinstance(given, dict) else {"": given}
+
+    regression = any(task.kind == "regression" for task in tasks)
+    endless = regression and not has_length(loader)
+    if endless and standardize:
+        log.warning("the loader has no length, so the targets are learned as they are, not standardized")
+    return Setting(tuple(x.shape[1:]), tuple(tasks), seed, training_inputs, None, None if endless else training_targets)
+
+
+def has_length(loader: Any) -> bool:
+    """Whether a loader tells how many batches it has."""
+    try:
+        return len(loader) >= 0
+    except (TypeError, NotImplementedError):
+        return False
+
+
+def as_batch(data: Any, tasks: Sequence[Task], dtype: torch.dtype, takes_tokens: bool, looked_at: bool) -> Batch:
+    """A batch from what a loader yields: (inputs, targets), targets being a tensor or a dict with one entry a task.
+
+    Args:
+        data: what it yields.
+        tasks: of the run.
+        dtype: of the floats that the model takes.
+        takes_tokens: whether whole numbers go in as they are.
+        looked_at: whether the targets were checked as a whole, when the data was loaded.
+
+    Raises:
+        RecipeError: it is something else, or its targets are not those of the tasks.
+    """
+    x, given = pair(data)
+    named = {tasks[0].name: given} if isinstance(given, Tensor) else given
+    if set(named) != {task.name for task in tasks}:
+        raise RecipeError(f"a batch has the targets {', '.join(named)}, expected {', '.join(task.name for task in tasks)}")
+    targets = {task.name: as_target(task, named[task.name], looked_at and named[task.name].is_cuda) for task in tasks}
+    if not x.is_floating_point():
+        if takes_tokens and x.dtype != torch.uint8:
+            return Batch(x, targets, dict(targets))
+        x = to_unit_range(x)
+    if x.dtype != dtype:
+        x = x.to(dtype)  # the precisions in which the whole model is kept, such as bf16-true
+    return Batch(x, targets, dict(targets))

@@ -1,0 +1,69 @@
+"""Random numbers that are a pure function of their owner: the generators that a forward pass draws from, seeded."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import nn
+
+from plugins.base import derive_seed
+
+
+def seed_global(seed: int, device: torch.device) -> None:
+    """Seed the generators that a forward pass draws from: cheaper than torch.manual_seed, which visits every backend."""
+    torch.default_generator.manual_seed(seed)
+    if device.type == "cuda":
+        torch.cuda.default_generators[device.index or 0].manual_seed(seed)
+    elif device.type == "mps":
+        torch.mps.manual_seed(seed)
+
+
+@contextmanager
+def own_draws(seed: int, model: nn.Module) -> Iterator[None]:
+    """Have the global generators, from which layers draw their initial weights, start from a seed; they come back as they were."""
+    devices = {parameter.device for parameter in model.parameters() if parameter.device.type != "cpu"}
+    with torch.random.fork_rng(devices=[device.index or 0 for device in devices if device.type == "cuda"]):
+        for device in devices or {torch.device("cpu")}:
+            seed_global(seed, device)
+        yield
+
+
+class Draws:
+    """All random numbers of a training, each a pure function of seed, owner, step and part.
+
+    Two ranks with one part each draw what one rank with two parts draws: so the two can be compared exactly.
+    """
+
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
+        self.clock: tuple[int, int] = (0, 0)  # step and part, from which generators draw
+        self._generators: dict[str, torch.Generator] = {}
+
+    def set_clock(self, steps: int, part: int, rank: int, processes: int) -> None:
+        """What is drawn from now on belongs to this part of this step."""
+        self.clock = (steps, part * processes + rank if processes > 1 else part)
+
+    def generator(self, owner: str, device: torch.device) -> torch.Generator:
+        """The owner's random numbers for this step and part: adding a technique leaves the draws of the others alone."""
+        generator = self._generators.get(owner)
+        if generator is None or generator.device != device:
+            generator = self._generators[owner] = torch.Generator(device)
+        generator.manual_seed(derive_seed(self.seed, owner, *self.clock))
+        return generator
+
+    def seed_forward(self, device: torch.device) -> None:
+        """Seed what layers draw from in a forward pass, such as dropout of the model's own."""
+        seed_global(derive_seed(self.seed, "forward", *self.clock), device)
+
+    def seed_between(self, steps: int, device: torch.device) -> None:
+        """Seed the global generator for what draws between two steps, such as the order of a shuffling DataLoader.
+
+        A function of the step alone, it is the same with every technique and after a resume, and another in each epoch.
+        """
+        seed_global(derive_seed(self.seed, "between", steps), device)
+
+    def seed_evaluation(self, split: str, index: int, rank: int, device: torch.device) -> None:
+        """Seed what a batch of an evaluation draws from."""
+        seed_global(derive_seed(self.seed, split, index, rank), device)

@@ -1,0 +1,147 @@
+"""One update of the weights: a batch, cut into parts, goes through all plugins to gradients, and through the optimizer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, ExitStack, nullcontext
+from typing import TYPE_CHECKING, Any
+
+import lightning as L
+import torch
+from torch import Tensor, nn
+
+from plugins.base import Batch, RecipeError
+from plugins.sites import kept_buffers
+from recipes.engine.losses import total_of
+from recipes.engine.recorder import add_metrics
+from recipes.engine.sync import add_gradient, block_reduction, share_statistics
+
+if TYPE_CHECKING:
+    from recipes.engine.module import RecipeModule
+
+
+class Step:
+    """The step of a :class:`RecipeModule`; whatever happens in it is a pure function of the batch and the draws of its owners.
+
+    Attributes:
+        passes: how often the optimizer has asked for gradients in this step.
+        undone: whether a technique has undone it.
+        parameters: those whose gradients are cleared.
+        before_clearing: callbacks with a hook before that, which Lightning leaves out in manual optimization.
+    """
+
+    def __init__(self, module: RecipeModule) -> None:
+        self.module = module
+        self.passes, self.undone = 0, False
+        self._batches: list[Batch] = []
+        self.parameters: list[nn.Parameter] = []
+        self.before_clearing: list[L.Callback] = []
+
+    def run(self, data: Any) -> None:
+        """One update: transform the batch once, then let the optimizer ask for gradients as often as it likes."""
+        module = self.module
+        pieces = self._split(data)
+        samples = sum(map(len, pieces))
+        module.recorder.begin_step()
+        self._batches = [self._transform(part, piece, samples) for part, piece in enumerate(pieces)]
+        module.recorder.weigh(1.0)
+        self.passes, self.undone = 0, False
+        optimizer = module.optimizers()
+        optimizer.step(closure=self._gradients)  # type: ignore[union-attr]
+        if module.trainer.world_size > 1:
+            share_statistics(module.model, module.trainer.world_size)
+        for plugin in module.hooks["after_step"]:
+            plugin.after_step(module, optimizer.optimizer)  # type: ignore[union-attr]
+
+    def _split(self, data: Any) -> list[Batch]:
+        module = self.module
+        whole = module.clean_batch = module.as_batch(data)
+        if module.parts == 1:
+            return [whole]
+        return [
+            Batch(x, dict(zip(whole.targets, targets, strict=True)), dict(zip(whole.targets, targets, strict=True)))
+            for x, *targets in zip(
+                whole.x.chunk(module.parts), *(target.chunk(module.parts) for target in whole.targets.values()), strict=True
+            )
+        ]
+
+    def _transform(self, part: int, batch: Batch, samples: int) -> Batch:
+        self._set_clock(part)
+        self.module.recorder.weigh(len(batch) / samples)
+        for plugin in self.module.hooks["transform_batch"]:
+            batch = plugin.transform_batch(batch, self.module)
+        return batch
+
+    def _set_clock(self, part: int) -> None:
+        trainer = self.module.trainer
+        self.module.draws.set_clock(self.module.steps_done, part, trainer.global_rank, trainer.world_size)
+
+    def _gradients(self) -> Tensor:
+        """The optimizer's closure: gradients of the same problem each time it is called within a step."""
+        module = self.module
+        first = self.passes == 0
+        self.passes += 1
+        if first:
+            optimizer: Any = module.optimizers(use_pl_optimizer=False)
+            for callback in self.before_clearing:
+                callback.on_before_zero_grad(module.trainer, module, optimizer)
+            module.on_before_zero_grad(optimizer)
+        for parameter in self.parameters:
+            parameter.grad = None
+        # some optimizers ask for gradients with autograd switched off
+        with torch.enable_grad(), nullcontext() if first else kept_buffers(module.model):
+            total = self._pass(0, first)
+            for part in range(1, len(self._batches)):
+                total = total + self._pass(part, first)
+        module.recorder.weigh(1.0)
+        if first:
+            module.last_objective = total
+        return total
+
+    def _pass(self, part: int, first: bool) -> Tensor:
+        module = self.module
+        batch, scale = self._batches[part], len(self._batches[part]) / sum(map(len, self._batches))
+        module.recorder.weigh(scale if first else None)
+        self._set_clock(part)
+        module.draws.seed_forward(module.device)
+        with self._around(batch), block_reduction(module.trainer, part == len(self._batches) - 1):
+            outputs = module.outputs(batch.x)
+            losses = module.task_losses.minimized(outputs, batch.targets)
+            total = module.task_losses.combine(losses)
+            if not total.requires_grad:
+                raise RecipeError("no gradient leads from the loss to the model: does its forward detach what it returns?")
+            if first:
+                self._measure(outputs, batch, losses)
+            terms = [term for plugin in module.hooks["penalty"] if (term := plugin.penalty(module, batch, outputs)) is not None]
+            if module.hooks["backward"]:
+                module.hooks["backward"][0].backward(losses, module, scale)
+                if terms:
+                    add_gradient(module.model, sum(terms) * scale)
+                total = total + sum(terms)
+            else:
+                total = total + sum(terms) if terms else total
+                with self._without_autocast():
+                    module.manual_backward(total * scale if scale != 1 else total)
+        return total.detach() * scale if scale != 1 else total.detach()
+
+    def _around(self, batch: Batch) -> AbstractContextManager[Any]:
+        if not self.module.hooks["around_pass"]:
+            return nullcontext()
+        stack = ExitStack()
+        for plugin in self.module.hooks["around_pass"]:
+            stack.enter_context(plugin.around_pass(self.module, batch))
+        return stack
+
+    def _without_autocast(self) -> AbstractContextManager[Any]:
+        kind = self.module.device.type
+        return torch.autocast(kind, enabled=False) if torch.is_autocast_enabled(kind) else nullcontext()
+
+    def _measure(self, outputs: Mapping[str, Tensor], batch: Batch, losses: Mapping[str, Tensor]) -> None:
+        """Count loss and accuracy against the true targets and in their units, so that softened or standardized ones compare."""
+        module = self.module
+        outputs = {task: output.detach() for task, output in outputs.items()}
+        softened = any(batch.targets[task] is not batch.labels[task] for task in batch.labels)
+        if softened or not module.task_losses.are_alike(batch.labels):
+            losses = module.task_losses.reported(outputs, batch.labels)
+        assert module.setting is not None
+        add_metrics(module.recorder.train, module.setting, outputs, batch, total_of(losses))
