@@ -31,7 +31,7 @@ from benchmarks import interval, machine, print_table
 from benchmarks.step import BATCH, Engine, Marks, TakeTurns, choose_data, configuration
 from recipes.data.base import Data
 from recipes.launch.watch import hold_port
-from recipes.run.run import set_up_process
+from recipes.run.process import set_up_process
 
 PROCESSES = (1, 2)
 ROUNDS = {"mlp": 40, "cnn": 300}

@@ -35,9 +35,10 @@ from recipes.data.loaders import EvaluationLoader, StepLoader
 from recipes.engine.checkpoint import BestAndLast
 from recipes.engine.module import RecipeModule
 from recipes.engine.stop import StopOnSignal
-from recipes.run.build import build_data, build_loggers, build_plugins
+from recipes.run.build import build_data, build_loggers, build_plugins, make_module
+from recipes.run.process import set_up_process
 from recipes.run.progress import ProgressBar
-from recipes.run.run import make_module, make_trainer, set_up_process
+from recipes.run.trainer import make_trainer
 
 ROUNDS = {"mlp": 40, "cnn": 150}
 STEPS = {"mlp": 50, "cnn": 1}  # of a block: long enough for a warm cache, or as short as can be where no cache holds a step

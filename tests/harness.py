@@ -22,8 +22,8 @@ from plugins.shards import whole
 from recipes.data.loaders import EvaluationLoader, StepLoader
 from recipes.engine.checkpoint import BestAndLast
 from recipes.engine.module import RecipeModule
-from recipes.run.build import build_data, build_plugins, find_class
-from recipes.run.run import make_module, make_trainer
+from recipes.run.build import build_data, build_plugins, find_class, make_module
+from recipes.run.trainer import make_trainer
 
 ROOT = Path(__file__).parents[1]
 CONF = ROOT / "conf"

@@ -12,7 +12,7 @@ import pytest
 
 from recipes.config.catalogue import Catalogue
 from recipes.config.composing import compose, finish
-from recipes.run.run import train
+from recipes.run.train import train
 from tests.command import LIMIT, arguments, command, variables
 
 WORDS = (

@@ -65,7 +65,7 @@ def _evaluate(words: list[str]) -> int:
     expect_same_split(trained["data"], config["data"])
     with memory.told(config):
         with told():
-            from recipes.run.run import evaluate
+            from recipes.run.evaluate import evaluate
 
         evaluate(folder, config, changes)
     expect_printed()

@@ -35,7 +35,7 @@ def start(config: dict[str, Any], folder: Path, words: Sequence[str]) -> dict[st
             return watch.train(count, config, folder, words)
         with memory.told(config):
             with told():
-                from recipes.run.run import train
+                from recipes.run.train import train
 
             result = train(config, folder, list(words))
     except BaseException as error:

@@ -15,7 +15,7 @@ from recipes.config.quoting import quote
 from recipes.config.spelling import nearest
 
 
-def _baselines(sets: Sequence[Sequence[Group]], catalogue: Catalogue, asked: str | None) -> list[tuple[Group, list[str]]]:
+def baselines(sets: Sequence[Sequence[Group]], catalogue: Catalogue, asked: str | None) -> list[tuple[Group, list[str]]]:
     """The baseline of each data set; where the one that was asked for is not on all of them, the others have their own."""
     if asked is None:
         return [_baseline(groups, catalogue) for groups in sets]
@@ -38,7 +38,7 @@ def _baselines(sets: Sequence[Sequence[Group]], catalogue: Catalogue, asked: str
     return [chosen for chosen in found if chosen]
 
 
-def _chosen_by_search(groups: Sequence[Group], monitor: str) -> tuple[Group, list[str]]:
+def chosen_by_search(groups: Sequence[Group], monitor: str) -> tuple[Group, list[str]]:
     """The trial that a search has chosen: the best by what chose the best model of each, the first of equals."""
     sign = 1.0 if larger_for(monitor, [run for group in groups for run in group.runs]) else -1.0
 

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from plugins.errors import RecipeError
-from recipes.compare.baseline import _baselines, _chosen_by_search
+from recipes.compare.baseline import baselines, chosen_by_search
 from recipes.compare.datasets import by_data, keys
 from recipes.compare.datasets import names as data_names
 from recipes.compare.groups import Comparison, Group, differing_keys, group_runs, label
-from recipes.compare.notes import _statuses, notes
+from recipes.compare.notes import notes, statuses
 from recipes.compare.runs import Run
 from recipes.compare.search import is_search
 from recipes.config.catalogue import Catalogue
@@ -60,7 +60,7 @@ def compare_all(
         unfinished = [*finished, *unfinished]
         first = unfinished[0]
         raise RecipeError(
-            f"none of {len(runs)} runs is finished ({_statuses(unfinished)}); "
+            f"none of {len(runs)} runs is finished ({statuses(unfinished)}); "
             f"{first.folder}{': ' if first.error else ''}{first.error}"
         )
     data = by_data(finished)
@@ -71,15 +71,15 @@ def compare_all(
         _rename(groups, catalogue, names or {})
     metrics = list(dict.fromkeys(name for run in finished for name in run.metrics))
     searches = [is_search([run for group in groups for run in group.runs]) for groups in sets]
-    baselines = _baselines(sets, catalogue, baseline)
+    found = baselines(sets, catalogue, baseline)
     comparisons = []
     for place, (groups, some, name) in enumerate(zip(sets, data, data_names(data), strict=True)):
         chosen_metric, about_metric = _metric(some, metric, metrics, searches[place])
-        chosen, about_baseline = baselines[place]
+        chosen, about_baseline = found[place]
         monitor = None
         if searches[place] and len(groups) > 1:
             monitor = _monitors(some).most_common(1)[0][0]
-            chosen, about_baseline = (chosen, []) if baseline else _chosen_by_search(groups, monitor)
+            chosen, about_baseline = (chosen, []) if baseline else chosen_by_search(groups, monitor)
         comparison = Comparison(
             groups, chosen, chosen_metric, missing[place], differing_keys(groups), [], mode, name, None if baseline else monitor
         )

@@ -60,7 +60,7 @@ def _about_failures(comparison: Comparison) -> Iterator[str]:
     if missing:
         hit = [group.label for group in comparison.groups if any(run.values == group.values for run in missing)]
         of = f" Without them {_labels(hit)} may look better than it is." if hit else ""
-        yield f"{_count(missing, 'run is', 'runs are')} not finished and not in the table: {_statuses(missing)}.{of}"
+        yield f"{_count(missing, 'run is', 'runs are')} not finished and not in the table: {statuses(missing)}.{of}"
     lacking = []
     for group in comparison.groups:
         values = group.metric(comparison.metric)
@@ -199,7 +199,7 @@ def _short(commit: str) -> str:
     return commit if commit == "unknown" else commit[:7] + "+" * commit.endswith("+")
 
 
-def _statuses(runs: Sequence[Run]) -> str:
+def statuses(runs: Sequence[Run]) -> str:
     return ", ".join(f"{count} {status}" for status, count in Counter(run.status for run in runs).most_common())
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import lightning as L
 import torch
@@ -13,12 +13,10 @@ from plugins.sites import is_compiled, takes_tokens
 from recipes.engine.callbacks import check_callbacks
 from recipes.engine.loading import setting_from_loader
 from recipes.engine.losses import Combine, TaskLoss, TaskLosses
+from recipes.engine.parts import Whole
 from recipes.engine.randomness import own_draws
 from recipes.engine.sharding import shards
 from recipes.engine.units import standardized
-
-if TYPE_CHECKING:
-    from recipes.engine.module import RecipeModule
 
 PER_STEP = ("transform_batch", "around_pass", "penalty", "backward", "combine", "transform_gradient", "after_step")
 PER_EVALUATION = ("evaluation_weights", "predict", "measure", "after_validation")
@@ -26,7 +24,7 @@ HOOKS = (*PER_STEP, *PER_EVALUATION)  # that the engine calls while it trains an
 ALONE = ("backward", "combine", "predict", "evaluation_weights")  # of which there can be one
 
 
-def set_up(module: RecipeModule, stage: str) -> None:
+def set_up(module: Whole, stage: str) -> None:
     """Build once, from the trainer's callbacks."""
     callbacks: list[L.Callback] = module.trainer.callbacks  # type: ignore[attr-defined]
     given = [callback for callback in callbacks if isinstance(callback, Plugin)]
@@ -47,7 +45,7 @@ def _expect_arguments(plugin: Plugin, trainer: L.Trainer) -> None:
             raise RecipeError(f"{plugin.state_key} needs L.Trainer({name}={value!r}), got {received!r}")
 
 
-def build(module: RecipeModule, plugins: Iterable[Plugin], setting: Setting | None, facts: Mapping[str, Any]) -> None:
+def build(module: Whole, plugins: Iterable[Plugin], setting: Setting | None, facts: Mapping[str, Any]) -> None:
     """Check the selection and let the plugins change the model, in their declared order."""
     module.plugins = order(plugins)
     if (given := setting or module.setting) is None:
@@ -77,7 +75,7 @@ def build(module: RecipeModule, plugins: Iterable[Plugin], setting: Setting | No
     module.is_built = True
 
 
-def _facts(module: RecipeModule) -> dict[str, Any]:
+def _facts(module: Whole) -> dict[str, Any]:
     trainer = module.trainer
     sharded = shards(trainer.strategy)
     return {
@@ -88,7 +86,7 @@ def _facts(module: RecipeModule) -> dict[str, Any]:
     }
 
 
-def _check_hooks(module: RecipeModule, setting: Setting) -> None:
+def _check_hooks(module: Whole, setting: Setting) -> None:
     """Refuse two plugins for what can be done by one, and probabilities of what is no logit."""
     predicts = module.hooks["predict"]
     classifies = any(task.kind == "classification" for task in setting.tasks)
@@ -103,7 +101,7 @@ def _check_hooks(module: RecipeModule, setting: Setting) -> None:
             raise RecipeError(f"{both} both want to {name.replace('_', ' ')}: leave one of them out")
 
 
-def _combining(module: RecipeModule) -> Combine | None:
+def _combining(module: Whole) -> Combine | None:
     """How a plugin makes one scalar of the losses of all tasks; None where none does."""
     for plugin in module.hooks["combine"]:
         return lambda losses: plugin.combine(losses, module)

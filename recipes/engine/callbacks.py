@@ -11,6 +11,7 @@ from torch import nn
 
 from plugins.base import Plugin, RecipeError, implementers
 from recipes.config.callback_names import REFUSED
+from recipes.engine.lightning_private import saves_after_validation
 
 
 class BuildFirst(L.Callback):
@@ -31,7 +32,7 @@ def stand_first(callbacks: list[L.Callback]) -> None:
 
 def _keeps_other_weights_than_measured(callback: L.Callback) -> bool:
     """Whether a callback of Lightning's saves by a validation's metric what the model has once the validation is over."""
-    return isinstance(callback, ModelCheckpoint) and bool(callback.monitor) and callback._save_on_train_epoch_end is not False
+    return isinstance(callback, ModelCheckpoint) and bool(callback.monitor) and saves_after_validation(callback)
 
 
 def check_callbacks(callbacks: Iterable[L.Callback], plugins: Iterable[Plugin], model: nn.Module) -> None:

@@ -18,7 +18,7 @@ from lightning.pytorch.callbacks import Checkpoint
 from plugins.base import RecipeError, larger_is_better
 from recipes.engine import kept
 from recipes.engine.divergence import expect_finite
-from recipes.engine.position import before_epoch_cut_short, take_up
+from recipes.engine.lightning_private import before_epoch_cut_short, take_up, without_sigterm_broadcast
 from recipes.engine.stop import Agreement, StopOnSignal, Stopped
 from recipes.launch import slurm_job as slurm
 from recipes.store.files import unwritable, write_whole
@@ -125,7 +125,7 @@ class BestAndLast(Checkpoint):
         if dist.is_initialized():
             self.agreement = Agreement()
             # with which Lightning lets all processes wait for each other, and for their devices, before each step
-            trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor = lambda: None  # type: ignore[method-assign]
+            without_sigterm_broadcast(trainer)
 
     def on_train_batch_start(self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int) -> None:
         """Between two steps: stop if asked to, save if it is time."""

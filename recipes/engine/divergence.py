@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -13,9 +13,7 @@ from torch import Tensor
 
 from plugins.base import Diverged
 from plugins.shards import parts
-
-if TYPE_CHECKING:
-    from recipes.engine.module import RecipeModule
+from recipes.engine.parts import Whole
 
 log = logging.getLogger("recipes")
 
@@ -39,7 +37,7 @@ def all_finite(tensors: Iterable[Tensor]) -> bool:
     return bool(flag)
 
 
-def diverged(module: RecipeModule, what: str) -> Diverged:
+def diverged(module: Whole, what: str) -> Diverged:
     """What is raised where the training of a `RecipeModule` has diverged: what became NaN or infinite, when, and what to try."""
     selected = {plugin.group for plugin in module.plugins} | {plugin.state_key for plugin in module.plugins}
     rates = [group["lr"] for optimizer in module.trainer.optimizers for group in optimizer.param_groups if "lr" in group]
@@ -59,7 +57,7 @@ def diverged(module: RecipeModule, what: str) -> Diverged:
     return Diverged(f"the training diverged, {what} NaN or infinite at step {step}: try {', '.join(tries[:-1])} or {tries[-1]}")
 
 
-def expect_finite(module: RecipeModule) -> bool:
+def expect_finite(module: Whole) -> bool:
     """Whether weights, and the loss of the last step, are finite, on all processes alike; see :func:`_ends` for where not.
 
     A step that a technique has undone counts for nothing; nor does a loss in 16-mixed, where loss scaling leaves such steps out.
@@ -69,12 +67,12 @@ def expect_finite(module: RecipeModule) -> bool:
     return all_finite([*trained, *([module.last_objective] if counts else [])]) or _ends(module, "loss or weights became")
 
 
-def expect_finite_loss(module: RecipeModule, split: str) -> bool:
+def expect_finite_loss(module: Whole, split: str) -> bool:
     """Whether the loss that the last evaluation has found is finite; see :func:`_ends` for where not."""
     return math.isfinite(module.metrics.get(f"{split}/loss", 0.0)) or _ends(module, f"{split}/loss became")
 
 
-def _ends(module: RecipeModule, what: str) -> bool:
+def _ends(module: Whole, what: str) -> bool:
     """End a training that has diverged: with the good weights that a technique has kept or, without any, by raising."""
     error = diverged(module, what)
     if not any(plugin.recovers for plugin in module.plugins):

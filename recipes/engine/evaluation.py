@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -14,12 +14,10 @@ from recipes.data.loaders import EvaluationLoader
 from recipes.engine.loading import clean_batches
 from recipes.engine.losses import total_of
 from recipes.engine.metrics import Confusion, Means, widest
+from recipes.engine.parts import Whole
 from recipes.engine.recorder import add_metrics
 from recipes.engine.sharding import put_together_for_evaluation
 from recipes.engine.sync import share_buffers
-
-if TYPE_CHECKING:
-    from recipes.engine.module import RecipeModule
 
 MOST_CLASSES = 1000  # of a confusion matrix: a larger one nobody looks at
 
@@ -27,7 +25,7 @@ MOST_CLASSES = 1000  # of a confusion matrix: a larger one nobody looks at
 class Evaluation:
     """The evaluations of a :class:`RecipeModule`, on one split after the other."""
 
-    def __init__(self, module: RecipeModule) -> None:
+    def __init__(self, module: Whole) -> None:
         self.module = module
         self._weights = ExitStack()  # open while the weights that are evaluated are in place
         self._means: dict[str, Means] = {}  # by split

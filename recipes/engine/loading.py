@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from plugins.base import Batch, RecipeError, Setting, Task
 from plugins.sites import evaluation_mode, takes_tokens
 from recipes.data.targets import as_target, by_task, expect_labels, expect_meant, kind_of, width_of
+from recipes.engine.lightning_private import loader_of
 
 log = logging.getLogger("recipes")
 
@@ -83,7 +84,7 @@ def setting_from_loader(trainer: L.Trainer, model: nn.Module, seed: int, standar
     loop = {"validate": trainer.validate_loop, "test": trainer.test_loop}.get(
         str(trainer.state.fn and trainer.state.fn.value), trainer.fit_loop
     )
-    loader = loop._data_source.dataloader()
+    loader = loader_of(loop)
     loader = loader[0] if isinstance(loader, (list, tuple)) else loader
     try:
         x, targets = pair(next(batches_aside(loader)))

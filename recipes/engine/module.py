@@ -19,9 +19,11 @@ from recipes.engine.building import HOOKS, build, set_up
 from recipes.engine.callbacks import BuildFirst, defines, stand_first
 from recipes.engine.divergence import expect_finite, expect_finite_loss
 from recipes.engine.evaluation import Evaluation
+from recipes.engine.lightning_private import is_attached
 from recipes.engine.loading import as_batch, dtype_of
 from recipes.engine.losses import TaskLosses
 from recipes.engine.optimizers import configure
+from recipes.engine.parts import Whole
 from recipes.engine.randomness import Draws
 from recipes.engine.recorder import Recorder
 from recipes.engine.schedules import step_plateaus, step_schedules
@@ -29,7 +31,7 @@ from recipes.engine.step import Step
 from recipes.engine.stopwatch import Stopwatch
 
 
-class RecipeModule(L.LightningModule):
+class RecipeModule(Whole):
     """Train a model with any set of plugins.
 
     A step of the optimizer is one batch of the loader, cut into `parts` that pass forward and backward one after the
@@ -50,8 +52,6 @@ class RecipeModule(L.LightningModule):
 
     Plugins are the Trainer's callbacks: `L.Trainer(callbacks=[Dropout(0.5)]).fit(RecipeModule(...), loader)`.
     """
-
-    last_objective: Tensor  # what the last step minimized, a scalar
 
     def __init__(
         self,
@@ -74,28 +74,17 @@ class RecipeModule(L.LightningModule):
         self.seed, self.parts, self.no_decay = seed, parts, tuple(no_decay)
         self.log_every_n_steps, self.compiled = log_every_n_steps, compile
         self.standardize_targets = standardize_targets
-        # what it is made of
         self.draws, self.stopwatch = Draws(seed), Stopwatch()
         self.recorder = Recorder(self)
         self.step = Step(self)
         self.evaluation = Evaluation(self)
-        # what it is trained with, known once it is built
-        self.plugins: list[Plugin] = []
-        self.setting: Setting | None = None
-        self.hooks: dict[str, list[Any]] = {name: [] for name in HOOKS}
-        self.task_losses = TaskLosses({}, {})
-        self.takes_tokens = False  # whether whole numbers go in as they are
-        self.is_built = False
+        self.plugins, self.setting, self.task_losses = [], None, TaskLosses({}, {})
+        self.hooks = {name: [] for name in HOOKS}
+        self.takes_tokens = self.is_built = False
         self._total_steps = 0  # for which the scheduler was made
-        # what is known of the training
-        self.phase: dict[str, Any] = {"index": 0, "steps": 0, "seconds": 0.0}
-        self.data_seen: str | None = None  # the fingerprint of the data, where it is known
-        self.data_content: str | None = None  # the same of all samples, however they are split
-        self.metrics: dict[str, float] = {}  # the last published value of each
-        self.rulers: dict[str, dict[str, Any]] = {}  # what the metrics of techniques were measured with, by their names
-        self.confusion: dict[str, list[list[int]]] = {}  # of the last test, by task: rows are true classes, columns predicted
-        self.clean_batch: Batch | None = None  # of this step, before any technique changed it
-        self.positions: range | None = None  # which samples of their split an evaluation looks at
+        self.phase = {"index": 0, "steps": 0, "seconds": 0.0}
+        self.metrics, self.rulers, self.confusion = {}, {}, {}
+        self.data_seen = self.data_content = self.clean_batch = self.positions = None
 
     # ------------------------------------------------------------------ before training
 
@@ -138,7 +127,7 @@ class RecipeModule(L.LightningModule):
     @property
     def steps_done(self) -> int:
         """Optimizer steps done in this phase."""
-        return int(self.trainer.global_step) if self._trainer is not None else 0
+        return int(self.trainer.global_step) if is_attached(self) else 0
 
     @property
     def seconds(self) -> float:
@@ -296,5 +285,5 @@ class RecipeModule(L.LightningModule):
         kept = checkpoint["recipe"]
         self.phase = kept["phase"]
         self.metrics = dict(kept["metrics"])
-        place = (0, 1) if self._trainer is None else (self.trainer.global_rank, self.trainer.world_size)
+        place = (self.trainer.global_rank, self.trainer.world_size) if is_attached(self) else (0, 1)
         self.recorder.load_state_dict(kept, *place)

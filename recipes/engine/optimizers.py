@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from torch import nn
 from torch.optim import Optimizer
 
 from plugins.base import OptimizerWrapper, Plugin, RecipeError, implementers, needs_closure
 from recipes.engine.groups import parameter_groups
+from recipes.engine.parts import Whole
 from recipes.engine.schedules import check_schedule
 
-if TYPE_CHECKING:
-    from recipes.engine.module import RecipeModule
 
-
-def configure(module: RecipeModule) -> tuple[Any, int]:
+def configure(module: Whole) -> tuple[Any, int]:
     """What Lightning is told of optimizer and schedule, and for how many steps the schedule was made; 0: nobody knows.
 
     Raises:
@@ -44,7 +42,7 @@ def configure(module: RecipeModule) -> tuple[Any, int]:
     return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "name": name, "interval": "step"}}, total
 
 
-def _expect_one_closure(module: RecipeModule, name: str, wrappers: Sequence[Plugin]) -> None:
+def _expect_one_closure(module: Whole, name: str, wrappers: Sequence[Plugin]) -> None:
     """Refuse what cannot be right beside an optimizer that decides itself how often it asks for gradients."""
     why = f"{name} asks for gradients several times a step"
     if wrappers:
@@ -55,7 +53,7 @@ def _expect_one_closure(module: RecipeModule, name: str, wrappers: Sequence[Plug
         raise RecipeError(f"{why}, as often as the loss of each process tells, so they would wait for each other: train on one")
 
 
-def _transforming(module: RecipeModule) -> Callable[..., Any]:
+def _transforming(module: Whole) -> Callable[..., Any]:
     """A hook before an update: it transforms the gradients, or has them transformed each time the optimizer asks for them."""
 
     def hook(optimizer: Optimizer, arguments: tuple[Any, ...], named: dict[str, Any]) -> Any:

@@ -5,16 +5,14 @@ from __future__ import annotations
 import logging
 import warnings
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from torch import Tensor
 
 from plugins.base import Batch, Setting
 from recipes.engine.logger import RunLogger
 from recipes.engine.metrics import Histogram, Means, correct
-
-if TYPE_CHECKING:
-    from recipes.engine.module import RecipeModule
+from recipes.engine.parts import Whole
 
 log = logging.getLogger("recipes")
 
@@ -27,7 +25,7 @@ class Recorder:
         logged: the step of the last numbers given to loggers, and the names of all of it.
     """
 
-    def __init__(self, module: RecipeModule) -> None:
+    def __init__(self, module: Whole) -> None:
         self.module = module
         self.logged: tuple[int, list[str]] = (-1, [])
         self.train, self._window = Means(), Means()

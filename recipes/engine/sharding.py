@@ -10,7 +10,6 @@ from typing import Any
 import lightning as L
 import torch
 import torch.distributed as dist
-from lightning.fabric.utilities.optimizer import _optimizers_to_device
 from lightning.pytorch.strategies import DDPStrategy, DeepSpeedStrategy, FSDPStrategy, ModelParallelStrategy, Strategy
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor, nn
@@ -18,6 +17,7 @@ from torch.optim import Optimizer
 
 from plugins.base import OptimizerWrapper, RecipeError
 from plugins.shards import is_shard, kept_like, whole
+from recipes.engine.lightning_private import move_state
 
 # which would leave techniques parts that they take for the whole
 LIGHTNINGS = (FSDPStrategy, DeepSpeedStrategy, ModelParallelStrategy)
@@ -53,7 +53,7 @@ class Sharded(DDPStrategy):
                 optimizer.register_load_state_dict_pre_hook(_cut_optimizer_state)
         self.setup_precision_plugin()
         if fits:
-            _optimizers_to_device(self.optimizers, self.root_device)
+            move_state(self.optimizers, self.root_device)
 
     @contextmanager
     def block_backward_sync(self) -> Iterator[None]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, ExitStack, nullcontext
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import lightning as L
 import torch
@@ -13,11 +13,9 @@ from torch import Tensor, nn
 from plugins.base import Batch, RecipeError
 from plugins.sites import kept_buffers
 from recipes.engine.losses import total_of
+from recipes.engine.parts import Whole
 from recipes.engine.recorder import add_metrics
 from recipes.engine.sync import add_gradient, block_reduction, share_statistics
-
-if TYPE_CHECKING:
-    from recipes.engine.module import RecipeModule
 
 
 class Step:
@@ -30,7 +28,7 @@ class Step:
         before_clearing: callbacks with a hook before that, which Lightning leaves out in manual optimization.
     """
 
-    def __init__(self, module: RecipeModule) -> None:
+    def __init__(self, module: Whole) -> None:
         self.module = module
         self.passes, self.undone = 0, False
         self._batches: list[Batch] = []

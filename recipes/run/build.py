@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -16,7 +16,8 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import nn
 from torch.optim import Optimizer
 
-from plugins.base import Plugin, RecipeError, derive_seed, larger_is_better
+from plugins.base import Plugin, derive_seed, larger_is_better
+from plugins.errors import RecipeError
 from recipes.config.catalogue import Catalogue, installed_folders
 from recipes.config.changing import read_run
 from recipes.config.errors import one_line
@@ -227,3 +228,30 @@ def load_module(config: Mapping[str, Any], checkpoint: Path, further: list[Plugi
 def load_run(folder: Path) -> RecipeModule:
     """The trained module of another run, for ensembles."""
     return load_module(read_run(Catalogue(installed_folders()), folder), folder / "checkpoints" / "best.ckpt")
+
+
+def count_parameters(module: RecipeModule) -> int:
+    """The number of numbers that are trained or could be."""
+    return sum(parameter.numel() for parameter in module.model.parameters())
+
+
+def make_module(config: Mapping[str, Any], data: Data, plugins: Sequence[Plugin], world: int = 1) -> RecipeModule:
+    """The module with all plugins' changes."""
+    if len(data.tasks) > 1 and not any(plugin.group == "multitask" for plugin in plugins):
+        names = ", ".join(task.name for task in data.tasks)
+        raise RecipeError(
+            f"the data has several targets ({names}): add +multitask=equal to train them together, or name one in data.target"
+        )
+    module = build_module(config, data.shape, data.tasks[0].outputs)
+    module.data_seen, module.data_content = data.fingerprint, data.content
+    trainer = config["trainer"]
+    module.build(
+        plugins,
+        data.setting(config["seed"], lambda folder: load_run(Path(folder))),
+        precision=trainer["precision"],
+        devices=world,
+        batch_size=None if data.batch_size == "full" else int(data.batch_size),
+        compiled=trainer["compile"],
+        sharded=trainer["strategy"] == "fsdp",
+    )
+    return module

@@ -15,7 +15,7 @@ from recipes.compare.runs import find, read
 from recipes.compare.statistics import rows
 from recipes.config.catalogue import Catalogue
 from recipes.config.composing import compose, finish
-from recipes.run.run import train
+from recipes.run.train import train
 from tests.browser.browser import Report, path_of_browser, started
 from tests.command import ROOT
 from tests.recipes.compare.fabricated import config, leave

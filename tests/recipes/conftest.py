@@ -9,7 +9,7 @@ from plugins.base import Plugin, Stage
 from recipes.config.catalogue import Catalogue
 from recipes.config.changing import read_run
 from recipes.config.composing import compose, finish
-from recipes.run import run
+from recipes.run import run, train
 
 SMALL = ("logger=[]", "trainer.progress=false", "trainer.accelerator=cpu")
 
@@ -36,7 +36,7 @@ class Folder:
             if sum(word.startswith("logger=") for word in words) > 1:
                 words.remove("logger=[]")
             config = finish(Catalogue(), compose(words), words)
-        return run.train(config, self.path, words)
+        return train.train(config, self.path, words)
 
     def resume(self, *words):
         return self.train(f"resume={self.path}", *words)
@@ -84,7 +84,8 @@ def with_plugin(monkeypatch):
     original = run.build_plugins
 
     def add(*makers):
-        monkeypatch.setattr(run, "build_plugins", lambda config: [*original(config), *(make() for make in makers)])
+        for module in (run, train):
+            monkeypatch.setattr(module, "build_plugins", lambda config: [*original(config), *(make() for make in makers)])
 
     return add
 

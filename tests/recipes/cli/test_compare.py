@@ -15,7 +15,7 @@ from recipes.compare.present import present
 from recipes.config.catalogue import Catalogue
 from recipes.config.composing import compose, finish
 from recipes.config.errors import from_cell
-from recipes.run import run
+from recipes.run import train
 from tests.command import ROOT, command, mistake
 from tests.recipes.compare.fabricated import leave, leave_group
 
@@ -34,7 +34,7 @@ def sweep(tmp_path_factory):
         for seed in (0, 1, 2):
             words = [f"+regularizer={choice}", f"seed={seed}", *SMALL]
             (folder / str(number)).mkdir(parents=True)
-            run.train(finish(Catalogue(), compose(words), words), folder / str(number), words)
+            train.train(finish(Catalogue(), compose(words), words), folder / str(number), words)
             number += 1
     return folder
 

@@ -19,7 +19,7 @@ from recipes.compare.runs import find, read
 from recipes.compare.workspace import make, on_wandb, sections, show_workspace
 from recipes.config.catalogue import Catalogue
 from recipes.config.composing import compose, finish
-from recipes.run.run import train
+from recipes.run.train import train
 from recipes.store.wandb_sync import sync_command
 from tests.wandb_server import KEY, wandb_server
 

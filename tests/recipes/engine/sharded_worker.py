@@ -10,7 +10,7 @@ from recipes.config.catalogue import Catalogue
 from recipes.config.composing import compose, finish
 from recipes.engine.sharding import put_together, put_together_for_evaluation, shard
 from recipes.engine.sync import share_buffers
-from recipes.run import run
+from recipes.run import run, train
 from tests.harness import config_of, fit, weights
 
 STATEFUL = (
@@ -117,11 +117,11 @@ def resumed(folder):
 def phases(folder):
     """The result of a run whose second phase goes on with the weights of the first."""
     build_plugins = run.build_plugins
-    run.build_plugins = lambda config: [*build_plugins(config), More()]
+    run.build_plugins = train.build_plugins = lambda config: [*build_plugins(config), More()]
     words = ["logger=[]", "trainer=fsdp", "trainer.devices=2", "trainer.accelerator=cpu", "trainer.progress=false"]
     words.append("max_steps=4")
     path = folder / "phases"
     path.mkdir(exist_ok=True)
     dist.barrier()
-    result = run.train(finish(Catalogue(), compose(words), words), path, words)
+    result = train.train(finish(Catalogue(), compose(words), words), path, words)
     return {name: result[name] for name in ("status", "phases", "steps", "metrics")}

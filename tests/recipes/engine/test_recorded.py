@@ -19,7 +19,7 @@ from plugins.wrapper.sam import SAM
 from recipes.config.catalogue import Catalogue
 from recipes.config.composing import compose, finish
 from recipes.engine.module import RecipeModule
-from recipes.run.run import trainer_arguments
+from recipes.run.trainer import trainer_arguments
 from tests.harness import config_of
 from tests.plugins.conftest import Memory
 

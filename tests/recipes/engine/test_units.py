@@ -20,7 +20,7 @@ from plugins.wrapper.sam import SAM
 from recipes.engine.module import RecipeModule
 from recipes.engine.units import InTargetUnits, column_moments, depends_on_difference
 from recipes.run.build import build_data, load_run
-from recipes.run.run import evaluate
+from recipes.run.evaluate import evaluate
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from plugins.base import Phase
 from recipes.config.catalogue import Catalogue
 from recipes.config.composing import compose, finish
 from recipes.engine.checkpoint import load_checkpoint
-from recipes.run import run
+from recipes.run import train
 from tests.recipes.conftest import SMALL
 
 EPOCH = 6  # steps
@@ -200,11 +200,11 @@ def assert_same_end(folder, whole):
         assert (folder.path / name).read_bytes() == (whole.path / name).read_bytes(), name
 
 
-def train(config, folder, limit, resumed=False):
+def start(config, folder, limit, resumed=False):
     """Start the run, or go on with it, with a limit."""
     folder.path.mkdir(exist_ok=True)
     limits = {name: int(value) for name, value in (word.split("=") for word in limit)}
-    run.train({**config, **limits, "resume": str(folder.path) if resumed else None}, folder.path, limit)
+    train.train({**config, **limits, "resume": str(folder.path) if resumed else None}, folder.path, limit)
 
 
 def run_chain(rng, folder, whole, arrays, with_plugin, extra):
@@ -227,7 +227,7 @@ def run_chain(rng, folder, whole, arrays, with_plugin, extra):
             now, steps = final  # a phase has begun that builds on the end of another one
         print(number, *now, strike)
         with_plugin(striking(extra, phases, strike))
-        begin = partial(train, config, folder, now, started)
+        begin = partial(start, config, folder, now, started)
         if strike and strike[2] is kill:
             in_child(begin)
         else:
@@ -237,7 +237,7 @@ def run_chain(rng, folder, whole, arrays, with_plugin, extra):
         if last[0] or (phases and folder.result["status"] == "finished"):
             final = final or (now, steps)
     with_plugin(striking(extra, phases, None))
-    train(config, whole, (final or (limit,))[0])
+    start(config, whole, (final or (limit,))[0])
 
 
 def check_chains(number, tmp_path, folders, arrays, with_plugin, extra):

@@ -19,7 +19,7 @@ from recipes.engine.checkpoint import load_checkpoint
 from recipes.engine.module import RecipeModule
 from recipes.launch.job import Job
 from recipes.launch.search import check_direction
-from recipes.run import run
+from recipes.run import train
 
 VALUES = [0.2, 0.9, 0.5, 0.1, 0.3, 0.4]  # of the metric, validation by validation: the largest at 2, the smallest at 4
 
@@ -117,7 +117,7 @@ def test_no_best_value_of_another_kind_stays_on_a_resume(folder, measuring, chan
     config = {**config, "max_steps": 16, "resume": str(folder.path), "trainer": {**config["trainer"], **change}}
     before = {path: path.read_bytes() for path in folder.path.rglob("*") if path.is_file()}
     with pytest.raises(RecipeError, match="cannot choose the best model any more|which the min cannot follow"):
-        run.train(config, folder.path, [])
+        train.train(config, folder.path, [])
     assert {path: path.read_bytes() for path in folder.path.rglob("*") if path.is_file()} == before
 
 

@@ -11,7 +11,7 @@ from recipes.config.changing import ON_EVALUATION, change, read_run
 from recipes.data.loaders import EvaluationLoader
 from recipes.engine.checkpoint import load_checkpoint
 from recipes.run.build import build_data, load_module
-from recipes.run.run import evaluate
+from recipes.run.evaluate import evaluate
 from tests.recipes.run.test_limits import files
 
 X, Y = load_digits(return_X_y=True)

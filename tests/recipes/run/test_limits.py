@@ -8,7 +8,7 @@ from plugins.base import Phase, RecipeError
 from recipes.config.catalogue import Catalogue
 from recipes.config.composing import compose, finish
 from recipes.engine.checkpoint import load_checkpoint
-from recipes.run import run
+from recipes.run import train
 from recipes.run.limits import goes_further, same_rates, steps_until
 from tests.recipes.run.test_run import asking, stopper
 
@@ -36,7 +36,7 @@ def typed(command, folder):
     folder.path.mkdir(exist_ok=True)
     if any(word.startswith("resume=") for word in words):
         return folder.train(*words[2:])
-    return run.train(finish(Catalogue(), compose(words[2:]), words[2:]), folder.path, words[2:])
+    return train.train(finish(Catalogue(), compose(words[2:]), words[2:]), folder.path, words[2:])
 
 
 # ------------------------------------------------------------------ longer
@@ -261,4 +261,4 @@ def test_another_metric_cannot_choose_halfway(folder):
     config = folder.result["config"]
     changed = {**config, "trainer": {**config["trainer"], "monitor": "val/loss"}, "max_steps": 20, "resume": str(folder.path)}
     with pytest.raises(RecipeError, match="^val/loss cannot choose the best model any more, which val/acc has chosen so far"):
-        run.train(changed, folder.path, [])
+        train.train(changed, folder.path, [])

@@ -7,7 +7,7 @@ import torch
 import yaml
 
 from plugins.base import RecipeError
-from recipes.run.run import set_matmul_precision
+from recipes.run.process import set_matmul_precision
 from tests.recipes.conftest import run_config
 
 

@@ -8,7 +8,7 @@ import torch
 
 from plugins.base import RecipeError, Task
 from recipes.engine.checkpoint import load_checkpoint
-from recipes.run import run
+from recipes.run import run, train
 from recipes.run.monitor import metrics_of
 
 
@@ -74,7 +74,7 @@ def test_on_a_resume_too_and_nothing_is_changed(folder):
     config = folder.result["config"]
     config = {**config, "max_steps": 9, "resume": str(folder.path), "trainer": {**config["trainer"], "monitor": "val/f1"}}
     with pytest.raises(RecipeError, match="trainer.monitor=val/f1 is no metric of this run"):
-        run.train(config, folder.path, [])
+        train.train(config, folder.path, [])
     assert {path: path.read_bytes() for path in folder.path.rglob("*") if path.is_file()} == before
 
 
@@ -94,7 +94,7 @@ def test_a_rehearsal_changes_nothing(folder, folders, with_plugin, extra, monkey
     folder.train(*words)
     whole = folders("whole")
     with monkeypatch.context() as patch:
-        patch.setattr(run, "check_monitors", lambda *arguments: None)
+        patch.setattr(train, "check_monitors", lambda *arguments: None)
         whole.train(*words)
     assert folder.result["monitor"] == monitor == whole.result["monitor"]
     assert {path.relative_to(folder.path) for path in folder.path.rglob("*")} == {
@@ -120,7 +120,7 @@ def test_generators_are_left_as_they_were(folder, with_plugin, extra, monkeypatc
 
         return looked
 
-    monkeypatch.setattr(run, "check_monitors", look(run.check_monitors))
+    monkeypatch.setattr(train, "check_monitors", look(run.check_monitors))
     folder.train("trainer.monitor=val/sure", "trainer.mode=min", "max_steps=1")
     before, after = states
     assert before == after

@@ -4,14 +4,14 @@ import re
 import pytest
 from rich.console import Console
 
-from recipes.run import run
+from recipes.run import train
 from recipes.run.progress import ProgressBar
 
 
 def shown(folder, monkeypatch, terminal, *words):
     """What a run prints, at a terminal or not."""
     text = io.StringIO()
-    monkeypatch.setattr(run, "Console", lambda quiet: Console(file=text, force_terminal=terminal, width=100, quiet=quiet))
+    monkeypatch.setattr(train, "Console", lambda quiet: Console(file=text, force_terminal=terminal, width=100, quiet=quiet))
     folder.train("trainer.progress=true", "max_epochs=2", *words)
     return text.getvalue()
 

@@ -18,7 +18,9 @@ from recipes.config.composing import compose, finish
 from recipes.engine.checkpoint import load_checkpoint
 from recipes.engine.stop import StopOnSignal, Stopped
 from recipes.run.build import build_data, build_loss, build_model, build_module, build_plugins, load_run
-from recipes.run.run import Run, evaluate, train
+from recipes.run.evaluate import evaluate
+from recipes.run.run import Run
+from recipes.run.train import train
 from tests.command import LIMIT, arguments, as_at_home, variables
 
 STATEFUL = (

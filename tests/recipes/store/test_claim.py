@@ -9,7 +9,7 @@ import pytest
 from plugins.errors import RecipeError
 from recipes.config.catalogue import Catalogue
 from recipes.config.changing import ON_RESUME, change
-from recipes.run.run import train
+from recipes.run.train import train
 from recipes.store.claim import Claim, claim, remove_parts, remove_run, written
 from tests.command import command, mistake
 

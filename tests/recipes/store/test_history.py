@@ -11,7 +11,7 @@ from plugins.errors import RecipeError
 from recipes.compare.runs import read
 from recipes.config.catalogue import Catalogue
 from recipes.config.changing import ON_RESUME, change, read_run
-from recipes.run import run
+from recipes.run import resume, train
 from recipes.store import history, shapes
 from recipes.store.history import changes, go_on, history_of, resumed
 from tests.recipes.run.test_limits import assert_same, files
@@ -33,7 +33,7 @@ def go(folder, *words):
     """`python train.py resume=FOLDER WORDS`, in this process."""
     catalogue = Catalogue()
     config = change(catalogue, read_run(catalogue, folder.path), list(words), ON_RESUME, "resume")
-    return run.train(config | {"resume": str(folder.path)}, folder.path, [f"resume={folder.path}", *words])
+    return train.train(config | {"resume": str(folder.path)}, folder.path, [f"resume={folder.path}", *words])
 
 
 @pytest.fixture
@@ -70,7 +70,7 @@ def test_words_that_make_another_run_are_kept_told_and_keep_it_apart(stopped, ca
     go(stopped, word)
     said, result = capsys.readouterr().out, stopped.result
     assert [entry["step"] for entry in result["history"]] == [0, 7]
-    assert result["history"][0]["command"] == [*run.resume_command({}, result["command"][:-1])]
+    assert result["history"][0]["command"] == [*resume.resume_command({}, result["command"][:-1])]
     assert result["history"][1]["command"][-1] == word and resumed(result) == f"{APART[word]} at step 7"
     line = f"history  from step 7: {APART[word]}"
     assert said.count(line) == 2 and said.count("comparisons keep it apart") == 2  # when it goes on, and at its end
@@ -208,9 +208,9 @@ def test_a_run_that_starts_over_begins_its_history(stopped):
 
 def test_an_option_takes_its_earlier_values_along():
     earlier = {"command": ["trainer.devices=4", "trainer.precision=64-true", "max_epochs=3", "logger=csv"]}
-    assert run.resume_command(earlier, ["resume=x", "trainer=ddp"]) == ["max_epochs=3", "logger=csv", "trainer=ddp"]
-    assert run.resume_command(earlier, ["trainer.devices=2"])[-1] == "trainer.devices=2"
-    assert "trainer.precision=64-true" in run.resume_command(earlier, ["trainer.devices=2"])
+    assert resume.resume_command(earlier, ["resume=x", "trainer=ddp"]) == ["max_epochs=3", "logger=csv", "trainer=ddp"]
+    assert resume.resume_command(earlier, ["trainer.devices=2"])[-1] == "trainer.devices=2"
+    assert "trainer.precision=64-true" in resume.resume_command(earlier, ["trainer.devices=2"])
 
 
 def test_explain_tells_what_a_resume_would_do_and_does_nothing(stopped, capsys):

@@ -16,7 +16,7 @@ from recipes.config.catalogue import Catalogue
 from recipes.config.changing import ON_EVALUATION, change, read_run
 from recipes.engine.checkpoint import load_checkpoint
 from recipes.run.build import build_data, load_run
-from recipes.run.run import evaluate
+from recipes.run.evaluate import evaluate
 from tests.command import arguments, variables
 from tests.recipes.conftest import Folder
 

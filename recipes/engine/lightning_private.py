@@ -1,4 +1,7 @@
-"""Where Lightning's loops stand, as a function of the number of steps done: all that is named here is private to Lightning."""
+"""What is private to Lightning and used here all the same: in no other file, and each with a test.
+
+Most of it is where the loops stand, as a function of the number of steps done.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,8 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import lightning as L
+from lightning.fabric.utilities.optimizer import _optimizers_to_device
+from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loops import _Loop
 
 
@@ -23,10 +28,40 @@ def position(steps: int, an_epoch: int) -> Position:
     return Position(ended + (batches > 0), ended, batches)
 
 
+def loader_of(loop: Any) -> Any:
+    """The loader, or the loaders, that a loop of the trainer takes its batches from, before the loop has begun."""
+    return loop._data_source.dataloader()
+
+
+def without_signal_handlers(trainer: L.Trainer) -> None:
+    """Have a trainer leave signals alone: its handlers end a run unsaved, and talk to other ranks in the middle of anything."""
+    trainer._signal_connector.register_signal_handlers = lambda: None  # type: ignore[method-assign]
+
+
+def without_sigterm_broadcast(trainer: L.Trainer) -> None:
+    """Have a trainer not ask all ranks after each batch whether one has been sent SIGTERM: they agree in their own way."""
+    trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor = lambda: None  # type: ignore[method-assign]
+
+
+def saves_after_validation(callback: ModelCheckpoint) -> bool:
+    """Whether a callback of Lightning's saves what the model has once a validation is over, and not at the end of an epoch."""
+    return callback._save_on_train_epoch_end is not False
+
+
+def is_attached(module: L.LightningModule) -> bool:
+    """Whether a module has a trainer."""
+    return module._trainer is not None
+
+
+def move_state(optimizers: list[Any], device: Any) -> None:
+    """Move the state of optimizers to a device."""
+    _optimizers_to_device(optimizers, device)
+
+
 def steps_an_epoch(trainer: L.Trainer) -> int | None:
     """Batches of the training loader; None where it does not tell."""
     try:
-        return len(trainer.fit_loop._data_source.dataloader())
+        return len(loader_of(trainer.fit_loop))
     except TypeError:
         return None
 

@@ -8,8 +8,8 @@ from torch import nn
 from recipes.data.loaders import EvaluationLoader, StepLoader
 from recipes.data.split import Split
 from recipes.engine.checkpoint import BestAndLast
+from recipes.engine.lightning_private import Position, position, steps_an_epoch
 from recipes.engine.module import RecipeModule
-from recipes.engine.position import Position, position, steps_an_epoch
 
 EPOCH = 5
 

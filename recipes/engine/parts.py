@@ -1,0 +1,74 @@
+"""What the parts of a module, such as its step and its evaluation, may use of it: the module is made of them, not they of it."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import lightning as L
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from plugins.base import Batch, Plugin, Setting
+from recipes.engine.losses import TaskLosses
+from recipes.engine.randomness import Draws
+
+
+class Whole(L.LightningModule):
+    """A `RecipeModule` as its parts see it: its fields, and what it can do for them."""
+
+    # what it is given
+    model: nn.Module
+    loss: Callable[[Tensor, Tensor], Tensor]
+    make_optimizer: Callable[[Any], Optimizer]
+    make_scheduler: Callable[[Optimizer, int], LRScheduler] | None
+    seed: int
+    parts: int
+    no_decay: tuple[str, ...]
+    log_every_n_steps: int
+    compiled: bool
+    standardize_targets: bool
+
+    # what it is made of
+    draws: Draws
+    recorder: Any
+    step: Any
+    evaluation: Any
+
+    # what it is trained with, known once it is built
+    plugins: list[Plugin]
+    setting: Setting | None
+    hooks: dict[str, list[Any]]
+    task_losses: TaskLosses
+    takes_tokens: bool  # whether whole numbers go in as they are
+    is_built: bool
+
+    # what is known of the training
+    phase: dict[str, Any]
+    data_seen: str | None  # the fingerprint of the data, where it is known
+    data_content: str | None  # the same of all samples, however they are split
+    metrics: dict[str, float]  # the last published value of each
+    rulers: dict[str, dict[str, Any]]  # what the metrics of techniques were measured with, by their names
+    confusion: dict[str, list[list[int]]]  # of the last test, by task: rows are true classes, columns predicted
+    clean_batch: Batch | None  # of this step, before any technique changed it
+    positions: range | None  # which samples of their split an evaluation looks at
+    last_objective: Tensor  # what the last step minimized, a scalar
+
+    @property
+    @abstractmethod
+    def steps_done(self) -> int:
+        """Optimizer steps done in this phase."""
+
+    @abstractmethod
+    def build(self, plugins: Iterable[Plugin], setting: Setting | None = None, **facts: Any) -> None:
+        """Check the selection and let the plugins change the model, in their declared order."""
+
+    @abstractmethod
+    def as_batch(self, data: Any) -> Batch:
+        """A batch from what a loader yields: (inputs, targets), targets being a tensor or a dict with one entry a task."""
+
+    @abstractmethod
+    def outputs(self, x: Tensor) -> dict[str, Tensor]:
+        """The model's outputs for raw inputs, one entry a task."""

@@ -1,0 +1,62 @@
+"""A finished run is tested again: on its test split, on other data, with another inference."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from plugins.errors import RecipeError
+from recipes.config.quoting import typed
+from recipes.data.loaders import EvaluationLoader
+from recipes.data.targets import describe
+from recipes.engine.checkpoint import load_checkpoint
+from recipes.run.build import build_data, build_plugins, load_module
+from recipes.run.preflight import check_devices
+from recipes.run.process import set_up_process
+from recipes.run.terminal import print_lines, table
+from recipes.run.trainer import make_trainer
+
+SOURCE = ("path", "root", "name", "input", "target")  # keys of `data` that say which data it is
+
+
+def evaluate(folder: Path, config: dict[str, Any], changes: Sequence[str]) -> dict[str, Any]:
+    """Test a finished run on its test split, or with other data or another inference, on one device; returns the metrics."""
+    console = Console()
+    config = {**config, "trainer": config["trainer"] | {"devices": 1, "num_nodes": 1, "strategy": "auto"}}
+    set_up_process(config)
+    plugins = build_plugins(config)
+    data = build_data(config)
+    check_devices(config["trainer"])
+    checkpoint = folder / "checkpoints" / "best.ckpt"
+    if not checkpoint.exists():
+        raise RecipeError(
+            f"{folder} has no checkpoints/best.ckpt: the run has not validated yet; type python train.py {typed('resume', folder)}"
+        )
+    module = load_module(config, checkpoint, plugins)
+    seen = load_checkpoint(checkpoint)["recipe"]
+    elsewhere = any(word.partition("=")[0] in ("data", *(f"data.{name}" for name in SOURCE)) for word in changes)
+    which = data.setup_test(seen.get("data") or ("" if elsewhere else None), seen.get("content"))
+    assert module.setting is not None
+    if data.shape != module.setting.shape:
+        raise RecipeError(f"the run was trained on samples of shape {module.setting.shape}, the data has {data.shape}")
+    trained = {task.name: task for task in module.setting.tasks}
+    for task in data.tasks:
+        known = trained.get(task.name)
+        if known is None or task.kind != known.kind or task.outputs > known.outputs:
+            there = ", ".join(map(describe, module.setting.tasks))
+            raise RecipeError(f"the run was trained on {there}, the data has {describe(task)}")
+        if task.names != known.names:
+            raise RecipeError(f"the run was trained on classes {', '.join(known.names)}, the data has {', '.join(task.names)}")
+    trainer = make_trainer(config, folder, [], plugins)
+    loader = EvaluationLoader(data.splits["test"])
+    loader.device = trainer.strategy.root_device
+    trainer.test(module, loader, verbose=False)
+    metrics = {name: value for name, value in module.metrics.items() if name.startswith("test/")}
+    samples = len(data.splits["test"])
+    result = {"folder": str(folder), "changes": list(changes), "metrics": metrics, "samples": samples}
+    console.print(table(result))
+    print_lines(console, f"samples  {samples:,}: {which}", f"folder   {folder}")
+    return result

@@ -1,0 +1,103 @@
+"""What a run tells of itself: the entries of `result.json`, and what loggers are told."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+
+from plugins.base import Plugin, declared_directions, does_something
+from recipes.config.effect import words_with_effect
+from recipes.data.loaders import StepLoader
+from recipes.engine.checkpoint import BestAndLast
+from recipes.engine.module import RecipeModule
+from recipes.run.build import count_parameters
+from recipes.run.provenance import environment, peak_memory
+from recipes.store import history
+from recipes.store.plan import Plan, sweep_of
+
+
+def techniques(chosen: Mapping[str, Sequence[str]], plugins: Sequence[Plugin]) -> list[str]:
+    """The names of what a run was asked to use, of all options: its techniques, its optimizer, its scheduler and its callbacks."""
+    acting = sorted(plugin.option for plugin in plugins if does_something(plugin))
+    schedule = [name for name in chosen["scheduler"] if name != "constant"]
+    return [*acting, *chosen["optimizer"], *schedule, *sorted(chosen.get("callback", []))]
+
+
+def at_start(
+    config: Mapping[str, Any],
+    command: Sequence[str],
+    chosen: Mapping[str, Sequence[str]],
+    module: RecipeModule,
+    loader: StepLoader,
+    metrics: Mapping[str, float],
+) -> dict[str, Any]:
+    """The result of a run that has not begun.
+
+    Args:
+        config, command: it is started with.
+        chosen: its options, by group.
+        module: built for it.
+        loader: of its training split.
+        metrics: of the run that it goes on with.
+    """
+    result: dict[str, Any] = {"status": "running", "config": config, "command": command, "seed": config["seed"]}
+    result["matmul_precision"] = torch.get_float32_matmul_precision()
+    result |= {"techniques": techniques(chosen, module.plugins), "metrics": dict(metrics), **environment()}
+    result |= {"choices": chosen, "data_content": module.data_content}
+    result |= {"steps_an_epoch": len(loader), "samples_per_step": loader.step_size}
+    return result | {"history": [history.entry(result)]}
+
+
+def of_phase(
+    phase: Mapping[str, Any], module: RecipeModule, keeper: BestAndLast, loader: StepLoader, trainer: L.Trainer
+) -> dict[str, Any]:
+    """What is known of a phase, under way or at its end."""
+    steps = phase["steps"] + module.steps_done
+    larger = "max" if keeper.larger else "min"
+    return {
+        "metrics": {name: value for name, value in keeper.best_metrics.items() if name != "epoch"},
+        "monitor": keeper.monitor,
+        # which value is best of the metrics of which that is not known from their names alone
+        "directions": {**declared_directions(module.plugins), keeper.monitor.partition("/")[2]: larger},
+        "best_step": phase["steps"] + (keeper.best_step or 0),
+        "steps": steps,
+        "epochs": module.steps_done / len(loader),
+        "phases": phase["index"] + 1,
+        "seconds": round(phase["seconds"], 3),
+        "devices": trainer.world_size,
+        "nodes": trainer.num_nodes,
+        "samples_per_step": loader.step_size,
+        "samples_per_second": round(steps * loader.step_size / max(phase["seconds"], 1e-9), 1),
+        "parameters": count_parameters(module),
+        "peak_memory": peak_memory(module.device),
+    }
+
+
+def for_loggers(folder: Path, result: Mapping[str, Any], directions: Mapping[str, str]) -> dict[str, Any]:
+    """What a logger tells about the run."""
+    config, changed = result["config"], history.resumed(result)
+    sweep, plan = sweep_of(folder) or (None, None)
+    return {
+        "name": config["name"],
+        "recipe": _recipe(result["command"], plan) + (f" resumed: {changed}" if changed else ""),
+        "group": sweep.name if sweep else None,
+        "tags": [*result["techniques"], *map(str, config["tags"])],
+        "notes": config["notes"],
+        "config": config,
+        "directions": dict(directions),
+    }
+
+
+def _recipe(command: Sequence[str], plan: Plan | None) -> str:
+    """The words that set the run apart, seeds aside: from the defaults or, in a sweep, from its other runs."""
+    words = words_with_effect(command)
+    if plan is None:
+        return " ".join(words) or "defaults"
+    # a search adds jobs as it goes on, so a word is that of all only if the sweep was started with it
+    everywhere = [{word.lower() for word in each} for each in (plan.words, *plan.jobs.values())]
+    apart = [word for word in words if any(word.lower() not in each for each in everywhere)]
+    return " ".join(apart or words) or "defaults"
