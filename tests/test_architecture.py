@@ -1,4 +1,4 @@
-"""The rules that let a stranger find things: the mirror rule, the two floors, no import circle, a late torch."""
+"""The rules that let a stranger find things: the mirror rule, floors, no import circle, a late torch, short files."""
 
 import ast
 import subprocess
@@ -46,60 +46,126 @@ def test_data_and_models_stand_where_their_config_says(group):
         assert (ROOT / (module.replace(".", "/") + ".py")).exists(), path
 
 
+FLOORS = (  # from the ground up: a file imports from its own floor and from those below
+    ("plugins",),
+    ("recipes.config",),
+    ("recipes.store",),
+    ("recipes.launch",),
+    ("recipes.data", "recipes.models"),
+    ("recipes.engine",),
+    ("recipes.compare",),
+    ("recipes.run",),
+    ("recipes.cli", "hydra_plugins"),
+)
+WITHOUT_TORCH = ("recipes.config", "recipes.store", "recipes.launch", "recipes.compare", "recipes.cli")
+FILES = {
+    ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
+    for room in ("plugins", "recipes", "hydra_plugins")
+    for path in sorted((ROOT / room).rglob("*.py"))
+}
+LONGEST = 300  # lines of a file
+
+
 def imports(path):
-    """The modules a file imports, and whether it does so when it is loaded (not inside a function)."""
-    tree = ast.parse(path.read_text())
-    inside = {
-        id(node)
-        for function in ast.walk(tree)
-        if isinstance(function, (ast.FunctionDef, ast.AsyncFunctionDef))
-        for node in ast.walk(function)
-    }
-    for node in ast.walk(tree):
+    """The modules a file imports, wherever it does so: in functions and for types, too."""
+    for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
-            for name in node.names:
-                yield name.name, id(node) not in inside
+            yield from (name.name for name in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module:
-            yield node.module, id(node) not in inside
+            inner = {f"{node.module}.{name.name}" for name in node.names}
+            yield from inner & FILES.keys() or {node.module}
 
 
-def test_two_floors():
-    for path in (ROOT / "plugins").rglob("*.py"):
-        for module, _ in imports(path):
-            assert module.split(".")[0] not in ("recipes", "hydra", "omegaconf", "yaml", "conf"), f"{path} imports {module}"
-    for path in (ROOT / "recipes").rglob("*.py"):
-        for module, _ in imports(path):
-            if module.split(".")[0] == "plugins":
-                assert module in (
-                    "plugins.base",
-                    "plugins.errors",
-                    "plugins.metric",
-                    "plugins.parameters",
-                    "plugins.shards",
-                    "plugins.sites",
-                ), f"{path} imports {module}"
+def floor_of(module):
+    """The number of the floor on which a module stands."""
+    return next(
+        (number for number, rooms in enumerate(FLOORS) for room in rooms if f"{module}.".startswith(f"{room}.")),
+        None,
+    )
+
+
+def test_every_file_stands_on_a_floor():
+    assert {name for name in FILES if floor_of(name) is None} == {"recipes", "recipes.__main__"}
+
+
+@pytest.mark.parametrize("name", [name for name in FILES if floor_of(name) is not None])
+def test_nothing_imports_upwards(name):
+    for module in imports(FILES[name]):
+        there = floor_of(module)
+        assert there is None or there <= floor_of(name), f"{name} imports {module}, which stands above"
+
+
+def test_a_new_option_is_known_to_no_other_file():
+    """Techniques import no Hydra and no option of their own kind but the shared files; the engine imports none of them."""
+    for name, path in FILES.items():
+        for module in imports(path):
+            if name.startswith("plugins"):
+                assert module.split(".")[0] not in ("recipes", "hydra", "omegaconf", "yaml", "conf"), f"{name} imports {module}"
+            elif module.startswith("plugins."):
+                assert module.count(".") == 1, f"{name} imports {module}"
 
 
 def test_no_import_circle():
-    files = [path for room in ("plugins", "recipes") for path in (ROOT / room).rglob("*.py")]
-    names = {".".join(path.relative_to(ROOT).with_suffix("").parts): path for path in files}
-    graph = {name: {module for module, early in imports(path) if early and module in names} for name, path in names.items()}
+    graph = {name: sorted(set(imports(path)) & FILES.keys()) for name, path in FILES.items()}
+    done = set()
 
     def visit(name, trail):
         assert name not in trail, " imports ".join([*trail, name])
-        for following in graph[name]:
-            visit(following, [*trail, name])
+        if name not in done:
+            for following in graph[name]:
+                visit(following, [*trail, name])
+            done.add(name)
 
     for name in graph:
         visit(name, [])
 
 
-def test_the_command_line_loads_no_torch():
+def test_folders_without_torch():
+    names = [name for name in FILES if name.startswith(WITHOUT_TORCH)]
+    assert len(names) > 50
+    code = (
+        "import sys, importlib\n"
+        f"for name in {names}:\n"
+        "    importlib.import_module(name)\n"
+        "    found = {'torch', 'lightning', 'torchvision', 'torchmetrics'} & set(sys.modules)\n"
+        "    assert not found, f'{name} imports {found}'\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_command_line_loads_no_numbers():
     code = (
         "import sys, recipes.cli.train, recipes.config.composing, recipes.config.help, recipes.config.catalogue; "
         "sys.exit(bool({'torch', 'lightning', 'sklearn', 'numpy'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_files_stay_short(name):
+    assert len(FILES[name].read_text().splitlines()) <= LONGEST
+
+
+PRIVATE_FILE = "recipes.engine.lightning_private"
+OF_OTHERS = {  # private names of other libraries
+    *("_schema", "_buffers", "_modules", "_parameters"),  # torch
+    *("_actions", "_is_none", "_get_node"),  # argparse, omegaconf
+}
+
+
+@pytest.mark.parametrize("name", [name for name in FILES if name != PRIVATE_FILE])
+def test_what_is_private_to_lightning_is_used_in_one_file(name):
+    tree = ast.parse(FILES[name].read_text())
+    own = {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("lightning"):
+            assert not any(alias.name.startswith("_") for alias in node.names), ast.unparse(node)
+        if isinstance(node, ast.Attribute) and node.attr.startswith("_") and not node.attr.startswith("__"):
+            ours = isinstance(node.value, ast.Name) and node.value.id in ("self", "cls", "os")
+            ours |= isinstance(node.value, ast.Call) and ast.unparse(node.value.func) == "super"
+            ours |= ast.unparse(node).startswith(("torch.", "nn."))
+            assert ours or node.attr in OF_OTHERS | own, f"line {node.lineno}: {ast.unparse(node)}"
 
 
 def test_technique_files_stay_short():

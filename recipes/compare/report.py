@@ -20,11 +20,9 @@ from recipes.compare.groups import Comparison
 from recipes.compare.notes import shorten
 from recipes.compare.page_sections import (
     AXIS,
-    DIFFERENCES,
     NAVIGATION,
     PARALLEL,
     PICTURE,
-    TABLE,
     classes_section,
     confusion_section,
     controls,
@@ -34,7 +32,8 @@ from recipes.compare.page_sections import (
     plot,
     select,
 )
-from recipes.compare.page_texts import config, hidden, probability, ranges, sort_key, times
+from recipes.compare.page_tables import LABEL, differences, table
+from recipes.compare.page_texts import probability, ranges
 from recipes.compare.plots import (
     class_results,
     confusion_matrices,
@@ -48,7 +47,7 @@ from recipes.compare.plots import (
 )
 from recipes.compare.rulers import measured_alike
 from recipes.compare.statistics import ROUNDING, Row
-from recipes.compare.table import SIZES, TIMES, arrange, decimals, in_one_unit
+from recipes.compare.table import arrange, decimals
 from recipes.compare.technique_plots import technique_pictures, techniques, used_techniques
 from recipes.compare.units import Metric, plain
 from recipes.config.errors import printable
@@ -62,9 +61,7 @@ COLOURS = {
 }
 MARKS = ("x", "circle", "square", "triangle-up", "diamond", "triangle-down", "cross")  # of the same groups
 DASHES = ("solid", "dash", "dot", "dashdot")  # where there are more groups than colours
-LABEL = 44  # letters of a label where there is little room
 LISTED = 3  # runs that did not finish which are listed without a click
-ABSENT = '<span class="absent">–</span>'
 # what the page may do: run its own scripts (WebGL needs compiled ones) and show its own pictures; it can reach no network
 POLICY = "default-src 'none'; script-src 'unsafe-inline' 'unsafe-eval'; style-src 'unsafe-inline'; img-src data: blob:"
 
@@ -142,7 +139,7 @@ class Page:
     def body(self) -> str:
         """The page without its scripts."""
         figures = self.figures
-        sections = [("table", "Table", self.table())]
+        sections = [("table", "Table", table(self.rows, self.settings, self.metric))]
         if figures["curves"]:
             sections.append(("curves", "Curves", curves_section(figures["curves"], self.comparison.metric)))
         sections.append(("seeds", "Seeds and intervals", forest_section(self.metric)))
@@ -150,7 +147,7 @@ class Page:
         if figures["parallel"]:
             sections.append(("parallel", "Hyperparameters", PARALLEL))
         if self.settings:
-            sections.append(("differences", "Config differences", self.differences()))
+            sections.append(("differences", "Config differences", differences(self.rows, self.settings)))
         if figures["classes"]:
             sections.append(("classes", "Classes", classes_section(figures["classes"])))
             sections.append(("confusion", "Confusion", confusion_section(figures["confusion"], self.rows)))
@@ -248,95 +245,6 @@ class Page:
             f"<tbody>{listed}</tbody></table></div></details>"
         )
 
-    # The tables
-
-    def table(self) -> str:
-        """One row a group; the script sorts and filters it."""
-        metric = self.metric
-        heads = [
-            ("label", "group", "text", ""),
-            ("n", "n", "number", "number of seeds"),
-            ("mean", metric.head, "number", "mean over seeds ± standard deviation"),
-            ("interval", "95 % interval", "number", "95 % confidence interval of the mean"),
-            ("difference", "difference", "number", "mean difference to the baseline, paired by seed, and its 95 % interval"),
-            ("p", "p", "number", "p-value of the difference, corrected for the number of comparisons"),
-            ("seconds", "time", "number", "mean time of a run; × how many times the baseline's"),
-            ("memory", "memory", "number", "mean peak memory; × how many times the baseline's"),
-            *((f"config-{place}", key, "text", f"config value {key}") for place, key in enumerate(self.settings)),
-        ]
-        head = "".join(
-            f'<th scope="col" data-column="{name}" class="{kind}{config(name)}" aria-sort="none"{hidden(name)}>'
-            f'<button type="button" title="{escape(f"{note}: sort" if note else "sort")}">{escape(title)}</button></th>'
-            for name, title, kind, note in heads
-        )
-        costs = zip(
-            in_one_unit([row.seconds for row in self.rows], TIMES),
-            in_one_unit([row.memory for row in self.rows], SIZES),
-            strict=True,
-        )
-        body = "".join(self.table_row(number, *cost) for number, cost in enumerate(costs))
-        choices = "".join(
-            f'<label><input type="checkbox" data-show="config-{place}"> {escape(key)}</label>'
-            for place, key in enumerate(self.settings)
-        )
-        columns = f'<details class="menu"><summary>Config columns</summary><div>{choices}</div></details>' if choices else ""
-        return TABLE.format(columns=columns, head=head, body=body, groups=len(self.rows))
-
-    def table_row(self, number: int, time: str, memory: str) -> str:
-        """A group's row: each cell has the value by which it is sorted."""
-        row, metric = self.rows[number], self.metric
-        tag = '<span class="tag">baseline</span>' if row.baseline else ""
-        values: list[str] = [written[number] or "" for written in self.settings.values()]
-        keys = [f"{key}={value}" for key, value in zip(self.settings, values, strict=True) if value]
-        interval = "" if row.interval is None else f"{metric.text(row.interval[0])} – {metric.text(row.interval[1])}"
-        difference = ""
-        if row.difference is not None:
-            difference = f'<span class="value">{metric.signed(row.difference)}</span>'
-            if row.difference_interval is not None:
-                low, high = row.difference_interval
-                difference += f' <span class="range">[{metric.signed(low)}, {metric.signed(high)}]</span>'
-        cells: list[tuple[object, str, str]] = [
-            (row.n, str(row.n), ""),
-            (row.mean, f'<span class="value">{metric.text(row.mean)}</span>{metric.deviation(row.deviation)}', ""),
-            (row.interval[0] if row.interval else None, interval, ""),
-            (row.difference, difference, ""),
-            (row.p_corrected, "" if row.p_corrected is None else probability(row.p_corrected), ""),
-            (row.seconds, f"{time}{times(row.seconds_ratio)}", ""),
-            (row.memory, f"{memory}{times(row.memory_ratio)}", ""),
-        ]
-        cells += [(value, escape(value), " config") for value in values]
-        written = "".join(
-            f'<td class="{"text" if kind else "number"}{kind}" data-value="{escape(sort_key(value))}"'
-            f"{' hidden' if kind else ''}>{text or ABSENT}</td>"
-            for value, text, kind in cells
-        )
-        searched = escape(" ".join([row.label, *keys]).lower())
-        return (
-            f'<tr data-group="{number}" data-search="{searched}"{" class=baseline" if row.baseline else ""}>'
-            f'<td class="select"><input type="checkbox" aria-label="show {escape(row.label)} in the plots"></td>'
-            f'<th scope="row" class="text" data-value="{escape(row.label)}"><span class="swatch" data-swatch="{number}"></span>'
-            f"<code>{escape(row.label)}</code>{tag}</th>{written}</tr>"
-        )
-
-    def differences(self) -> str:
-        """One row a config key, one column a group; what is not the baseline's is marked."""
-        order = [self.baseline, *(number for number in range(len(self.groups)) if number != self.baseline)]
-        head = "".join(
-            f'<th scope="col" data-group="{number}"><span class="swatch" data-swatch="{number}"></span>'
-            f'<code title="{escape(self.rows[number].label)}">{escape(shorten(self.rows[number].label, LABEL))}</code></th>'
-            for number in order
-        )
-        body = ""
-        for key, written in self.settings.items():
-            body += f'<tr><th scope="row"><code>{escape(key)}</code></th>'
-            for number in order:
-                value = written[number]
-                text = ABSENT if value is None else escape(value)
-                changed = value != written[self.baseline]
-                body += f'<td data-group="{number}"{" class=changed" if changed else ""}>{text}</td>'
-            body += "</tr>"
-        return DIFFERENCES.format(head=head, body=body)
-
     def technique(self, found: Mapping[str, Any]) -> str:
         """What a technique recorded: curves, histograms, pictures."""
         name = found["name"]
@@ -366,9 +274,3 @@ class Page:
             )
             parts.append(f'<div class="pictures">{shown}</div><p class="hint">{PICTURE}</p>')
         return f'<article class="technique" data-technique="{key}">{"".join(parts)}</article>'
-
-
-# Texts
-
-
-# Pieces of the page

@@ -23,14 +23,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from plugins.errors import RecipeError
 from recipes.config.catalogue import FOLDER, Catalogue
-from recipes.config.choosing import (
-    NotChosen,
-    check_names,
-    check_value,
-    join_additions,
-    recipe_of,
-    select,
-)
+from recipes.config.choosing import NotChosen, check_names, check_value, join_additions, recipe_of, select
 from recipes.config.errors import one_line
 from recipes.config.nothing import NONE, is_nothing, offer
 from recipes.config.parsing import parse

@@ -12,11 +12,7 @@ from typing import Any
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from rich.console import Console
 
-from plugins.base import (
-    Diverged,
-    Phase,
-    declared_directions,
-)
+from plugins.base import Diverged, Phase, declared_directions
 from plugins.errors import RecipeError
 from recipes.config.catalogue import Catalogue, installed_folders
 from recipes.config.choices import choices
@@ -34,12 +30,7 @@ from recipes.launch import ranks
 from recipes.launch.ranks import is_first_rank
 from recipes.run import memory
 from recipes.run.advice import with_a_technique
-from recipes.run.build import (
-    build_callbacks,
-    build_loggers,
-    build_plugins,
-    make_module,
-)
+from recipes.run.build import build_callbacks, build_loggers, build_plugins, make_module
 from recipes.run.logs import Journal
 from recipes.run.monitor import choose_monitor, direction_of
 from recipes.run.pictures import draw_pictures

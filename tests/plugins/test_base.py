@@ -99,6 +99,16 @@ def test_names_come_from_the_file():
     assert (Dropout().group, Dropout().option, Dropout().state_key) == ("regularizer", "dropout", "regularizer/dropout")
 
 
+@pytest.mark.parametrize(
+    ("module", "option", "group"),
+    [("__main__", "top_ten", ""), ("own", "top_ten", ""), ("package.regularizer.file", "file", "regularizer")],
+)
+def test_a_class_has_a_name_wherever_it_is_written(module, option, group):
+    plugin = type("TopTen", (Plugin,), {"__module__": module, "stage": Stage.LAYERS})()
+    assert (plugin.option, plugin.group) == (option, group)
+    assert plugin.state_key == (f"{group}/{option}" if group else option)
+
+
 def test_refusals_name_both_and_the_fix():
     with pytest.raises(Refusal, match="cannot be combined with regularizer/dropout: .* leave one out"):
         check_selection(Selection([Second(), Dropout()], SETTING))

@@ -8,7 +8,7 @@ import torch
 
 from plugins.base import RecipeError, Task
 from recipes.engine.checkpoint import load_checkpoint
-from recipes.run import run, train
+from recipes.run import train
 from recipes.run.monitor import metrics_of
 
 
@@ -120,7 +120,7 @@ def test_generators_are_left_as_they_were(folder, with_plugin, extra, monkeypatc
 
         return looked
 
-    monkeypatch.setattr(train, "check_monitors", look(run.check_monitors))
+    monkeypatch.setattr(train, "check_monitors", look(train.check_monitors))
     folder.train("trainer.monitor=val/sure", "trainer.mode=min", "max_steps=1")
     before, after = states
     assert before == after

@@ -1,0 +1,108 @@
+"""What a technique is told of the data: tasks, batches, the setting of a run, its phases."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+UNIT = (0.0, 1.0)
+
+
+LOOKED_AT = 10_000  # samples that tell the range of the inputs
+
+
+def class_probabilities(target: Tensor, classes: int) -> Tensor:
+    """Labels (samples,) as probabilities (samples, classes), one at the label; probabilities as they are."""
+    if target.is_floating_point():
+        return target
+    return torch.zeros(len(target), classes, device=target.device).scatter_(1, target.long().unsqueeze(1), 1.0)
+
+
+@dataclass(frozen=True)
+class Task:
+    """One target to predict: its name ("" when it is the only one), its kind and the number of model outputs."""
+
+    name: str
+    kind: str  # "classification" | "regression"
+    outputs: int
+    names: tuple[str, ...] = ()  # of the classes, where they have some
+
+
+@dataclass
+class Batch:
+    """What one forward and backward pass sees.
+
+    `x` has shape (samples, *sample shape), raw, with bytes as numbers in [0, 1]. `targets` is what the loss sees, one entry a
+    task: labels (samples,), or probabilities (samples, classes) once a technique softens them. `labels` are the true,
+    unmodified targets, for metrics. `extra` carries what a technique keeps from `transform_batch` to `penalty`. In an
+    evaluation `positions` says which samples of the split these are.
+    """
+
+    x: Tensor
+    targets: dict[str, Tensor]
+    labels: dict[str, Tensor]
+    extra: dict[str, Any] = field(default_factory=dict)
+    positions: range | None = None
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What is known before training: the data's shape and tasks, and how to reach the raw training inputs and targets.
+
+    `training_targets` yields the targets of the training split piece by piece, by task. `training_inputs` yields the training split's raw inputs piece by piece; it is None when a finished run is loaded,
+    whose fitted values come from the checkpoint. `load_run(folder)` gives the trained module of another run.
+    """
+
+    shape: tuple[int, ...]
+    tasks: tuple[Task, ...]
+    seed: int = 0
+    training_inputs: Callable[[], Iterator[Tensor]] | None = None
+    load_run: Callable[[str], nn.Module] | None = None
+    training_targets: Callable[[], Iterator[Mapping[str, Tensor]]] | None = None
+
+    @property
+    def is_image(self) -> bool:
+        """Whether a sample has the shape (channels, height, width)."""
+        return len(self.shape) == 3
+
+    @cached_property
+    def extremes(self) -> tuple[float, float] | None:
+        """The smallest and the largest of the raw training inputs, of the first 10,000 samples; None where there are none."""
+        pieces, seen, low, high = self.training_inputs() if self.training_inputs else iter(()), 0, math.inf, -math.inf
+        for piece in pieces:
+            low, high = min(low, float(piece.amin())), max(high, float(piece.amax()))
+            seen += len(piece)
+            if seen >= LOOKED_AT:
+                break
+        return (low, high) if seen else None
+
+    @property
+    def valid_range(self) -> tuple[float, float] | None:
+        """The range of valid raw inputs: [0, 1] for images that lie within it; None where there is none, or it is not known."""
+        inside = self.is_image and self.extremes and UNIT[0] <= self.extremes[0] and self.extremes[1] <= UNIT[1]
+        return UNIT if inside else None
+
+
+@dataclass(frozen=True)
+class Phase:
+    """One more fit after the first: early stopping's retrain and continue, curricula.
+
+    `fresh`: start from fresh initial weights (else from the weights as they are). `all_data`: train on training and
+    validation data. `max_steps`: optimizer steps at most. `stop_below`: end once this validation metric falls below
+    the value.
+    """
+
+    name: str
+    max_steps: int
+    fresh: bool = False
+    all_data: bool = False
+    stop_below: tuple[str, float] | None = None
