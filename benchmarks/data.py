@@ -76,7 +76,7 @@ class Steps(RecipeModule):
     def augmented(self, data: Sample) -> Batch:
         """The next step's batch, augmented."""
         batch = self.as_batch(data)
-        self._clock = (self.steps, 0)
+        self.draws.clock = (self.steps, 0)
         for plugin in self.hooks["transform_batch"]:
             batch = plugin.transform_batch(batch, self)
         self.steps += 1

@@ -22,6 +22,8 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict
 
+from recipes.config.run_files import SWEEP_LOG
+
 
 @dataclass
 class ProcessesConf:
@@ -125,7 +127,7 @@ class ProcessesLauncher(Launcher):
                 sweep.current.make = partial(self._job, sweep.current)
             jobs = [sweep.current.make(initial_job_idx + index, list(words)) for index, words in enumerate(job_overrides)]
         except Exception:
-            if sweep.current is not None or not is_held(folder / "sweep.log"):
+            if sweep.current is not None or not is_held(folder / SWEEP_LOG):
                 plan.remove_sweep(folder)  # Hydra has written into it already
             raise
         sweep.current.run(jobs, settings.sweeper.get("n_trials"))

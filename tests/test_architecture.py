@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from recipes.config import run_files
+
 ROOT = Path(__file__).parents[1]
 NO_TECHNIQUES = ("data", "model", "trainer", "callback", "logger", "recipe", "hydra")
 TECHNIQUES = sorted(path for path in (ROOT / "conf").glob("*/*.yaml") if path.parent.name not in NO_TECHNIQUES)
@@ -145,6 +147,13 @@ def test_the_command_line_loads_no_numbers():
 @pytest.mark.parametrize("name", FILES)
 def test_files_stay_short(name):
     assert len(FILES[name].read_text().splitlines()) <= LONGEST
+
+
+@pytest.mark.parametrize("name", [name for name in FILES if name != "recipes.config.run_files"])
+def test_names_of_a_runs_files_stand_in_one_place(name):
+    names = {value for key, value in vars(run_files).items() if key.isupper() and "." in value}
+    found = {node.value for node in ast.walk(ast.parse(FILES[name].read_text())) if isinstance(node, ast.Constant)}
+    assert names and not names & found
 
 
 PRIVATE_FILE = "recipes.engine.lightning_private"

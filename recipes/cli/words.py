@@ -9,6 +9,7 @@ from pathlib import Path
 
 from plugins.errors import RecipeError
 from recipes.config.quoting import quoted, typed
+from recipes.config.run_files import JOBS
 from recipes.config.spelling import suggest
 from recipes.launch.identity import here
 
@@ -53,7 +54,7 @@ def words_of_sweep(flags: argparse.Namespace, folder: Path) -> list[str]:
     """The words of a sweep that goes on in its folder: those given now or, without any, those it was started with."""
     from recipes.config.allowed import check_settings, check_words
     from recipes.config.places import check_sweep
-    from recipes.store.plan import FILE, Plan
+    from recipes.store.plan import Plan
 
     check_sweep(folder)
     given = [word for word in flags.overrides if key_of(word) != "sweep"]
@@ -62,19 +63,19 @@ def words_of_sweep(flags: argparse.Namespace, folder: Path) -> list[str]:
     hydra = [word for word in given if word.lstrip("+~").startswith(("hydra.", "hydra/"))]
     words = [word for word in given if word not in hydra]
     flags.all_jobs = not words
-    if (folder / FILE).exists():
+    if (folder / JOBS).exists():
         plan = Plan.read(folder)
         if not words:  # typed words are trusted, those of a file are not: it may be somebody else's
             for said in (plan.words, *plan.jobs.values()):
-                check_words(folder / FILE, said)
+                check_words(folder / JOBS, said)
         words = words or plan.words
         keys = {key_of(word) for word in hydra}
         said = [word for word in plan.hydra if key_of(word) not in keys]
-        check_settings(folder / FILE, said, None if flags.config_dir else plan.config_dir)
+        check_settings(folder / JOBS, said, None if flags.config_dir else plan.config_dir)
         hydra = [*said, *hydra]
     elif not words:
         start = f"python train.py -m seed=0,1,2 {typed('sweep', folder)}"
-        raise RecipeError(f"{folder} is no sweep: looked for {FILE}; to start one there, add its words: {start}")
+        raise RecipeError(f"{folder} is no sweep: looked for {JOBS}; to start one there, add its words: {start}")
     return [*words, *hydra, f"hydra.sweep.dir={quoted(folder)}"]
 
 

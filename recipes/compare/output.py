@@ -8,6 +8,7 @@ from datetime import datetime
 from pathlib import Path
 
 from plugins.errors import RecipeError
+from recipes.config.run_files import RESULT
 
 PICTURE, PAGE = b"Matplotlib", b'<meta http-equiv="Content-Security-Policy"'
 HEAD = 4096  # bytes in which a file shows whose it is
@@ -33,7 +34,7 @@ def output_folder(places: Sequence[Path], asked: Path | None, endings: Sequence[
         RecipeError: it cannot be written, or has files of other programs under the names of ours.
     """
     folder = asked
-    if folder is None and len(places) == 1 and not (places[0] / "result.json").exists():
+    if folder is None and len(places) == 1 and not (places[0] / RESULT).exists():
         folder = places[0]
     if folder is None:
         folder = Path("comparisons", *datetime.now().strftime("%Y-%m-%d %H-%M-%S").split())

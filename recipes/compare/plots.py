@@ -1,6 +1,6 @@
 """The figures of a comparison's report, as plain data for plotly.
 
-Each trace says in `meta.group` whose it is: `report.js` gives it the group's colour and leaves out whom nobody chose.
+Each trace says in `meta.group` whose it is: `report_plots.js` gives it the group's colour and leaves out whom nobody chose.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The report of a comparison: one HTML file that needs nothing beside it, with a table and interactive plots.
 
-Python writes the table and the figures, `report.js` shows the figures of the groups that are chosen in the table.
+Python writes the table and the figures, `report_*.js` show the figures of the groups that are chosen in the table.
 """
 
 from __future__ import annotations
@@ -63,6 +63,7 @@ MARKS = ("x", "circle", "square", "triangle-up", "diamond", "triangle-down", "cr
 DASHES = ("solid", "dash", "dot", "dashdot")  # where there are more groups than colours
 LISTED = 3  # runs that did not finish which are listed without a click
 # what the page may do: run its own scripts (WebGL needs compiled ones) and show its own pictures; it can reach no network
+SCRIPTS = ("groups", "plots", "grids", "table")  # files report_NAME.js, in this order
 POLICY = "default-src 'none'; script-src 'unsafe-inline' 'unsafe-eval'; style-src 'unsafe-inline'; img-src data: blob:"
 
 
@@ -77,7 +78,7 @@ def write_report(comparison: Comparison, rows: Sequence[Row], path: Path) -> Non
         "body": page.body(),
         "data": embedded(page.data()),
         "plotly": get_plotlyjs(),
-        "script": (folder / "report.js").read_text(encoding="utf-8"),
+        "script": "\n".join((folder / f"report_{name}.js").read_text(encoding="utf-8") for name in SCRIPTS),
     }
     template = (folder / "report.html").read_text(encoding="utf-8")
     text = re.sub(r"\{\{(\w+)\}\}", lambda found: parts[found[1]], template)

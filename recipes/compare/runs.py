@@ -18,6 +18,7 @@ from recipes.config.choices import choices
 from recipes.config.effect import flatten, has_effect
 from recipes.config.errors import one_line, printable
 from recipes.config.places import check_files
+from recipes.config.run_files import HISTOGRAMS, LOG, METRICS, RESULT
 from recipes.config.untrusted import read_bytes
 from recipes.store.files import is_held
 from recipes.store.history import resumed
@@ -88,7 +89,7 @@ class Run:
     def curves(self) -> dict[str, tuple[list[int], list[float]]]:
         """The columns of metrics.csv: for each name its steps and values, rows without it left out."""
         try:
-            rows = list(rows_of(self.folder / "metrics.csv"))
+            rows = list(rows_of(self.folder / METRICS))
         except (OSError, RecipeError):
             return {}
         found: dict[str, tuple[list[int], list[float]]] = {}
@@ -123,7 +124,7 @@ class Run:
         """For each name its histograms: the step, the lowest and the highest value, the counts of bins of equal width."""
         found: dict[str, list[tuple[int, float, float, list[int]]]] = {}
         with suppress(OSError, RecipeError):
-            for step, name, low, high, counts in histograms_of(self.folder / "histograms.csv"):
+            for step, name, low, high, counts in histograms_of(self.folder / HISTOGRAMS):
                 found.setdefault(name, []).append((step, low, high, counts))
         return found
 
@@ -182,7 +183,7 @@ def below(place: Path) -> Iterator[Path]:
 
 def _is_run(folder: str, inner: list[str], files: list[str]) -> bool:
     """Whether a folder holds a run; leaves in `inner` where to look on."""
-    here = "result.json" in files
+    here = RESULT in files
     inner[:] = [name for name in inner if not here and name not in ("wandb", "checkpoints", "tensorboard") and name[0] != "."]
     return here
 
@@ -193,12 +194,12 @@ def read(folder: Path, catalogue: Catalogue) -> Run:
         check_files(folder)
         result = read_result(folder)
         if missing := [name for name in ("status", "config") if name not in result]:
-            raise RecipeError(f"{folder / 'result.json'} cannot be read: it has no {missing[0]}")
+            raise RecipeError(f"{folder / RESULT} cannot be read: it has no {missing[0]}")
         result["config"] = {**catalogue.keys, **result["config"]}  # a run that is older than a key has its default
         status = str(result["status"])
         plain = Run(folder, status, result)
         _ = plain.seed, plain.metrics
-        log = folder / "train.log"  # held as long as a process trains there
+        log = folder / LOG  # held as long as a process trains there
         if status == "running" and log.exists() and not is_held(log):
             status = "interrupted"
     except (OSError, RecipeError) as error:

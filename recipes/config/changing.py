@@ -19,6 +19,7 @@ from recipes.config.moved import renew
 from recipes.config.nothing import is_nothing
 from recipes.config.parsing import parse
 from recipes.config.places import check_files
+from recipes.config.run_files import CHECKPOINTS, CONFIG, LAST, RESULT
 from recipes.config.syntax import names_of
 from recipes.config.tree import check_tree
 from recipes.config.words import expect_once
@@ -36,14 +37,14 @@ ON_RESUME: tuple[str, ...] = (
     "data.root",
     "explain",
 )
-TRACES = ("checkpoints/last.ckpt", "result.json")  # either shows that a run began in a folder
+TRACES = (f"{CHECKPOINTS}/{LAST}", RESULT)  # either shows that a run began in a folder
 BEFORE = {"matmul_precision": "high"}  # what all runs had when the trainer had no such setting
 ON_EVALUATION = ("inference", "data", "trainer")
 
 
 def read_run(catalogue: Catalogue, folder: Path) -> dict[str, Any]:
     """The config of a run folder, checked like a stranger's: nothing in it is resolved, and it names known options only."""
-    path = folder / "config.yaml"
+    path = folder / CONFIG
     check_files(folder)
     if not path.is_file() or not any((folder / trace).exists() for trace in TRACES):
         found = "there is no such folder" if not folder.is_dir() else "the folder has no such files"

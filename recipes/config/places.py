@@ -10,16 +10,29 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from plugins.errors import RecipeError
+from recipes.config.run_files import (
+    CHECKPOINTS,
+    CONFIG,
+    CONFUSION,
+    ERRORS,
+    HISTOGRAMS,
+    JOBS,
+    LOG,
+    METRICS,
+    MULTIRUN,
+    OUTPUT,
+    PICTURES,
+    RESULT,
+    SLURM_JOB,
+    SWEEP_LOG,
+    TENSORBOARD,
+    WANDB,
+)
 
 CLOEXEC, NOFOLLOW, NONBLOCK = (getattr(os, f"O_{name}", 0) for name in ("CLOEXEC", "NOFOLLOW", "NONBLOCK"))
-# what a run leaves in its folder
-RUN_FILES = (
-    *("config.yaml", "result.json", "metrics.csv", "histograms.csv", "confusion.json", "train.log", "output.log"),
-    "slurm-job.txt",
-)
-RUN_FOLDERS = ("checkpoints", "pictures", "wandb", "tensorboard", "errors")
-# what stands in a sweep's folder beside its jobs
-SWEEP_FILES = ("jobs.yaml", "sweep.log", "multirun.yaml", "optimization_results.yaml", "wandb-workspace.json")
+RUN_FILES = (CONFIG, RESULT, METRICS, HISTOGRAMS, CONFUSION, LOG, OUTPUT, SLURM_JOB)
+RUN_FOLDERS = (CHECKPOINTS, PICTURES, WANDB, TENSORBOARD, ERRORS)
+SWEEP_FILES = (JOBS, SWEEP_LOG, MULTIRUN, "optimization_results.yaml", "wandb-workspace.json")
 LINKS = {  # that libraries make in a folder of theirs, and put new ones in place of, or never look at again
     "wandb": re.compile(r"latest-run|debug[\w.-]*\.log"),
     ".submitit": re.compile(r"\.submission_file_[0-9a-f]{32}\.sh"),

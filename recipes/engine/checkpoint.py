@@ -16,6 +16,7 @@ from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from lightning.pytorch.callbacks import Checkpoint
 
 from plugins.base import RecipeError, larger_is_better
+from recipes.config.run_files import BEST, LAST
 from recipes.engine import kept
 from recipes.engine.divergence import expect_finite
 from recipes.engine.lightning_private import before_epoch_cut_short, take_up, without_sigterm_broadcast
@@ -101,12 +102,12 @@ class BestAndLast(Checkpoint):
     @property
     def best_path(self) -> Path:
         """The file of the weights that validated best."""
-        return self.folder / "best.ckpt"
+        return self.folder / BEST
 
     @property
     def last_path(self) -> Path:
         """The file from which a run goes on."""
-        return self.folder / "last.ckpt"
+        return self.folder / LAST
 
     @property
     def previous_path(self) -> Path:

@@ -17,6 +17,7 @@ from typing import Any
 
 from plugins.errors import RecipeError
 from recipes.config.errors import one_line
+from recipes.config.run_files import ERRORS, LOG, RESULT
 from recipes.config.untrusted import read_json
 from recipes.launch import slurm_job as slurm
 from recipes.launch.identity import here
@@ -24,7 +25,6 @@ from recipes.launch.ranks import is_watched, node, rank, world
 from recipes.store.files import open_to_append, write_text
 from recipes.store.folder import result_or_empty, write_result
 
-ERRORS = "errors"  # folder of what each rank has to say about its failure
 # what a rank says that has lost another one
 CONSEQUENCE = re.compile(r"connection (closed|reset)|broken pipe|socket|nccl|gloo|c10d|store|timed? ?out|another process", re.I)
 LOST = re.compile(r"^srun: error: (?P<node>\S+): tasks? (?P<rank>\d+)\S*: (?P<what>.+)$", re.M)
@@ -83,7 +83,7 @@ def _write_traceback(folder: Path, error: BaseException) -> None:
 def write_log(folder: Path, text: str, number: int | None = None) -> None:
     """Add lines about a rank to `train.log`, which several processes of one machine write to, each whole lines at once."""
     marked = mark(f"{time.strftime('%Y-%m-%d %H:%M:%S')},000 {text}", rank() if number is None else number)
-    with open_to_append(folder / "train.log") as file:
+    with open_to_append(folder / LOG) as file:
         file.write(f"{marked}\n".encode())
 
 
@@ -205,7 +205,7 @@ def _tell_unwatched(folder: Path) -> None:
     else:
         line = in_words(first)
     if first["rank"] == rank() if first else lowest:
-        print(f"error: {line}; log {folder / 'train.log'}", file=sys.stderr)
+        print(f"error: {line}; log {folder / LOG}", file=sys.stderr)
     if lowest:
         write_failure(folder, line)
 
@@ -225,7 +225,7 @@ def write_failure(folder: Path, line: str, since: int = int(BEGAN * 1e9)) -> Non
 def _changed(folder: Path) -> int:
     """When the result was written last."""
     try:
-        return (folder / "result.json").stat().st_mtime_ns
+        return (folder / RESULT).stat().st_mtime_ns
     except OSError:
         return 0
 

@@ -16,13 +16,13 @@ from typing import Any, Protocol
 from plugins.errors import RecipeError
 from recipes.config.errors import printable
 from recipes.config.places import check_files, open_file
+from recipes.config.run_files import CHECKPOINTS, CONFIG, LAST, OUTPUT, RESULT
 from recipes.config.untrusted import read_yaml
 from recipes.launch.identity import LIFELINE
 from recipes.store import shapes
 from recipes.store.files import open_to_append
 from recipes.store.folder import result_or_empty
 
-NUMBER = "slurm-job.txt"  # in a job's folder: its number in Slurm's queue
 LABEL = re.compile(r"^ *\d+: ")  # before each line of one of several ranks that Slurm has started
 
 
@@ -73,7 +73,7 @@ class Job:
     def last_line(self, beginning: str = "") -> str:
         """The last line, of those that begin so, that the job has printed."""
         try:
-            with open(open_file(self.folder / "output.log"), "rb") as file:
+            with open(open_file(self.folder / OUTPUT), "rb") as file:
                 file.seek(max(0, file.seek(0, os.SEEK_END) - 4096))
                 lines = [LABEL.sub("", line) for line in file.read().decode(errors="replace").splitlines()]
         except (OSError, RecipeError):
@@ -106,7 +106,7 @@ def start_job(
     command: Sequence[str], folder: Path, lifeline: int, environment: Mapping[str, str], cwd: Path | None = None
 ) -> LocalProcess:
     """Start a job, which prints into its folder, and ends when nobody has the other end of its lifeline any more."""
-    with open_to_append(folder / "output.log") as output:
+    with open_to_append(folder / OUTPUT) as output:
         return LocalProcess(
             command,
             stdin=subprocess.DEVNULL,
@@ -130,10 +130,10 @@ class Running:
 
 def can_go_on(folder: Path) -> bool:
     """Whether a run has left a checkpoint and a config that are whole."""
-    if not zipfile.is_zipfile(folder / "checkpoints" / "last.ckpt"):
+    if not zipfile.is_zipfile(folder / CHECKPOINTS / LAST):
         return False
     try:
-        return bool(read_yaml(folder / "config.yaml"))
+        return bool(read_yaml(folder / CONFIG))
     except (OSError, RecipeError):
         return False
 
@@ -141,7 +141,7 @@ def can_go_on(folder: Path) -> bool:
 def check_job(folder: Path) -> None:
     """Raise where a job's folder holds what no run has left: it is neither gone on with nor removed."""
     check_files(folder)
-    for name, read in (("result.json", shapes.read_result), ("config.yaml", lambda folder: read_yaml(folder / "config.yaml"))):
+    for name, read in ((RESULT, shapes.read_result), (CONFIG, lambda folder: read_yaml(folder / CONFIG))):
         with suppress(FileNotFoundError):
             if not read(folder):
                 raise RecipeError(f"{folder / name} is empty: move it away")

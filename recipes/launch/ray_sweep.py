@@ -22,6 +22,7 @@ from typing import Any
 
 from plugins.errors import RecipeError
 from recipes.config.errors import one_line
+from recipes.config.run_files import RESULT
 from recipes.config.untrusted import read_text
 from recipes.launch.failures import LATE
 from recipes.launch.job import Job, LocalProcess, start_job
@@ -151,7 +152,7 @@ class Worker:
 def left_in(folder: Path) -> str:
     """The result in a job's folder as it is written there."""
     with suppress(OSError, RecipeError):
-        return read_text(folder / "result.json")
+        return read_text(folder / RESULT)
     return ""
 
 

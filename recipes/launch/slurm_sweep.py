@@ -18,10 +18,11 @@ from typing import Any
 
 from plugins.errors import RecipeError
 from recipes.config.quoting import typed
+from recipes.config.run_files import OUTPUT, SLURM_JOB
 from recipes.config.untrusted import LARGEST_RECORD, read_bytes, read_text
 from recipes.launch import failures
 from recipes.launch import slurm_job as slurm
-from recipes.launch.job import NUMBER, Job
+from recipes.launch.job import Job
 from recipes.launch.slurm_queue import LEFT, WAITING, Queue, Submitted
 from recipes.launch.sweep import Sweep
 from recipes.store.files import write_text
@@ -152,7 +153,7 @@ class SlurmSweep(Sweep):
         return waiting.pop(0) if waiting else None  # one that is in the queue already is watched
 
     def _launch(self, job: Job, gpus: Sequence[str]) -> Submitted:
-        path = job.folder / NUMBER
+        path = job.folder / SLURM_JOB
         with suppress(FileNotFoundError):
             number = read_text(path).strip()
             self.queue.look()
@@ -162,11 +163,11 @@ class SlurmSweep(Sweep):
         words = self._words(job)
         job.folder.mkdir(parents=True, exist_ok=True)
         failures.forget_errors(job.folder)
-        (job.folder / "output.log").unlink(missing_ok=True)
+        (job.folder / OUTPUT).unlink(missing_ok=True)
         number = self._submit(job, words)
         write_text(path, f"{number}\n")
         self.queue.states[number] = "PENDING"
-        self._say(f"{job.name}  is Slurm job {number}; log {job.folder / 'output.log'}")
+        self._say(f"{job.name}  is Slurm job {number}; log {job.folder / OUTPUT}")
         return Submitted(self.queue, number, job)
 
     def _submit(self, job: Job, words: Sequence[str]) -> str:
@@ -175,7 +176,7 @@ class SlurmSweep(Sweep):
         settings = {name: value for name, value in self.settings.items() if value is not None} | job.request
         for ours in ("n_jobs", "submitit_folder", "max_num_timeout", "additional_parameters", "setup"):
             settings.pop(ours, None)
-        log = str((job.folder / "output.log").absolute()).replace("%", "%%")
+        log = str((job.folder / OUTPUT).absolute()).replace("%", "%%")
         # one log for all ranks and for srun itself, which tells who was killed
         further = {"output": log, "requeue": True, **(self.settings["additional_parameters"] or {})}
         processes = job.request["nodes"] * job.request["tasks_per_node"]
@@ -199,7 +200,7 @@ class SlurmSweep(Sweep):
 
     def _reason(self, job: Job, process: Any) -> str:
         try:
-            output = read_bytes(job.folder / "output.log", LARGEST_RECORD).decode(errors="replace")
+            output = read_bytes(job.folder / OUTPUT, LARGEST_RECORD).decode(errors="replace")
         except (OSError, RecipeError):
             output = ""
         if process.returncode == LEFT:
@@ -219,7 +220,7 @@ class SlurmSweep(Sweep):
     def _end(self, job: Job, process: Any, stopping: bool) -> None:
         super()._end(job, process, stopping)
         if job.error and not stopping:
-            job.error += f" (Slurm job {process.number}, log {job.folder / 'output.log'})"
+            job.error += f" (Slurm job {process.number}, log {job.folder / OUTPUT})"
 
     def _farewell(self, number: int) -> list[str]:
         if number == signal.SIGINT:

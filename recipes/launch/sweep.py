@@ -21,6 +21,7 @@ from plugins.errors import RecipeError
 from recipes.config.errors import one_line, printable
 from recipes.config.places import check_sweep
 from recipes.config.quoting import quoted, typed
+from recipes.config.run_files import JOBS, LOG, OUTPUT, SWEEP_LOG
 from recipes.config.settings import expect_jobs
 from recipes.config.untrusted import LARGEST_RECORD, read_text
 from recipes.launch.display import Display, duration
@@ -30,7 +31,7 @@ from recipes.launch.signals import collect_signals
 from recipes.store.claim import remove_run
 from recipes.store.files import hold, is_held, open_to_append, unwritable
 from recipes.store.folder import write_result
-from recipes.store.plan import FILE, Plan, expect_sweep_or_empty
+from recipes.store.plan import Plan, expect_sweep_or_empty
 
 PATIENCE = 60.0  # seconds for a job of an earlier, killed process to save its state and end
 
@@ -59,9 +60,9 @@ class Sweep:
         self._held: dict[Job, float] = {}  # jobs that another process holds, and since when they wait for it
         check_sweep(folder)
         self._lock = ExitStack()  # until the process ends
-        self._lock.enter_context(hold(folder / "sweep.log", f"works on the sweep in {folder}"))
+        self._lock.enter_context(hold(folder / SWEEP_LOG, f"works on the sweep in {folder}"))
         self._lifeline = os.pipe()  # never written to: jobs read its end when this process is gone
-        if (folder / FILE).exists():
+        if (folder / JOBS).exists():
             plan.jobs = Plan.read(folder).jobs | plan.jobs
 
     @property
@@ -132,7 +133,7 @@ class Sweep:
     def _next(self, waiting: list[Job]) -> Job | None:
         """The first job in whose folder no process of an earlier start is still ending."""
         for job in list(waiting):
-            held = is_held(job.folder / "train.log")
+            held = is_held(job.folder / LOG)
             if held and self._held.setdefault(job, time.monotonic()) > time.monotonic() - PATIENCE:
                 continue
             waiting.remove(job)
@@ -183,7 +184,7 @@ class Sweep:
         job.read()
         if not process.returncode:
             if not job.result:  # explained, not trained
-                for line in read_text(job.folder / "output.log", LARGEST_RECORD).splitlines():
+                for line in read_text(job.folder / OUTPUT, LARGEST_RECORD).splitlines():
                     self.display.say(line)
                 remove_run(job.folder)
                 del self.plan.jobs[str(job.folder.relative_to(self.folder))]
@@ -217,11 +218,11 @@ class Sweep:
 
     def _log(self, line: str) -> None:
         try:
-            with open_to_append(self.folder / "sweep.log") as file:
+            with open_to_append(self.folder / SWEEP_LOG) as file:
                 file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {printable(line)}\n".encode())
         except OSError as error:  # the jobs may have room elsewhere
             if not self._log_lost:
-                self.display.say(f"warning: {one_line(unwritable(self.folder / 'sweep.log', error))}")
+                self.display.say(f"warning: {one_line(unwritable(self.folder / SWEEP_LOG, error))}")
             self._log_lost = True
 
 

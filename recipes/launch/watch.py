@@ -18,6 +18,7 @@ from typing import Any
 import yaml
 
 from plugins.errors import RecipeError
+from recipes.config.run_files import LOG
 from recipes.launch import slurm_job as slurm
 from recipes.launch.failures import (
     GRACE,
@@ -78,7 +79,7 @@ def train(count: int, config: Mapping[str, Any], folder: Path, words: Sequence[s
     write_failure(folder, line, before)
     if first and first["mistake"]:
         raise RecipeError(line)
-    log = folder / "train.log"
+    log = folder / LOG
     raise RankError(f"{line}; log {log}" if log.exists() else line)
 
 
@@ -178,7 +179,7 @@ class Watch:
     def _note_killed(self, number: int, by: int) -> None:
         line = f"killed by signal {by}{MEMORY if by == signal.SIGKILL else ''}"
         leave_note(self.folder, number, line)
-        if (self.folder / "train.log").exists() and not node():
+        if (self.folder / LOG).exists() and not node():
             write_log(self.folder, f"ERROR {line}", number)
 
     def _kill(self) -> None:

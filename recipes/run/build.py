@@ -22,6 +22,7 @@ from recipes.config.catalogue import Catalogue, installed_folders
 from recipes.config.changing import read_run
 from recipes.config.errors import one_line
 from recipes.config.quoting import show
+from recipes.config.run_files import BEST, CHECKPOINTS
 from recipes.data.base import Data
 from recipes.engine.callbacks import check_callbacks
 from recipes.engine.checkpoint import load_checkpoint
@@ -227,7 +228,7 @@ def load_module(config: Mapping[str, Any], checkpoint: Path, further: list[Plugi
 
 def load_run(folder: Path) -> RecipeModule:
     """The trained module of another run, for ensembles."""
-    return load_module(read_run(Catalogue(installed_folders()), folder), folder / "checkpoints" / "best.ckpt")
+    return load_module(read_run(Catalogue(installed_folders()), folder), folder / CHECKPOINTS / BEST)
 
 
 def count_parameters(module: RecipeModule) -> int:

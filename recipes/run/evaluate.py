@@ -10,6 +10,7 @@ from rich.console import Console
 
 from plugins.errors import RecipeError
 from recipes.config.quoting import typed
+from recipes.config.run_files import BEST, CHECKPOINTS
 from recipes.data.loaders import EvaluationLoader
 from recipes.data.targets import describe
 from recipes.engine.checkpoint import load_checkpoint
@@ -30,7 +31,7 @@ def evaluate(folder: Path, config: dict[str, Any], changes: Sequence[str]) -> di
     plugins = build_plugins(config)
     data = build_data(config)
     check_devices(config["trainer"])
-    checkpoint = folder / "checkpoints" / "best.ckpt"
+    checkpoint = folder / CHECKPOINTS / BEST
     if not checkpoint.exists():
         raise RecipeError(
             f"{folder} has no checkpoints/best.ckpt: the run has not validated yet; type python train.py {typed('resume', folder)}"

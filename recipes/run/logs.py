@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from recipes.config.errors import printable
+from recipes.config.run_files import LOG
 from recipes.launch import failures, ranks
 from recipes.launch.ranks import is_first_rank
 from recipes.run.provenance import ROOT
@@ -42,7 +43,7 @@ def log_to(folder: Path, wait: bool = False) -> Iterator[Journal]:
         folder: the run's folder.
         wait: whether nothing is written before the journal is released.
     """
-    file = logging.StreamHandler() if ranks.node() else LogFile(folder / "train.log", delay=True)
+    file = logging.StreamHandler() if ranks.node() else LogFile(folder / LOG, delay=True)
     file.setFormatter(RankFormatter("%(asctime)s %(levelname)s %(message)s"))
     file.setLevel(logging.INFO if is_first_rank() else logging.WARNING)
     journal = Journal(file)

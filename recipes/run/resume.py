@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from plugins.errors import RecipeError
+from recipes.config.run_files import CHECKPOINTS, LAST
 from recipes.engine.checkpoint import load_checkpoint
 from recipes.engine.module import RecipeModule
 from recipes.engine.stop import Stopped
@@ -78,7 +79,7 @@ def start_of_resumed(
         RecipeError: it cannot go on, or not with this config.
     """
     check_records(folder)
-    last = folder / "checkpoints" / "last.ckpt"
+    last = folder / CHECKPOINTS / LAST
     if not last.exists():
         if earlier.get("status") == "finished" and earlier.get("steps") != 0:  # no step leaves no state
             raise RecipeError(f"{last} is not there, so the run cannot go on: start a new one with its words")

@@ -18,6 +18,7 @@ from recipes.config.catalogue import Catalogue, installed_folders
 from recipes.config.choices import choices
 from recipes.config.duration import seconds_of
 from recipes.config.quoting import path_word
+from recipes.config.run_files import CHECKPOINTS, CONFUSION, HISTOGRAMS, LAST, LOG, METRICS, PICTURES, RESULT
 from recipes.data.base import Data
 from recipes.data.loaders import EvaluationLoader, StepLoader
 from recipes.engine.checkpoint import BestAndLast, load_checkpoint
@@ -43,16 +44,7 @@ from recipes.run.time_limit import TimeLimit
 from recipes.run.trainer import AfterStep, StopBelow, make_trainer
 from recipes.store import history
 from recipes.store.claim import remove_parts, remove_run
-from recipes.store.folder import (
-    CONFUSION,
-    HISTOGRAMS,
-    PICTURES,
-    command_line,
-    first_line,
-    write_config,
-    write_confusion,
-    write_result,
-)
+from recipes.store.folder import command_line, first_line, write_config, write_confusion, write_result
 
 log = logging.getLogger("recipes")
 
@@ -82,8 +74,8 @@ class Run:
         if config["trainer"].get("mode"):  # of the metric that chooses
             monitor, _ = choose_monitor(config, module.plugins, data.tasks)
             self.directions[monitor.partition("/")[2]] = config["trainer"]["mode"]
-        self.alone = all(path.name == "train.log" for path in folder.glob("*"))  # nobody has put anything there
-        self.command, self.last, self.earlier = command, folder / "checkpoints" / "last.ckpt", earlier
+        self.alone = all(path.name == LOG for path in folder.glob("*"))  # nobody has put anything there
+        self.command, self.last, self.earlier = command, folder / CHECKPOINTS / LAST, earlier
         loader = StepLoader(
             data.splits["train"], data.batch_size, config["seed"], module.parts, world=world_size(config["trainer"])
         )
@@ -148,10 +140,10 @@ class Run:
             raise
         if is_first_rank():
             if self.replaces:
-                remove_run(self.folder, keep=("result.json", "train.log"))
-                os.truncate(self.folder / "train.log", 0)
+                remove_run(self.folder, keep=(RESULT, LOG))
+                os.truncate(self.folder / LOG, 0)
             remove_parts(self.folder)
-            for outdated in (CONFUSION,) if self.start else (CONFUSION, HISTOGRAMS, "metrics.csv"):
+            for outdated in (CONFUSION,) if self.start else (CONFUSION, HISTOGRAMS, METRICS):
                 (self.folder / outdated).unlink(missing_ok=True)
             # after the result: whoever finds a config finds a run
             write_config(self.folder, self.config, self.command, history.commands(self.result))
@@ -219,7 +211,7 @@ class Run:
         monitor, chooser = choose_monitor(config, plugins, self.data.tasks)
         every = trainer_config["save_every_n_steps"] or 0
         keeper = BestAndLast(
-            self.folder / "checkpoints",
+            self.folder / CHECKPOINTS,
             monitor,
             every,
             self.stop,

@@ -16,6 +16,7 @@ from plugins.base import Task
 from recipes.config.errors import printable
 from recipes.config.invoked import as_typed
 from recipes.config.quoting import typed
+from recipes.config.run_files import CHECKPOINTS, LAST
 from recipes.data.loaders import StepLoader
 from recipes.data.targets import describe
 from recipes.engine.checkpoint import load_checkpoint
@@ -110,7 +111,7 @@ def show_end(console: Console, folder: Path, result: Mapping[str, Any], hints: S
         if is_first_rank():
             print(f"error: {result['error']}", file=sys.stderr)
     else:
-        last = folder / "checkpoints" / "last.ckpt"
+        last = folder / CHECKPOINTS / LAST
         saved = f"the state of step {saved_step(last)} is saved" if last.exists() else "no state was saved yet"
         print_lines(
             console,

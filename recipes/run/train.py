@@ -11,6 +11,7 @@ import torch
 import torch.distributed as dist
 from rich.console import Console
 
+from recipes.config.run_files import LOG
 from recipes.data.loaders import StepLoader
 from recipes.launch.ranks import is_first_rank
 from recipes.run.build import build_callbacks, build_data, build_plugins, count_parameters, make_module
@@ -80,4 +81,4 @@ def train(config: dict[str, Any], folder: Path, overrides: Sequence[str]) -> dic
 
 def hold_folder(folder: Path) -> AbstractContextManager[None]:
     """Keep other processes out of a run's folder until this one ends; the first rank does so for all."""
-    return hold(folder / "train.log", f"trains in {folder}") if is_first_rank() else nullcontext()
+    return hold(folder / LOG, f"trains in {folder}") if is_first_rank() else nullcontext()

@@ -14,13 +14,14 @@ from plugins.errors import RecipeError
 from recipes.config.catalogue import Catalogue, installed_folders
 from recipes.config.places import check_files
 from recipes.config.quoting import typed
+from recipes.config.run_files import CONFIG, LOG, OUTPUT, SLURM_JOB
 from recipes.config.untrusted import read_text
 from recipes.store.folder import result_or_empty
 
 STATUSES = ("running", "stopped", "failed", "finished", "diverged")
 HEAD = "# The resolved config of this run."  # of config.yaml
 # what whoever starts a run may put there first: a sweep, Slurm, ranks that fail, Hydra
-BESIDE = ("output.log", "slurm-job.txt", "errors", ".hydra")
+BESIDE = (OUTPUT, SLURM_JOB, "errors", ".hydra")
 SHOWN = 3  # names of files in an error
 FOLDERS = ("", "checkpoints", "pictures", "wandb", "tensorboard", "errors")
 WRITTEN = re.compile(
@@ -102,7 +103,7 @@ def _is_begun(path: Path) -> bool:
     """Whether this is all that a process leaves which is killed before it has written a result."""
     if path.is_symlink() or not path.is_file():
         return False
-    return bool(re.fullmatch(r"result\.json\.part-\d+", path.name)) or (path.name == "train.log" and not path.stat().st_size)
+    return bool(re.fullmatch(r"result\.json\.part-\d+", path.name)) or (path.name == LOG and not path.stat().st_size)
 
 
 def _run_in(folder: Path) -> tuple[str, list[str]]:
@@ -112,7 +113,7 @@ def _run_in(folder: Path) -> tuple[str, list[str]]:
     if result.get("status") not in STATUSES or not isinstance(command, list) or not isinstance(result.get("config"), dict):
         return "", []
     with suppress(FileNotFoundError, RecipeError):
-        if not read_text(folder / "config.yaml").startswith(HEAD):
+        if not read_text(folder / CONFIG).startswith(HEAD):
             return "", []
     return str(result["status"]), _without_overwrite(map(str, command))
 

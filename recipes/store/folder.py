@@ -13,13 +13,12 @@ import yaml
 from plugins.errors import RecipeError
 from recipes.config.errors import printable
 from recipes.config.quoting import quote, show
+from recipes.config.run_files import CONFIG, CONFUSION, RESULT
 from recipes.store import shapes
 from recipes.store.files import write_text
 
 if TYPE_CHECKING:
     from plugins.base import Task
-
-CONFUSION, HISTOGRAMS, PICTURES = "confusion.json", "histograms.csv", "pictures"
 
 
 def write_config(folder: Path, config: Mapping[str, Any], command: Sequence[str], changed: Sequence[str] = ()) -> None:
@@ -28,7 +27,7 @@ def write_config(folder: Path, config: Mapping[str, Any], command: Sequence[str]
     if changed:
         lines = "".join(f"#   {line}\n" for line in changed)
         head = f"# The resolved config of this run. It was changed on the way, so no single command repeats it:\n{lines}"
-    write_text(folder / "config.yaml", head + yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True))
+    write_text(folder / CONFIG, head + yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True))
 
 
 def command_line(command: Sequence[str]) -> str:
@@ -44,7 +43,9 @@ def first_line(error: BaseException) -> str:
 def write_result(folder: Path, result: Mapping[str, Any]) -> None:
     """`result.json`, whole or not at all; JSON has no infinity: null stands for it, in the config `.inf` as it is typed."""
     typed = {"config": _finite(result["config"], in_words=True)} if "config" in result else {}
-    write_text(folder / "result.json", json.dumps(_finite({**result, **typed}), indent=2, allow_nan=False) + "\n")
+    write_text(
+        folder / RESULT, json.dumps(_finite({"format": shapes.FORMAT, **result, **typed}), indent=2, allow_nan=False) + "\n"
+    )
 
 
 def _finite(value: Any, in_words: bool = False) -> Any:

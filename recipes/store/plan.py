@@ -14,12 +14,11 @@ from plugins.errors import RecipeError
 from recipes.config.kinds import is_texts
 from recipes.config.places import check_inside
 from recipes.config.quoting import path_word, typed
+from recipes.config.run_files import JOBS, MULTIRUN, SWEEP_LOG
 from recipes.config.settings import expect_below
 from recipes.config.untrusted import LARGEST_RECORD, read_yaml
 from recipes.store.files import remove_empty, write_text
-
-FILE = "jobs.yaml"
-
+from recipes.store.shapes import FORMAT, expect_known
 
 HEAD = """\
 # A sweep. To go on with it, or to see what came of it:
@@ -27,9 +26,7 @@ HEAD = """\
 #   python compare.py {folder}
 # A job that is taken out below is not run again.
 """
-
-
-OF_A_SWEEP = (FILE, "sweep.log", "multirun.yaml")  # what is in a sweep's folder before its first job
+OF_A_SWEEP = (JOBS, SWEEP_LOG, MULTIRUN)  # what is in a sweep's folder before its first job
 
 
 @dataclass
@@ -44,11 +41,12 @@ class Plan:
     @classmethod
     def read(cls, folder: Path) -> Plan:
         """The plan in a sweep's folder."""
-        path = folder / FILE
+        path = folder / JOBS
         try:
             content = read_yaml(path, LARGEST_RECORD)
         except OSError as error:
             raise RecipeError(f"{path} cannot be read: {error.strerror}") from None
+        expect_known(path, content.get("format"))
         jobs, config_dir = content.get("jobs"), content.get("config_dir")
         lists = [content.get("words"), content.get("hydra"), *(jobs.values() if isinstance(jobs, Mapping) else [None])]
         if not all(map(is_texts, lists)):
@@ -62,8 +60,8 @@ class Plan:
 
     def write(self, folder: Path) -> None:
         """Write it, whole or not at all."""
-        text = yaml.safe_dump(vars(self), sort_keys=False, allow_unicode=True, width=10**6)
-        write_text(folder / FILE, HEAD.format(sweep=typed("sweep", folder), folder=path_word(folder)) + text)
+        text = yaml.safe_dump({"format": FORMAT, **vars(self)}, sort_keys=False, allow_unicode=True, width=10**6)
+        write_text(folder / JOBS, HEAD.format(sweep=typed("sweep", folder), folder=path_word(folder)) + text)
 
     def folder_for(self, words: Sequence[str], wanted: str) -> tuple[str, bool]:
         """The folder of the job with these words, in any order, and whether the job is new.
@@ -85,13 +83,13 @@ def expect_sweep_or_empty(folder: Path) -> None:
     """Refuse to sweep in a folder that holds anything else."""
     if folder.exists() and not folder.is_dir():
         raise RecipeError(f"the output folder cannot be written: {folder} is a file; choose another one: sweep=FOLDER")
-    if not (folder / FILE).exists() and any(path.name not in OF_A_SWEEP for path in folder.glob("*")):
-        raise RecipeError(f"{folder} is there, and is no sweep: looked for {FILE}; choose another folder: sweep=FOLDER")
+    if not (folder / JOBS).exists() and any(path.name not in OF_A_SWEEP for path in folder.glob("*")):
+        raise RecipeError(f"{folder} is there, and is no sweep: looked for {JOBS}; choose another folder: sweep=FOLDER")
 
 
 def remove_sweep(folder: Path) -> None:
     """Leave nothing of a sweep that has no job: what Hydra and we have written for it."""
-    if not (folder / FILE).exists() or not Plan.read(folder).jobs:
+    if not (folder / JOBS).exists() or not Plan.read(folder).jobs:
         for name in OF_A_SWEEP:
             (folder / name).unlink(missing_ok=True)
         remove_empty(folder)
@@ -108,7 +106,7 @@ def sweep_of(folder: Path) -> tuple[Path, Plan] | None:
     folder = folder.absolute()
     for above in folder.parents[:4]:
         with suppress(RecipeError):  # a file of another program
-            if (above / FILE).is_file() and str(folder.relative_to(above)) in (plan := Plan.read(above)).jobs:
+            if (above / JOBS).is_file() and str(folder.relative_to(above)) in (plan := Plan.read(above)).jobs:
                 return above, plan
     return None
 

@@ -15,6 +15,7 @@ from plugins.errors import RecipeError
 from recipes.config.errors import from_cell, printable
 from recipes.config.kinds import is_count, is_flag, is_mapping, is_number, is_numbers, is_text, is_texts
 from recipes.config.moved import renew
+from recipes.config.run_files import CONFUSION, HISTOGRAMS, METRICS, RESULT
 from recipes.config.untrusted import LARGEST_RECORD, read_json, read_text
 
 
@@ -50,17 +51,26 @@ def is_choices(value: object) -> bool:
     return isinstance(value, Mapping) and all(map(is_texts, value.values()))
 
 
+FORMAT = 1  # of a run's folder and a sweep's; another number where an older version would read one wrongly
 # what stands in result.json, where it stands there; null wherever a run does not know
-RESULT = dict.fromkeys(("status", "monitor", "error", "stopped_by", "ended_by", "git_commit", "machine"), is_text)
-RESULT |= dict.fromkeys(
+ENTRIES = dict.fromkeys(("status", "monitor", "error", "stopped_by", "ended_by", "git_commit", "machine"), is_text)
+ENTRIES |= dict.fromkeys(
     ("seed", "best_step", "steps", "phases", "devices", "nodes", "samples_per_step", "parameters"), is_count
 )
-RESULT |= dict.fromkeys(("epochs", "seconds", "samples_per_second", "peak_memory"), is_number)
-RESULT |= {"config": is_mapping, "versions": is_mapping, "wandb": is_mapping, "metrics": is_numbers, "stopped_early": is_flag}
-RESULT |= {"command": is_texts, "techniques": is_texts, "rulers": is_rulers, "directions": is_directions}
-RESULT |= {"history": is_history, "choices": is_choices, "data_content": is_text}
+ENTRIES |= dict.fromkeys(("epochs", "seconds", "samples_per_second", "peak_memory"), is_number)
+ENTRIES |= {"config": is_mapping, "versions": is_mapping, "wandb": is_mapping, "metrics": is_numbers, "stopped_early": is_flag}
+ENTRIES |= {"command": is_texts, "techniques": is_texts, "rulers": is_rulers, "directions": is_directions}
+ENTRIES |= {"history": is_history, "choices": is_choices, "data_content": is_text}
 STATUSES = ("running", "finished", "diverged", "stopped", "failed")
 NEEDED = ("status", "config", "metrics", "command")  # never null
+
+
+def expect_known(path: Path, version: object) -> None:
+    """Refuse what a newer version of the project has written in another format; without a number it is of before there were any."""
+    if is_number(version) and version > FORMAT:  # type: ignore[operator]
+        raise RecipeError(
+            f"{path} was written by a newer version, in format {version}; this one reads up to {FORMAT}: update it"
+        )
 
 
 def read_result(folder: Path) -> dict[str, Any]:
@@ -70,11 +80,12 @@ def read_result(folder: Path) -> dict[str, Any]:
         FileNotFoundError: there is none.
         RecipeError: it is not what a run writes.
     """
-    path = folder / "result.json"
+    path = folder / RESULT
     result = read_json(path)
+    expect_known(path, result.pop("format", None))
     for name, value in result.items():
-        if name in RESULT and not ((value is None and name not in NEEDED) or RESULT[name](value)):
-            words = (RESULT[name].__doc__ or "").rstrip(".").lower()
+        if name in ENTRIES and not ((value is None and name not in NEEDED) or ENTRIES[name](value)):
+            words = (ENTRIES[name].__doc__ or "").rstrip(".").lower()
             raise RecipeError(f"{path} cannot be read: {name} must be {words}")
     if "status" in result and result["status"] not in STATUSES:
         raise RecipeError(f"{path} cannot be read: status must be one of {', '.join(STATUSES)}")
@@ -143,7 +154,7 @@ def read_confusion(folder: Path) -> dict[str, tuple[list[str], list[list[int]]]]
         FileNotFoundError: there is none.
         RecipeError: it is not what a run writes.
     """
-    path = folder / "confusion.json"
+    path = folder / CONFUSION
     found: dict[str, tuple[list[str], list[list[int]]]] = {}
     tasks = read_json(path, LARGEST_RECORD).get("test")
     for task, entry in tasks.items() if isinstance(tasks, Mapping) else [("", None)]:
@@ -162,7 +173,7 @@ def is_square(matrix: object, size: int) -> bool:
 
 def check_records(folder: Path) -> None:
     """Raise unless the numbers that a run has logged are there as it has written them, or not at all."""
-    for name, rows in (("metrics.csv", numbers_of), ("histograms.csv", histograms_of)):
+    for name, rows in ((METRICS, numbers_of), (HISTOGRAMS, histograms_of)):
         with suppress(FileNotFoundError):
             for _ in rows(folder / name):
                 pass

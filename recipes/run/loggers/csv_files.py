@@ -11,10 +11,10 @@ from typing import Any
 from lightning.pytorch.utilities import rank_zero_only
 
 from recipes.config.errors import to_cell
+from recipes.config.run_files import HISTOGRAMS, METRICS
 from recipes.engine.logger import RunLogger
 from recipes.engine.metrics import Histogram
 from recipes.store.files import open_to_append, unwritable, write_text
-from recipes.store.folder import HISTOGRAMS
 from recipes.store.shapes import histograms_of, numbers_of
 
 COLUMNS = ("step", "name", "low", "high", "counts")  # of histograms.csv
@@ -28,7 +28,7 @@ class Csv(RunLogger):
 
     def __init__(self, folder: Path, facts: Mapping[str, Any]) -> None:
         super().__init__()
-        self.path, self.histograms = folder / "metrics.csv", folder / HISTOGRAMS
+        self.path, self.histograms = folder / METRICS, folder / HISTOGRAMS
         self.rows: list[dict[str, str]] = []
         self.columns: list[str] = ["step"]
         self._complete = False  # whether the file has all rows and columns, so that a row can be appended

@@ -19,13 +19,13 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from plugins.base import RecipeError, expect_choice, larger_is_better
 from recipes.config.environment import check_wandb, told
+from recipes.config.run_files import HISTOGRAMS, METRICS
 from recipes.config.untrusted import read_text
 from recipes.engine.logger import RunLogger
 from recipes.engine.metrics import Histogram
 from recipes.launch.ranks import is_first_rank
 from recipes.run.loggers.csv_files import rows_until
 from recipes.store.files import write_text
-from recipes.store.folder import HISTOGRAMS
 from recipes.store.shapes import histograms_of
 from recipes.store.wandb_sync import HEADER, sync_command
 
@@ -197,7 +197,7 @@ class Wandb(WandbLogger, RunLogger):
         """
         if self.mode == "disabled" or self.experiment.step:
             return
-        if (path := self._folder / "metrics.csv").exists():
+        if (path := self._folder / METRICS).exists():
             for row in rows_until(path, step, logged)[1]:
                 self.log_metrics({name: float(value) for name, value in row.items() if name != "step"}, int(row["step"]))
         if (path := self._folder / HISTOGRAMS).exists():

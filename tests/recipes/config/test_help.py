@@ -10,11 +10,13 @@ import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from recipes.config.catalogue import Catalogue
-from recipes.config.composing import check, parse_word
+from recipes.config.composing import check
 from recipes.config.help import train_help
 from recipes.config.quoting import show
 from recipes.config.types import also
+from recipes.config.words import parse_word
 from recipes.store.folder import write_result
+from recipes.store.shapes import FORMAT
 from tests.command import ROOT, arguments, command, variables
 
 CATALOGUE = Catalogue()
@@ -146,6 +148,7 @@ def test_the_package_is_a_command(tmp_path, words, shows):
 def test_infinity_is_kept_in_the_result_as_it_is_typed(tmp_path):
     write_result(tmp_path, {"config": {"clipping": {"max_norm": math.inf}}, "metrics": {"val/loss": math.nan}})
     assert json.loads((tmp_path / "result.json").read_text()) == {
+        "format": FORMAT,
         "config": {"clipping": {"max_norm": ".inf"}},
         "metrics": {"val/loss": None},
     }

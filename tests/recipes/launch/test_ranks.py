@@ -18,6 +18,7 @@ from recipes.compare.runs import read
 from recipes.config.catalogue import Catalogue
 from recipes.launch import failures, ranks
 from recipes.launch.identity import LIFELINE, here
+from recipes.store.shapes import FORMAT
 from tests.command import ROOT, arguments, command, mistake, torchrun, variables
 
 TWO = ("trainer=ddp", "trainer.devices=2", "trainer.accelerator=cpu", "trainer.progress=false", "logger=csv")
@@ -360,7 +361,9 @@ def test_a_killed_rank_fails_its_job_only(tmp_path, faulty):
 
 def fail(folder, rank, error, wait=0.02):
     """A rank that fails, in a process of its own, since it ends it; its exit code."""
-    code = f"from recipes.launch import ranks; import pathlib; ranks.fail(pathlib.Path({str(folder)!r}), {error}, 3, False)"
+    code = (
+        f"from recipes.launch import failures; import pathlib; failures.fail(pathlib.Path({str(folder)!r}), {error}, 3, False)"
+    )
     inside = STEP | {"SLURM_PROCID": str(rank)}
     words = variables(**inside, SLURMD_NODENAME=f"n{rank}", PYTHONPATH=str(ROOT))
     done = subprocess.run([sys.executable, "-c", code], env=words, capture_output=True, timeout=LIMIT)
@@ -387,7 +390,7 @@ def test_the_first_real_error_is_found(tmp_path):
 @pytest.mark.parametrize("failed", [True, False])
 def test_a_rank_that_is_asked_to_end_does_so_at_once_if_another_has_failed(tmp_path, failed):
     code = (
-        f"import pathlib, time; from recipes.launch import ranks; from recipes.launch import slurm_job as slurm; slurm.listen(); ranks.end_with_others(pathlib.Path({str(tmp_path)!r}))\n"
+        f"import pathlib, time; from recipes.launch import failures; from recipes.launch import slurm_job as slurm; slurm.listen(); failures.end_with_others(pathlib.Path({str(tmp_path)!r}))\n"
         "print('ready', flush=True)\nwhile not slurm.received: time.sleep(0.1)\nprint('heard', flush=True)\ntime.sleep(1000)"
     )
     inside = STEP | {"PYTHONPATH": str(ROOT)}
@@ -428,7 +431,7 @@ def test_the_result_of_a_run_that_goes_on_is_left_alone(tmp_path):
     assert json.loads(file.read_text()) == {"status": "running"}
     os.utime(file, ns=(before, before + 1))  # as one that this start has written
     failures.write_failure(tmp_path, "wrong number", before)
-    assert json.loads(file.read_text()) == {"status": "failed", "error": "wrong number"}
+    assert json.loads(file.read_text()) == {"format": FORMAT, "status": "failed", "error": "wrong number"}
 
 
 def test_a_machine_that_has_one_device_starts_nothing(monkeypatch):

@@ -3,6 +3,7 @@ import logging
 import shlex
 import sys
 import warnings
+from contextlib import nullcontext
 
 import pytest
 import torch
@@ -16,6 +17,8 @@ from recipes.run.logs import log_to
 from recipes.run.provenance import environment, peak_memory
 from recipes.run.terminal import table
 from recipes.store.folder import first_line, read_result, write_config, write_confusion, write_result
+from recipes.store.plan import Plan
+from recipes.store.shapes import FORMAT
 
 
 @pytest.mark.parametrize(
@@ -38,7 +41,8 @@ def test_results_are_read_as_written(tmp_path):
     assert read_result(tmp_path) == {}
     result = {"status": "finished", "metrics": {"val/acc": 1 / 3}, "seed": 0}
     write_result(tmp_path, result)
-    assert read_result(tmp_path) == result == json.loads((tmp_path / "result.json").read_text())
+    assert read_result(tmp_path) == result
+    assert json.loads((tmp_path / "result.json").read_text()) == {"format": FORMAT, **result}
     (tmp_path / "result.json").write_text('{"status": ')
     with pytest.raises(RecipeError, match=r"result.json cannot be read") as error:
         read_result(tmp_path)
@@ -122,3 +126,15 @@ def ours():
 def test_one_line():
     assert first_line(ValueError("first\nsecond")) == "first"
     assert first_line(KeyboardInterrupt()) == "KeyboardInterrupt"
+
+
+def test_what_a_newer_version_has_written_is_refused(tmp_path):
+    write_result(tmp_path, {"status": "finished", "config": {}, "metrics": {}, "command": []})
+    written = json.loads((tmp_path / "result.json").read_text())
+    assert written["format"] == FORMAT
+    for version, refused in ((FORMAT, False), (FORMAT + 1, True), (None, False)):
+        (tmp_path / "result.json").write_text(json.dumps({**written, "format": version}))
+        (tmp_path / "jobs.yaml").write_text(yaml.safe_dump({"format": version, "words": [], "hydra": [], "jobs": {}}))
+        for read in (read_result, Plan.read):
+            with pytest.raises(RecipeError, match="newer version, in format 2") if refused else nullcontext():
+                read(tmp_path)
