@@ -200,7 +200,7 @@ def build_module(config: Mapping[str, Any], shape: tuple[int, ...], outputs: int
 def build_loggers(config: Mapping[str, Any], folder: Path, facts: Mapping[str, Any]) -> list[RunLogger]:
     """The chosen loggers; metrics.csv in the run's folder is always written."""
     nodes = dict(config["logger"])
-    nodes.setdefault("csv", {"_target_": "recipes.run.loggers.csv_files.Csv"})
+    nodes.setdefault("csv", {"_target_": "recipes.run.loggers.csv_files.CsvRunLogger"})
     return [instantiate(node, RunLogger, folder=folder, facts=facts) for _, node in sorted(nodes.items())]
 
 
