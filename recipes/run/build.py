@@ -215,7 +215,7 @@ def load_module(config: Mapping[str, Any], checkpoint: Path, further: list[Plugi
     module = build_module(config, shape, tasks[0].outputs)
     module.standardize_targets = f"model.{MEAN}" in state["state_dict"]  # older runs did not
     plugins = build_plugins(config) if further is None else further
-    module.build(plugins, Setting(shape, tasks, config["seed"], None, lambda folder: load_run(Path(folder))), devices=1)
+    module.build(plugins, Setting(shape, tasks, config["seed"], None, load_run), devices=1)
     if config["trainer"]["precision"] == "64-true":
         module.double()  # or the weights would be rounded
     try:
@@ -225,9 +225,14 @@ def load_module(config: Mapping[str, Any], checkpoint: Path, further: list[Plugi
     return module.eval()
 
 
-def load_run(folder: Path) -> RecipeModule:
-    """The trained module of another run, for ensembles."""
-    return load_module(read_run(Catalogue(installed_folders()), folder), folder / "checkpoints" / "best.ckpt")
+def load_run(folder: str | Path) -> RecipeModule:
+    """The trained module of another run, with the weights of its best checkpoint, in evaluation mode.
+
+    Args:
+        folder: what the run has left, such as outputs/DATE/TIME-ID.
+    """
+    place = Path(folder)
+    return load_module(read_run(Catalogue(installed_folders()), place), place / "checkpoints" / "best.ckpt")
 
 
 def count_parameters(module: RecipeModule) -> int:
@@ -247,7 +252,7 @@ def make_module(config: Mapping[str, Any], data: Data, plugins: Sequence[Plugin]
     trainer = config["trainer"]
     module.build(
         plugins,
-        data.setting(config["seed"], lambda folder: load_run(Path(folder))),
+        data.setting(config["seed"], load_run),
         precision=trainer["precision"],
         devices=world,
         batch_size=None if data.batch_size == "full" else int(data.batch_size),
