@@ -19,17 +19,17 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from benchmarks import interval, machine, print_table
-from plugins.augmentation.crop import Crop
+from plugins.augmentation.crop import RandomCrop
 from plugins.augmentation.horizontal_flip import HorizontalFlip
 from plugins.base import Batch
-from plugins.loss.by_task import ByTask
+from plugins.loss.by_task import LossByTask
 from recipes.data.base import Data
 from recipes.data.digits import Digits
 from recipes.data.loaders import StepLoader
 from recipes.data.split import Sample, Split
 from recipes.data.torchvision import TorchvisionImages
 from recipes.engine.module import RecipeModule
-from recipes.models.linear import Linear
+from recipes.models.linear import LinearModel
 
 BATCH = 128
 TRAIN = 60_000  # images in Fashion-MNIST's training split
@@ -87,8 +87,8 @@ def ours(split: Split, device: torch.device) -> Callable[[], Iterator[tuple[Tens
     """Epochs of the engine's loader with its augmentations."""
     data = Data(batch_size=BATCH)
     data.splits = {name: split for name in ("train", "val", "test")}
-    module = Steps(Linear(data.shape, 10), ByTask(), torch.optim.SGD)
-    module.build([Crop(padding=4), HorizontalFlip(p=0.5)], data.setting(0), precision="32-true", devices=1)
+    module = Steps(LinearModel(data.shape, 10), LossByTask(), torch.optim.SGD)
+    module.build([RandomCrop(padding=4), HorizontalFlip(p=0.5)], data.setting(0), precision="32-true", devices=1)
     module.to(device)
     loader = StepLoader(split, BATCH, 0, position=lambda: module.steps)
     loader.device = device

@@ -1,20 +1,16 @@
 """Hydra's launchers for the jobs of a sweep: a process of its own for each, here, in Slurm's queue or where Ray has room.
 
-Hydra finds its plugins in packages of this name only. `hydra/launcher=processes` is the default of `train.py -m`. Hydra loads
-this file in a way in which dataclasses cannot have annotations that are evaluated later.
+Hydra finds its plugins in packages of this name only, and imports them in every application of the environment. So nothing is
+registered here: `recipes/config/launchers.py` does that for our own commands.
 """
 
 import os
 import sys
 from collections.abc import Sequence
-from contextlib import suppress
-from dataclasses import dataclass, field
 from functools import partial
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.utils import JobReturn, JobStatus, setup_globals
@@ -23,82 +19,6 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from recipes.config.run_files import SWEEP_LOG
-
-
-@dataclass
-class ProcessesConf:
-    """What `hydra.launcher.…` sets."""
-
-    _target_: str = "hydra_plugins.lightning_recipes.ProcessesLauncher"
-    n_jobs: int = 1  # jobs at a time; -1: one a GPU, or one a CPU core where there is no GPU
-
-
-@dataclass
-class SlurmConf:
-    """What `hydra.launcher.…` sets with `hydra/launcher=slurm`; null leaves it to the cluster, where nothing else is said."""
-
-    _target_: str = "hydra_plugins.lightning_recipes.SlurmLauncher"
-    timeout_min: int = 60  # minutes that a job may take before it is saved and goes back into the queue
-    partition: str | None = None  # queue of the cluster; `sinfo` lists them
-    account: str | None = None  # who pays
-    qos: str | None = None  # quality of service
-    nodes: int | None = None  # machines a job; null: trainer.num_nodes
-    tasks_per_node: int | None = None  # processes on each; null: trainer.devices
-    gpus_per_node: int | None = None  # null: trainer.devices where jobs train on GPUs
-    cpus_per_task: int | None = None  # CPU cores a process
-    mem_gb: int | None = None  # memory on each node
-    constraint: str | None = None  # features that nodes must have
-    exclude: str | None = None  # nodes not to use
-    name: str = "train"  # in the queue
-    n_jobs: int = -1  # jobs in the queue at a time; -1: all
-    signal_delay_s: int = 120  # seconds before the time limit at which a job is asked to save and to come back
-    max_num_timeout: int = 100  # times that it does so
-    setup: list[str] | None = None  # shell lines before the job, such as "module load cuda"
-    additional_parameters: Any = None  # any others of sbatch, by name; a typed dict would take no new names
-    submitit_folder: str = "${hydra.sweep.dir}/.submitit/%j"
-
-
-@dataclass
-class RayInitConf:
-    """The cluster."""
-
-    address: str | None = None  # auto: the one of this machine; null: RAY_ADDRESS, else one that begins and ends with the sweep
-    num_cpus: int | None = None  # CPU cores of a cluster of the sweep's own; null: those of this machine
-    num_gpus: int | None = None  # its GPUs; null: those of this machine
-
-
-@dataclass
-class RayRemoteConf:
-    """What each job gets."""
-
-    num_cpus: float | None = None  # CPU cores; null: trainer.devices
-    num_gpus: float | None = None  # GPUs; null: trainer.devices where jobs train on GPUs; 0.5: two jobs share one
-    memory: int | None = None  # bytes of main memory
-    accelerator_type: str | None = None  # the kind of GPU, such as A100
-    resources: Any = None  # any others that the cluster's machines have
-
-
-@dataclass
-class RaySettings:
-    """The arguments of Ray's own functions of these names."""
-
-    init: RayInitConf = field(default_factory=RayInitConf)
-    remote: RayRemoteConf = field(default_factory=RayRemoteConf)
-
-
-@dataclass
-class RayConf:
-    """What `hydra.launcher.…` sets with `hydra/launcher=ray`; the names are those of hydra-ray-launcher."""
-
-    _target_: str = "hydra_plugins.lightning_recipes.RayLauncher"
-    ray: RaySettings = field(default_factory=RaySettings)
-    n_jobs: int = -1  # jobs at a time; -1: as many as the cluster has room for
-
-
-with suppress(ImportError):  # has a launcher called ray too, and the last one stored has the name
-    import_module("hydra_plugins.hydra_ray_launcher._config")
-for _name, _node in (("processes", ProcessesConf), ("slurm", SlurmConf), ("ray", RayConf)):
-    ConfigStore.instance().store(group="hydra/launcher", name=_name, node=_node, provider="lightning_recipes")
 
 
 class ProcessesLauncher(Launcher):

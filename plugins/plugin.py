@@ -137,7 +137,7 @@ class Plugin(L.Callback):
     def option(self) -> str:
         """The option's name on the command line: the name of the file that defines the class; in a script, of the class."""
         package, _, file = type(self).__module__.rpartition(".")
-        return file if package else re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", type(self).__name__).lower()
+        return file if package else re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", type(self).__name__).lower()
 
     @property
     def group(self) -> str:

@@ -35,7 +35,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 ROOT = Path(__file__).resolve().parents[1]
-OURS = ("recipes", "plugins", "hydra_plugins", "conf", "benchmarks")
+OURS = ("lightning_recipes", "recipes", "plugins", "hydra_plugins", "conf", "benchmarks")
 LIBRARIES = (
     *("torch", "torch.distributed", "torchvision", "lightning.pytorch", "torchmetrics", "numpy", "scipy.stats", "PIL.Image"),
     *(

@@ -58,11 +58,12 @@ FLOORS = (  # from the ground up: a file imports from its own floor and from tho
     ("recipes.compare",),
     ("recipes.run",),
     ("recipes.cli", "hydra_plugins"),
+    ("lightning_recipes",),
 )
 WITHOUT_TORCH = ("recipes.config", "recipes.store", "recipes.launch", "recipes.compare", "recipes.cli")
 FILES = {
     ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
-    for room in ("plugins", "recipes", "hydra_plugins")
+    for room in ("plugins", "recipes", "hydra_plugins", "lightning_recipes")
     for path in sorted((ROOT / room).rglob("*.py"))
 }
 LONGEST = 300  # lines of a file

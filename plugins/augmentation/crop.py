@@ -29,7 +29,7 @@ def crop(x: Tensor, top: Tensor, left: Tensor, padding: int, height: int, width:
     return padded.flatten().unfold(0, width, 1).index_select(0, starts).view(samples, channels, height, width)
 
 
-class Crop(FilledIn):
+class RandomCrop(FilledIn):
     """Pad each image with zeros, or another value, on every side and cut a window out at a random place.
 
     x'[c, i, j] = padded(x)[c, top + i, left + j] with top and left uniform over all places; an exact copy of pixels.

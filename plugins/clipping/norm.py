@@ -24,7 +24,7 @@ def clip_norm(parameters: Sequence[nn.Parameter], max_norm: float) -> tuple[Tens
     return before, before.clamp(max=max_norm)
 
 
-class Norm(Plugin):
+class ClipNorm(Plugin):
     """Shorten the gradient to a norm of at most `max_norm`, keeping its direction.
 
     g ← g · min(1, max_norm / ‖g‖₂), with ‖g‖₂ over all parameters together. A NaN in the gradient stays a NaN.

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from plugins.init._draw import WeightInit
 
 
-class KaimingNormal(WeightInit):
+class KaimingNormalInit(WeightInit):
     """Keep the variance of signals through layers of rectified linear units, which are 0 for half of their inputs.
 
     W ~ N(0, 2 / n_in); biases 0. For a convolution n_in counts the weights of one output.

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from plugins.init._draw import WeightInit
 
 
-class KaimingUniform(WeightInit):
+class KaimingUniformInit(WeightInit):
     """Keep the variance of signals through layers of rectified linear units, which are 0 for half of their inputs.
 
     W ~ U(−a, a), a = √(6 / n_in), so that var W = 2 / n_in; biases 0. For a convolution n_in counts the weights of one output.

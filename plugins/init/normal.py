@@ -9,7 +9,7 @@ from plugins.base import expect_positive
 from plugins.init._draw import WeightInit
 
 
-class Normal(WeightInit):
+class NormalInit(WeightInit):
     """Draw weights from one normal distribution, whatever the size of the layer.
 
     W ~ N(0, std²); biases 0. In a deep network signals die out (std too small) or saturate (std too large).

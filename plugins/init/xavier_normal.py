@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from plugins.init._draw import WeightInit
 
 
-class XavierNormal(WeightInit):
+class XavierNormalInit(WeightInit):
     """Keep the variance of signals, forward and backward, through layers that are nearly linear.
 
     W ~ N(0, 2 / (n_in + n_out)); biases 0.

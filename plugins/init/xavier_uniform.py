@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from plugins.init._draw import WeightInit
 
 
-class XavierUniform(WeightInit):
+class XavierUniformInit(WeightInit):
     """Keep the variance of signals, forward and backward, through layers that are nearly linear.
 
     W ~ U(−a, a), a = √(6 / (n_in + n_out)), so that var W = 2 / (n_in + n_out); biases 0.

@@ -11,7 +11,7 @@ from plugins.loss.cross_entropy import CrossEntropy
 from plugins.loss.mse import MSE
 
 
-class ByTask:
+class LossByTask:
     """Cross entropy for labels and probabilities, mean squared error for the numbers of a regression.
 
     The engine asks for the loss of each task. Called without a task, whole numbers are labels; other numbers are

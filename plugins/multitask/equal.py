@@ -10,7 +10,7 @@ from plugins.base import Module
 from plugins.multitask._heads import MultiTask
 
 
-class Equal(MultiTask):
+class EqualWeights(MultiTask):
     """Learn several targets at once, all with the same weight.
 
     J = Σ_task J_task, on a trunk that all tasks share and one linear head for each: the trunk gets the sum of the

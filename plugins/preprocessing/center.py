@@ -9,7 +9,7 @@ from plugins.base import Plugin, Stage
 from plugins.preprocessing._layer import Affine, expect_per, moments, statistics_shape
 
 
-class Center(Plugin):
+class CenterInputs(Plugin):
     """Subtract the mean of the training split.
 
     x ← x − mean, where the mean is over the training samples only, and the same for every split.

@@ -19,7 +19,7 @@ def inverse_std(variance: Tensor, eps: float) -> Tensor:
     return torch.where(std > eps, 1 / std, 0.0)
 
 
-class Standardize(Plugin):
+class StandardizeInputs(Plugin):
     """Put inputs on one scale by mean and standard deviation of the training split.
 
     x ← (x − mean) / std, std² = mean of (x − mean)², both over the training samples only, and the same for every split.

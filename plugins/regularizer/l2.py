@@ -16,7 +16,7 @@ def l2_penalty(weights: Iterable[Tensor], weight: float) -> Tensor:
     return weight / 2 * torch.stack([torch.dot(w.flatten(), w.flatten()) for w in weights]).sum()
 
 
-class L2(Plugin):
+class L2Penalty(Plugin):
     """Pull weights towards zero in proportion to their size.
 
     J̃(w) = J(w) + weight/2 · Σ‖w‖², over weights, not biases or the parameters of norm layers. A step of plain gradient

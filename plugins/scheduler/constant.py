@@ -6,7 +6,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
 
-class Constant:
+class ConstantRate:
     """Leave the learning rate alone: ε_k = ε_0.
 
     Source: lecture A (batch gradient descent uses a fixed learning rate).

@@ -13,7 +13,7 @@ def cosine(step: int, steps: int, end_factor: float) -> float:
     return end_factor + (1 - end_factor) * (1 + math.cos(math.pi * min(1.0, step / steps))) / 2
 
 
-class Cosine(Schedule):
+class CosineDecay(Schedule):
     """Lower the learning rate along half a cosine wave, then hold it.
 
     ε_k = ε_τ + (ε_0 − ε_τ) (1 + cos(π min(1, k / τ))) / 2, where ε_τ = end_factor · ε_0 and τ = steps.

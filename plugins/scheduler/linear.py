@@ -12,7 +12,7 @@ def linear(step: int, steps: int, end_factor: float) -> float:
     return (1 - alpha) + alpha * end_factor
 
 
-class Linear(Schedule):
+class LinearDecay(Schedule):
     """Lower the learning rate along a line, then hold it.
 
     ε_k = (1 − α) ε_0 + α ε_τ with α = min(1, k / τ), where ε_τ = end_factor · ε_0 and τ = steps.

@@ -39,7 +39,7 @@ class Search(NamedTuple):
         return self._replace(waited=self.waited + 1)
 
 
-class Early(Plugin):
+class EarlyStopping(Plugin):
     """Stop when the validation metric has not improved for `patience` evaluations, and go back to the best weights.
 
     Algorithm 7.1: every n steps the validation error v' is compared with the smallest one, v. If v' < v − min_delta, then

@@ -35,11 +35,13 @@ def _train(words: list[str]) -> int:
     if given := watch.given():
         return exit_code(start(**given))
     flags = parse_flags(words)
+    from recipes.config.searching import register, search_folders
+
     if flags.hydra_help or flags.shell_completion:
+        register(installed_folders())
         return run_hydra(flags, flags.overrides)
     from recipes.config.changing import ON_RESUME, change, read_run
     from recipes.config.composing import check, resolve
-    from recipes.config.searching import register, search_folders
 
     if (mode := value_of("hydra.mode", flags.overrides)) is not None:
         if mode not in ("RUN", "MULTIRUN") or (flags.multirun and mode == "RUN"):

@@ -25,6 +25,7 @@ from plugins.errors import RecipeError
 from recipes.config.catalogue import FOLDER, Catalogue
 from recipes.config.choosing import NotChosen, check_names, check_value, join_additions, recipe_of, select
 from recipes.config.errors import one_line
+from recipes.config.launchers import offer_launchers
 from recipes.config.nothing import NONE, is_nothing, offer
 from recipes.config.parsing import parse
 from recipes.config.searching import InstalledConfigs
@@ -134,6 +135,7 @@ def resolve(catalogue: Catalogue, words: Sequence[str], job: Sequence[str] = ())
 def compose(words: Sequence[str]) -> DictConfig:
     """What Hydra makes of the words, with its own settings below `hydra`."""
     offer([FOLDER, *(folder for _, folder in InstalledConfigs.folders)])
+    offer_launchers()
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

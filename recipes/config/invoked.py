@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import re
+import shutil
 import sys
 from pathlib import Path
 
 from recipes.config.quoting import path_word, quote
 
 COMMANDS = ("train", "evaluate", "compare")
+INSTALLED = "lightning-recipes"  # the command that an installation makes
 WITH_CONFIGS = ("train", "evaluate")  # these take --config-dir
 PLAIN = re.compile(rf"\bpython ({'|'.join(COMMANDS)})\.py\b")
 
@@ -21,16 +24,25 @@ def as_typed(text: str) -> str:
 def invocation(name: str) -> str:
     """What `python NAME.py` is here, with the config folder that this command was given.
 
-    The commands are where the one that runs is: `python elsewhere/train.py`, or `python -m recipes`, which has all of them.
+    The commands are where the one that runs is: `python elsewhere/train.py`, or `python -m recipes` or the installed
+    `lightning-recipes`, which have all of them.
     """
     script = Path(sys.argv[0] if sys.argv else "")
     folder = _config_folder() if name in WITH_CONFIGS else None
     given = "" if folder is None else f" --config-dir {quote(folder)}"
     if script.parts[-2:] == ("recipes", "__main__.py"):
         return "python -m recipes" + ("" if name == "train" else f" {name}") + given
+    if script.stem == INSTALLED:
+        return f"{_installed(script)} {name}{given}"
     if script.suffix == ".py" and script.stem in COMMANDS:
         return f"python {path_word(script.with_name(f'{name}.py'))}{given}"
     return f"python {name}.py{given}"
+
+
+def _installed(script: Path) -> str:
+    """The installed command: its name is enough where the shell finds it by that."""
+    found = shutil.which(INSTALLED)
+    return INSTALLED if found and os.path.realpath(found) == os.path.realpath(script) else path_word(script)
 
 
 def _config_folder() -> str | None:

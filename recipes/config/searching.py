@@ -13,6 +13,7 @@ from hydra.plugins.search_path_plugin import SearchPathPlugin
 
 from plugins.errors import RecipeError
 from recipes.config.catalogue import FOLDER, package_folder
+from recipes.config.launchers import offer_launchers
 from recipes.config.nothing import offer
 from recipes.config.words import parse_word
 
@@ -29,10 +30,11 @@ class InstalledConfigs(SearchPathPlugin):
 
 
 def register(installed: Sequence[tuple[str, Path]]) -> None:
-    """Make Hydra search these folders too."""
+    """Make Hydra search these folders too, and offer the launchers of sweeps."""
     InstalledConfigs.folders = installed
     offer([FOLDER, *(folder for _, folder in installed)])
     Plugins.instance().register(InstalledConfigs)
+    offer_launchers()
 
 
 def search_folders(words: Iterable[str], config_dir: str | None) -> list[tuple[str, Path]]:

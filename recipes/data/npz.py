@@ -25,7 +25,7 @@ BROKEN: tuple[type[Exception], ...] = (  # what a damaged file makes NumPy, zipf
 )
 
 
-class Npz(Data):
+class NpzData(Data):
     """Inputs and one or several targets from an npz file.
 
     The arrays are named `input` and `target`; where the file has them with the endings _train and _test, these are the

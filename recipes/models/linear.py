@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from torch import nn
 
 
-class Linear(nn.Sequential):
+class LinearModel(nn.Sequential):
     """One linear layer on the flattened input: x (samples, ...) → W x + b (samples, outputs)."""
 
     def __init__(self, shape: Sequence[int], outputs: int) -> None:

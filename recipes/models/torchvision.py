@@ -13,7 +13,7 @@ from plugins.base import RecipeError
 from recipes.models.base import expect_image
 
 
-class Torchvision(nn.Module):
+class TorchvisionModel(nn.Module):
     """A model of torchvision by its name, with as many outputs as the data needs.
 
     Args:

@@ -201,7 +201,7 @@ def build_module(config: Mapping[str, Any], shape: tuple[int, ...], outputs: int
 def build_loggers(config: Mapping[str, Any], folder: Path, facts: Mapping[str, Any]) -> list[RunLogger]:
     """The chosen loggers; metrics.csv in the run's folder is always written."""
     nodes = dict(config["logger"])
-    nodes.setdefault("csv", {"_target_": "recipes.run.loggers.csv_files.Csv"})
+    nodes.setdefault("csv", {"_target_": "recipes.run.loggers.csv_files.CsvRunLogger"})
     return [instantiate(node, RunLogger, folder=folder, facts=facts) for _, node in sorted(nodes.items())]
 
 
@@ -216,7 +216,7 @@ def load_module(config: Mapping[str, Any], checkpoint: Path, further: list[Plugi
     module = build_module(config, shape, tasks[0].outputs)
     module.standardize_targets = f"model.{MEAN}" in state["state_dict"]  # older runs did not
     plugins = build_plugins(config) if further is None else further
-    module.build(plugins, Setting(shape, tasks, config["seed"], None, lambda folder: load_run(Path(folder))), devices=1)
+    module.build(plugins, Setting(shape, tasks, config["seed"], None, load_run), devices=1)
     if config["trainer"]["precision"] == "64-true":
         module.double()  # or the weights would be rounded
     try:
@@ -226,9 +226,14 @@ def load_module(config: Mapping[str, Any], checkpoint: Path, further: list[Plugi
     return module.eval()
 
 
-def load_run(folder: Path) -> RecipeModule:
-    """The trained module of another run, for ensembles."""
-    return load_module(read_run(Catalogue(installed_folders()), folder), folder / CHECKPOINTS / BEST)
+def load_run(folder: str | Path) -> RecipeModule:
+    """The trained module of another run, with the weights of its best checkpoint, in evaluation mode.
+
+    Args:
+        folder: what the run has left, such as outputs/DATE/TIME-ID.
+    """
+    place = Path(folder)
+    return load_module(read_run(Catalogue(installed_folders()), place), place / CHECKPOINTS / BEST)
 
 
 def count_parameters(module: RecipeModule) -> int:
@@ -248,7 +253,7 @@ def make_module(config: Mapping[str, Any], data: Data, plugins: Sequence[Plugin]
     trainer = config["trainer"]
     module.build(
         plugins,
-        data.setting(config["seed"], lambda folder: load_run(Path(folder))),
+        data.setting(config["seed"], load_run),
         precision=trainer["precision"],
         devices=world,
         batch_size=None if data.batch_size == "full" else int(data.batch_size),

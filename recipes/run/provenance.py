@@ -29,7 +29,9 @@ def environment() -> dict[str, Any]:
 
 
 def git_commit() -> str | None:
-    """The revision of the source, with a plus where files differ from it."""
+    """The revision of the source, with a plus where files differ from it; none where it is installed: what is around it is another's."""
+    if not (ROOT / ".git").exists():
+        return None
     try:
         done = subprocess.run(
             ["git", "describe", "--always", "--abbrev=40", "--dirty=+"], cwd=ROOT, capture_output=True, text=True, timeout=5

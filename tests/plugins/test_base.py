@@ -27,7 +27,7 @@ from plugins.base import (
 )
 from plugins.init.framework import FrameworkInit
 from plugins.regularizer.dropout import Dropout
-from plugins.regularizer.l2 import L2
+from plugins.regularizer.l2 import L2Penalty
 
 SETTING = Setting((1, 8, 8), (Task("", "classification", 10),))
 
@@ -83,16 +83,16 @@ def test_seeds_of_owners_differ_and_stay():
 
 
 def test_order_is_by_stage_whatever_is_written_first():
-    plugins = [L2(), Second(), Dropout(), First()]
+    plugins = [L2Penalty(), Second(), Dropout(), First()]
     expected = [plugin.state_key for plugin in order(plugins)]
     assert [plugin.state_key for plugin in order(plugins[::-1])] == expected
     assert [plugin.stage for plugin in order(plugins)] == sorted(plugin.stage for plugin in plugins)
 
 
 def test_only_those_who_define_a_method_are_asked():
-    assert implementers([First(), Second(), L2()], "transform_batch")[0].__class__ is First
-    assert [type(plugin) for plugin in implementers([First(), L2()], "penalty")] == [L2]
-    assert not does_something(FrameworkInit()) and does_something(L2())
+    assert implementers([First(), Second(), L2Penalty()], "transform_batch")[0].__class__ is First
+    assert [type(plugin) for plugin in implementers([First(), L2Penalty()], "penalty")] == [L2Penalty]
+    assert not does_something(FrameworkInit()) and does_something(L2Penalty())
 
 
 def test_names_come_from_the_file():
@@ -114,7 +114,7 @@ def test_refusals_name_both_and_the_fix():
         check_selection(Selection([Second(), Dropout()], SETTING))
     with pytest.raises(Refusal, match="selected twice"):
         check_selection(Selection([Dropout(), Dropout()], SETTING))
-    check_selection(Selection([Second(), L2()], SETTING))
+    check_selection(Selection([Second(), L2Penalty()], SETTING))
 
 
 def test_a_wrapper_shares_all_with_its_optimizer():

@@ -12,9 +12,9 @@ from torch.utils.data import DataLoader, TensorDataset
 from torchvision.models import swin_t, vit_b_16
 
 from plugins.base import Setting
-from plugins.init.normal import Normal
+from plugins.init.normal import NormalInit
 from plugins.parameters import named_parameters, weights_of
-from plugins.regularizer.l2 import L2
+from plugins.regularizer.l2 import L2Penalty
 from plugins.regularizer.weight_noise import WeightNoise
 from recipes.engine.groups import parameter_groups
 from recipes.engine.module import RecipeModule
@@ -143,7 +143,7 @@ def fit(model, *plugins, loss=None, **options):
 def test_l2_pulls_each_weight_once():
     model = Mixed()
     before = copy.deepcopy(model)
-    fit(model, L2(0.5), loss=lambda output, target: 0 * output.mean())
+    fit(model, L2Penalty(0.5), loss=lambda output, target: 0 * output.mean())
     for name, parameter in model.named_parameters():
         expected = before.get_parameter(name) * (0.95 if name in WEIGHTS else 1)
         torch.testing.assert_close(parameter, expected, msg=name)
@@ -167,7 +167,7 @@ def test_weight_noise_falls_on_each_weight_once():
 
 def test_init_draws_weights_and_clears_biases_each_once():
     def drawn(model):
-        plugin = Normal(0.1)
+        plugin = NormalInit(0.1)
         plugin.prepare(Setting((1,), (), 0))
         return plugin.transform_model(model)
 

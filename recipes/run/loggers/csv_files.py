@@ -20,7 +20,7 @@ from recipes.store.shapes import histograms_of, numbers_of
 COLUMNS = ("step", "name", "low", "high", "counts")  # of histograms.csv
 
 
-class Csv(RunLogger):
+class CsvRunLogger(RunLogger):
     """`metrics.csv` and `histograms.csv` in the run's folder.
 
     One row for each logged step, one column a number; and one row for each histogram, with the counts of its bins.

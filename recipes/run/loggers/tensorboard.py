@@ -15,7 +15,7 @@ from recipes.engine.logger import RunLogger
 from recipes.engine.metrics import Histogram
 
 
-class TensorBoard(TensorBoardLogger, RunLogger):
+class TensorBoardRunLogger(TensorBoardLogger, RunLogger):
     """Event files in `tensorboard/` of the run's folder."""
 
     def __init__(self, folder: Path, facts: Mapping[str, Any]) -> None:

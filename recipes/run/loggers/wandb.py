@@ -47,7 +47,7 @@ def cut(text: str, longest: int) -> str:
     return text if len(text) <= longest else f"{text[: longest - 9]}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
 
 
-class Wandb(WandbLogger, RunLogger):
+class WandbRunLogger(WandbLogger, RunLogger):
     """Weights & Biases: online if a key is there and the server answers, offline otherwise; never waits for a person.
 
     The runs of a sweep share a group, and those of them that differ in nothing but the seed share a job type, so that curves

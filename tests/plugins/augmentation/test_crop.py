@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from plugins.augmentation.crop import Crop, crop
+from plugins.augmentation.crop import RandomCrop, crop
 from plugins.base import RecipeError, Refusal
 from recipes.engine.module import RecipeModule
 
@@ -33,7 +33,7 @@ def test_a_view_of_the_data_set_is_cropped_and_left_alone():
 
 
 def test_every_place_is_drawn_for_each_sample_alike(build, batch):
-    plugin = Crop(padding=1)
+    plugin = RandomCrop(padding=1)
     ramp = torch.arange(1.0, 81).view(1, 1, 8, 10).expand(3600, 3, 8, 10)
     out = plugin.transform_batch(batch(3600), build(plugin)).x
     assert out.shape == (3600, 3, 8, 10)
@@ -46,7 +46,7 @@ def test_every_place_is_drawn_for_each_sample_alike(build, batch):
 
 
 def test_padding_zero_is_the_same_batch(build, batch):
-    plugin, given = Crop(padding=0), batch()
+    plugin, given = RandomCrop(padding=0), batch()
     assert plugin.transform_batch(given, build(plugin)) is given
 
 
@@ -55,17 +55,17 @@ def test_padding_zero_is_the_same_batch(build, batch):
 )
 def test_refuses(arguments, message):
     with pytest.raises(RecipeError, match=message):
-        Crop(**arguments)
+        RandomCrop(**arguments)
 
 
 def test_refuses_what_is_no_image(build):
     with pytest.raises(Refusal, match=r"augmentation/crop needs images.*\(64,\).*leave crop out"):
-        build(Crop(), shape=(64,))
+        build(RandomCrop(), shape=(64,))
 
 
 def test_refuses_a_window_larger_than_the_image(build):
     with pytest.raises(Refusal, match="cannot cut 13 pixels out of an image of 12.*raise crop.padding"):
-        build(Crop(padding=2, size=13))
+        build(RandomCrop(padding=2, size=13))
 
 
 def _fit(model, plugin):
@@ -81,8 +81,8 @@ def test_a_smaller_window_trains_a_model_that_pools_and_is_refused_by_one_that_c
     sizes = []
     pooling = nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 5))
     pooling.register_forward_pre_hook(lambda model, inputs: sizes.append((model.training, inputs[0].shape[-1])))
-    _fit(pooling, Crop(padding=0, size=6))
+    _fit(pooling, RandomCrop(padding=0, size=6))
     assert (True, 6) in sizes and (True, 8) not in sizes  # training sees windows,
     assert (False, 8) in sizes  # evaluation whole images
     with pytest.raises(Refusal, match="6×6 and Sequential takes none of that size: leave crop.size out"):
-        _fit(nn.Sequential(nn.Flatten(), nn.Linear(192, 5)), Crop(padding=0, size=6))
+        _fit(nn.Sequential(nn.Flatten(), nn.Linear(192, 5)), RandomCrop(padding=0, size=6))

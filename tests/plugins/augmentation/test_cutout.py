@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from plugins.augmentation.crop import Crop
+from plugins.augmentation.crop import RandomCrop
 from plugins.augmentation.cutout import Cutout, cutout
 from plugins.base import Batch, RecipeError, Refusal, Selection, Setting, Task, check_selection
 
@@ -47,9 +47,9 @@ def setting_of(x):
     return Setting(tuple(x.shape[1:]), (Task("", "classification", 5),), 0, lambda: iter([x]))
 
 
-@pytest.mark.parametrize("kind", [Cutout, Crop])
+@pytest.mark.parametrize("kind", [Cutout, RandomCrop])
 def test_what_is_blank_in_other_units_is_asked_for(kind):
-    fills = {Cutout: {"size": 3}, Crop: {"padding": 3}}[kind]
+    fills = {Cutout: {"size": 3}, RandomCrop: {"padding": 3}}[kind]
     with pytest.raises(Refusal, match=rf"fills in 0, .* from -\d.*: type augmentation.{kind.__name__.lower()}.fill=VALUE"):
         check_selection(Selection([kind(**fills)], setting_of(OTHER_UNITS)))
     check_selection(Selection([kind(**fills, fill=-80)], setting_of(OTHER_UNITS)))
@@ -61,7 +61,7 @@ def test_what_is_blank_in_other_units_is_asked_for(kind):
 
 def test_the_fill_is_put_in(build):
     x, y = OTHER_UNITS, torch.randint(5, (20,))
-    for plugin in (Cutout(size=3, fill=-99.5), Crop(padding=3, fill=-99.5)):
+    for plugin in (Cutout(size=3, fill=-99.5), RandomCrop(padding=3, fill=-99.5)):
         out = plugin.transform_batch(Batch(x, {"": y}, {"": y}), build(plugin, shape=(1, 8, 8))).x
         filled = out == -99.5
         assert filled.any() and not (out == 0).any()

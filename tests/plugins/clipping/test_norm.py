@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from plugins.base import RecipeError
-from plugins.clipping.norm import Norm, clip_norm
+from plugins.clipping.norm import ClipNorm, clip_norm
 
 
 def parameters_with_gradients(scale=1.0):
@@ -56,7 +56,7 @@ def test_no_gradient_at_all():
 
 def test_the_update_is_bounded_and_both_norms_are_recorded(problem):
     rate, bound = 0.1, 0.01
-    module = problem.fit(Norm(bound), steps=1, optimizer=lambda groups: torch.optim.SGD(groups, lr=rate))
+    module = problem.fit(ClipNorm(bound), steps=1, optimizer=lambda groups: torch.optim.SGD(groups, lr=rate))
     moved = [p - q for p, q in zip(module.model.parameters(), problem.copy().parameters(), strict=True)]
     assert float(torch.nn.utils.get_total_norm(moved)) == pytest.approx(rate * bound, rel=1e-3)
     assert problem.log.series("norm/before")[0] > bound
@@ -64,11 +64,11 @@ def test_the_update_is_bounded_and_both_norms_are_recorded(problem):
 
 
 def test_no_bound_trains_the_same_bits(problem, weights, same):
-    assert same(weights(problem.fit(Norm(math.inf))), weights(problem.fit()))
-    assert not same(weights(problem.fit(Norm(0.01))), weights(problem.fit()))
+    assert same(weights(problem.fit(ClipNorm(math.inf))), weights(problem.fit()))
+    assert not same(weights(problem.fit(ClipNorm(0.01))), weights(problem.fit()))
 
 
 @pytest.mark.parametrize("max_norm", [0, -1.0, math.nan, "1", True])
 def test_refuses(max_norm):
     with pytest.raises(RecipeError, match="max_norm must be a number > 0"):
-        Norm(max_norm)
+        ClipNorm(max_norm)

@@ -4,7 +4,7 @@ import torch
 from torch import nn
 
 from plugins.base import RecipeError
-from plugins.clipping.norm import Norm
+from plugins.clipping.norm import ClipNorm
 from plugins.diagnostics.gradient_stats import GradientStats, layer_gradients
 
 
@@ -51,7 +51,7 @@ def test_logs_norms_and_histograms_of_the_gradient_of_that_step(problem):
 
 
 def test_sees_the_clipped_gradient(problem):
-    problem.fit(GradientStats(every_n_steps=1), Norm(0.01))
+    problem.fit(GradientStats(every_n_steps=1), ClipNorm(0.01))
     assert problem.log.series("gradient_stats/norm") == [pytest.approx(0.01, rel=1e-3)] * 8
 
 

@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader
 from plugins.averaging.ema import EMA
 from plugins.base import OptimizerWrapper, Plugin, RecipeError, Refusal, Selection, Setting, Stage
 from plugins.guard.nan_rollback import NaNRollback, all_finite, scale_rates
-from plugins.scheduler.linear import Linear
+from plugins.scheduler.linear import LinearDecay
 from plugins.scheduler.one_cycle import OneCycle
 from tests.ranks import on_ranks
 
@@ -135,7 +135,7 @@ def test_gives_up_with_advice(problem):
         problem.fit(NaNRollback(max_rollbacks=0), loader=poisoned(problem, 2))
 
 
-@pytest.mark.parametrize("schedule", [Linear(), OneCycle()])
+@pytest.mark.parametrize("schedule", [LinearDecay(), OneCycle()])
 def test_the_schedule_goes_on_at_the_lower_rate(problem, schedule):
     with_rollback, without = Watch(), Watch()
     problem.fit(NaNRollback(lr_factor=0.5), with_rollback, loader=poisoned(problem, 4), scheduler=schedule)
@@ -187,7 +187,7 @@ def test_a_wrappers_own_state_goes_back_too():
 def test_goes_on_after_a_checkpoint(problem, weights, same, tmp_path, bad):
     def fit(**arguments):
         plugin = NaNRollback(every_n_steps=5)
-        module = problem.fit(plugin, Poison("gradient", math.nan, *bad), steps=16, scheduler=Linear(), **arguments)
+        module = problem.fit(plugin, Poison("gradient", math.nan, *bad), steps=16, scheduler=LinearDecay(), **arguments)
         return {**weights(module), "count": torch.tensor(plugin.count)}
 
     path = tmp_path / "last.ckpt"

@@ -1,11 +1,11 @@
 from torch import nn
 
-from plugins.init.kaiming_normal import KaimingNormal
+from plugins.init.kaiming_normal import KaimingNormalInit
 from tests.plugins.init.scaled import ScaledInit
 
 
 class TestKaimingNormal(ScaledInit):
-    plugin, uniform = KaimingNormal, False
+    plugin, uniform = KaimingNormalInit, False
 
     def variance(self, inputs, outputs):
         return 2 / inputs

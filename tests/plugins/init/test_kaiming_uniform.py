@@ -1,11 +1,11 @@
 from torch import nn
 
-from plugins.init.kaiming_uniform import KaimingUniform
+from plugins.init.kaiming_uniform import KaimingUniformInit
 from tests.plugins.init.scaled import ScaledInit
 
 
 class TestKaimingUniform(ScaledInit):
-    plugin, uniform = KaimingUniform, True
+    plugin, uniform = KaimingUniformInit, True
 
     def variance(self, inputs, outputs):
         return 2 / inputs

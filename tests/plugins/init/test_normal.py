@@ -6,13 +6,13 @@ from torch.nn.utils import parametrizations
 from torch.utils.data import DataLoader, TensorDataset
 
 from plugins.base import RecipeError, Setting
-from plugins.init.normal import Normal
-from plugins.loss.by_task import ByTask
+from plugins.init.normal import NormalInit
+from plugins.loss.by_task import LossByTask
 from recipes.engine.module import RecipeModule
 
 
 def drawn(model, std=0.01, seed=0):
-    plugin = Normal(std)
+    plugin = NormalInit(std)
     plugin.prepare(Setting((1,), (), seed))
     return plugin.transform_model(model)
 
@@ -59,9 +59,9 @@ def test_a_weight_that_is_computed_is_drawn_at_its_source():
 def test_training_starts_from_the_drawn_weights():
     model = nn.Sequential(nn.Linear(4, 3))
     expected = drawn(nn.Sequential(nn.Linear(4, 3)), seed=7)[0].weight
-    module = RecipeModule(model, ByTask(), lambda groups: torch.optim.SGD(groups, 0.0), seed=7)
+    module = RecipeModule(model, LossByTask(), lambda groups: torch.optim.SGD(groups, 0.0), seed=7)
     trainer = L.Trainer(
-        max_steps=1, accelerator="cpu", callbacks=[Normal()], logger=False, enable_checkpointing=False,
+        max_steps=1, accelerator="cpu", callbacks=[NormalInit()], logger=False, enable_checkpointing=False,
         enable_progress_bar=False, enable_model_summary=False,
     )  # fmt: skip
     trainer.fit(module, DataLoader(TensorDataset(torch.randn(8, 4), torch.randint(3, (8,))), 8))
@@ -71,4 +71,4 @@ def test_training_starts_from_the_drawn_weights():
 @pytest.mark.parametrize("std", [0, -1, float("nan"), "a"])
 def test_refuses(std):
     with pytest.raises(RecipeError, match="std must be a number > 0"):
-        Normal(std)
+        NormalInit(std)

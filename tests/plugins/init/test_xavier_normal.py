@@ -1,11 +1,11 @@
 from torch import nn
 
-from plugins.init.xavier_normal import XavierNormal
+from plugins.init.xavier_normal import XavierNormalInit
 from tests.plugins.init.scaled import ScaledInit
 
 
 class TestXavierNormal(ScaledInit):
-    plugin, uniform = XavierNormal, False
+    plugin, uniform = XavierNormalInit, False
 
     def variance(self, inputs, outputs):
         return 2 / (inputs + outputs)

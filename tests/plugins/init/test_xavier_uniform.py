@@ -1,11 +1,11 @@
 from torch import nn
 
-from plugins.init.xavier_uniform import XavierUniform
+from plugins.init.xavier_uniform import XavierUniformInit
 from tests.plugins.init.scaled import ScaledInit
 
 
 class TestXavierUniform(ScaledInit):
-    plugin, uniform = XavierUniform, True
+    plugin, uniform = XavierUniformInit, True
 
     def variance(self, inputs, outputs):
         return 2 / (inputs + outputs)

@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from plugins.base import RecipeError, Setting, Task
 from plugins.multitask._heads import Heads, gradient_cosine, split_head
-from plugins.multitask.equal import Equal
+from plugins.multitask.equal import EqualWeights
 from recipes.engine.module import RecipeModule
 from tests.plugins.conftest import Memory
 
@@ -54,7 +54,7 @@ def fit(model, data, *plugins, tasks=TASKS, compile=False, logger=False):
 
 def test_two_targets_train_as_written_out():
     data, model = Characters("alphabet", "drawer"), net()
-    module = fit(copy.deepcopy(model), data, Equal())
+    module = fit(copy.deepcopy(model), data, EqualWeights())
     trunk, first = copy.deepcopy(model[:3]), copy.deepcopy(model[3])
     second = nn.Linear(16, 20)
     second.load_state_dict(split_head(copy.deepcopy(model), Setting((1, 28, 28), TASKS))[3].heads[1].state_dict())
@@ -76,7 +76,7 @@ def test_two_targets_train_as_written_out():
 def test_one_task_equals_the_plain_run_bit_for_bit(name):
     task = next(task for task in TASKS if task.name == name)
     data, model = Characters(name), net(task.outputs)
-    plain, one = (fit(copy.deepcopy(model), data, *plugins, tasks=[task]) for plugins in ((), (Equal(),)))
+    plain, one = (fit(copy.deepcopy(model), data, *plugins, tasks=[task]) for plugins in ((), (EqualWeights(),)))
     first, second = plain.model.state_dict(), one.model.state_dict()
     assert first.keys() == second.keys() and all(torch.equal(value, second[key]) for key, value in first.items())
 
@@ -168,7 +168,7 @@ def test_gradient_cosine_written_out():
 def test_losses_and_cosine_are_recorded_and_the_gradient_stays_clean():
     data = Characters("alphabet", "drawer")
     log = Memory()
-    fit(net(), data, Equal(), logger=log)
+    fit(net(), data, EqualWeights(), logger=log)
     recorded = {name: value for row in log.rows for name, value in row.items()}
     assert {"equal/alphabet_loss", "equal/drawer_loss", "equal/gradient_cosine"} <= recorded.keys()
     assert -1 <= recorded["equal/gradient_cosine"] <= 1
@@ -191,7 +191,7 @@ def test_trains_compiled():
     with compiler.patch(donated_buffer=True), inductor.patch(force_disable_caches=True):
         torch.compiler.reset()
         data, model = Characters("alphabet", "drawer"), net()
-        eager = fit(copy.deepcopy(model), data, Equal())
-        compiled = fit(copy.deepcopy(model), data, Equal(), BackwardBefore(), compile=True)
+        eager = fit(copy.deepcopy(model), data, EqualWeights())
+        compiled = fit(copy.deepcopy(model), data, EqualWeights(), BackwardBefore(), compile=True)
     for parameter, expected in zip(compiled.model.parameters(), eager.model.parameters(), strict=True):
         torch.testing.assert_close(parameter, expected)

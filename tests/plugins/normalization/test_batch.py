@@ -6,7 +6,7 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from plugins.base import RecipeError, Refusal, Selection, Setting
-from plugins.loss.by_task import ByTask
+from plugins.loss.by_task import LossByTask
 from plugins.normalization.batch import BatchNormalization
 from recipes.engine.module import RecipeModule
 
@@ -143,7 +143,7 @@ def test_running_averages_in_training_are_used_at_test():
     data, momentum, width = 2 + 3 * torch.randn(48, 4), 0.3, 6
     model = nn.Sequential(nn.Linear(4, width), nn.ReLU(), nn.Linear(width, 3))
     loader = DataLoader(TensorDataset(data, torch.randint(3, (48,))), 16)
-    module = RecipeModule(model, ByTask(), lambda groups: torch.optim.SGD(groups, 0.0))
+    module = RecipeModule(model, LossByTask(), lambda groups: torch.optim.SGD(groups, 0.0))
     trainer = L.Trainer(
         max_epochs=1, accelerator="cpu", callbacks=[BatchNormalization(momentum=momentum)], logger=False,
         enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,

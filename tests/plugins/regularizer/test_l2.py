@@ -7,14 +7,14 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from plugins.base import RecipeError
-from plugins.loss.by_task import ByTask
-from plugins.regularizer.l2 import L2, l2_penalty
+from plugins.loss.by_task import LossByTask
+from plugins.regularizer.l2 import L2Penalty, l2_penalty
 from recipes.engine.module import RecipeModule
 
 
 def fit(model, data, *plugins, steps=4, loss=None, optimizer=lambda groups: torch.optim.SGD(groups, 0.1), **arguments):
     model = copy.deepcopy(model)
-    module = RecipeModule(model, loss or ByTask(), optimizer, **arguments)
+    module = RecipeModule(model, loss or LossByTask(), optimizer, **arguments)
     trainer = L.Trainer(
         max_steps=steps, accelerator="cpu", callbacks=list(plugins), logger=False, enable_checkpointing=False,
         enable_progress_bar=False, enable_model_summary=False,
@@ -42,7 +42,7 @@ def test_value_and_gradient():
 
 
 def test_scales_the_weights_in_each_step_and_nothing_else(model, data):
-    trained = fit(model, data, L2(0.5), loss=lambda output, target: 0 * output.sum(), steps=4)
+    trained = fit(model, data, L2Penalty(0.5), loss=lambda output, target: 0 * output.sum(), steps=4)
     for index in (0, 3):
         torch.testing.assert_close(trained[index].weight, (1 - 0.1 * 0.5) ** 4 * model[index].weight)
     for name, parameter in trained.named_parameters():
@@ -57,18 +57,18 @@ def test_equals_the_weight_decay_of_plain_sgd(model, data, parts):
         rest = [p for group in groups for p in group["params"] if p.ndim == 1]
         return torch.optim.SGD([{"params": decayed, "weight_decay": 0.2}, {"params": rest}], 0.1)
 
-    ours, theirs = fit(model, data, L2(0.2), parts=parts), fit(model, data, optimizer=with_decay, parts=parts)
+    ours, theirs = fit(model, data, L2Penalty(0.2), parts=parts), fit(model, data, optimizer=with_decay, parts=parts)
     for a, b in zip(ours.parameters(), theirs.parameters(), strict=True):
         torch.testing.assert_close(a, b)
     assert not torch.allclose(ours[0].weight, fit(model, data, parts=parts)[0].weight, atol=1e-3)
 
 
 def test_zero_changes_no_bit(model, data):
-    for a, b in zip(fit(model, data, L2(0.0)).parameters(), fit(model, data).parameters(), strict=True):
+    for a, b in zip(fit(model, data, L2Penalty(0.0)).parameters(), fit(model, data).parameters(), strict=True):
         assert torch.equal(a, b)
 
 
 @pytest.mark.parametrize("weight", [-1e-4, float("inf"), "much"])
 def test_refuses(weight):
     with pytest.raises(RecipeError, match="weight must be a number ≥ 0"):
-        L2(weight)
+        L2Penalty(weight)

@@ -8,7 +8,7 @@ from torch.nn import functional
 from torch.utils.data import DataLoader, TensorDataset
 
 from plugins.base import Batch, RecipeError, Refusal, Selection, Setting, Task
-from plugins.loss.by_task import ByTask
+from plugins.loss.by_task import LossByTask
 from plugins.regularizer.label_smoothing import LabelSmoothing, smooth
 from recipes.engine.module import RecipeModule
 
@@ -68,7 +68,7 @@ def test_a_training_run_equals_one_with_the_smoothed_loss_of_torch():
     loader = DataLoader(TensorDataset(torch.randn(32, 5), torch.randint(4, (32,))), 8)
     weights = []
     for loss, plugins in (
-        (ByTask(), [LabelSmoothing(0.3, "all")]),
+        (LossByTask(), [LabelSmoothing(0.3, "all")]),
         (lambda output, target: functional.cross_entropy(output, target, label_smoothing=0.3), []),
     ):
         module = RecipeModule(copy.deepcopy(model), loss, lambda groups: torch.optim.SGD(groups, 0.5))

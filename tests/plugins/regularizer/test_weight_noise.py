@@ -7,7 +7,7 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from plugins.base import OptimizerWrapper, Plugin, RecipeError, Stage
-from plugins.loss.by_task import ByTask
+from plugins.loss.by_task import LossByTask
 from plugins.regularizer.weight_noise import WeightNoise, gaussian_like, noisy
 from recipes.engine.module import RecipeModule
 
@@ -32,7 +32,7 @@ def fit(model, *plugins, steps=1, parts=1, data=None):
     model.register_forward_pre_hook(
         lambda model, inputs: seen.append({name: value.detach().clone() for name, value in model.named_parameters()})
     )
-    module = RecipeModule(model, ByTask(), lambda groups: torch.optim.SGD(groups, 0.1), parts=parts)
+    module = RecipeModule(model, LossByTask(), lambda groups: torch.optim.SGD(groups, 0.1), parts=parts)
     trainer = L.Trainer(
         max_steps=steps, accelerator="cpu", callbacks=list(plugins), logger=False, enable_checkpointing=False,
         enable_progress_bar=False, enable_model_summary=False,

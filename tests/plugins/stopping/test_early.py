@@ -6,7 +6,7 @@ import torch
 
 from plugins.averaging.ema import EMA
 from plugins.base import Plugin, RecipeError, Stage
-from plugins.stopping.early import Early, Search
+from plugins.stopping.early import EarlyStopping, Search
 
 
 def algorithm_7_1(errors, n, p, min_delta=0.0):
@@ -68,7 +68,7 @@ def test_stops_and_goes_back_to_the_best_weights(problem, weights, same, name):
     errors = [5, 3, 4, 2, 2, 9, 1, 1, 0]
     _, i_star, evaluations, _ = algorithm_7_1(errors, 3, 2)
     values = [-error for error in errors] if "acc" in name else errors
-    script, plugin = Script(values, name), Early(f"val/{name}", patience=2, every_n_steps=3)
+    script, plugin = Script(values, name), EarlyStopping(f"val/{name}", patience=2, every_n_steps=3)
     module = problem.fit(plugin, script, steps=100, **plugin.trainer_arguments())
     assert module.steps_done == 3 * evaluations == 18
     assert plugin.best_step == i_star == 12 and plugin.monitor == f"val/{name}"
@@ -77,26 +77,26 @@ def test_stops_and_goes_back_to_the_best_weights(problem, weights, same, name):
 
 
 def test_evaluates_every_n_epochs(problem):
-    plugin = Early("val/error", patience=2, every_n_epochs=2)
+    plugin = EarlyStopping("val/error", patience=2, every_n_epochs=2)
     module = problem.fit(plugin, Script([3, 2, 2, 2, 1], "error"), steps=500, **plugin.trainer_arguments())
     assert plugin.best_step == 2 * 2 * 8 and module.steps_done == 4 * 2 * 8
 
 
 def test_a_training_that_ends_before_has_the_best_weights_too(problem, weights, same):
-    script, plugin = Script([3, 1, 2], "error"), Early("val/error", patience=9)
+    script, plugin = Script([3, 1, 2], "error"), EarlyStopping("val/error", patience=9)
     module = problem.fit(plugin, script, steps=24)
     assert module.steps_done == 24 and same(weights(module), script.weights[1])
 
 
 def test_the_best_weights_are_the_evaluated_ones_where_weights_are_averaged(problem, weights, same):
     script = Script([3, 1, 2, 2], "error")
-    plugin = Early("val/error", patience=2)
+    plugin = EarlyStopping("val/error", patience=2)
     module = problem.fit(EMA(0.9), script, plugin, steps=400)
     assert module.steps_done == 32 and same(weights(module), script.weights[1])
 
 
 def test_the_sanity_check_and_validation_alone_do_not_count(problem):
-    plugin = Early("val/error", patience=3)
+    plugin = EarlyStopping("val/error", patience=3)
     module = problem.fit(plugin, Script([1, 2, 3, 4, 5, 6, 7], "error"), steps=16, num_sanity_val_steps=2)
     assert plugin.search == (1.0, 8, 1)
     module.trainer.validate(module, problem.validation, verbose=False)
@@ -104,7 +104,7 @@ def test_the_sanity_check_and_validation_alone_do_not_count(problem):
 
 
 def test_logs_the_search(problem):
-    problem.fit(Early("val/error", patience=5), Script([3, 1, 2, 2], "error"), steps=30)
+    problem.fit(EarlyStopping("val/error", patience=5), Script([3, 1, 2, 2], "error"), steps=30)
     assert problem.log.series("early/best_step")[0] == 8
     assert problem.log.series("early/best_step")[-1] == 16
     assert problem.log.series("early/best_value")[-1] == 1
@@ -113,8 +113,8 @@ def test_logs_the_search(problem):
 
 def test_goes_on_after_a_checkpoint(problem, weights, same, tmp_path):
     errors, path = [3, 1, 2, 2, 2, 2], tmp_path / "last.ckpt"
-    whole = problem.fit(Early("val/error", patience=3), Script(errors, "error"), steps=400, save=(path, 24))
-    plugin = Early("val/error", patience=3)
+    whole = problem.fit(EarlyStopping("val/error", patience=3), Script(errors, "error"), steps=400, save=(path, 24))
+    plugin = EarlyStopping("val/error", patience=3)
     resumed = problem.fit(plugin, Script(errors[3:], "error"), steps=400, resume=path)
     assert whole.steps_done == resumed.steps_done == 40 and plugin.best_step == 16
     assert same(weights(resumed), weights(whole))
@@ -122,7 +122,7 @@ def test_goes_on_after_a_checkpoint(problem, weights, same, tmp_path):
 
 def test_a_training_that_had_stopped_does_not_go_on(problem, tmp_path):
     def fit(errors, **arguments):
-        return problem.fit(Early("val/error", patience=1), Script(errors, "error"), steps=400, **arguments)
+        return problem.fit(EarlyStopping("val/error", patience=1), Script(errors, "error"), steps=400, **arguments)
 
     path = tmp_path / "last.ckpt"
     assert fit([1, 2], save=(path, 16)).steps_done == 16
@@ -131,18 +131,18 @@ def test_a_training_that_had_stopped_does_not_go_on(problem, tmp_path):
 
 def test_a_metric_that_is_not_there_is_an_error_that_names_the_others(problem):
     with pytest.raises(RecipeError, match="stopping.monitor=val/f1 is no metric of this run; there are: val/acc, val/loss"):
-        problem.fit(Early("val/f1"))
+        problem.fit(EarlyStopping("val/f1"))
 
 
 def test_needs_validation_data(problem):
     with pytest.raises(RecipeError, match="needs validation data"):
-        problem.fit(Early(), limit_val_batches=0)
+        problem.fit(EarlyStopping(), limit_val_batches=0)
 
 
 def test_intervals():
-    assert Early(every_n_steps=7).trainer_arguments() == {"val_check_interval": 7, "check_val_every_n_epoch": None}
-    assert Early(every_n_epochs=3).trainer_arguments() == {"check_val_every_n_epoch": 3}
-    assert Early().trainer_arguments() == {}
+    assert EarlyStopping(every_n_steps=7).trainer_arguments() == {"val_check_interval": 7, "check_val_every_n_epoch": None}
+    assert EarlyStopping(every_n_epochs=3).trainer_arguments() == {"check_val_every_n_epoch": 3}
+    assert EarlyStopping().trainer_arguments() == {}
 
 
 @pytest.mark.parametrize(
@@ -157,4 +157,4 @@ def test_intervals():
 )
 def test_refuses(arguments, message):
     with pytest.raises(RecipeError, match=message):
-        Early(**arguments)
+        EarlyStopping(**arguments)

@@ -98,7 +98,7 @@ def test_evaluation_keeps_the_split(tmp_path):
     expect_same_split(node, dict(node))
     with pytest.raises(RecipeError, match="data.split_seed cannot be changed"):
         expect_same_split(node, {**node, "split_seed": 1})
-    npz = {"_target_": "recipes.data.npz.Npz", "path": "a.npz", "split_seed": 0}
+    npz = {"_target_": "recipes.data.npz.NpzData", "path": "a.npz", "split_seed": 0}
     expect_same_split(npz, {**npz, "path": "b.npz", "split_seed": 1})
     with pytest.raises(RecipeError, match="data.split_seed"):
         expect_same_split(npz, {**npz, "path": "./a.npz", "split_seed": 1})

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from recipes.config.invoked import as_typed, invocation
-from recipes.models.linear import Linear
+from recipes.models.linear import LinearModel
 from recipes.models.mlp import MLP
 from recipes.run.advice import with_a_technique
 from tests.command import ROOT, SMALL, variables
@@ -48,7 +48,21 @@ def test_as_typed(monkeypatch, argv, train, evaluate, compare):
     assert as_typed(TEXT) == f"go on: {train} -m sweep=a, {evaluate} run, {compare} a; train.py"
 
 
-@pytest.mark.parametrize(("model", "technique"), [(MLP((4,), 2, [3]), "dropout"), (Linear((4,), 2), "l2")])
+@pytest.mark.parametrize("found", [True, False])
+def test_the_installed_command_is_typed_by_its_name_where_the_shell_finds_it(monkeypatch, tmp_path, found):
+    script = tmp_path / "bin" / "lightning-recipes"
+    script.parent.mkdir()
+    script.write_text("#!/bin/sh\n")
+    script.chmod(0o755)
+    if found:
+        monkeypatch.setenv("PATH", str(script.parent))
+    monkeypatch.setattr(sys, "argv", [str(script), "--config-dir=mine"])
+    name = "lightning-recipes" if found else str(script)
+    assert invocation("train") == f"{name} train --config-dir mine" and invocation("compare") == f"{name} compare"
+    assert as_typed("python train.py -m sweep=a") == f"{name} train --config-dir mine -m sweep=a"
+
+
+@pytest.mark.parametrize(("model", "technique"), [(MLP((4,), 2, [3]), "dropout"), (LinearModel((4,), 2), "l2")])
 def test_the_next_run_has_the_data_and_the_model_of_this_one(model, technique):
     words = [
         "data=npz",

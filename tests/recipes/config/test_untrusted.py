@@ -508,9 +508,9 @@ def test_a_file_that_is_no_checkpoint(tmp_path, monkeypatch, kind):
 
 
 def test_cells_are_texts_in_every_csv(tmp_path):
-    from recipes.run.loggers.csv_files import Csv
+    from recipes.run.loggers.csv_files import CsvRunLogger
 
-    log = Csv(tmp_path, {})
+    log = CsvRunLogger(tmp_path, {})
     log.log_metrics({"=cmd()": 1.0, "loss": -0.5}, 1)
     with open(tmp_path / "metrics.csv", newline="") as file:
         head, row = list(csv.reader(file))

@@ -6,11 +6,11 @@ import pytest
 import torch
 
 from plugins.base import RecipeError
-from recipes.data.npz import Npz
+from recipes.data.npz import NpzData
 
 
 def data_of(path, setup=True, **arguments):
-    data = Npz(str(path), **arguments)
+    data = NpzData(str(path), **arguments)
     if setup:
         data.setup()
     return data
@@ -111,7 +111,7 @@ def test_broken_arrays_are_one_line(saved, arrays, message):
 )
 def test_bad_arguments(arguments, message):
     with pytest.raises(RecipeError, match=message):
-        Npz(**arguments)
+        NpzData(**arguments)
 
 
 def test_files_that_are_no_npz_are_one_line(tmp_path):

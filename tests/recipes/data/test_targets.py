@@ -9,7 +9,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from plugins.augmentation.horizontal_flip import HorizontalFlip
 from plugins.base import RecipeError, Task
-from plugins.loss.by_task import ByTask
+from plugins.loss.by_task import LossByTask
 from plugins.loss.cross_entropy import CrossEntropy
 from plugins.regularizer.label_smoothing import LabelSmoothing
 from recipes.data.targets import as_outputs, as_target, describe, expect_meant, kind_of
@@ -21,7 +21,7 @@ SAMPLES = 48
 def fit(model, data, *plugins, loss=None, steps=4, **options):
     """The module after a few steps on tensors, or on whatever loader is given, with a validation of the same samples."""
     loader = data if isinstance(data, DataLoader) else DataLoader(TensorDataset(*data), batch_size=24)
-    module = RecipeModule(model, loss or ByTask(), lambda groups: torch.optim.SGD(groups, 0.1), **options)
+    module = RecipeModule(model, loss or LossByTask(), lambda groups: torch.optim.SGD(groups, 0.1), **options)
     trainer = L.Trainer(
         max_steps=steps,
         accelerator="cpu",
@@ -246,7 +246,7 @@ def test_whole_numbers_reach_other_layers_as_floats():
 
 
 def test_npz_with_columns(tmp_path):
-    from recipes.data.npz import Npz
+    from recipes.data.npz import NpzData
 
     x = np.random.rand(SAMPLES, 6).astype(np.float32)
     for name, y, kind in (
@@ -256,7 +256,7 @@ def test_npz_with_columns(tmp_path):
         ("ones", (np.arange(SAMPLES) % 3).astype(float)[:, None], ("regression", 1)),
     ):
         np.savez(tmp_path / f"{name}.npz", x=x, y=y)
-        data = Npz(str(tmp_path / f"{name}.npz"))
+        data = NpzData(str(tmp_path / f"{name}.npz"))
         data.setup()
         ((task,), (kind, outputs)) = data.tasks, kind
         assert (task.kind, task.outputs) == (kind, outputs)
@@ -267,4 +267,4 @@ def test_npz_with_columns(tmp_path):
     ):
         np.savez(tmp_path / f"{name}.npz", x=x, y=y)
         with pytest.raises(RecipeError, match=says):
-            Npz(str(tmp_path / f"{name}.npz")).setup()
+            NpzData(str(tmp_path / f"{name}.npz")).setup()

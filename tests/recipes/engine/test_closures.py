@@ -12,7 +12,7 @@ from torch.optim.lr_scheduler import LambdaLR, ReduceLROnPlateau, StepLR
 from torch.utils.data import DataLoader, TensorDataset
 
 from plugins.base import Plugin, RecipeError, Stage
-from plugins.clipping.norm import Norm
+from plugins.clipping.norm import ClipNorm
 from plugins.wrapper.sam import SAM
 from recipes.engine.module import RecipeModule
 
@@ -69,7 +69,7 @@ def test_lbfgs_trains_as_written_out(parts):
 def test_gradients_are_transformed_each_time_they_are_asked_for():
     model, samples = net(), data()
     expected = by_hand(copy.deepcopy(model), samples, transform=lambda ps: nn.utils.clip_grad_norm_(ps, 0.1))
-    trained = fit(model, samples, Norm(0.1), optimizer=LBFGS)
+    trained = fit(model, samples, ClipNorm(0.1), optimizer=LBFGS)
     for found, wanted in zip(trained.model.parameters(), expected, strict=True):
         torch.testing.assert_close(found, wanted, rtol=1e-3, atol=1e-4)
 

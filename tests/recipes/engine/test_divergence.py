@@ -12,8 +12,8 @@ from torch.utils.data import DataLoader, TensorDataset
 from plugins.base import Diverged
 from plugins.errors import RecipeError
 from plugins.guard.nan_rollback import NaNRollback
-from plugins.loss.by_task import ByTask
-from plugins.stopping.early import Early
+from plugins.loss.by_task import LossByTask
+from plugins.stopping.early import EarlyStopping
 from recipes.cli.start import exit_code, score_of
 from recipes.compare.present import present
 from recipes.compare.runs import read
@@ -154,10 +154,10 @@ def test_early_stopping_has_nothing_to_go_back_to(folder):
 # ------------------------------------------------------------------ from Python
 
 
-@pytest.mark.parametrize("plugins", [(), (NaNRollback(max_rollbacks=0),), (Early(),)])
+@pytest.mark.parametrize("plugins", [(), (NaNRollback(max_rollbacks=0),), (EarlyStopping(),)])
 def test_a_trainer_raises_in_one_line(plugins):
     x, y = torch.randn(16, 4), torch.arange(16) % 2
-    module = RecipeModule(nn.Linear(4, 2), ByTask(), lambda p: torch.optim.SGD(p, math.inf), log_every_n_steps=2)
+    module = RecipeModule(nn.Linear(4, 2), LossByTask(), lambda p: torch.optim.SGD(p, math.inf), log_every_n_steps=2)
     quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "enable_model_summary": False}
     loader = DataLoader(TensorDataset(x, y), batch_size=4)
     with pytest.raises(Diverged) as error:

@@ -10,7 +10,7 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from plugins.base import Plugin, Stage
-from plugins.init.kaiming_normal import KaimingNormal
+from plugins.init.kaiming_normal import KaimingNormalInit
 from plugins.normalization.batch import BatchNormalization
 from plugins.regularizer.dropout import Dropout
 from recipes.engine.module import RecipeModule
@@ -98,7 +98,9 @@ def test_its_weights_depend_on_the_seed_and_on_nothing_drawn_before():
     assert same(adapters(first), adapters(second)) and not same(adapters(first), adapters(other))
 
 
-@pytest.mark.parametrize("others", [[], [Dropout(0.5)], [BatchNormalization(), KaimingNormal()]], ids=["alone", "one", "two"])
+@pytest.mark.parametrize(
+    "others", [[], [Dropout(0.5)], [BatchNormalization(), KaimingNormalInit()]], ids=["alone", "one", "two"]
+)
 def test_from_python_too(others):
     """With a model and a Trainer of one's own; the order of the data does not change either."""
 
@@ -129,6 +131,6 @@ def test_from_python_too(others):
 
     weights, order = fitted(First())
     beside, same_order = fitted(First(), *others)
-    if not any(isinstance(other, KaimingNormal) for other in others):  # which is there to draw all of them anew
+    if not any(isinstance(other, KaimingNormalInit) for other in others):  # which is there to draw all of them anew
         assert same(weights, beside)
     assert order == same_order

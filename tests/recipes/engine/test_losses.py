@@ -8,7 +8,7 @@ from torch.nn import functional
 from torch.utils.data import DataLoader, TensorDataset
 
 from plugins.base import RecipeError, Task
-from plugins.loss.by_task import ByTask
+from plugins.loss.by_task import LossByTask
 from plugins.loss.mse import MSE
 from recipes.engine.losses import TaskLoss, name_of
 from recipes.engine.module import RecipeModule
@@ -48,7 +48,7 @@ def train(loss, targets, outputs, model=None):
         (nn.HuberLoss(), functional.huber_loss),
         (lambda output, target: ((output - target) ** 4).mean(), lambda output, target: ((output - target) ** 4).mean()),
         (MSE(), functional.mse_loss),
-        (ByTask(), functional.mse_loss),
+        (LossByTask(), functional.mse_loss),
     ],
     ids=["mse", "l1", "huber", "own", "ours", "by_task"],
 )
@@ -83,7 +83,9 @@ def test_cross_entropy_of_one_number_is_refused():
 @pytest.mark.parametrize("scale", [1e-4, 1.0, 1e6])
 @pytest.mark.parametrize("task", [NUMBER, NUMBERS], ids=["one", "two"])
 @pytest.mark.parametrize(
-    "loss", [nn.MSELoss(), nn.L1Loss(), nn.SmoothL1Loss(), nn.HuberLoss(), functional.mse_loss, pearson, ByTask()], ids=name_of
+    "loss",
+    [nn.MSELoss(), nn.L1Loss(), nn.SmoothL1Loss(), nn.HuberLoss(), functional.mse_loss, pearson, LossByTask()],
+    ids=name_of,
 )
 def test_losses_of_numbers_are_taken(loss, task, scale):
     output, target = scale * torch.randn(8, task.outputs), scale * torch.randn(8, task.outputs)
@@ -100,7 +102,7 @@ def test_losses_of_numbers_are_taken(loss, task, scale):
         nn.MultiMarginLoss(),
         functional.cross_entropy,
         MSE(),
-        ByTask(),
+        LossByTask(),
         nn.CrossEntropyLoss(label_smoothing=0.1),
     ],
     ids=name_of,

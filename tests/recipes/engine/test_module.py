@@ -8,7 +8,7 @@ import lightning as L
 import pytest
 import torch
 import torchvision
-from lightning.pytorch.callbacks import EarlyStopping
+from lightning.pytorch import callbacks as lightning_callbacks
 from torch import nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, RandomSampler, TensorDataset
@@ -18,13 +18,13 @@ from plugins.augmentation.mixup import Mixup
 from plugins.base import Plugin, RecipeError, Stage, derive_seed, order
 from plugins.diagnostics.generalization_gap import GeneralizationGap
 from plugins.inference.mc_dropout import MCDropout
-from plugins.loss.by_task import ByTask
-from plugins.multitask.equal import Equal
-from plugins.preprocessing.standardize import Standardize
+from plugins.loss.by_task import LossByTask
+from plugins.multitask.equal import EqualWeights
+from plugins.preprocessing.standardize import StandardizeInputs
 from plugins.regularizer.dropout import Dropout
 from plugins.regularizer.label_smoothing import LabelSmoothing
 from plugins.regularizer.weight_noise import WeightNoise
-from plugins.stopping.early import Early
+from plugins.stopping.early import EarlyStopping
 from plugins.wrapper.sam import SAM
 from recipes.data.loaders import EvaluationLoader, StepLoader
 from recipes.data.split import Split
@@ -133,7 +133,7 @@ def test_looking_at_a_loader_of_the_user_leaves_its_order_alone():
     data = TensorDataset(split.x, split.targets[""])
     by_hand = copy.deepcopy(model)
     loaders = [DataLoader(data, 8, sampler=RandomSampler(data, generator=torch.Generator().manual_seed(7))) for _ in range(2)]
-    fit(RecipeModule(model, functional.cross_entropy, SGD), loaders[0], Standardize(), steps=-1, max_epochs=3)
+    fit(RecipeModule(model, functional.cross_entropy, SGD), loaders[0], StandardizeInputs(), steps=-1, max_epochs=3)
     optimizer = SGD(by_hand.parameters())
     for x, y in (batch for _ in range(3) for batch in loaders[1]):
         optimizer.zero_grad()
@@ -252,7 +252,7 @@ def test_metrics_of_tasks_are_not_weighted():
     """Weightings of tasks must compare: the loss is the plain sum, and evaluating leaves a weighting alone."""
     calls = []
 
-    class Weighted(Equal):
+    class Weighted(EqualWeights):
         option = "weighted"
 
         def combine(self, losses, module):
@@ -261,7 +261,7 @@ def test_metrics_of_tasks_are_not_weighted():
 
     x, targets = torch.randn(30, 6), {"digit": torch.randint(3, (30,)), "speaker": torch.randint(5, (30,))}
     split = Split(x, targets)
-    module = train(nn.Linear(6, 3), split, Weighted(), size=10, steps=3, loss=ByTask(), validation=EvaluationLoader(split))
+    module = train(nn.Linear(6, 3), split, Weighted(), size=10, steps=3, loss=LossByTask(), validation=EvaluationLoader(split))
     assert len(calls) == 3 and all(calls)
     metrics = module.metrics
     module.model.eval()
@@ -435,8 +435,8 @@ def test_a_trainer_without_what_a_technique_asks_of_it_is_refused():
     split = samples()
     early = {"validation": EvaluationLoader(split), "steps": 4}
     with pytest.raises(RecipeError, match=r"stopping/early needs L.Trainer\(val_check_interval=2\), got 1.0"):
-        train(net(), split, Early(every_n_steps=2), **early)
-    module = train(net(), split, Early(every_n_steps=2), **early, val_check_interval=2, check_val_every_n_epoch=None)
+        train(net(), split, EarlyStopping(every_n_steps=2), **early)
+    module = train(net(), split, EarlyStopping(every_n_steps=2), **early, val_check_interval=2, check_val_every_n_epoch=None)
     assert module.steps_done == 4
 
 
@@ -467,7 +467,7 @@ def test_a_model_and_a_loader_of_the_user():
     model = own_model()
     before = copy.deepcopy(model)
     module = RecipeModule(model, nn.functional.cross_entropy, partial(torch.optim.Adam, lr=1e-3))
-    stop = EarlyStopping("val/loss", patience=50)
+    stop = lightning_callbacks.EarlyStopping("val/loss", patience=50)
     trainer = trainer_of(Dropout(0.5), FGSM(eps=0.1), stop, max_epochs=2, steps=-1)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -502,8 +502,8 @@ def test_several_targets_get_a_head_each():
     x = images(30)[0]
     targets = [{"digit": torch.tensor(i % 3), "speaker": torch.tensor(i % 5), "size": torch.rand(())} for i in range(30)]
     loader = DataLoader(list(zip(x, targets, strict=True)), batch_size=10)
-    module = RecipeModule(own_model(), ByTask(), SGD)
-    fit(module, loader, Equal(), validation=loader, steps=6)
+    module = RecipeModule(own_model(), LossByTask(), SGD)
+    fit(module, loader, EqualWeights(), validation=loader, steps=6)
     assert [(task.name, task.kind, task.outputs) for task in module.setting.tasks] == [
         ("digit", "classification", 3),
         ("speaker", "classification", 5),
@@ -592,7 +592,7 @@ def test_precisions(precision):
     assert all(parameter.dtype == kept for parameter in module.parameters())
     assert torch.isfinite(torch.tensor(list(module.metrics.values()))).all()
     regression = nn.Sequential(nn.Linear(6, 4), nn.ReLU(), nn.Linear(4, 1))
-    module = train(regression, floats, loss=ByTask(), validation=EvaluationLoader(floats), precision=precision, steps=4)
+    module = train(regression, floats, loss=LossByTask(), validation=EvaluationLoader(floats), precision=precision, steps=4)
     assert module.metrics["val/loss"] > 0
 
 

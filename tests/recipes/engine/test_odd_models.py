@@ -8,8 +8,8 @@ from torch import nn
 
 from plugins.averaging.ema import EMA
 from plugins.base import RecipeError
-from plugins.clipping.norm import Norm
-from plugins.regularizer.l2 import L2
+from plugins.clipping.norm import ClipNorm
+from plugins.regularizer.l2 import L2Penalty
 from plugins.wrapper.sam import SAM
 from tests.recipes.data.test_targets import SAMPLES, Returns, features, fit, labels
 
@@ -234,7 +234,7 @@ def test_trains(make, technique):
     model, x, y = make(), features(), labels()
     known = not any(map(nn.parameter.is_lazy, model.parameters()))
     before = copy.deepcopy(dict(model.named_parameters())) if known else {}
-    plugins = (L2(0.01), SAM(0.05), EMA(0.5), Norm(1.0)) if technique == "several" else ()
+    plugins = (L2Penalty(0.01), SAM(0.05), EMA(0.5), ClipNorm(1.0)) if technique == "several" else ()
     module = fit(model, (x, y), *plugins)
     after = dict(module.model.named_parameters())
     assert set(before) <= set(after)

@@ -10,11 +10,11 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from plugins.base import Plugin, RecipeError, Stage
-from plugins.clipping.norm import Norm
+from plugins.clipping.norm import ClipNorm
 from plugins.diagnostics.gradient_stats import GradientStats
-from plugins.multitask.equal import Equal
-from plugins.regularizer.l2 import L2
-from plugins.stopping.early import Early
+from plugins.multitask.equal import EqualWeights
+from plugins.regularizer.l2 import L2Penalty
+from plugins.stopping.early import EarlyStopping
 from plugins.wrapper.sam import SAM
 from recipes.config.catalogue import Catalogue
 from recipes.config.composing import compose, finish
@@ -61,7 +61,7 @@ def test_a_penalty_is_that_of_the_weights_of_the_step_not_of_the_place_sam_looks
             before.append(sum(float(p.square().sum()) for n, p in module.model.named_parameters() if n.endswith("weight")))
             return batch
 
-    log, _ = fit(net(), data(), SAM(1.0), L2(0.2), Look(), log_every_n_steps=1)
+    log, _ = fit(net(), data(), SAM(1.0), L2Penalty(0.2), Look(), log_every_n_steps=1)
     assert log.series("l2/penalty") == pytest.approx([0.1 * value for value in before], rel=1e-4)
 
 
@@ -122,9 +122,9 @@ def test_the_losses_of_tasks_are_those_before_sam_moves_the_weights():
         def __getitem__(self, index):
             return self.x[index], {"a": self.a[index], "b": self.b[index]}
 
-    plain, _ = fit(TwoHeads(), Tasks(), Equal(), steps=1, optimizer=partial(torch.optim.SGD, lr=0.0))
+    plain, _ = fit(TwoHeads(), Tasks(), EqualWeights(), steps=1, optimizer=partial(torch.optim.SGD, lr=0.0))
     model = TwoHeads()
-    log, _ = fit(model, Tasks(), Equal(), SAM(2.0), steps=1, optimizer=partial(torch.optim.SGD, lr=0.0))
+    log, _ = fit(model, Tasks(), EqualWeights(), SAM(2.0), steps=1, optimizer=partial(torch.optim.SGD, lr=0.0))
     outputs = model(Tasks.x[:10])
     for name, labels in (("a", Tasks.a), ("b", Tasks.b)):
         expected = float(nn.functional.cross_entropy(outputs[name], labels[:10]))
@@ -168,7 +168,7 @@ def test_what_is_measured_is_summed_exactly(kind):
 
 @pytest.mark.parametrize("validation", [False, True])
 def test_a_run_shorter_than_the_interval_tells_its_last_step(validation):
-    plugins = (SAM(0.1), L2(0.1), Norm(1.0))
+    plugins = (SAM(0.1), L2Penalty(0.1), ClipNorm(1.0))
     log, _ = fit(net(), data(), *plugins, steps=5, log_every_n_steps=50, validation=validation)
     for name in ("sam/sharpness", "l2/penalty", "norm/before", "lr"):
         assert len(log.series(name)) == 1, name
@@ -178,7 +178,7 @@ def test_a_run_shorter_than_the_interval_tells_its_last_step(validation):
 
 
 def test_the_last_step_is_told_once():
-    log, _ = fit(net(), data(), L2(0.1), steps=6, log_every_n_steps=3)
+    log, _ = fit(net(), data(), L2Penalty(0.1), steps=6, log_every_n_steps=3)
     assert [row["at"] for row in log.rows if "l2/penalty" in row] == [3, 6]
 
 
@@ -216,7 +216,7 @@ def test_an_interval_of_validations_is_never_dropped(words, fine):
     words = [*words, "trainer.val_every_n_steps=10"]
     config = finish(Catalogue(), compose(words), words)
     node = config.get("stopping")
-    plugins = [Early(**{name: value for name, value in node.items() if name != "_target_"})] if node else []
+    plugins = [EarlyStopping(**{name: value for name, value in node.items() if name != "_target_"})] if node else []
     if fine:
         assert trainer_arguments(config["trainer"], plugins)["val_check_interval"] == 10
         return
@@ -234,5 +234,5 @@ def test_two_techniques_that_ask_for_different_things_are_refused():
 
     options = config_of([])["trainer"]
     with pytest.raises(RecipeError, match="stopping/early .* and test/asks .* ask for different validations"):
-        trainer_arguments(options, [Early(every_n_steps=5), Asks()])
-    assert trainer_arguments(options, [Early(every_n_steps=3), Asks()])["val_check_interval"] == 3
+        trainer_arguments(options, [EarlyStopping(every_n_steps=5), Asks()])
+    assert trainer_arguments(options, [EarlyStopping(every_n_steps=3), Asks()])["val_check_interval"] == 3

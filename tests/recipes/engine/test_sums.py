@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from plugins.augmentation.cutmix import CutMix
 from plugins.augmentation.mixup import Mixup
 from plugins.base import RecipeError, Setting, Task
-from plugins.loss.by_task import ByTask
+from plugins.loss.by_task import LossByTask
 from plugins.loss.cross_entropy import CrossEntropy
 from plugins.loss.mse import MSE
 from plugins.regularizer.label_smoothing import LabelSmoothing
@@ -80,7 +80,7 @@ def of_positive(output, target):
     return ((target > 0) * (output - target) ** 2).sum() / (target > 0).sum()
 
 
-MEANS = [nn.CrossEntropyLoss(), nn.CrossEntropyLoss(label_smoothing=0.1), nn.MultiMarginLoss(), CrossEntropy(), MSE(), ByTask(),
+MEANS = [nn.CrossEntropyLoss(), nn.CrossEntropyLoss(label_smoothing=0.1), nn.MultiMarginLoss(), CrossEntropy(), MSE(), LossByTask(),
          focal, weighted_mean, jittered, dropped, drawn_by_shape, rescaled, OwnGenerator()]  # fmt: skip
 OTHERS = [nn.CrossEntropyLoss(WEIGHT), nn.CrossEntropyLoss(reduction="sum"), nn.CrossEntropyLoss(ignore_index=1), contrastive,
           nn.CrossEntropyLoss(torch.tensor([1, 0, 1.0])), weighted_and_jittered]  # fmt: skip
@@ -138,7 +138,14 @@ def test_one_class_among_many_shows():
 
 def test_probabilities_on_the_scale_of_labels():
     output = torch.randn(8, 3)
-    for loss in (nn.CrossEntropyLoss(), CrossEntropy(), MSE(), ByTask(), jittered, nn.CrossEntropyLoss(label_smoothing=0.1)):
+    for loss in (
+        nn.CrossEntropyLoss(),
+        CrossEntropy(),
+        MSE(),
+        LossByTask(),
+        jittered,
+        nn.CrossEntropyLoss(label_smoothing=0.1),
+    ):
         assert takes_labels_like_probabilities(loss, output, CLASSES)
     for loss in (nn.CrossEntropyLoss(WEIGHT), nn.CrossEntropyLoss(2 * torch.ones(3)), weighted_and_jittered):
         assert not takes_labels_like_probabilities(loss, output, CLASSES)
@@ -240,7 +247,7 @@ def test_softened_targets_of_another_scale_are_refused(plugin):
 
 
 @pytest.mark.parametrize("bad", [-100, -1, 3, 255])
-@pytest.mark.parametrize("loss", [ByTask(), nn.CrossEntropyLoss(), MSE()])
+@pytest.mark.parametrize("loss", [LossByTask(), nn.CrossEntropyLoss(), MSE()])
 @pytest.mark.parametrize("place", [0, 20], ids=["first batch", "a later one"])
 def test_labels_that_name_no_class(bad, loss, place):
     targets = torch.arange(24) % 3

@@ -12,9 +12,9 @@ from torch.nn import functional
 from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
 from plugins.averaging.ema import EMA
-from plugins.clipping.norm import Norm
+from plugins.clipping.norm import ClipNorm
 from plugins.errors import RecipeError
-from plugins.loss.by_task import ByTask
+from plugins.loss.by_task import LossByTask
 from plugins.loss.mse import MSE
 from plugins.wrapper.sam import SAM
 from recipes.engine.module import RecipeModule
@@ -117,7 +117,7 @@ def test_it_is_the_training_on_standardized_targets(scaled, columns, parts):
     lr = 0.1 if scaled else 1e-7
     model, twin = nn.Linear(5, columns), nn.Linear(5, columns)
     twin.load_state_dict(model.state_dict())
-    module = RecipeModule(model, ByTask(), lambda p: torch.optim.SGD(p, lr), parts=parts, standardize_targets=scaled)
+    module = RecipeModule(model, LossByTask(), lambda p: torch.optim.SGD(p, lr), parts=parts, standardize_targets=scaled)
     fit(module, DataLoader(TensorDataset(x, y), batch_size=24))
     expected = by_hand(twin, x, y, lr, 6, scaled)
     with torch.no_grad():
@@ -129,7 +129,7 @@ def test_it_is_the_training_on_standardized_targets(scaled, columns, parts):
 
 def test_training_and_validation_are_measured_in_the_same_units():
     x, y = torch.randn(16, 5), 1e4 + 100 * torch.randn(16)
-    module = RecipeModule(nn.Linear(5, 1), ByTask(), lambda p: torch.optim.SGD(p, 0.0))
+    module = RecipeModule(nn.Linear(5, 1), LossByTask(), lambda p: torch.optim.SGD(p, 0.0))
     fit(module, DataLoader(TensorDataset(x, y), batch_size=16))
     assert (
         module.metrics["train/loss"] == pytest.approx(module.metrics["val/loss"], rel=1e-5) and module.metrics["val/loss"] > 100
@@ -158,10 +158,10 @@ class Pairs(torch.utils.data.Dataset):
         return self.x[index], {"a": self.a[index], "b": self.b[index]}
 
 
-@pytest.mark.parametrize("callbacks", [(), (EMA(), SAM(), Norm())])
+@pytest.mark.parametrize("callbacks", [(), (EMA(), SAM(), ClipNorm())])
 def test_of_several_tasks_the_regressions_alone_are_standardized(callbacks):
     data = Pairs()
-    module = RecipeModule(Two(), ByTask(), lambda p: torch.optim.SGD(p, 0.05))
+    module = RecipeModule(Two(), LossByTask(), lambda p: torch.optim.SGD(p, 0.05))
     fit(module, DataLoader(data, batch_size=10), *callbacks, steps=20)
     assert isinstance(module.model, InTargetUnits)
     torch.testing.assert_close(module.model.target_mean, data.a.mean(0))
@@ -177,11 +177,11 @@ def test_of_several_tasks_the_regressions_alone_are_standardized(callbacks):
 @pytest.mark.parametrize("precision", ["bf16-mixed", "64-true", "bf16-true"])
 def test_no_precision_rounds_the_units(precision):
     x, y = torch.randn(16, 5), 2020.3 + 0.5 * torch.randn(16, 1)
-    module = RecipeModule(nn.Linear(5, 1), ByTask(), lambda p: torch.optim.SGD(p, 0.05))
+    module = RecipeModule(nn.Linear(5, 1), LossByTask(), lambda p: torch.optim.SGD(p, 0.05))
     if precision == "bf16-true":  # bf16 knows 2016 and 2024, and Lightning makes it of the targets
         with pytest.raises(RecipeError, match="bf16-true rounds targets near 2020 .* trainer.precision=bf16-mixed"):
             fit(module, DataLoader(TensorDataset(x, y), batch_size=16), precision=precision)
-        module, y = RecipeModule(nn.Linear(5, 1), ByTask(), lambda p: torch.optim.SGD(p, 0.05)), y - 2019
+        module, y = RecipeModule(nn.Linear(5, 1), LossByTask(), lambda p: torch.optim.SGD(p, 0.05)), y - 2019
     fit(module, DataLoader(TensorDataset(x, y), batch_size=16), precision=precision, steps=30)
     assert module.model.target_mean.dtype == torch.float32
     assert module.metrics["val/loss"] < 0.6
@@ -201,7 +201,7 @@ def test_a_loader_without_a_length_is_not_read_to_its_end(caplog):
             while True:
                 yield torch.randn(5), torch.randn(1)
 
-    module = RecipeModule(nn.Linear(5, 1), ByTask(), lambda p: torch.optim.SGD(p, 0.1))
+    module = RecipeModule(nn.Linear(5, 1), LossByTask(), lambda p: torch.optim.SGD(p, 0.1))
     fit(module, DataLoader(Endless(), batch_size=4), limit_val_batches=0, steps=2)
     assert not isinstance(module.model, InTargetUnits) and "no length" in caplog.text
 
@@ -213,14 +213,14 @@ def test_outputs_of_one_column_with_or_without_it(make):
             return make(super().forward(x))
 
     x, y = torch.randn(16, 5), 100 + torch.randn(16)
-    module = RecipeModule(One(5, 1), ByTask(), lambda p: torch.optim.SGD(p, 0.1))
+    module = RecipeModule(One(5, 1), LossByTask(), lambda p: torch.optim.SGD(p, 0.1))
     fit(module, DataLoader(TensorDataset(x, y), batch_size=16))
     assert module.metrics["val/loss"] < 20
 
 
 def test_a_wrong_shape_is_not_broadcast_away():
     x, y = torch.randn(16, 5), torch.randn(16, 3)
-    module = RecipeModule(nn.Linear(5, 3), ByTask(), lambda p: torch.optim.SGD(p, 0.1))
+    module = RecipeModule(nn.Linear(5, 3), LossByTask(), lambda p: torch.optim.SGD(p, 0.1))
     module.seed = 0
     fit(module, DataLoader(TensorDataset(x, y), batch_size=16))
     module.model.model = nn.Linear(5, 1)

@@ -1,11 +1,11 @@
 import torch
 
-from recipes.models.linear import Linear
+from recipes.models.linear import LinearModel
 
 
 def test_is_one_affine_map_of_the_flattened_input():
-    model, x = Linear((2, 3, 4), 5), torch.randn(7, 2, 3, 4)
+    model, x = LinearModel((2, 3, 4), 5), torch.randn(7, 2, 3, 4)
     weight, bias = model.parameters()
     assert weight.shape == (5, 24)
     torch.testing.assert_close(model(x), x.flatten(1) @ weight.T + bias)
-    assert Linear((3,), 1)(torch.randn(2, 3)).shape == (2, 1)
+    assert LinearModel((3,), 1)(torch.randn(2, 3)).shape == (2, 1)

@@ -4,13 +4,13 @@ from torch import nn
 from torchvision import models
 
 from plugins.base import RecipeError
-from recipes.models.torchvision import Torchvision
+from recipes.models.torchvision import TorchvisionModel
 from recipes.run.build import build_model
 
 
 @pytest.mark.parametrize("name", ["resnet34", "mobilenet_v3_small", "squeezenet1_0", "googlenet"])
 def test_any_classifier_by_its_name(name):
-    model = Torchvision((3, 64, 64), 4, name=name)
+    model = TorchvisionModel((3, 64, 64), 4, name=name)
     assert type(model) is type(models.get_model(name))
     x = torch.rand(2, 3, 64, 64)
     assert model.eval()(x).shape == (2, 4)
@@ -30,7 +30,7 @@ def test_any_classifier_by_its_name(name):
 )
 def test_refuses(arguments, message):
     with pytest.raises(RecipeError, match=message):
-        Torchvision(**{"shape": (3, 32, 32), "outputs": 2, "name": "resnet18", **arguments})
+        TorchvisionModel(**{"shape": (3, 32, 32), "outputs": 2, "name": "resnet18", **arguments})
 
 
 def test_pretrained_weights_are_those_of_all_but_the_output_layer(monkeypatch):
@@ -39,7 +39,7 @@ def test_pretrained_weights_are_those_of_all_but_the_output_layer(monkeypatch):
         value.copy_(torch.randn_like(value.float()))
     monkeypatch.setattr(torch.hub, "load_state_dict_from_url", lambda *_, **__: pretrained)
     monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", lambda *_, **__: pretrained)
-    model = Torchvision((3, 32, 32), 4, name="resnet18", weights="DEFAULT")
+    model = TorchvisionModel((3, 32, 32), 4, name="resnet18", weights="DEFAULT")
     state = model.state_dict()
     assert all(torch.equal(state[name], value) for name, value in pretrained.items() if not name.startswith("fc."))
     assert isinstance(model.fc, nn.Linear) and model.fc.out_features == 4
@@ -51,11 +51,11 @@ def test_a_download_that_fails_is_one_line(monkeypatch, tmp_path):
 
     monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", refuse)
     with pytest.raises(RecipeError, match="model.weights=IMAGENET1K_V1 could not be downloaded: no route to host"):
-        Torchvision((3, 32, 32), 4, name="resnet18", weights="IMAGENET1K_V1")
+        TorchvisionModel((3, 32, 32), 4, name="resnet18", weights="IMAGENET1K_V1")
 
 
 def test_images_that_are_too_small_are_refused_before_training():
-    config = {"model": {"_target_": "recipes.models.torchvision.Torchvision", "name": "alexnet"}}
+    config = {"model": {"_target_": "recipes.models.torchvision.TorchvisionModel", "name": "alexnet"}}
     with pytest.raises(
         RecipeError, match=r"samples of shape \(3, 16, 16\) do not pass through it, they may be too small"
     ) as error:

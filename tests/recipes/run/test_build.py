@@ -65,7 +65,7 @@ def test_plugins_are_told_with_their_place_on_the_command_line():
 
 def test_a_loss_of_torch_or_of_our_own():
     assert isinstance(build_loss({"loss": {"_target_": "torch.nn.HuberLoss", "delta": 2.0}}), nn.HuberLoss)
-    assert callable(build_loss({"loss": {"_target_": "plugins.loss.by_task.ByTask"}}))
+    assert callable(build_loss({"loss": {"_target_": "plugins.loss.by_task.LossByTask"}}))
     with pytest.raises(RecipeError, match="refused: expected a class of kind Module"):
         build_loss({"loss": {"_target_": "torch.optim.SGD", "params": [], "lr": 0.1}})
 

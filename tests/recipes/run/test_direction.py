@@ -11,8 +11,8 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 from torch.utils.data import DataLoader, TensorDataset
 
 from plugins.errors import RecipeError
-from plugins.loss.by_task import ByTask
-from plugins.stopping.early import Early
+from plugins.loss.by_task import LossByTask
+from plugins.stopping.early import EarlyStopping
 from recipes.cli.words import sweeper_defaults
 from recipes.compare.present import present
 from recipes.engine.checkpoint import load_checkpoint
@@ -122,9 +122,9 @@ def test_no_best_value_of_another_kind_stays_on_a_resume(folder, measuring, chan
 
 
 def test_early_stopping_keeps_no_best_value_of_another_metric():
-    state = Early("val/f1").state_dict()
-    Early("val/f1").load_state_dict(state)
-    for other in (Early("val/loss"), Early("val/f1", mode="min")):
+    state = EarlyStopping("val/f1").state_dict()
+    EarlyStopping("val/f1").load_state_dict(state)
+    for other in (EarlyStopping("val/loss"), EarlyStopping("val/f1", mode="min")):
         with pytest.raises(RecipeError, match="the best so far is that of stopping.monitor=val/f1"):
             other.load_state_dict(state)
 
@@ -133,7 +133,7 @@ def test_early_stopping_keeps_no_best_value_of_another_metric():
 def test_a_schedule_on_plateau_follows_the_loss(mode):
     x, y = torch.randn(16, 4), torch.arange(16) % 2
     schedule = lambda optimizer, steps: ReduceLROnPlateau(optimizer, mode=mode)  # noqa: E731
-    module = RecipeModule(nn.Linear(4, 2), ByTask(), partial(torch.optim.SGD, lr=0.1), schedule)
+    module = RecipeModule(nn.Linear(4, 2), LossByTask(), partial(torch.optim.SGD, lr=0.1), schedule)
     quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "enable_model_summary": False}
     loader = DataLoader(TensorDataset(x, y), batch_size=8)
     fit = partial(L.Trainer(accelerator="cpu", max_steps=2, **quiet).fit, module, loader, loader)

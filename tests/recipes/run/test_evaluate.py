@@ -119,7 +119,7 @@ def test_runs_of_older_versions_are_evaluated(trained, tmp_path, capsys):
 
 def test_the_content_is_that_of_all_samples_however_they_are_split(tmp_path):
     def content(path, **words):
-        data = build_data({"data": {"_target_": "recipes.data.npz.Npz", "path": str(path), **words}})
+        data = build_data({"data": {"_target_": "recipes.data.npz.NpzData", "path": str(path), **words}})
         data.setup()
         assert sum(map(len, data.splits.values())) > 0 and len(EvaluationLoader(data.splits["test"])) > 0
         return data.content

@@ -18,9 +18,9 @@ import yaml
 from plugins.errors import RecipeError
 from recipes.engine.checkpoint import load_checkpoint
 from recipes.engine.metrics import Histogram
-from recipes.run.loggers.csv_files import Csv
-from recipes.run.loggers.tensorboard import TensorBoard
-from recipes.run.loggers.wandb import Wandb
+from recipes.run.loggers.csv_files import CsvRunLogger
+from recipes.run.loggers.tensorboard import TensorBoardRunLogger
+from recipes.run.loggers.wandb import WandbRunLogger
 from recipes.store.wandb_sync import sync_command
 from tests.command import LIMIT, arguments, variables
 from tests.wandb_server import KEY, wandb_server
@@ -58,7 +58,7 @@ def rows(folder):
 
 
 def test_csv_has_a_row_for_each_step(tmp_path):
-    log = Csv(tmp_path, FACTS)
+    log = CsvRunLogger(tmp_path, FACTS)
     log.log_metrics({"loss": 1.5, "lr": 0.1}, step=1)
     log.log_metrics({"loss": torch.tensor(1.25), "lr": 0.1}, step=2)
     log.log_metrics({"val/acc": 1 / 3}, step=2)
@@ -74,14 +74,14 @@ def test_csv_has_a_row_for_each_step(tmp_path):
 
 
 def test_csv_goes_on_after_a_rewind(tmp_path):
-    log = Csv(tmp_path, FACTS)
+    log = CsvRunLogger(tmp_path, FACTS)
     log.rewind(5)  # nothing is there yet
     for step in range(1, 6):
         log.log_metrics({"loss": step / 10}, step=step)
     log.log_metrics({"test/acc": 0.5}, step=5)
     with open(tmp_path / "metrics.csv", "a") as file:
         file.write("1")  # killed while it wrote a row of step 10
-    again = Csv(tmp_path, FACTS)
+    again = CsvRunLogger(tmp_path, FACTS)
     again.rewind(3)
     assert [row["step"] for row in rows(tmp_path)] == [1, 2, 3]
     again.log_metrics({"loss": 9.0}, step=3)
@@ -99,7 +99,7 @@ def histogram_rows(folder):
 
 
 def test_a_histogram_is_a_row(tmp_path):
-    log, expected = Csv(tmp_path, FACTS), []
+    log, expected = CsvRunLogger(tmp_path, FACTS), []
     (tmp_path / "histograms.csv").write_text("of another run")
     lost = Histogram.of(torch.full((5,), torch.inf))
     log.log_histograms({"lost": lost}, step=1)
@@ -115,12 +115,12 @@ def test_a_histogram_is_a_row(tmp_path):
 
 @pytest.mark.parametrize("cut", [1, 30, 2])
 def test_histograms_go_on_after_a_rewind(tmp_path, cut):
-    log = Csv(tmp_path, FACTS)
+    log = CsvRunLogger(tmp_path, FACTS)
     for step in range(1, 6):
         log.log_histograms({name: Histogram.of(torch.randn(50)) for name in ("a", "b")}, step=step)
     whole, path = histogram_rows(tmp_path), tmp_path / "histograms.csv"
     path.write_bytes(path.read_bytes()[:-cut])  # killed while it wrote the last row
-    again = Csv(tmp_path, FACTS)
+    again = CsvRunLogger(tmp_path, FACTS)
     again.rewind(4)
     assert histogram_rows(tmp_path) == whole[:8]
     again.log_histograms({"a": Histogram.of(torch.ones(3))}, step=5)
@@ -131,7 +131,7 @@ def test_histograms_go_on_after_a_rewind(tmp_path, cut):
 
 
 def test_a_full_disk_is_one_line(tmp_path):
-    log = Csv(tmp_path, FACTS)
+    log = CsvRunLogger(tmp_path, FACTS)
     log.log_metrics({"loss": 1.0}, step=1)
     log.log_histograms({"a": Histogram.of(torch.randn(9))}, step=1)
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -312,7 +312,7 @@ def test_a_very_long_command_starts_a_run(tmp_path):
     for number in range(2):
         recipe = " ".join(f"data.path=/a/long/way/{part}" for part in range(100)) + f" optimizer.lr=0.{number}"
         facts = {**FACTS, "recipe": recipe, "group": "g" * 500, "tags": ["t" * 500, "", "short"], "config": {"seed": 123}}
-        log = Wandb(tmp_path / str(number), facts, mode="offline")
+        log = WandbRunLogger(tmp_path / str(number), facts, mode="offline")
         run = log.experiment
         assert len(run.name) <= 128 and run.name.endswith(" seed=123") and run.name[:20] == recipe[:20]
         assert len(run.group) <= 128 and [len(tag) <= 64 for tag in run.tags] == [True, True] and "short" in run.tags
@@ -320,7 +320,7 @@ def test_a_very_long_command_starts_a_run(tmp_path):
         log.finish(FINISHED)
         assert len(offline_runs(tmp_path / str(number))) == 1
     assert len(set(places)) == 2 and all(len(place) <= 64 for place in places)
-    same = Wandb(tmp_path / "again", facts, mode="offline")
+    same = WandbRunLogger(tmp_path / "again", facts, mode="offline")
     assert same.facts()["wandb"]["job_type"] == places[1]
     same.finish(FINISHED)
 
@@ -328,7 +328,7 @@ def test_a_very_long_command_starts_a_run(tmp_path):
 @pytest.mark.parametrize(("mode", "runs"), [("offline", 1), ("disabled", 0), ("dryrun", 1)])
 def test_wandb_mode_is_respected(monkeypatch, tmp_path, mode, runs):
     monkeypatch.setenv("WANDB_MODE", mode)
-    log = Wandb(tmp_path, FACTS)
+    log = WandbRunLogger(tmp_path, FACTS)
     log.log_metrics({"val/acc": 0.5}, step=1)
     log.log_histograms({"weights": Histogram.of(torch.randn(100)), "lost": Histogram.of(torch.tensor([torch.nan]))}, step=1)
     hint = log.finish(FINISHED)
@@ -338,14 +338,14 @@ def test_wandb_mode_is_respected(monkeypatch, tmp_path, mode, runs):
 
 def test_the_option_wins_over_the_environment(monkeypatch, tmp_path):
     monkeypatch.setenv("WANDB_MODE", "disabled")
-    Wandb(tmp_path, FACTS, mode="offline").finish(FINISHED)
+    WandbRunLogger(tmp_path, FACTS, mode="offline").finish(FINISHED)
     assert len(offline_runs(tmp_path)) == 1
 
 
 @pytest.mark.parametrize("mode", [None, "online"])
 def test_without_a_key_nobody_is_asked(tmp_path, mode, caplog):
     began = time.monotonic()
-    log = Wandb(tmp_path, FACTS, mode=mode)
+    log = WandbRunLogger(tmp_path, FACTS, mode=mode)
     assert log.mode == "offline" and "wandb sync" in log.finish(FINISHED) and len(offline_runs(tmp_path)) == 1
     assert time.monotonic() - began < 30
     assert ("no key on this machine" in caplog.text) == (mode == "online")
@@ -368,10 +368,10 @@ def test_a_server_that_does_not_answer_means_offline(monkeypatch, folder, capfd)
 @pytest.mark.parametrize("mode", ["on", "sometimes"])
 def test_an_unknown_mode_is_one_line(monkeypatch, tmp_path, mode):
     with pytest.raises(RecipeError, match="logger.wandb.mode must be one of online, offline, disabled"):
-        Wandb(tmp_path, FACTS, mode=mode)
+        WandbRunLogger(tmp_path, FACTS, mode=mode)
     monkeypatch.setenv("WANDB_MODE", mode)
     with pytest.raises(RecipeError, match=f"WANDB_MODE={mode} in the environment: .*'offline'"):
-        Wandb(tmp_path, FACTS)
+        WandbRunLogger(tmp_path, FACTS)
 
 
 # ------------------------------------------------------------------ together
@@ -415,7 +415,7 @@ def test_tensorboard_without_its_package_is_one_line(monkeypatch, tmp_path):
     monkeypatch.setattr(tensorboard, "_TENSORBOARDX_AVAILABLE", False)
     monkeypatch.setitem(sys.modules, "tensorboard", None)
     with pytest.raises(RecipeError, match="pip install tensorboard"):
-        TensorBoard(tmp_path, FACTS)
+        TensorBoardRunLogger(tmp_path, FACTS)
 
 
 def test_a_run_goes_on_without_wandbs_service(tmp_path):

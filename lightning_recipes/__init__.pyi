@@ -1,0 +1,82 @@
+"""What `lightning_recipes` offers and where each name stands: its only list, which the package reads when a name is asked for."""
+
+from plugins.adversarial.fgsm import FGSM as FGSM
+from plugins.adversarial.pgd import PGD as PGD
+from plugins.augmentation.crop import RandomCrop as RandomCrop
+from plugins.augmentation.cutmix import CutMix as CutMix
+from plugins.augmentation.cutout import Cutout as Cutout
+from plugins.augmentation.horizontal_flip import HorizontalFlip as HorizontalFlip
+from plugins.augmentation.mixup import Mixup as Mixup
+from plugins.averaging.ema import EMA as EMA
+from plugins.base import (
+    Batch as Batch,
+    Diverged as Diverged,
+    OptimizerWrapper as OptimizerWrapper,
+    Phase as Phase,
+    Plugin as Plugin,
+    RecipeError as RecipeError,
+    Refusal as Refusal,
+    Selection as Selection,
+    Setting as Setting,
+    Stage as Stage,
+    Task as Task,
+    class_probabilities as class_probabilities,
+    closure_of as closure_of,
+    derive_seed as derive_seed,
+    expect as expect,
+    expect_choice as expect_choice,
+    expect_count as expect_count,
+    expect_nonnegative as expect_nonnegative,
+    expect_positive as expect_positive,
+    expect_probability as expect_probability,
+    needs_closure as needs_closure,
+)
+from plugins.clipping.norm import ClipNorm as ClipNorm
+from plugins.diagnostics.generalization_gap import GeneralizationGap as GeneralizationGap
+from plugins.diagnostics.gradient_stats import GradientStats as GradientStats
+from plugins.guard.nan_rollback import NaNRollback as NaNRollback
+from plugins.inference.mc_dropout import MCDropout as MCDropout
+from plugins.init.framework import FrameworkInit as FrameworkInit
+from plugins.init.kaiming_normal import KaimingNormalInit as KaimingNormalInit
+from plugins.init.kaiming_uniform import KaimingUniformInit as KaimingUniformInit
+from plugins.init.normal import NormalInit as NormalInit
+from plugins.init.xavier_normal import XavierNormalInit as XavierNormalInit
+from plugins.init.xavier_uniform import XavierUniformInit as XavierUniformInit
+from plugins.loss.by_task import LossByTask as LossByTask
+from plugins.loss.cross_entropy import CrossEntropy as CrossEntropy
+from plugins.loss.mse import MSE as MSE
+from plugins.multitask.equal import EqualWeights as EqualWeights
+from plugins.normalization.batch import BatchNormalization as BatchNormalization
+from plugins.normalization.model import ModelNormalization as ModelNormalization
+from plugins.parameters import named_parameters as named_parameters, weights_of as weights_of
+from plugins.preprocessing.center import CenterInputs as CenterInputs
+from plugins.preprocessing.none import NoPreprocessing as NoPreprocessing
+from plugins.preprocessing.standardize import StandardizeInputs as StandardizeInputs
+from plugins.regularizer.dropout import Dropout as Dropout
+from plugins.regularizer.l2 import L2Penalty as L2Penalty
+from plugins.regularizer.label_smoothing import LabelSmoothing as LabelSmoothing
+from plugins.regularizer.weight_noise import WeightNoise as WeightNoise
+from plugins.scheduler.constant import ConstantRate as ConstantRate
+from plugins.scheduler.cosine import CosineDecay as CosineDecay
+from plugins.scheduler.linear import LinearDecay as LinearDecay
+from plugins.scheduler.one_cycle import OneCycle as OneCycle
+from plugins.sites import attach as attach, find_sites as find_sites, weight_layers as weight_layers
+from plugins.stopping.early import EarlyStopping as EarlyStopping
+from plugins.wrapper.sam import SAM as SAM
+from recipes.data.base import Data as Data
+from recipes.data.digits import Digits as Digits
+from recipes.data.loaders import EvaluationLoader as EvaluationLoader, StepLoader as StepLoader
+from recipes.data.npz import NpzData as NpzData
+from recipes.data.split import Split as Split
+from recipes.data.torchvision import TorchvisionImages as TorchvisionImages
+from recipes.engine.logger import RunLogger as RunLogger
+from recipes.engine.module import RecipeModule as RecipeModule
+from recipes.models.cnn import CNN as CNN
+from recipes.models.linear import LinearModel as LinearModel
+from recipes.models.mlp import MLP as MLP
+from recipes.models.resnet18 import ResNet18 as ResNet18
+from recipes.models.torchvision import TorchvisionModel as TorchvisionModel
+from recipes.run.build import load_run as load_run
+from recipes.run.loggers.csv_files import CsvRunLogger as CsvRunLogger
+from recipes.run.loggers.tensorboard import TensorBoardRunLogger as TensorBoardRunLogger
+from recipes.run.loggers.wandb import WandbRunLogger as WandbRunLogger
