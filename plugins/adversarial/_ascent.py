@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from plugins.base import derive_seed
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
 
 End = Tensor | float
 Bounds = tuple[End, End] | None  # the range of valid inputs; an end of shape (channels, 1, 1) is one for each channel
@@ -17,18 +21,18 @@ NORMS = ("linf", "l2")
 BLOCK = 64  # random starts that are drawn together
 
 
-def input_gradient(loss: Loss, x: Tensor) -> Tensor:
+def input_gradient(loss: Loss, x: Float[Tensor, " samples *shape"]) -> Float[Tensor, " samples *shape"]:
     """∇ₓ loss(x), leaving the gradients of parameters alone."""
     x = x.detach().requires_grad_()
     return torch.autograd.grad(loss(x), x)[0]
 
 
-def sample_norm(x: Tensor) -> Tensor:
+def sample_norm(x: Float[Tensor, " samples *shape"]) -> Float[Tensor, "samples ..."]:
     """The Euclidean norm of each sample, shaped (samples, 1, ...)."""
     return x.flatten(1).norm(dim=1).view(-1, *[1] * (x.ndim - 1))
 
 
-def steepest(gradient: Tensor, norm: str) -> Tensor:
+def steepest(gradient: Float[Tensor, " samples *shape"], norm: str) -> Float[Tensor, " samples *shape"]:
     """The direction of length 1 in which a loss rises fastest: the signs (linf), or the gradient over its norm (l2)."""
     if norm == "linf":
         return gradient.sign()
@@ -38,7 +42,9 @@ def steepest(gradient: Tensor, norm: str) -> Tensor:
     return scaled / sample_norm(scaled).clamp_min(1)
 
 
-def clip(moved: Tensor, x: Tensor, bounds: Bounds) -> Tensor:
+def clip(
+    moved: Float[Tensor, " samples *shape"], x: Float[Tensor, " samples *shape"], bounds: Bounds
+) -> Float[Tensor, " samples *shape"]:
     """Values that have left the range of valid inputs put onto its border; what x itself has outside goes no further out."""
     if bounds is None:
         return moved
@@ -46,7 +52,9 @@ def clip(moved: Tensor, x: Tensor, bounds: Bounds) -> Tensor:
     return torch.clamp(moved, x.clamp(max=low), x.clamp(min=high))
 
 
-def random_start(x: Tensor, eps: float, norm: str, generator: torch.Generator) -> Tensor:
+def random_start(
+    x: Float[Tensor, " samples *shape"], eps: float, norm: str, generator: torch.Generator
+) -> Float[Tensor, " samples *shape"]:
     """A random perturbation: uniform in the cube (linf); in a random direction, with a length uniform in [0, ε] (l2)."""
     if norm == "linf":
         return torch.empty_like(x).uniform_(-eps, eps, generator=generator)
@@ -55,7 +63,9 @@ def random_start(x: Tensor, eps: float, norm: str, generator: torch.Generator) -
     return eps * length.view(-1, *[1] * (x.ndim - 1)) * direction
 
 
-def random_starts(x: Tensor, eps: float, norm: str, positions: range, seed: int) -> Tensor:
+def random_starts(
+    x: Float[Tensor, " samples *shape"], eps: float, norm: str, positions: range, seed: int
+) -> Float[Tensor, " samples *shape"]:
     """A random start for each sample, a function of its place in the split alone: the same in whatever pieces samples come.
 
     They are drawn in blocks, each from a generator of its own, of which those of `positions` (samples,) are taken.
@@ -91,7 +101,9 @@ def projection(x: Tensor, eps: float, norm: str, bounds: Bounds) -> Callable[[Te
     return onto_sphere
 
 
-def fgsm(x: Tensor, loss: Loss, eps: float, norm: str = "linf", bounds: Bounds = None) -> Tensor:
+def fgsm(
+    x: Float[Tensor, " samples *shape"], loss: Loss, eps: float, norm: str = "linf", bounds: Bounds = None
+) -> Float[Tensor, " samples *shape"]:
     """x + ε · sign(∇ₓ loss), for l2 x + ε · ∇ₓ loss / ‖∇ₓ loss‖₂, within `bounds`. Shape kept."""
     if eps == 0:
         return x
@@ -99,15 +111,15 @@ def fgsm(x: Tensor, loss: Loss, eps: float, norm: str = "linf", bounds: Bounds =
 
 
 def pgd(
-    x: Tensor,
+    x: Float[Tensor, " samples *shape"],
     loss: Loss,
     eps: float,
     alpha: float,
     steps: int,
     norm: str = "linf",
     bounds: Bounds = None,
-    start: Tensor | None = None,
-) -> Tensor:
+    start: Float[Tensor, " samples *shape"] | None = None,
+) -> Float[Tensor, " samples *shape"]:
     """`steps` times x′ ← Π(x′ + α · direction), Π the projection onto the ball of radius ε around x and onto `bounds`.
 
     `start` is a first perturbation, none if left out. Shape kept.

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from plugins.base import Plugin, Refusal, Selection, expect
+
+if TYPE_CHECKING:
+    from jaxtyping import Bool, Float, Int, Num
 
 
 class ImageAugmentation(Plugin):
@@ -57,7 +61,9 @@ class FilledIn(ImageAugmentation):
             )
 
 
-def flip(x: Tensor, mirrored: Tensor, dim: int = -1) -> Tensor:
+def flip(
+    x: Num[Tensor, " samples *shape"], mirrored: Bool[Tensor, " samples"], dim: int = -1
+) -> Num[Tensor, " samples *shape"]:
     """Reverse dimension `dim` of the samples where `mirrored` (samples,) holds; an exact copy of pixels."""
     forward = torch.arange(x.shape[dim], device=x.device)
     source = torch.where(mirrored.unsqueeze(1), forward.flip(0), forward)
@@ -66,7 +72,13 @@ def flip(x: Tensor, mirrored: Tensor, dim: int = -1) -> Tensor:
     return x.gather(dim, source.view(shape).expand_as(x))
 
 
-def boxes(x: Tensor, rows: Tensor, columns: Tensor, heights: Tensor | int, widths: Tensor | int) -> Tensor:
+def boxes(
+    x: Float[Tensor, "samples channels height width"],
+    rows: Int[Tensor, " samples"],
+    columns: Int[Tensor, " samples"],
+    heights: Int[Tensor, " samples"] | int,
+    widths: Int[Tensor, " samples"] | int,
+) -> Float[Tensor, "samples 1 height width"]:
     """Masks (samples, 1, H, W), 1 inside a box centred at (rows, columns), cut off at the border, and 0 elsewhere.
 
     They are numbers of x's type: multiplying by 0 and 1 is exact, and several times faster than choosing.

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from plugins.base import Batch, Module, Plugin, Selection, Stage, Task, class_probabilities, expect_nonnegative
 
+if TYPE_CHECKING:
+    from jaxtyping import Float
 
-def symmetric_beta(alpha: float, samples: int, device: torch.device, generator: torch.Generator) -> Tensor:
+
+def symmetric_beta(alpha: float, samples: int, device: torch.device, generator: torch.Generator) -> Float[Tensor, " {samples}"]:
     """Draw from Beta(α, α), α > 0, in float32 and with a generator, which torch.distributions does not take.
 
     ½ + ½ √(z / (1 + z)) · sign(cos 2πv) with z = (u^(−1/α) − 1) cos² 2πv and u, v uniform: Student's t with 2α degrees
@@ -24,7 +28,9 @@ def symmetric_beta(alpha: float, samples: int, device: torch.device, generator: 
     return 0.5 + 0.5 * torch.sign(cosine) / torch.sqrt(1 + 1 / z)
 
 
-def mix(first: Tensor, second: Tensor, share: Tensor) -> Tensor:
+def mix(
+    first: Float[Tensor, " samples *shape"], second: Float[Tensor, " samples *shape"], share: Float[Tensor, " samples"]
+) -> Float[Tensor, " samples *shape"]:
     """share · first + (1 − share) · second, with a share (samples,) for each sample; where it is 1, `first` bit for bit."""
     weight = share.to(first.dtype).view(-1, *[1] * (first.ndim - 1))
     return torch.lerp(second, first, weight)

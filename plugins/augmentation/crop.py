@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
@@ -12,8 +13,19 @@ from plugins.augmentation._images import FilledIn
 from plugins.base import Batch, Module, Refusal, Selection, Stage, expect_count
 from plugins.sites import trace
 
+if TYPE_CHECKING:
+    from jaxtyping import Int, Num
 
-def crop(x: Tensor, top: Tensor, left: Tensor, padding: int, height: int, width: int, fill: float = 0.0) -> Tensor:
+
+def crop(
+    x: Num[Tensor, "samples channels H W"],
+    top: Int[Tensor, " samples"],
+    left: Int[Tensor, " samples"],
+    padding: int,
+    height: int,
+    width: int,
+    fill: float = 0.0,
+) -> Num[Tensor, "samples channels {height} {width}"]:
     """Cut a window out of each image padded with `fill`: an exact copy of pixels.
 
     x (samples, channels, H, W), top and left (samples,): the window's corner in the padded image.

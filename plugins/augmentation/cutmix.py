@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor
 
 from plugins.augmentation._images import ImageAugmentation, boxes
 from plugins.augmentation._mixing import Mixing, symmetric_beta
 
+if TYPE_CHECKING:
+    from jaxtyping import Float, Int
 
-def cutmix(x: Tensor, partners: Tensor, rows: Tensor, columns: Tensor, share: Tensor) -> tuple[Tensor, Tensor]:
+
+def cutmix(
+    x: Float[Tensor, "samples channels height width"],
+    partners: Float[Tensor, "samples channels height width"],
+    rows: Int[Tensor, " samples"],
+    columns: Int[Tensor, " samples"],
+    share: Float[Tensor, " samples"],
+) -> tuple[Float[Tensor, "samples channels height width"], Float[Tensor, " samples"]]:
     """Paste from each partner the box centred at (rows, columns) that takes 1 − `share` of the area, all three (samples,).
 
     Images (samples, channels, H, W). Returns them and the exact share of pixels (samples,) that each has kept: sides are

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -10,8 +11,17 @@ from torch import Tensor
 from plugins.augmentation._images import FilledIn, boxes
 from plugins.base import Batch, Module, Stage, expect_count
 
+if TYPE_CHECKING:
+    from jaxtyping import Float, Int
 
-def cutout(x: Tensor, rows: Tensor, columns: Tensor, size: int, fill: float = 0.0) -> Tensor:
+
+def cutout(
+    x: Float[Tensor, "samples channels height width"],
+    rows: Int[Tensor, " samples"],
+    columns: Int[Tensor, " samples"],
+    size: int,
+    fill: float = 0.0,
+) -> Float[Tensor, "samples channels height width"]:
     """Fill a square of `size` pixels centred at (rows, columns), both (samples,), in images (samples, channels, H, W)."""
     mask = boxes(x, rows, columns, size, size)
     return x * (1 - mask) + fill * mask if fill else x * (1 - mask)

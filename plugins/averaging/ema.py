@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor
 
 from plugins.averaging._average import Averaging
 from plugins.base import expect_probability
 
+if TYPE_CHECKING:
+    from jaxtyping import Float
 
-def ema(average: list[Tensor], weights: list[Tensor], decay: float) -> None:
+
+def ema(average: list[Float[Tensor, " ..."]], weights: list[Float[Tensor, " ..."]], decay: float) -> None:
     """average ← decay · average + (1 − decay) · weights, in place."""
     if decay == 0:
         torch._foreach_copy_(average, weights)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -12,9 +13,12 @@ from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 from plugins.base import Module, Plugin, Stage, expect
 from plugins.shards import whole
 
+if TYPE_CHECKING:
+    from jaxtyping import Float
+
 
 @torch.no_grad()
-def clip_norm(parameters: Sequence[nn.Parameter], max_norm: float) -> tuple[Tensor, Tensor]:
+def clip_norm(parameters: Sequence[nn.Parameter], max_norm: float) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
     """Scale all gradients, in place, by min(1, max_norm / ‖g‖) with ‖g‖ over all of them; the norm before and after."""
     with_gradient = [parameter for parameter in parameters if parameter.grad is not None]
     before = whole(get_total_norm([parameter.grad for parameter in with_gradient]))  # type: ignore[misc]

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from torch import Tensor
 
 from plugins.base import Setting
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
 
 
 def probabilities(outputs: Mapping[str, Tensor], setting: Setting) -> dict[str, Tensor]:
@@ -15,6 +19,6 @@ def probabilities(outputs: Mapping[str, Tensor], setting: Setting) -> dict[str, 
     return {task: output.float().softmax(1) if kinds[task] == "classification" else output for task, output in outputs.items()}
 
 
-def entropy(p: Tensor) -> Tensor:
+def entropy(p: Float[Tensor, "samples classes"]) -> Float[Tensor, " samples"]:
     """−Σ p ln p over the classes, in nats, of probabilities (samples, classes); (samples,)."""
     return -(p * p.clamp_min(1e-38).log()).sum(1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -10,10 +11,13 @@ from torch import Tensor, nn
 from plugins.base import Plugin, Stage, expect_nonnegative
 from plugins.preprocessing._layer import Affine, expect_per, moments, statistics_shape
 
+if TYPE_CHECKING:
+    from jaxtyping import Float
+
 ROUNDING = 1e-7  # a deviation of a share of the mean as small as this comes from rounding
 
 
-def inverse_std(variance: Tensor, eps: float) -> Tensor:
+def inverse_std(variance: Float[Tensor, "*shape"], eps: float) -> Float[Tensor, "*shape"]:
     """1/√variance, and 0 where the standard deviation is eps or less. Shape kept."""
     std = variance.sqrt()
     return torch.where(std > eps, 1 / std, 0.0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -11,8 +12,11 @@ from plugins.base import Plugin, RecipeError, Stage, expect_choice, expect_proba
 from plugins.regularizer._dropout_sites import dropout_sites
 from plugins.sites import DROPOUTS, attach, own_modules
 
+if TYPE_CHECKING:
+    from jaxtyping import Float
 
-def dropout(x: Tensor, p: float, mode: str = "inverted") -> Tensor:
+
+def dropout(x: Float[Tensor, "*shape"], p: float, mode: str = "inverted") -> Float[Tensor, "*shape"]:
     """Zero each unit with probability p; `inverted` divides what is kept by 1 − p. Shape kept."""
     if p == 0:
         return x

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -10,8 +11,11 @@ from torch import Tensor
 from plugins.base import Batch, Module, Plugin, Refusal, Selection, Stage, expect_nonnegative
 from plugins.parameters import weights_of
 
+if TYPE_CHECKING:
+    from jaxtyping import Float
 
-def l2_penalty(weights: Iterable[Tensor], weight: float) -> Tensor:
+
+def l2_penalty(weights: Iterable[Tensor], weight: float) -> Float[Tensor, ""]:
     """weight/2 · Σ‖w‖², a scalar; its gradient is weight · w."""
     return weight / 2 * torch.stack([torch.dot(w.flatten(), w.flatten()) for w in weights]).sum()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from torch import Tensor
 
@@ -18,8 +19,13 @@ from plugins.base import (
     expect_probability,
 )
 
+if TYPE_CHECKING:
+    from jaxtyping import Float, Int
 
-def smooth(target: Tensor, classes: int, eps: float, spread: str = "others") -> Tensor:
+
+def smooth(
+    target: Int[Tensor, " samples"] | Float[Tensor, "samples classes"], classes: int, eps: float, spread: str = "others"
+) -> Float[Tensor, "samples classes"]:
     """Take eps of the probability from each class and spread it over the others, or over all.
 
     Labels (samples,) or probabilities (samples, classes) → probabilities (samples, classes).

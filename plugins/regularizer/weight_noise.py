@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -12,8 +12,13 @@ from torch import Tensor, nn
 from plugins.base import Batch, Module, Plugin, Stage, expect, expect_nonnegative
 from plugins.parameters import weights_of
 
+if TYPE_CHECKING:
+    from jaxtyping import Float
 
-def gaussian_like(weight: Tensor, std: float, relative: bool, generator: torch.Generator) -> Tensor:
+
+def gaussian_like(
+    weight: Float[Tensor, "*shape"], std: float, relative: bool, generator: torch.Generator
+) -> Float[Tensor, "*shape"]:
     """Noise n ~ N(0, std²), or N(0, (std · rms(w))²) with rms(w)² the mean of the squared weights. Shape kept."""
     noise = torch.empty_like(weight).normal_(generator=generator).mul_(std)
     return noise.mul_(weight.square().mean().sqrt()) if relative else noise

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -12,9 +13,12 @@ from torch.optim import Optimizer
 from plugins.base import Module, OptimizerWrapper, Plugin, RecipeError, Refusal, Selection, Stage, expect_nonnegative
 from plugins.shards import part, parts, whole
 
+if TYPE_CHECKING:
+    from jaxtyping import Float
+
 
 @torch.no_grad()
-def perturb(weights: Sequence[Tensor], rho: float) -> Tensor:
+def perturb(weights: Sequence[Tensor], rho: float) -> Float[Tensor, ""]:
     """Add ρ · g / ‖g‖₂ to the weights, in place, with ‖g‖₂ over all of them; uses the gradients up. The norm of what was added."""
     gradients: list[Tensor] = [weight.grad for weight in weights]  # type: ignore[misc]
     norm = whole(get_total_norm(gradients))
