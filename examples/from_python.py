@@ -16,10 +16,7 @@ from sklearn.datasets import load_digits
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset, random_split
 
-from plugins.augmentation.mixup import Mixup
-from plugins.base import Plugin
-from plugins.regularizer.dropout import Dropout
-from recipes.engine.module import RecipeModule
+from lightning_recipes import Dropout, Mixup, Plugin, RecipeModule
 
 logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
 for message in (".*does not have many workers", ".*LeafSpec", "The `srun` command is available"):
