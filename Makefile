@@ -3,7 +3,7 @@ PYTHON ?= $(if $(wildcard .venv/bin/python),.venv/bin/python,python3)
 LOWEST ?= .venv-lowest
 ROOT_OF_DATA ?=
 
-.PHONY: help install test slow cluster lint types format check all-pairs benchmarks audit lowest clean
+.PHONY: help install test slow cluster lint types format check all-pairs benchmarks audit lowest docs docs-serve clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1	/p' Makefile | expand -t 14
@@ -53,6 +53,12 @@ lowest: ## some tests with the lowest versions that pyproject.toml admits, in an
 	$(LOWEST)/bin/python -m pip install -q -r $(LOWEST)/lowest.txt packaging
 	$(LOWEST)/bin/python -m pip install -q --no-deps -e .
 	$(LOWEST)/bin/python -m pytest $$($(PYTHON) tests/lowest_versions.py --tests)
+
+docs: ## the documentation site, in build/docs
+	NO_MKDOCS_2_WARNING=true $(PYTHON) -m mkdocs build --strict
+
+docs-serve: ## the site at http://127.0.0.1:8000, built again after each change
+	NO_MKDOCS_2_WARNING=true $(PYTHON) -m mkdocs serve
 
 clean: ## what the commands above leave, but not runs
 	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache $(LOWEST)

@@ -24,7 +24,14 @@ class TorchvisionModel(nn.Module):
     """
 
     def __new__(cls, shape: Sequence[int], outputs: int, name: str | None = None, weights: str | None = None) -> Any:
-        """The network itself: there is nothing to wrap."""
+        """The network itself: there is nothing to wrap.
+
+        Args:
+            shape: (channels, height, width); torchvision's stems take 3 channels.
+            outputs: number of classes.
+            name: such as resnet50 or mobilenet_v3_small.
+            weights: pretrained weights to start from, such as DEFAULT or IMAGENET1K_V2; all but the output layer's are used.
+        """
         expect_image("torchvision", shape)
         names = models.list_models(module=models)
         if name is None or name not in names:

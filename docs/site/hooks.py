@@ -1,0 +1,30 @@
+"""Hooks of mkdocs: pages that are made from the sources at each build, and written to no file of the repository."""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+
+from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.structure.files import File, Files
+from mkdocs.structure.pages import Page
+
+sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[2])]
+
+import catalogue
+
+from recipes.config.catalogue import Catalogue
+
+
+def on_files(files: Files, config: MkDocsConfig) -> Files:
+    """Add the catalogue and the page of the techniques' classes."""
+    ours = Catalogue()
+    for name, content in (("catalogue.md", catalogue.page(ours)), ("api/techniques.md", catalogue.techniques(ours))):
+        files.append(File.generated(config, name, content=content))
+    return files
+
+
+def on_page_content(html: str, page: Page, config: MkDocsConfig, files: Files) -> str:
+    """Roles of reStructuredText, such as `:class:`, are left away in front of the code that they mark."""
+    return re.sub(r":\w+:(?=<code>)", "", html)
