@@ -29,7 +29,9 @@ def catalogue():
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_files_that_are_named_exist(path):
     text = re.sub(TO_WRITE, "", path.read_text())
-    named = re.findall(r"(?<![\w./-])((?:recipes|plugins|tests|conf|docs|benchmarks|hydra_plugins|examples)/[\w./-]*\w/?)", text)
+    named = re.findall(
+        r"(?<![\w./-])((?:recipes|plugins|tests|conf|docs|benchmarks|hydra_plugins|examples)/[\w./-]*\w/?)", text
+    )
     assert not [name for name in named if not (ROOT / name).exists()]
 
 

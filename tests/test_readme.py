@@ -22,7 +22,9 @@ def blocks(text):
     return [[line.partition("  #")[0].strip() for line in block.splitlines() if line.strip()] for block in found]
 
 
-BLOCKS = [block for path in (ROOT / "README.md", *GUIDE) for block in blocks(path.read_text())]
+BLOCKS = []
+for path in (ROOT / "README.md", *GUIDE):
+    BLOCKS += [block for block in blocks(path.read_text()) if block not in BLOCKS]
 INSTALLING = [block for block in BLOCKS if block[0].startswith("python3 -m venv")]
 ON_CLUSTER = [block for block in BLOCKS if "hydra/launcher=slurm" in block[0]]  # run by tests/cluster
 COMMANDS = [block for block in BLOCKS if block not in INSTALLING and block not in ON_CLUSTER]

@@ -94,7 +94,12 @@ def _group(catalogue: Catalogue, group: str) -> Iterator[str]:
 
 
 def _option(catalogue: Catalogue, option: Option) -> Iterator[str]:
-    yield from ("", f"### {option.name} {{#{option.group}-{option.name}}}", "", f"`{catalogue.spelling(option.group, option.name)}`")
+    yield from (
+        "",
+        f"### {option.name} {{#{option.group}-{option.name}}}",
+        "",
+        f"`{catalogue.spelling(option.group, option.name)}`",
+    )
     yield from ("", option.summary)
     if option.group == "recipe":
         yield from ("", "```yaml", option.text.strip(), "```")
