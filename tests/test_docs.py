@@ -108,7 +108,12 @@ class Links(HTMLParser):
 @pytest.mark.slow
 def test_the_site(tmp_path):
     pytest.importorskip("mkdocs", reason="mkdocs is not installed: pip install -e '.[docs]'")
-    environment = {**os.environ, "http_proxy": "http://127.0.0.1:9", "https_proxy": "http://127.0.0.1:9"}
+    environment = {
+        **os.environ,
+        "NO_MKDOCS_2_WARNING": "true",
+        "http_proxy": "http://127.0.0.1:9",
+        "https_proxy": "http://127.0.0.1:9",
+    }
     target = re.search(r"^docs:.*\n\t(?:\w+=\w+ )*\$\(PYTHON\) (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
     command = [sys.executable, *target[1].replace("$(SITE)", str(tmp_path / "site")).split()]  # as `make docs` does
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
