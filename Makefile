@@ -2,6 +2,7 @@
 PYTHON ?= $(if $(wildcard .venv/bin/python),.venv/bin/python,python3)
 LOWEST ?= .venv-lowest
 ROOT_OF_DATA ?=
+SITE ?= build/docs
 
 .PHONY: help install test slow cluster lint types format check all-pairs benchmarks audit lowest docs docs-serve clean
 
@@ -55,7 +56,7 @@ lowest: ## some tests with the lowest versions that pyproject.toml admits, in an
 	$(LOWEST)/bin/python -m pytest $$($(PYTHON) tests/lowest_versions.py --tests)
 
 docs: ## the documentation site, in build/docs
-	NO_MKDOCS_2_WARNING=true $(PYTHON) -m mkdocs build --strict
+	NO_MKDOCS_2_WARNING=true $(PYTHON) -m mkdocs build --strict --site-dir $(SITE)
 
 docs-serve: ## the site at http://127.0.0.1:8000, built again after each change
 	NO_MKDOCS_2_WARNING=true $(PYTHON) -m mkdocs serve

@@ -1,4 +1,4 @@
-"""Every command of the README runs as it stands there; those that take minutes are marked slow."""
+"""Every command of the README and the guide runs as it stands there; those that take minutes are marked slow."""
 
 import os
 import re
@@ -13,10 +13,18 @@ from tests.command import command, variables
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
-BLOCKS = [
-    [line.partition("  #")[0].strip() for line in block.splitlines() if line.strip()]
-    for block in re.findall(r"```bash\n(.*?)```", README, flags=re.DOTALL)
-]
+GUIDE = sorted((ROOT / "docs" / "guide").glob("*.md"))
+
+
+def blocks(text):
+    """The commands in a page, block by block, without the comments behind them."""
+    found = re.findall(r"```bash\n(.*?)```", text, flags=re.DOTALL)
+    return [[line.partition("  #")[0].strip() for line in block.splitlines() if line.strip()] for block in found]
+
+
+BLOCKS = []
+for path in (ROOT / "README.md", *GUIDE):
+    BLOCKS += [block for block in blocks(path.read_text()) if block not in BLOCKS]
 INSTALLING = [block for block in BLOCKS if block[0].startswith("python3 -m venv")]
 ON_CLUSTER = [block for block in BLOCKS if "hydra/launcher=slurm" in block[0]]  # run by tests/cluster
 COMMANDS = [block for block in BLOCKS if block not in INSTALLING and block not in ON_CLUSTER]
@@ -94,6 +102,47 @@ def test_python_example(tmp_path):
     done = subprocess.run([sys.executable, "script.py"], cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert float(re.search(r"test/acc\W+([\d.]+)", done.stdout)[1]) > 0.8
+
+
+WITH_PYTHON = [path for path in GUIDE if "```python" in path.read_text()]
+
+
+@pytest.mark.parametrize("path", WITH_PYTHON, ids=lambda path: path.name)
+def test_python_examples(path, tmp_path, monkeypatch):
+    import torch
+    from torch import nn
+
+    samples = torch.utils.data.TensorDataset(torch.rand(64, 1, 8, 8), torch.randint(4, (64,)))
+    model = nn.Sequential(nn.Flatten(), nn.Linear(64, 16), nn.ReLU(), nn.Linear(16, 4))
+    names = {"model": model, "loader": torch.utils.data.DataLoader(samples, batch_size=16), "__name__": path.stem}
+    monkeypatch.chdir(tmp_path)
+    for code in re.findall(r"```python\n(.*?)```", path.read_text(), flags=re.DOTALL):
+        exec(code, names)
+    if "RecipeModule(" in path.read_text():
+        assert hasattr(names["module"].model[2], "dropout")
+
+
+def test_own_data_model_and_metric(tmp_path, monkeypatch):
+    """What the guide makes is what it says: a file that data=npz reads, a model of the shape, a metric that is measured."""
+    import lightning as L
+    import torch
+
+    from recipes.data.npz import Npz
+    from recipes.engine.module import RecipeModule
+
+    names = {"__name__": "own"}
+    monkeypatch.chdir(tmp_path)
+    for code in re.findall(r"```python\n(.*?)```", (ROOT / "docs/guide/own.md").read_text(), flags=re.DOTALL):
+        exec(code, names)
+    assert Npz("mine.npz").path.exists()
+    model = names["Mine"](shape=(1, 16, 16), outputs=2, width=4)
+    samples = torch.utils.data.TensorDataset(torch.rand(32, 1, 16, 16), torch.randint(2, (32,)))
+    loader = torch.utils.data.DataLoader(samples, batch_size=16)
+    module = RecipeModule(model, torch.nn.CrossEntropyLoss(), torch.optim.Adam)
+    trainer = L.Trainer(max_steps=2, callbacks=[names["Confidence"]()], logger=False, enable_checkpointing=False)
+    trainer.fit(module, loader, loader)
+    expected = model.eval()(samples.tensors[0]).softmax(1).amax(1).mean()
+    torch.testing.assert_close(trainer.callback_metrics["val/confidence"].cpu().float(), expected.float(), rtol=1e-4, atol=1e-5)
 
 
 def test_links_lead_somewhere():

@@ -8,8 +8,8 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterable, Iterator
-from inspect import cleandoc
 from pathlib import Path
+from textwrap import dedent
 
 from recipes.config.catalogue import Catalogue, Option
 from recipes.config.quoting import show
@@ -63,7 +63,7 @@ def sections(text: str) -> dict[str, str]:
         if line and not line.startswith(" "):
             name = ""
         found[name] += line + "\n"
-    return {name: cleandoc(part).strip() for name, part in found.items()}
+    return {name: dedent(part).strip() for name, part in found.items()}
 
 
 def entries(text: str) -> list[tuple[str, str]]:

@@ -25,7 +25,7 @@ def ema(average: list[Float[Tensor, " ..."]], weights: list[Float[Tensor, " ..."
 class EMA(Averaging):
     """Evaluate and keep the exponential moving average of the weights.
 
-    θ̄_1 = θ_1, then θ̄_t = decay · θ̄_(t−1) + (1 − decay) · θ_t after each step, over about 1 / (1 − decay) steps. Training
+    `θ̄_1 = θ_1`, then `θ̄_t = decay · θ̄_(t−1) + (1 − decay) · θ_t` after each step, over about 1 / (1 − decay) steps. Training
     itself does not see the average. Running statistics, such as batch norm's, are averaged too, and no other buffers.
 
     Args:

@@ -1,0 +1,141 @@
+"""The documentation: files that it names are there, the catalogue has every option, the site builds offline and its links lead somewhere."""
+
+import importlib.util
+import os
+import re
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+from urllib.parse import unquote, urldefrag
+
+import pytest
+
+from recipes.config.catalogue import Catalogue
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+TO_WRITE = r"\*\*`[^`]*`\*\*"  # in bold: files that the reader is to write
+
+
+@pytest.fixture(scope="module")
+def catalogue():
+    spec = importlib.util.spec_from_file_location("docs_catalogue", ROOT / "docs/site/catalogue.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_files_that_are_named_exist(path):
+    text = re.sub(TO_WRITE, "", path.read_text())
+    named = re.findall(
+        r"(?<![\w./-])((?:recipes|plugins|tests|conf|docs|benchmarks|hydra_plugins|examples)/[\w./-]*\w/?)", text
+    )
+    assert not [name for name in named if not (ROOT / name).exists()]
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_modules_that_are_named_exist(path):
+    for name in re.findall(r"^(?:::: |from |import )((?:recipes|plugins)(?:\.\w+)+)", path.read_text(), re.MULTILINE):
+        name = re.sub(r"\.[A-Z]\w*$", "", name)
+        assert (ROOT / (name.replace(".", "/") + ".py")).exists(), name
+
+
+def test_every_part_of_the_house_is_told():
+    text = (ROOT / "docs/design.md").read_text()
+    for floor in (ROOT / "recipes").iterdir():
+        assert not (floor / "__init__.py").exists() or f"`recipes/{floor.name}/`" in text, floor.name
+
+
+def test_the_catalogue_has_every_option_and_parameter(catalogue):
+    page = catalogue.page(Catalogue())
+    for path in (ROOT / "conf").glob("*/*.yaml"):
+        if path.parent.name in Catalogue().groups:
+            assert f"### {path.stem} {{#{path.parent.name}-{path.stem}}}" in page, path
+    for group, options in Catalogue().groups.items():
+        for option in options.values():
+            own = option.content.keys() if group != "recipe" else ()
+            for name in own:
+                place = f"{group}.{option.name}.{name}" if option.wrapped else f"{group}.{name}"
+                assert name in ("_target_", "defaults") or name.startswith("_") or f"| `{place}` |" in page, place
+    assert "\n- p or mode out of range; no hidden activation in the model" in page
+    assert "\n- weight out of range. (`RecipeError`)" in page
+
+
+def test_each_class_of_ours_says_what_it_does(catalogue):
+    for options in Catalogue().groups.values():
+        for option in options.values():
+            target = option.node.get("_target_", "")
+            if target.startswith(("plugins.", "recipes.")):
+                assert catalogue.docstring(target), target
+
+
+def test_sections_of_a_docstring(catalogue):
+    text = (
+        "One line.\n\ny = 2 · x\n\nArgs:\n    x: a number,\n        of any size.\n\nRaises:\n    RecipeError: x is none: "
+        "type\n        another.\n    Refusal: beside z.\n\nSource: somebody."
+    )
+    found = catalogue.sections(text)
+    assert found[""] == "One line.\n\ny = 2 · x\n\nSource: somebody."
+    assert catalogue.entries(found["Args"]) == [("x", "a number, of any size.")]
+    assert catalogue.entries(found["Raises"]) == [("RecipeError", "x is none: type another."), ("Refusal", "beside z.")]
+
+
+class Links(HTMLParser):
+    """What a page links to and loads, and the places in it that can be linked to."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.links: list[str] = []
+        self.loads: list[str] = []
+        self.ids: set[str] = set()
+        self.emphasized = 0
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        found = dict(attrs)
+        self.ids |= {value for name, value in attrs if name in ("id", "name") and value}
+        if tag == "a" and found.get("href"):
+            self.links.append(found["href"])
+        if tag in ("img", "script", "iframe", "source") and found.get("src"):
+            self.loads.append(found["src"])
+        if tag == "link" and found.get("rel") in ("stylesheet", "preconnect", "preload", "icon"):
+            self.loads.append(found["href"])
+        self.emphasized += tag == "em"
+
+
+@pytest.mark.slow
+def test_the_site(tmp_path):
+    pytest.importorskip("mkdocs", reason="mkdocs is not installed: pip install -e '.[docs]'")
+    environment = {
+        **os.environ,
+        "NO_MKDOCS_2_WARNING": "true",
+        "http_proxy": "http://127.0.0.1:9",
+        "https_proxy": "http://127.0.0.1:9",
+    }
+    target = re.search(r"^docs:.*\n\t(?:\w+=\w+ )*\$\(PYTHON\) (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    command = [sys.executable, *target[1].replace("$(SITE)", str(tmp_path / "site")).split()]  # as `make docs` does
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0 and "WARNING" not in done.stderr, done.stderr
+    site = tmp_path / "site"
+    pages = {path: Links(path.read_text()) for path in site.rglob("*.html") if path.name != "404.html"}
+    assert {str(path.relative_to(site)) for path in pages} >= {"index.html", "catalogue.html", "api/techniques.html"}
+    for path, page in pages.items():
+        for link in [*page.links, *page.loads]:
+            place, anchor = urldefrag(link)
+            if place.startswith(("http://", "https://")):
+                assert link not in page.loads, f"{path.name} loads {link}"
+                continue
+            there = (path.parent / unquote(place)).resolve() if place else path
+            assert there.exists(), f"{path.name} links to {link}"
+            assert not anchor or there not in pages or unquote(anchor) in pages[there].ids, f"{path.name} links to {link}"
+        text = path.read_text()
+        assert str(ROOT) not in text and str(Path.home()) + "/" not in text
+    for path in site.rglob("*.css"):
+        assert not re.search(r"url\([\"']?(https?:)?//|@import", path.read_text()), path
+    ours = Catalogue()
+    wanted = {f"{group}-{name}" for group, options in ours.groups.items() for name in options}
+    assert wanted <= pages[site / "catalogue.html"].ids
+    assert pages[site / "catalogue.html"].emphasized == 0, "an equation with _ or * must stand in backticks"
+    assert not re.search(r":(class|func|meth|mod):", (site / "api/techniques.html").read_text())
