@@ -30,6 +30,7 @@ from torch import Tensor, nn
 from benchmarks import interval, machine, print_table
 from benchmarks.data import ResizedDigits, has_fashion_mnist
 from recipes.config.catalogue import FOLDER
+from recipes.config.launchers import offer_launchers
 from recipes.data.base import Data
 from recipes.data.loaders import EvaluationLoader, StepLoader
 from recipes.engine.checkpoint import BestAndLast
@@ -145,6 +146,7 @@ def configuration(
     words += [f"trainer.num_threads={threads}", f"max_steps={steps}"]
     if techniques:
         words += [*TECHNIQUES, f"augmentation.cutout.size={CUTOUT[model]}"]
+    offer_launchers()
     with initialize_config_dir(str(FOLDER), version_base="1.3"):
         return OmegaConf.to_container(compose("train", [*words, *further]), resolve=True)  # type: ignore[return-value]
 

@@ -19,6 +19,7 @@ from omegaconf import OmegaConf
 
 from plugins.base import Plugin, RecipeError
 from plugins.shards import whole
+from recipes.config.launchers import offer_launchers
 from recipes.data.loaders import EvaluationLoader, StepLoader
 from recipes.engine.checkpoint import BestAndLast
 from recipes.engine.module import RecipeModule
@@ -97,6 +98,7 @@ def _composed(names: tuple[str, ...], *overrides: str) -> dict[str, Any]:
     small = list(SMALL)
     if any(name.startswith("optimizer/") for name in names):
         small = [word for word in small if not word.startswith("optimizer")]
+    offer_launchers()
     with initialize_config_dir(str(CONF), version_base="1.3"):
         composed = compose("train", [*small, *select(names), *overrides])
     return OmegaConf.to_container(composed, resolve=True)  # type: ignore[return-value]

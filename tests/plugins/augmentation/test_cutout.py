@@ -50,7 +50,7 @@ def setting_of(x):
 @pytest.mark.parametrize("kind", [Cutout, RandomCrop])
 def test_what_is_blank_in_other_units_is_asked_for(kind):
     fills = {Cutout: {"size": 3}, RandomCrop: {"padding": 3}}[kind]
-    with pytest.raises(Refusal, match=rf"fills in 0, .* from -\d.*: type augmentation.{kind.__name__.lower()}.fill=VALUE"):
+    with pytest.raises(Refusal, match=rf"fills in 0, .* from -\d.*: type augmentation.{kind(**fills).option}.fill=VALUE"):
         check_selection(Selection([kind(**fills)], setting_of(OTHER_UNITS)))
     check_selection(Selection([kind(**fills, fill=-80)], setting_of(OTHER_UNITS)))
     check_selection(Selection([kind(**fills)], setting_of(torch.rand(20, 1, 8, 8))))
