@@ -42,9 +42,9 @@ def _of_config() -> Iterator[str]:
 
 
 def _of_launchers() -> Iterator[str]:
-    from hydra_plugins import lightning_recipes
+    from recipes.config import launchers
 
-    for name, settings in vars(lightning_recipes).items():
+    for name, settings in vars(launchers).items():
         if name.endswith("Conf") and (target := getattr(settings, "_target_", None)):
             launcher = f"hydra/launcher={target.rpartition('.')[2].removesuffix('Launcher').lower()}"
             yield launcher

@@ -127,6 +127,7 @@ def test_a_comparison_labels_options_of_the_package(run, tmp_path, capsys):
     }
 
 
+@pytest.mark.slow
 def test_the_installed_package_on_the_command_line(packages, tmp_path):
     shown = command("train.py", "--help", cwd=tmp_path, PYTHONPATH=str(packages))
     for option in OPTIONS:

@@ -144,6 +144,7 @@ def test_a_package_that_has_written_over_ours_is_told(tmp_path, code):
     assert f"in {tmp_path} is not ours: another package has written over it" in line
 
 
+@pytest.mark.slow
 def test_a_folder_of_our_name_that_is_no_package_is_none_of_our_business(tmp_path):
     (tmp_path / "plugins").mkdir()
     (tmp_path / "conf").mkdir()

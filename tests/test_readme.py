@@ -29,7 +29,14 @@ INSTALLING = [block for block in BLOCKS if block[0].startswith("python3 -m venv"
 ON_CLUSTER = [block for block in BLOCKS if "hydra/launcher=slurm" in block[0]]  # run by tests/cluster
 COMMANDS = [block for block in BLOCKS if block not in INSTALLING and block not in ON_CLUSTER]
 SCRIPTS = ("train.py", "evaluate.py", "compare.py")
-LONG = ("data=fashion_mnist", "recipe=fashion_mnist", "recipe=cifar10", "-m benchmarks", "seed=0,1,2,3,4")
+LONG = (
+    "data=fashion_mnist",
+    "recipe=fashion_mnist",
+    "recipe=cifar10",
+    "-m benchmarks",
+    "seed=0,1,2,3,4",
+    "seed=0,1 max_epochs=2",
+)
 
 
 @pytest.fixture
@@ -127,14 +134,14 @@ def test_own_data_model_and_metric(tmp_path, monkeypatch):
     import lightning as L
     import torch
 
-    from recipes.data.npz import Npz
+    from recipes.data.npz import NpzData
     from recipes.engine.module import RecipeModule
 
     names = {"__name__": "own"}
     monkeypatch.chdir(tmp_path)
     for code in re.findall(r"```python\n(.*?)```", (ROOT / "docs/guide/own.md").read_text(), flags=re.DOTALL):
         exec(code, names)
-    assert Npz("mine.npz").path.exists()
+    assert NpzData("mine.npz").path.exists()
     model = names["Mine"](shape=(1, 16, 16), outputs=2, width=4)
     samples = torch.utils.data.TensorDataset(torch.rand(32, 1, 16, 16), torch.randint(2, (32,)))
     loader = torch.utils.data.DataLoader(samples, batch_size=16)

@@ -68,6 +68,7 @@ def test_a_result_of_a_wrong_shape_is_caught():
     assert shapes.checked(namespace["mean"])(torch.randn(3, 2)).shape == (3,)
 
 
+@pytest.mark.slow
 def test_users_need_no_library_for_it():
     code = (
         "import sys\n"

@@ -1,18 +1,21 @@
 import math
+import subprocess
+import sys
 
 import torch
 from torchvision import datasets
 
 from benchmarks.data import ResizedDigits, ours, torchvisions, training_split, write_idx
-from tests.command import ROOT, command
+from tests.command import ROOT
 
 CPU = torch.device("cpu")
 
 
 def test_prints_a_table_of_finite_rates():
     words = ["--rounds", "1", "--samples", "256", "--workers", "0", "1"]
-    done = command("benchmarks/data.py", *words, cwd=ROOT, forked=True)
-    assert done.returncode == 0
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks.data", *words], cwd=ROOT, capture_output=True, text=True, check=True
+    )
     head, _, *rows = done.stdout.splitlines()
     assert head.startswith("256 images of digits of 28 × 28 pixels, repeated, batch 128, 1 rounds")
     assert [row.split("  ")[0] for row in rows] == ["batch by index", "DataLoader, 0 workers", "DataLoader, 1 workers"]

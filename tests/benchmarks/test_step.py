@@ -1,5 +1,7 @@
 import copy
 import math
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -7,13 +9,14 @@ import torch
 from benchmarks.step import ALPHA, CUTOUT, Draws, Engine, choose_data, configuration, hand_written
 from plugins.augmentation._mixing import symmetric_beta
 from plugins.base import derive_seed
-from tests.command import ROOT, command
+from tests.command import ROOT
 
 
 def test_prints_a_table_of_finite_numbers():
     words = ["--rounds", "2", "--steps", "2"]
-    done = command("benchmarks/step.py", *words, cwd=ROOT, forked=True)
-    assert done.returncode == 0
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks.step", *words], cwd=ROOT, capture_output=True, text=True, check=True
+    )
     head, _, *rows = done.stdout.splitlines()
     assert head.startswith("torch ")
     cells = [[cell.strip() for cell in row.split("  ") if cell.strip()] for row in rows]

@@ -21,6 +21,7 @@ from recipes.run.build import build_data, build_loss, build_model, build_module,
 from recipes.run.evaluate import evaluate
 from recipes.run.run import Run
 from recipes.run.train import train
+from recipes.store.shapes import FORMAT
 from tests.command import LIMIT, arguments, as_at_home, variables
 
 STATEFUL = (
@@ -59,7 +60,7 @@ def stopper(extra, step, number=signal.SIGTERM, times=1):
 
 def test_what_a_run_leaves(folder, folders, capsys):
     result = folder.train("max_epochs=2", "logger=[csv,wandb]", "logger.wandb.mode=offline", "+regularizer=dropout")
-    assert result == folder.result
+    assert {"format": FORMAT, **result} == folder.result
     there = {path.name for path in folder.path.iterdir()}
     assert there == {"config.yaml", "result.json", "confusion.json", "metrics.csv", "checkpoints", "wandb", "train.log"}
     assert {path.name for path in (folder.path / "checkpoints").iterdir()} == {"best.ckpt", "last.ckpt"}
@@ -312,7 +313,7 @@ def test_a_finished_run_is_finished(folder, folders, capsys):
     before, text = short.result, (short.path / "train.log").read_text()
     capsys.readouterr()
     for further in ((), ("max_epochs=2",), ("max_epochs=1",), ("max_steps=80",)):
-        assert short.resume(*further) == before == short.result
+        assert {"format": FORMAT, **short.resume(*further)} == before == short.result
         shown = capsys.readouterr().out
         assert "the run is finished" in shown and "max_epochs=" in shown and f"{before['metrics']['test/acc']:.4f}" in shown
     assert (short.path / "train.log").read_text() == text
@@ -388,7 +389,7 @@ def test_evaluating_gives_the_metrics_of_the_run(folder, tmp_path):
     tested = {name: value for name, value in result["metrics"].items() if name.startswith("test/")}
     assert {"test/loss", "test/acc", "test/acc_pgd"} <= tested.keys()
     assert measure(folder) == tested
-    assert folder.result == result  # measuring again changes nothing
+    assert folder.result == {"format": FORMAT, **result}  # measuring again changes nothing
 
     mean = measure(folder, "+inference=mc_dropout", "inference.samples=3")
     assert "test/entropy" in mean and mean["test/loss"] != tested["test/loss"]
