@@ -17,6 +17,7 @@ from plugins.errors import RecipeError
 from recipes.config.catalogue import Catalogue, installed_folders
 from recipes.config.choices import choices
 from recipes.config.duration import seconds_of
+from recipes.config.errors import is_mistake
 from recipes.config.quoting import path_word
 from recipes.config.run_files import CHECKPOINTS, CONFUSION, HISTOGRAMS, LAST, LOG, METRICS, PICTURES, RESULT
 from recipes.data.base import Data
@@ -113,7 +114,7 @@ class Run:
             log.error("%s", diverged)
         except BaseException as error:
             self.result |= {"status": "failed", "error": first_line(error)}
-            mistake = isinstance(error, RecipeError)
+            mistake = is_mistake(error)
             # one of several ranks leaves its traceback when it ends
             log.error("%s", error if mistake else "the run failed", exc_info=not mistake and ranks.world() == 1)
             self._write()
