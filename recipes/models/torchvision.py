@@ -14,14 +14,7 @@ from recipes.models.base import expect_image
 
 
 class TorchvisionModel(nn.Module):
-    """A model of torchvision by its name, with as many outputs as the data needs.
-
-    Args:
-        shape: (channels, height, width); torchvision's stems take 3 channels.
-        outputs: number of classes.
-        name: such as resnet50 or mobilenet_v3_small.
-        weights: pretrained weights to start from, such as DEFAULT or IMAGENET1K_V2; all but the output layer's are used.
-    """
+    """A model of torchvision by its name, with as many outputs as the data needs."""
 
     def __new__(cls, shape: Sequence[int], outputs: int, name: str | None = None, weights: str | None = None) -> Any:
         """The network itself: there is nothing to wrap.
