@@ -35,7 +35,8 @@ class Stage(IntEnum):
     HEADS = 30  # the output layer split into one head for each task,
     INIT = 40  # initial weights drawn,
     PREPROCESSING = 50  # the input layer put in front
-    GEOMETRY = 110  # the batch: where pixels are,
+    SAMPLING = 105  # the batch: which samples it has,
+    GEOMETRY = 110  # where pixels are,
     COLOUR = 120  # which colours they have,
     ERASING = 130  # which of them are there,
     NOISE = 140  # noise on them,
@@ -172,6 +173,16 @@ class Plugin(L.Callback):
     def trainer_arguments(self) -> dict[str, Any]:
         """Arguments that the Lightning Trainer must get for this technique, such as the validation interval."""
         return {}
+
+    # in each epoch
+    def order(self, labels: Mapping[str, Tensor], epoch: int, generator: torch.Generator) -> Tensor:
+        """Which samples an epoch takes, in which order: whole numbers, as many as there are samples, any of them several times.
+
+        `labels` are the targets of all training samples, by task; `epoch` counts from 0. The answer must depend on the arguments
+        alone: each process asks for it, and a resumed run asks again. `generator` is seeded for this technique and epoch. Steps
+        take the samples from the front; those at the end that fill no step are left out.
+        """
+        raise NotImplementedError
 
     # in each step
     def transform_batch(self, batch: Batch, module: Module) -> Batch:

@@ -11,7 +11,7 @@ from plugins.plugin import Plugin, Selection
 # Methods that see weights before they are cut up, or not at all.
 AWAY_FROM_WEIGHTS = (
     *("prepare", "check", "trainer_arguments", "state_dict", "load_state_dict", "next_phase"),
-    *("transform_model", "transform_batch", "picture", "predict", "measure", "ruler"),
+    *("transform_model", "order", "transform_batch", "picture", "predict", "measure", "ruler"),
 )
 
 

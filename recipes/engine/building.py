@@ -11,7 +11,7 @@ import torch
 from plugins.base import Plugin, RecipeError, Selection, Setting, check_selection, derive_seed, implementers, order
 from plugins.sites import is_compiled, takes_tokens
 from recipes.engine.callbacks import check_callbacks
-from recipes.engine.loading import setting_from_loader
+from recipes.engine.loading import give_order, setting_from_loader
 from recipes.engine.losses import Combine, TaskLoss, TaskLosses
 from recipes.engine.parts import Whole
 from recipes.engine.randomness import own_draws
@@ -20,8 +20,8 @@ from recipes.engine.units import standardized
 
 PER_STEP = ("transform_batch", "around_pass", "penalty", "backward", "combine", "transform_gradient", "after_step")
 PER_EVALUATION = ("evaluation_weights", "predict", "measure", "after_validation")
-HOOKS = (*PER_STEP, *PER_EVALUATION)  # that the engine calls while it trains and evaluates
-ALONE = ("backward", "combine", "predict", "evaluation_weights")  # of which there can be one
+HOOKS = ("order", *PER_STEP, *PER_EVALUATION)  # that the engine calls while it trains and evaluates
+ALONE = ("order", "backward", "combine", "predict", "evaluation_weights")  # of which there can be one
 
 
 def set_up(module: Whole, stage: str) -> None:
@@ -35,6 +35,7 @@ def set_up(module: Whole, stage: str) -> None:
     if stage == "fit":
         for plugin in module.plugins:
             _expect_arguments(plugin, module.trainer)
+        give_order(module.trainer, module.hooks["order"])
         check_callbacks(callbacks, module.plugins, module.model)
 
 

@@ -11,7 +11,7 @@ import lightning as L
 import torch
 from torch import Tensor, nn
 
-from plugins.base import Batch, RecipeError, Setting, Task
+from plugins.base import Batch, Plugin, RecipeError, Setting, Task
 from plugins.sites import evaluation_mode, takes_tokens
 from recipes.data.targets import as_target, by_task, expect_labels, expect_meant, kind_of, width_of
 from recipes.engine.lightning_private import loader_of
@@ -127,6 +127,23 @@ def setting_from_loader(trainer: L.Trainer, model: nn.Module, seed: int, standar
     if endless and standardize:
         log.warning("the loader has no length, so the targets are learned as they are, not standardized")
     return Setting(tuple(x.shape[1:]), tuple(tasks), seed, training_inputs, None, None if endless else training_targets)
+
+
+def give_order(trainer: L.Trainer, plugins: Sequence[Plugin]) -> None:
+    """Have the training loader take its samples in a technique's order; refused where the loader has one of its own.
+
+    Args:
+        trainer: has the loader.
+        plugins: the technique that gives an order, or none.
+    """
+    loader = loader_of(trainer.fit_loop)
+    if hasattr(loader, "sampling"):
+        loader.sampling = plugins[0] if plugins else None
+    elif plugins:
+        raise RecipeError(
+            f"{plugins[0].state_key} gives the order of the samples, and a {type(loader).__name__} has one of its own: train with a "
+            f"StepLoader, or give the loader a sampler and leave the technique out"
+        )
 
 
 def has_length(loader: Any) -> bool:
