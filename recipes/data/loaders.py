@@ -8,7 +8,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from plugins.base import Plugin, RecipeError, derive_seed
+from plugins.base import Option, RecipeError, derive_seed
 from recipes.data.fetching import fetched
 from recipes.data.source import Sample, Source
 
@@ -20,10 +20,11 @@ class StepLoader:
     have seen. A step's samples are cut into `parts` × ranks equal pieces; with every number of ranks and parts that gives
     the same product, the pieces are the same. What is left at an epoch's end and fills no step is left out. With
     `repeats`, so many steps in a row get the same samples, and a pass over the data takes so many epochs. `sampling` is the
-    technique that gives an epoch's order in place of a random one; the module that is trained sets it.
+    option that gives an epoch's order in place of a random one, if it `acts` at its first step; the module that is trained sets both.
     """
 
-    sampling: Plugin | None = None
+    sampling: Option | None = None
+    acts: Callable[[int], bool] = staticmethod(lambda step: True)
 
     def __init__(
         self,
@@ -69,7 +70,7 @@ class StepLoader:
 
     def _order(self, epoch: int) -> Tensor:
         generator = torch.Generator().manual_seed(derive_seed(self.seed, "order", epoch))
-        if self.sampling is None:
+        if self.sampling is None or not self.acts(epoch * len(self) * self.repeats):
             return torch.randperm(len(self.split), generator=generator)
         samples, name = len(self.split), self.sampling.state_key
         generator = generator.manual_seed(derive_seed(self.seed, name, "order", epoch))

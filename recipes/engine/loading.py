@@ -11,10 +11,11 @@ import lightning as L
 import torch
 from torch import Tensor, nn
 
-from plugins.base import Batch, Plugin, RecipeError, Setting, Task
+from plugins.base import Batch, Option, RecipeError, Setting, Task
 from plugins.sites import evaluation_mode, takes_tokens
 from recipes.data.targets import as_target, by_task, expect_labels, expect_meant, kind_of, width_of
 from recipes.engine.lightning_private import loader_of
+from recipes.engine.parts import Whole
 
 log = logging.getLogger("recipes")
 
@@ -129,20 +130,21 @@ def setting_from_loader(trainer: L.Trainer, model: nn.Module, seed: int, standar
     return Setting(tuple(x.shape[1:]), tuple(tasks), seed, training_inputs, None, None if endless else training_targets)
 
 
-def give_order(trainer: L.Trainer, plugins: Sequence[Plugin]) -> None:
-    """Have the training loader take its samples in a technique's order; refused where the loader has one of its own.
+def give_order(module: Whole, options: Sequence[Option]) -> None:
+    """Have the training loader take its samples in an option's order while that acts; refused where the loader has one of its own.
 
     Args:
-        trainer: has the loader.
-        plugins: the technique that gives an order, or none.
+        module: is trained.
+        options: the one that gives an order, or none.
     """
-    loader = loader_of(trainer.fit_loop)
+    loader = loader_of(module.trainer.fit_loop)
     if hasattr(loader, "sampling"):
-        loader.sampling = plugins[0] if plugins else None
-    elif plugins:
+        loader.sampling = options[0] if options else None
+        loader.acts = lambda step: options[0].acts((step, module.progress[1]))
+    elif options:
         raise RecipeError(
-            f"{plugins[0].state_key} gives the order of the samples, and a {type(loader).__name__} has one of its own: train with a "
-            f"StepLoader, or give the loader a sampler and leave the technique out"
+            f"{options[0].state_key} gives the order of the samples, and a {type(loader).__name__} has one of its own: train with a "
+            f"StepLoader, or give the loader a sampler and leave {options[0].option} out"
         )
 
 
