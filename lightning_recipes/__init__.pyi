@@ -66,6 +66,7 @@ from plugins.stopping.early import EarlyStopping as EarlyStopping
 from plugins.wrapper.sam import SAM as SAM
 from recipes.data.base import Data as Data
 from recipes.data.digits import Digits as Digits
+from recipes.data.image_folder import ImageFolder as ImageFolder
 from recipes.data.loaders import EvaluationLoader as EvaluationLoader, StepLoader as StepLoader
 from recipes.data.npz import NpzData as NpzData
 from recipes.data.source import Source as Source

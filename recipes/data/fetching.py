@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from functools import partial
 from threading import Thread
 from typing import Any
@@ -54,7 +54,8 @@ def fetched(source: Source, places: Iterable[Place], device: torch.device) -> It
         multiprocessing_context="fork" if sys.platform == "linux" else None,
         generator=torch.Generator(),  # or it would draw from the global one
     )
-    batches = iter(loader)
+    with held_back():
+        batches = iter(loader)
     while True:
         try:
             batch = next(batches)
@@ -103,18 +104,31 @@ def as_it_is(batch: Any) -> Any:
     return batch
 
 
+@contextmanager
+def held_back() -> Iterator[None]:
+    """Hold signals back: a process that is forked meanwhile does so for good, this one gets them afterwards."""
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM, signal.SIGHUP})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def start_worker(parent: int, number: int) -> None:
-    """Leave signals to the process that trains, which saves its state and then ends the workers; and end with it if it is killed.
+    """End a worker with the process that trains, however that ends, and by no signal but its.
+
+    Signals for all processes of a terminal or a job are meant for that one: it saves its state, and then ends the workers.
 
     Args:
         parent: the process that trains.
         number: of the worker.
     """
-    for each in (signal.SIGINT, getattr(signal, "SIGHUP", signal.SIGINT)):
-        signal.signal(each, signal.SIG_IGN)
-    if sys.platform == "linux":
-        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    if hasattr(signal, "sigwaitinfo"):
         Thread(target=end_on_request, args=(parent,), daemon=True).start()
+    if sys.platform == "linux":
         with suppress(OSError, AttributeError):
             ctypes.CDLL(None).prctl(DEATH, signal.SIGKILL)
         if os.getppid() != parent:  # it was gone before
@@ -122,7 +136,7 @@ def start_worker(parent: int, number: int) -> None:
 
 
 def end_on_request(parent: int) -> None:
-    """End when the process that trains sends SIGTERM; one that is sent to all processes of a job is meant for that one."""
+    """End when the process that trains sends SIGTERM."""
     while signal.sigwaitinfo({signal.SIGTERM}).si_pid != parent:
         pass
     os._exit(0)

@@ -12,7 +12,7 @@ from torch import Tensor
 Sample = tuple[Tensor, dict[str, Tensor]]
 
 PIECE = 4096  # samples that are looked at together,
-LARGEST_PIECE = 64 * 2**20  # and the bytes of them as floats, which bound it where a sample is large
+LARGEST_PIECE = 16 * 2**20  # and the bytes of them as floats, which bound it where a sample is large
 
 
 class Source(ABC):

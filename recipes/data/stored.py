@@ -93,7 +93,7 @@ class StoredArray:
 
     def pieces(self) -> Iterator[np.ndarray]:
         """All rows in order, of which no more than a piece is in memory."""
-        step = max(1, LARGEST_PIECE // 8 // max(1, self.bytes_of_one))
+        step = max(1, LARGEST_PIECE // 2 // max(1, self.bytes_of_one))
         with self.opened() as file:
             file.read(self.start)  # to seek would give the checksum up
             for first in range(0, len(self), step):
