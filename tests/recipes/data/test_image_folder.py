@@ -128,10 +128,9 @@ def test_an_image_that_breaks_off_is_one_line(tmp_path, workers):
     write(tmp_path)
     file = tmp_path / "digit 0" / "0000.png"
     file.write_bytes(file.read_bytes()[:-30])
-    data = data_of(tmp_path, workers=workers)
+    source, _ = ImageFolder(str(tmp_path), workers=workers).load()
     with pytest.raises(RecipeError, match="0000.png cannot be read as an image") as error:
-        for name in data.splits:
-            list(StepLoader(data.splits[name], "full", 0))
+        list(StepLoader(source, "full", 0))
     assert "\n" not in str(error.value)
 
 
