@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 import torch
 from torch import nn
@@ -17,6 +19,7 @@ from recipes.engine.module import RecipeModule
 from tests.recipes.engine.test_module import assert_same, fit, samples, train
 
 STEPS = 12
+PLAIN = partial(torch.optim.SGD, lr=0.1)  # without a memory
 
 
 class Watching(Plugin):
@@ -92,7 +95,9 @@ def test_a_wrapper_is_as_the_optimizer_alone_before_it_acts():
     def run(state, steps, plugin):
         model = nn.Linear(6, 3)
         model.load_state_dict(state)
-        return train(model, split, plugin, size=40, steps=steps)  # whole batches, so that each step is the same problem
+        return train(
+            model, split, plugin, size=40, steps=steps, optimizer=PLAIN
+        )  # whole batches, so that each step is the same problem
 
     sam = SAM(rho=0.5)
     sam.when = (0.5, 1.0)
@@ -107,7 +112,7 @@ def test_a_wrapper_is_as_the_optimizer_alone_before_it_acts():
 def train_plain(state, split, steps):
     model = nn.Linear(6, 3)
     model.load_state_dict(state)
-    return train(model, split, size=40, steps=steps)
+    return train(model, split, size=40, steps=steps, optimizer=PLAIN)
 
 
 def test_a_share_of_a_training_without_an_end_is_refused():
