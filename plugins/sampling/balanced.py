@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from plugins.base import Plugin, Refusal, Selection, Setting, Stage
+from plugins.base import Plugin, Refusal, Selection, Setting, Stage, declare
 
 if TYPE_CHECKING:
     from jaxtyping import Int
@@ -39,9 +39,6 @@ class BalancedSampling(Plugin):
     most: a sample of class c is expected n/(k·n_c) times, those of rare classes several times, those of frequent ones in some epochs only.
     Batches have classes as equal. Metrics in training count what is drawn; validation and test keep the classes' own shares.
 
-    Args:
-        target: the target whose classes count; None: the only one with classes.
-
     Raises:
         Refusal: no target with classes, several of which none is named, or a name that none of them has.
 
@@ -50,8 +47,13 @@ class BalancedSampling(Plugin):
 
     stage = Stage.SAMPLING
 
-    def __init__(self, target: str | None = None) -> None:
-        self.target = target
+    target: str | None = declare.value(
+        "target whose classes count",
+        "the name of a target with classes",
+        lambda value: isinstance(value, str),
+        default=None,
+        null="the only one that has some",
+    )
 
     def check(self, selection: Selection) -> None:
         """Refuse data whose classes are none, or are not known."""
