@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from plugins.activations import Passage, Place, passage
-from plugins.base import Plugin, Stage, expect_count, expect_probability
+from plugins.base import ALWAYS, Plugin, Stage, expect_count, expect_probability
 from plugins.hidden import hidden_sites
 from plugins.sites import attach, convolutions, expect_training
 
@@ -124,9 +124,9 @@ class DropBlock(Plugin):
         return self.p * min(1.0, steps / self.ramp_steps) if self.ramp_steps else self.p
 
     def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
-        """Set the share of this step."""
-        if self.ramp_steps and self.layers:
-            share = self.share(pl_module.steps_done)
+        """Set the share of this step: none outside of `when`."""
+        if (self.ramp_steps or self.when != ALWAYS) and self.layers:
+            share = self.share(pl_module.steps_done) if self.acts(pl_module.progress) else 0.0
             for layer in self.layers:
                 layer.p.fill_(share)
             self.record(pl_module, "p", share)

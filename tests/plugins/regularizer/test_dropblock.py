@@ -1,3 +1,4 @@
+import lightning as L
 import pytest
 import torch
 from torch import nn
@@ -170,9 +171,21 @@ def test_a_ramp_does_not_compile_anew():
     assert [float(layer.p) for layer in plugin.layers] == pytest.approx([0.4])
 
 
-def test_both_passes_of_sam_drop_the_same(problem):
+def test_acts_in_its_share_of_the_training_only():
+    plugin = DropBlock(p=0.4, block_size=3)
+    plugin.when = (0.25, 0.75)
+    seen = []
+
+    class Look(L.Callback):
+        def on_train_batch_end(self, *arguments):
+            seen.append(round(float(plugin.layers[0].p), 6))
+
+    _, graphs = compile_and_fit(CNN((1, 8, 8), 3, (4,), 8), plugin, Look())
+    assert seen == [0, 0, 0.4, 0.4, 0.4, 0.4, 0, 0] and graphs[-1] == graphs[0]
+
+
+def test_both_passes_of_sam_drop_the_same():
     """With a radius of nothing the second pass is the first: their losses are equal if their masks are."""
-    _, shape = problem, (1, 8, 8)
     wrapper = SAM(rho=1e-12)
-    module, _ = compile_and_fit(CNN(shape, 3, (4,), 8), DropBlock(p=0.5, block_size=3, ramp_steps=2), wrapper, steps=3)
+    module, _ = compile_and_fit(CNN((1, 8, 8), 3, (4,), 8), DropBlock(p=0.5, block_size=3, ramp_steps=2), wrapper, steps=3)
     assert float(wrapper.wrapper.sharpness) == pytest.approx(0, abs=1e-6) and module.steps_done == 3
