@@ -50,10 +50,9 @@ def find_sites(
     return found
 
 
-def convolutions(model: nn.Module, dimensions: int = 2) -> list[tuple[str, nn.Module]]:
-    """The convolutions over that many dimensions, with their names. Raises :class:`RecipeError` if there is none."""
-    kind = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}[dimensions]
-    return find_sites(model, (kind,), "convolution")
+def convolutions(model: nn.Module) -> list[tuple[str, nn.Module]]:
+    """The convolutions over images, with their names. Raises :class:`RecipeError` if there is none."""
+    return find_sites(model, (nn.Conv2d,), "convolution")
 
 
 def takes_tokens(model: nn.Module) -> bool:
