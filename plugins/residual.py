@@ -113,7 +113,7 @@ class _Graph:
         self._activations = {place.made for place in met.activations}
         self._parameters = {id(parameter) for parameter in model.parameters()}
         self._before: dict[Any, list[Any]] = {}
-        self._uses: dict[Any, int] = {}
+        self._uses: dict[Any, int] = dict.fromkeys(met.outputs, 1)
         for node in _inputs_first(met.outputs):
             before = [other for other, _ in node.next_functions if other in self._before]
             if before or self._is_input(node):

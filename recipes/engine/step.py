@@ -106,7 +106,7 @@ class Step:
         self._set_clock(part)
         module.draws.seed_forward(module.device)
         with self._around(batch), block_reduction(module.trainer, part == len(self._batches) - 1):
-            with module.recorded.opened():
+            with module.recorded.opened() if module.recorded else nullcontext():
                 outputs = module.outputs(batch.x)
             losses = module.task_losses.minimized(outputs, batch.targets)
             total = module.task_losses.combine(losses)

@@ -184,6 +184,18 @@ class Shared(nn.Module):
         return x + self.act(self.f(self.act(x)))
 
 
+class Both(nn.Module):
+    """Which returns its branch beside the sum."""
+
+    def __init__(self):
+        super().__init__()
+        self.f = nn.Linear(8, 8)
+
+    def forward(self, x):
+        f = self.f(x)
+        return x + f, f
+
+
 REFUSED = {
     "none": (lambda: net(), r"no residual branch in Sequential: looked for additions h \+ f\(h\); .*model=resnet18"),
     "additions of other kinds": (lambda: net(Gelu()), "no residual branch"),
@@ -191,6 +203,7 @@ REFUSED = {
     "neither operand is the shortcut": (lambda: net(Twice()), "no residual branch in Sequential.*cannot tell the shortcut in 1"),
     "ends with a function": (lambda: net(Block(lambda x, f: x + torch.sin(f))), "no module returns the residual branch that is added in 1,"),
     "used elsewhere too": (lambda: net(Block(lambda x, f: (x + f) * f)), "no module returns the residual branch"),
+    "an output too": (Both, "no module returns the residual branch that is added in Both,"),
     "a module in two places": (lambda: net(Shared()), "1.act, with which a residual branch ends, is called elsewhere too"),
     "samples not in the first dimension": (lambda: Attention(False), "the samples of a batch do not stand in the first dimension"),
     "other samples": (lambda: nn.Linear(7, 3), "do not pass through Linear"),
