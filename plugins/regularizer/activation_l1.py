@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from plugins.activations import passage
-from plugins.base import Batch, Module, Plugin, RecipeError, Stage, expect_nonnegative
+from plugins.base import Batch, Module, Plugin, RecipeError, Stage, declare
 from plugins.hidden import hidden_sites
 
 if TYPE_CHECKING:
@@ -29,36 +29,34 @@ class ActivationL1(Plugin):
 
     It acts on the activations from which a further layer leads to the output, modules and functions alike.
 
-    Args:
-        weight: factor λ of the penalty, ≥ 0; 0 is an exact no-op.
-        sites: names of activation modules, with wildcards, or the whole names of any modules, whose outputs are meant. All hidden
-            activations when left out.
-
     Raises:
-        RecipeError: weight out of range; no hidden activation in the model, or none that matches `sites`; activations that no module
+        RecipeError: no hidden activation in the model, or none that matches `sites`; activations that no module
             returns, and no `sites` that say what to look at instead.
 
     Source: Goodfellow et al., Deep Learning, 7.10; lecture A.
     """
 
     stage = Stage.LAYERS  # where the names of the model are those that it was given
-    off = {"weight": 0.0}
     on_shards = True
 
-    def __init__(self, weight: float = 1e-5, sites: Sequence[str] | None = None) -> None:
-        expect_nonnegative("weight", weight)
-        self.weight, self.sites = weight, sites
+    weight: float = declare.number("factor λ of the penalty λ · mean over the batch of Σ|h|", default=1e-5, least=0, off=0.0)
+    sites: Sequence[str] | None = declare.value(
+        "names of activation modules, with wildcards, or whole names of any others",
+        "a list of names",
+        lambda value: isinstance(value, (list, tuple)) and all(isinstance(name, str) for name in value),
+        default=None,
+        null="all",
+        more="Of any other modules the outputs are meant.",
+    )
 
     def transform_model(self, model: nn.Module) -> nn.Module:
         """Leave the model as it is, and have its hidden activations recorded."""
         places = hidden_sites(model, passage(model, self.setting.shape), self.state_key, self.sites)
-        self.recorded = [module for _, module in places] if self.weight else []
+        self.recorded = [module for _, module in places]
         return model
 
     def penalty(self, module: Module, batch: Batch, outputs: Mapping[str, Tensor]) -> Tensor | None:
         """The penalty on the activations of this pass."""
-        if self.weight == 0:
-            return None
         activations = [h for part in self.recorded for h in module.recorded[part]]
         if not activations:
             raise RecipeError(f"{self.state_key}: no module of its sites was called in this pass: choose others")

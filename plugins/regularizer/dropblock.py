@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from plugins.activations import Passage, Place, passage
-from plugins.base import ALWAYS, Plugin, Stage, expect_count, expect_probability
+from plugins.base import Plugin, Stage, declare
 from plugins.hidden import hidden_sites
 from plugins.sites import attach, convolutions, expect_training
 
@@ -75,29 +75,23 @@ class DropBlock(Plugin):
 
     It acts on hidden activations that are maps of convolutions over images, of more than 1 × 1.
 
-    Args:
-        p: share of units that is dropped, in [0, 1]; 0 is an exact no-op.
-        block_size: side b of the squares, ≥ 1; 1 drops single units.
-        ramp_steps: steps in which the share grows linearly from 0 to p, ≥ 0; a function of the step alone.
-
     Shapes:
         activations: (samples, channels, height, width).
 
     Raises:
-        RecipeError: a parameter out of range; no such map in the model, or one that is made by a function and returned by no module.
+        RecipeError: no such map in the model, or one that is made by a function and returned by no module.
 
     Source: Ghiasi et al., "DropBlock: A regularization method for convolutional networks", NeurIPS 2018; lecture B.
     """
 
     stage = Stage.LAYERS
-    off = {"p": 0.0}
     on_shards = True
 
-    def __init__(self, p: float = 0.1, block_size: int = 7, ramp_steps: int = 0) -> None:
-        expect_probability("p", p)
-        expect_count("block_size", block_size)
-        expect_count("ramp_steps", ramp_steps, 0)
-        self.p, self.block_size, self.ramp_steps = p, block_size, ramp_steps
+    p: float = declare.share("share of units that is dropped", default=0.1, off=0.0)
+    block_size: int = declare.count("side of the squares", default=7, note="smaller maps get squares as large as they are")
+    ramp_steps: int = declare.count("steps in which the share grows linearly from 0 to p", default=0, least=0)
+
+    def __post_init__(self) -> None:
         self.layers: list[DropBlockLayer] = []
 
     def transform_model(self, model: nn.Module) -> nn.Module:
@@ -114,8 +108,8 @@ class DropBlock(Plugin):
             narrows=False,
         )
         expect_training(self.state_key, model, [module for _, module in places])
-        self.layers = [DropBlockLayer(self.share(0), self.block_size) for _ in places] if self.p else []
-        for (_, host), layer in zip(places, self.layers, strict=False):
+        self.layers = [DropBlockLayer(self.share(0), self.block_size) for _ in places]
+        for (_, host), layer in zip(places, self.layers, strict=True):
             attach(host, "dropblock", layer)
         return model
 
@@ -124,9 +118,9 @@ class DropBlock(Plugin):
         return self.p * min(1.0, steps / self.ramp_steps) if self.ramp_steps else self.p
 
     def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
-        """Set the share of this step: none outside of `when`."""
-        if (self.ramp_steps or self.when != ALWAYS) and self.layers:
-            share = self.share(pl_module.steps_done) if self.acts(pl_module.progress) else 0.0
+        """Set the share of this step."""
+        if self.ramp_steps:
+            share = self.share(pl_module.steps_done)
             for layer in self.layers:
                 layer.p.fill_(share)
             self.record(pl_module, "p", share)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from plugins.base import Plugin, Stage, expect_choice, expect_probability
+from plugins.base import Plugin, Stage, declare
 from plugins.residual import Branches, residual_branches
 from plugins.sites import attach, expect_training, replace_module
 
@@ -56,33 +56,26 @@ class StochasticDepth(Plugin):
     Branches are found by the additions of a blank pass, be they written as `x + f(x)`, `out += identity` or by functions. A layer of
     torchvision or timm that drops a branch already gets p_l in place of its own.
 
-    Args:
-        p: probability that a branch is dropped, in [0, 1]; 0 is an exact no-op.
-        mode: linear | uniform.
-
     Shapes:
         what a branch returns: (samples, ...).
 
     Raises:
-        RecipeError: p or mode out of range; no residual branch in the model, or one that ends with no module of its own.
+        RecipeError: no residual branch in the model, or one that ends with no module of its own.
 
     Source: Huang et al., "Deep Networks with Stochastic Depth", ECCV 2016; lecture B.
     """
 
     stage = Stage.LAYERS
-    off = {"p": 0.0}
 
-    def __init__(self, p: float = 0.1, mode: str = "linear") -> None:
-        expect_probability("p", p)
-        expect_choice("mode", mode, ["linear", "uniform"])
-        self.p, self.mode = p, mode
+    p: float = declare.share("probability that a branch is dropped", default=0.1, off=0.0)
+    mode: str = declare.choice(
+        "linear", "uniform", default="linear", help="linear: grows with depth from 0 to p | uniform: p for each branch"
+    )
 
     def transform_model(self, model: nn.Module) -> nn.Module:
         """Put a layer at the end of each residual branch, or in the place of the model's own."""
         branches = residual_branches(model, self.setting.shape, self.state_key)
         expect_training(self.state_key, model, [branch.module for branch in branches.found])
-        if self.p == 0:
-            return model
         for branch, p in zip(branches.found, rates(self.p, len(branches.found), self.mode), strict=True):
             if branch.own:
                 replace_module(model, branch.module, StochasticDepthLayer(p).train(branch.module.training))
