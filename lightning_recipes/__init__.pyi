@@ -54,9 +54,12 @@ from plugins.optimizer.muon import Muon as Muon
 from plugins.preprocessing.center import CenterInputs as CenterInputs
 from plugins.preprocessing.none import NoPreprocessing as NoPreprocessing
 from plugins.preprocessing.standardize import StandardizeInputs as StandardizeInputs
+from plugins.regularizer.activation_l1 import ActivationL1 as ActivationL1
+from plugins.regularizer.dropblock import DropBlock as DropBlock
 from plugins.regularizer.dropout import Dropout as Dropout
 from plugins.regularizer.l2 import L2Penalty as L2Penalty
 from plugins.regularizer.label_smoothing import LabelSmoothing as LabelSmoothing
+from plugins.regularizer.stochastic_depth import StochasticDepth as StochasticDepth
 from plugins.regularizer.weight_noise import WeightNoise as WeightNoise
 from plugins.sampling.balanced import BalancedSampling as BalancedSampling
 from plugins.scheduler.constant import ConstantRate as ConstantRate

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -12,7 +12,17 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from plugins.base import RecipeError
-from plugins.sites import ACTIVATIONS, DROPOUTS, WEIGHTED, blank_pass, is_compiled, own_modules, without_attached
+from plugins.sites import (
+    ACTIVATIONS,
+    DROPOUTS,
+    NORMS,
+    WEIGHTED,
+    attached_to,
+    blank_pass,
+    is_compiled,
+    own_modules,
+    without_attached,
+)
 
 FUNCTIONS = {
     *("relu", "relu6", "leaky_relu", "prelu", "rrelu", "threshold", "elu", "selu", "celu", "gelu", "silu", "mish", "glu"),
@@ -27,7 +37,8 @@ LAYERS = ("Addmm", "Mm", "Bmm", "Baddbmm", "Mv", "Convolution", "ScaledDotProduc
 class Place:
     """A call in a forward pass: of a module, or of a function in the forward of a module.
 
-    `made` is where the output was made in autograd's graph, `taken` where the input was.
+    `made` is where the output was made in autograd's graph, `taken` where the input was; a module that returns a tuple is known
+    by the first tensor in it. `shape` is that of the output, for two samples.
     """
 
     name: str
@@ -35,23 +46,31 @@ class Place:
     function: str = ""
     made: Any = None
     taken: Any = None
+    shape: tuple[int, ...] = ()
 
 
 @dataclass
 class Passage:
-    """What a forward pass met: activations, dropout layers, and functions that drop."""
+    """What a forward pass met: activations, dropout layers, functions that drop, additions, and whatever modules return."""
 
     activations: list[Place] = field(default_factory=list)
     dropouts: list[Place] = field(default_factory=list)
     dropping: list[Place] = field(default_factory=list)
+    additions: list[Place] = field(default_factory=list)
+    calls: list[Place] = field(default_factory=list)  # of all modules, those inside before those around them
     layers: set[Any] = field(default_factory=set)
+    norms: set[Any] = field(default_factory=set)
     outputs: list[Any] = field(default_factory=list)  # where what the model returned was made
     returned: dict[Any, tuple[str, nn.Module]] = field(default_factory=dict)  # who returned what was made there, innermost
 
     def clear(self) -> None:
         """Begin anew."""
-        for found in (self.activations, self.dropouts, self.dropping, self.layers, self.outputs, self.returned):
+        for found in vars(self).values():
             found.clear()
+
+    def is_layer(self, node: Any) -> bool:
+        """Whether a layer with weights, or a product, was made at a place of the graph."""
+        return node in self.layers or node.name().startswith(LAYERS)
 
     def hidden(self) -> list[Place]:
         """The activations from which a further layer leads to the output: those that are the output itself are none."""
@@ -59,7 +78,7 @@ class Passage:
         waiting = list(self.outputs)
         while waiting:
             node = waiting.pop()
-            if node is None or node in seen or node in self.layers or node.name().startswith(LAYERS):
+            if node is None or node in seen or self.is_layer(node):
                 continue
             seen.add(node)
             waiting += [before for before, _ in node.next_functions]
@@ -77,16 +96,19 @@ class _Functions(TorchFunctionMode):
         self.passage, self.stack = passage, stack
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Call it, and note it where it is an activation, or drops, in the forward of something else."""
+        """Call it, and note it where it is an addition, or in the forward of something else an activation, or drops."""
         name = getattr(func, "__name__", "").rstrip("_")
         taken = args[0].grad_fn if args and isinstance(args[0], Tensor) and name in DROPPING else None
         result = func(*args, **(kwargs or {}))
-        if (name in FUNCTIONS or name in DROPPING) and isinstance(result, Tensor) and self.stack:
+        if (name in FUNCTIONS or name in DROPPING or name == "add") and isinstance(result, Tensor) and self.stack:
             where, module, _ = self.stack[-1]
-            if name in FUNCTIONS and not isinstance(module, ACTIVATIONS):
-                self.passage.activations.append(Place(where, module, name, result.grad_fn))
+            place = Place(where, module, name, result.grad_fn, taken, tuple(result.shape))
+            if name == "add":
+                self.passage.additions.append(place)
+            elif name in FUNCTIONS and not isinstance(module, ACTIVATIONS):
+                self.passage.activations.append(place)
             elif name in DROPPING and not isinstance(module, DROPOUTS):
-                self.passage.dropping.append(Place(where, module, name, result.grad_fn, taken))
+                self.passage.dropping.append(place)
         return result
 
 
@@ -98,20 +120,26 @@ def passage(model: nn.Module, shape: Sequence[int]) -> Passage:
     """
     found, handles = Passage(), []
     stack: list[_Entered] = []
+    attached = {id(layer) for host in model.modules() for layer in attached_to(host)}
 
     def enter(name: str) -> Callable[..., None]:
         return lambda module, *inputs: stack.append((name, module, len(found.activations)))
 
     def leave(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
         name, _, before = stack.pop()
+        first = first_tensor(output)
         made = output.grad_fn if isinstance(output, Tensor) else None
         taken = inputs[0].grad_fn if inputs and isinstance(inputs[0], Tensor) else None
-        if isinstance(module, WEIGHTED) or _is_layer(module, name):
+        place = Place(name, module, "", made, taken, () if first is None else tuple(first.shape))
+        found.calls.append(place if first is None else replace(place, made=first.grad_fn))
+        if isinstance(module, WEIGHTED) or _is_layer(module, name, attached):
             found.layers.add(made)
+        elif isinstance(module, NORMS):
+            found.norms.add(made)
         elif isinstance(module, DROPOUTS):
-            found.dropouts.append(Place(name, module, "", made, taken))
-        elif isinstance(module, ACTIVATIONS) or (len(found.activations) > before and _is_activation(module)):
-            found.activations[before:] = [Place(name, module, "", made)]
+            found.dropouts.append(place)
+        elif isinstance(module, ACTIVATIONS) or (len(found.activations) > before and _is_activation(module, attached)):
+            found.activations[before:] = [place]
         if made is not None and made is not taken:
             found.returned.setdefault(made, (name, module))
 
@@ -140,18 +168,24 @@ def passage(model: nn.Module, shape: Sequence[int]) -> Passage:
         for handle in handles:
             handle.remove()
     found.layers.discard(None)
+    found.norms.discard(None)
     found.outputs = [tensor.grad_fn for tensor in tensors(result)]
     return found
 
 
-def _is_layer(module: nn.Module, name: str) -> bool:
+def _is_layer(module: nn.Module, name: str, attached: Collection[int]) -> bool:
     """Whether a part of a model is a layer of somebody's own: it has weights and is made of nothing else."""
-    return bool(name) and not any(True for _ in module.children()) and any(weight.ndim > 1 for weight in module.parameters())
+    return bool(name) and _is_whole(module, attached) and any(weight.ndim > 1 for weight in module.parameters(recurse=False))
 
 
-def _is_activation(module: nn.Module) -> bool:
+def _is_activation(module: nn.Module, attached: Collection[int]) -> bool:
     """Whether a module that calls an activation is one itself, of somebody's own: it has no layers and no weights."""
-    return not any(True for _ in module.children()) and all(weight.ndim < 2 for weight in module.parameters())
+    return _is_whole(module, attached) and all(weight.ndim < 2 for weight in module.parameters(recurse=False))
+
+
+def _is_whole(module: nn.Module, attached: Collection[int]) -> bool:
+    """Whether a module is made of no others, but for those that techniques have attached."""
+    return all(id(child) in attached for child in module.children())
 
 
 def _eagerly(model: nn.Module) -> AbstractContextManager[Any]:
@@ -170,6 +204,12 @@ def _all_trained(model: nn.Module) -> Iterator[None]:
     finally:
         for weight in frozen:
             weight.requires_grad_(False)
+
+
+def first_tensor(output: object) -> Tensor | None:
+    """The tensor that a module returns, or the first in the tuple that it returns; attached layers run on the same one."""
+    first = output[0] if type(output) is tuple and output else output
+    return first if isinstance(first, Tensor) else None
 
 
 def tensors(result: object) -> Iterator[Tensor]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import torch
@@ -22,6 +22,7 @@ class Module(Protocol):
     clean_batch: Batch | None  # the samples of this step before any technique changed them
     last_objective: Tensor  # what the last step minimized, a scalar
     positions: range | None  # which samples of their split an evaluation looks at
+    recorded: Mapping[nn.Module, Sequence[Tensor]]  # what `Option.recorded` returned in the pass that is trained on, each call
 
     @property
     def steps_done(self) -> int:

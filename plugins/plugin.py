@@ -78,6 +78,7 @@ class Option:
     monitor_mode: str | None = None  # whether its largest ("max") or smallest ("min") value is best; None: as declared
     min_delta: float = 0.0  # by how much that metric must improve to count as better
     repeats: int = 1  # steps in a row that train on the same batch
+    recorded: Sequence[nn.Module] = ()  # whose outputs are kept in each pass that is trained on: see `Module.recorded`
     remarks: Sequence[str] = ()  # what a user should know of what was decided, a line each; printed when the run starts
 
     setting: Setting

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -50,13 +50,18 @@ def find_sites(
     return found
 
 
+def convolutions(model: nn.Module) -> list[tuple[str, nn.Module]]:
+    """The convolutions over images, with their names. Raises :class:`RecipeError` if there is none."""
+    return find_sites(model, (nn.Conv2d,), "convolution")
+
+
 def takes_tokens(model: nn.Module) -> bool:
     """Whether whole numbers that go in are indices of an embedding, and not to become floats."""
     return any(isinstance(module, (nn.Embedding, nn.EmbeddingBag)) for module in model.modules())
 
 
 def attach(host: nn.Module, name: str, layer: nn.Module) -> None:
-    """Run `layer` on whatever `host` returns, from now on.
+    """Run `layer` on whatever `host` returns, from now on; of a tuple, as attention returns it, on what comes first.
 
     The layer becomes a child of its host, so it moves, saves and prints with it, and no existing parameter changes its
     name; it is in training mode if its host is. Layers attached one after the other run in that order.
@@ -81,10 +86,29 @@ class Attached(list[str]):
     """The names of the layers that techniques have attached to a module."""
 
 
-def _run_attached(host: nn.Module, inputs: object, output: Tensor) -> Tensor:
+def _run_attached(host: nn.Module, inputs: object, output: Any) -> Any:
+    if type(output) is tuple and output:
+        return (_run_attached(host, inputs, output[0]), *output[1:])
     for name in host.attached:  # type: ignore[union-attr]
         output = getattr(host, name)(output)
     return output
+
+
+def replace_module(model: nn.Module, old: nn.Module, new: nn.Module) -> None:
+    """Put a module in the place of another, wherever the model keeps that."""
+    for parent in list(model.modules()):
+        for name, child in list(parent._modules.items()):
+            if child is old:
+                setattr(parent, name, new)
+
+
+def expect_training(option: str, model: nn.Module, modules: Iterable[nn.Module]) -> None:
+    """Refuse a model all of whose places are in evaluation mode, in which a layer that is attached to them does nothing."""
+    if not any(module.training for module in modules):
+        raise RecipeError(
+            f"{option}: the places of {type(model).__name__} where it acts are in evaluation mode, in which nothing is dropped: call "
+            f"its train() first"
+        )
 
 
 def attached_to(host: nn.Module) -> list[nn.Module]:

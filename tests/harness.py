@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import torch
 import yaml
@@ -23,6 +24,7 @@ from recipes.config.launchers import offer_launchers
 from recipes.data.loaders import EvaluationLoader, StepLoader
 from recipes.engine.checkpoint import BestAndLast
 from recipes.engine.module import RecipeModule
+from recipes.run import build as building
 from recipes.run.build import build_data, build_plugins, find_class, make_module
 from recipes.run.trainer import make_trainer
 
@@ -31,6 +33,7 @@ CONF = ROOT / "conf"
 FIXED = ("data", "model", "trainer", "callback", "logger", "recipe", "hydra", "study")
 SMALL = (
     "model=cnn",
+    "model._target_=tests.small_net.SmallNet",  # with a residual branch too
     "model.channels=[4,8]",
     "model.hidden=16",
     "data.batch_size=16",
@@ -149,7 +152,8 @@ def plugin_class(name: str) -> type[Plugin] | None:
 
 def build(config: dict[str, Any], plugins: Sequence[Plugin] | None = None) -> RecipeModule:
     """The module of a config, with its plugins (or those given, in the order given)."""
-    return make_module(config, digits(), build_plugins(config) if plugins is None else plugins)
+    with patch.object(building, "OWN", (*building.OWN, "tests")):  # the small model
+        return make_module(config, digits(), build_plugins(config) if plugins is None else plugins)
 
 
 def fit(

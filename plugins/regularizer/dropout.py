@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from plugins.activations import Passage, passage
 from plugins.base import Plugin, RecipeError, Stage, declare
-from plugins.regularizer._dropout_sites import dropout_sites
-from plugins.sites import DROPOUTS, attach, own_modules
+from plugins.hidden import Site, hidden_sites
+from plugins.sites import ACTIVATIONS, DROPOUTS, attach, expect_training, find_sites, own_modules, replace_module
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -72,28 +73,35 @@ class Dropout(Plugin):
 
     def transform_model(self, model: nn.Module) -> nn.Module:
         """Put a dropout layer after each hidden activation, or change the model's own."""
-        places = dropout_sites(model, self.setting.shape if hasattr(self, "setting") else None, self.sites)
-        if not any(module.training for _, module in places):
-            raise RecipeError(
-                f"regularizer/dropout: the activations of {type(model).__name__} are in evaluation mode, in which nothing is dropped: call "
-                f"its train() first"
-            )
+        places = self._places(model)
+        expect_training(self.state_key, model, [module for _, module in places])
         changed = [(name, module) for name, module in places if type(module) is nn.Dropout]
         for _, host in places:
             if type(host) is not nn.Dropout:
                 attach(host, "dropout", DropoutLayer(self.p, self.mode))
         for _, module in changed:
-            _replace(model, module, DropoutLayer(self.p, self.mode).train(module.training))
+            replace_module(model, module, DropoutLayer(self.p, self.mode).train(module.training))
         self.remarks = list(remarks(model, [name for name, _ in changed], self.p))
         return model
 
+    def _places(self, model: nn.Module) -> list[Site]:
+        if not hasattr(self, "setting"):
+            return find_sites(model, ACTIVATIONS, "activation", self.sites)  # no sample can be sent through
+        found = passage(model, self.setting.shape)
+        return hidden_sites(model, found, self.state_key, self.sites, own_dropout(found))
 
-def _replace(model: nn.Module, old: nn.Module, new: nn.Module) -> None:
-    """Put a module in the place of another, wherever the model keeps that."""
-    for parent in list(model.modules()):
-        for name, child in list(parent._modules.items()):
-            if child is old:
-                setattr(parent, name, new)
+
+def own_dropout(found: Passage) -> dict[object, Site]:
+    """The model's own nn.Dropout right behind a hidden activation, by where that was made."""
+    made = {place.made for place in found.hidden() if place.made is not None}
+    behind = [place for place in found.dropouts if type(place.module) is nn.Dropout and place.taken in made]
+    for place in behind:
+        if any(other.module is place.module and other.taken not in made for other in found.dropouts):
+            raise RecipeError(
+                f"regularizer/dropout: the model's own dropout {place.name} stands behind an activation and elsewhere too: give each place "
+                f"an nn.Dropout of its own"
+            )
+    return {place.taken: (place.name, place.module) for place in behind}
 
 
 def remarks(model: nn.Module, changed: Sequence[str], p: float) -> Iterator[str]:

@@ -22,6 +22,7 @@ from plugins.base import (
     implementers,
     order,
 )
+from plugins.recording import Recording
 from plugins.sites import is_compiled, takes_tokens
 from recipes.engine.callbacks import check_callbacks
 from recipes.engine.loading import give_order, setting_from_loader
@@ -83,6 +84,7 @@ def build(module: Whole, plugins: Iterable[Plugin], setting: Setting | None, fac
     for plugin in implementers(module.plugins, "transform_model"):
         with own_draws(derive_seed(module.seed, "model", plugin.state_key), module.model):
             module.model = plugin.transform_model(module.model)
+    module.recorded = Recording([part for option in module.options for part in option.recorded])
     if is_compiled(module.model):
         torch.compiler.reset()  # what was compiled before knows nothing of layers that were put in
     cut = [f"{n} {what}" for n, what in ((module.parts, "parts a step"), (facts.get("devices", 1), "devices")) if n > 1]

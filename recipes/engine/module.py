@@ -14,6 +14,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from plugins.base import HOOKS, Batch, Option, Plugin, Setting, order
+from plugins.recording import Recording
 from recipes.data.targets import as_outputs
 from recipes.engine.building import build, set_up
 from recipes.engine.callbacks import BuildFirst, defines, stand_first
@@ -91,6 +92,7 @@ class RecipeModule(Whole):
         self._total_steps = 0  # for which the scheduler was made
         self.phase = {"index": 0, "steps": 0, "seconds": 0.0}
         self.metrics, self.rulers, self.confusion = {}, {}, {}
+        self.recorded = Recording(())
         self.data_seen = self.data_content = self.clean_batch = self.positions = None
 
     # ------------------------------------------------------------------ before training

@@ -12,6 +12,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from plugins.base import Batch, Option, Plugin, Selection, Setting
+from plugins.recording import Recording
 from recipes.engine.groups import GroupRules
 from recipes.engine.losses import TaskLosses
 from recipes.engine.randomness import Draws
@@ -59,6 +60,7 @@ class Whole(L.LightningModule):
     metrics: dict[str, float]  # the last published value of each
     rulers: dict[str, dict[str, Any]]  # what the metrics of techniques were measured with, by their names
     confusion: dict[str, list[list[int]]]  # of the last test, by task: rows are true classes, columns predicted
+    recorded: Recording  # outputs of modules that options look at, in the pass that is trained on
     clean_batch: Batch | None  # of this step, before any technique changed it
     positions: range | None  # which samples of their split an evaluation looks at
     last_objective: Tensor  # what the last step minimized, a scalar

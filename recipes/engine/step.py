@@ -106,7 +106,8 @@ class Step:
         self._set_clock(part)
         module.draws.seed_forward(module.device)
         with self._around(batch), block_reduction(module.trainer, part == len(self._batches) - 1):
-            outputs = module.outputs(batch.x)
+            with module.recorded.opened() if module.recorded else nullcontext():
+                outputs = module.outputs(batch.x)
             losses = module.task_losses.minimized(outputs, batch.targets)
             total = module.task_losses.combine(losses)
             if not total.requires_grad:
@@ -116,6 +117,7 @@ class Step:
             terms = [
                 term for plugin in module.acting("penalty") if (term := plugin.penalty(module, batch, outputs)) is not None
             ]
+            module.recorded.forget()
             if module.acting("backward"):
                 module.acting("backward")[0].backward(losses, module, scale)
                 if terms:

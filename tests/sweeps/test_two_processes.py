@@ -74,11 +74,8 @@ def test_processes_that_keep_parts_of_the_weights_equal_those_that_keep_copies(n
 
 # what neither draws at random nor couples the samples of a batch gives the same in two halves as in one piece
 COUPLED = ("augmentation", "adversarial", "normalization", "inference")
-SEPARATE = [
-    name
-    for name in options()
-    if name.split("/")[0] not in COUPLED and name not in ("regularizer/dropout", "regularizer/weight_noise")
-]
+RANDOM = tuple(f"regularizer/{name}" for name in ("dropblock", "dropout", "stochastic_depth", "weight_noise"))
+SEPARATE = [name for name in options() if name.split("/")[0] not in COUPLED and name not in RANDOM]
 
 
 @pytest.mark.parametrize("name", SEPARATE)

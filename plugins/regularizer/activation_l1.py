@@ -1,0 +1,65 @@
+"""The L1 norm penalty on activations, for sparse representations."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from plugins.activations import passage
+from plugins.base import Batch, Module, Plugin, RecipeError, Stage, declare
+from plugins.hidden import hidden_sites
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+
+
+def activation_l1_penalty(activations: Iterable[Tensor], weight: float, samples: int) -> Float[Tensor, ""]:
+    """weight · Σ|h| / samples over all units of all activations, a scalar."""
+    return weight / samples * torch.stack([h.abs().sum(dtype=torch.float32) for h in activations]).sum()
+
+
+class ActivationL1(Plugin):
+    """Make representations sparse: pull hidden units, rather than weights, towards zero.
+
+    J̃(w) = J(w) + weight · E Σ|h|, with the mean over the samples of a batch and the sum over all units of all hidden activations, as
+    they are before dropout. The activations are those of the pass that is trained on, not of the passes that craft an attack.
+
+    It acts on the activations from which a further layer leads to the output, modules and functions alike.
+
+    Raises:
+        RecipeError: no hidden activation in the model, or none that matches `sites`; activations that no module
+            returns, and no `sites` that say what to look at instead.
+
+    Source: Goodfellow et al., Deep Learning, 7.10; lecture A.
+    """
+
+    stage = Stage.LAYERS  # where the names of the model are those that it was given
+    on_shards = True
+
+    weight: float = declare.number("factor λ of the penalty λ · mean over the batch of Σ|h|", default=1e-5, least=0, off=0.0)
+    sites: Sequence[str] | None = declare.value(
+        "names of activation modules, with wildcards, or whole names of any others",
+        "a list of names",
+        lambda value: isinstance(value, (list, tuple)) and all(isinstance(name, str) for name in value),
+        default=None,
+        null="all",
+        more="Of any other modules the outputs are meant.",
+    )
+
+    def transform_model(self, model: nn.Module) -> nn.Module:
+        """Leave the model as it is, and have its hidden activations recorded."""
+        places = hidden_sites(model, passage(model, self.setting.shape), self.state_key, self.sites)
+        self.recorded = [module for _, module in places]
+        return model
+
+    def penalty(self, module: Module, batch: Batch, outputs: Mapping[str, Tensor]) -> Tensor | None:
+        """The penalty on the activations of this pass."""
+        activations = [h for part in self.recorded for h in module.recorded[part]]
+        if not activations:
+            raise RecipeError(f"{self.state_key}: no module of its sites was called in this pass: choose others")
+        penalty = activation_l1_penalty(activations, self.weight, len(batch))
+        self.record(module, "penalty", penalty)
+        return penalty

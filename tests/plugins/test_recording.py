@@ -1,0 +1,43 @@
+"""What is kept of a pass."""
+
+import torch
+from torch import nn
+
+from plugins.recording import Recording
+from plugins.sites import attach
+
+
+def test_keeps_each_call_while_it_is_open():
+    act = nn.ReLU()
+    model = nn.Sequential(nn.Linear(3, 4), act, nn.Linear(4, 4), act)
+    attach(act, "noise", nn.Dropout(0.5))
+    recorded, x = Recording([act]), torch.randn(5, 3)
+    model(x)
+    assert recorded == {act: []}
+    model.eval()
+    with recorded.opened():
+        model(x)
+    first = torch.relu(model[0](x))
+    torch.testing.assert_close(recorded[act], [first, torch.relu(model[2](first))])
+    model(x)
+    assert len(recorded[act]) == 2
+    with recorded.opened():
+        pass
+    assert recorded == {act: []}
+
+
+def test_keeps_what_the_module_makes_rather_than_what_was_attached_to_it():
+    act, x = nn.ReLU(), torch.randn(50)
+    attach(act, "dropout", nn.Dropout(0.5))
+    recorded = Recording([act])
+    with recorded.opened():
+        out = act(x)
+    assert torch.equal(recorded[act][0], torch.relu(x)) and not torch.equal(out, torch.relu(x))
+
+
+def test_of_a_tuple_it_keeps_what_comes_first():
+    attention, x = nn.MultiheadAttention(4, 2, batch_first=True), torch.randn(2, 3, 4)
+    recorded = Recording([attention])
+    with recorded.opened():
+        out, _ = attention(x, x, x)
+    assert recorded[attention][0] is out

@@ -1,0 +1,27 @@
+"""The model of the sweeps over all options: it has whatever a technique looks for."""
+
+from torch import Tensor, nn
+
+from recipes.models.cnn import CNN
+
+
+class Residual(nn.Module):
+    """x + f(x)."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.branch = nn.Sequential(
+            nn.Conv2d(channels, channels, 3, padding=1), nn.ReLU(), nn.Conv2d(channels, channels, 3, padding=1)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Add the branch."""
+        return x + self.branch(x)
+
+
+class SmallNet(CNN):
+    """model=cnn with a residual block behind the first pooling."""
+
+    def __init__(self, shape, outputs, channels=(4, 8), hidden=16, activation="relu"):
+        super().__init__(shape, outputs, channels, hidden, activation)
+        self.insert(3, Residual(channels[0]))
