@@ -13,12 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from plugins.base import Plugin, RecipeError
 from plugins.shards import whole
+from recipes.config import catalogue as catalogue_module
+from recipes.config.catalogue import Catalogue, Option
 from recipes.config.launchers import offer_launchers
 from recipes.data.loaders import EvaluationLoader, StepLoader
 from recipes.engine.checkpoint import BestAndLast
@@ -28,7 +29,7 @@ from recipes.run.trainer import make_trainer
 
 ROOT = Path(__file__).parents[1]
 CONF = ROOT / "conf"
-FIXED = ("data", "model", "trainer", "callback", "logger", "recipe", "hydra", "study")
+NO_TECHNIQUES = (*catalogue_module.NO_TECHNIQUES, "callback")
 SMALL = (
     "model=cnn",
     "model.channels=[4,8]",
@@ -42,38 +43,33 @@ SMALL = (
 logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
 
 
+@cache
+def catalogue() -> Catalogue:
+    """What can be chosen."""
+    return Catalogue()
+
+
 def options() -> list[str]:
     """Every technique in conf/, as "group/option"."""
-    return sorted(f"{path.parent.name}/{path.stem}" for path in CONF.glob("*/*.yaml") if path.parent.name not in FIXED)
+    return sorted(
+        f"{group}/{option}" for group, found in catalogue().groups.items() if group not in NO_TECHNIQUES for option in found
+    )
 
 
-@cache
 def is_many(group: str) -> bool:
-    """Whether several options of a group can be selected at once: their files are wrapped in the option's own key."""
-    return all(list(yaml.safe_load(path.read_text())) == [path.stem] for path in (CONF / group).glob("*.yaml"))
+    """Whether several options of a group can be selected at once."""
+    return catalogue().many(group)
 
 
-@cache
-def defaults() -> dict[str, str]:
-    """The groups that every run has one of."""
-    entries = yaml.safe_load((CONF / "train.yaml").read_text())["defaults"]
-    return {
-        group: option
-        for entry in entries
-        if isinstance(entry, dict)
-        for group, option in entry.items()
-        if group in options_by_group()
-    }
+def option_of(name: str) -> Option:
+    """The file of an option."""
+    group, option = name.split("/")
+    return catalogue().groups[group][option]
 
 
-@cache
-def options_by_group() -> dict[str, list[str]]:
-    """Options by group."""
-    found: dict[str, list[str]] = {}
-    for name in options():
-        group, option = name.split("/")
-        found.setdefault(group, []).append(option)
-    return found
+def target(name: str) -> str:
+    """The class that an option names."""
+    return str(option_of(name).node["_target_"])
 
 
 def select(names: Sequence[str]) -> list[str]:
@@ -83,7 +79,7 @@ def select(names: Sequence[str]) -> list[str]:
         group, option = name.split("/")
         chosen.setdefault(group, []).append(option)
     return [
-        f"{'' if group in defaults() else '+'}{group}={found[0] if not is_many(group) else '[' + ','.join(found) + ']'}"
+        catalogue().spelling(group, found[0] if not is_many(group) else f"[{','.join(found)}]")
         for group, found in chosen.items()
     ]
 
@@ -95,9 +91,8 @@ def config_of(names: Sequence[str], *overrides: str) -> dict[str, Any]:
 
 @cache
 def _composed(names: tuple[str, ...], *overrides: str) -> dict[str, Any]:
-    small = list(SMALL)
-    if any(name.startswith("optimizer/") for name in names):
-        small = [word for word in small if not word.startswith("optimizer")]
+    groups = {name.split("/")[0] for name in names}
+    small = [word for word in SMALL if word.partition("=")[0].partition(".")[0] not in groups]
     offer_launchers()
     with initialize_config_dir(str(CONF), version_base="1.3"):
         composed = compose("train", [*small, *select(names), *overrides])
@@ -105,29 +100,45 @@ def _composed(names: tuple[str, ...], *overrides: str) -> dict[str, Any]:
 
 
 def merged_config(names: Sequence[str]) -> dict[str, Any]:
-    """What `config_of` gives, put together from the configs of each option: composing takes as long as a short training."""
+    """What `config_of` gives, put together from the files of the options: composing takes as long as a short training."""
     config = config_of([])
     for name in names:
         group, option = name.split("/")
-        node = config_of([name])[group]
+        node = copy.deepcopy(option_of(name).node)
         if is_many(group):
-            config.setdefault(group, {})[option] = node[option]
+            config.setdefault(group, {})[option] = node
         else:
             config[group] = node
     return config
 
 
 @cache
+def needs(name: str) -> tuple[tuple[str, ...], ...]:
+    """What an option cannot do without, as its own refusal says: mc_dropout alone asks for +regularizer=dropout.
+
+    For each the options that will do, the one that was asked for first: where a group takes one option another may be chosen already.
+    """
+    found: tuple[tuple[str, ...], ...] = ()
+    while True:
+        names = [name, *(alternatives[0] for alternatives in found)]
+        try:
+            build(merged_config(names))
+        except RecipeError as error:
+            taken = {other.split("/")[0] for other in names if not is_many(other.split("/")[0])}
+            for group, option in re.findall(r"(\w+)=(\w+)", str(error)):
+                if group not in taken and option in catalogue().groups.get(group, ()) and f"{group}/{option}" not in names:
+                    rest = [] if is_many(group) else [other for other in catalogue().groups[group] if other != option]
+                    found = (*found, tuple(f"{group}/{other}" for other in (option, *rest)))
+                    break
+            else:
+                raise
+        else:
+            return found
+
+
 def with_companions(name: str) -> tuple[str, ...]:
-    """The option, with what its own refusal says that it needs: mc_dropout alone asks for +regularizer=dropout."""
-    try:
-        build(config_of([name]))
-    except RecipeError as error:
-        needed = re.findall(r"\+(\w+)=(\w+)", str(error))
-        if not needed:
-            raise
-        return (name, *("/".join(pair) for pair in needed[:1]))
-    return (name,)
+    """The option, with what it cannot do without."""
+    return (name, *(alternatives[0] for alternatives in needs(name)))
 
 
 @cache
@@ -140,10 +151,7 @@ def digits() -> Any:
 
 def plugin_class(name: str) -> type[Plugin] | None:
     """The plugin class behind an option, if it is one."""
-    group, option = name.split("/")
-    node = yaml.safe_load((CONF / group / f"{option}.yaml").read_text())
-    node = node[option] if is_many(group) else node
-    found = find_class(node["_target_"])
+    found = find_class(target(name))
     return found if issubclass(found, Plugin) else None
 
 
