@@ -148,4 +148,4 @@ def _combining(module: Whole) -> Combine | None:
     if not module.hooks["combine"]:
         return None
     plugin = module.hooks["combine"][0]
-    return lambda losses: plugin.combine(losses, module) if plugin.acts(module.progress) else total_of(losses)
+    return lambda losses: plugin.combine(losses, module) if plugin.acts(module.step.progress) else total_of(losses)

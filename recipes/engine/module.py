@@ -149,7 +149,7 @@ class RecipeModule(Whole):
     def acting(self, hook: str) -> list[Any]:
         """The options that define a hook of the step and act in this one."""
         options = self.hooks[hook]
-        return [option for option in options if option.acts(self.progress)] if self.is_timed else options
+        return [option for option in options if option.acts(self.step.progress)] if self.is_timed else options
 
     @property
     def seconds(self) -> float:
