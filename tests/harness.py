@@ -7,7 +7,7 @@ import logging
 import re
 import shutil
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -155,9 +155,44 @@ def plugin_class(name: str) -> type[Plugin] | None:
     return found if issubclass(found, Plugin) else None
 
 
+@cache
+def numbers() -> Any:
+    """The digits with a number to predict in place of a class: their mean brightness."""
+    data = copy.deepcopy(digits())
+    for split in data.splits.values():
+        split.targets = {"": split.x.float().flatten(1).mean(1, keepdim=True)}
+    return data
+
+
+def data_of(config: dict[str, Any]) -> Any:
+    """What a config is tried on: the digits, or numbers where one of its options is refused for classes and not for them."""
+    return numbers() if any(map(wants_numbers, names_in(config))) else digits()
+
+
+def names_in(config: dict[str, Any]) -> Iterator[str]:
+    """The techniques of a config, as "group/option"."""
+    for group, found in catalogue().groups.items():
+        node = config.get(group)
+        if node and group not in NO_TECHNIQUES:
+            one = [option for option, file in found.items() if file.node.get("_target_") == node.get("_target_")]
+            yield from (f"{group}/{option}" for option in (node if is_many(group) else one[:1]) if option in found)
+
+
+@cache
+def wants_numbers(name: str) -> bool:
+    """Whether an option alone is refused where classes are predicted, and not where numbers are."""
+    config, refused = merged_config([name]), []
+    for data in (digits(), numbers()):
+        try:
+            make_module(config, data, build_plugins(config))
+        except RecipeError:
+            refused.append(data)
+    return refused == [digits()]
+
+
 def build(config: dict[str, Any], plugins: Sequence[Plugin] | None = None) -> RecipeModule:
     """The module of a config, with its plugins (or those given, in the order given)."""
-    return make_module(config, digits(), build_plugins(config) if plugins is None else plugins)
+    return make_module(config, data_of(config), build_plugins(config) if plugins is None else plugins)
 
 
 def fit(
@@ -172,11 +207,10 @@ def fit(
     plugins = build_plugins(config)
     if reverse:
         plugins = plugins[::-1]
-    module = build(config, plugins)
+    module, data = build(config, plugins), data_of(config)
     world = torch.distributed.get_world_size() if torch.distributed.is_initialized() else 1
-    data = digits()
     loader = StepLoader(data.splits["train"], config["data"]["batch_size"], 0, module.parts, lambda: module.steps_done)
-    keeper = CopyingKeeper(folder / "checkpoints", "val/acc", copy_at or 0)
+    keeper = CopyingKeeper(folder / "checkpoints", "val/acc" if data is digits() else "val/loss", copy_at or 0)
     config = {**config, "max_steps": steps, "trainer": {**config["trainer"], "accelerator": "cpu", "devices": world}}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -1,15 +1,10 @@
 """A selection that fails is narrowed to the few that make it fail."""
 
 import itertools
-import sys
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recipes.config.catalogue import Catalogue, installed_folders
-from tests import harness
-from tests.sweeps import selections as tried
 from tests.sweeps.narrowing import narrow
 from tests.sweeps.selections import Selections, fault_of
 
@@ -82,32 +77,6 @@ class Picky(Plugin):
 '''
 
 
-@pytest.fixture
-def broken(tmp_path, monkeypatch):
-    """An installed package with options that fail beside each other."""
-    package = tmp_path / "packages" / "broken_pair"
-    group = package / "conf" / "regularizer"
-    group.mkdir(parents=True)
-    (package / "__init__.py").write_text("")
-    (package / "regularizer").mkdir()
-    (package / "regularizer" / "__init__.py").write_text("")
-    for name in ("Marking", "Shy", "Picky"):
-        (package / "regularizer" / f"{name.lower()}.py").write_text(PLUGINS)
-        (group / f"{name.lower()}.yaml").write_text(
-            f"# Is broken.\n{name.lower()}:\n  _target_: broken_pair.regularizer.{name.lower()}.{name}\n"
-        )
-    metadata = package.parent / "broken_pair-1.0.dist-info"
-    metadata.mkdir()
-    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: broken-pair\nVersion: 1.0\n")
-    (metadata / "entry_points.txt").write_text("[lightning_recipes]\nbroken_pair = broken_pair.conf\n")
-    monkeypatch.syspath_prepend(package.parent)
-    catalogue = Catalogue(installed_folders())
-    monkeypatch.setattr(harness, "catalogue", lambda: catalogue)
-    yield
-    for name in [name for name in sys.modules if name.partition(".")[0] == "broken_pair"]:
-        del sys.modules[name]
-
-
 SOME = (
     "augmentation/mixup",
     "clipping/norm",
@@ -125,7 +94,8 @@ def found(selections, folder):
     ]
 
 
-def test_a_pair_that_breaks_is_named(broken, tmp_path):
+def test_a_pair_that_breaks_is_named(install, tmp_path):
+    install(PLUGINS, "Marking", "Shy", "Picky")
     lines = found(Selections([*SOME, "regularizer/marking", "regularizer/shy"]), tmp_path)
     assert lines
     for line in lines:
@@ -133,7 +103,8 @@ def test_a_pair_that_breaks_is_named(broken, tmp_path):
         assert "+regularizer=[marking,shy]" in line and "found in: " in line
 
 
-def test_a_pair_that_is_refused_by_accident_is_named(broken, tmp_path):
+def test_a_pair_that_is_refused_by_accident_is_named(install, tmp_path):
+    install(PLUGINS, "Marking", "Shy", "Picky")
     names = [*SOME, "regularizer/picky"]
     lines = found(Selections(names), tmp_path)
     assert lines
@@ -143,9 +114,3 @@ def test_a_pair_that_is_refused_by_accident_is_named(broken, tmp_path):
     three = "clipping/norm × regularizer/dropout × regularizer/picky"
     assert not found(Selections(names, {pair: "looks at the same", three: "at once"}), tmp_path)
     assert all(line.startswith(three) for line in found(Selections(names, {pair: "looks at the same"}), tmp_path))
-
-
-def test_what_an_option_needs_comes_along():
-    selections = tried.everything()
-    assert selections.complete(["inference/mc_dropout"]) == ("inference/mc_dropout", "regularizer/dropout")
-    assert all("regularizer/dropout" in run for run in selections.runs if "inference/mc_dropout" in run)
