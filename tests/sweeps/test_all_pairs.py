@@ -29,6 +29,9 @@ class Picky(Plugin):
 
     stage = Stage.DIAGNOSTICS
     refuses = {"clipping": "it is picky; leave one of the two out"}
+
+    def after_step(self, module, optimizer):
+        """Do something."""
 '''
 
 
