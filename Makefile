@@ -36,8 +36,9 @@ format: ## have ruff write
 check: lint types ## what takes seconds: lint, types, and conf/ against plugins/
 	$(PYTHON) -m pytest -n 0 tests/test_architecture.py tests/test_public_names.py
 
-all-pairs: ## every option and every pair of options
-	$(PYTHON) -m pytest tests/sweeps/test_every_option.py tests/sweeps/test_every_pair.py
+all-pairs: ## every option, and every pair of options by itself: before a release
+	$(PYTHON) -m pytest tests/sweeps
+	$(PYTHON) -m tests.sweeps.all_pairs
 
 benchmarks: ## the tables of the README; ROOT_OF_DATA=DIR takes Fashion-MNIST from there
 	$(PYTHON) -m benchmarks.step $(if $(ROOT_OF_DATA),--root $(ROOT_OF_DATA))

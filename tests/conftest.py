@@ -43,16 +43,12 @@ def _nothing_runs_on(monkeypatch):
 
 
 def pytest_terminal_summary(terminalreporter):
-    """Say how many pairs of techniques trained, and which were refused for what reason."""
-    counts = [
-        value
-        for report in terminalreporter.stats.get("passed", [])
-        for name, value in report.user_properties
-        if name == "pairs"
-    ]
-    if counts:
-        refused = [line for count in counts for line in count["refused"]]
-        trained = sum(count["trained"] for count in counts)
-        terminalreporter.write_line(f"pairs of techniques: {trained} trained, {len(refused)} refused")
-        for line in refused:
-            terminalreporter.write_line(f"  {line}")
+    """Say how many pairs of techniques were built, and in how many runs they were trained."""
+    properties = [pair for report in terminalreporter.stats.get("passed", []) for pair in report.user_properties]
+    counts = {
+        word: sum(value for name, value in properties if name == f"sweep: {word}") for word in ("pairs", "refused", "runs")
+    }
+    if any(counts.values()):
+        terminalreporter.write_line(
+            f"pairs of techniques: {counts['pairs']} built, {counts['refused']} of them refused; trained in {counts['runs']} runs"
+        )

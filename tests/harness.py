@@ -7,19 +7,20 @@ import logging
 import re
 import shutil
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
 import torch
-import yaml
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from plugins.base import Plugin, RecipeError
 from plugins.shards import whole
+from recipes.config import catalogue as catalogue_module
+from recipes.config.catalogue import Catalogue, Option
 from recipes.config.launchers import offer_launchers
 from recipes.data.loaders import EvaluationLoader, StepLoader
 from recipes.engine.checkpoint import BestAndLast
@@ -30,7 +31,7 @@ from recipes.run.trainer import make_trainer
 
 ROOT = Path(__file__).parents[1]
 CONF = ROOT / "conf"
-FIXED = ("data", "model", "trainer", "callback", "logger", "recipe", "hydra", "study")
+NO_TECHNIQUES = (*catalogue_module.NO_TECHNIQUES, "callback")
 SMALL = (
     "model=cnn",
     "model._target_=tests.small_net.SmallNet",  # with a residual branch too
@@ -45,38 +46,33 @@ SMALL = (
 logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
 
 
+@cache
+def catalogue() -> Catalogue:
+    """What can be chosen."""
+    return Catalogue()
+
+
 def options() -> list[str]:
     """Every technique in conf/, as "group/option"."""
-    return sorted(f"{path.parent.name}/{path.stem}" for path in CONF.glob("*/*.yaml") if path.parent.name not in FIXED)
+    return sorted(
+        f"{group}/{option}" for group, found in catalogue().groups.items() if group not in NO_TECHNIQUES for option in found
+    )
 
 
-@cache
 def is_many(group: str) -> bool:
-    """Whether several options of a group can be selected at once: their files are wrapped in the option's own key."""
-    return all(list(yaml.safe_load(path.read_text())) == [path.stem] for path in (CONF / group).glob("*.yaml"))
+    """Whether several options of a group can be selected at once."""
+    return catalogue().many(group)
 
 
-@cache
-def defaults() -> dict[str, str]:
-    """The groups that every run has one of."""
-    entries = yaml.safe_load((CONF / "train.yaml").read_text())["defaults"]
-    return {
-        group: option
-        for entry in entries
-        if isinstance(entry, dict)
-        for group, option in entry.items()
-        if group in options_by_group()
-    }
+def option_of(name: str) -> Option:
+    """The file of an option."""
+    group, option = name.split("/")
+    return catalogue().groups[group][option]
 
 
-@cache
-def options_by_group() -> dict[str, list[str]]:
-    """Options by group."""
-    found: dict[str, list[str]] = {}
-    for name in options():
-        group, option = name.split("/")
-        found.setdefault(group, []).append(option)
-    return found
+def target(name: str) -> str:
+    """The class that an option names."""
+    return str(option_of(name).node["_target_"])
 
 
 def select(names: Sequence[str]) -> list[str]:
@@ -86,7 +82,7 @@ def select(names: Sequence[str]) -> list[str]:
         group, option = name.split("/")
         chosen.setdefault(group, []).append(option)
     return [
-        f"{'' if group in defaults() else '+'}{group}={found[0] if not is_many(group) else '[' + ','.join(found) + ']'}"
+        catalogue().spelling(group, found[0] if not is_many(group) else f"[{','.join(found)}]")
         for group, found in chosen.items()
     ]
 
@@ -98,9 +94,8 @@ def config_of(names: Sequence[str], *overrides: str) -> dict[str, Any]:
 
 @cache
 def _composed(names: tuple[str, ...], *overrides: str) -> dict[str, Any]:
-    small = list(SMALL)
-    if any(name.startswith("optimizer/") for name in names):
-        small = [word for word in small if not word.startswith("optimizer")]
+    groups = {name.split("/")[0] for name in names}
+    small = [word for word in SMALL if word.partition("=")[0].partition(".")[0] not in groups]
     offer_launchers()
     with initialize_config_dir(str(CONF), version_base="1.3"):
         composed = compose("train", [*small, *select(names), *overrides])
@@ -108,29 +103,45 @@ def _composed(names: tuple[str, ...], *overrides: str) -> dict[str, Any]:
 
 
 def merged_config(names: Sequence[str]) -> dict[str, Any]:
-    """What `config_of` gives, put together from the configs of each option: composing takes as long as a short training."""
+    """What `config_of` gives, put together from the files of the options: composing takes as long as a short training."""
     config = config_of([])
     for name in names:
         group, option = name.split("/")
-        node = config_of([name])[group]
+        node = copy.deepcopy(option_of(name).node)
         if is_many(group):
-            config.setdefault(group, {})[option] = node[option]
+            config.setdefault(group, {})[option] = node
         else:
             config[group] = node
     return config
 
 
 @cache
+def needs(name: str) -> tuple[tuple[str, ...], ...]:
+    """What an option cannot do without, as its own refusal says: mc_dropout alone asks for +regularizer=dropout.
+
+    For each the options that will do, the one that was asked for first: where a group takes one option another may be chosen already.
+    """
+    found: tuple[tuple[str, ...], ...] = ()
+    while True:
+        names = [name, *(alternatives[0] for alternatives in found)]
+        try:
+            build(merged_config(names))
+        except RecipeError as error:
+            taken = {other.split("/")[0] for other in names if not is_many(other.split("/")[0])}
+            for group, option in re.findall(r"(\w+)=(\w+)", str(error)):
+                if group not in taken and option in catalogue().groups.get(group, ()) and f"{group}/{option}" not in names:
+                    rest = [] if is_many(group) else [other for other in catalogue().groups[group] if other != option]
+                    found = (*found, tuple(f"{group}/{other}" for other in (option, *rest)))
+                    break
+            else:
+                raise
+        else:
+            return found
+
+
 def with_companions(name: str) -> tuple[str, ...]:
-    """The option, with what its own refusal says that it needs: mc_dropout alone asks for +regularizer=dropout."""
-    try:
-        build(config_of([name]))
-    except RecipeError as error:
-        needed = re.findall(r"\+(\w+)=(\w+)", str(error))
-        if not needed:
-            raise
-        return (name, *("/".join(pair) for pair in needed[:1]))
-    return (name,)
+    """The option, with what it cannot do without."""
+    return (name, *(alternatives[0] for alternatives in needs(name)))
 
 
 @cache
@@ -143,17 +154,53 @@ def digits() -> Any:
 
 def plugin_class(name: str) -> type[Plugin] | None:
     """The plugin class behind an option, if it is one."""
-    group, option = name.split("/")
-    node = yaml.safe_load((CONF / group / f"{option}.yaml").read_text())
-    node = node[option] if is_many(group) else node
-    found = find_class(node["_target_"])
+    found = find_class(target(name))
     return found if issubclass(found, Plugin) else None
+
+
+@cache
+def numbers() -> Any:
+    """The digits with a number to predict in place of a class: their mean brightness."""
+    data = copy.deepcopy(digits())
+    for split in data.splits.values():
+        split.targets = {"": split.x.float().flatten(1).mean(1, keepdim=True)}
+    return data
+
+
+def data_of(config: dict[str, Any]) -> Any:
+    """What a config is tried on: the digits, or numbers where one of its options is refused for classes and not for them."""
+    return numbers() if any(map(wants_numbers, names_in(config))) else digits()
+
+
+def names_in(config: dict[str, Any]) -> Iterator[str]:
+    """The techniques of a config, as "group/option"."""
+    for group, found in catalogue().groups.items():
+        node = config.get(group)
+        if node and group not in NO_TECHNIQUES:
+            one = [option for option, file in found.items() if file.node.get("_target_") == node.get("_target_")]
+            yield from (f"{group}/{option}" for option in (node if is_many(group) else one[:1]) if option in found)
+
+
+@cache
+def wants_numbers(name: str) -> bool:
+    """Whether an option alone is refused where classes are predicted, and not where numbers are."""
+    config, refused = merged_config([name]), []
+    for data in (digits(), numbers()):
+        try:
+            _made(config, data, build_plugins(config))
+        except RecipeError:
+            refused.append(data)
+    return refused == [digits()]
 
 
 def build(config: dict[str, Any], plugins: Sequence[Plugin] | None = None) -> RecipeModule:
     """The module of a config, with its plugins (or those given, in the order given)."""
+    return _made(config, data_of(config), build_plugins(config) if plugins is None else plugins)
+
+
+def _made(config: dict[str, Any], data: Any, plugins: Sequence[Plugin]) -> RecipeModule:
     with patch.object(building, "OWN", (*building.OWN, "tests")):  # the small model
-        return make_module(config, digits(), build_plugins(config) if plugins is None else plugins)
+        return make_module(config, data, plugins)
 
 
 def fit(
@@ -168,11 +215,10 @@ def fit(
     plugins = build_plugins(config)
     if reverse:
         plugins = plugins[::-1]
-    module = build(config, plugins)
+    module, data = build(config, plugins), data_of(config)
     world = torch.distributed.get_world_size() if torch.distributed.is_initialized() else 1
-    data = digits()
     loader = StepLoader(data.splits["train"], config["data"]["batch_size"], 0, module.parts, lambda: module.steps_done)
-    keeper = CopyingKeeper(folder / "checkpoints", "val/acc", copy_at or 0)
+    keeper = CopyingKeeper(folder / "checkpoints", "val/acc" if data is digits() else "val/loss", copy_at or 0)
     config = {**config, "max_steps": steps, "trainer": {**config["trainer"], "accelerator": "cpu", "devices": world}}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields
-from functools import partial
+from functools import cache, partial
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
@@ -205,9 +206,15 @@ def build_module(config: Mapping[str, Any], shape: tuple[int, ...], outputs: int
         standardize_targets=config["data"].get("standardize_targets", True),
         **rules,
     )
-    names = choices(Catalogue(installed_folders()), config)
+    names = choices(_installed(tuple(sys.path)), {group: config[group] for group in SPEAKING if group in config})
     module.chosen = frozenset(f"{group}/{name}" for group in SPEAKING for name in names.get(group, ()))
     return module
+
+
+@cache
+def _installed(path: tuple[str, ...]) -> Catalogue:
+    """What can be chosen with packages from the places in `path`, read once: it takes longer than to build a small module."""
+    return Catalogue(installed_folders())
 
 
 def build_loggers(config: Mapping[str, Any], folder: Path, facts: Mapping[str, Any]) -> list[RunLogger]:

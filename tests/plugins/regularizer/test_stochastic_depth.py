@@ -30,9 +30,7 @@ def test_rates_grow_with_depth():
     assert rates(0.2, 1) == [0.2]
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"), [({"p": 1.5}, "p must be a"), ({"mode": "row"}, "linear, uniform")]
-)
+@pytest.mark.parametrize(("arguments", "message"), [({"p": 1.5}, "p must be a"), ({"mode": "row"}, "linear, uniform")])
 def test_refuses(arguments, message):
     with pytest.raises(RecipeError, match=message):
         StochasticDepth(**arguments)

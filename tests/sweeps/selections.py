@@ -1,0 +1,131 @@
+"""Which options are tried together, and what is asked of a selection: it trains, or is refused in one line before that."""
+
+from __future__ import annotations
+
+import itertools
+import traceback
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache, cached_property
+from pathlib import Path
+
+import torch
+
+from plugins.base import Diverged, Plugin, RecipeError, does_something
+from tests import harness
+from tests.sweeps import refusals
+from tests.sweeps.covering import Options, cover
+from tests.sweeps.narrowing import narrow
+
+
+@dataclass(frozen=True)
+class Fault:
+    """What is wrong with a selection."""
+
+    refused: bool  # before the first batch
+    text: str
+
+
+class Selections:
+    """Some options beside each other.
+
+    Args:
+        names: of the options.
+        pins: what is known to be refused, as in refusals.yaml.
+    """
+
+    def __init__(self, names: Sequence[str], pins: dict[str, str] | None = None) -> None:
+        self.names = [name for name in names if acts(name)]
+        self.needs = {name: found for name in self.names if (found := harness.needs(name))}
+        further = {name for needed in self.needs.values() for alternatives in needed for name in alternatives}
+        self.beside = sorted(further - set(self.names))
+        self.pinned = refusals.expand(pins or {}, [*self.names, *self.beside])
+        everything = [*self.names, *self.beside]
+        excluded = [pair for pair in itertools.combinations(everything, 2) if not _can_be_typed(*pair)]
+        self.options = Options(everything, [*excluded, *self.pinned], self.needs)
+
+    @cached_property
+    def pairs(self) -> list[tuple[str, str]]:
+        """All pairs that can be typed: of different groups, or of one group that takes several."""
+        return [pair for pair in itertools.combinations(self.names, 2) if _can_be_typed(*pair)]
+
+    @cached_property
+    def runs(self) -> list[tuple[str, ...]]:
+        """Selections of about eight in which every pair that is not refused stands."""
+        return cover(self.options, beside=self.beside)
+
+    def complete(self, names: Sequence[str]) -> tuple[str, ...]:
+        """The names with what they need."""
+        if (selection := self.options.all_of(names)) is not None:
+            return self.options.chosen(selection)
+        found = list(names)  # is listed as refused: as it would be typed
+        for alternatives in (needed for name in names for needed in self.needs.get(name, ())):
+            found += [alternatives[0]] if not set(alternatives) & set(found) else []
+        return tuple(found)
+
+    def minimal(self, names: Sequence[str], fault: Fault, folder: Path) -> tuple[tuple[str, ...], Fault]:
+        """Of a selection with a fault the few options that have it, and what it is there."""
+        faults = {tuple(names): fault}
+
+        def fails(fewer: tuple[str, ...]) -> bool:
+            found = fault_of(self.complete(fewer), folder)
+            if found is not None:
+                faults[fewer] = found
+            return found is not None and found.refused == fault.refused
+
+        few = narrow(names, fails)
+        return few, faults[few]
+
+    def told(self, names: Sequence[str], fault: Fault, folder: Path) -> str:
+        """The fault of a run, narrowed to what has it."""
+        few, found = self.minimal(names, fault, folder)
+        what = "refused, which does not stand in refusals.yaml" if found.refused else "failed"
+        words = " ".join(harness.select(self.complete(few)))
+        return f"{refusals.TIMES.join(few)} {what}: {found.text}\n  alone: {words}\n  found in: {', '.join(names)}"
+
+
+@cache
+def everything() -> Selections:
+    """All options of conf/ beside each other, with the refusals that are known."""
+    return Selections(harness.options(), refusals.read())
+
+
+def acts(name: str) -> bool:
+    """Whether an option is more than a name for leaving things as they are."""
+    found = harness.plugin_class(name)
+    return found is None or does_something(Plugin.__new__(found))
+
+
+def _can_be_typed(first: str, second: str) -> bool:
+    group = first.split("/")[0]
+    return group != second.split("/")[0] or harness.is_many(group)
+
+
+def refusal_of(names: Sequence[str]) -> str | None:
+    """The line in which a selection is refused; None if it is not. Nothing is trained."""
+    try:
+        harness.build(harness.merged_config(names))
+    except RecipeError as error:
+        return str(error)
+    return None
+
+
+def fault_of(names: Sequence[str], folder: Path) -> Fault | None:
+    """What is wrong with three steps of training; None: all is well, and the order in which options are written is free."""
+    try:
+        config = harness.merged_config(names)
+        module = harness.fit(config, folder / "written", 3)
+        if module.steps_done != 3:
+            return Fault(False, f"{module.steps_done} steps instead of 3")
+        found = harness.weights(module)
+        bad = [name for name, value in found.items() if value.is_floating_point() and not torch.isfinite(value).all()]
+        if bad:
+            return Fault(False, f"not finite: {', '.join(bad)}")
+        turned = harness.weights(harness.fit(config, folder / "turned", 3, reverse=True))
+        if differs := harness.same_bits(found, turned):
+            return Fault(False, f"written in another order it trains other weights: {', '.join(differs)}")
+    except RecipeError as error:
+        return Fault(not isinstance(error, Diverged), str(error))
+    except Exception:
+        return Fault(False, traceback.format_exc()[-1500:])
+    return None

@@ -1,0 +1,80 @@
+"""What is refused is what refusals.yaml lists: every pair is built, none is trained."""
+
+import pytest
+
+from tests import harness
+from tests.sweeps import refusals
+from tests.sweeps.selections import everything, refusal_of
+
+SHARES = 4
+
+
+@pytest.mark.parametrize("share", range(SHARES))
+def test_no_pair_is_refused_but_those_that_are_listed(share, record_property):
+    selections = everything()
+    listed, wrong, refused = selections.pinned, [], 0
+    pairs = selections.pairs[share::SHARES]
+    for pair in pairs:
+        message = refusal_of(selections.complete(pair))
+        if (reason := listed.get(frozenset(pair))) is not None:
+            wrong += problems(pair, message, reason)
+        elif message is not None and not any(names <= set(selections.complete(pair)) for names in listed):
+            wrong.append(f"{refusals.TIMES.join(pair)} is refused and not listed: {message}")
+        refused += message is not None
+    record_property("sweep: pairs", len(pairs))  # summed up at the end of the session
+    record_property("sweep: refused", refused)
+    assert not wrong, "\n".join(wrong)
+
+
+def test_what_is_listed_for_three_and_more_is_refused_and_for_no_fewer():
+    selections, wrong = everything(), []
+    for names, reason in selections.pinned.items():
+        if len(names) > 2:
+            wrong += problems(sorted(names), refusal_of(selections.complete(sorted(names))), reason)
+            for name in names:
+                fewer = sorted(names - {name})
+                if refusal_of(selections.complete(fewer)) is not None:
+                    wrong.append(f"{refusals.TIMES.join(fewer)} is refused without {name}")
+    assert not wrong, "\n".join(wrong)
+
+
+def problems(names, message, reason):
+    """What is wrong with a refusal that is listed: it must name all, in one line, for the reason that is written."""
+    what = refusals.TIMES.join(names)
+    if message is None:
+        yield f"{what} is listed and not refused: take it out of {refusals.FILE.name}"
+        return
+    if reason not in message:
+        yield f"{what} is refused for another reason than {reason!r}: {message}"
+    if "\n" in message or len(message) <= 30:
+        yield f"{what} is not refused in one line that tells the reason: {message}"
+    missing = [name for name in names if not any(word.lower() in message.lower() for word in words(name))]
+    if missing:
+        yield f"{what}: the refusal does not name {', '.join(missing)}: {message}"
+
+
+def words(name):
+    """What an option may be called."""
+    group, option = name.split("/")
+    return group, option, harness.target(name).rpartition(".")[2]
+
+
+def test_a_group_stands_for_its_options():
+    names = ["a/one", "a/two", "b/three"]
+    assert refusals.expand({"a × b/three": "why"}, names) == {
+        frozenset({"a/one", "b/three"}): "why",
+        frozenset({"a/two", "b/three"}): "why",
+    }
+    assert refusals.expand({"a × a": "why"}, names) == {frozenset({"a/one", "a/two"}): "why"}
+    assert list(refusals.expand({"a/one × a/two × b": "why"}, names)) == [frozenset(names)]
+
+
+@pytest.mark.parametrize("written", ["a/one", "a/one × c", "a/one × b/four", "a/one x b/three"])
+def test_what_names_nothing_is_told(written):
+    with pytest.raises(ValueError, match="must be groups or options"):
+        refusals.expand({written: "why"}, ["a/one", "a/two", "b/three"])
+
+
+def test_what_stands_twice_is_told():
+    with pytest.raises(ValueError, match="twice"):
+        refusals.expand({"a × b": "why", "b/three × a/one": "why"}, ["a/one", "a/two", "b/three"])
