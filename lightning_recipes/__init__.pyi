@@ -46,6 +46,8 @@ from plugins.loss.by_task import LossByTask as LossByTask
 from plugins.loss.cross_entropy import CrossEntropy as CrossEntropy
 from plugins.loss.mse import MSE as MSE
 from plugins.multitask.equal import EqualWeights as EqualWeights
+from plugins.multitask.pcgrad import PCGrad as PCGrad
+from plugins.multitask.upgrad import UPGrad as UPGrad
 from plugins.normalization.batch import BatchNormalization as BatchNormalization
 from plugins.normalization.model import ModelNormalization as ModelNormalization
 from plugins.parameters import named_parameters as named_parameters, weights_of as weights_of

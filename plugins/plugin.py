@@ -75,8 +75,18 @@ class Module(Protocol):
     def device(self) -> torch.device:
         """The device of this process."""
 
-    def generator(self, owner: str) -> torch.Generator:
-        """The owner's random numbers for this step and part of the batch: a pure function of seed, owner, step and part."""
+    def generator(self, owner: str, device: torch.device | str | None = None, same_on_ranks: bool = False) -> torch.Generator:
+        """The owner's random numbers for this step and part of the batch: a pure function of seed, owner, step and part.
+
+        Args:
+            owner: whose they are, by custom `self.option`; each has a stream of its own.
+            device: where numbers are drawn; None: on that of this process. What steers Python is drawn on the "cpu", because
+                reading a draw from a GPU would wait for it.
+            same_on_ranks: draw the same on all ranks and for all parts of a batch: a function of seed, owner and step.
+
+        While a batch is transformed its first step counts, so one that is repeated (`Plugin.repeats`) is drawn once. In
+        `aggregate`, `transform_gradient` and `after_step`, which act on a step as a whole, all ranks draw the same.
+        """
 
     def outputs(self, x: Tensor) -> dict[str, Tensor]:
         """The model's outputs for raw inputs, one entry a task."""
@@ -202,10 +212,13 @@ class Plugin(L.Callback):
         """The losses of all tasks as one scalar."""
         raise NotImplementedError
 
-    def backward(self, losses: Mapping[str, Tensor], module: Module, scale: float) -> None:
-        """A backward pass of its own, in place of `combine`: add `scale` times the gradient to `parameter.grad`.
+    def aggregate(self, gradients: Tensor, module: Module) -> Tensor:
+        """One gradient (n,) of those of all tasks (tasks, n), on the parameters that several tasks share.
 
-        The gradient must be the same on all ranks when this returns.
+        The gradients are those of the whole step: of all parts and ranks, in the order of `setting.tasks`, without penalties,
+        whose gradient is added to the result, and without loss scaling. A parameter that only one task reaches, such as
+        its head, gets the gradient of that task. Called each time the optimizer asks for gradients, without autocast; all ranks
+        see, draw and return the same. With one task it is not called: there is nothing to agree upon.
         """
         raise NotImplementedError
 

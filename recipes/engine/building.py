@@ -9,7 +9,7 @@ import lightning as L
 import torch
 
 from plugins.base import Plugin, RecipeError, Selection, Setting, check_selection, derive_seed, implementers, order
-from plugins.sites import is_compiled, takes_tokens
+from plugins.sites import is_compiled, keep_compiled_graphs, takes_tokens
 from recipes.engine.callbacks import check_callbacks
 from recipes.engine.loading import setting_from_loader
 from recipes.engine.losses import Combine, TaskLoss, TaskLosses
@@ -18,10 +18,10 @@ from recipes.engine.randomness import own_draws
 from recipes.engine.sharding import shards
 from recipes.engine.units import standardized
 
-PER_STEP = ("transform_batch", "around_pass", "penalty", "backward", "combine", "transform_gradient", "after_step")
+PER_STEP = ("transform_batch", "around_pass", "penalty", "combine", "aggregate", "transform_gradient", "after_step")
 PER_EVALUATION = ("evaluation_weights", "predict", "measure", "after_validation")
 HOOKS = (*PER_STEP, *PER_EVALUATION)  # that the engine calls while it trains and evaluates
-ALONE = ("backward", "combine", "predict", "evaluation_weights")  # of which there can be one
+ALONE = ("combine", "aggregate", "predict", "evaluation_weights")  # of which there can be one
 
 
 def set_up(module: Whole, stage: str) -> None:
@@ -70,6 +70,8 @@ def build(module: Whole, plugins: Iterable[Plugin], setting: Setting | None, fac
     module.takes_tokens = takes_tokens(module.model)
     _check_hooks(module, given)
     module.task_losses = TaskLosses(losses, minimized, _combining(module))
+    if module.hooks["aggregate"]:
+        keep_compiled_graphs()
     if module.compiled:
         module.model.compile()  # in place: parameters keep their names
     module.is_built = True
