@@ -25,6 +25,7 @@ class Step:
     """The step of a :class:`RecipeModule`; whatever happens in it is a pure function of the batch and the draws of its owners.
 
     Attributes:
+        progress: steps done and in all when it began, by which it is decided who acts in all of it.
         passes: how often the optimizer has asked for gradients in this step.
         undone: whether a technique has undone it.
         parameters: those whose gradients are cleared.
@@ -33,17 +34,17 @@ class Step:
 
     def __init__(self, module: Whole) -> None:
         self.module = module
+        self.progress: tuple[int, int | None] = (0, None)
         self.passes, self.undone = 0, False
         self._batches: list[Batch] = []
         self.parameters: list[nn.Parameter] = []
         self.told: dict[str, list[L.Callback]] = {hook: [] for hook in TOLD}
-        self._tasks: TaskGradients | None = (
-            None  # of this closure call, where a technique makes one gradient of those of all tasks
-        )
+        self._tasks: TaskGradients | None = None  # of this closure call
 
     def run(self, data: Any) -> None:
         """One update: transform the batch once, then let the optimizer ask for gradients as often as it likes."""
         module = self.module
+        self.progress = module.progress
         pieces = self._split(data)
         samples = sum(map(len, pieces))
         module.recorder.begin_step()
@@ -54,7 +55,7 @@ class Step:
         optimizer.step(closure=self._gradients)  # type: ignore[union-attr]
         if module.trainer.world_size > 1:
             share_statistics(module.model, module.trainer.world_size)
-        for plugin in module.hooks["after_step"]:
+        for plugin in module.acting("after_step"):
             plugin.after_step(module, optimizer.optimizer)  # type: ignore[union-attr]
 
     def _split(self, data: Any) -> list[Batch]:
@@ -73,7 +74,7 @@ class Step:
         steps, repeats = self.module.steps_done, max((plugin.repeats for plugin in self.module.plugins), default=1)
         self._set_clock(part, steps - steps % repeats)  # a batch that is repeated is drawn once
         self.module.recorder.weigh(len(batch) / samples)
-        for plugin in self.module.hooks["transform_batch"]:
+        for plugin in self.module.acting("transform_batch"):
             batch = plugin.transform_batch(batch, self.module)
         return batch
 
@@ -100,7 +101,7 @@ class Step:
         module.recorder.weigh(1.0 if first else None)
         if self._tasks is not None:
             with self._without_autocast():
-                self._tasks.write(lambda gradients: module.hooks["aggregate"][0].aggregate(gradients, module))
+                self._tasks.write(lambda gradients: module.acting("aggregate")[0].aggregate(gradients, module))
             self._tasks = None
             self._tell("on_after_backward")
         module.recorder.weigh(1.0)
@@ -122,7 +123,9 @@ class Step:
                 raise RecipeError("no gradient leads from the loss to the model: does its forward detach what it returns?")
             if first:
                 self._measure(outputs, batch, losses)
-            terms = [term for plugin in module.hooks["penalty"] if (term := plugin.penalty(module, batch, outputs)) is not None]
+            terms = [
+                term for plugin in module.acting("penalty") if (term := plugin.penalty(module, batch, outputs)) is not None
+            ]
             total = total + sum(terms) if terms else total
             with self._without_autocast():
                 if self._tasks is None:
@@ -136,7 +139,7 @@ class Step:
         """Where the gradients of several tasks go; None: one backward pass, as with a single task, makes the gradient."""
         module = self.module
         assert module.setting is not None
-        if not module.hooks["aggregate"] or len(module.setting.tasks) == 1:
+        if not module.acting("aggregate") or len(module.setting.tasks) == 1:
             return None
         names = [task.name for task in module.setting.tasks]
         return TaskGradients(self.parameters, names, getattr(module.trainer.precision_plugin, "scaler", None))
@@ -148,10 +151,10 @@ class Step:
         getattr(self.module, hook)(*arguments)
 
     def _around(self, batch: Batch) -> AbstractContextManager[Any]:
-        if not self.module.hooks["around_pass"]:
+        if not self.module.acting("around_pass"):
             return nullcontext()
         stack = ExitStack()
-        for plugin in self.module.hooks["around_pass"]:
+        for plugin in self.module.acting("around_pass"):
             stack.enter_context(plugin.around_pass(self.module, batch))
         return stack
 
