@@ -7,6 +7,7 @@ from plugins.augmentation.cutmix import CutMix as CutMix
 from plugins.augmentation.cutout import Cutout as Cutout
 from plugins.augmentation.horizontal_flip import HorizontalFlip as HorizontalFlip
 from plugins.augmentation.mixup import Mixup as Mixup
+from plugins.augmentation.randaugment import RandAugment as RandAugment
 from plugins.averaging.ema import EMA as EMA
 from plugins.base import (
     Batch as Batch,

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import Tensor, nn
 
-from plugins.base import Module, Plugin, Stage, expect_nonnegative
+from plugins.base import Module, Plugin, Stage, declare
 from plugins.shards import kept_like, part
 
 
@@ -30,29 +30,23 @@ class GradientNoise(Plugin):
     g ← g + N(0, σ²), σ² = η / (1 + t)^γ, in step t = 0, 1, …; number by number, the same on all devices. It comes after clipping, which
     would shorten it, and only to the gradient that updates the weights: the first one of sam is left alone.
 
-    Args:
-        eta: η, the variance in the first step, ≥ 0; 0 is an exact no-op. The paper takes the best of 0.01, 0.3 and 1.
-        gamma: γ, how fast it fades, ≥ 0; 0: not at all.
-
-    Raises:
-        RecipeError: eta or gamma out of range.
-
     Source: Neelakantan et al., "Adding Gradient Noise Improves Learning for Very Deep Networks", 2015.
     """
 
     stage = Stage.WRAPPER
     on_shards = True
-    off = {"eta": 0.0}
 
-    def __init__(self, eta: float = 0.01, gamma: float = 0.55) -> None:
-        expect_nonnegative("eta", eta)
-        expect_nonnegative("gamma", gamma)
-        self.eta, self.gamma = eta, gamma
+    eta: float = declare.number(
+        "variance of the noise in the first step",
+        default=0.01,
+        least=0,
+        off=0.0,
+        more="The paper takes the best of 0.01, 0.3 and 1.",
+    )
+    gamma: float = declare.number("how fast it fades: the variance is eta / (1 + step)^gamma", default=0.55, least=0)
 
     def transform_gradient(self, module: Module, parameters: Sequence[nn.Parameter]) -> None:
         """Add the noise, and log its standard deviation."""
-        if self.eta == 0:
-            return
         deviation = standard_deviation(self.eta, self.gamma, module.steps_done)
         generator = module.generator(self.option, same_on_ranks=True)
         # in the model's order: that of the optimizer's groups depends on other options

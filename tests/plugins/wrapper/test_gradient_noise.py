@@ -5,7 +5,7 @@ import pytest
 import torch
 from scipy.stats import kstest
 
-from plugins.base import RecipeError, derive_seed
+from plugins.base import derive_seed
 from plugins.clipping.norm import ClipNorm
 from plugins.wrapper.gradient_noise import GradientNoise, add_noise, standard_deviation
 from plugins.wrapper.sam import SAM
@@ -71,14 +71,3 @@ def test_each_weight_has_its_noise_whatever_order_the_optimizer_has(problem):
 def test_goes_with_an_optimizer_that_asks_again(problem):
     module = problem.fit(GradientNoise(0.01), steps=3, optimizer=partial(torch.optim.LBFGS, lr=0.1, max_iter=3))
     assert all(parameter.isfinite().all() for parameter in module.model.parameters())
-
-
-def test_strength_zero_changes_no_bit(problem, weights, same):
-    assert same(weights(problem.fit(GradientNoise(0.0))), weights(problem.fit()))
-
-
-@pytest.mark.parametrize("name", ["eta", "gamma"])
-@pytest.mark.parametrize("value", [-0.1, math.nan, math.inf, "1", True])
-def test_refuses(name, value):
-    with pytest.raises(RecipeError, match=f"{name} must be"):
-        GradientNoise(**{name: value})
