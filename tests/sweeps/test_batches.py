@@ -69,7 +69,7 @@ def test_pictures_can_be_drawn(name):
     rows = plugin.picture(before, after)
     assert rows
     for row in rows:
-        assert row.ndim == 4 and row.shape[1] in (1, 3) and 0 <= row.min() and row.max() <= 1
+        assert row.ndim == 4 and row.shape[1] in (1, 3) and row.min() >= 0 and row.max() <= 1
 
 
 @pytest.mark.parametrize("name", OF_IMAGES)
