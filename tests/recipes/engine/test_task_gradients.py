@@ -8,13 +8,13 @@ import torch
 from lightning.pytorch.plugins.precision import MixedPrecision
 from torch import nn
 
-from plugins.base import Plugin, RecipeError, Stage
+from plugins.base import Plugin, RecipeError, Setting, Stage
 from plugins.multitask._heads import MultiTask
 from plugins.multitask.equal import EqualWeights
 from plugins.regularizer.l2 import L2Penalty
 from recipes.engine.module import RecipeModule
 from recipes.engine.task_gradients import TaskGradients
-from tests.plugins.multitask.three_tasks import BESIDE, CASES, OURS, characters, fit, net, train_all
+from tests.plugins.multitask.three_tasks import BESIDE, CASES, OURS, SETTING, TASKS, characters, fit, net, train_all
 from tests.ranks import on_ranks
 
 
@@ -265,23 +265,15 @@ def test_a_resumed_run_equals_the_uninterrupted_one(name, tmp_path):
     assert all(torch.equal(value, resumed[key]) for key, value in whole.items())
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", OURS)
-def test_compiled(name):
-    import torch._functorch.config as compiler
-    import torch._inductor.config as inductor
-
-    with compiler.patch(donated_buffer=True), inductor.patch(force_disable_caches=True):
-        torch.compiler.reset()
-        split, model = characters(0), net()
-        eager = fit(model, split, OURS[name](), parts=2)
-
-        class Compiled(RecipeModule):
-            def __init__(self, *arguments, **named):
-                super().__init__(*arguments, **named, compile=True)
-
-        compiled = fit(model, split, OURS[name](), parts=2, kind=Compiled)
-    assert_close(state(compiled), state(eager), rtol=1e-3, atol=1e-5)
+def test_a_compiled_model_is_refused_where_there_are_several_tasks(name):
+    """It gives zeros for what a task does not reach."""
+    for model, compile in ((net(), True), (torch.compile(net()), False)):
+        module = RecipeModule(model, nn.functional.cross_entropy, torch.optim.SGD, compile=compile)
+        with pytest.raises(RecipeError, match=f"multitask/{name} cannot be combined with a compiled model"):
+            module.build([OURS[name]()], SETTING, devices=1)
+    module = RecipeModule(net(5), nn.functional.cross_entropy, torch.optim.SGD, compile=True)
+    module.build([OURS[name]()], Setting((1, 28, 28), TASKS[:1]), devices=1)
 
 
 class Random(MultiTask):
