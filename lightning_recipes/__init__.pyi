@@ -7,6 +7,7 @@ from plugins.augmentation.cutmix import CutMix as CutMix
 from plugins.augmentation.cutout import Cutout as Cutout
 from plugins.augmentation.horizontal_flip import HorizontalFlip as HorizontalFlip
 from plugins.augmentation.mixup import Mixup as Mixup
+from plugins.augmentation.randaugment import RandAugment as RandAugment
 from plugins.averaging.ema import EMA as EMA
 from plugins.base import (
     Batch as Batch,
@@ -47,6 +48,8 @@ from plugins.loss.by_task import LossByTask as LossByTask
 from plugins.loss.cross_entropy import CrossEntropy as CrossEntropy
 from plugins.loss.mse import MSE as MSE
 from plugins.multitask.equal import EqualWeights as EqualWeights
+from plugins.multitask.pcgrad import PCGrad as PCGrad
+from plugins.multitask.upgrad import UPGrad as UPGrad
 from plugins.normalization.batch import BatchNormalization as BatchNormalization
 from plugins.normalization.model import ModelNormalization as ModelNormalization
 from plugins.parameters import named_parameters as named_parameters, weights_of as weights_of
@@ -68,6 +71,7 @@ from plugins.scheduler.linear import LinearDecay as LinearDecay
 from plugins.scheduler.one_cycle import OneCycle as OneCycle
 from plugins.sites import attach as attach, find_sites as find_sites, weight_layers as weight_layers
 from plugins.stopping.early import EarlyStopping as EarlyStopping
+from plugins.wrapper.gradient_noise import GradientNoise as GradientNoise
 from plugins.wrapper.sam import SAM as SAM
 from recipes.data.base import Data as Data
 from recipes.data.digits import Digits as Digits

@@ -44,7 +44,7 @@ HOOKS = (  # in the order in which they are called
     Hook("around_pass", STEP, label="weights", told="during the pass"),
     Hook("combine", STEP, alone=True, label="loss", told="the losses of all tasks as one"),
     Hook("penalty", STEP, label="loss", told="added to it"),
-    Hook("backward", STEP, alone=True, label="pass", told="a backward pass of its own"),
+    Hook("aggregate", STEP, alone=True, label="gradient", told="those of all tasks as one"),
     Hook("wrap_optimizer", STEP, label="wrapper", told="may repeat the pass: same batch, same masks"),
     Hook("transform_gradient", STEP, label="gradient", told="right before the update"),
     Hook("after_step", STEP, label="after", told="right after the update"),

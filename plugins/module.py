@@ -36,8 +36,18 @@ class Module(Protocol):
     def device(self) -> torch.device:
         """The device of this process."""
 
-    def generator(self, owner: str) -> torch.Generator:
-        """The owner's random numbers for this step and part of the batch: a pure function of seed, owner, step and part."""
+    def generator(self, owner: str, device: torch.device | str | None = None, same_on_ranks: bool = False) -> torch.Generator:
+        """The owner's random numbers for this step and part of the batch: a pure function of seed, owner, step and part.
+
+        Args:
+            owner: whose they are, by custom `self.option`; each has a stream of its own.
+            device: where numbers are drawn; None: on that of this process. What steers Python is drawn on the "cpu", because
+                reading a draw from a GPU would wait for it.
+            same_on_ranks: draw the same on all ranks and for all parts of a batch: a function of seed, owner and step.
+
+        While a batch is transformed its first step counts, so one that is repeated (`Plugin.repeats`) is drawn once. In
+        `aggregate`, `transform_gradient` and `after_step`, which act on a step as a whole, all ranks draw the same.
+        """
 
     def outputs(self, x: Tensor) -> dict[str, Tensor]:
         """The model's outputs for raw inputs, one entry a task."""

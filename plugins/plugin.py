@@ -185,10 +185,13 @@ class Option:
         """The losses of all tasks as one scalar."""
         raise NotImplementedError
 
-    def backward(self, losses: Mapping[str, Tensor], module: Module, scale: float) -> None:
-        """A backward pass of its own, in place of `combine`: add `scale` times the gradient to `parameter.grad`.
+    def aggregate(self, gradients: Tensor, module: Module) -> Tensor:
+        """One gradient (n,) of those of all tasks (tasks, n), on the parameters that several tasks share.
 
-        The gradient must be the same on all ranks when this returns.
+        The gradients are those of the whole step: of all parts and ranks, in the order of `setting.tasks`, without penalties,
+        whose gradient is added to the result, and without loss scaling. A parameter that only one task reaches, such as
+        its head, gets the gradient of that task. Called each time the optimizer asks for gradients, without autocast; all ranks
+        see, draw and return the same. With one task it is not called: there is nothing to agree upon.
         """
         raise NotImplementedError
 

@@ -230,6 +230,13 @@ def is_compiled(model: nn.Module) -> bool:
     )
 
 
+def keep_compiled_graphs() -> None:
+    """Have what is compiled from now on keep what a second gradient of one forward pass needs, which the first would overwrite."""
+    import torch._functorch.config as compiler
+
+    compiler.donated_buffer = False
+
+
 def statistic_sites(model: nn.Module) -> Iterator[tuple[str, nn.Module, str]]:
     """Where running statistics of floats are: name in the model, owner, name there. Their tensors may be replaced at any time.
 

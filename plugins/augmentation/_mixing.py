@@ -78,6 +78,5 @@ class Mixing(Plugin):
     def _has_this_batch(self, module: Module) -> bool:
         if len(self.rivals) == 1:
             return True
-        # The choice steers Python, so it is drawn on the CPU: reading a draw from a GPU would wait for it.
-        generator = torch.Generator().manual_seed(module.generator("mixing").initial_seed())
+        generator = module.generator("mixing", "cpu")
         return self.rivals[int(torch.randint(len(self.rivals), (), generator=generator))] == self.option

@@ -1,19 +1,14 @@
-"""What techniques for several targets share: a head for each task on a shared trunk, and how well their gradients agree."""
+"""What techniques for several targets share: a head for each task on a shared trunk."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from itertools import combinations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from plugins.base import Batch, Module, Plugin, RecipeError, Selection, Setting, Stage, Task, derive_seed
-from plugins.shards import is_shard
+from plugins.base import Module, Plugin, RecipeError, Setting, Stage, Task, derive_seed
 from plugins.sites import trace
-
-EVERY_N_STEPS = 50
 
 
 class Heads(nn.Module):
@@ -72,52 +67,18 @@ def split_head(model: nn.Module, setting: Setting) -> nn.Module:
     return model
 
 
-def gradient_cosine(losses: Mapping[str, Tensor], parameters: Sequence[nn.Parameter]) -> Tensor | None:
-    """The cosine between the gradients of two tasks' losses on the parameters they share; its mean over all pairs.
-
-    −1: the tasks pull in opposite directions, 1: in the same. None where fewer than two tasks share a parameter. Leaves
-    the graph and the gradients of parameters alone.
-    """
-    gradients = [torch.autograd.grad(loss, parameters, retain_graph=True, allow_unused=True) for loss in losses.values()]
-    shared = [column for column in zip(*gradients, strict=True) if all(gradient is not None for gradient in column)]
-    if len(gradients) < 2 or not shared:
-        return None
-    flat = [torch.cat([gradient.flatten().float() for gradient in of_task]) for of_task in zip(*shared, strict=True)]
-    return torch.stack([F.cosine_similarity(one, other, dim=0) for one, other in combinations(flat, 2)]).mean()
-
-
 class MultiTask(Plugin):
-    """Learn several targets with a shared trunk and a head for each; a subclass weighs the losses.
-
-    Logged: `TASK_loss`, and every 50 steps `gradient_cosine`, the cosine between the gradients of two tasks on the
-    parameters they share (its mean over all pairs), unless each process keeps only parts of them.
-    """
+    """Learn several targets with a shared trunk and a head for each. Logged: `TASK_loss`."""
 
     stage = Stage.HEADS
-
-    def check(self, selection: Selection) -> None:
-        """Compiled graphs must stay for a second gradient."""
-        if selection.compiled and len(selection.setting.tasks) > 1:
-            import torch._functorch.config as compiler
-
-            compiler.donated_buffer = False  # else the first gradient would overwrite what the second one needs
 
     def transform_model(self, model: nn.Module) -> nn.Module:
         """Split the output layer into one head for each task."""
         return split_head(model, self.setting)
 
-    def penalty(self, module: Module, batch: Batch, outputs: Mapping[str, Tensor]) -> None:
-        """Nothing is added; the losses of the tasks are looked at from time to time."""
-        if len(batch.targets) == 1 or module.steps_done % EVERY_N_STEPS:
-            return
-        parameters = [parameter for parameter in module.model.parameters() if parameter.requires_grad]
-        if any(map(is_shard, parameters)):
-            return
-        cosine = gradient_cosine(module.losses(outputs, batch.targets), parameters)
-        if cosine is not None:
-            self.record(module, "gradient_cosine", cosine, at_once=True)
-
-    def record_losses(self, losses: Mapping[str, Tensor], module: Module) -> None:
-        """Have the loss of each task logged."""
+    def combine(self, losses: Mapping[str, Tensor], module: Module) -> Tensor:
+        """The sum of the losses, each of which is logged."""
         for task, loss in losses.items():
             self.record(module, f"{task}_loss" if task else "loss", loss)
+        first, *others = losses.values()
+        return sum(others, first)

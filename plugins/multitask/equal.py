@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
-from torch import Tensor
-
-from plugins.base import Module
-from plugins.multitask._heads import MultiTask
+from plugins.multitask._weighted import Weighted
 
 
-class EqualWeights(MultiTask):
+class EqualWeights(Weighted):
     """Learn several targets at once, all with the same weight.
 
     J = Σ_task J_task, on a trunk that all tasks share and one linear head for each: the trunk gets the sum of the
@@ -24,9 +19,3 @@ class EqualWeights(MultiTask):
     """
 
     on_shards = True
-
-    def combine(self, losses: Mapping[str, Tensor], module: Module) -> Tensor:
-        """The sum of the losses."""
-        self.record_losses(losses, module)
-        first, *others = losses.values()
-        return sum(others, first)

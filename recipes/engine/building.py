@@ -95,6 +95,12 @@ def build(module: Whole, plugins: Iterable[Plugin], setting: Setting | None, fac
     module.takes_tokens = takes_tokens(module.model)
     list_hooks(module)
     module.task_losses = TaskLosses(losses, minimized, _combining(module))
+    if module.hooks["aggregate"] and len(given.tasks) > 1 and (module.compiled or is_compiled(module.model)):
+        # its backward pass gives zeros and not None for what a task does not reach: a head would count as shared
+        raise RecipeError(
+            f"{module.hooks['aggregate'][0].state_key} cannot be combined with a compiled model (trainer.compile=true), which does not "
+            f"tell the parameters that tasks share from those of one task: leave one of the two out"
+        )
     if module.compiled:
         module.model.compile()  # in place: parameters keep their names
     module.is_built = True

@@ -29,7 +29,7 @@ from recipes.engine.parts import Whole
 from recipes.engine.randomness import Draws
 from recipes.engine.recorder import Recorder
 from recipes.engine.schedules import step_schedules
-from recipes.engine.step import Step
+from recipes.engine.step import TOLD, Step
 from recipes.engine.stopwatch import Stopwatch
 
 
@@ -109,7 +109,7 @@ class RecipeModule(Whole):
         # Lightning calls hooks in the order of its list: ours is declared, and the same for every spelling.
         rest = [callback for callback in callbacks if not isinstance(callback, Plugin | BuildFirst)]
         callbacks[:] = [*self.plugins, *rest]
-        self.step.before_clearing = [callback for callback in callbacks if defines(callback, "on_before_zero_grad")]
+        self.step.told = {hook: [each for each in callbacks if defines(each, hook)] for hook in TOLD}
 
     def set_up(self, stage: str) -> None:
         """Build once, from the trainer's callbacks."""
@@ -162,9 +162,9 @@ class RecipeModule(Whole):
         """Do what is no training, and would make one technique look slower than another."""
         return self.stopwatch.paused()
 
-    def generator(self, owner: str) -> torch.Generator:
+    def generator(self, owner: str, device: torch.device | str | None = None, same_on_ranks: bool = False) -> torch.Generator:
         """The owner's random numbers for this step and part: adding a technique leaves the draws of the others alone."""
-        return self.draws.generator(owner, self.device)
+        return self.draws.generator(owner, torch.device(device or self.device), same_on_ranks)
 
     def outputs(self, x: Tensor) -> dict[str, Tensor]:
         """The model's outputs for raw inputs, one entry a task."""

@@ -31,26 +31,35 @@ def own_draws(seed: int, model: nn.Module) -> Iterator[None]:
 
 
 class Draws:
-    """All random numbers of a training, each a pure function of seed, owner, step and part.
+    """All random numbers of a training, each a pure function of seed, owner, step and part, or of seed, owner and step alone.
 
     Two ranks with one part each draw what one rank with two parts draws: so the two can be compared exactly.
     """
 
     def __init__(self, seed: int) -> None:
         self.seed = seed
-        self.clock: tuple[int, int] = (0, 0)  # step and part, from which generators draw
-        self._generators: dict[str, torch.Generator] = {}
+        self.clock: tuple[int, ...] = (0, 0)  # step, and part if there is one, from which generators draw
+        self._generators: dict[tuple[str, torch.device, bool], torch.Generator] = {}
 
     def set_clock(self, steps: int, part: int, rank: int, processes: int) -> None:
         """What is drawn from now on belongs to this part of this step."""
         self.clock = (steps, part * processes + rank if processes > 1 else part)
 
-    def generator(self, owner: str, device: torch.device) -> torch.Generator:
-        """The owner's random numbers for this step and part: adding a technique leaves the draws of the others alone."""
-        generator = self._generators.get(owner)
-        if generator is None or generator.device != device:
-            generator = self._generators[owner] = torch.Generator(device)
-        generator.manual_seed(derive_seed(self.seed, owner, *self.clock))
+    def set_clock_of_step(self, steps: int) -> None:
+        """What is drawn from now on belongs to this step as a whole, and is the same on all ranks."""
+        self.clock = (steps,)
+
+    def generator(self, owner: str, device: torch.device, same_on_ranks: bool = False) -> torch.Generator:
+        """The owner's random numbers for this step and part: adding a technique leaves the draws of the others alone.
+
+        With `same_on_ranks` they are those of the step, for all parts and ranks.
+        """
+        key = (owner, device, same_on_ranks)  # one that draws for the part may be in use while another draws for the step
+        generator = self._generators.get(key)
+        if generator is None:
+            generator = self._generators[key] = torch.Generator(device)
+        clock = self.clock[:1] if same_on_ranks else self.clock
+        generator.manual_seed(derive_seed(self.seed, owner, *clock))
         return generator
 
     def seed_forward(self, device: torch.device) -> None:

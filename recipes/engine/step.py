@@ -15,7 +15,10 @@ from plugins.sites import kept_buffers
 from recipes.engine.losses import total_of
 from recipes.engine.parts import Whole
 from recipes.engine.recorder import add_metrics
-from recipes.engine.sync import add_gradient, block_reduction, share_statistics
+from recipes.engine.sync import block_reduction, share_statistics
+from recipes.engine.task_gradients import TaskGradients
+
+TOLD = ("on_before_zero_grad", "on_before_backward", "on_after_backward")
 
 
 class Step:
@@ -26,7 +29,7 @@ class Step:
         passes: how often the optimizer has asked for gradients in this step.
         undone: whether a technique has undone it.
         parameters: those whose gradients are cleared.
-        before_clearing: callbacks with a hook before that, which Lightning leaves out in manual optimization.
+        told: callbacks by the hooks that Lightning leaves out: before that, and around gradients that are made here.
     """
 
     def __init__(self, module: Whole) -> None:
@@ -35,7 +38,8 @@ class Step:
         self.passes, self.undone = 0, False
         self._batches: list[Batch] = []
         self.parameters: list[nn.Parameter] = []
-        self.before_clearing: list[L.Callback] = []
+        self.told: dict[str, list[L.Callback]] = {hook: [] for hook in TOLD}
+        self._tasks: TaskGradients | None = None  # of this closure call
 
     def run(self, data: Any) -> None:
         """One update: transform the batch once, then let the optimizer ask for gradients as often as it likes."""
@@ -67,15 +71,16 @@ class Step:
         ]
 
     def _transform(self, part: int, batch: Batch, samples: int) -> Batch:
-        self._set_clock(part)
+        steps, repeats = self.module.steps_done, max((plugin.repeats for plugin in self.module.plugins), default=1)
+        self._set_clock(part, steps - steps % repeats)  # a batch that is repeated is drawn once
         self.module.recorder.weigh(len(batch) / samples)
         for plugin in self.module.acting("transform_batch"):
             batch = plugin.transform_batch(batch, self.module)
         return batch
 
-    def _set_clock(self, part: int) -> None:
+    def _set_clock(self, part: int, steps: int) -> None:
         trainer = self.module.trainer
-        self.module.draws.set_clock(self.module.steps_done, part, trainer.global_rank, trainer.world_size)
+        self.module.draws.set_clock(steps, part, trainer.global_rank, trainer.world_size)
 
     def _gradients(self) -> Tensor:
         """The optimizer's closure: gradients of the same problem each time it is called within a step."""
@@ -83,17 +88,22 @@ class Step:
         first = self.passes == 0
         self.passes += 1
         if first:
-            optimizer: Any = module.optimizers(use_pl_optimizer=False)
-            for callback in self.before_clearing:
-                callback.on_before_zero_grad(module.trainer, module, optimizer)
-            module.on_before_zero_grad(optimizer)
+            self._tell("on_before_zero_grad", module.optimizers(use_pl_optimizer=False))
         for parameter in self.parameters:
             parameter.grad = None
+        self._tasks = self._task_gradients()
         # some optimizers ask for gradients with autograd switched off
         with torch.enable_grad(), nullcontext() if first else kept_buffers(module.model):
             total = self._pass(0, first)
             for part in range(1, len(self._batches)):
                 total = total + self._pass(part, first)
+        module.draws.set_clock_of_step(module.steps_done)
+        module.recorder.weigh(1.0 if first else None)
+        if self._tasks is not None:
+            with self._without_autocast():
+                self._tasks.write(lambda gradients: module.acting("aggregate")[0].aggregate(gradients, module))
+            self._tasks = None
+            self._tell("on_after_backward")
         module.recorder.weigh(1.0)
         if first:
             module.last_objective = total
@@ -103,7 +113,7 @@ class Step:
         module = self.module
         batch, scale = self._batches[part], len(self._batches[part]) / sum(map(len, self._batches))
         module.recorder.weigh(scale if first else None)
-        self._set_clock(part)
+        self._set_clock(part, module.steps_done)
         module.draws.seed_forward(module.device)
         with self._around(batch), block_reduction(module.trainer, part == len(self._batches) - 1):
             with module.recorded.opened() if module.recorded else nullcontext():
@@ -118,16 +128,29 @@ class Step:
                 term for plugin in module.acting("penalty") if (term := plugin.penalty(module, batch, outputs)) is not None
             ]
             module.recorded.forget()
-            if module.acting("backward"):
-                module.acting("backward")[0].backward(losses, module, scale)
-                if terms:
-                    add_gradient(module.model, sum(terms) * scale)
-                total = total + sum(terms)
-            else:
-                total = total + sum(terms) if terms else total
-                with self._without_autocast():
+            total = total + sum(terms) if terms else total
+            with self._without_autocast():
+                if self._tasks is None:
                     module.manual_backward(total * scale if scale != 1 else total)
+                else:
+                    self._tell("on_before_backward", total)
+                    self._tasks.add(losses, sum(terms) if terms else None, scale)
         return total.detach() * scale if scale != 1 else total.detach()
+
+    def _task_gradients(self) -> TaskGradients | None:
+        """Where the gradients of several tasks go; None: one backward pass, as with a single task, makes the gradient."""
+        module = self.module
+        assert module.setting is not None
+        if not module.acting("aggregate") or len(module.setting.tasks) == 1:
+            return None
+        names = [task.name for task in module.setting.tasks]
+        return TaskGradients(self.parameters, names, getattr(module.trainer.precision_plugin, "scaler", None))
+
+    def _tell(self, hook: str, *arguments: Any) -> None:
+        """Call a hook of callbacks and of the module."""
+        for callback in self.told[hook]:
+            getattr(callback, hook)(self.module.trainer, self.module, *arguments)
+        getattr(self.module, hook)(*arguments)
 
     def _around(self, batch: Batch) -> AbstractContextManager[Any]:
         if not self.module.acting("around_pass"):

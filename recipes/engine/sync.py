@@ -40,15 +40,3 @@ def block_reduction(trainer: L.Trainer, last: bool) -> AbstractContextManager[An
     if last or trainer.world_size == 1:
         return nullcontext()
     return trainer.strategy.block_backward_sync()  # type: ignore[attr-defined]
-
-
-def add_gradient(model: nn.Module, objective: Tensor) -> None:
-    """Add the gradient of `objective`, averaged over ranks, beside a plugin's own backward pass."""
-    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    found = torch.autograd.grad(objective, parameters, allow_unused=True)
-    for parameter, gradient in zip(parameters, found, strict=True):
-        if gradient is not None:
-            if dist.is_initialized():
-                dist.all_reduce(gradient)
-                gradient = gradient / dist.get_world_size()
-            parameter.grad = gradient if parameter.grad is None else parameter.grad + gradient

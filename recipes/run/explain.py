@@ -20,7 +20,7 @@ from recipes.run.terminal import print_lines
 
 OWN = (  # what the engine does itself in a step: after which hook, a word in front of it, and what it is
     ("around_pass", "pass", "forward: {loss} loss"),
-    ("backward", "pass", "backward"),
+    ("penalty", "pass", "backward"),
     ("transform_gradient", "update", "{optimizer}"),
     ("after_step", "rate", "{scheduler}"),
 )

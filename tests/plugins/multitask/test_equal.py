@@ -11,7 +11,8 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
 from plugins.base import RecipeError, Setting, Task
-from plugins.multitask._heads import Heads, gradient_cosine, split_head
+from plugins.multitask._heads import Heads, split_head
+from plugins.multitask._weighted import gradient_cosine
 from plugins.multitask.equal import EqualWeights
 from recipes.engine.module import RecipeModule
 from tests.plugins.conftest import Memory

@@ -126,5 +126,5 @@ def test_a_share_of_a_training_without_an_end_is_refused():
 
 def test_all_hooks_of_a_step_were_watched():
     there = {hook.name for hook in HOOKS if hook.moment == STEP}
-    apart = {"picture", "backward", "wrap_optimizer"}  # draws once, is of several tasks, is tried with SAM
+    apart = {"picture", "aggregate", "wrap_optimizer"}  # draws once, is of several tasks, is tried with SAM
     assert {name for name in there if implementers([Watching((0, 1))], name)} == there - apart
