@@ -5,6 +5,7 @@ A technique is a :class:`Plugin`: a Lightning callback with a handful of further
 """
 
 from plugins.data import LOOKED_AT, UNIT, Batch, Phase, Setting, Task, class_probabilities
+from plugins.directions import MODES, larger_is_better
 from plugins.errors import (
     Diverged,
     RecipeError,
@@ -16,7 +17,6 @@ from plugins.errors import (
     expect_positive,
     expect_probability,
 )
-from plugins.metric import MODES, larger_is_better
 from plugins.optimizer_wrapper import OptimizerWrapper, closure_of, needs_closure
 from plugins.plugin import Module, Plugin, Selection, Stage
 from plugins.seeds import derive_seed
@@ -27,6 +27,7 @@ from plugins.selection import (
     does_something,
     implementers,
     order,
+    own_metrics,
     right_on_shards,
 )
 
@@ -63,5 +64,6 @@ __all__ = [
     "larger_is_better",
     "needs_closure",
     "order",
+    "own_metrics",
     "right_on_shards",
 ]

@@ -8,14 +8,17 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import lightning as L
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from plugins.data import Batch, Phase, Setting
+from plugins.data import Batch, Phase, Setting, Task
+
+if TYPE_CHECKING:
+    from torchmetrics import Metric
 
 
 def _plain(value: object) -> Any:
@@ -110,7 +113,8 @@ class Plugin(L.Callback):
     `stage` orders plugins. `off` are parameter values that make the technique an exact no-op (None: there are none).
     `refuses` maps "group" or "group/option" to the reason, with the fix, why this technique cannot be combined with it.
     `directions` tells of its own metrics whether the largest or the smallest value is best ("max" or "min", by name without the
-    split); of those that are not there it is known from the name (`plugins/metric.py`), or asked.
+    split); torchmetrics objects tell it themselves, and of others it is known from the name (`plugins/directions.py`), or asked.
+    `needs_probabilities` tells that what it measures means nothing unless the outputs of a classification are logits.
     `on_shards` tells whether the technique is right where each process keeps only a part of each weight, its gradient and
     its state (trainer=fsdp); None: it is if it defines nothing but what is in `AWAY_FROM_WEIGHTS`. See `plugins/shards.py`.
     """
@@ -120,6 +124,7 @@ class Plugin(L.Callback):
     refuses: ClassVar[Mapping[str, str]] = {}
     on_shards: ClassVar[bool | None] = None
     directions: ClassVar[Mapping[str, str]] = {}
+    needs_probabilities: ClassVar[bool] = False
     monitor: str | None = None  # the validation metric that chooses the best model, where the technique has a say
     monitor_mode: str | None = None  # whether its largest ("max") or smallest ("min") value is best; None: as declared
     min_delta: float = 0.0  # by how much that metric must improve to count as better
@@ -228,8 +233,17 @@ class Plugin(L.Callback):
         """Further metrics of an evaluation batch: one value a sample each; logged as SPLIT/NAME, the mean over samples."""
         return {}
 
+    def metrics(self, task: Task) -> Mapping[str, Metric]:
+        """Further metrics of a task, as torchmetrics objects, new ones at each call; logged as SPLIT/NAME, of several tasks SPLIT/TASK/NAME.
+
+        Of a classification they are given probabilities (samples, classes) and the true labels (samples,), of a regression
+        predictions and targets, both (samples, columns) in the units of the targets. They see each sample of a split once,
+        their states are put together over all processes, and they compute one number.
+        """
+        return {}
+
     def ruler(self, metric: str) -> Mapping[str, Any]:
-        """What a metric of `measure` or `after_validation` was measured with: runs in which that differs are not compared by it.
+        """What a metric of `measure`, `metrics` or `after_validation` was measured with: runs in which that differs are not compared by it.
 
         Plain values by name. By default all parameters of the technique; one that leaves the number's meaning alone, such as how
         the model was trained, is to be left out.

@@ -17,7 +17,7 @@ import yaml
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from plugins.base import Plugin, RecipeError
+from plugins.base import Plugin, RecipeError, implementers
 from plugins.shards import whole
 from recipes.config.launchers import offer_launchers
 from recipes.data.loaders import EvaluationLoader, StepLoader
@@ -138,6 +138,22 @@ def digits() -> Any:
     return data
 
 
+@cache
+def numbers() -> Any:
+    """The digits with a number to predict in place of a class: their mean brightness."""
+    data = copy.deepcopy(digits())
+    for split in data.splits.values():
+        split.targets = {"": split.x.float().flatten(1).mean(1, keepdim=True)}
+    return data
+
+
+def data_of(config: dict[str, Any]) -> Any:
+    """What an option is tried on: the digits, or numbers where it says that it means nothing for classes."""
+    tasks = numbers().tasks
+    fits = [bool(plugin.metrics(tasks[0])) for plugin in implementers(build_plugins(config), "metrics")]
+    return numbers() if any(fits) else digits()
+
+
 def plugin_class(name: str) -> type[Plugin] | None:
     """The plugin class behind an option, if it is one."""
     group, option = name.split("/")
@@ -147,9 +163,9 @@ def plugin_class(name: str) -> type[Plugin] | None:
     return found if issubclass(found, Plugin) else None
 
 
-def build(config: dict[str, Any], plugins: Sequence[Plugin] | None = None) -> RecipeModule:
-    """The module of a config, with its plugins (or those given, in the order given)."""
-    return make_module(config, digits(), build_plugins(config) if plugins is None else plugins)
+def build(config: dict[str, Any], plugins: Sequence[Plugin] | None = None, data: Any = None) -> RecipeModule:
+    """The module of a config, with its plugins (or those given, in the order given), for data (or what it is tried on)."""
+    return make_module(config, data or data_of(config), build_plugins(config) if plugins is None else plugins)
 
 
 def fit(
@@ -166,7 +182,7 @@ def fit(
         plugins = plugins[::-1]
     module = build(config, plugins)
     world = torch.distributed.get_world_size() if torch.distributed.is_initialized() else 1
-    data = digits()
+    data = data_of(config)
     loader = StepLoader(data.splits["train"], config["data"]["batch_size"], 0, module.parts, lambda: module.steps_done)
     keeper = CopyingKeeper(folder / "checkpoints", "val/acc", copy_at or 0)
     config = {**config, "max_steps": steps, "trainer": {**config["trainer"], "accelerator": "cpu", "devices": world}}

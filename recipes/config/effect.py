@@ -16,6 +16,7 @@ WITHOUT_EFFECT: tuple[str, ...] = (
     "sweep",
     "explain",
     "logger",
+    "metric",
     "data.root",
     "data.download",
     *(f"callback.{name}" for name in ("learning_rate_monitor", "device_stats_monitor", "rich_model_summary")),

@@ -19,7 +19,7 @@ from recipes.engine.sharding import shards
 from recipes.engine.units import standardized
 
 PER_STEP = ("transform_batch", "around_pass", "penalty", "backward", "combine", "transform_gradient", "after_step")
-PER_EVALUATION = ("evaluation_weights", "predict", "measure", "after_validation")
+PER_EVALUATION = ("evaluation_weights", "predict", "measure", "metrics", "after_validation")
 HOOKS = (*PER_STEP, *PER_EVALUATION)  # that the engine calls while it trains and evaluates
 ALONE = ("backward", "combine", "predict", "evaluation_weights")  # of which there can be one
 
@@ -90,9 +90,10 @@ def _check_hooks(module: Whole, setting: Setting) -> None:
     """Refuse two plugins for what can be done by one, and probabilities of what is no logit."""
     predicts = module.hooks["predict"]
     classifies = any(task.kind == "classification" for task in setting.tasks)
-    if predicts and classifies and not getattr(module.loss, "takes_logits", True):
+    of_logits = [*predicts, *(plugin for plugin in module.plugins if plugin.needs_probabilities)]
+    if of_logits and classifies and not getattr(module.loss, "takes_logits", True):
         raise RecipeError(
-            f"{predicts[0].state_key} makes probabilities of logits, which {type(module.loss).__name__} does not train: take "
+            f"{of_logits[0].state_key} makes probabilities of logits, which {type(module.loss).__name__} does not train: take "
             f"loss=cross_entropy"
         )
     for name in ALONE:

@@ -13,6 +13,7 @@ from plugins.sites import evaluation_mode
 from recipes.data.loaders import EvaluationLoader
 from recipes.engine.loading import clean_batches
 from recipes.engine.losses import total_of
+from recipes.engine.measuring import Measuring
 from recipes.engine.metrics import Confusion, Means, widest
 from recipes.engine.parts import Whole
 from recipes.engine.recorder import add_metrics
@@ -30,6 +31,7 @@ class Evaluation:
         self._weights = ExitStack()  # open while the weights that are evaluated are in place
         self._means: dict[str, Means] = {}  # by split
         self._confusion: dict[str, Confusion] = {}  # by task
+        self._measuring: dict[str, Measuring] = {}  # by split
         self._dealt: dict[str, int] = {}  # samples that this process has had, by split
 
     def put_weights(self) -> None:
@@ -49,6 +51,8 @@ class Evaluation:
     def begin(self, split: str) -> None:
         """Start counting; `val` or `test`."""
         self._means[split] = Means()
+        if self.module.hooks["metrics"]:
+            self._measuring[split] = Measuring(self.module)
         if split == "test":
             self._confusion = {
                 task.name: Confusion(task.outputs, self.module.device)
@@ -77,6 +81,9 @@ class Evaluation:
                 means.add(name, values.to(widest(values.device)).sum(), len(values), summed=True)
                 module.rulers.setdefault(name, dict(plugin.ruler(name)))
 
+        if split in self._measuring:
+            self._measuring[split].add(outputs, batch)
+
     def of_training(self, limit: int) -> dict[str, float]:
         """Loss and accuracy on up to `limit` clean training samples in evaluation mode."""
         module, means = self.module, Means()
@@ -90,7 +97,10 @@ class Evaluation:
 
     def metrics(self, split: str) -> dict[str, float]:
         """What was counted, over all processes, by the names that are published."""
-        return {f"{split}/{name}": value for name, value in self._means[split].compute().items()}
+        found = self._means[split].compute()
+        if split in self._measuring:
+            found |= self._measuring.pop(split).compute()
+        return {f"{split}/{name}": value for name, value in found.items()}
 
     def confusion(self) -> dict[str, list[list[int]]]:
         """The confusion matrices of the last test, by task: rows are true classes, columns predicted."""

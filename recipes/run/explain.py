@@ -35,6 +35,7 @@ EVALUATION = (
     ("evaluation_weights", "weights", "in place while evaluating and saving"),
     ("predict", "prediction", "in place of the plain forward pass"),
     ("measure", "metrics", "measured beside loss and accuracy"),
+    ("metrics", "metrics", "measured beside loss and accuracy"),
     ("after_validation", "after", "looks at the metrics"),
     ("next_phase", "phase", "may ask for one more fit"),
 )
