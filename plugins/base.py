@@ -17,11 +17,13 @@ from plugins.errors import (
     expect_positive,
     expect_probability,
 )
+from plugins.hooks import HOOKS
+from plugins.module import Module
 from plugins.optimizer_wrapper import OptimizerWrapper, closure_of, needs_closure
-from plugins.plugin import Module, Plugin, Selection, Stage
+from plugins.parameters import Named
+from plugins.plugin import ALWAYS, Option, Plugin, Selection, called
 from plugins.seeds import derive_seed
 from plugins.selection import (
-    AWAY_FROM_WEIGHTS,
     check_selection,
     declared_directions,
     does_something,
@@ -30,16 +32,20 @@ from plugins.selection import (
     own_metrics,
     right_on_shards,
 )
+from plugins.stage import Stage
 
 __all__ = [
-    "AWAY_FROM_WEIGHTS",
+    "ALWAYS",
+    "HOOKS",
     "LOOKED_AT",
     "MODES",
     "UNIT",
     "Batch",
     "Diverged",
     "Module",
+    "Named",
     "OptimizerWrapper",
+    "Option",
     "Phase",
     "Plugin",
     "RecipeError",
@@ -48,6 +54,7 @@ __all__ = [
     "Setting",
     "Stage",
     "Task",
+    "called",
     "check_selection",
     "class_probabilities",
     "closure_of",

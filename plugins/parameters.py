@@ -21,11 +21,12 @@ STRENGTH = {"weight": 2, "norm": 1, "bias": 0}  # of tied parameters: what is a 
 
 @dataclass(frozen=True)
 class Named:
-    """A parameter, its first name in the model, and what it is: "weight", "norm" or "bias"."""
+    """A parameter, its first name in the model, the layer it belongs to, and what it is: "weight", "norm" or "bias"."""
 
     name: str
     parameter: nn.Parameter
     kind: str
+    module: nn.Module
 
 
 def named_parameters(model: nn.Module) -> list[Named]:
@@ -55,9 +56,9 @@ def named_parameters(model: nn.Module) -> list[Named]:
             kind = kind_of_parameter(layer, place, parameter)
             known = found.get(id(parameter))
             if known is None:
-                found[id(parameter)] = Named(full, parameter, kind)
+                found[id(parameter)] = Named(full, parameter, kind, layer)
             elif STRENGTH[kind] > STRENGTH[known.kind]:
-                found[id(parameter)] = Named(known.name, parameter, kind)
+                found[id(parameter)] = Named(known.name, parameter, kind, known.module)
     return list(found.values())
 
 

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from enum import IntEnum
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import lightning as L
-import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from plugins.data import Batch, Phase, Setting, Task
+from plugins.module import Module
+from plugins.parameters import Named
+from plugins.stage import Stage
 
 if TYPE_CHECKING:
     from torchmetrics import Metric
@@ -30,87 +31,32 @@ def _plain(value: object) -> Any:
     return value if value is None or isinstance(value, (str, int, float)) else type(value).__name__
 
 
-class Stage(IntEnum):
-    """Where a technique stands in a step. The engine sorts by it, so the order in which options are written is free."""
-
-    NORMALIZATION = 10  # the model: norm layers put in or replaced,
-    LAYERS = 20  # dropout and other layers put beside the existing ones,
-    HEADS = 30  # the output layer split into one head for each task,
-    INIT = 40  # initial weights drawn,
-    PREPROCESSING = 50  # the input layer put in front
-    GEOMETRY = 110  # the batch: where pixels are,
-    COLOUR = 120  # which colours they have,
-    ERASING = 130  # which of them are there,
-    NOISE = 140  # noise on them,
-    TARGETS = 150  # targets softened,
-    MIXING = 160  # samples mixed with each other,
-    ADVERSARIAL = 170  # the worst case of what the stages above made
-    PENALTY = 210  # the objective: terms added to the loss,
-    WEIGHTS = 220  # weights perturbed during a pass,
-    TASKS = 230  # losses of several tasks combined
-    CLIPPING = 310  # the update: the gradient changed before the optimizer sees it,
-    WRAPPER = 320  # the optimizer wrapped,
-    PROJECTION = 330  # weights projected after the update,
-    GUARD = 340  # a bad update undone,
-    AVERAGING = 350  # weights averaged,
-    STOPPING = 360  # the end of training decided
-    INFERENCE = 410  # evaluation: how a prediction is made
-    DIAGNOSTICS = 420  # what is only looked at
+ALWAYS = (0.0, 1.0)
 
 
-class Module(Protocol):
-    """What a plugin may use of the engine's module (`recipes.engine.module.RecipeModule`)."""
-
-    model: nn.Module
-    loss: Callable[[Tensor, Tensor], Tensor]
-    setting: Setting
-    trainer: Any
-    state_dict: Callable[[], dict[str, Tensor]]
-    clean_batch: Batch | None  # the samples of this step before any technique changed them
-    last_objective: Tensor  # what the last step minimized, a scalar
-    positions: range | None  # which samples of their split an evaluation looks at
-
-    @property
-    def steps_done(self) -> int:
-        """Optimizer steps done."""
-
-    @property
-    def device(self) -> torch.device:
-        """The device of this process."""
-
-    def generator(self, owner: str) -> torch.Generator:
-        """The owner's random numbers for this step and part of the batch: a pure function of seed, owner, step and part."""
-
-    def outputs(self, x: Tensor) -> dict[str, Tensor]:
-        """The model's outputs for raw inputs, one entry a task."""
-
-    def losses(self, outputs: Mapping[str, Tensor], targets: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """The loss of each task, a scalar tensor averaged over the batch."""
-
-    def objective(self, outputs: Mapping[str, Tensor], targets: Mapping[str, Tensor]) -> Tensor:
-        """The losses of all tasks as one scalar."""
-
-    def record(self, name: str, value: Tensor | float, at_once: bool = False) -> None:
-        """Remember a number until the next logging step, or the end of training; tensors are not read until then.
-
-        With `at_once` it is logged right after this step: for what is measured at an interval of its own. Of several passes in
-        a step the first one counts, whose weights are those of the step; of several parts of a batch the mean over samples.
-        """
-
-    def record_histogram(self, name: str, values: Tensor, at_once: bool = False) -> None:
-        """Remember the histogram of values, for the loggers that can log it, as `record` does; of several parts the last one."""
-
-    def forget_step(self) -> None:
-        """Leave the last step out of the training metrics: it was undone."""
-
-    def evaluate_training(self, limit: int) -> dict[str, float]:
-        """Loss and accuracy ("loss", "acc") on up to `limit` clean training samples, in evaluation mode."""
+def spelling(kind: type) -> tuple[str, str]:
+    """Group and option of a class: the folder and the file that define it; in a script no group, and the name of the class."""
+    package, _, file = kind.__module__.rpartition(".")
+    words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", kind.__name__).lower()
+    return package.rpartition(".")[2], file if package else words
 
 
-class Plugin(L.Callback):
-    """A training technique. Every method below is optional; one that a class does not define costs nothing.
+def called(option: Option | type[Option]) -> str:
+    """What an option, or its class, is called: "group/option"."""
+    if not isinstance(option, type):
+        return option.state_key
+    group, name = spelling(option)
+    return f"{group}/{name}" if group else name
 
-    `stage` orders plugins. `off` are parameter values that make the technique an exact no-op (None: there are none).
+
+class Option:
+    """What an option may say of itself. Every method below is optional; one that a class does not define costs nothing.
+
+    A technique is a :class:`Plugin`. The class of an optimizer, a schedule, a loss or a model may have `Option` as a base beside its
+    own, and is asked like any technique from the moment it exists: an optimizer from the moment before the first batch, and what it
+    must say earlier (`refuses`, `on_shards`, `group_parameters`) it says as a class.
+
+    `stage` orders options. `off` are parameter values that make the technique an exact no-op (None: there are none).
     `refuses` maps "group" or "group/option" to the reason, with the fix, why this technique cannot be combined with it.
     `directions` tells of its own metrics whether the largest or the smallest value is best ("max" or "min", by name without the
     split); torchmetrics objects tell it themselves, and of others it is known from the name (`plugins/directions.py`), or asked.
@@ -119,7 +65,7 @@ class Plugin(L.Callback):
     its state (trainer=fsdp); None: it is if it defines nothing but what is in `AWAY_FROM_WEIGHTS`. See `plugins/shards.py`.
     """
 
-    stage: ClassVar[Stage]
+    stage: ClassVar[Stage] = Stage.SELF
     off: ClassVar[Mapping[str, Any] | None] = None
     refuses: ClassVar[Mapping[str, str]] = {}
     on_shards: ClassVar[bool | None] = None
@@ -132,6 +78,16 @@ class Plugin(L.Callback):
     remarks: Sequence[str] = ()  # what a user should know of what was decided, a line each; printed when the run starts
 
     setting: Setting
+    when: tuple[float, float] = ALWAYS  # the share of training in which it acts
+
+    def acts(self, progress: tuple[int, int | None]) -> bool:
+        """Whether the option acts in this step, by `when`.
+
+        Args:
+            progress: steps done and steps in all, as `Module.progress`.
+        """
+        done, total = progress
+        return self.when == ALWAYS or (total is not None and self.when[0] * total <= done < self.when[1] * total)
 
     @property
     def recovers(self) -> bool:
@@ -141,17 +97,16 @@ class Plugin(L.Callback):
     @property
     def option(self) -> str:
         """The option's name on the command line: the name of the file that defines the class; in a script, of the class."""
-        package, _, file = type(self).__module__.rpartition(".")
-        return file if package else re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", type(self).__name__).lower()
+        return spelling(type(self))[1]
 
     @property
     def group(self) -> str:
         """The config group: the name of the folder that holds that file; none for a class of a script or a notebook."""
-        return type(self).__module__.rpartition(".")[0].rpartition(".")[2]
+        return spelling(type(self))[0]
 
     @property
     def state_key(self) -> str:
-        """The name under which checkpoints keep this plugin's state."""
+        """The name under which checkpoints keep this option's state, and by which messages name it: "group/option"."""
         return f"{self.group}/{self.option}" if self.group else self.option
 
     def record(self, module: Module, name: str, value: Tensor | float, at_once: bool = False) -> None:
@@ -166,6 +121,15 @@ class Plugin(L.Callback):
     def transform_model(self, model: nn.Module) -> nn.Module:
         """Change the model, once, before the optimizer is made."""
         return model
+
+    @classmethod
+    def group_parameters(cls, named: Sequence[Named]) -> Sequence[Mapping[str, Any]]:
+        """What the optimizer is to know of each parameter, as a mapping for each of `named`; those with equal ones form a group.
+
+        `rate` is a factor on the learning rate; factors of several options multiply. All else goes into the group under its name,
+        such as `weight_decay`; two options that contradict each other are refused.
+        """
+        return [{}] * len(named)
 
     def wrap_optimizer(self, optimizer: Optimizer) -> Optimizer:
         """Wrap the optimizer, once; see :class:`OptimizerWrapper`."""
@@ -261,12 +225,30 @@ class Plugin(L.Callback):
         return None
 
 
+class Plugin(Option, L.Callback):
+    """A training technique: an option that is a callback of Lightning's too."""
+
+    stage: ClassVar[Stage]
+
+
 @dataclass
 class Selection:
-    """All that a run was asked to do, for `Plugin.check`."""
+    """All that a run was asked to do, for `Option.check`.
+
+    `others` are the options that are no techniques but speak for themselves; of an optimizer first the class, then the object.
+    `optimizer` and `scheduler` are those of the run, once they exist; `optimizer_class` is known before.
+    """
 
     plugins: Sequence[Plugin]
     setting: Setting
+    others: Sequence[Option | type[Option]] = ()
+    chosen: frozenset[str] = (
+        frozenset()
+    )  # the options of data, model, loss, optimizer and scheduler, "group/option", where there is a config
+    optimizer_class: type | None = None
+    optimizer: Optimizer | None = None
+    scheduler: Any = None
+    total_steps: int | None = None  # optimizer steps of this fit; None: not known yet, or endless
     precision: str = "32-true"
     devices: int = 1
     batch_size: int | None = None
@@ -276,4 +258,5 @@ class Selection:
 
     def has(self, name: str) -> bool:
         """Whether a technique, "group" or "group/option", is selected."""
-        return any(name in (plugin.group, plugin.state_key) for plugin in self.plugins)
+        there = {called(option) for option in (*self.plugins, *self.others)} | self.chosen
+        return name in there or any(each.partition("/")[0] == name for each in there)

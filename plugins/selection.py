@@ -3,32 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from plugins.directions import MODES
 from plugins.errors import RecipeError, Refusal, expect_choice
-from plugins.plugin import Plugin, Selection
+from plugins.hooks import HOOKS
+from plugins.plugin import Option, Plugin, Selection, called
 
 if TYPE_CHECKING:
     from torchmetrics import Metric
 
     from plugins.data import Task
 
-# Methods that see weights before they are cut up, or not at all.
-AWAY_FROM_WEIGHTS = (
-    *("prepare", "check", "trainer_arguments", "state_dict", "load_state_dict", "next_phase"),
-    *("transform_model", "transform_batch", "picture", "predict", "measure", "metrics", "ruler"),
-)
+Kind = TypeVar("Kind", bound=Option)
 
 
-def order(plugins: Iterable[Plugin]) -> list[Plugin]:
-    """Plugins by stage, then name: the same for every order in which they were written."""
-    return sorted(plugins, key=lambda plugin: (plugin.stage, plugin.group, plugin.option))
+def order(options: Iterable[Kind]) -> list[Kind]:
+    """Options by stage, then name: the same for every order in which they were written."""
+    return sorted(options, key=lambda option: (option.stage, option.group, option.option))
 
 
-def implementers(plugins: Iterable[Plugin], method: str) -> list[Plugin]:
-    """The plugins whose class defines `method`, in order."""
-    return [plugin for plugin in plugins if getattr(type(plugin), method) is not getattr(Plugin, method)]
+def implementers(options: Iterable[Any], method: str) -> list[Any]:
+    """Of options, or classes of options, those whose class defines `method`, in order."""
+    return [option for option in options if _defines(option, method)]
+
+
+def _defines(option: Option | type[Option], method: str) -> bool:
+    kind, plain = option if isinstance(option, type) else type(option), getattr(Plugin, method)
+    found = getattr(kind, method, plain)
+    return getattr(found, "__func__", found) is not getattr(plain, "__func__", plain)
 
 
 def own_metrics(plugins: Iterable[Plugin], tasks: Sequence[Task]) -> dict[str, tuple[Plugin, str, Metric]]:
@@ -78,27 +81,34 @@ def does_something(plugin: Plugin) -> bool:
     )
 
 
-def right_on_shards(plugin: Plugin) -> bool:
-    """Whether a technique works where each process keeps only a part of each weight."""
-    if plugin.on_shards is not None:
-        return plugin.on_shards
+def right_on_shards(option: Option | type[Option]) -> bool:
+    """Whether an option works where each process keeps only a part of each weight: as it declares, or by what it defines."""
+    if option.on_shards is not None:
+        return option.on_shards
+    away = {hook.name for hook in HOOKS if not hook.sees_weights} | {"state_dict", "load_state_dict"}
     methods = [name for name in dir(Plugin) if callable(getattr(Plugin, name)) and not name.startswith("_")]
-    return all(name in AWAY_FROM_WEIGHTS or not implementers([plugin], name) for name in methods)
+    return all(name in away or not _defines(option, name) for name in methods)
 
 
 def check_selection(selection: Selection) -> None:
-    """Raise a :class:`Refusal` for the first pair that excludes each other, or for what a plugin says of the whole."""
+    """Raise a :class:`Refusal` for the first pair that excludes each other, or for what an option says of the whole.
+
+    Raises:
+        Refusal: see `Option.refuses`, `Option.check` and `Option.on_shards`; an option that is selected twice.
+    """
     groups: dict[str, Plugin] = {}
-    for plugin in selection.plugins:
-        for name, reason in plugin.refuses.items():
+    for option in (*selection.plugins, *selection.others):
+        for name, reason in option.refuses.items():
             if selection.has(name):
-                raise Refusal(f"{plugin.state_key} cannot be combined with {name}: {reason}")
+                raise Refusal(f"{called(option)} cannot be combined with {name}: {reason}")
+    for plugin in selection.plugins:
         if (twin := groups.setdefault(plugin.state_key, plugin)) is not plugin:
             raise Refusal(f"{twin.state_key} is selected twice: leave one of the two out")
-    for plugin in selection.plugins:
-        plugin.check(selection)
-        if selection.sharded and not right_on_shards(plugin):
+    for option in (*selection.plugins, *selection.others):
+        if not isinstance(option, type):
+            option.check(selection)
+        if selection.sharded and not right_on_shards(option):
             raise Refusal(
-                f"{plugin.state_key} needs whole weights or gradients, and with trainer=fsdp each process keeps only parts "
+                f"{called(option)} needs whole weights or gradients, and with trainer=fsdp each process keeps only parts "
                 f"of them: type trainer=ddp"
             )

@@ -2,26 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import lightning as L
 import torch
 
-from plugins.base import Plugin, RecipeError, Selection, Setting, check_selection, derive_seed, implementers, order
+from plugins.base import (
+    ALWAYS,
+    HOOKS,
+    Option,
+    Plugin,
+    RecipeError,
+    Selection,
+    Setting,
+    check_selection,
+    derive_seed,
+    implementers,
+    order,
+)
 from plugins.sites import is_compiled, takes_tokens
 from recipes.engine.callbacks import check_callbacks
 from recipes.engine.loading import setting_from_loader
-from recipes.engine.losses import Combine, TaskLoss, TaskLosses
+from recipes.engine.losses import Combine, TaskLoss, TaskLosses, total_of
 from recipes.engine.parts import Whole
 from recipes.engine.randomness import own_draws
 from recipes.engine.sharding import shards
 from recipes.engine.units import standardized
-
-PER_STEP = ("transform_batch", "around_pass", "penalty", "backward", "combine", "transform_gradient", "after_step")
-PER_EVALUATION = ("evaluation_weights", "predict", "measure", "metrics", "after_validation")
-HOOKS = (*PER_STEP, *PER_EVALUATION)  # that the engine calls while it trains and evaluates
-ALONE = ("backward", "combine", "predict", "evaluation_weights")  # of which there can be one
 
 
 def set_up(module: Whole, stage: str) -> None:
@@ -53,22 +61,34 @@ def build(module: Whole, plugins: Iterable[Plugin], setting: Setting | None, fac
         module.standardize_targets &= given.training_targets is not None
     module.setting = given
     facts = facts or _facts(module)
-    check_selection(Selection(module.plugins, given, parts=module.parts, **facts))
-    for plugin in module.plugins:
-        plugin.prepare(given)
+    given_parts: tuple[Any, ...] = (module.model, module.loss)
+    module.others = [part for part in given_parts if isinstance(part, Option)]
+    made = [kind for maker in (module.make_optimizer, module.make_scheduler) if (kind := _kind(maker)) is not None]
+    speaking = [kind for kind in made if issubclass(kind, Option)]
+    module.selection = Selection(
+        module.plugins,
+        given,
+        others=[*module.others, *speaking],
+        chosen=module.chosen,
+        optimizer_class=_kind(module.make_optimizer),
+        parts=module.parts,
+        **facts,
+    )
+    check_selection(module.selection)
+    for option in module.options:
+        option.prepare(given)
     for plugin in implementers(module.plugins, "transform_model"):
         with own_draws(derive_seed(module.seed, "model", plugin.state_key), module.model):
             module.model = plugin.transform_model(module.model)
     if is_compiled(module.model):
         torch.compiler.reset()  # what was compiled before knows nothing of layers that were put in
-    module.hooks = {name: implementers(module.plugins, name) for name in HOOKS}
     cut = [f"{n} {what}" for n, what in ((module.parts, "parts a step"), (facts.get("devices", 1), "devices")) if n > 1]
     losses = {task.name: TaskLoss(module.loss, task, " and ".join(cut)) for task in given.tasks}
     minimized: Mapping[str, Any] = {}
     if module.standardize_targets:
         module.model, minimized = standardized(module.model, given, losses, str(facts.get("precision")))
     module.takes_tokens = takes_tokens(module.model)
-    _check_hooks(module, given)
+    list_hooks(module)
     module.task_losses = TaskLosses(losses, minimized, _combining(module))
     if module.compiled:
         module.model.compile()  # in place: parameters keep their names
@@ -86,17 +106,39 @@ def _facts(module: Whole) -> dict[str, Any]:
     }
 
 
-def _check_hooks(module: Whole, setting: Setting) -> None:
-    """Refuse two plugins for what can be done by one, and probabilities of what is no logit."""
+def _kind(maker: Any) -> type | None:
+    """The class of what a maker makes: of `functools.partial(SGD, lr=0.1)`, and of a schedule of ours itself; None: not known."""
+    kind = maker.func if isinstance(maker, partial) else maker
+    return kind if isinstance(kind, type) else type(kind) if isinstance(kind, Option) else None
+
+
+def list_hooks(module: Whole) -> None:
+    """List who defines which hook; refuse two options for what one can do, and probabilities of what is no logit."""
+    options = module.options
+    module.hooks = {hook.name: implementers(options, hook.name) for hook in HOOKS}
+    module.is_timed = any(option.when != ALWAYS for option in options)
+    _check_hooks(module)
+
+
+def list_hooks_of_optimizer(module: Whole, options: Sequence[Option]) -> None:
+    """List what optimizer and schedule define, in place of those of the fit before; whatever stands for a technique stays."""
+    before, module.of_optimizer = module.of_optimizer, list(options)
+    for hook in HOOKS:
+        kept = [each for each in module.hooks[hook.name] if all(each is not old for old in before)]
+        module.hooks[hook.name] = [*implementers(options, hook.name), *kept]
+    _check_hooks(module)
+
+
+def _check_hooks(module: Whole) -> None:
     predicts = module.hooks["predict"]
-    classifies = any(task.kind == "classification" for task in setting.tasks)
-    of_logits = [*predicts, *(plugin for plugin in module.plugins if plugin.needs_probabilities)]
+    classifies = module.setting and any(task.kind == "classification" for task in module.setting.tasks)
+    of_logits = [*predicts, *(option for option in module.options if option.needs_probabilities)]
     if of_logits and classifies and not getattr(module.loss, "takes_logits", True):
         raise RecipeError(
             f"{of_logits[0].state_key} makes probabilities of logits, which {type(module.loss).__name__} does not train: take "
             f"loss=cross_entropy"
         )
-    for name in ALONE:
+    for name in (hook.name for hook in HOOKS if hook.alone):
         if len(module.hooks[name]) > 1:
             both = " and ".join(plugin.state_key for plugin in module.hooks[name])
             raise RecipeError(f"{both} both want to {name.replace('_', ' ')}: leave one of them out")
@@ -104,6 +146,7 @@ def _check_hooks(module: Whole, setting: Setting) -> None:
 
 def _combining(module: Whole) -> Combine | None:
     """How a plugin makes one scalar of the losses of all tasks; None where none does."""
-    for plugin in module.hooks["combine"]:
-        return lambda losses: plugin.combine(losses, module)
-    return None
+    if not module.hooks["combine"]:
+        return None
+    plugin = module.hooks["combine"][0]
+    return lambda losses: plugin.combine(losses, module) if plugin.acts(module.step.progress) else total_of(losses)

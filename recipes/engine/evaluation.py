@@ -11,12 +11,14 @@ from torch import Tensor
 
 from plugins.sites import evaluation_mode
 from recipes.data.loaders import EvaluationLoader
+from recipes.engine.divergence import expect_finite, expect_finite_loss
 from recipes.engine.loading import clean_batches
 from recipes.engine.losses import total_of
 from recipes.engine.measuring import Measuring
 from recipes.engine.metrics import Confusion, Means, widest
 from recipes.engine.parts import Whole
 from recipes.engine.recorder import add_metrics
+from recipes.engine.schedules import step_plateaus
 from recipes.engine.sharding import put_together_for_evaluation
 from recipes.engine.sync import share_buffers
 
@@ -101,6 +103,27 @@ class Evaluation:
         if split in self._measuring:
             found |= self._measuring.pop(split).compute()
         return {f"{split}/{name}": value for name, value in found.items()}
+
+    def publish(self) -> None:
+        """Publish the metrics of a validation, and those of the training since the last one beside them."""
+        module = self.module
+        metrics = self.metrics("val")
+        module.draws.seed_between(module.steps_done, module.device)
+        if module.trainer.sanity_checking:
+            return
+        metrics |= {f"train/{name}": value for name, value in module.recorder.take_training().items()}
+        if "train/acc" in metrics:
+            metrics["gap/acc"] = metrics["train/acc"] - metrics["val/acc"]
+        trains = module.trainer.state.fn == "fit"
+        for plugin in module.hooks["after_validation"] if trains else ():
+            found = plugin.after_validation(module, metrics)
+            module.rulers |= {name: dict(plugin.ruler(name)) for name in found}
+            metrics |= found
+        module.recorder.publish({**metrics, "epoch": module.steps_done / max(1, module.trainer.num_training_batches)})
+        if trains:
+            if expect_finite(module):  # a weight that is infinite may hide behind a good loss
+                expect_finite_loss(module, "val")
+            step_plateaus(module.trainer, metrics)
 
     def confusion(self) -> dict[str, list[list[int]]]:
         """The confusion matrices of the last test, by task: rows are true classes, columns predicted."""

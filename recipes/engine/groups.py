@@ -1,24 +1,126 @@
-"""Parameter groups of an optimizer."""
+"""Parameter groups of an optimizer: what rules and techniques say of each parameter, and the parameters of which they say the same."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from typing import Any
 
 from torch import nn
+from torch.optim import Optimizer
 
-from plugins.base import RecipeError
+from plugins.base import Named, Option, RecipeError, called, expect, expect_positive, implementers
+from plugins.depth import depths
 from plugins.parameters import named_parameters
 
+SPARED = ("bias", "norm")
+HEAD = "head"  # the last layer, whatever the model calls it
 
-def parameter_groups(model: nn.Module, no_decay: Sequence[str] = ()) -> list[dict[str, Any]]:
-    """Parameter groups in which biases or parameters of norm layers get no weight decay."""
-    if unknown := set(no_decay) - {"bias", "norm"}:
-        raise RecipeError(f"optimizer.no_decay must name bias or norm, got {', '.join(sorted(unknown))}")
-    if not no_decay:
-        return [{"params": list(model.parameters())}]
-    decayed: list[nn.Parameter] = []
-    free: list[nn.Parameter] = []
-    for named in named_parameters(model):
-        (free if named.kind in no_decay else decayed).append(named.parameter)
-    return [group for group in ({"params": decayed}, {"params": free, "weight_decay": 0.0}) if group["params"]]
+
+@dataclass(frozen=True)
+class GroupRules:
+    """What any optimizer can be told of parameters.
+
+    Args:
+        no_decay: which of "bias" and "norm" get no weight decay.
+        layer_decay: factor by which the learning rate falls with each layer away from the head, in (0, 1]; see `depths`.
+        rates: factors on the learning rate, > 0, by name of a module or parameter, with wildcards; of several that fit the last holds. "head"
+            is the last layer, whatever its name.
+
+    Raises:
+        RecipeError: another word, a factor out of range.
+    """
+
+    no_decay: Sequence[str] = ()
+    layer_decay: float = 1.0
+    rates: Mapping[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if unknown := set(self.no_decay) - set(SPARED):
+            raise RecipeError(f"optimizer.no_decay must name bias or norm, got {', '.join(sorted(unknown))}")
+        expect_positive("optimizer.layer_decay", self.layer_decay)
+        expect(self.layer_decay <= 1, "optimizer.layer_decay", "a number in (0, 1]", self.layer_decay)
+        expect(isinstance(self.rates, Mapping), "optimizer.rates", "factors by name, such as {head: 10}", self.rates)
+        for name, rate in self.rates.items():
+            expect_positive(f"optimizer.rates.{name}", rate)
+
+    def of(self, model: nn.Module, named: Sequence[Named]) -> list[dict[str, Any]]:
+        """What they say of each parameter."""
+        depth = depths(model) if self.layer_decay != 1 or self.rates else {}
+        rates = dict.fromkeys((each.name for each in named), 1.0)
+        for pattern, rate in self.rates.items():
+            meant = [each.name for each in named if fits(str(pattern), each.name)]
+            if pattern == HEAD and not meant:
+                meant = [each.name for each in named if depth.get(each.name) == 0]
+            if not meant:
+                children = ", ".join(
+                    name for name, child in _inner(model).named_children() if any(True for _ in child.parameters())
+                )
+                raise RecipeError(
+                    f"optimizer.rates names {pattern}, which no parameter of the model has; its parts are: {children}; head is the last"
+                )
+            rates |= dict.fromkeys(meant, float(rate))
+        said: list[dict[str, Any]] = []
+        for each in named:
+            rate = rates[each.name] * self.layer_decay ** depth.get(each.name, 0)
+            said.append(({"weight_decay": 0.0} if each.kind in self.no_decay else {}) | ({"rate": rate} if rate != 1 else {}))
+        return said
+
+
+def fits(pattern: str, name: str) -> bool:
+    """Whether a pattern names a parameter or a module around it; layers that were put in front of the model do not count."""
+    parts = name.split(".")
+    while True:
+        if any(fnmatchcase(".".join(parts[: end + 1]), pattern) for end in range(len(parts))):
+            return True
+        if parts[0] != "model":
+            return False
+        parts = parts[1:]
+
+
+def _inner(model: nn.Module) -> nn.Module:
+    """The model without what was put in front of it."""
+    while isinstance(inner := getattr(model, "model", None), nn.Module):
+        model = inner
+    return model
+
+
+def parameter_groups(
+    model: nn.Module, rules: GroupRules, options: Iterable[Option | type[Option]] = ()
+) -> list[dict[str, Any]]:
+    """Groups of the parameters of which the same is said, each with what is said; `rate` is a factor on the learning rate.
+
+    The groups stand in the order of the model, those with the full rate first, of which the first is logged, and
+    among them those of which nothing else is said.
+    """
+    named = named_parameters(model)
+    said = rules.of(model, named)
+    owner: list[dict[str, str]] = [dict.fromkeys(each, "optimizer") for each in said]
+    for option in implementers(options, "group_parameters"):
+        for index, further in enumerate(option.group_parameters(named)):
+            for key, value in further.items():
+                if key == "rate":
+                    value = value * said[index].get("rate", 1.0)
+                elif said[index].setdefault(key, value) != value:
+                    raise RecipeError(
+                        f"{called(option)} wants {key}={value} for {named[index].name}, and {owner[index][key]} "
+                        f"{key}={said[index][key]}: leave one of the two out"
+                    )
+                said[index][key] = value
+                owner[index].setdefault(key, called(option))
+    groups: dict[tuple[Any, ...], dict[str, Any]] = {}
+    for each, settings in zip(named, said, strict=True):
+        place = groups.setdefault(tuple(sorted(settings.items())), {"params": [], **settings})
+        place["params"].append(each.parameter)
+    return sorted(groups.values(), key=lambda group: (group.get("rate", 1.0) != 1, len(group) > 1))
+
+
+def make_with_groups(make: Any, groups: list[dict[str, Any]]) -> Optimizer:
+    """The optimizer, with the learning rate of each group times its `rate`."""
+    rates = [group.pop("rate", 1.0) for group in groups]
+    optimizer = make(groups)
+    for group, rate in zip(optimizer.param_groups, rates, strict=True):
+        if rate != 1:
+            group["lr"] = group["lr"] * rate
+    return optimizer

@@ -13,12 +13,13 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from plugins.base import Batch, Plugin, Setting
+from plugins.base import HOOKS, Batch, Option, Plugin, Setting, order
 from recipes.data.targets import as_outputs
-from recipes.engine.building import HOOKS, build, set_up
+from recipes.engine.building import build, set_up
 from recipes.engine.callbacks import BuildFirst, defines, stand_first
-from recipes.engine.divergence import expect_finite, expect_finite_loss
+from recipes.engine.divergence import expect_finite
 from recipes.engine.evaluation import Evaluation
+from recipes.engine.groups import GroupRules
 from recipes.engine.lightning_private import is_attached
 from recipes.engine.loading import as_batch, dtype_of
 from recipes.engine.losses import TaskLosses
@@ -26,7 +27,7 @@ from recipes.engine.optimizers import configure
 from recipes.engine.parts import Whole
 from recipes.engine.randomness import Draws
 from recipes.engine.recorder import Recorder
-from recipes.engine.schedules import step_plateaus, step_schedules
+from recipes.engine.schedules import step_schedules
 from recipes.engine.step import Step
 from recipes.engine.stopwatch import Stopwatch
 
@@ -45,6 +46,8 @@ class RecipeModule(Whole):
         seed: from which all random numbers are derived.
         parts: forward and backward passes a step, on this device.
         no_decay: which of "bias" and "norm" get no weight decay from the optimizer.
+        layer_decay: factor by which the learning rate falls with each layer away from the head, in (0, 1].
+        rates: factors on the learning rate by name of a module, with wildcards; see :class:`GroupRules`.
         log_every_n_steps: how often numbers of single steps are logged.
         compile: whether the model is compiled by torch.compile.
         standardize_targets: whether a regression is learned with mean 0 and deviation 1 of its training targets, where the loss
@@ -63,6 +66,8 @@ class RecipeModule(Whole):
         seed: int = 0,
         parts: int = 1,
         no_decay: Sequence[str] = (),
+        layer_decay: float = 1.0,
+        rates: Mapping[str, float] | None = None,
         log_every_n_steps: int = 50,
         compile: bool = False,
         standardize_targets: bool = True,
@@ -71,16 +76,18 @@ class RecipeModule(Whole):
         self.automatic_optimization = False
         self.model, self.loss = model, loss
         self.make_optimizer, self.make_scheduler = optimizer, scheduler
-        self.seed, self.parts, self.no_decay = seed, parts, tuple(no_decay)
+        self.seed, self.parts = seed, parts
+        self.rules = GroupRules(tuple(no_decay), layer_decay, dict(rates or {}))
         self.log_every_n_steps, self.compiled = log_every_n_steps, compile
         self.standardize_targets = standardize_targets
         self.draws, self.stopwatch = Draws(seed), Stopwatch()
         self.recorder = Recorder(self)
         self.step = Step(self)
         self.evaluation = Evaluation(self)
-        self.plugins, self.setting, self.task_losses = [], None, TaskLosses({}, {})
-        self.hooks = {name: [] for name in HOOKS}
-        self.takes_tokens = self.is_built = False
+        self.plugins, self.others, self.of_optimizer, self.chosen = [], [], [], frozenset()
+        self.selection, self.setting, self.task_losses = None, None, TaskLosses({}, {})
+        self.hooks = {hook.name: [] for hook in HOOKS}
+        self.takes_tokens = self.is_built = self.is_timed = False
         self._total_steps = 0  # for which the scheduler was made
         self.phase = {"index": 0, "steps": 0, "seconds": 0.0}
         self.metrics, self.rulers, self.confusion = {}, {}, {}
@@ -128,6 +135,21 @@ class RecipeModule(Whole):
     def steps_done(self) -> int:
         """Optimizer steps done in this phase."""
         return int(self.trainer.global_step) if is_attached(self) else 0
+
+    @property
+    def options(self) -> list[Option]:
+        """Techniques, and what else speaks for itself, in order."""
+        return order([*self.plugins, *self.others, *self.of_optimizer])
+
+    @property
+    def progress(self) -> tuple[int, int | None]:
+        """Optimizer steps done and in all, of this phase; None: the training has no end of its own."""
+        return self.steps_done, self._total_steps or None
+
+    def acting(self, hook: str) -> list[Any]:
+        """The options that define a hook of the step and act in this one."""
+        options = self.hooks[hook]
+        return [option for option in options if option.acts(self.step.progress)] if self.is_timed else options
 
     @property
     def seconds(self) -> float:
@@ -225,23 +247,7 @@ class RecipeModule(Whole):
 
     def on_validation_epoch_end(self) -> None:
         """Publish validation metrics, and the training metrics since the last validation beside them."""
-        metrics = self.evaluation.metrics("val")
-        self.draws.seed_between(self.steps_done, self.device)
-        if self.trainer.sanity_checking:
-            return
-        metrics |= {f"train/{name}": value for name, value in self.recorder.take_training().items()}
-        if "train/acc" in metrics:
-            metrics["gap/acc"] = metrics["train/acc"] - metrics["val/acc"]
-        trains = self.trainer.state.fn == "fit"
-        for plugin in self.hooks["after_validation"] if trains else ():
-            found = plugin.after_validation(self, metrics)
-            self.rulers |= {name: dict(plugin.ruler(name)) for name in found}
-            metrics |= found
-        self.recorder.publish({**metrics, "epoch": self.steps_done / max(1, self.trainer.num_training_batches)})
-        if trains:
-            if expect_finite(self):  # a weight that is infinite may hide behind a good loss
-                expect_finite_loss(self, "val")
-            step_plateaus(self.trainer, metrics)
+        self.evaluation.publish()
 
     def on_test_epoch_end(self) -> None:
         """Publish test metrics."""

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from plugins.base import Batch, Plugin, Setting
+from plugins.base import Batch, Option, Plugin, Selection, Setting
+from recipes.engine.groups import GroupRules
 from recipes.engine.losses import TaskLosses
 from recipes.engine.randomness import Draws
 
@@ -26,7 +27,7 @@ class Whole(L.LightningModule):
     make_scheduler: Callable[[Optimizer, int], LRScheduler] | None
     seed: int
     parts: int
-    no_decay: tuple[str, ...]
+    rules: GroupRules
     log_every_n_steps: int
     compiled: bool
     standardize_targets: bool
@@ -39,8 +40,13 @@ class Whole(L.LightningModule):
 
     # what it is trained with, known once it is built
     plugins: list[Plugin]
+    others: list[Option]  # what is no technique but speaks for itself: model, loss
+    of_optimizer: list[Option]  # the same of optimizer and schedule, made anew for each fit
+    chosen: frozenset[str]  # options of data, model, loss, optimizer and scheduler, where there is a config
+    selection: Selection | None
     setting: Setting | None
     hooks: dict[str, list[Any]]
+    is_timed: bool  # whether an option acts in a share of the training only
     task_losses: TaskLosses
     takes_tokens: bool  # whether whole numbers go in as they are
     is_built: bool
@@ -58,8 +64,22 @@ class Whole(L.LightningModule):
 
     @property
     @abstractmethod
+    def options(self) -> list[Option]:
+        """Techniques, and what else speaks for itself, in order."""
+
+    @property
+    @abstractmethod
     def steps_done(self) -> int:
         """Optimizer steps done in this phase."""
+
+    @property
+    @abstractmethod
+    def progress(self) -> tuple[int, int | None]:
+        """Optimizer steps done and in all, of this phase; None: the training has no end of its own."""
+
+    @abstractmethod
+    def acting(self, hook: str) -> list[Any]:
+        """The options that define a hook of the step and act in this one."""
 
     @abstractmethod
     def build(self, plugins: Iterable[Plugin], setting: Setting | None = None, **facts: Any) -> None:

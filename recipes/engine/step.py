@@ -22,6 +22,7 @@ class Step:
     """The step of a :class:`RecipeModule`; whatever happens in it is a pure function of the batch and the draws of its owners.
 
     Attributes:
+        progress: steps done and in all when it began, by which it is decided who acts in all of it.
         passes: how often the optimizer has asked for gradients in this step.
         undone: whether a technique has undone it.
         parameters: those whose gradients are cleared.
@@ -30,6 +31,7 @@ class Step:
 
     def __init__(self, module: Whole) -> None:
         self.module = module
+        self.progress: tuple[int, int | None] = (0, None)
         self.passes, self.undone = 0, False
         self._batches: list[Batch] = []
         self.parameters: list[nn.Parameter] = []
@@ -38,6 +40,7 @@ class Step:
     def run(self, data: Any) -> None:
         """One update: transform the batch once, then let the optimizer ask for gradients as often as it likes."""
         module = self.module
+        self.progress = module.progress
         pieces = self._split(data)
         samples = sum(map(len, pieces))
         module.recorder.begin_step()
@@ -48,7 +51,7 @@ class Step:
         optimizer.step(closure=self._gradients)  # type: ignore[union-attr]
         if module.trainer.world_size > 1:
             share_statistics(module.model, module.trainer.world_size)
-        for plugin in module.hooks["after_step"]:
+        for plugin in module.acting("after_step"):
             plugin.after_step(module, optimizer.optimizer)  # type: ignore[union-attr]
 
     def _split(self, data: Any) -> list[Batch]:
@@ -66,7 +69,7 @@ class Step:
     def _transform(self, part: int, batch: Batch, samples: int) -> Batch:
         self._set_clock(part)
         self.module.recorder.weigh(len(batch) / samples)
-        for plugin in self.module.hooks["transform_batch"]:
+        for plugin in self.module.acting("transform_batch"):
             batch = plugin.transform_batch(batch, self.module)
         return batch
 
@@ -110,9 +113,11 @@ class Step:
                 raise RecipeError("no gradient leads from the loss to the model: does its forward detach what it returns?")
             if first:
                 self._measure(outputs, batch, losses)
-            terms = [term for plugin in module.hooks["penalty"] if (term := plugin.penalty(module, batch, outputs)) is not None]
-            if module.hooks["backward"]:
-                module.hooks["backward"][0].backward(losses, module, scale)
+            terms = [
+                term for plugin in module.acting("penalty") if (term := plugin.penalty(module, batch, outputs)) is not None
+            ]
+            if module.acting("backward"):
+                module.acting("backward")[0].backward(losses, module, scale)
                 if terms:
                     add_gradient(module.model, sum(terms) * scale)
                 total = total + sum(terms)
@@ -123,10 +128,10 @@ class Step:
         return total.detach() * scale if scale != 1 else total.detach()
 
     def _around(self, batch: Batch) -> AbstractContextManager[Any]:
-        if not self.module.hooks["around_pass"]:
+        if not self.module.acting("around_pass"):
             return nullcontext()
         stack = ExitStack()
-        for plugin in self.module.hooks["around_pass"]:
+        for plugin in self.module.acting("around_pass"):
             stack.enter_context(plugin.around_pass(self.module, batch))
         return stack
 

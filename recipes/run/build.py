@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import inspect
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import fields
 from functools import partial
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -20,12 +21,14 @@ from plugins.base import Plugin, derive_seed, larger_is_better
 from plugins.errors import RecipeError
 from recipes.config.catalogue import Catalogue, installed_folders
 from recipes.config.changing import read_run
+from recipes.config.choices import choices
 from recipes.config.errors import one_line
 from recipes.config.quoting import show
 from recipes.config.run_files import BEST, CHECKPOINTS
 from recipes.data.base import Data
 from recipes.engine.callbacks import check_callbacks
 from recipes.engine.checkpoint import load_checkpoint
+from recipes.engine.groups import GroupRules
 from recipes.engine.logger import RunLogger
 from recipes.engine.module import RecipeModule
 from recipes.engine.randomness import seed_global
@@ -33,6 +36,7 @@ from recipes.engine.units import MEAN
 
 OWN = ("plugins", "recipes")
 LIBRARIES = ("torch", "torchvision", "torchmetrics", "lightning", "timm")
+SPEAKING = ("data", "model", "loss", "optimizer", "scheduler")  # one of each in every run
 OTHERS = ("data", "model", "loss", "optimizer", "scheduler", "trainer", "callback", "logger", "recipe", "hydra")
 
 
@@ -144,17 +148,18 @@ def build_loss(config: Mapping[str, Any]) -> Any:
     return instantiate(config["loss"], nn.Module if _of_library(config["loss"]) else None)
 
 
-def build_optimizer(config: Mapping[str, Any]) -> tuple[partial[Optimizer], list[str]]:
-    """What makes the optimizer from parameter groups, tried once on a single number, and what gets no weight decay."""
+def build_optimizer(config: Mapping[str, Any]) -> tuple[partial[Optimizer], dict[str, Any]]:
+    """What makes the optimizer from parameter groups, tried once on a single number, and what it is told of parameters."""
     node = dict(config["optimizer"])
-    no_decay = list(node.pop("no_decay", None) or [])
+    rules = {each.name: given for each in fields(GroupRules) if (given := node.pop(each.name, None))}
+    GroupRules(**rules)
     make = partial(find_class(str(node.pop("_target_")), Optimizer), **node)
     try:
         make([nn.Parameter(torch.zeros(1, 1))])
     except Exception as error:  # a library's own check of its settings, or the lack of one
         kind = "" if isinstance(error, (TypeError, ValueError)) else f"{type(error).__name__}: "
         raise RecipeError(f"optimizer: {kind}{error}; its settings are {show(node)}") from None
-    return make, no_decay
+    return make, rules
 
 
 def build_model(config: Mapping[str, Any], shape: tuple[int, ...], outputs: int, seed: int) -> nn.Module:
@@ -181,21 +186,24 @@ def build_model(config: Mapping[str, Any], shape: tuple[int, ...], outputs: int,
 
 def build_module(config: Mapping[str, Any], shape: tuple[int, ...], outputs: int) -> RecipeModule:
     """The module that trains the configured model, before any plugin has changed it."""
-    optimizer, no_decay = build_optimizer(config)
+    optimizer, rules = build_optimizer(config)
     scheduler = instantiate(config["scheduler"])
     trainer = config["trainer"]
-    return RecipeModule(
+    module = RecipeModule(
         build_model(config, shape, outputs, config["seed"]),
         build_loss(config),
         optimizer,
         scheduler,
         seed=config["seed"],
         parts=trainer["accumulate_grad_batches"],
-        no_decay=no_decay,
         log_every_n_steps=trainer["log_every_n_steps"],
         compile=trainer["compile"],
         standardize_targets=config["data"].get("standardize_targets", True),
+        **rules,
     )
+    names = choices(Catalogue(installed_folders()), config)
+    module.chosen = frozenset(f"{group}/{name}" for group in SPEAKING for name in names.get(group, ()))
+    return module
 
 
 def build_loggers(config: Mapping[str, Any], folder: Path, facts: Mapping[str, Any]) -> list[RunLogger]:

@@ -8,7 +8,8 @@ from typing import Any
 from rich.console import Console
 from torch import nn
 
-from plugins.base import Plugin, Stage, does_something, implementers
+from plugins.base import HOOKS, Option, Stage, does_something, implementers
+from plugins.hooks import END, EVALUATION, STEP
 from recipes.config.catalogue import Catalogue, installed_folders
 from recipes.config.choices import choices
 from recipes.data.base import Data
@@ -17,27 +18,11 @@ from recipes.engine.module import RecipeModule
 from recipes.run.build import build_model, technique_nodes
 from recipes.run.terminal import print_lines
 
-STEP = (  # what happens in a step, in order: a method of plugins, or a line of the engine's own
-    ("transform_batch", "batch", "once a step, drawn once"),
-    ("around_pass", "weights", "during the pass"),
-    ("", "pass", "forward: {loss} loss"),
-    ("combine", "loss", "the losses of all tasks as one"),
-    ("penalty", "loss", "added to it"),
-    ("backward", "pass", "a backward pass of its own"),
-    ("", "pass", "backward"),
-    ("wrap_optimizer", "wrapper", "may repeat the pass: same batch, same masks"),
-    ("transform_gradient", "gradient", "right before the update"),
-    ("", "update", "{optimizer}"),
-    ("after_step", "after", "right after the update"),
-    ("", "rate", "{scheduler}"),
-)
-EVALUATION = (
-    ("evaluation_weights", "weights", "in place while evaluating and saving"),
-    ("predict", "prediction", "in place of the plain forward pass"),
-    ("measure", "metrics", "measured beside loss and accuracy"),
-    ("metrics", "metrics", "measured beside loss and accuracy"),
-    ("after_validation", "after", "looks at the metrics"),
-    ("next_phase", "phase", "may ask for one more fit"),
+OWN = (  # what the engine does itself in a step: after which hook, a word in front of it, and what it is
+    ("around_pass", "pass", "forward: {loss} loss"),
+    ("backward", "pass", "backward"),
+    ("transform_gradient", "update", "{optimizer}"),
+    ("after_step", "rate", "{scheduler}"),
 )
 
 
@@ -64,21 +49,22 @@ def explain(console: Console, config: Mapping[str, Any], data: Data, module: Rec
         + (f" over {world} processes" if world > 1 else "")
         + (", each of which keeps a part of the weights" if config["trainer"]["strategy"] == "fsdp" else ""),
     )
-    step = 0
-    for method, label, when in STEP:
-        plugins = implementers(module.plugins, method) if method else []
-        if method == "after_step":  # a wrapper has done its work; it only logs here
-            plugins = [plugin for plugin in plugins if plugin.stage != Stage.WRAPPER]
-        lines = [f"{describe(plugin, values)} [{when}]" for plugin in plugins] if method else [when.format(**own).strip()]
-        for line in lines:
+    shown, step = set(makers), 0
+    for hook in (hook for hook in HOOKS if hook.moment == STEP):
+        acting = implementers(module.options, hook.name) if hook.label else []
+        if hook.name == "after_step":  # a wrapper has done its work; it only logs here
+            acting = [option for option in acting if option.stage != Stage.WRAPPER]
+        shown |= set(acting)
+        lines = [(hook.label, f"{describe(option, values)} [{hook.told}]") for option in acting]
+        lines += [(word, line.format(**own).strip()) for after, word, line in OWN if after == hook.name]
+        for label, line in lines:
             step += 1
             print_lines(console, f"{step:4}. {label:10} {line}")
     print_lines(console, "", "validation and test")
-    shown = {plugin for method, *_ in (*STEP, *EVALUATION) if method for plugin in implementers(module.plugins, method)}
-    shown |= set(makers)
-    for method, label, when in EVALUATION:
-        for plugin in implementers(module.plugins, method):
-            print_lines(console, f"      {label:10} {describe(plugin, values)} [{when}]")
+    for hook in (hook for hook in HOOKS if hook.moment in (EVALUATION, END) and hook.label):
+        for option in implementers(module.options, hook.name):
+            shown.add(option)
+            print_lines(console, f"      {hook.label:10} {describe(option, values)} [{hook.told}]")
     for option, node in (config.get("callback") or {}).items():
         name = str(node["_target_"]).rpartition(".")[2]
         print_lines(console, f"      {'callback':10} {option} {option_values(node)}".rstrip() + f": {name}")
@@ -115,7 +101,7 @@ def option_values(node: Mapping[str, Any]) -> str:
     return " ".join(f"{name}={value}" for name, value in node.items() if name != "_target_" and value not in (None, []))
 
 
-def describe(plugin: Plugin, values: Mapping[str, str]) -> str:
+def describe(plugin: Option, values: Mapping[str, str]) -> str:
     """A plugin with its parameters and what it does."""
     first = (type(plugin).__doc__ or "").strip().split("\n")[0]
     return f"{plugin.option} {values.get(plugin.state_key, '')}".strip() + f": {first}"

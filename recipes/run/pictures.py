@@ -34,6 +34,7 @@ class Watch:
 
     def __init__(self, plugin: Plugin, path: Path) -> None:
         self.plugin, self.path = plugin, path
+        self.acts = plugin.acts
 
     def transform_batch(self, batch: Batch, module: Any) -> Batch:
         """Let the technique do its work, and draw it."""

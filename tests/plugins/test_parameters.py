@@ -16,7 +16,7 @@ from plugins.init.normal import NormalInit
 from plugins.parameters import named_parameters, weights_of
 from plugins.regularizer.l2 import L2Penalty
 from plugins.regularizer.weight_noise import WeightNoise
-from recipes.engine.groups import parameter_groups
+from recipes.engine.groups import GroupRules, parameter_groups
 from recipes.engine.module import RecipeModule
 
 
@@ -122,7 +122,7 @@ def test_a_weight_tied_to_a_position_is_a_weight_wherever_it_stands():
 @pytest.mark.parametrize("kinds", [["bias"], ["norm"], ["bias", "norm"]])
 def test_weight_decay_follows_the_rule(kinds):
     model = Mixed()
-    groups = parameter_groups(model, kinds)
+    groups = parameter_groups(model, GroupRules(kinds))
     assert len([p for group in groups for p in group["params"]]) == len(list(model.parameters()))
     free = {id(p) for group in groups if group.get("weight_decay") == 0 for p in group["params"]}
     assert free == {id(named.parameter) for named in named_parameters(model) if named.kind in kinds}

@@ -1,5 +1,6 @@
 import inspect
 import sys
+from dataclasses import fields
 
 import pytest
 
@@ -7,6 +8,7 @@ from plugins.errors import RecipeError
 from recipes.config.catalogue import FOLDER, Catalogue, Option, installed_folders, package_folder, read_yaml
 from recipes.config.spelling import nearest
 from recipes.config.types import expected
+from recipes.engine.groups import GroupRules
 from recipes.run.build import find_class
 
 CATALOGUE = Catalogue()
@@ -34,7 +36,7 @@ def test_options_of_a_group_are_all_wrapped_or_all_flat(group):
 
 @pytest.mark.parametrize("option", [option for option in OPTIONS if "_target_" in option.node], ids=lambda option: option.name)
 def test_parameters_are_those_of_the_class(option):
-    parameters = set(option.parameters) - ({"no_decay"} if option.group == "optimizer" else set())
+    parameters = set(option.parameters) - ({each.name for each in fields(GroupRules)} if option.group == "optimizer" else set())
     inspect.signature(find_class(option.node["_target_"])).bind_partial(**dict.fromkeys(parameters))
 
 

@@ -28,7 +28,7 @@ from plugins.stopping.early import EarlyStopping
 from plugins.wrapper.sam import SAM
 from recipes.data.loaders import EvaluationLoader, StepLoader
 from recipes.data.split import Split
-from recipes.engine.groups import parameter_groups
+from recipes.engine.groups import GroupRules, parameter_groups
 from recipes.engine.module import RecipeModule
 
 SGD = partial(torch.optim.SGD, lr=0.1, momentum=0.9)
@@ -197,7 +197,7 @@ def test_no_decay():
     names = {id(parameter): name for name, parameter in model.named_parameters()}
 
     def free(no_decay):
-        groups = parameter_groups(model, no_decay)
+        groups = parameter_groups(model, GroupRules(no_decay))
         assert sorted(id(p) for group in groups for p in group["params"]) == sorted(names)
         return {names[id(p)] for group in groups for p in group["params"] if group.get("weight_decay") == 0}
 
@@ -207,7 +207,7 @@ def test_no_decay():
     assert free(["norm"]) == {"1.weight", "1.bias"}
     assert free(["bias", "norm"]) == {"0.bias", "2.bias", "1.weight", "1.bias", *recurrent}
     with pytest.raises(RecipeError, match="bias or norm, got weights"):
-        parameter_groups(model, ["weights"])
+        parameter_groups(model, GroupRules(["weights"]))
 
 
 def test_no_decay_reaches_the_optimizer():

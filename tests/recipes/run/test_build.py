@@ -29,9 +29,9 @@ def test_a_model_of_another_width_is_refused():
 
 def test_optimizers_are_made_from_parameter_groups():
     node = {"_target_": "torch.optim.AdamW", "lr": 0.5, "betas": [0.8, 0.9], "no_decay": ["bias"]}
-    make, no_decay = build_optimizer({"optimizer": node})
+    make, rules = build_optimizer({"optimizer": node})
     optimizer = make([{"params": [nn.Parameter(torch.ones(1))]}])
-    assert type(optimizer) is torch.optim.AdamW and optimizer.defaults["lr"] == 0.5 and no_decay == ["bias"]
+    assert type(optimizer) is torch.optim.AdamW and optimizer.defaults["lr"] == 0.5 and rules == {"no_decay": ["bias"]}
     assert node["no_decay"] == ["bias"]  # the config stays as it is
 
 

@@ -1,0 +1,56 @@
+"""The layers of a model from its input to its head, for what treats parameters by their depth."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from torch import nn
+
+from plugins.sites import NORMS
+
+CONTAINERS: tuple[type[nn.Module], ...] = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
+
+
+def depths(model: nn.Module) -> dict[str, int]:
+    """How many layers lie between each parameter, by name, and the head: 0 is the head.
+
+    A layer is a child of the model that has weights, of a container or a row of blocks its entries; a norm layer belongs to the layer before it, and a
+    parameter of the model itself, such as the positions of a transformer, to the first. They are in the order in which the model lists
+    them. Shared parameters have the depth of their first place.
+    """
+    layers: list[list[str]] = []
+    own: list[str] = []
+    for prefix, module, direct in _layers(model, ""):
+        names = [f"{prefix}{name}" for name, _ in module.named_parameters(recurse=not direct)]
+        if direct:
+            own += names
+        elif names and layers and isinstance(module, NORMS):
+            layers[-1] += names
+        elif names:
+            layers.append(names)
+    layers = layers or [[]]
+    layers[0] += own
+    return {name: len(layers) - 1 - index for index, names in enumerate(layers) for name in names}
+
+
+def _layers(module: nn.Module, prefix: str) -> Iterator[tuple[str, nn.Module, bool]]:
+    """Layers, and modules of whose parameters only their own are meant."""
+    inner = [(name, child) for name, child in module.named_children() if _has_weights(child)]
+    yield prefix, module, True
+    for name, child in inner:
+        if _is_made_of_layers(child, alone=len(inner) == 1):
+            yield from _layers(child, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}.", child, False
+
+
+def _has_weights(module: nn.Module) -> bool:
+    return any(True for _ in module.parameters())
+
+
+def _is_made_of_layers(module: nn.Module, alone: bool) -> bool:
+    """Whether a child is no layer itself: a container, all that there is, or what holds a row of blocks of one class."""
+    if isinstance(module, CONTAINERS) or (alone and any(True for _ in module.children())):
+        return True
+    rows = [[type(each) for each in row.children() if any(True for _ in each.children())] for row in module.children()]
+    return any(len(row) > 1 and len(set(row)) == 1 for row in rows)

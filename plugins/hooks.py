@@ -1,0 +1,58 @@
+"""The hooks of the contract, in one table: when each is called, who may define it, and how `explain=true` tells of it.
+
+A new hook is a row here, a method of `Option` with its docstring, and the place in the engine that calls it. Nothing here imports torch.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+BUILD, STEP, EVALUATION, END = "build", "step", "evaluation", "end"
+
+
+@dataclass(frozen=True)
+class Hook:
+    """A method that an option may define.
+
+    Attributes:
+        name: of the method.
+        moment: "build" (once, before the first batch), "step", "evaluation" or "end" (once a fit has ended). Those of a step are left
+            out while the option does not act (`Option.when`).
+        alone: whether one option at most may define it in a run.
+        sees_weights: whether it sees weights, gradients or their state as a process keeps them: only a part of each under trainer=fsdp.
+        label: the word in front of it in the plan of a step; "" where the plan leaves it out.
+        told: what the plan says of it.
+    """
+
+    name: str
+    moment: str
+    alone: bool = False
+    sees_weights: bool = True
+    label: str = ""
+    told: str = ""
+
+
+HOOKS = (  # in the order in which they are called
+    Hook("prepare", BUILD, sees_weights=False),
+    Hook("check", BUILD, sees_weights=False),
+    Hook("trainer_arguments", BUILD, sees_weights=False),
+    Hook("transform_model", BUILD, sees_weights=False),
+    Hook("group_parameters", BUILD, sees_weights=False),
+    Hook("transform_batch", STEP, sees_weights=False, label="batch", told="once a step, drawn once"),
+    Hook("picture", STEP, sees_weights=False),
+    Hook("around_pass", STEP, label="weights", told="during the pass"),
+    Hook("combine", STEP, alone=True, label="loss", told="the losses of all tasks as one"),
+    Hook("penalty", STEP, label="loss", told="added to it"),
+    Hook("backward", STEP, alone=True, label="pass", told="a backward pass of its own"),
+    Hook("wrap_optimizer", STEP, label="wrapper", told="may repeat the pass: same batch, same masks"),
+    Hook("transform_gradient", STEP, label="gradient", told="right before the update"),
+    Hook("after_step", STEP, label="after", told="right after the update"),
+    Hook("evaluation_weights", EVALUATION, alone=True, label="weights", told="in place while evaluating and saving"),
+    Hook("predict", EVALUATION, alone=True, sees_weights=False, label="prediction", told="in place of the plain forward pass"),
+    Hook("measure", EVALUATION, sees_weights=False, label="metrics", told="measured beside loss and accuracy"),
+    Hook("metrics", EVALUATION, sees_weights=False, label="metrics", told="measured beside loss and accuracy"),
+    Hook("ruler", EVALUATION, sees_weights=False),
+    Hook("after_validation", EVALUATION, label="after", told="looks at the metrics"),
+    Hook("next_phase", END, sees_weights=False, label="phase", told="may ask for one more fit"),
+)
+BY_NAME = {hook.name: hook for hook in HOOKS}

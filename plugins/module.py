@@ -1,0 +1,64 @@
+"""What a technique may use of the module that it trains."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from plugins.data import Batch, Setting
+
+
+class Module(Protocol):
+    """What a plugin may use of the engine's module (`recipes.engine.module.RecipeModule`)."""
+
+    model: nn.Module
+    loss: Callable[[Tensor, Tensor], Tensor]
+    setting: Setting
+    trainer: Any
+    state_dict: Callable[[], dict[str, Tensor]]
+    clean_batch: Batch | None  # the samples of this step before any technique changed them
+    last_objective: Tensor  # what the last step minimized, a scalar
+    positions: range | None  # which samples of their split an evaluation looks at
+
+    @property
+    def steps_done(self) -> int:
+        """Optimizer steps done."""
+
+    @property
+    def progress(self) -> tuple[int, int | None]:
+        """Optimizer steps done and in all, of this phase; None: the training has no end of its own."""
+
+    @property
+    def device(self) -> torch.device:
+        """The device of this process."""
+
+    def generator(self, owner: str) -> torch.Generator:
+        """The owner's random numbers for this step and part of the batch: a pure function of seed, owner, step and part."""
+
+    def outputs(self, x: Tensor) -> dict[str, Tensor]:
+        """The model's outputs for raw inputs, one entry a task."""
+
+    def losses(self, outputs: Mapping[str, Tensor], targets: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The loss of each task, a scalar tensor averaged over the batch."""
+
+    def objective(self, outputs: Mapping[str, Tensor], targets: Mapping[str, Tensor]) -> Tensor:
+        """The losses of all tasks as one scalar."""
+
+    def record(self, name: str, value: Tensor | float, at_once: bool = False) -> None:
+        """Remember a number until the next logging step, or the end of training; tensors are not read until then.
+
+        With `at_once` it is logged right after this step: for what is measured at an interval of its own. Of several passes in
+        a step the first one counts, whose weights are those of the step; of several parts of a batch the mean over samples.
+        """
+
+    def record_histogram(self, name: str, values: Tensor, at_once: bool = False) -> None:
+        """Remember the histogram of values, for the loggers that can log it, as `record` does; of several parts the last one."""
+
+    def forget_step(self) -> None:
+        """Leave the last step out of the training metrics: it was undone."""
+
+    def evaluate_training(self, limit: int) -> dict[str, float]:
+        """Loss and accuracy ("loss", "acc") on up to `limit` clean training samples, in evaluation mode."""
