@@ -9,12 +9,10 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
-from plugins.base import Plugin, Refusal, Selection, Stage, Task, expect_choice
+from plugins.base import Plugin, Refusal, Selection, Stage, Task
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Num
-
-AVERAGES = ("macro", "micro", "weighted")
 
 
 class ClassificationMetric(Plugin):
@@ -42,19 +40,13 @@ class ClassificationMetric(Plugin):
         raise NotImplementedError
 
 
-def expect_average(average: str | None, known: tuple[str, ...] = AVERAGES) -> None:
-    """Refuse another way of averaging over classes."""
-    if average is not None:
-        expect_choice("average", average, known)
-
-
 def averaged(kind: Any, task: Task, average: str | None) -> Metric:
     """A torchmetrics object that counts right and wrong predictions, averaged over classes.
 
     Args:
         kind: its class.
         task: of one target.
-        average: of `AVERAGES`; None: macro, or of two classes the second one alone, as where the first says no and the second yes.
+        average: "macro", "micro" or "weighted"; None: macro, or of two classes the second one alone, as where the first says no and the second yes.
     """
     if average is not None or task.outputs != 2:
         return kind(num_classes=task.outputs, average=average or "macro", validate_args=False)

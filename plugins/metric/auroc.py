@@ -5,8 +5,8 @@ from __future__ import annotations
 from torchmetrics import Metric
 from torchmetrics.classification import MulticlassAUROC
 
-from plugins.base import Task, expect_count
-from plugins.metric._classification import ClassificationMetric, by_support, expect_average
+from plugins.base import Task, declare
+from plugins.metric._classification import ClassificationMetric, by_support
 
 
 class AUROC(ClassificationMetric):
@@ -15,14 +15,7 @@ class AUROC(ClassificationMetric):
     AUROC_c = P(p_c(x) > p_c(x')) + ½ P(p_c(x) = p_c(x')) for a sample x of class c and another x' that is not; NaN where no class has
     samples of both kinds.
 
-    Args:
-        average: over the classes of which there are samples: "macro" (each alike) or "weighted" (by samples); None: macro, or with
-            two classes that of the second one alone.
-        thresholds: probabilities, equally far apart, at which the curve is taken, ≥ 2, in constant memory; None: all that were predicted,
-            which is exact and keeps the predictions of a split until its end.
-
     Raises:
-        RecipeError: another average, or too few thresholds.
         Refusal: no task is a classification.
 
     Source: Fawcett, "An introduction to ROC analysis", 2006; torchmetrics.
@@ -30,11 +23,20 @@ class AUROC(ClassificationMetric):
 
     needs_probabilities = True
 
-    def __init__(self, average: str | None = None, thresholds: int | None = None) -> None:
-        expect_average(average, ("macro", "weighted"))
-        if thresholds is not None:
-            expect_count("thresholds", thresholds, least=2)
-        self.average, self.thresholds = average, thresholds
+    average: str | None = declare.choice(
+        "macro",
+        "weighted",
+        default=None,
+        null="macro, or with two classes that of the second one",
+        more="Over the classes that there are samples of: macro counts each alike, weighted by its samples.",
+    )
+    thresholds: int | None = declare.count(
+        "thresholds at which the curve is taken",
+        default=None,
+        least=2,
+        null="exact, by all predictions",
+        more="The exact curve keeps all predictions of a split until its end.",
+    )
 
     def make(self, task: Task) -> Metric:
         """The object for one task."""

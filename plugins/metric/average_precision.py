@@ -5,8 +5,8 @@ from __future__ import annotations
 from torchmetrics import Metric
 from torchmetrics.classification import MulticlassAveragePrecision
 
-from plugins.base import Task, expect_count
-from plugins.metric._classification import ClassificationMetric, by_support, expect_average
+from plugins.base import Task, declare
+from plugins.metric._classification import ClassificationMetric, by_support
 
 
 class AveragePrecision(ClassificationMetric):
@@ -14,14 +14,7 @@ class AveragePrecision(ClassificationMetric):
 
     AP_c = Σ_k (R_k − R_(k−1)) P_k over the thresholds k from the largest to the smallest.
 
-    Args:
-        average: over the classes of which there are samples: "macro" (each alike) or "weighted" (by samples); None: macro, or with
-            two classes that of the second one alone.
-        thresholds: probabilities, equally far apart, at which the curve is taken, ≥ 2, in constant memory; None: all that were predicted,
-            which is exact and keeps the predictions of a split until its end.
-
     Raises:
-        RecipeError: another average, or too few thresholds.
         Refusal: no task is a classification.
 
     Source: torchmetrics; scikit-learn's average_precision_score.
@@ -29,11 +22,20 @@ class AveragePrecision(ClassificationMetric):
 
     needs_probabilities = True
 
-    def __init__(self, average: str | None = None, thresholds: int | None = None) -> None:
-        expect_average(average, ("macro", "weighted"))
-        if thresholds is not None:
-            expect_count("thresholds", thresholds, least=2)
-        self.average, self.thresholds = average, thresholds
+    average: str | None = declare.choice(
+        "macro",
+        "weighted",
+        default=None,
+        null="macro, or with two classes that of the second one",
+        more="Over the classes that there are samples of: macro counts each alike, weighted by its samples.",
+    )
+    thresholds: int | None = declare.count(
+        "thresholds at which the curve is taken",
+        default=None,
+        least=2,
+        null="exact, by all predictions",
+        more="The exact curve keeps all predictions of a split until its end.",
+    )
 
     def make(self, task: Task) -> Metric:
         """The object for one task."""

@@ -5,26 +5,20 @@ from __future__ import annotations
 from torchmetrics import Metric
 from torchmetrics.classification import MulticlassAccuracy
 
-from plugins.base import Refusal, Selection, Task, expect_count
+from plugins.base import Refusal, Selection, Task, declare
 from plugins.metric._classification import ClassificationMetric
 
 
 class TopKAccuracy(ClassificationMetric):
     """Measure for which share of the samples the label is among the k most probable classes.
 
-    Args:
-        k: classes that count as a prediction, ≥ 1 and fewer than there are classes.
-
     Raises:
-        RecipeError: k out of range.
         Refusal: no task is a classification, or all of its classes would count.
 
     Source: torchmetrics.
     """
 
-    def __init__(self, k: int = 5) -> None:
-        expect_count("k", k)
-        self.k = k
+    k: int = declare.count("classes that count as a prediction", default=5)
 
     def check(self, selection: Selection) -> None:
         """Refuse a metric that is always 1."""

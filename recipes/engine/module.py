@@ -84,7 +84,7 @@ class RecipeModule(Whole):
         self.recorder = Recorder(self)
         self.step = Step(self)
         self.evaluation = Evaluation(self)
-        self.plugins, self.others, self.of_optimizer, self.chosen = [], [], [], frozenset()
+        self.plugins, self.left_out, self.others, self.of_optimizer, self.chosen = [], [], [], [], frozenset()
         self.selection, self.setting, self.task_losses = None, None, TaskLosses({}, {})
         self.hooks = {hook.name: [] for hook in HOOKS}
         self.takes_tokens = self.is_built = self.is_timed = False
