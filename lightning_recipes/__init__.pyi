@@ -8,6 +8,7 @@ from plugins.augmentation.cutout import Cutout as Cutout
 from plugins.augmentation.horizontal_flip import HorizontalFlip as HorizontalFlip
 from plugins.augmentation.mixup import Mixup as Mixup
 from plugins.averaging.ema import EMA as EMA
+from plugins.averaging.swa import SWA as SWA
 from plugins.base import (
     Batch as Batch,
     Diverged as Diverged,
@@ -37,6 +38,7 @@ from plugins.diagnostics.generalization_gap import GeneralizationGap as Generali
 from plugins.diagnostics.gradient_stats import GradientStats as GradientStats
 from plugins.guard.nan_rollback import NaNRollback as NaNRollback
 from plugins.inference.mc_dropout import MCDropout as MCDropout
+from plugins.inference.temperature import Temperature as Temperature
 from plugins.init.framework import FrameworkInit as FrameworkInit
 from plugins.init.kaiming_normal import KaimingNormalInit as KaimingNormalInit
 from plugins.init.kaiming_uniform import KaimingUniformInit as KaimingUniformInit

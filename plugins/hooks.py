@@ -48,6 +48,7 @@ HOOKS = (  # in the order in which they are called
     Hook("transform_gradient", STEP, label="gradient", told="right before the update"),
     Hook("after_step", STEP, label="after", told="right after the update"),
     Hook("evaluation_weights", EVALUATION, alone=True, label="weights", told="in place while evaluating and saving"),
+    Hook("calibrate", EVALUATION, sees_weights=False, label="calibrate", told="measured with these weights, saved with them"),
     Hook("predict", EVALUATION, alone=True, sees_weights=False, label="prediction", told="in place of the plain forward pass"),
     Hook("measure", EVALUATION, sees_weights=False, label="metrics", told="measured beside loss and accuracy"),
     Hook("metrics", EVALUATION, sees_weights=False, label="metrics", told="measured beside loss and accuracy"),

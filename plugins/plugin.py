@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -78,6 +78,7 @@ class Option:
     on_shards: ClassVar[bool | None] = None
     directions: ClassVar[Mapping[str, str]] = {}
     needs_probabilities: ClassVar[bool] = False
+    calibrated_on: ClassVar[str] = "val"
     monitor: str | None = None  # the validation metric that chooses the best model, where the technique has a say
     monitor_mode: str | None = None  # whether its largest ("max") or smallest ("min") value is best; None: as declared
     min_delta: float = 0.0  # by how much that metric must improve to count as better
@@ -195,6 +196,18 @@ class Option:
     def evaluation_weights(self, module: Module) -> AbstractContextManager[Any]:
         """A context around each validation, test and the saving of the best model that puts other weights in place."""
         raise NotImplementedError
+
+    def calibrate(self, module: Module, batches: Iterable[Batch]) -> Mapping[str, Tensor] | None:
+        """Find what the trained model needs beside its weights, on the split `calibrated_on`: "train" or "val".
+
+        It is called before each validation of a training and at its end, with the weights that are evaluated in place and all in
+        evaluation mode, so that whatever is measured, chosen and saved is the calibrated model; never in a test or when a
+        finished run is evaluated. `batches` yields the clean samples that this process has of the split, as many batches on
+        each process, and is not read unless it is asked. What is returned is kept in buffers, by name, that are in every
+        checkpoint: `module.calibrated.of(self.state_key)`. It must be the same on all processes. Running statistics of the model
+        may be written in place by a technique whose `evaluation_weights` puts them back.
+        """
+        return None
 
     def predict(self, module: Module, x: Tensor) -> dict[str, Tensor]:
         """Predictions for raw inputs, one entry a task: probabilities, or values for a regression."""

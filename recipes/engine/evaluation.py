@@ -11,6 +11,7 @@ from torch import Tensor
 
 from plugins.sites import evaluation_mode
 from recipes.data.loaders import EvaluationLoader
+from recipes.engine.calibration import calibrate
 from recipes.engine.divergence import expect_finite, expect_finite_loss
 from recipes.engine.loading import clean_batches
 from recipes.engine.losses import total_of
@@ -45,6 +46,16 @@ class Evaluation:
         for plugin in module.hooks["evaluation_weights"]:
             self._weights.enter_context(plugin.evaluation_weights(module))
         self._weights.enter_context(put_together_for_evaluation(module.model))
+        if module.hooks["calibrate"] and module.trainer.state.fn == "fit":
+            calibrate(module)
+
+    def settle(self) -> None:
+        """Calibrate what a training has ended with."""
+        if self.module.hooks["calibrate"]:
+            try:
+                self.put_weights()
+            finally:
+                self.put_back()
 
     def put_back(self) -> None:
         """Put the training weights and modes back."""
