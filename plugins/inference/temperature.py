@@ -52,6 +52,7 @@ class Temperature(Plugin):
     """
 
     stage = Stage.INFERENCE
+    on_shards = True  # an evaluation puts the model together
     calibrated_on = "val"
 
     def check(self, selection: Selection) -> None:
