@@ -26,7 +26,8 @@ from plugins.loss.by_task import LossByTask
 from recipes.data.base import Data
 from recipes.data.digits import Digits
 from recipes.data.loaders import StepLoader
-from recipes.data.split import Sample, Split
+from recipes.data.source import Sample
+from recipes.data.split import Split
 from recipes.data.torchvision import TorchvisionImages
 from recipes.engine.module import RecipeModule
 from recipes.models.linear import LinearModel

@@ -40,8 +40,9 @@ STEPS = {"mlp": 50, "cnn": 1}
 
 def hand_written(model: nn.Module, engine: Engine, lr: float) -> Iterator[tuple[Tensor, Tensor]]:
     """Train a model with SGD on the engine's batches, each process on its share; running loss and accuracy after each step."""
-    split = engine.data.splits["train"].to(torch.device("cpu"))
-    x, y = split.x, split.targets[""]
+    split = engine.data.splits["train"]
+    x, targets = split.between(0, len(split))
+    y = targets[""]
     if dist.is_initialized():
         model = nn.parallel.DistributedDataParallel(model)
     optimizer = torch.optim.SGD(model.parameters(), lr=lr)

@@ -240,11 +240,11 @@ def compare(
     """Seconds of a step by the engine and by hand, in each round after the first."""
     with tempfile.TemporaryDirectory() as folder:
         engine = Engine(config, data, Path(folder))
-        split = data.splits["train"].to(device)
+        x, targets = (split := data.splits["train"].to(device)).between(0, len(split))
         other = hand_written(
             copy.deepcopy(engine.module.model).to(device),
-            split.x,
-            split.targets[""],
+            x,
+            targets[""],
             engine.batches(device),
             config["optimizer"]["lr"],
             cutout,

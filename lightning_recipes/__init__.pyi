@@ -72,6 +72,7 @@ from plugins.regularizer.dropout import Dropout as Dropout
 from plugins.regularizer.l2 import L2Penalty as L2Penalty
 from plugins.regularizer.label_smoothing import LabelSmoothing as LabelSmoothing
 from plugins.regularizer.weight_noise import WeightNoise as WeightNoise
+from plugins.sampling.balanced import BalancedSampling as BalancedSampling
 from plugins.scheduler.constant import ConstantRate as ConstantRate
 from plugins.scheduler.cosine import CosineDecay as CosineDecay
 from plugins.scheduler.linear import LinearDecay as LinearDecay
@@ -81,8 +82,10 @@ from plugins.stopping.early import EarlyStopping as EarlyStopping
 from plugins.wrapper.sam import SAM as SAM
 from recipes.data.base import Data as Data
 from recipes.data.digits import Digits as Digits
+from recipes.data.image_folder import ImageFolder as ImageFolder
 from recipes.data.loaders import EvaluationLoader as EvaluationLoader, StepLoader as StepLoader
 from recipes.data.npz import NpzData as NpzData
+from recipes.data.source import Source as Source
 from recipes.data.split import Split as Split
 from recipes.data.torchvision import TorchvisionImages as TorchvisionImages
 from recipes.engine.logger import RunLogger as RunLogger

@@ -38,6 +38,7 @@ HOOKS = (  # in the order in which they are called
     Hook("trainer_arguments", BUILD, sees_weights=False),
     Hook("transform_model", BUILD, sees_weights=False),
     Hook("group_parameters", BUILD, sees_weights=False),
+    Hook("order", STEP, alone=True, sees_weights=False, label="samples", told="which an epoch takes, in which order"),
     Hook("transform_batch", STEP, sees_weights=False, label="batch", told="once a step, drawn once"),
     Hook("picture", STEP, sees_weights=False),
     Hook("around_pass", STEP, label="weights", told="during the pass"),

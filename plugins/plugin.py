@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import lightning as L
+import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
@@ -149,6 +150,16 @@ class Option:
     def trainer_arguments(self) -> dict[str, Any]:
         """Arguments that the Lightning Trainer must get for this technique, such as the validation interval."""
         return {}
+
+    # in each epoch
+    def order(self, labels: Mapping[str, Tensor], epoch: int, generator: torch.Generator) -> Tensor:
+        """Which samples an epoch takes, in which order: whole numbers, as many as there are samples, any of them several times.
+
+        `labels` are the targets of all training samples, by task; `epoch` counts from 0. The answer must depend on the arguments
+        alone: each process asks for it, and a resumed run asks again. `generator` is seeded for this technique and epoch. Steps
+        take the samples from the front; those at the end that fill no step are left out.
+        """
+        raise NotImplementedError
 
     # in each step
     def transform_batch(self, batch: Batch, module: Module) -> Batch:

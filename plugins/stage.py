@@ -14,7 +14,8 @@ class Stage(IntEnum):
     HEADS = 30  # the output layer split into one head for each task,
     INIT = 40  # initial weights drawn,
     PREPROCESSING = 50  # the input layer put in front
-    GEOMETRY = 110  # the batch: where pixels are,
+    SAMPLING = 105  # the batch: which samples it has,
+    GEOMETRY = 110  # where pixels are,
     COLOUR = 120  # which colours they have,
     ERASING = 130  # which of them are there,
     NOISE = 140  # noise on them,

@@ -35,6 +35,8 @@ ON_RESUME: tuple[str, ...] = (
     "logger",
     "data.path",
     "data.root",
+    "data.in_memory",
+    "data.workers",
     "explain",
 )
 TRACES = (f"{CHECKPOINTS}/{LAST}", RESULT)  # either shows that a run began in a folder

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,39 +11,76 @@ import torch
 from torch import Tensor
 
 from plugins.base import RecipeError, expect
-from recipes.data.split import Split
+from recipes.data.source import Source
+
+
+def as_inputs(x: np.ndarray, where: str) -> Tensor:
+    """An array of images, or of features where it has two dimensions."""
+    check_inputs(x, where)
+    return as_features(x, where) if x.ndim == 2 else as_images(x, where)
 
 
 def as_images(x: np.ndarray, where: str) -> Tensor:
     """Images as (samples, channels, height, width), bytes or numbers in [0, 1], from the layouts that files come in."""
-    check_finite(x, where)
-    if x.ndim == 3:
-        x = x[:, None]
-    elif x.ndim == 4 and x.shape[-1] in (1, 3) and x.shape[1] not in (1, 3):
-        x = x.transpose(0, 3, 1, 2)
-    expect(x.ndim == 4, where, "images (samples, height, width[, channels])", x.shape)
-    images = torch.from_numpy(np.ascontiguousarray(x))
-    if images.dtype == torch.uint8:
-        return images
-    images = images.float()
-    if images.numel() and (images.min() < 0 or images.max() > 1):
-        low, high = float(images.min()), float(images.max())
-        raise RecipeError(f"{where} holds images from {low:g} to {high:g}: give bytes, or numbers between 0 and 1")
+    images = to_inputs(x, where, images=True)
+    check_values([(x, images)], where)
     return images
 
 
 def as_features(x: np.ndarray, where: str) -> Tensor:
     """Features (samples, features) as 32-bit floats."""
-    with np.errstate(over="ignore"):
-        features = x.astype(np.float32)
-    check_finite(features, where)
-    return torch.from_numpy(np.ascontiguousarray(features))
+    features = to_inputs(x, where, images=False)
+    check_values([(x, features)], where)
+    return features
+
+
+def to_inputs(x: np.ndarray, where: str, images: bool) -> Tensor:
+    """Images or features as `as_images` and `as_features` give them, whatever their values are."""
+    if not images:
+        with np.errstate(over="ignore"):
+            return torch.from_numpy(np.ascontiguousarray(x.astype(np.float32)))
+    if x.ndim == 3:
+        x = x[:, None]
+    elif x.ndim == 4 and x.shape[-1] in (1, 3) and x.shape[1] not in (1, 3):
+        x = x.transpose(0, 3, 1, 2)
+    expect(x.ndim == 4, where, "images (samples, height, width[, channels])", x.shape)
+    found = torch.from_numpy(np.ascontiguousarray(x))
+    return found if found.dtype == torch.uint8 else found.float()
+
+
+def check_values(pieces: Iterable[tuple[np.ndarray, Tensor]], where: str) -> None:
+    """Refuse NaN and infinity, and images out of [0, 1].
+
+    Args:
+        pieces: of an array, each as it was and as input.
+        where: the array's place, for the error.
+    """
+    bad, low, high, images = 0, math.inf, -math.inf, False
+    for given, x in pieces:
+        images = x.ndim == 4
+        bad += not_finite(given if images else x.numpy())
+        if images and x.dtype != torch.uint8 and x.numel():
+            low, high = min(low, float(x.min())), max(high, float(x.max()))
+    refuse_not_finite(bad, where)
+    if low < 0 or high > 1:
+        raise RecipeError(f"{where} holds images from {low:g} to {high:g}: give bytes, or numbers between 0 and 1")
+
+
+def not_finite(x: np.ndarray) -> int:
+    """How many numbers are NaN or infinite."""
+    if not np.issubdtype(x.dtype, np.floating) or (finite := np.isfinite(x)).all():
+        return 0
+    return int((~finite).sum())
 
 
 def check_finite(x: np.ndarray, where: str) -> None:
     """Refuse NaN and infinity."""
-    if np.issubdtype(x.dtype, np.floating) and not np.isfinite(x).all():
-        bad = int((~np.isfinite(x)).sum())
+    refuse_not_finite(not_finite(x), where)
+
+
+def refuse_not_finite(bad: int, where: str) -> None:
+    """Refuse so many values that are none."""
+    if bad:
         raise RecipeError(f"{where} holds {bad} values that are NaN or infinite: clean the data first")
 
 
@@ -77,9 +115,9 @@ def as_labels(y: np.ndarray, where: str, names: np.ndarray | None = None) -> Ten
     return torch.from_numpy(y)
 
 
-def check_several_classes(train: Split) -> None:
+def check_several_classes(train: Source) -> None:
     """Refuse targets of one class, from which no model can learn to tell classes apart."""
-    for name, target in train.targets.items():
+    for name, target in train.labels.items():
         if not target.is_floating_point() and len(target) > 1 and bool((target == target.flatten()[0]).all()):
             raise RecipeError(
                 f"all {len(target)} training labels{f' of {name}' if name else ''} are of one class, "
@@ -87,10 +125,10 @@ def check_several_classes(train: Split) -> None:
             )
 
 
-def check_classes(train: Split, test: Split) -> None:
+def check_classes(train: Source, test: Source) -> None:
     """Refuse a test split with targets that training cannot know."""
-    for name, target in train.targets.items():
-        other = test.targets[name]
+    for name, target in train.labels.items():
+        other = test.labels[name]
         if target.is_floating_point() != other.is_floating_point():
             raise RecipeError(f"the targets {name} of training and test differ in kind: {target.dtype} and {other.dtype}")
         if not target.is_floating_point() and int(other.max()) > int(target.max()):
@@ -98,8 +136,9 @@ def check_classes(train: Split, test: Split) -> None:
                 f"test labels{f' of {name}' if name else ''} are out of range: class {int(other.max())} is in the test split, "
                 f"but training knows classes 0 to {int(target.max())} only"
             )
-    if train.x.shape[1:] != test.x.shape[1:]:
-        raise RecipeError(f"samples of training and test differ in shape: {tuple(train.x.shape)} and {tuple(test.x.shape)}")
+    if train.shape != test.shape:
+        shapes = [(len(split), *split.shape) for split in (train, test)]
+        raise RecipeError(f"samples of training and test differ in shape: {shapes[0]} and {shapes[1]}")
 
 
 def same_length(named: Sequence[tuple[str, Any]], where: str) -> None:

@@ -1,4 +1,4 @@
-"""Data kept in memory as tensors, and the loaders that take batches from it by index."""
+"""A data set: loaded, looked at and cut into its splits."""
 
 from __future__ import annotations
 
@@ -12,16 +12,18 @@ from sklearn.model_selection import train_test_split
 
 from plugins.base import RecipeError, Setting, Task, expect, expect_count
 from recipes.data.arrays import check_classes, check_several_classes
-from recipes.data.split import Split, fingerprint, pieces
+from recipes.data.source import Source
+from recipes.data.split import fingerprint, pieces
 from recipes.data.targets import expect_labels, expect_meant, kind_of
 
 
 class Data:
     """A data set in three disjoint splits.
 
-    A subclass defines `load()`, which returns the training samples and, where the data set has one, its test split; what
-    is missing is split off, stratified by the first task's classes, by a seed of its own: the same for all techniques and
-    all seeds of training, so that members of an ensemble or seeds of a comparison never see each other's test samples.
+    A subclass defines `load()`, which returns the training samples and, where the data set has one, its test split: a
+    :class:`recipes.data.split.Split` in memory, or any other :class:`recipes.data.source.Source`. What is missing is split off,
+    stratified by the first task's classes, by a seed of its own: the same for all techniques and all seeds of training, so that
+    members of an ensemble or seeds of a comparison never see each other's test samples.
 
     Args:
         batch_size: samples in a step over all devices, or "full" for all of them.
@@ -47,11 +49,11 @@ class Data:
         self.batch_size, self.validation, self.test, self.split_seed = batch_size, validation, test, split_seed
         expect(isinstance(standardize_targets, bool), "data.standardize_targets", "true or false", standardize_targets)
         self.standardize_targets = standardize_targets
-        self.splits: dict[str, Split] = {}
+        self.splits: dict[str, Source] = {}
         self.content: str | None = None  # a hash of all samples and targets, however they are split
         self.class_names: dict[str, tuple[str, ...]] = {}  # by task, where classes are given as text
 
-    def load(self) -> tuple[Split, Split | None]:
+    def load(self) -> tuple[Source, Source | None]:
         """The training samples, and the test split if the data set has one."""
         raise NotImplementedError
 
@@ -61,17 +63,17 @@ class Data:
             return
         self._split_up(*self._loaded())
 
-    def _loaded(self) -> tuple[Split, Split | None]:
+    def _loaded(self) -> tuple[Source, Source | None]:
         train, test = self.load()
-        for name, target in train.targets.items():
+        for name, target in train.labels.items():
             expect_meant(name, target, "store labels as whole numbers, or the numbers of a regression as floats (samples, 1)")
         for split in (train, test) if test is not None else (train,):
-            for name, target in split.targets.items():
+            for name, target in split.labels.items():
                 expect_labels(name, target, len(self.class_names.get(name, ())) or None)
         self.content = fingerprint({"": train} if test is None else {"": train, "test": test})
         return train, test
 
-    def _split_up(self, train: Split, test: Split | None) -> None:
+    def _split_up(self, train: Source, test: Source | None) -> None:
         check_several_classes(train)
         if test is None:
             train, test = self._divide(train, self.test, "test")
@@ -114,8 +116,8 @@ class Data:
             return "all of them; the run does not tell what it was trained on, which may be among these"
         return "all of them, other data than the run was trained on" if test is None else "the test split of other data"
 
-    def _divide(self, split: Split, share: float, name: str) -> tuple[Split, Split]:
-        labels = next(iter(split.targets.values()))
+    def _divide(self, split: Source, share: float, name: str) -> tuple[Source, Source]:
+        labels = next(iter(split.labels.values()))
         stratify = None
         if not labels.is_floating_point():
             _, counts = labels.unique(return_counts=True)
@@ -138,14 +140,14 @@ class Data:
     @property
     def shape(self) -> tuple[int, ...]:
         """The shape of one sample."""
-        return tuple(next(iter(self.splits.values())).x.shape[1:])
+        return next(iter(self.splits.values())).shape
 
     @property
     def tasks(self) -> tuple[Task, ...]:
         """The targets to predict."""
         tasks = []
-        for name in next(iter(self.splits.values())).targets:
-            values = [split.targets[name] for split in self.splits.values()]
+        for name in next(iter(self.splits.values())).labels:
+            values = [split.labels[name] for split in self.splits.values()]
             if kind_of(name, values[0]) == "regression":
                 tasks.append(Task(name, "regression", values[0].shape[1] if values[0].ndim == 2 else 1))
             else:
@@ -157,4 +159,4 @@ class Data:
     def setting(self, seed: int, load_run: Callable[[str], Any] | None = None) -> Setting:
         """What plugins may know of the data."""
         train = self.splits["train"]
-        return Setting(self.shape, self.tasks, seed, lambda: pieces(train.x), load_run, lambda: iter([train.targets]))
+        return Setting(self.shape, self.tasks, seed, lambda: pieces(train), load_run, lambda: iter([train.labels]))

@@ -8,8 +8,9 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from plugins.base import RecipeError, derive_seed
-from recipes.data.split import Sample, Split
+from plugins.base import Option, RecipeError, derive_seed
+from recipes.data.fetching import fetched
+from recipes.data.source import Sample, Source
 
 
 class StepLoader:
@@ -18,12 +19,16 @@ class StepLoader:
     The order goes on from `position()`, the number of steps done, so a resumed run sees what the interrupted one would
     have seen. A step's samples are cut into `parts` × ranks equal pieces; with every number of ranks and parts that gives
     the same product, the pieces are the same. What is left at an epoch's end and fills no step is left out. With
-    `repeats`, so many steps in a row get the same samples, and a pass over the data takes so many epochs.
+    `repeats`, so many steps in a row get the same samples, and a pass over the data takes so many epochs. `sampling` is the
+    option that gives an epoch's order in place of a random one, if it `acts` at its first step; the module that is trained sets both.
     """
+
+    sampling: Option | None = None
+    acts: Callable[[int], bool] = staticmethod(lambda step: True)
 
     def __init__(
         self,
-        split: Split,
+        split: Source,
         batch_size: int | str,
         seed: int,
         parts: int = 1,
@@ -37,31 +42,50 @@ class StepLoader:
         if self.step_size == 0:
             raise RecipeError(f"{len(split)} training samples cannot be cut into {world} devices × {parts} parts: use fewer")
         self._expect_equal_pieces(world)
-        self.device: torch.device = split.x.device
+        self.device: torch.device = split.device
 
     def __len__(self) -> int:
         return len(self.split) // self.step_size
 
     def __iter__(self) -> Iterator[Sample]:
         self.split = self.split.to(self.device)
-        x, targets = self.split.x, self.split.targets
-        first, steps, known = self.position(), len(self), -1
+        yield from fetched(self.split, self._indices(self.position()), self.device)
+
+    def _indices(self, first: int) -> Iterator[Tensor]:
+        steps, known = len(self), -1
         for step in range(first, first - first % steps + steps):
             epoch, batch = divmod(step // self.repeats, steps)
             if epoch != known:
                 order, known = self.order(epoch), epoch
-            index = order[batch]
-            # several times faster than x[index] where a sample is small
-            yield x.index_select(0, index), {task: target.index_select(0, index) for task, target in targets.items()}
+            yield order[batch]
 
     def order(self, epoch: int) -> Tensor:
-        """Indices (steps, samples of this rank in a step) of an epoch, on the device."""
+        """Indices (steps, samples of this rank in a step) of an epoch, where the split takes them."""
         rank, world = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
         self._expect_equal_pieces(world)
-        generator = torch.Generator().manual_seed(derive_seed(self.seed, "order", epoch))
-        order = torch.randperm(len(self.split), generator=generator)[: len(self) * self.step_size]
+        self.split = self.split.to(self.device)
+        order = self._order(epoch)[: len(self) * self.step_size]
         order = order.view(len(self), self.parts, world, -1)[:, :, rank].reshape(len(self), -1)
-        return order.to(self.device)
+        return order.to(self.split.device)
+
+    def _order(self, epoch: int) -> Tensor:
+        generator = torch.Generator().manual_seed(derive_seed(self.seed, "order", epoch))
+        if self.sampling is None or not self.acts(epoch * len(self) * self.repeats):
+            return torch.randperm(len(self.split), generator=generator)
+        samples, name = len(self.split), self.sampling.state_key
+        generator = generator.manual_seed(derive_seed(self.seed, name, "order", epoch))
+        labels = {task: target.cpu() for task, target in self.split.labels.items()}
+        order = self.sampling.order(labels, epoch, generator)
+        if order.shape != (samples,) or order.is_floating_point():
+            raise RecipeError(
+                f"{name}: order must give {samples} whole numbers, as many as there are samples, got {order.dtype} "
+                f"of shape {tuple(order.shape)}"
+            )
+        if int(order.min()) < 0 or int(order.max()) >= samples:
+            raise RecipeError(
+                f"{name}: order must give numbers from 0 to {samples - 1}, got {int(order.min())} to {int(order.max())}"
+            )
+        return order
 
     def _expect_equal_pieces(self, world: int) -> None:
         if self.step_size % (world * self.parts):
@@ -74,7 +98,7 @@ class StepLoader:
     def evaluation_batches(self, limit: int) -> Iterator[Sample]:
         """Clean training samples, the first `limit` of a fixed random order, for metrics in evaluation mode."""
         generator = torch.Generator().manual_seed(derive_seed(self.seed, "evaluate"))
-        index = torch.randperm(len(self.split), generator=generator)[:limit].to(self.split.x.device)
+        index = torch.randperm(len(self.split), generator=generator)[:limit].to(self.split.device)
         yield from EvaluationLoader(self.split[index])
 
     def state_dict(self) -> dict[str, int]:
@@ -88,19 +112,16 @@ class StepLoader:
 class EvaluationLoader:
     """A whole split in order, in batches whose sizes differ by at most one, an equal number of them on each rank."""
 
-    def __init__(self, split: Split, batch_size: int = 500) -> None:
+    def __init__(self, split: Source, batch_size: int = 500) -> None:
         self.split, self.batch_size = split, batch_size
-        self.device: torch.device = split.x.device
+        self.device: torch.device = split.device
 
     def __len__(self) -> int:
         return max(1, -(-len(self.split) // self.batch_size))
 
     def __iter__(self) -> Iterator[Sample]:
         self.split = self.split.to(self.device)
-        for batch in range(len(self)):
-            which = self.positions(batch)
-            piece = slice(which.start, which.stop)
-            yield self.split.x[piece], {task: target[piece] for task, target in self.split.targets.items()}
+        yield from fetched(self.split, map(self.positions, range(len(self))), self.device)
 
     def positions(self, batch: int) -> range:
         """Which samples of the split a batch of this rank has."""

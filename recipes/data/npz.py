@@ -1,4 +1,4 @@
-"""A user's own arrays, from an npz file."""
+"""A user's own arrays, from an npz file or npy files."""
 
 from __future__ import annotations
 
@@ -14,10 +14,14 @@ from typing import Any
 
 import numpy as np
 
-from plugins.base import RecipeError, expect
-from recipes.data.arrays import as_features, as_images, as_labels, check_inputs, same_length
+from plugins.base import RecipeError, expect, expect_count
+from recipes.data.arrays import as_inputs, as_labels, check_inputs, same_length
 from recipes.data.base import Data
+from recipes.data.memory import fits
+from recipes.data.source import Source
 from recipes.data.split import Split
+from recipes.data.stored import Stored, StoredArray, head
+from recipes.launch.ranks import world
 
 BROKEN: tuple[type[Exception], ...] = (  # what a damaged file makes NumPy, zipfile and zlib raise
     *(ValueError, OSError, EOFError, KeyError, TypeError, MemoryError, NotImplementedError, OverflowError, RuntimeError),
@@ -26,29 +30,46 @@ BROKEN: tuple[type[Exception], ...] = (  # what a damaged file makes NumPy, zipf
 
 
 class NpzData(Data):
-    """Inputs and one or several targets from an npz file.
+    """Inputs and one or several targets from an npz file, or from a folder with a file NAME.npy for each array.
 
     The arrays are named `input` and `target`; where the file has them with the endings _train and _test, these are the
     splits. Inputs with three or four dimensions are images (bytes, or numbers in [0, 1]), with two dimensions features.
-    Whole-number or text targets are classes, floats a regression.
+    Whole-number or text targets are classes, floats a regression. Inputs that do not fit into the memory stay in the file, whose
+    samples are read as they are needed: it must not be compressed for that. A model becomes the same, bit for bit.
 
     Args:
-        path: the file.
+        path: the file or the folder.
         input: name of the array of inputs.
         target: name of the array of targets, or a list of names: one task each.
+        in_memory: whether the inputs are loaded whole; None: where three times their size is free.
+        workers: processes that read ahead where they are not, ≥ 0.
+
+    Raises:
+        RecipeError: arrays that are missing, damaged or of another kind, that cannot stay in the file, or from which a step takes all samples.
     """
 
-    def __init__(self, path: str | None = None, input: str = "x", target: str | Sequence[str] = "y", **split: Any) -> None:
+    def __init__(
+        self,
+        path: str | None = None,
+        input: str = "x",
+        target: str | Sequence[str] = "y",
+        in_memory: bool | None = None,
+        workers: int = 0,
+        **split: Any,
+    ) -> None:
         super().__init__(**split)
         expect(path is not None, "data.path", "the path of an npz file (data=npz data.path=FILE)", path)
         self.path, self.input = Path(str(path)), input
         self.names = [target] if isinstance(target, str) else list(target)
         expect(bool(self.names), "data.target", "the name of at least one array", target)
         expect(len({*self.names}) == len(self.names), "data.target", "names of which each is given once", target)
+        expect(in_memory is None or isinstance(in_memory, bool), "data.in_memory", "true, false or null", in_memory)
+        expect_count("data.workers", workers, least=0)
+        self.in_memory, self.workers = in_memory, workers
 
-    def load(self) -> tuple[Split, Split | None]:
-        """Tensors of the file's arrays."""
-        if not self.path.is_file():  # a pipe would be waited for
+    def load(self) -> tuple[Source, Source | None]:
+        """The file's arrays."""
+        if not self.path.is_file() and not self.path.is_dir():  # a pipe would be waited for
             raise RecipeError(
                 f"no file {self.path.absolute()}: data.path must be an npz file with arrays of inputs and targets"
             )
@@ -58,11 +79,37 @@ class NpzData(Data):
             parts = ["_train", "_test"] if all(f"{name}_test" in there for name in wanted) else ["_train"]
         else:
             parts = [""]
-        arrays = read_arrays(self.path, [name + part for part in parts for name in wanted])
+        expect_names(self.path, [name + part for part in parts for name in wanted])
+        inputs: dict[str, Any] = self._in_place([self.input + part for part in parts])
+        arrays = {
+            **read_arrays(self.path, [name + part for part in parts for name in wanted if name + part not in inputs]),
+            **inputs,
+        }
         splits = [self._split(arrays, parts, part) for part in parts]
         return splits[0], splits[1] if len(splits) > 1 else None
 
-    def _split(self, arrays: dict[str, np.ndarray], parts: Sequence[str], part: str) -> Split:
+    def _in_place(self, names: Sequence[str]) -> dict[str, StoredArray]:
+        """The inputs, where they stay in the file; nothing where they are loaded."""
+        if self.in_memory:
+            return {}
+        try:
+            found = {name: stored_array(self.path, name) for name in names}
+        except BROKEN as error:
+            if self.in_memory is None:  # who loads it tells what is wrong with it
+                return {}
+            raise RecipeError(f"data.in_memory=false: {self.path}: {', '.join(names)} must be read whole: {error}") from None
+        as_floats = 1 if all(array.dtype == np.uint8 and array.ndim > 2 for array in found.values()) else 4
+        size = sum(max(array.nbytes, array.size * as_floats) for array in found.values())
+        if self.in_memory is None and fits(size, world()):
+            return {}
+        if self.batch_size == "full" and self.in_memory is None:
+            raise RecipeError(
+                f"data.batch_size=full takes all samples of {self.path} at once, {size / 2**30:.1f} GiB, for which the memory is too small: "
+                f"give a number of samples, or type data.in_memory=true to try"
+            )
+        return found
+
+    def _split(self, arrays: dict[str, Any], parts: Sequence[str], part: str) -> Source:
         x, where = arrays[self.input + part], f"{self.path}: {self.input}{part}"
         check_inputs(x, where)
         same_length([(name + part, arrays[name + part]) for name in (self.input, *self.names)], str(self.path))
@@ -74,11 +121,21 @@ class NpzData(Data):
             targets[task] = as_labels(y, f"{self.path}: {name}{part}", text)
             if text is not None:
                 self.class_names[task] = tuple(map(str, text))
-        return Split(as_features(x, where) if x.ndim == 2 else as_images(x, where), targets)
+        if isinstance(x, StoredArray):
+            remark = f"{x.nbytes / 2**30:.2f} GiB stay in {self.path} and are read as they are needed: data.in_memory=true loads them"
+            try:
+                return Stored(x, targets, where, remark, self.workers)
+            except RecipeError:
+                raise
+            except BROKEN as error:
+                raise damaged(self.path, error) from None
+        return Split(as_inputs(x, where), targets)
 
 
 def array_names(path: Path) -> list[str]:
-    """The names of the arrays in an npz file."""
+    """The names of the arrays in an npz file, or in a folder of npy files."""
+    if path.is_dir():
+        return sorted(file.stem for file in path.glob("*.npy"))
     try:
         with np.load(path, allow_pickle=False) as file:
             if not isinstance(file, np.lib.npyio.NpzFile):
@@ -90,28 +147,48 @@ def array_names(path: Path) -> list[str]:
         raise RecipeError(f"{path} cannot be read as an npz file: write it with numpy.savez") from None
 
 
-def read_arrays(path: Path, names: Sequence[str]) -> dict[str, np.ndarray]:
-    """The named arrays of an npz file; never unpickles."""
+def expect_names(path: Path, names: Sequence[str]) -> None:
+    """Refuse a file that lacks one of the arrays."""
     there = array_names(path)
     if missing := [name for name in names if name not in there]:
         raise RecipeError(f"{path} has no array {', '.join(missing)}: it has {', '.join(there) or 'none'}")
+
+
+def stored_array(path: Path, name: str) -> StoredArray:
+    """Where an array lies in an npz file or a folder of npy files; raises one of `BROKEN` where it cannot be read row by row."""
+    return StoredArray(path / f"{name}.npy") if path.is_dir() else StoredArray(path, f"{name}.npy")
+
+
+def read_arrays(path: Path, names: Sequence[str]) -> dict[str, np.ndarray]:
+    """The named arrays of an npz file, or of a folder of npy files; never unpickles."""
+    expect_names(path, names)
     try:
+        if path.is_dir():
+            return {name: np.load(path / f"{name}.npy", allow_pickle=False) for name in names}
         with np.load(path, allow_pickle=False) as file:
             return {name: file[name] for name in names}
     except BROKEN as error:
         if isinstance(error, MemoryError) and all(is_as_large_as_told(path, name) for name in names):
             raise
-        first = (str(error).splitlines() or [type(error).__name__])[0]
-    raise RecipeError(f"{path} is damaged: {first}")  # out of the handler: it may have told of memory that nobody needs
+        told = damaged(path, error)
+    raise told  # out of the handler: it may have told of memory that nobody needs
+
+
+def damaged(path: Path, error: Exception) -> RecipeError:
+    """The error about a file that cannot be read to its end."""
+    return RecipeError(f"{path} is damaged: {(str(error).splitlines() or [type(error).__name__])[0]}")
 
 
 def is_as_large_as_told(path: Path, name: str) -> bool:
     """Whether the file has the bytes of an array that the array's head tells of; a damaged head may tell of any number."""
-    with suppress(*BROKEN), zipfile.ZipFile(path) as archive:
-        entry = archive.getinfo(f"{name}.npy")
-        with archive.open(entry) as file:
-            major = np.lib.format.read_magic(file)[0]
-            read = np.lib.format.read_array_header_1_0 if major == 1 else np.lib.format.read_array_header_2_0
-            shape, _, dtype = read(file)
-            return math.prod(shape) * dtype.itemsize <= entry.file_size
+    with suppress(*BROKEN):
+        if path.is_dir():
+            with open(path / f"{name}.npy", "rb") as file:
+                shape, _, dtype = head(file)
+                return math.prod(shape) * dtype.itemsize <= (path / f"{name}.npy").stat().st_size
+        with zipfile.ZipFile(path) as archive:
+            entry = archive.getinfo(f"{name}.npy")
+            with archive.open(entry) as file:
+                shape, _, dtype = head(file)
+                return math.prod(shape) * dtype.itemsize <= entry.file_size
     return False

@@ -24,7 +24,7 @@ from plugins.base import (
 )
 from plugins.sites import is_compiled, takes_tokens
 from recipes.engine.callbacks import check_callbacks
-from recipes.engine.loading import setting_from_loader
+from recipes.engine.loading import give_order, setting_from_loader
 from recipes.engine.losses import Combine, TaskLoss, TaskLosses, total_of
 from recipes.engine.parts import Whole
 from recipes.engine.randomness import own_draws
@@ -43,6 +43,7 @@ def set_up(module: Whole, stage: str) -> None:
     if stage == "fit":
         for plugin in module.plugins:
             _expect_arguments(plugin, module.trainer)
+        give_order(module, module.hooks["order"])
         check_callbacks(callbacks, module.plugins, module.model)
 
 

@@ -11,10 +11,11 @@ import lightning as L
 import torch
 from torch import Tensor, nn
 
-from plugins.base import Batch, RecipeError, Setting, Task
+from plugins.base import Batch, Option, RecipeError, Setting, Task
 from plugins.sites import evaluation_mode, takes_tokens
 from recipes.data.targets import as_target, by_task, expect_labels, expect_meant, kind_of, width_of
 from recipes.engine.lightning_private import loader_of
+from recipes.engine.parts import Whole
 
 log = logging.getLogger("recipes")
 
@@ -127,6 +128,24 @@ def setting_from_loader(trainer: L.Trainer, model: nn.Module, seed: int, standar
     if endless and standardize:
         log.warning("the loader has no length, so the targets are learned as they are, not standardized")
     return Setting(tuple(x.shape[1:]), tuple(tasks), seed, training_inputs, None, None if endless else training_targets)
+
+
+def give_order(module: Whole, options: Sequence[Option]) -> None:
+    """Have the training loader take its samples in an option's order while that acts; refused where the loader has one of its own.
+
+    Args:
+        module: is trained.
+        options: the one that gives an order, or none.
+    """
+    loader = loader_of(module.trainer.fit_loop)
+    if hasattr(loader, "sampling"):
+        loader.sampling = options[0] if options else None
+        loader.acts = lambda step: options[0].acts((step, module.progress[1]))
+    elif options:
+        raise RecipeError(
+            f"{options[0].state_key} gives the order of the samples, and a {type(loader).__name__} has one of its own: train with a "
+            f"StepLoader, or give the loader a sampler and leave {options[0].option} out"
+        )
 
 
 def has_length(loader: Any) -> bool:

@@ -136,6 +136,7 @@ def show_start(console: Console, module: RecipeModule, samples: int, loader: Ste
         f"{count_parameters(module):,} parameters, {samples:,} training samples, {len(loader)} steps an epoch, "
         f"on {trainer.strategy.root_device}",
         "target" + targets,
+        *(f"data: {remark}" for remark in [loader.split.remark] if remark),
         *shares(loader.step_size, trainer.world_size, trainer.num_nodes, module.parts),
         *(f"{plugin.state_key}: {remark}" for plugin in module.plugins for remark in plugin.remarks),
     )

@@ -134,11 +134,11 @@ def test_a_test_class_that_training_does_not_know():
 
 def test_pieces_are_raw_inputs_in_the_unit_range():
     x = torch.randint(0, 256, (10, 3), dtype=torch.uint8)
-    found = list(pieces(x, 4))
+    found = list(pieces(Split(x, {}), 4))
     assert [len(piece) for piece in found] == [4, 4, 2]
     assert torch.equal(torch.cat(found), x.float() / 255)
     floats = torch.randn(5, 2)
-    (piece,) = pieces(floats)
+    (piece,) = pieces(Split(floats, {}))
     assert torch.equal(piece, floats)
 
 

@@ -124,7 +124,7 @@ def test_files_that_are_no_npz_are_one_line(tmp_path):
             (tmp_path / name).write_bytes(content)
         with pytest.raises(RecipeError, match=f"{name} (cannot be read as an|is no) npz file: write it with numpy.savez"):
             data_of(tmp_path / name)
-    with pytest.raises(RecipeError, match="no file .*: data.path must be"):
+    with pytest.raises(RecipeError, match="has no array x, y: it has array"):
         data_of(tmp_path)
 
 

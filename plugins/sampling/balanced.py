@@ -1,0 +1,78 @@
+"""Class-balanced sampling."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from plugins.base import Plugin, Refusal, Selection, Setting, Stage, declare
+
+if TYPE_CHECKING:
+    from jaxtyping import Int
+
+
+def balanced_order(labels: Int[Tensor, " samples"], generator: torch.Generator) -> Int[Tensor, " samples"]:
+    """As many indices as labels, in rounds: in each every class has one sample, in an order drawn for the round.
+
+    The samples of a class follow each other in a random order that is drawn anew whenever it is used up. So in any stretch from the
+    front each class stands equally often, up to one, and each of its samples too.
+    """
+    classes, inverse, counts = labels.unique(return_inverse=True, return_counts=True)
+    rounds = -(-len(labels) // max(1, len(classes)))
+    drawn = torch.empty(rounds, len(classes), dtype=torch.long)
+    for number, members in enumerate(inverse.argsort(stable=True).split(counts.tolist())):
+        times = -(-rounds // len(members))
+        drawn[:, number] = torch.cat([members[torch.randperm(len(members), generator=generator)] for _ in range(times)])[
+            :rounds
+        ]
+    turns = torch.rand(rounds, len(classes), generator=generator, dtype=torch.float64).argsort(dim=1)
+    return drawn.gather(1, turns).flatten()[: len(labels)]
+
+
+class BalancedSampling(Plugin):
+    """Train on each class as often as on every other.
+
+    An epoch has as many samples as the training split, n, and each of the k classes that are in it gives n/k of them, one less or more at
+    most: a sample of class c is expected n/(k·n_c) times, those of rare classes several times, those of frequent ones in some epochs only.
+    Batches have classes as equal. Metrics in training count what is drawn; validation and test keep the classes' own shares.
+
+    Raises:
+        Refusal: no target with classes, several of which none is named, or a name that none of them has.
+
+    Source: He & Garcia, "Learning from imbalanced data", IEEE TKDE 2009, section 3.1.1 (random over- and undersampling).
+    """
+
+    stage = Stage.SAMPLING
+
+    target: str | None = declare.value(
+        "target whose classes count",
+        "the name of a target with classes",
+        lambda value: isinstance(value, str),
+        default=None,
+        null="the only one that has some",
+    )
+
+    def check(self, selection: Selection) -> None:
+        """Refuse data whose classes are none, or are not known."""
+        self._classes(selection.setting)
+
+    def _classes(self, setting: Setting) -> str:
+        there = [task.name for task in setting.tasks if task.kind == "classification"]
+        if not there:
+            raise Refusal("sampling/balanced draws each class as often, and the data has no classes: leave it out")
+        if self.target is None and len(there) > 1:
+            raise Refusal(
+                f"sampling/balanced needs one target whose classes count, the data has {', '.join(there)}: type sampling.target={there[0]}"
+            )
+        if self.target is not None and self.target not in there:
+            raise Refusal(
+                f"sampling.target must be one of the targets with classes, {', '.join(map(repr, there))}, got {self.target!r}: name one, or null"
+            )
+        return there[0] if self.target is None else self.target
+
+    def order(self, labels: Mapping[str, Tensor], epoch: int, generator: torch.Generator) -> Tensor:
+        """Each class as often."""
+        return balanced_order(labels[self._classes(self.setting)].flatten().long(), generator)

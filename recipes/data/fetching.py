@@ -1,0 +1,142 @@
+"""Batches of a source one after the other, fetched ahead by worker processes where it asks for some."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from functools import partial
+from threading import Thread
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from plugins.errors import RecipeError
+from recipes.data.source import Sample, Source
+
+DEATH = 1  # prctl's PR_SET_PDEATHSIG
+AHEAD = 2  # batches that each worker has ready
+
+Place = Tensor | range
+
+
+def fetched(source: Source, places: Iterable[Place], device: torch.device) -> Iterator[Sample]:
+    """The samples at `places`, one batch after the other, in this order, on a device.
+
+    Workers change nothing but the time it takes: which samples a batch has is decided here, and whatever is drawn for them is drawn where
+    they are used. They end with the iterator, and with this process however it ends.
+
+    Args:
+        source: of which.
+        places: indices (samples,) on the source's device, or ranges, one a batch.
+        device: where they go to; those of a range in memory are views.
+
+    Raises:
+        RecipeError: a sample cannot be read, or a worker was killed.
+    """
+    if not source.workers:
+        for place in places:
+            yield moved(take(source, place), device)
+        return
+    loader: DataLoader[Any] = DataLoader(
+        Batches(source),
+        sampler=places,
+        batch_size=None,
+        num_workers=source.workers,
+        prefetch_factor=AHEAD,
+        collate_fn=as_it_is,
+        worker_init_fn=partial(start_worker, os.getpid()),
+        multiprocessing_context="fork" if sys.platform == "linux" else None,
+        generator=torch.Generator(),  # or it would draw from the global one
+    )
+    with held_back():
+        batches = iter(loader)
+    while True:
+        try:
+            batch = next(batches)
+        except StopIteration:
+            return
+        except RuntimeError as error:
+            if "DataLoader worker" not in str(error):
+                raise
+            raise RecipeError(
+                f"a process that reads the data has ended ({str(error).splitlines()[0]}): is there memory for it, and room in /dev/shm? "
+                f"type data.workers=0 to read without"
+            ) from error
+        if isinstance(batch, RecipeError):
+            raise batch
+        yield moved(batch, device)
+
+
+def take(source: Source, place: Place) -> Sample:
+    """A batch."""
+    return source.between(place.start, place.stop) if isinstance(place, range) else source.fetch(place)
+
+
+def moved(batch: Sample, device: torch.device) -> Sample:
+    """A batch on a device."""
+    x, targets = batch
+    if x.device == device:
+        return batch
+    return x.to(device), {task: target.to(device) for task, target in targets.items()}
+
+
+class Batches(Dataset[Any]):
+    """A source as a data set of torch's, whose items are batches."""
+
+    def __init__(self, source: Source) -> None:
+        self.source = source
+
+    def __getitem__(self, place: Any) -> Any:
+        try:
+            return take(self.source, place)
+        except RecipeError as error:  # on its way it would become a traceback of many lines
+            return error
+
+
+def as_it_is(batch: Any) -> Any:
+    """Nothing is to be put together."""
+    return batch
+
+
+@contextmanager
+def held_back() -> Iterator[None]:
+    """Hold signals back: a process that is forked meanwhile does so for good, this one gets them afterwards."""
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM, signal.SIGHUP})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def start_worker(parent: int, number: int) -> None:
+    """End a worker with the process that trains, however that ends, and by no signal but its.
+
+    Signals for all processes of a terminal or a job are meant for that one: it saves its state, and then ends the workers.
+
+    Args:
+        parent: the process that trains.
+        number: of the worker.
+    """
+    if hasattr(signal, "sigwaitinfo"):
+        Thread(target=end_on_request, args=(parent,), daemon=True).start()
+    if sys.platform == "linux":
+        with suppress(OSError, AttributeError):
+            ctypes.CDLL(None).prctl(DEATH, signal.SIGKILL)
+        if os.getppid() != parent:  # it was gone before
+            os._exit(0)
+
+
+def end_on_request(parent: int) -> None:
+    """End when the process that trains sends SIGTERM."""
+    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != parent:
+        pass
+    os._exit(0)

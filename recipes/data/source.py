@@ -1,0 +1,129 @@
+"""Samples by index, wherever they lie: what a split is made of."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+Sample = tuple[Tensor, dict[str, Tensor]]
+
+PIECE = 4096  # samples that are looked at together,
+LARGEST_PIECE = 16 * 2**20  # and the bytes of them as floats, which bound it where a sample is large
+
+
+class Source(ABC):
+    """Samples that are reached by index.
+
+    A subclass defines `__len__`, `labels` and `fetch`, and a data set of one's own returns it from `load()`. All else, the split into
+    training, validation and test, statistics, fingerprints, goes through `fetch` a piece at a time, so no more than that must fit into the
+    memory. Splits in memory are :class:`recipes.data.split.Split`.
+
+    Attributes:
+        workers: processes that fetch ahead while the model trains; 0: the one that trains does.
+        remark: where the samples lie, for the first lines of a run; empty where they lie in memory.
+    """
+
+    workers: int = 0
+    remark: str = ""
+
+    @abstractmethod
+    def __len__(self) -> int:
+        """The number of samples."""
+
+    @property
+    @abstractmethod
+    def labels(self) -> Mapping[str, Tensor]:
+        """The targets of all samples, in memory, one tensor a task."""
+
+    @abstractmethod
+    def fetch(self, index: Tensor) -> Sample:
+        """Samples, as copies: inputs (samples, *shape) and one target tensor a task.
+
+        Args:
+            index: whole numbers (samples,), in any order, any of them several times. The same index gives the same samples.
+        """
+
+    def between(self, start: int, stop: int) -> Sample:
+        """Samples start to stop − 1; they may be views."""
+        return self.fetch(torch.arange(start, stop))
+
+    @property
+    def device(self) -> torch.device:
+        """Where `fetch` finds its samples, and takes its index."""
+        return torch.device("cpu")
+
+    def to(self, device: torch.device) -> Source:
+        """The source on a device, where it can be there."""
+        return self
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of one sample."""
+        return tuple(self.between(0, 1)[0].shape[1:])
+
+    def contents(self) -> Iterator[Any]:
+        """What tells the inputs from others, as buffers of bytes: type and shape, then all numbers."""
+        for number, (start, stop) in enumerate(ranges(self)):
+            x = self.between(start, stop)[0]
+            if not number:
+                yield f"{x.dtype} {(len(self), *x.shape[1:])}".encode()
+            yield x.contiguous().view(torch.uint8).numpy().data
+
+    def __getitem__(self, index: Any) -> Source:
+        """Some of the samples: a slice, or a tensor of whole numbers."""
+        return Chosen(self, torch.arange(len(self))[index])
+
+    def __add__(self, other: Any) -> Source:
+        """The samples of two parts of one source."""
+        return NotImplemented
+
+
+class Chosen(Source):
+    """Some samples of a source, in an order of their own.
+
+    Args:
+        source: of which.
+        index: which, (samples,).
+    """
+
+    def __init__(self, source: Source, index: Tensor) -> None:
+        self.source, self.index = source, index
+        self.workers, self.remark = source.workers, source.remark
+        self._labels = {task: target[index] for task, target in source.labels.items()}
+        self._shape = source.shape
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    @property
+    def labels(self) -> Mapping[str, Tensor]:
+        """The targets."""
+        return self._labels
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of one sample."""
+        return self._shape
+
+    def fetch(self, index: Tensor) -> Sample:
+        """The source's samples."""
+        return self.source.fetch(self.index[index])
+
+    def __getitem__(self, index: Any) -> Source:
+        return Chosen(self.source, self.index[index])
+
+    def __add__(self, other: Any) -> Source:
+        if not isinstance(other, Chosen) or other.source is not self.source:
+            return NotImplemented
+        return Chosen(self.source, torch.cat([self.index, other.index]))
+
+
+def ranges(source: Source, batches: int | None = None) -> list[tuple[int, int]]:
+    """Where the pieces of a source begin and end that are looked at one after the other."""
+    bytes_of_one = 4 * torch.Size(source.shape).numel()
+    size = batches or max(1, min(PIECE, LARGEST_PIECE // max(1, bytes_of_one)))
+    return [(start, min(start + size, len(source))) for start in range(0, len(source), size)]
