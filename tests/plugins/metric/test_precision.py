@@ -23,5 +23,5 @@ def test_is_that_of_the_second_of_two_classes_and_the_mean_over_more():
 
 
 def test_refuses():
-    with pytest.raises(RecipeError, match="average must be one of macro, micro, weighted, got 'all'"):
+    with pytest.raises(RecipeError, match="average must be one of macro, micro, weighted or null, got 'all'"):
         Precision("all")
