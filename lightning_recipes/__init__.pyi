@@ -9,6 +9,7 @@ from plugins.augmentation.horizontal_flip import HorizontalFlip as HorizontalFli
 from plugins.augmentation.mixup import Mixup as Mixup
 from plugins.augmentation.randaugment import RandAugment as RandAugment
 from plugins.averaging.ema import EMA as EMA
+from plugins.averaging.swa import SWA as SWA
 from plugins.base import (
     Batch as Batch,
     Diverged as Diverged,
@@ -38,6 +39,7 @@ from plugins.diagnostics.generalization_gap import GeneralizationGap as Generali
 from plugins.diagnostics.gradient_stats import GradientStats as GradientStats
 from plugins.guard.nan_rollback import NaNRollback as NaNRollback
 from plugins.inference.mc_dropout import MCDropout as MCDropout
+from plugins.inference.temperature import Temperature as Temperature
 from plugins.init.framework import FrameworkInit as FrameworkInit
 from plugins.init.kaiming_normal import KaimingNormalInit as KaimingNormalInit
 from plugins.init.kaiming_uniform import KaimingUniformInit as KaimingUniformInit
@@ -47,6 +49,18 @@ from plugins.init.xavier_uniform import XavierUniformInit as XavierUniformInit
 from plugins.loss.by_task import LossByTask as LossByTask
 from plugins.loss.cross_entropy import CrossEntropy as CrossEntropy
 from plugins.loss.mse import MSE as MSE
+from plugins.metric.auroc import AUROC as AUROC
+from plugins.metric.average_precision import AveragePrecision as AveragePrecision
+from plugins.metric.balanced_accuracy import BalancedAccuracy as BalancedAccuracy
+from plugins.metric.calibration_error import CalibrationError as CalibrationError
+from plugins.metric.cohen_kappa import CohenKappa as CohenKappa
+from plugins.metric.f1 import F1Score as F1Score
+from plugins.metric.mae import MeanAbsoluteError as MeanAbsoluteError
+from plugins.metric.precision import Precision as Precision
+from plugins.metric.r2 import R2 as R2
+from plugins.metric.recall import Recall as Recall
+from plugins.metric.rmse import RootMeanSquaredError as RootMeanSquaredError
+from plugins.metric.top_k_accuracy import TopKAccuracy as TopKAccuracy
 from plugins.multitask.equal import EqualWeights as EqualWeights
 from plugins.multitask.pcgrad import PCGrad as PCGrad
 from plugins.multitask.upgrad import UPGrad as UPGrad

@@ -6,6 +6,7 @@ A technique is a :class:`Plugin`: a Lightning callback with a handful of further
 
 from plugins import declare
 from plugins.data import LOOKED_AT, UNIT, Batch, Phase, Setting, Task, class_probabilities
+from plugins.directions import MODES, larger_is_better
 from plugins.errors import (
     Diverged,
     RecipeError,
@@ -18,7 +19,6 @@ from plugins.errors import (
     expect_probability,
 )
 from plugins.hooks import HOOKS
-from plugins.metric import MODES, larger_is_better
 from plugins.module import Module
 from plugins.optimizer_wrapper import OptimizerWrapper, closure_of, needs_closure
 from plugins.parameters import Named
@@ -30,6 +30,7 @@ from plugins.selection import (
     does_something,
     implementers,
     order,
+    own_metrics,
     right_on_shards,
 )
 from plugins.stage import Stage
@@ -72,5 +73,6 @@ __all__ = [
     "larger_is_better",
     "needs_closure",
     "order",
+    "own_metrics",
     "right_on_shards",
 ]

@@ -21,6 +21,7 @@ class Module(Protocol):
     state_dict: Callable[[], dict[str, Tensor]]
     clean_batch: Batch | None  # the samples of this step before any technique changed them
     last_objective: Tensor  # what the last step minimized, a scalar
+    calibrated: Any  # what options have found; `calibrated.of(state_key)` has it by name
     positions: range | None  # which samples of their split an evaluation looks at
     recorded: Mapping[nn.Module, Sequence[Tensor]]  # what `Option.recorded` returned in the pass that is trained on, each call
 

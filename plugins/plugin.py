@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import lightning as L
 import torch
@@ -15,12 +15,15 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from plugins import declare
-from plugins.data import Batch, Phase, Setting
+from plugins.data import Batch, Phase, Setting, Task
 from plugins.declare import Declared
 from plugins.hooks import HOOKS, STEP
 from plugins.module import Module
 from plugins.parameters import Named
 from plugins.stage import Stage
+
+if TYPE_CHECKING:
+    from torchmetrics import Metric
 
 
 def _plain(value: object) -> Any:
@@ -64,7 +67,8 @@ class Option:
     `stage` orders options. `off` are parameter values that make the technique an exact no-op (None: there are none).
     `refuses` maps "group" or "group/option" to the reason, with the fix, why this technique cannot be combined with it.
     `directions` tells of its own metrics whether the largest or the smallest value is best ("max" or "min", by name without the
-    split); of those that are not there it is known from the name (`plugins/metric.py`), or asked.
+    split); torchmetrics objects tell it themselves, and of others it is known from the name (`plugins/directions.py`), or asked.
+    `needs_probabilities` tells that what it measures means nothing unless the outputs of a classification are logits.
     `on_shards` tells whether the technique is right where each process keeps only a part of each weight, its gradient and
     its state (trainer=fsdp); None: it is if it defines nothing but what is in `AWAY_FROM_WEIGHTS`. See `plugins/shards.py`.
     """
@@ -74,6 +78,8 @@ class Option:
     refuses: ClassVar[Mapping[str, str]] = {}
     on_shards: ClassVar[bool | None] = None
     directions: ClassVar[Mapping[str, str]] = {}
+    needs_probabilities: ClassVar[bool] = False
+    calibrated_on: ClassVar[str] = "val"
     monitor: str | None = None  # the validation metric that chooses the best model, where the technique has a say
     monitor_mode: str | None = None  # whether its largest ("max") or smallest ("min") value is best; None: as declared
     min_delta: float = 0.0  # by how much that metric must improve to count as better
@@ -206,6 +212,18 @@ class Option:
         """A context around each validation, test and the saving of the best model that puts other weights in place."""
         raise NotImplementedError
 
+    def calibrate(self, module: Module, batches: Iterable[Batch]) -> Mapping[str, Tensor] | None:
+        """Find what the trained model needs beside its weights, on the split `calibrated_on`: "train" or "val".
+
+        It is called before each validation of a training and at its end, with the weights that are evaluated in place and all in
+        evaluation mode, so that whatever is measured, chosen and saved is the calibrated model; never in a test or when a
+        finished run is evaluated. `batches` yields the clean samples that this process has of the split, as many batches on
+        each process, and is not read unless it is asked. What is returned is kept in buffers, by name, that are in every
+        checkpoint: `module.calibrated.of(self.state_key)`. It must be the same on all processes. Running statistics of the model
+        may be written in place by a technique whose `evaluation_weights` puts them back.
+        """
+        return None
+
     def predict(self, module: Module, x: Tensor) -> dict[str, Tensor]:
         """Predictions for raw inputs, one entry a task: probabilities, or values for a regression."""
         raise NotImplementedError
@@ -214,8 +232,17 @@ class Option:
         """Further metrics of an evaluation batch: one value a sample each; logged as SPLIT/NAME, the mean over samples."""
         return {}
 
+    def metrics(self, task: Task) -> Mapping[str, Metric]:
+        """Further metrics of a task, as torchmetrics objects, new ones at each call; logged as SPLIT/NAME, of several tasks SPLIT/TASK/NAME.
+
+        Of a classification they are given probabilities (samples, classes) and the true labels (samples,), of a regression
+        predictions and targets, both (samples, columns) in the units of the targets. They see each sample of a split once,
+        their states are put together over all processes, and they compute one number.
+        """
+        return {}
+
     def ruler(self, metric: str) -> Mapping[str, Any]:
-        """What a metric of `measure` or `after_validation` was measured with: runs in which that differs are not compared by it.
+        """What a metric of `measure`, `metrics` or `after_validation` was measured with: runs in which that differs are not compared by it.
 
         Plain values by name. By default all parameters of the technique; one that leaves the number's meaning alone, such as how
         the model was trained, is to be left out.

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any, TypeVar
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
 
+from plugins.directions import MODES
 from plugins.errors import RecipeError, Refusal, expect_choice
 from plugins.hooks import HOOKS
-from plugins.metric import MODES
 from plugins.plugin import Option, Plugin, Selection, called
+
+if TYPE_CHECKING:
+    from torchmetrics import Metric
+
+    from plugins.data import Task
 
 Kind = TypeVar("Kind", bound=Option)
 
@@ -29,18 +34,43 @@ def _defines(option: Option | type[Option], method: str) -> bool:
     return getattr(found, "__func__", found) is not getattr(plain, "__func__", plain)
 
 
-def declared_directions(plugins: Iterable[Plugin]) -> dict[str, str]:
-    """What plugins declare of their own metrics, "max" or "min" by name.
+def own_metrics(plugins: Iterable[Plugin], tasks: Sequence[Task]) -> dict[str, tuple[Plugin, str, Metric]]:
+    """The torchmetrics objects of plugins, new ones, with whose they are and their task, by the names they are published by.
+
+    Raises:
+        RecipeError: no such object; two of one name, or one that is called like what is always measured.
+    """
+    found: dict[str, tuple[Plugin, str, Any]] = {}
+    for plugin in implementers(plugins, "metrics"):
+        for task in tasks:
+            for own, metric in plugin.metrics(task).items():
+                name = f"{task.name}/{own}" if len(tasks) > 1 else own
+                if not callable(getattr(metric, "update", None)) or not callable(getattr(metric, "compute", None)):
+                    raise RecipeError(
+                        f"{plugin.state_key}: {name} must be a torchmetrics object, got {type(metric).__name__}; return torchmetrics.Metric"
+                    )
+                if name in found or own in ("loss", "acc"):
+                    raise RecipeError(f"{plugin.state_key} measures {name}, which is measured already: give it another name")
+                found[name] = plugin, task.name, metric
+    return found
+
+
+def declared_directions(plugins: Iterable[Plugin], tasks: Sequence[Task] = ()) -> dict[str, str]:
+    """What plugins declare of their own metrics, "max" or "min" by name; of torchmetrics objects what these tell themselves.
 
     Raises:
         RecipeError: another word, or two plugins that contradict each other.
     """
+    plugins = list(plugins)
     found: dict[str, str] = {}
     for plugin in plugins:
         for name, mode in plugin.directions.items():
             expect_choice(f"{plugin.state_key}: the direction of {name}", mode, MODES)
             if found.setdefault(name, mode) != mode:
                 raise RecipeError(f"{plugin.state_key} declares {name} to be best at its {mode}, another technique does not")
+    for name, (_, _, metric) in own_metrics(plugins, tasks).items():
+        if name not in found and (better := getattr(metric, "higher_is_better", None)) is not None:
+            found[name] = "max" if better else "min"
     return found
 
 

@@ -193,9 +193,9 @@ def wants_numbers(name: str) -> bool:
     return refused == [digits()]
 
 
-def build(config: dict[str, Any], plugins: Sequence[Plugin] | None = None) -> RecipeModule:
-    """The module of a config, with its plugins (or those given, in the order given)."""
-    return _made(config, data_of(config), build_plugins(config) if plugins is None else plugins)
+def build(config: dict[str, Any], plugins: Sequence[Plugin] | None = None, data: Any = None) -> RecipeModule:
+    """The module of a config, with its plugins (or those given, in the order given), for data (or what it is tried on)."""
+    return _made(config, data or data_of(config), build_plugins(config) if plugins is None else plugins)
 
 
 def _made(config: dict[str, Any], data: Any, plugins: Sequence[Plugin]) -> RecipeModule:

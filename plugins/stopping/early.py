@@ -88,7 +88,7 @@ class EarlyStopping(Plugin):
 
     def check(self, selection: Selection) -> None:
         """Learn what techniques declare of their metrics."""
-        self.declared = declared_directions(selection.plugins)
+        self.declared = declared_directions(selection.plugins, selection.setting.tasks)
 
     @property
     def best_step(self) -> int:

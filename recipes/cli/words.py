@@ -90,7 +90,7 @@ def sweeper_defaults(words: Sequence[str]) -> list[str]:
         return list(words)
     if find_spec("hydra_plugins.hydra_optuna_sweeper") is None:
         raise RecipeError('hydra/sweeper=optuna needs packages of its own: pip install -e ".[optuna]"')
-    from plugins.metric import larger_is_better
+    from plugins.directions import larger_is_better
 
     mode, monitor = (value_of(f"trainer.{name}", words) for name in ("mode", "monitor"))
     smallest = mode == "min" or (mode is None and monitor is not None and larger_is_better(monitor) is False)

@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from matplotlib.transforms import offset_copy
 
-from plugins.metric import is_accuracy
+from plugins.directions import is_accuracy
 from recipes.compare.groups import Comparison, Group
 from recipes.compare.notes import shorten
 from recipes.compare.runs import Run

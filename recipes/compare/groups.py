@@ -8,8 +8,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from plugins.directions import larger_is_better
 from plugins.errors import RecipeError
-from plugins.metric import larger_is_better
 from recipes.compare.runs import RESUMED, Run, in_one_line
 from recipes.config.catalogue import Catalogue
 from recipes.config.effect import has_effect

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable
 from html import escape
 
-from plugins.metric import is_accuracy
+from plugins.directions import is_accuracy
 
 
 class Metric:

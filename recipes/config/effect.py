@@ -16,6 +16,7 @@ WITHOUT_EFFECT: tuple[str, ...] = (
     "sweep",
     "explain",
     "logger",
+    "metric",
     "data.root",
     "data.download",
     "data.in_memory",

@@ -143,9 +143,10 @@ def list_hooks_of_optimizer(module: Whole, options: Sequence[Option]) -> None:
 def _check_hooks(module: Whole) -> None:
     predicts = module.hooks["predict"]
     classifies = module.setting and any(task.kind == "classification" for task in module.setting.tasks)
-    if predicts and classifies and not getattr(module.loss, "takes_logits", True):
+    of_logits = [*predicts, *(option for option in module.options if option.needs_probabilities)]
+    if of_logits and classifies and not getattr(module.loss, "takes_logits", True):
         raise RecipeError(
-            f"{predicts[0].state_key} makes probabilities of logits, which {type(module.loss).__name__} does not train: take "
+            f"{of_logits[0].state_key} makes probabilities of logits, which {type(module.loss).__name__} does not train: take "
             f"loss=cross_entropy"
         )
     for name in (hook.name for hook in HOOKS if hook.alone):

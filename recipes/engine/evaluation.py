@@ -11,9 +11,11 @@ from torch import Tensor
 
 from plugins.sites import evaluation_mode
 from recipes.data.loaders import EvaluationLoader
+from recipes.engine.calibration import calibrate
 from recipes.engine.divergence import expect_finite, expect_finite_loss
 from recipes.engine.loading import clean_batches
 from recipes.engine.losses import total_of
+from recipes.engine.measuring import Measuring
 from recipes.engine.metrics import Confusion, Means, widest
 from recipes.engine.parts import Whole
 from recipes.engine.recorder import add_metrics
@@ -32,6 +34,7 @@ class Evaluation:
         self._weights = ExitStack()  # open while the weights that are evaluated are in place
         self._means: dict[str, Means] = {}  # by split
         self._confusion: dict[str, Confusion] = {}  # by task
+        self._measuring: dict[str, Measuring] = {}  # by split
         self._dealt: dict[str, int] = {}  # samples that this process has had, by split
 
     def put_weights(self) -> None:
@@ -43,6 +46,16 @@ class Evaluation:
         for plugin in module.hooks["evaluation_weights"]:
             self._weights.enter_context(plugin.evaluation_weights(module))
         self._weights.enter_context(put_together_for_evaluation(module.model))
+        if module.hooks["calibrate"] and module.trainer.state.fn == "fit":
+            calibrate(module)
+
+    def settle(self) -> None:
+        """Calibrate what a training has ended with."""
+        if self.module.hooks["calibrate"]:
+            try:
+                self.put_weights()
+            finally:
+                self.put_back()
 
     def put_back(self) -> None:
         """Put the training weights and modes back."""
@@ -51,6 +64,8 @@ class Evaluation:
     def begin(self, split: str) -> None:
         """Start counting; `val` or `test`."""
         self._means[split] = Means()
+        if self.module.hooks["metrics"]:
+            self._measuring[split] = Measuring(self.module)
         if split == "test":
             self._confusion = {
                 task.name: Confusion(task.outputs, self.module.device)
@@ -79,6 +94,9 @@ class Evaluation:
                 means.add(name, values.to(widest(values.device)).sum(), len(values), summed=True)
                 module.rulers.setdefault(name, dict(plugin.ruler(name)))
 
+        if split in self._measuring:
+            self._measuring[split].add(outputs, batch)
+
     def of_training(self, limit: int) -> dict[str, float]:
         """Loss and accuracy on up to `limit` clean training samples in evaluation mode."""
         module, means = self.module, Means()
@@ -92,7 +110,10 @@ class Evaluation:
 
     def metrics(self, split: str) -> dict[str, float]:
         """What was counted, over all processes, by the names that are published."""
-        return {f"{split}/{name}": value for name, value in self._means[split].compute().items()}
+        found = self._means[split].compute()
+        if split in self._measuring:
+            found |= self._measuring.pop(split).compute()
+        return {f"{split}/{name}": value for name, value in found.items()}
 
     def publish(self) -> None:
         """Publish the metrics of a validation, and those of the training since the last one beside them."""

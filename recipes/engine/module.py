@@ -17,6 +17,7 @@ from plugins.base import HOOKS, Batch, Option, Plugin, Setting, order
 from plugins.recording import Recording
 from recipes.data.targets import as_outputs
 from recipes.engine.building import build, set_up
+from recipes.engine.calibration import Calibrated, expect_splits
 from recipes.engine.callbacks import BuildFirst, defines, stand_first
 from recipes.engine.divergence import expect_finite
 from recipes.engine.evaluation import Evaluation
@@ -82,7 +83,7 @@ class RecipeModule(Whole):
         self.log_every_n_steps, self.compiled = log_every_n_steps, compile
         self.standardize_targets = standardize_targets
         self.draws, self.stopwatch = Draws(seed), Stopwatch()
-        self.recorder = Recorder(self)
+        self.recorder, self.calibrated = Recorder(self), Calibrated()
         self.step = Step(self)
         self.evaluation = Evaluation(self)
         self.plugins, self.left_out, self.others, self.of_optimizer, self.chosen = [], [], [], [], frozenset()
@@ -199,6 +200,7 @@ class RecipeModule(Whole):
 
     def on_train_start(self) -> None:
         """Start the clock."""
+        expect_splits(self)
         self.stopwatch.start()
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
@@ -217,6 +219,7 @@ class RecipeModule(Whole):
         if not self.trainer.should_stop:
             expect_finite(self)
         self.recorder.end_training()
+        self.evaluation.settle()
 
     # ------------------------------------------------------------------ evaluation
 

@@ -36,6 +36,7 @@ class Whole(L.LightningModule):
     # what it is made of
     draws: Draws
     recorder: Any
+    calibrated: Any
     step: Any
     evaluation: Any
 

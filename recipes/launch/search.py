@@ -8,8 +8,8 @@ from typing import Any
 
 from omegaconf import ListConfig
 
+from plugins.directions import larger_is_better
 from plugins.errors import RecipeError
-from plugins.metric import larger_is_better
 from recipes.config.kinds import is_number
 from recipes.config.quoting import show, typed
 from recipes.config.untrusted import read_yaml

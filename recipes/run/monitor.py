@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from lightning.pytorch.callbacks import Checkpoint
 
-from plugins.base import Plugin, RecipeError, Task, declared_directions, implementers, larger_is_better
+from plugins.base import Plugin, RecipeError, Task, declared_directions, implementers, larger_is_better, own_metrics
 from recipes.data.base import Data
 from recipes.data.loaders import EvaluationLoader, StepLoader
 from recipes.engine.module import RecipeModule
@@ -26,12 +26,13 @@ OF_TRAINING = ("train/loss", "train/acc", "gap/acc")  # there with each validati
 OF_STEPS = ("lr", "epoch", "step")
 
 
-def metrics_of(tasks: Sequence[Task]) -> list[str]:
-    """The metrics that every validation has, whatever techniques there are."""
+def metrics_of(tasks: Sequence[Task], plugins: Sequence[Plugin] = ()) -> list[str]:
+    """The metrics that every validation has, and those that plugins measure with torchmetrics objects, whose names are known."""
     each = [task for task in tasks if len(tasks) > 1]
     classified = [task for task in tasks if task.kind == "classification"]
     names = ["loss", *(["acc"] if classified else []), *(f"{task.name}/loss" for task in each)]
-    return [f"val/{name}" for name in (*names, *(f"{task.name}/acc" for task in each if task in classified))]
+    names += [f"{task.name}/acc" for task in each if task in classified]
+    return [f"val/{name}" for name in (*names, *own_metrics(plugins, tasks))]
 
 
 def choose_monitor(config: Mapping[str, Any], plugins: Sequence[Plugin], tasks: Sequence[Task]) -> tuple[str, Plugin | None]:
@@ -60,7 +61,7 @@ def direction_of(config: Mapping[str, Any], plugins: Sequence[Plugin], tasks: Se
         RecipeError: nobody knows; or the user says the contrary of what is known for sure, or of what stopping goes by.
     """
     monitor, chooser = choose_monitor(config, plugins, tasks)
-    mode, declared = config["trainer"].get("mode"), declared_directions(plugins)
+    mode, declared = config["trainer"].get("mode"), declared_directions(plugins, tasks)
     known = larger_is_better(monitor, declared)
     told = mode or (chooser.monitor_mode if chooser and chooser.monitor == monitor else None)
     if told and chooser and chooser.monitor_mode not in (None, told) and chooser.monitor == monitor:
@@ -73,7 +74,9 @@ def direction_of(config: Mapping[str, Any], plugins: Sequence[Plugin], tasks: Se
                 f"whether a larger or a smaller {monitor} is better is not known: type trainer.mode=max or trainer.mode=min"
             )
         return known
-    sure = monitor in metrics_of(tasks) or not {monitor.partition("/")[2], monitor.rpartition("/")[2]}.isdisjoint(declared)
+    sure = monitor in metrics_of(tasks, plugins) or not {monitor.partition("/")[2], monitor.rpartition("/")[2]}.isdisjoint(
+        declared
+    )
     if sure and known is not None and known != (told == "max"):
         right = "max" if known else "min"
         raise RecipeError(f"trainer.mode={told}: {monitor} is best at its {right}; leave trainer.mode out")
@@ -111,7 +114,7 @@ def check_monitors(
     for option, node in (config.get("callback") or {}).items():
         if node.get("monitor") and node["monitor"] not in OF_TRAINING:
             wanted[f"callback.{option}.monitor"] = node["monitor"], None
-    known = metrics_of(data.tasks)
+    known = metrics_of(data.tasks, plugins)
     for place, (monitor, _) in wanted.items():
         if monitor.startswith(ELSEWHERE) or monitor in OF_STEPS:
             raise RecipeError(unknown(f"{place}={monitor} is no metric of the validation", monitor, known))

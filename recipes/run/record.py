@@ -58,11 +58,12 @@ def of_phase(
     """What is known of a phase, under way or at its end."""
     steps = phase["steps"] + module.steps_done
     larger = "max" if keeper.larger else "min"
+    assert module.setting is not None
     return {
         "metrics": {name: value for name, value in keeper.best_metrics.items() if name != "epoch"},
         "monitor": keeper.monitor,
         # which value is best of the metrics of which that is not known from their names alone
-        "directions": {**declared_directions(module.plugins), keeper.monitor.partition("/")[2]: larger},
+        "directions": {**declared_directions(module.plugins, module.setting.tasks), keeper.monitor.partition("/")[2]: larger},
         "best_step": phase["steps"] + (keeper.best_step or 0),
         "steps": steps,
         "epochs": module.steps_done / len(loader),

@@ -71,7 +71,7 @@ class Run:
     ) -> None:
         self.config, self.folder, self.data, self.console, self.module = config, folder, data, console, module
         self.journal, self.replaces, self.begun = journal, replaces, False
-        self.directions = declared_directions(module.plugins)
+        self.directions = declared_directions(module.plugins, data.tasks)
         if config["trainer"].get("mode"):  # of the metric that chooses
             monitor, _ = choose_monitor(config, module.plugins, data.tasks)
             self.directions[monitor.partition("/")[2]] = config["trainer"]["mode"]

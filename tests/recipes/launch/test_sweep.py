@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
+from plugins.directions import larger_is_better
 from plugins.errors import RecipeError
-from plugins.metric import larger_is_better
 from recipes.cli.words import sweeper_defaults
 from recipes.launch import sweep as module
 from recipes.launch.display import duration

@@ -159,3 +159,13 @@ def test_the_names_that_are_known_beforehand_are_those_that_are_measured(folder,
     assert {name for name in result["metrics"] if name.startswith("val/")} == set(metrics_of(tasks))
     if several:
         assert folder.resume("max_steps=2")["status"] == "finished"
+
+
+def test_a_metric_of_torchmetrics_chooses_with_its_own_direction(folder):
+    folder.train("+metric=[f1,calibration_error]", "trainer.monitor=val/calibration_error", "max_steps=4")
+    result = folder.result
+    assert result["monitor"] == "val/calibration_error" and result["directions"] == {"f1": "max", "calibration_error": "min"}
+    assert {"val/f1", "test/f1", "test/calibration_error"} <= result["metrics"].keys()
+    assert result["rulers"]["calibration_error"] == {"bins": 15, "norm": "l1"}
+    with pytest.raises(RecipeError, match="trainer.mode=max: val/calibration_error is best at its min"):
+        folder.train("+metric=calibration_error", "trainer.monitor=val/calibration_error", "trainer.mode=max")

@@ -1,0 +1,43 @@
+"""What an evaluation makes of outputs and labels that a test has drawn: through the engine, in batches of several sizes."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+
+from plugins.base import Batch, Plugin, Setting, Task
+from recipes.engine.measuring import Measuring
+from recipes.engine.module import RecipeModule
+
+SIZES = (7, 1, 0, 20, 32)
+
+
+def built(*plugins: Plugin, tasks: tuple[Task, ...], loss=None) -> RecipeModule:
+    """A module with some plugins, for some tasks."""
+    model = nn.Linear(3, tasks[0].outputs)
+    module = RecipeModule(
+        model, loss or nn.functional.cross_entropy, partial(torch.optim.SGD, lr=0.1), standardize_targets=False
+    )
+    module.build(plugins, Setting((3,), tasks), devices=1)
+    return module
+
+
+def measured(plugin: Plugin, outputs: Tensor, labels: Tensor, classes: int = 0) -> float:
+    """What a metric is of all samples; of a regression where `classes` is 0."""
+    task = Task("", "classification" if classes else "regression", classes or outputs.shape[1])
+    measuring = Measuring(built(plugin, tasks=(task,)))
+    sizes = [*SIZES, len(outputs) - sum(SIZES)]
+    for output, label in zip(outputs.split(sizes), labels.split(sizes), strict=True):
+        measuring.add({"": output}, Batch(output, {"": label}, {"": label}))
+    found = measuring.compute()
+    assert list(found) == [plugin.option]
+    return found[plugin.option]
+
+
+def drawn(classes: int, samples: int = 200, missing: int | None = None) -> tuple[Tensor, Tensor]:
+    """Logits that have learned something, and labels, without one of the classes."""
+    labels = torch.randint(classes, (samples,))
+    labels = labels.where(labels != missing, (labels + 1) % classes) if missing is not None else labels
+    return 2 * torch.randn(samples, classes) + 2 * nn.functional.one_hot(labels, classes), labels

@@ -1,0 +1,27 @@
+import pytest
+from sklearn.metrics import precision_score
+
+from plugins.base import RecipeError
+from plugins.metric.precision import Precision
+from tests.measured import drawn, measured
+
+
+@pytest.mark.parametrize("average", ["macro", "micro", "weighted"])
+@pytest.mark.parametrize(("classes", "missing"), [(2, None), (5, None), (5, 2)])
+def test_equals_scikit_learn(average, classes, missing):
+    outputs, labels = drawn(classes, missing=missing)
+    expected = precision_score(labels, outputs.argmax(1), average=average, zero_division=0)
+    assert measured(Precision(average), outputs, labels, classes) == pytest.approx(expected, abs=1e-6)
+
+
+def test_is_that_of_the_second_of_two_classes_and_the_mean_over_more():
+    outputs, labels = drawn(2)
+    assert measured(Precision(), outputs, labels, 2) == pytest.approx(precision_score(labels, outputs.argmax(1)), abs=1e-6)
+    outputs, labels = drawn(4)
+    expected = precision_score(labels, outputs.argmax(1), average="macro")
+    assert measured(Precision(), outputs, labels, 4) == pytest.approx(expected, abs=1e-6)
+
+
+def test_refuses():
+    with pytest.raises(RecipeError, match="average must be one of macro, micro, weighted or null, got 'all'"):
+        Precision("all")
