@@ -74,7 +74,7 @@ class OptimizerWrapper(Optimizer):
         if closure is None:
             if type(self).gradients is not OptimizerWrapper.gradients:
                 raise RecipeError(f"{type(self).__name__} needs gradients of its own: call optimizer.step(closure)")
-            return self.optimizer.step()  # type: ignore[return-value]
+            return self.optimizer.step()
         gradients = partial(self.gradients, closure)
         if closure_of(self.optimizer) is not None:
             return self.optimizer.step(gradients)  # type: ignore[arg-type, return-value]

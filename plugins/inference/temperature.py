@@ -68,7 +68,8 @@ class Temperature(Plugin):
             outputs = module.outputs(batch.x)
             for name in names:
                 seen[name].append(_known(outputs[name], batch.labels[name]))
-        found = [best_temperature(*(_gathered(torch.cat(part)) for part in zip(*seen[name], strict=True))) for name in names]
+        together = {name: [_gathered(torch.cat(part)) for part in zip(*seen[name], strict=True)] for name in names}
+        found = [best_temperature(logits, labels) for logits, labels in together.values()]
         return {"T": torch.stack(found).float()}
 
     def predict(self, module: Module, x: Tensor) -> dict[str, Tensor]:

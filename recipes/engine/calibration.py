@@ -65,7 +65,7 @@ def expect_splits(module: Whole) -> None:
 def calibrate(module: Whole) -> None:
     """Have options find what they need, with the weights in place that are evaluated, all in evaluation mode."""
     for option in module.hooks["calibrate"]:
-        with module.trainer.precision_plugin.forward_context():  # type: ignore[attr-defined]
+        with module.trainer.precision_plugin.forward_context():
             found = option.calibrate(module, _batches(module, option.calibrated_on))
         module.calibrated.put(option.state_key, found or {})
 

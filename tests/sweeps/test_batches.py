@@ -78,10 +78,13 @@ def test_what_needs_images_refuses_other_data(name):
     _, module = plugin_of(name)
     plugin = plugin_class(name)()
     module.model = torch.nn.Linear(7, 3)
+    refusal = ""
     try:
         module.build([plugin], Setting((7,), (Task("", "classification", 3),)), devices=1)
-    except Refusal as refusal:
-        assert f"{name} needs images" in str(refusal) and "\n" not in str(refusal)
+    except Refusal as refused:
+        refusal = str(refused)
+    if refusal:
+        assert f"{name} needs images" in refusal and "\n" not in refusal
         return
     after = plugin.transform_batch(batch_of(torch.randn(6, 7), torch.randint(3, (6,))), module)
     assert after.x.shape == (6, 7)
