@@ -8,7 +8,7 @@ from torch import nn
 from plugins.adversarial._ascent import fgsm
 from plugins.adversarial.fgsm import FGSM
 from plugins.augmentation.mixup import Mixup
-from plugins.base import Batch, RecipeError, Refusal, Setting, Task
+from plugins.base import Batch, Refusal, Setting, Task
 from recipes.engine.module import RecipeModule
 from tests.plugins.adversarial.slope import gradient_of, loss_of
 
