@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 from torch import Tensor, nn
 from torch.optim import Optimizer
+
+from plugins.errors import RecipeError
 
 
 @lru_cache(maxsize=64)
@@ -30,10 +32,13 @@ def needs_closure(optimizer: Optimizer) -> bool:
 class OptimizerWrapper(Optimizer):
     """An optimizer around another one: it shares parameter groups and state, so schedulers and checkpoints see one optimizer.
 
-    A subclass redefines `step(closure)`. Each call of `closure()` clears the gradients, runs forward and backward on one
-    and the same batch with the same random numbers, and returns the loss; `self.optimizer.step()` makes the update. What the
-    wrapper does not have, such as hooks, is that of the wrapped optimizer. Copies and pickles are like those of torch's optimizers:
-    they have no hooks.
+    A subclass redefines `gradients(closure)`: which gradient the update takes. Each call of `closure()` clears the gradients, runs
+    forward and backward on one and the same batch with the same random numbers, and returns the loss. It is handed on to the optimizer
+    inside as its closure, so wrappers around wrappers compose, and one inside may ask for it as often as it likes. A subclass that
+    does something beside the update redefines `step(closure)` and calls `super().step(closure)`. What the wrapper does not have, such
+    as hooks, is that of the wrapped optimizer. Copies and pickles are like those of torch's optimizers: they have no hooks.
+
+    `Plugin.wrap_optimizer` makes it, once, when parameters are on their device and cut up, and before the scheduler is made.
     """
 
     def __init__(self, optimizer: Optimizer) -> None:
@@ -56,11 +61,24 @@ class OptimizerWrapper(Optimizer):
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
 
+    def gradients(self, closure: Callable[[], Tensor]) -> Tensor:
+        """Leave the gradient that the update takes in `parameter.grad`, and the weights as they are; the loss before the update."""
+        return closure()
+
     def step(self, closure: Callable[[], Tensor] | None = None) -> Tensor | None:  # type: ignore[override]
-        """Make one update: by default that of the optimizer, which may ask for gradients as often as it likes."""
-        if closure is None or closure_of(self.optimizer) is not None:
-            return self.optimizer.step(*([] if closure is None else [closure]))  # type: ignore[arg-type, return-value]
-        loss = closure()
+        """Make one update, that of the optimizer inside, by the gradients of this wrapper.
+
+        Raises:
+            RecipeError: a wrapper with gradients of its own gets no closure.
+        """
+        if closure is None:
+            if type(self).gradients is not OptimizerWrapper.gradients:
+                raise RecipeError(f"{type(self).__name__} needs gradients of its own: call optimizer.step(closure)")
+            return self.optimizer.step()  # type: ignore[return-value]
+        gradients = partial(self.gradients, closure)
+        if closure_of(self.optimizer) is not None:
+            return self.optimizer.step(gradients)  # type: ignore[arg-type, return-value]
+        loss = gradients()
         self.optimizer.step()
         return loss
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn.utils import get_total_norm
 from torch.optim import Optimizer
 
-from plugins.base import Module, OptimizerWrapper, Plugin, RecipeError, Refusal, Selection, Stage, declare
+from plugins.base import Module, OptimizerWrapper, Plugin, Refusal, Selection, Stage, declare
 from plugins.shards import part, parts, whole
 
 if TYPE_CHECKING:
@@ -40,10 +40,8 @@ class SharpnessAware(OptimizerWrapper):
         self.perturbation_norm: Tensor | None = None
         self.sharpness: Tensor | None = None
 
-    def step(self, closure: Callable[[], Tensor] | None = None) -> Tensor | None:  # type: ignore[override]
-        """Make one update from two gradients; the loss before it."""
-        if closure is None:
-            raise RecipeError("wrapper/sam needs two gradients a step: call optimizer.step(closure)")
+    def gradients(self, closure: Callable[[], Tensor]) -> Tensor:
+        """The gradient at the worst point."""
         loss = closure()
         weights: list[Tensor] = [parameter for parameter in self.parameters if parameter.grad is not None]
         # Copies, and not a subtraction afterwards, so that not one bit is lost.
@@ -53,7 +51,6 @@ class SharpnessAware(OptimizerWrapper):
         with torch.no_grad():
             torch._foreach_copy_(parts(weights), kept)
         self.sharpness = worst.detach() - loss.detach()
-        self.optimizer.step()
         return loss
 
 

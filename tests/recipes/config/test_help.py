@@ -80,7 +80,7 @@ def test_help_into_a_closed_pipe(tmp_path):
         (("train.py", "--help", "trainer.precision"), ["trainer.precision=32-true", "bf16-mixed"]),
         (("train.py", "--help", "regularizer.dropout.p"), ["regularizer.dropout.p=0.5"]),
         (("train.py", "--help", "regularizer.dropout"), ["regularizer.dropout.mode=inverted"]),
-        (("train.py", "--help", "+wrapper=none,sam"), ["wrapper.rho=0.05"]),
+        (("train.py", "--help", "+wrapper=none,sam"), ["wrapper.sam.rho=0.05"]),
         (("train.py", "--help", "hydra.run.dir"), ["hydra.run.dir="]),
         (("evaluate.py", "RUN", "--help"), ["RUN_FOLDER", "mc_dropout"]),
         (("evaluate.py", "--help", "RUN", "inference.samples"), ["inference.samples=20"]),

@@ -85,7 +85,7 @@ def test_the_range_of_a_comment(value, comment, says):
 
 
 @pytest.mark.parametrize(
-    "word", ["+wrapper=sam wrapper.rho=-1", "max_time=soon", "trainer.num_nodes=0", "--version", "--help lr"]
+    "word", ["+wrapper=sam wrapper.sam.rho=-1", "max_time=soon", "trainer.num_nodes=0", "--version", "--help lr"]
 )
 def test_without_torch(tmp_path, word):
     lines = (

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from plugins.base import OptimizerWrapper, Plugin, RecipeError, Stage, expect_nonnegative
+from plugins.base import OptimizerWrapper, Plugin, Stage, declare
 
 
 class LookingAhead(OptimizerWrapper):
@@ -18,12 +18,8 @@ class LookingAhead(OptimizerWrapper):
         super().__init__(optimizer)
         self.step_size = step_size
 
-    def step(self, closure: Callable[[], Tensor] | None = None) -> Tensor | None:  # type: ignore[override]
-        """One update from two gradients on the same batch; the loss before it."""
-        if self.step_size == 0:
-            return super().step(closure)
-        if closure is None:
-            raise RecipeError("wrapper/extragradient needs two gradients a step: call optimizer.step(closure)")
+    def gradients(self, closure: Callable[[], Tensor]) -> Tensor:
+        """The gradient one step ahead."""
         loss = closure()
         weights = [parameter for parameter in self.parameters if parameter.grad is not None]
         kept = [weight.detach().clone() for weight in weights]
@@ -34,7 +30,6 @@ class LookingAhead(OptimizerWrapper):
         with torch.no_grad():
             for weight, before in zip(weights, kept, strict=True):
                 weight.copy_(before)
-        self.optimizer.step()
         return loss
 
 
@@ -43,18 +38,12 @@ class Extragradient(Plugin):
 
     θ ← θ − ε ∇J(θ − step_size · ∇J(θ)), the update made by whatever optimizer is chosen. Twice the passes.
 
-    Args:
-        step_size: of the step ahead, ≥ 0; 0 is an exact no-op, in one pass.
-
     Source: Korpelevich, "The extragradient method for finding saddle points and other problems", 1976.
     """
 
     stage = Stage.WRAPPER
-    off = {"step_size": 0.0}
 
-    def __init__(self, step_size: float = 0.01) -> None:
-        expect_nonnegative("step_size", step_size)
-        self.step_size = step_size
+    step_size: float = declare.number("of the step ahead", default=0.01, least=0, off=0.0)
 
     def wrap_optimizer(self, optimizer: Optimizer) -> Optimizer:
         """Put the wrapper around the optimizer."""
