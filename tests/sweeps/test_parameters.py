@@ -36,7 +36,7 @@ each_technique = pytest.mark.parametrize("option", TECHNIQUES, ids=lambda option
 
 def own(option):
     """The declared parameters that the option's file tells."""
-    return {name: held for name, held in class_of(option).parameters.items() if name not in INHERITED}
+    return {name: held for name, held in class_of(option).declared_parameters.items() if name not in INHERITED}
 
 
 def test_every_technique_of_ours_declares_its_parameters():
@@ -61,7 +61,7 @@ def test_the_file_tells_what_is_declared(option):
 @each
 def test_the_docstring_lists_what_is_declared(option):
     text = inspect.getdoc(class_of(option)) or ""
-    for name, held in class_of(option).parameters.items():
+    for name, held in class_of(option).declared_parameters.items():
         assert held.described(name) in text
 
 
