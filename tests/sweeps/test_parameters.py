@@ -40,10 +40,10 @@ def own(option):
 
 
 def test_every_technique_of_ours_declares_its_parameters():
-    ours = [option for option in OPTIONS if str(option.node.get("_target_")).startswith("plugins.")]
-    for option in ours:
-        assert option in DECLARED or not inspect.signature(class_of(option)).parameters, option.path
-        assert not option.parameters or "__init__" not in vars(class_of(option)), option.path
+    for option in TECHNIQUES:
+        if option.node["_target_"].startswith("plugins."):
+            own_parameters = [name for name in inspect.signature(class_of(option)).parameters if name not in INHERITED]
+            assert own_parameters == list(own(option)), f"{option.path}: declare them in the class's body"
 
 
 @each
