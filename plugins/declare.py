@@ -135,16 +135,30 @@ def value(help: str, words: str, accepts: Callable[[Any], bool], *, default: Any
     return Parameter(help, default=default, words=words, accepts=accepts, **further)
 
 
-@dataclass_transform(eq_default=False, field_specifiers=(number, share, count, choice, flag, value))
+def span(help: str, *, default: tuple[float, float], **further: Any) -> Any:
+    """Two numbers (start, end), 0 ≤ start < end ≤ 1, as shares of a whole; a list is fine too."""
+
+    def accepts(value: Any) -> bool:
+        numbers = isinstance(value, tuple) and len(value) == 2 and all(isinstance(end, float) for end in value)
+        return numbers and 0 <= value[0] < value[1] <= 1
+
+    def convert(value: Any) -> Any:
+        return tuple(float(end) if type(end) is int else end for end in value) if isinstance(value, (list, tuple)) else value
+
+    words = "two numbers, 0 ≤ start < end ≤ 1"
+    return Parameter(help, default=default, words=words, accepts=accepts, range="in [0, 1]", convert=convert, **further)
+
+
+@dataclass_transform(eq_default=False, field_specifiers=(number, share, count, choice, flag, span, value))
 class Declared:
-    """A class whose parameters are declared in its body, by `number`, `share`, `count`, `choice`, `flag` or `value`.
+    """A class whose parameters are declared in its body, by `number`, `share`, `count`, `choice`, `flag`, `span` or `value`.
 
     ``p: float = declare.share("probability that a unit is dropped", default=0.5, off=0.0)`` makes `p` a parameter of the constructor, checked
     there and kept as an attribute. A class's own parameters come first, in their order, then those it inherits. What else a
     constructor has to do is in `__post_init__`. A class may have an `__init__` of its own in place of all this.
     """
 
-    parameters: ClassVar[Mapping[str, Parameter]] = {}
+    declared_parameters: ClassVar[Mapping[str, Parameter]] = {}
     _own_parameters: ClassVar[Mapping[str, Parameter]] = {}
 
     def __init_subclass__(cls, **arguments: Any) -> None:
@@ -157,22 +171,22 @@ class Declared:
             own = vars(base).get("_own_parameters", {})
             found |= {name: held for name, held in own.items() if name not in found}
         found = {name: held for name, held in found.items() if held.applies is None or held.applies(cls)}
-        cls.parameters = dict(sorted(found.items(), key=lambda item: item[1].kw_only))
-        off = {name: held.off for name, held in cls.parameters.items() if held.off is not NEVER}
+        cls.declared_parameters = dict(sorted(found.items(), key=lambda item: item[1].kw_only))
+        off = {name: held.off for name, held in cls.declared_parameters.items() if held.off is not NEVER}
         if off and "off" not in vars(cls):
             cls.off = off  # type: ignore[attr-defined]
         maker = next(vars(base)["__init__"] for base in cls.__mro__ if "__init__" in vars(base))
-        cls.__signature__ = _signature(cls.parameters) if maker is Declared.__init__ else _without_self(maker)  # type: ignore[attr-defined]
-        if maker is Declared.__init__ and cls.parameters:
-            cls.__doc__ = _with_list(cls.__doc__ or "", cls.parameters)
+        cls.__signature__ = _signature(cls.declared_parameters) if maker is Declared.__init__ else _without_self(maker)  # type: ignore[attr-defined]
+        if maker is Declared.__init__ and cls.declared_parameters:
+            cls.__doc__ = _with_list(cls.__doc__ or "", cls.declared_parameters)
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
         kind = type(self)
         try:
-            bound = _signature(kind.parameters).bind(*arguments, **named).arguments
+            bound = _signature(kind.declared_parameters).bind(*arguments, **named).arguments
         except TypeError as error:
             raise TypeError(f"{kind.__name__}: {error}") from None
-        for name, parameter in kind.parameters.items():
+        for name, parameter in kind.declared_parameters.items():
             setattr(self, name, parameter.checked(name, bound.get(name, parameter.default)))
         self.__post_init__()
 

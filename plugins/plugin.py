@@ -35,10 +35,6 @@ def _plain(value: object) -> Any:
     return value if value is None or isinstance(value, (str, int, float)) else type(value).__name__
 
 
-def _as_float(value: object) -> Any:
-    return float(value) if isinstance(value, int) and not isinstance(value, bool) else value
-
-
 ALWAYS = (0.0, 1.0)
 
 
@@ -266,13 +262,6 @@ def acts_in_steps(kind: type) -> bool:
     return any(getattr(kind, name) is not getattr(Option, name) for name in hooks)
 
 
-def is_span(value: object) -> bool:
-    """Whether a value is (start, end) with 0 ≤ start < end ≤ 1."""
-    if not isinstance(value, tuple) or len(value) != 2:
-        return False
-    return all(isinstance(end, (int, float)) and not isinstance(end, bool) for end in value) and 0 <= value[0] < value[1] <= 1
-
-
 class Plugin(Option, Declared, L.Callback):
     """A training technique: an option that is a callback of Lightning's too.
 
@@ -284,14 +273,8 @@ class Plugin(Option, Declared, L.Callback):
     stage: ClassVar[Stage]
     measures_when_off: ClassVar[bool] = False
 
-    when: tuple[float, float] = declare.value(
-        "share of the training in which it acts, from and to, in [0, 1]",
-        "two numbers, 0 ≤ start < end ≤ 1",
-        is_span,
-        default=ALWAYS,
-        convert=lambda value: tuple(map(_as_float, value)) if isinstance(value, (list, tuple)) else value,
-        kw_only=True,
-        applies=acts_in_steps,
+    when: tuple[float, float] = declare.span(
+        "share of the training in which it acts, from and to", default=ALWAYS, kw_only=True, applies=acts_in_steps
     )
 
     @property

@@ -28,10 +28,11 @@ def public_names() -> list[str]:
 
 def _of_config() -> Iterator[str]:
     """`regularizer=dropout`, `regularizer.dropout.p`, `optimizer=adam: lr`, `seed`."""
-    from recipes.config.catalogue import Catalogue
+    from recipes.config.catalogue import INHERITED, Catalogue
 
     catalogue = Catalogue()
     yield from catalogue.keys
+    yield from INHERITED
     for group, options in catalogue.groups.items():
         for name, option in options.items():
             yield f"{group}={name}"

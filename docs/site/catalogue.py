@@ -19,7 +19,8 @@ SECTION = re.compile(r"^(Args|Attributes|Raises|Returns|Yields|Example|Examples)
 HEAD = """\
 # Catalogue
 
-Every option, as the config files and the classes tell it; `python train.py --help GROUP` prints the same parameters. How
+Every option, as the config files and the classes tell it; `python train.py --help GROUP` prints the same parameters. Every
+technique that acts step by step takes `when` too, the share of the training in which it does, as in `augmentation.mixup.when=[0,0.9]`. How
 techniques are chosen together: [Choosing techniques](guide/techniques.md).
 """
 

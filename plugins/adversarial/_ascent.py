@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from plugins.base import derive_seed
+from plugins.base import declare, derive_seed
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -18,6 +18,10 @@ Bounds = tuple[End, End] | None  # the range of valid inputs; an end of shape (c
 Loss = Callable[[Tensor], Tensor]  # inputs (samples, ...) to a scalar
 
 NORMS = ("linf", "l2")
+EPS = declare.number(
+    "size of the perturbation in the raw range", default=0.031373, least=0, note="8/255 of the pixel range", off=0.0
+)
+NORM = declare.choice(*NORMS, default="linf", more="In which ε is measured, for each sample.")
 BLOCK = 64  # random starts that are drawn together
 
 

@@ -8,9 +8,9 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from plugins.adversarial._ascent import Bounds, Loss
+from plugins.adversarial._ascent import EPS, NORM, Bounds, Loss
 from plugins.adversarial._crafting import attacked_loss, crafting
-from plugins.adversarial._robustness import EPS, NORM, RobustnessMeasured
+from plugins.adversarial._robustness import RobustnessMeasured
 from plugins.base import (
     Batch,
     Module,

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from plugins.adversarial._ascent import Bounds
-from plugins.base import UNIT, RecipeError, Refusal, Setting
+from plugins.base import UNIT, RecipeError, Refusal, Setting, declare
 
 NO_LIMIT = (-math.inf, math.inf)
 SLACK = 1e-3  # by which inputs may leave the range, as a share of it: people round
@@ -73,6 +73,15 @@ def _as_end(option: str, end: Any, setting: Setting) -> Tensor | float:
             f"{option}: adversarial.range has {len(end)} numbers for an end, one a channel, and a sample has the shape {setting.shape}"
         )
     return torch.tensor(end, dtype=torch.get_default_dtype()).view(-1, 1, 1)
+
+
+RANGE = declare.value(
+    "[lo,hi] of valid inputs, a number or a list of one a channel each, null: no limit",
+    "[lo,hi] with lo < hi, each a number, a list with one number a channel, or null for no limit",
+    is_range,
+    default=None,
+    null="[0,1] for images within it",
+)
 
 
 class ValidRange:

@@ -12,18 +12,14 @@ import torch.distributed as dist
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from torch import Tensor
 
-from plugins.adversarial._ascent import NORMS, fgsm, pgd, random_starts
+from plugins.adversarial._ascent import EPS, NORM, fgsm, pgd, random_starts
 from plugins.adversarial._crafting import attacked_loss, crafting
-from plugins.adversarial._range import ValidRange, is_range
+from plugins.adversarial._range import RANGE, ValidRange
 from plugins.base import Batch, Module, Plugin, Setting, declare, derive_seed
 
 EVALUATION_STEPS = 10
 GUARD_STEPS, GUARD_SAMPLES, GUARD_FALL = 5, 128, 0.2
 Places = range  # which the class has another use for
-EPS = declare.number(
-    "size of the perturbation in the raw range", default=0.031373, least=0, note="8/255 of the pixel range", off=0.0
-)
-NORM = declare.choice(*NORMS, default="linf", more="In which ε is measured, for each sample.")
 
 
 class RobustnessMeasured(Plugin):
@@ -46,13 +42,7 @@ class RobustnessMeasured(Plugin):
     eval_samples: int = declare.count(
         "samples attacked in each evaluation, the first of the split", default=1000, least=0, note="0: none"
     )
-    range: Sequence[Any] | None = declare.value(
-        "[lo,hi] of valid inputs, a number or a list of one a channel each, null: no limit",
-        "[lo,hi] with lo < hi, each a number, a list with one number a channel, or null for no limit",
-        is_range,
-        default=None,
-        null="[0,1] for images within it",
-    )
+    range: Sequence[Any] | None = RANGE
     eval_eps: float | None = declare.number("size of the perturbation in evaluations", default=None, least=0, null="eps")
 
     def __post_init__(self) -> None:

@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from plugins.base import Plugin, Refusal, Selection
+from plugins.base import Batch, Module, Plugin, Refusal, Selection
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float, Int, Num
 
 
 class ImageAugmentation(Plugin):
-    """An augmentation that needs samples of the shape (channels, height, width)."""
+    """An augmentation that needs samples of the shape (channels, height, width); a subclass says in `transform` what it does."""
+
+    def transform(self, x: Tensor, generator: torch.Generator) -> Tensor:
+        """New images from images (samples, channels, height, width), with draws of its own for each sample; x stays as it is."""
+        raise NotImplementedError
+
+    def transform_batch(self, batch: Batch, module: Module) -> Batch:
+        """Change the images."""
+        return replace(batch, x=self.transform(batch.x, module.generator(self.option)))
 
     def check(self, selection: Selection) -> None:
         """Refuse data that are not images."""

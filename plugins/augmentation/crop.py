@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -10,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from plugins.augmentation._images import FilledIn
-from plugins.base import Batch, Module, Refusal, Selection, Stage, declare
+from plugins.base import Refusal, Selection, Stage, declare
 from plugins.sites import trace
 
 if TYPE_CHECKING:
@@ -94,13 +93,11 @@ class RandomCrop(FilledIn):
                 ) from error
         return model
 
-    def transform_batch(self, batch: Batch, module: Module) -> Batch:
+    def transform(self, x: Tensor, generator: torch.Generator) -> Tensor:
         """Cut a random window out of each image."""
-        x = batch.x
         height, width = (self.size or x.shape[-2]), (self.size or x.shape[-1])
-        generator = module.generator(self.option)
         top, left = (
             torch.randint(whole + 2 * self.padding - part + 1, (len(x),), device=x.device, generator=generator)
             for whole, part in ((x.shape[-2], height), (x.shape[-1], width))
         )
-        return replace(batch, x=crop(x, top, left, self.padding, height, width, self.blank))
+        return crop(x, top, left, self.padding, height, width, self.blank)

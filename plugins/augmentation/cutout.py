@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from plugins.augmentation._images import FilledIn, boxes
-from plugins.base import Batch, Module, Stage, declare
+from plugins.base import Stage, declare
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
@@ -46,8 +45,7 @@ class Cutout(FilledIn):
     )
     fill: float | None = declare.number("the value put in", default=None, null="0, black in images from 0 to 1")
 
-    def transform_batch(self, batch: Batch, module: Module) -> Batch:
+    def transform(self, x: Tensor, generator: torch.Generator) -> Tensor:
         """Erase a random square of each image."""
-        generator, x = module.generator(self.option), batch.x
         rows, columns = (torch.randint(n, (len(x),), device=x.device, generator=generator) for n in x.shape[-2:])
-        return replace(batch, x=cutout(x, rows, columns, self.size, self.blank))
+        return cutout(x, rows, columns, self.size, self.blank)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import torch
+from torch import Tensor
 
 from plugins.augmentation._images import ImageAugmentation, flip
-from plugins.base import Batch, Module, Stage, declare
+from plugins.base import Stage, declare
 
 
 class HorizontalFlip(ImageAugmentation):
@@ -25,7 +24,6 @@ class HorizontalFlip(ImageAugmentation):
 
     p: float = declare.share("probability that an image is mirrored", default=0.5, off=0.0)
 
-    def transform_batch(self, batch: Batch, module: Module) -> Batch:
+    def transform(self, x: Tensor, generator: torch.Generator) -> Tensor:
         """Mirror a random choice of the images."""
-        mirrored = torch.rand(len(batch), device=batch.x.device, generator=module.generator(self.option)) < self.p
-        return replace(batch, x=flip(batch.x, mirrored))
+        return flip(x, torch.rand(len(x), device=x.device, generator=generator) < self.p)

@@ -9,7 +9,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 
 from plugins.errors import RecipeError
-from recipes.config.catalogue import Catalogue, Option
+from recipes.config.catalogue import INHERITED, Catalogue, Option
 from recipes.config.duration import seconds_of
 from recipes.config.nothing import NONE, is_nothing, may_be_nothing
 from recipes.config.quoting import show
@@ -239,7 +239,8 @@ def check_parameter(option: Option, place: str, name: str) -> None:
         raise RecipeError(f"{place} has no parameter {name}; write {place}.PARAMETER=VALUE, without the option's name")
     if name not in option.settable:
         of = f" of {option.name}" if place == option.group else ""
-        raise NotChosen(f"{place} has no parameter {name}{of}; {suggest(name, option.settable, place + '.{}')}")
+        likely = option.settable if nearest(name, option.settable) in INHERITED else option.parameters
+        raise NotChosen(f"{place} has no parameter {name}{of}; {suggest(name, likely, place + '.{}')}")
 
 
 def check_key(catalogue: Catalogue, key: str, value: object) -> None:

@@ -13,9 +13,9 @@ from plugins.declare import Declared
 from plugins.hooks import HOOKS, STEP
 from plugins.plugin import Option
 from recipes.config.catalogue import INHERITED, Catalogue
-from recipes.config.composing import check, resolve
+from recipes.config.composing import as_given, check, resolve
 from recipes.engine.module import RecipeModule
-from recipes.run.build import build_plugins, find_class
+from recipes.run.build import build_plugins, find_class, instantiate
 from tests.harness import build, config_of, is_many, with_companions
 
 CATALOGUE = Catalogue()
@@ -36,14 +36,14 @@ each_technique = pytest.mark.parametrize("option", TECHNIQUES, ids=lambda option
 
 def own(option):
     """The declared parameters that the option's file tells."""
-    return {name: held for name, held in class_of(option).parameters.items() if name not in INHERITED}
+    return {name: held for name, held in class_of(option).declared_parameters.items() if name not in INHERITED}
 
 
 def test_every_technique_of_ours_declares_its_parameters():
-    ours = [option for option in OPTIONS if str(option.node.get("_target_")).startswith("plugins.")]
-    for option in ours:
-        assert option in DECLARED or not inspect.signature(class_of(option)).parameters, option.path
-        assert not option.parameters or "__init__" not in vars(class_of(option)), option.path
+    for option in TECHNIQUES:
+        if option.node["_target_"].startswith("plugins."):
+            own_parameters = [name for name in inspect.signature(class_of(option)).parameters if name not in INHERITED]
+            assert own_parameters == list(own(option)), f"{option.path}: declare them in the class's body"
 
 
 @each
@@ -61,7 +61,7 @@ def test_the_file_tells_what_is_declared(option):
 @each
 def test_the_docstring_lists_what_is_declared(option):
     text = inspect.getdoc(class_of(option)) or ""
-    for name, held in class_of(option).parameters.items():
+    for name, held in class_of(option).declared_parameters.items():
         assert held.described(name) in text
 
 
@@ -121,22 +121,35 @@ def test_what_acts_step_by_step_takes_a_share_of_the_training(option):
     acts = any(
         getattr(kind, hook.name) is not getattr(Option, hook.name) for hook in HOOKS if hook.moment == STEP and hook.label
     )
-    place = f"{option.group}.{option.name}.when" if option.wrapped else f"{option.group}.when"
-    words = [CATALOGUE.spelling(option.group, option.name), f"{place}=[0,0.9]"]
+    node = dict(option.node)
     if not acts:
         with pytest.raises(TypeError, match="when"):
             kind(when=(0, 0.9))
-        with pytest.raises(
-            RecipeError, match=rf"^{place.removesuffix('.when')}: when=.* is for techniques that act step by step"
-        ):
-            build_plugins(resolve(CATALOGUE, check(CATALOGUE, words)))
+        with pytest.raises(RecipeError, match=r"^when=\[0, 0.9\] is for techniques that act step by step"):
+            instantiate({**node, "when": [0, 0.9]})
         return
-    assert kind().when == (0.0, 1.0) and kind(when=[0, 0.9]).when == (0.0, 0.9)
+    assert kind().when == (0.0, 1.0) and instantiate({**node, "when": [0, 0.9]}).when == (0.0, 0.9)
     for value in ((0.9, 0.1), (0.5, 0.5), (-0.1, 1), (0, 1.1), 0.5, [0.5], "late", None, (False, True), (0, math.nan)):
         with pytest.raises(RecipeError, match="^when must be two numbers, 0 ≤ start < end ≤ 1, got "):
             kind(when=value)
-    (made,) = [made for made in build_plugins(resolve(CATALOGUE, check(CATALOGUE, words))) if type(made) is kind]
-    assert made.when == (0.0, 0.9)
+
+
+def test_the_share_is_typed_like_any_other_parameter():
+    words = ["+augmentation=[mixup,cutout]", "augmentation.mixup.when=[0,0.9]", "+averaging=ema", "averaging.when=[0.75,1]"]
+    given = check(CATALOGUE, words)
+    made = {plugin.option: plugin.when for plugin in build_plugins(resolve(CATALOGUE, given))}
+    assert made["mixup"] == (0.0, 0.9) and made["ema"] == (0.75, 1.0) and made["cutout"] == (0.0, 1.0)
+    assert as_given(given) == words
+    for word, says in {
+        "when=0.5": "must be a list of numbers",
+        "when=[0,2]": r"must be 2 numbers in \[0, 1\]",
+        "wen=[0,1]": "when",
+    }.items():
+        with pytest.raises(RecipeError, match=says):
+            check(CATALOGUE, ["+augmentation=mixup", f"augmentation.mixup.{word}"])
+    for word in ("optimizer.when=[0,1]", "data.when=[0,1]", "trainer.when=[0,1]"):
+        with pytest.raises(RecipeError, match="has no parameter when"):
+            check(CATALOGUE, [word])
 
 
 def test_the_catalogue_knows_what_is_inherited():

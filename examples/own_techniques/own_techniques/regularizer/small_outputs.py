@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from plugins.base import Batch, Module, Plugin, Stage, expect_nonnegative
+from plugins.base import Batch, Module, Plugin, Stage, declare
 
 
 def mean_square(outputs: Mapping[str, Tensor]) -> Tensor:
@@ -20,19 +20,13 @@ class SmallOutputs(Plugin):
 
     J(θ) + weight · mean(z²), over the outputs z before softmax.
 
-    Args:
-        weight: strength, ≥ 0; 0 is an exact no-op.
-
     Source: Kannan, Kurakin & Goodfellow, "Adversarial Logit Pairing", 2018 (logit squeezing).
     """
 
     stage = Stage.PENALTY
-    off = {"weight": 0.0}
 
-    def __init__(self, weight: float = 0.01) -> None:
-        expect_nonnegative("weight", weight)
-        self.weight = weight
+    weight: float = declare.number("strength", default=0.01, least=0, off=0.0)
 
     def penalty(self, module: Module, batch: Batch, outputs: Mapping[str, Tensor]) -> Tensor | None:
         """The term added to the loss."""
-        return self.weight * mean_square(outputs) if self.weight else None
+        return self.weight * mean_square(outputs)
