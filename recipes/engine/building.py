@@ -25,9 +25,11 @@ from plugins.base import (
 from plugins.sites import is_compiled, takes_tokens
 from recipes.engine.callbacks import check_callbacks
 from recipes.engine.loading import setting_from_loader
-from recipes.engine.losses import Combine, TaskLoss, TaskLosses, total_of
+from recipes.engine.losses import TaskLoss
+from recipes.engine.objective import Combine, TaskLosses, total_of
 from recipes.engine.parts import Whole
 from recipes.engine.randomness import own_draws
+from recipes.engine.samples import ignored_label
 from recipes.engine.sharding import shards
 from recipes.engine.units import standardized
 
@@ -57,7 +59,9 @@ def build(module: Whole, plugins: Iterable[Plugin], setting: Setting | None, fac
     """Check the selection and let the plugins change the model, in their declared order."""
     module.plugins = order(plugins)
     if (given := setting or module.setting) is None:
-        given = setting_from_loader(module.trainer, module.model, module.seed, module.standardize_targets)
+        given = setting_from_loader(
+            module.trainer, module.model, module.seed, module.standardize_targets, ignored_label(module.loss)
+        )
         module.standardize_targets &= given.training_targets is not None
     module.setting = given
     facts = facts or _facts(module)
@@ -83,7 +87,7 @@ def build(module: Whole, plugins: Iterable[Plugin], setting: Setting | None, fac
     if is_compiled(module.model):
         torch.compiler.reset()  # what was compiled before knows nothing of layers that were put in
     cut = [f"{n} {what}" for n, what in ((module.parts, "parts a step"), (facts.get("devices", 1), "devices")) if n > 1]
-    losses = {task.name: TaskLoss(module.loss, task, " and ".join(cut)) for task in given.tasks}
+    losses = {task.name: TaskLoss(module.loss, task, " and ".join(cut), given.may_ignore) for task in given.tasks}
     minimized: Mapping[str, Any] = {}
     if module.standardize_targets:
         module.model, minimized = standardized(module.model, given, losses, str(facts.get("precision")))

@@ -13,7 +13,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from plugins.base import Batch, Option, Plugin, Selection, Setting
 from recipes.engine.groups import GroupRules
-from recipes.engine.losses import TaskLosses
+from recipes.engine.objective import TaskLosses
 from recipes.engine.randomness import Draws
 
 
