@@ -85,9 +85,8 @@ class TaskLoss:
         self, output: Tensor, target: Tensor, weight: Tensor | None = None, total: Tensor | float | None = None
     ) -> Tensor:
         """As :meth:`__call__`; what is neither weighted nor divided in another way is one call of the loss."""
-        single, softened = self.single, target.is_floating_point()
-        alone = single is None or (single.ignored is None and not (single.divides and softened))
-        if weight is None and total is None and alone:
+        single = self.single
+        if weight is None and total is None and (single is None or single.is_fused(target)):
             value = self._fused(output, target)
             return value.mean() if self._is_vector else value
         if single is None and not self._is_vector:
@@ -110,7 +109,8 @@ class TaskLoss:
         try:
             with torch.no_grad(), torch.random.fork_rng(_devices(output)), warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                of_few = self.loss(output[few], target[few])  # as many samples as outputs would broadcast without an error
+                # as many samples as outputs would broadcast without an error
+                of_few = (self.loss if self.single is None else self.single.values)(output[few], target[few])
                 if self.single is None:
                     self._is_vector = isinstance(of_few, Tensor) and of_few.shape == few.shape
             value = self._value(output, target, weight, total)

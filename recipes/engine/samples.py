@@ -47,14 +47,23 @@ class SampleLoss:
     def __init__(self, loss: Loss, reduction: str, task: Task) -> None:
         self.task, self.sums, self._adds_up = task, reduction == "sum", reduction in ("sum", "batchmean")
         self._loss = loss
-        self._each = _reduced(loss, "none")
-        self.fused: Loss = _reduced(loss, "mean") if reduction == "none" else loss
+        self._each = self._of_softened = _changed(loss, reduction="none")
+        self.fused: Loss = _changed(loss, reduction="mean") if reduction == "none" else loss
         self.ignored: int | None = None
         self.divides = False
+        label = _setting(loss, "ignore_index")
+        self._label = label if type(label) is int and task.kind == "classification" else None
+        self._takes_softened = self._label is None or self._label < 0  # torch takes no probabilities where a class is left out
+        if not self._takes_softened:
+            self._of_softened = _changed(loss, reduction="none", ignore_index=-1)
+
+    def is_fused(self, target: Tensor) -> bool:
+        """Whether the mean of these samples is one call of the loss."""
+        return self.ignored is None and not (target.is_floating_point() and (self.divides or not self._takes_softened))
 
     def values(self, output: Tensor, target: Tensor) -> Tensor:
         """One value a sample, (samples,)."""
-        values = self._each(output, target)
+        values = (self._of_softened if target.is_floating_point() else self._each)(output, target)
         if values.ndim < 2:
             return values
         return values.flatten(1).sum(1) if self._adds_up else values.flatten(1).mean(1)
@@ -86,19 +95,13 @@ class SampleLoss:
     def _learn(self) -> bool:
         """Try on numbers what divides; whether it was found."""
         output, target = self._probe()
-        ignored = _setting(self._loss, "ignore_index")
         if not torch.allclose(self.values(output[:5], target[:5]), self.values(output, target)[:5], rtol=1e-3, atol=1e-6):
             return False  # samples are compared with each other, or it draws
-        classes = self.task.kind == "classification"
-        ways = [(divides, label) for divides in (False, True) for label in (ignored, None)] if classes else [(False, None)]
+        ways = [(divides, label) for divides in (False, True) for label in dict.fromkeys((self._label, None))]
         for self.divides, self.ignored in ways:
-            if self.divides and self._weight() is None:
+            if self.divides and (self.task.kind == "regression" or self._weight() is None):
                 break
-            if self.ignored is None:
-                holds = self._holds(output, target)
-            else:
-                holds = type(ignored) is int and self._holds(output, _with(target, ignored)) and self._holds(output, target)
-            if holds:
+            if self._holds(output, target) and (self.ignored is None or self._holds(output, _with(target, self.ignored))):
                 return True
         return False
 
@@ -176,17 +179,18 @@ def _with(labels: Tensor, label: int) -> Tensor:
     return changed
 
 
-def _reduced(loss: Loss, reduction: str) -> Loss:
-    """The same loss with another reduction."""
-    if not (isinstance(loss, nn.Module) and "reduction" in vars(loss)):
-        return partial(loss, reduction=reduction)
+def _changed(loss: Loss, **settings: Any) -> Loss:
+    """The same loss with other settings, such as its reduction."""
+    if not (isinstance(loss, nn.Module) and settings.keys() <= vars(loss).keys()):
+        return partial(loss, **settings)
     module: Any = loss
 
-    def reduced(output: Tensor, target: Tensor) -> Tensor:
-        before, module.reduction = module.reduction, reduction
+    def changed(output: Tensor, target: Tensor) -> Tensor:
+        before = {name: getattr(module, name) for name in settings}
+        vars(module).update(settings)
         try:
             return module(output, target)  # type: ignore[no-any-return]
         finally:
-            module.reduction = before
+            vars(module).update(before)
 
-    return reduced
+    return changed
