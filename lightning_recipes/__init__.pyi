@@ -52,6 +52,7 @@ from plugins.parameters import named_parameters as named_parameters, weights_of 
 from plugins.preprocessing.center import CenterInputs as CenterInputs
 from plugins.preprocessing.none import NoPreprocessing as NoPreprocessing
 from plugins.preprocessing.standardize import StandardizeInputs as StandardizeInputs
+from plugins.regularizer.class_weights import ClassWeights as ClassWeights
 from plugins.regularizer.dropout import Dropout as Dropout
 from plugins.regularizer.l2 import L2Penalty as L2Penalty
 from plugins.regularizer.label_smoothing import LabelSmoothing as LabelSmoothing

@@ -21,6 +21,7 @@ from recipes.engine.samples import ignored_label, per_sample
 from tests.ranks import on_ranks
 from tests.recipes.engine.weighing import (
     CLASSES,
+    EQUAL,
     LOSSES,
     NUMBERS,
     OF_COLUMNS,
@@ -29,6 +30,7 @@ from tests.recipes.engine.weighing import (
     WEIGHT,
     Heavy,
     data,
+    flat,
     hard_ones,
     heavy,
     model,
@@ -39,7 +41,6 @@ from tests.recipes.engine.weighing import (
 )
 
 TASK = Task("", "classification", 3)
-EQUAL = {"rtol": 1e-6, "atol": 1e-6}
 
 
 def single_values(name, output, target):
@@ -86,10 +87,6 @@ def by_hand(name, x, y, weight=1.0):
         written_out(name, own(x), y, weight).backward()
         steps.step()
     return own
-
-
-def flat(own):
-    return torch.cat([parameter.detach().flatten() for parameter in own.parameters()])
 
 
 def mean_of(name, own, x, y):

@@ -18,6 +18,7 @@ from recipes.engine.module import RecipeModule
 
 WEIGHT, OF_COLUMNS = torch.tensor([1.0, 3.0, 0.2]), torch.tensor([0.5, 4.0])
 SAMPLES, STEPS = 24, 3
+EQUAL = {"rtol": 1e-6, "atol": 1e-6}
 
 
 def of_samples(output, target):
@@ -109,7 +110,11 @@ def train(name, x, y, parts=1, plugins=(), steps=STEPS, model=None, strategy="au
 
 
 def numbers(module):
-    return torch.cat([parameter.detach().flatten() for parameter in module.model.parameters()])
+    return flat(module.model)
+
+
+def flat(model):
+    return torch.cat([parameter.detach().flatten() for parameter in model.parameters()])
 
 
 def on_a_rank(parts):
