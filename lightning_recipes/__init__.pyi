@@ -34,6 +34,7 @@ from plugins.base import (
 from plugins.clipping.norm import ClipNorm as ClipNorm
 from plugins.diagnostics.generalization_gap import GeneralizationGap as GeneralizationGap
 from plugins.diagnostics.gradient_stats import GradientStats as GradientStats
+from plugins.distillation.logits import LogitDistillation as LogitDistillation
 from plugins.guard.nan_rollback import NaNRollback as NaNRollback
 from plugins.inference.mc_dropout import MCDropout as MCDropout
 from plugins.init.framework import FrameworkInit as FrameworkInit

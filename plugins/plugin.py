@@ -66,6 +66,7 @@ class Option:
     refuses: ClassVar[Mapping[str, str]] = {}
     on_shards: ClassVar[bool | None] = None
     directions: ClassVar[Mapping[str, str]] = {}
+    run_folders: ClassVar[Sequence[str]] = ()  # parameters that name folders of other runs
     monitor: str | None = None  # the validation metric that chooses the best model, where the technique has a say
     monitor_mode: str | None = None  # whether its largest ("max") or smallest ("min") value is best; None: as declared
     min_delta: float = 0.0  # by how much that metric must improve to count as better
@@ -161,6 +162,12 @@ class Option:
     def penalty(self, module: Module, batch: Batch, outputs: Mapping[str, Tensor]) -> Tensor | None:
         """A scalar added to the loss in each forward pass."""
         return None
+
+    def transform_losses(
+        self, losses: Mapping[str, Tensor], module: Module, batch: Batch, outputs: Mapping[str, Tensor]
+    ) -> Mapping[str, Tensor]:
+        """The loss of each task in a forward pass as it is minimized, before they are combined; what is logged as loss stays."""
+        return losses
 
     def combine(self, losses: Mapping[str, Tensor], module: Module) -> Tensor:
         """The losses of all tasks as one scalar."""

@@ -112,11 +112,14 @@ class Step:
             share = scale / module.trainer.world_size
             totals = {task: total * share for task, total in self._totals.items()}
             losses = module.task_losses.minimized(outputs, batch.targets, batch.weight, totals)
+            plain = losses
+            for plugin in module.acting("transform_losses"):
+                losses = dict(plugin.transform_losses(losses, module, batch, outputs))
             total = module.task_losses.combine(losses)
             if not total.requires_grad:
                 raise RecipeError("no gradient leads from the loss to the model: does its forward detach what it returns?")
             if first:
-                self._measure(outputs, batch, losses)
+                self._measure(outputs, batch, plain)
             terms = [
                 term for plugin in module.acting("penalty") if (term := plugin.penalty(module, batch, outputs)) is not None
             ]
