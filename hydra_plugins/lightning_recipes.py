@@ -83,21 +83,21 @@ class ProcessesLauncher(Launcher):
 
     def _words(self, kind: str) -> list[str]:
         """The words of the command line, those with a reference to a job's number as they stand."""
-        from recipes.config.composing import FORCED
+        from recipes.config.composing import as_given
 
         words: Any = OmegaConf.to_container(self.config.hydra.overrides[kind], resolve=False)
-        return [word.removeprefix(FORCED) for word in words]
+        return as_given(words)
 
     def _job(self, sweep: Any, number: int, words: list[str]) -> Any:
         from plugins.errors import RecipeError
         from recipes.config.catalogue import Catalogue
-        from recipes.config.composing import words_of_job
+        from recipes.config.composing import forced, words_of_job
         from recipes.config.searching import searched_folders
         from recipes.launch.job import Job
         from recipes.store.plan import expect_inside
 
         words = words_of_job(Catalogue(searched_folders(self.config.hydra.runtime.config_sources)), words)
-        config = self.context.config_loader.load_sweep_config(self.config, words)
+        config = self.context.config_loader.load_sweep_config(self.config, forced(words))
         with open_dict(config):
             config.hydra.job.id, config.hydra.job.num = str(number), number
         HydraConfig.instance().set_config(config)

@@ -11,6 +11,7 @@ from plugins.averaging.ema import EMA as EMA
 from plugins.base import (
     Batch as Batch,
     Diverged as Diverged,
+    Option as Option,
     OptimizerWrapper as OptimizerWrapper,
     Phase as Phase,
     Plugin as Plugin,
@@ -50,6 +51,7 @@ from plugins.multitask.equal import EqualWeights as EqualWeights
 from plugins.normalization.batch import BatchNormalization as BatchNormalization
 from plugins.normalization.model import ModelNormalization as ModelNormalization
 from plugins.parameters import named_parameters as named_parameters, weights_of as weights_of
+from plugins.optimizer.muon import Muon as Muon
 from plugins.preprocessing.center import CenterInputs as CenterInputs
 from plugins.preprocessing.none import NoPreprocessing as NoPreprocessing
 from plugins.preprocessing.standardize import StandardizeInputs as StandardizeInputs

@@ -4,6 +4,7 @@ A technique is a :class:`Plugin`: a Lightning callback with a handful of further
 `docs/design.md` tells in which order the engine calls them.
 """
 
+from plugins import declare
 from plugins.data import LOOKED_AT, UNIT, Batch, Phase, Setting, Task, class_probabilities
 from plugins.errors import (
     Diverged,
@@ -57,6 +58,7 @@ __all__ = [
     "check_selection",
     "class_probabilities",
     "closure_of",
+    "declare",
     "declared_directions",
     "derive_seed",
     "does_something",

@@ -14,7 +14,7 @@ CONTAINERS: tuple[type[nn.Module], ...] = (nn.Sequential, nn.ModuleList, nn.Modu
 def depths(model: nn.Module) -> dict[str, int]:
     """How many layers lie between each parameter, by name, and the head: 0 is the head.
 
-    A layer is a child of the model that has weights, of a container its entries; a norm layer belongs to the layer before it, and a
+    A layer is a child of the model that has weights, of a container or a row of blocks its entries; a norm layer belongs to the layer before it, and a
     parameter of the model itself, such as the positions of a transformer, to the first. They are in the order in which the model lists
     them. Shared parameters have the depth of their first place.
     """
@@ -35,11 +35,22 @@ def depths(model: nn.Module) -> dict[str, int]:
 
 def _layers(module: nn.Module, prefix: str) -> Iterator[tuple[str, nn.Module, bool]]:
     """Layers, and modules of whose parameters only their own are meant."""
-    inner = [(name, child) for name, child in module.named_children() if any(True for _ in child.parameters())]
+    inner = [(name, child) for name, child in module.named_children() if _has_weights(child)]
     yield prefix, module, True
     for name, child in inner:
-        opens = any(True for _ in child.children()) and (isinstance(child, CONTAINERS) or len(inner) == 1)
-        if opens:
+        if _is_made_of_layers(child, alone=len(inner) == 1):
             yield from _layers(child, f"{prefix}{name}.")
         else:
             yield f"{prefix}{name}.", child, False
+
+
+def _has_weights(module: nn.Module) -> bool:
+    return any(True for _ in module.parameters())
+
+
+def _is_made_of_layers(module: nn.Module, alone: bool) -> bool:
+    """Whether a child is no layer itself: a container, all that there is, or what holds a row of blocks of one class."""
+    if isinstance(module, CONTAINERS) or (alone and any(True for _ in module.children())):
+        return True
+    rows = [[type(each) for each in row.children() if any(True for _ in each.children())] for row in module.children()]
+    return any(len(row) > 1 and len(set(row)) == 1 for row in rows)

@@ -13,7 +13,10 @@ import lightning as L
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from plugins import declare
 from plugins.data import Batch, Phase, Setting
+from plugins.declare import Declared
+from plugins.hooks import HOOKS, STEP
 from plugins.module import Module
 from plugins.parameters import Named
 from plugins.stage import Stage
@@ -26,6 +29,10 @@ def _plain(value: object) -> Any:
     if isinstance(value, (list, tuple)):
         return [_plain(inner) for inner in value]
     return value if value is None or isinstance(value, (str, int, float)) else type(value).__name__
+
+
+def _as_float(value: object) -> Any:
+    return float(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
 ALWAYS = (0.0, 1.0)
@@ -205,7 +212,7 @@ class Option:
         Plain values by name. By default all parameters of the technique; one that leaves the number's meaning alone, such as how
         the model was trained, is to be left out.
         """
-        names = inspect.signature(type(self)).parameters
+        names = [name for name in inspect.signature(type(self)).parameters if name != "when"]
         return {name: _plain(getattr(self, name)) for name in names if hasattr(self, name)}
 
     def after_validation(self, module: Module, metrics: Mapping[str, float]) -> dict[str, float]:
@@ -218,10 +225,46 @@ class Option:
         return None
 
 
-class Plugin(Option, L.Callback):
-    """A training technique: an option that is a callback of Lightning's too."""
+def acts_in_steps(kind: type) -> bool:
+    """Whether a class of options defines a hook of the step, so that there are steps in which it may be left out."""
+    hooks = [hook.name for hook in HOOKS if hook.moment == STEP and hook.label]
+    return any(getattr(kind, name) is not getattr(Option, name) for name in hooks)
+
+
+def is_span(value: object) -> bool:
+    """Whether a value is (start, end) with 0 ≤ start < end ≤ 1."""
+    if not isinstance(value, tuple) or len(value) != 2:
+        return False
+    return all(isinstance(end, (int, float)) and not isinstance(end, bool) for end in value) and 0 <= value[0] < value[1] <= 1
+
+
+class Plugin(Option, Declared, L.Callback):
+    """A training technique: an option that is a callback of Lightning's too.
+
+    Its parameters are declared in the class's body (`plugins/declare.py`), and `off` comes from there. What is off is left out by
+    the engine before anything of it is called, so no technique asks whether its strength is zero; one that still has something to
+    tell then, such as a metric, says `measures_when_off`.
+    """
 
     stage: ClassVar[Stage]
+    measures_when_off: ClassVar[bool] = False
+
+    when: tuple[float, float] = declare.value(
+        "share of the training in which it acts, from and to, in [0, 1]",
+        "two numbers, 0 ≤ start < end ≤ 1",
+        is_span,
+        default=ALWAYS,
+        convert=lambda value: tuple(map(_as_float, value)) if isinstance(value, (list, tuple)) else value,
+        kw_only=True,
+        applies=acts_in_steps,
+    )
+
+    @property
+    def is_off(self) -> bool:
+        """Whether all parameters have the values with which the technique does nothing at all."""
+        if not self.off or self.measures_when_off:
+            return False
+        return all(hasattr(self, name) and getattr(self, name) == value for name, value in self.off.items())
 
 
 @dataclass

@@ -10,6 +10,7 @@ import re
 import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import fields, is_dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -77,7 +78,7 @@ def _of_commands() -> Iterator[str]:
 def unexplained(before: Iterable[str], now: Iterable[str], changelog: str) -> list[str]:
     """What to write into the section Unreleased, a line for each name that differs from the last release and is not named there.
 
-    The parameters of an option that is itself new or gone need no line of their own.
+    The parameters of an option that is itself new or gone need no line of their own. Names may have wildcards, `optimizer=*: rates`.
     """
     before, now = set(before), set(now)
     sections = _unreleased(changelog)
@@ -86,7 +87,8 @@ def unexplained(before: Iterable[str], now: Iterable[str], changelog: str) -> li
         text = "\n".join(sections.get(place, "") for place in places)
         for name in sorted(names):
             option = _option_of(name)
-            if f"`{name}`" not in text and not (option in names and option not in others and option != name):
+            told = any(fnmatchcase(name, pattern) for pattern in re.findall(r"`([^`\n]+)`", text) if pattern != "*")
+            if not told and not (option in names and option not in others and option != name):
                 lines.append(f"{name} is {'new' if places is NEW else 'gone'}: add a line with `{name}` under {places[0]}")
     return lines
 

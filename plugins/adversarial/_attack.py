@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from plugins.adversarial._ascent import NORMS, Bounds, Loss
+from plugins.adversarial._ascent import Bounds, Loss
 from plugins.adversarial._crafting import attacked_loss, crafting
-from plugins.adversarial._robustness import RobustnessMeasured
+from plugins.adversarial._robustness import EPS, NORM, RobustnessMeasured
 from plugins.base import (
     Batch,
     Module,
     Refusal,
     Selection,
     Stage,
-    expect_choice,
-    expect_count,
-    expect_nonnegative,
-    expect_probability,
+    declare,
 )
 
 
@@ -29,30 +25,21 @@ class Attack(RobustnessMeasured):
     """Train on the worst case near each sample; a subclass says in `perturb` how it is found."""
 
     stage = Stage.ADVERSARIAL
-    off = {"eps": 0.0}
+    measures_when_off = True
 
-    def __init__(
-        self,
-        eps: float,
-        norm: str,
-        clean: float,
-        warmup_steps: int,
-        eval_mode: bool,
-        label: str,
-        eval_samples: int,
-        range: Sequence[Any] | None,
-        eval_eps: float | None,
-    ) -> None:
-        label = "true" if label is True else label  # what YAML makes of label=true
-        expect_nonnegative("eps", eps)
-        expect_choice("norm", norm, NORMS)
-        expect_probability("clean", clean)
-        expect_count("warmup_steps", warmup_steps, least=0)
-        expect_choice("eval_mode", eval_mode, [True, False])
-        expect_choice("label", label, ["true", "predicted"])
-        expect_count("eval_samples", eval_samples, least=0)
-        super().__init__(eps, norm, eval_samples, range, eval_eps)
-        self.clean, self.warmup_steps, self.eval_mode, self.label = clean, warmup_steps, eval_mode, label
+    eps: float = EPS
+    norm: str = NORM
+    clean: float = declare.share("share of each batch that is left clean", default=0.0)
+    warmup_steps: int = declare.count("steps over which eps rises from 0", default=0, least=0)
+    eval_mode: bool = declare.flag("batch norm and dropout in evaluation mode while crafting", default=True)
+    label: str = declare.choice(
+        "true",
+        "predicted",
+        default="true",
+        help="predicted | true: the label whose loss is raised",
+        convert=lambda label: "true" if label is True else label,  # what YAML makes of label=true
+        more="`predicted` avoids label leaking.",
+    )
 
     def perturb(self, x: Tensor, loss: Loss, eps: float, bounds: Bounds, generator: torch.Generator) -> Tensor:
         """Adversarial examples for x within ε."""
@@ -74,7 +61,7 @@ class Attack(RobustnessMeasured):
 
     def transform_batch(self, batch: Batch, module: Module) -> Batch:
         """Put adversarial examples in place of all samples but the share that is left clean."""
-        if self.eps == 0:
+        if self.eps == 0:  # an attack of evaluations only
             return batch
         self.remember(module.clean_batch or batch)
         eps = self.strength(module)
@@ -83,7 +70,7 @@ class Attack(RobustnessMeasured):
         if eps == 0 or attacked == 0:
             return batch
         generator, x, targets = module.generator(self.option), batch.x, batch.targets
-        self.range.expect_within(module.setting, x, "train")
+        self.valid.expect_within(module.setting, x, "train")
         if attacked == len(batch):
             return replace(batch, x=self.craft(module, x, targets, eps, generator))
         chosen = torch.randperm(len(batch), device=x.device, generator=generator)[:attacked]
@@ -96,4 +83,4 @@ class Attack(RobustnessMeasured):
             if self.label == "predicted":
                 targets = {task: output.detach().argmax(1) for task, output in module.outputs(x).items()}
             loss = attacked_loss(module, targets)
-            return self.perturb(x, loss, eps, self.range.bounds(module.setting, x), generator).detach()
+            return self.perturb(x, loss, eps, self.valid.bounds(module.setting, x), generator).detach()

@@ -10,16 +10,16 @@ import torch
 from torch import Tensor
 
 from plugins.adversarial._ascent import Bounds
-from plugins.base import UNIT, RecipeError, Refusal, Setting, expect
+from plugins.base import UNIT, RecipeError, Refusal, Setting
 
 NO_LIMIT = (-math.inf, math.inf)
 SLACK = 1e-3  # by which inputs may leave the range, as a share of it: people round
 
 
-def expect_range(given: Any) -> None:
-    """Accept None, or [lo, hi] with lo < hi, each a number, a list of them, one a channel, or None for no limit."""
-    fits = given is None or (isinstance(given, (list, tuple)) and len(given) == 2)
-    if fits and given is not None:
+def is_range(given: Any) -> bool:
+    """Whether a value is [lo, hi] with lo < hi, each a number, a list of them, one a channel, or None for no limit."""
+    fits = isinstance(given, (list, tuple)) and len(given) == 2
+    if fits:
         low, high = (
             list(end) if isinstance(end, (list, tuple)) else [limit if end is None else end]
             for end, limit in zip(given, NO_LIMIT, strict=True)
@@ -29,12 +29,7 @@ def expect_range(given: Any) -> None:
         fits = numbers and len({*lists}) <= 1 and 0 not in lists
         times = max(len(low), len(high)) if fits else 0
         fits = fits and all(a < b for a, b in zip(_spread(low, times), _spread(high, times), strict=True))
-    expect(
-        fits,
-        "range",
-        "null, or [lo,hi] with lo < hi, each a number, a list with one number a channel, or null for no limit",
-        given,
-    )
+    return fits
 
 
 def _spread(end: list[float], times: int) -> list[float]:
@@ -89,7 +84,6 @@ class ValidRange:
     """
 
     def __init__(self, option: str, given: Sequence[Any] | None) -> None:
-        expect_range(given)
         self.option, self.given = option, given
         self._bounds: Bounds = None
         self._decided = False

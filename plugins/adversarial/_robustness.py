@@ -12,13 +12,18 @@ import torch.distributed as dist
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from torch import Tensor
 
-from plugins.adversarial._ascent import fgsm, pgd, random_starts
+from plugins.adversarial._ascent import NORMS, fgsm, pgd, random_starts
 from plugins.adversarial._crafting import attacked_loss, crafting
-from plugins.adversarial._range import ValidRange
-from plugins.base import Batch, Module, Plugin, Setting, derive_seed, expect_nonnegative
+from plugins.adversarial._range import ValidRange, is_range
+from plugins.base import Batch, Module, Plugin, Setting, declare, derive_seed
 
 EVALUATION_STEPS = 10
 GUARD_STEPS, GUARD_SAMPLES, GUARD_FALL = 5, 128, 0.2
+Places = range  # which the class has another use for
+EPS = declare.number(
+    "size of the perturbation in the raw range", default=0.031373, least=0, note="8/255 of the pixel range", off=0.0
+)
+NORM = declare.choice(*NORMS, default="linf", more="In which ε is measured, for each sample.")
 
 
 class RobustnessMeasured(Plugin):
@@ -36,13 +41,23 @@ class RobustnessMeasured(Plugin):
 
     on_shards = True
 
-    def __init__(
-        self, eps: float, norm: str, eval_samples: int, range: Sequence[Any] | None = None, eval_eps: float | None = None
-    ) -> None:
-        if eval_eps is not None:
-            expect_nonnegative("eval_eps", eval_eps)
-        self.eps, self.norm, self.eval_samples, self.eval_eps = eps, norm, eval_samples, eval_eps
-        self.range = ValidRange(self.state_key, range)
+    eps: float = EPS
+    norm: str = NORM
+    eval_samples: int = declare.count(
+        "samples attacked in each evaluation, the first of the split", default=1000, least=0, note="0: none"
+    )
+    range: Sequence[Any] | None = declare.value(
+        "[lo,hi] of valid inputs, a number or a list of one a channel each, null: no limit",
+        "[lo,hi] with lo < hi, each a number, a list with one number a channel, or null for no limit",
+        is_range,
+        default=None,
+        null="[0,1] for images within it",
+    )
+    eval_eps: float | None = declare.number("size of the perturbation in evaluations", default=None, least=0, null="eps")
+
+    def __post_init__(self) -> None:
+        """Nothing is known of the data yet."""
+        self.valid = ValidRange(self.state_key, self.range)
         self._best = 0.0
         self._last: tuple[Tensor, dict[str, Tensor]] | None = None
 
@@ -59,14 +74,14 @@ class RobustnessMeasured(Plugin):
         # a finished run that is loaded for its predictions attacks nothing; one that is evaluated finds the range then
         attacks = max(self.eps, self.evaluated_eps) > 0
         if setting.training_inputs is not None and (attacks or setting.valid_range):
-            self.range.decide(setting)
-            ends = self.range.plain()
+            self.valid.decide(setting)
+            ends = self.valid.plain()
             limit = f"{ends[0]} to {ends[1]}" if ends and ends != [None, None] else "no limit"
             self.remarks = [f"range of valid inputs: {limit}"] * attacks
 
     def ruler(self, metric: str) -> Mapping[str, Any]:
         """What robust accuracy depends on beside the model; how it was trained is its own affair."""
-        attack = {"eval_eps": self.evaluated_eps, "norm": self.norm, "range": self.range.plain()}
+        attack = {"eval_eps": self.evaluated_eps, "norm": self.norm, "range": self.valid.plain()}
         steps = {"eval_steps": EVALUATION_STEPS} if metric == "acc_pgd" else {}
         return {**attack, **steps, "eval_samples": self.eval_samples}
 
@@ -88,11 +103,11 @@ class RobustnessMeasured(Plugin):
             return {name: batch.x.new_zeros(0) for name in attacks}
         x, labels = batch.x[: len(positions)], {task: labels[: len(positions)] for task, labels in batch.labels.items()}
         if eps := self.evaluated_eps:
-            self.range.expect_within(module.setting, x, split)
+            self.valid.expect_within(module.setting, x, split)
         return {name: self._robust(module, x, labels, eps, steps, split, positions) for name, steps in attacks.items()}
 
     def _robust(
-        self, module: Module, x: Tensor, labels: Mapping[str, Tensor], eps: float, steps: int, split: str, positions: range
+        self, module: Module, x: Tensor, labels: Mapping[str, Tensor], eps: float, steps: int, split: str, positions: Places
     ) -> Tensor:
         """The share of tasks that each sample, attacked by PGD of `steps` steps (0: by FGSM), is classified right in."""
         seed = derive_seed(module.setting.seed, "robustness", split)
@@ -100,7 +115,7 @@ class RobustnessMeasured(Plugin):
             # Copies: a test runs on inference tensors, which know no gradient.
             x, labels = x.clone(), {task: labels.clone() for task, labels in labels.items()}
             loss = attacked_loss(module, labels)
-            bounds = self.range.bounds(module.setting, x) if eps > 0 else None
+            bounds = self.valid.bounds(module.setting, x) if eps > 0 else None
             if steps:
                 x = pgd(x, loss, eps, eps / 4, steps, self.norm, bounds, random_starts(x, eps, self.norm, positions, seed))
             else:
@@ -111,7 +126,7 @@ class RobustnessMeasured(Plugin):
 
     def on_validation_start(self, trainer: L.Trainer, module: Any) -> None:
         """Look for catastrophic overfitting."""
-        self.range.forget("val")
+        self.valid.forget("val")
         if self._last is None or trainer.sanity_checking or not _classifications(module.setting):
             return
         x, labels = self._last
@@ -138,7 +153,7 @@ class RobustnessMeasured(Plugin):
 
     def on_test_start(self, trainer: L.Trainer, module: Any) -> None:
         """Another loader may have other inputs."""
-        self.range.forget("test")
+        self.valid.forget("test")
 
     def state_dict(self) -> dict[str, Any]:
         """The best accuracy under PGD on a training batch so far."""

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from plugins.base import Plugin, Refusal, Selection, expect
+from plugins.base import Plugin, Refusal, Selection
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float, Int, Num
@@ -28,21 +27,19 @@ class ImageAugmentation(Plugin):
 
 
 class FilledIn(ImageAugmentation):
-    """An augmentation that puts a value where there is no pixel: black, unless images are in other units, where it must be given."""
+    """An augmentation that puts a value where there is no pixel: black, unless images are in other units, where it must be given.
 
-    def __init__(self, fill: float | None) -> None:
-        if fill is not None:
-            expect(
-                isinstance(fill, (int, float)) and not isinstance(fill, bool) and math.isfinite(fill),
-                "fill",
-                "null or a number",
-                fill,
-            )
-        self.fill = fill
+    A subclass declares `fill`, and redefines `fills` where it may have nothing to fill in.
+    """
+
+    @property
+    def fill(self) -> float | None:
+        """The value; None: 0."""
+        raise NotImplementedError
 
     def fills(self) -> bool:
         """Whether there is anything to fill in."""
-        raise NotImplementedError
+        return True
 
     @property
     def blank(self) -> float:

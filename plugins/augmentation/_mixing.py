@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from plugins.base import Batch, Module, Plugin, Selection, Stage, Task, class_probabilities, expect_nonnegative
+from plugins.base import Batch, Module, Plugin, Selection, Stage, Task, class_probabilities
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -62,17 +62,15 @@ class Mixing(Plugin):
     """
 
     stage = Stage.MIXING
-    off = {"alpha": 0.0}
 
-    def __init__(self, alpha: float) -> None:
-        expect_nonnegative("alpha", alpha)
-        self.alpha = alpha
+    def __post_init__(self) -> None:
+        """Alone until `check` tells otherwise."""
         self.rivals = [self.option]
 
     def check(self, selection: Selection) -> None:
-        """Learn who else mixes; one of strength zero has no batches."""
+        """Learn who else mixes."""
         super().check(selection)
-        self.rivals = sorted(plugin.option for plugin in selection.plugins if isinstance(plugin, Mixing) and plugin.alpha > 0)
+        self.rivals = sorted(plugin.option for plugin in selection.plugins if isinstance(plugin, Mixing))
 
     def mixed(self, x: Tensor, partners: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Samples mixed with their partners, and the share (samples,) that each has kept of itself."""
@@ -80,7 +78,7 @@ class Mixing(Plugin):
 
     def transform_batch(self, batch: Batch, module: Module) -> Batch:
         """Mix inputs and targets, if this batch is ours."""
-        if self.alpha == 0 or not self._has_this_batch(module):
+        if not self._has_this_batch(module):
             return batch
         generator = module.generator(self.option)
         partner = torch.randperm(len(batch), device=batch.x.device, generator=generator)

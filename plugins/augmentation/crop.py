@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from plugins.augmentation._images import FilledIn
-from plugins.base import Batch, Module, Refusal, Selection, Stage, expect_count
+from plugins.base import Batch, Module, Refusal, Selection, Stage, declare
 from plugins.sites import trace
 
 if TYPE_CHECKING:
@@ -46,29 +46,26 @@ class RandomCrop(FilledIn):
 
     x'[c, i, j] = padded(x)[c, top + i, left + j] with top and left uniform over all places; an exact copy of pixels.
 
-    Args:
-        padding: pixels put around the image, ≥ 0; 0 is an exact no-op unless `size` says otherwise. 4 is customary for
-            32×32 images.
-        size: height and width of the window in pixels, ≥ 1; the image's own when left out. Validation and test see
-            whole images, so another size needs a model that takes images of both.
-        fill: the value put around, in the raw range; left out it is 0, black in images from 0 to 1.
-
     Raises:
-        RecipeError: padding or size out of range; fill no number.
         Refusal: the data are not images, or images outside of [0, 1] without a fill; the window is larger than the padded image; the model takes no other size.
 
     Source: lecture A (data augmentation); Krizhevsky et al., NeurIPS 2012.
     """
 
     stage = Stage.GEOMETRY
-    off = {"padding": 0}
 
-    def __init__(self, padding: int = 4, size: int | None = None, fill: float | None = None) -> None:
-        expect_count("padding", padding, least=0)
-        super().__init__(fill)
-        if size is not None:
-            expect_count("size", size)
-        self.padding, self.size = padding, size
+    padding: int = declare.count(
+        "pixels put around the image", default=4, least=0, off=0, more="4 is customary for 32×32 images."
+    )
+    size: int | None = declare.count(
+        "height and width of the window",
+        default=None,
+        unit="pixels",
+        null="those of the image",
+        off=None,
+        more="Validation and test see whole images, so another size needs a model that takes images of both.",
+    )
+    fill: float | None = declare.number("the value put around the image", default=None, null="0, black in images from 0 to 1")
 
     def fills(self) -> bool:
         """Whether there is anything around the image."""
@@ -101,8 +98,6 @@ class RandomCrop(FilledIn):
         """Cut a random window out of each image."""
         x = batch.x
         height, width = (self.size or x.shape[-2]), (self.size or x.shape[-1])
-        if self.padding == 0 and (height, width) == x.shape[-2:]:
-            return batch
         generator = module.generator(self.option)
         top, left = (
             torch.randint(whole + 2 * self.padding - part + 1, (len(x),), device=x.device, generator=generator)

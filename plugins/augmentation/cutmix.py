@@ -9,6 +9,7 @@ from torch import Tensor
 
 from plugins.augmentation._images import ImageAugmentation, boxes
 from plugins.augmentation._mixing import Mixing, symmetric_beta
+from plugins.base import declare
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
@@ -39,18 +40,15 @@ class CutMix(Mixing, ImageAugmentation):
     t ← s t + (1 − s) t′ where s is the share of pixels kept. λ and the box are drawn for every sample; the partners
     (x′, t′) are a permutation of the batch. With another mixing technique beside it, each batch gets one of the two.
 
-    Args:
-        alpha: α ≥ 0; 1 is uniform, 0 an exact no-op.
-
     Raises:
-        RecipeError: alpha out of range.
         Refusal: the data are not images.
 
     Source: Yun et al., "CutMix: Regularization Strategy to Train Strong Classifiers", ICCV 2019.
     """
 
-    def __init__(self, alpha: float = 1.0) -> None:
-        super().__init__(alpha)
+    alpha: float = declare.number(
+        "the share of the box is drawn from Beta(alpha, alpha)", default=1.0, least=0, off=0.0, more="1 is uniform."
+    )
 
     def mixed(self, x: Tensor, partners: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Images with a box of their partner, and the share of pixels kept."""

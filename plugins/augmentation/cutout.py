@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from plugins.augmentation._images import FilledIn, boxes
-from plugins.base import Batch, Module, Stage, expect_count
+from plugins.base import Batch, Module, Stage, declare
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
@@ -33,33 +33,21 @@ class Cutout(FilledIn):
     x[:, i, j] ← fill for i in [r − ⌊s/2⌋, r − ⌊s/2⌋ + s), likewise j around c; the centre (r, c) is uniform over all pixels,
     so the square may be cut off by the border.
 
-    Args:
-        size: side s of the square in pixels, ≥ 0; 0 is an exact no-op. 16 was best on CIFAR-10 (32×32), 8 on CIFAR-100.
-        fill: the value put in, in the raw range; left out it is 0, black in images from 0 to 1.
-
     Raises:
-        RecipeError: size out of range; fill no number.
         Refusal: the data are not images, or images outside of [0, 1] without a fill.
 
     Source: DeVries & Taylor, "Improved Regularization of CNNs with Cutout", 2017; lecture B.
     """
 
     stage = Stage.ERASING
-    off = {"size": 0}
 
-    def __init__(self, size: int = 8, fill: float | None = None) -> None:
-        expect_count("size", size, least=0)
-        super().__init__(fill)
-        self.size = size
-
-    def fills(self) -> bool:
-        """Whether there is anything to erase."""
-        return self.size > 0
+    size: int = declare.count(
+        "side of the square", default=8, unit="pixels", least=0, off=0, more="16 was best on CIFAR-10 (32×32), 8 on CIFAR-100."
+    )
+    fill: float | None = declare.number("the value put in", default=None, null="0, black in images from 0 to 1")
 
     def transform_batch(self, batch: Batch, module: Module) -> Batch:
         """Erase a random square of each image."""
-        if self.size == 0:
-            return batch
         generator, x = module.generator(self.option), batch.x
         rows, columns = (torch.randint(n, (len(x),), device=x.device, generator=generator) for n in x.shape[-2:])
         return replace(batch, x=cutout(x, rows, columns, self.size, self.blank))

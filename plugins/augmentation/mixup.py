@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from plugins.augmentation._mixing import Mixing, mix, symmetric_beta
+from plugins.base import declare
 
 
 class Mixup(Mixing):
@@ -15,17 +16,16 @@ class Mixup(Mixing):
     permutation of the batch. Targets become class probabilities; those of a regression are mixed as they are. With
     another mixing technique beside it, each batch gets one of the two.
 
-    Args:
-        alpha: α ≥ 0; the larger, the nearer λ is to ½; 1 is uniform, 0 an exact no-op.
-
-    Raises:
-        RecipeError: alpha out of range.
-
     Source: Zhang et al., "mixup: Beyond Empirical Risk Minimization", ICLR 2018.
     """
 
-    def __init__(self, alpha: float = 0.2) -> None:
-        super().__init__(alpha)
+    alpha: float = declare.number(
+        "weights are drawn from Beta(alpha, alpha)",
+        default=0.2,
+        least=0,
+        off=0.0,
+        more="The larger, the nearer λ is to ½; 1 is uniform.",
+    )
 
     def mixed(self, x: Tensor, partners: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Weighted means, and their weights λ."""

@@ -40,7 +40,8 @@ class Averaging(Plugin):
     stage = Stage.AVERAGING
     on_shards = True
 
-    def __init__(self) -> None:
+    def __post_init__(self) -> None:
+        """Nothing is averaged yet."""
         self.count = 0  # weights that went into the average
         self.in_place = False  # whether training has ended and left the average in the model
         self._average: dict[str, Tensor] = {}

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from plugins.averaging._average import Averaging
-from plugins.base import expect_probability
+from plugins.base import declare
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -28,21 +28,15 @@ class EMA(Averaging):
     `θ̄_1 = θ_1`, then `θ̄_t = decay · θ̄_(t−1) + (1 − decay) · θ_t` after each step, over about 1 / (1 − decay) steps. Training
     itself does not see the average. Running statistics, such as batch norm's, are averaged too, and no other buffers.
 
-    Args:
-        decay: share of the average that is kept in each step, in [0, 1]; with 0 the average is the weights themselves.
-
     Raises:
-        RecipeError: decay out of range; a checkpoint of another model.
+        RecipeError: a checkpoint of another model.
 
     Source: Polyak & Juditsky, "Acceleration of Stochastic Approximation by Averaging", 1992; torch's AveragedModel.
     """
 
-    off = {"decay": 0.0}
-
-    def __init__(self, decay: float = 0.99) -> None:
-        expect_probability("decay", decay)
-        super().__init__()
-        self.decay = decay
+    decay: float = declare.share(
+        "share of the average that is kept in each step", default=0.99, note="it spans about 1 / (1 - decay) steps", off=0.0
+    )
 
     def move(self, average: list[Tensor], weights: list[Tensor]) -> None:
         """See :func:`ema`."""

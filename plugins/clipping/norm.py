@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
-from plugins.base import Module, Plugin, Stage, expect
+from plugins.base import Module, Plugin, Stage, declare
 from plugins.shards import whole
 
 if TYPE_CHECKING:
@@ -33,23 +33,22 @@ class ClipNorm(Plugin):
 
     g ← g · min(1, max_norm / ‖g‖₂), with ‖g‖₂ over all parameters together. A NaN in the gradient stays a NaN.
 
-    Args:
-        max_norm: the largest norm, > 0; .inf is an exact no-op that still logs the norm.
-
-    Raises:
-        RecipeError: max_norm out of range.
-
     Source: Pascanu, Mikolov & Bengio, "On the difficulty of training recurrent neural networks", 2013; lectures A, E.
     """
 
     stage = Stage.CLIPPING
     on_shards = True
-    off = {"max_norm": math.inf}
+    measures_when_off = True
 
-    def __init__(self, max_norm: float = 1.0) -> None:
-        is_number = isinstance(max_norm, (int, float)) and not isinstance(max_norm, bool)
-        expect(is_number and max_norm > 0, "max_norm", "a number > 0, or .inf", max_norm)
-        self.max_norm = max_norm
+    max_norm: float = declare.number(
+        "largest norm of the gradient over all parameters together",
+        default=1.0,
+        above=0,
+        infinite=True,
+        also=".inf for no bound",
+        off=math.inf,
+        more="The norm is logged all the same.",
+    )
 
     def transform_gradient(self, module: Module, parameters: Sequence[nn.Parameter]) -> None:
         """Clip, and log the norm before and after."""

@@ -34,7 +34,8 @@ class GeneralizationGap(Plugin):
     stage = Stage.DIAGNOSTICS
     on_shards = True
 
-    def __init__(self) -> None:
+    def __post_init__(self) -> None:
+        """Nothing is counted yet."""
         self._samples = 0
 
     def on_validation_start(self, trainer: L.Trainer, pl_module: Any) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from plugins.base import Module, Plugin, Stage, expect_count
+from plugins.base import Module, Plugin, Stage, declare
 from plugins.shards import whole
 
 
@@ -25,21 +25,15 @@ class GradientStats(Plugin):
 
     ‖g_l‖₂ for each layer l, and (Σ_l ‖g_l‖²)^½, of the gradient that updates the weights: clipped, where it is clipped.
 
-    Args:
-        every_n_steps: steps between two looks, the first of them at the first step, ≥ 1; the steps in between cost nothing.
-
-    Raises:
-        RecipeError: every_n_steps out of range.
-
     Source: lecture D (Glorot & Bengio, "Understanding the difficulty of training deep feedforward neural networks", 2010).
     """
 
     stage = Stage.DIAGNOSTICS
     on_shards = True
 
-    def __init__(self, every_n_steps: int = 50) -> None:
-        expect_count("every_n_steps", every_n_steps)
-        self.every_n_steps = every_n_steps
+    every_n_steps: int = declare.count(
+        "steps between two looks, the first at the first step", default=50, more="The steps in between cost nothing."
+    )
 
     @torch.no_grad()
     def transform_gradient(self, module: Module, parameters: Sequence[nn.Parameter]) -> None:

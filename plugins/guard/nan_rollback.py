@@ -14,7 +14,7 @@ from torch.nn.utils import get_total_norm
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from plugins.base import Diverged, Module, Plugin, Refusal, Selection, Stage, expect, expect_count
+from plugins.base import Diverged, Module, Plugin, Refusal, Selection, Stage, declare
 from plugins.shards import parts
 
 RATES = ("lr", "initial_lr", "max_lr", "min_lr")  # what schedulers keep in parameter groups
@@ -53,14 +53,8 @@ class NaNRollback(Plugin):
     The check reads one number from the device in each step, so that no bad weight gets into an average, a validation
     or a checkpoint.
 
-    Args:
-        max_rollbacks: times to go back before giving up, ≥ 0.
-        lr_factor: factor on the learning rate each time, in (0, 1].
-        every_n_steps: steps between copies of the good state, ≥ 1.
-
     Raises:
         Refusal: precision 16-true, in which the check itself would overflow.
-        RecipeError: a parameter out of range.
         Diverged: in training, a bad step after max_rollbacks rollbacks.
 
     Source: lecture E ("restart training from an earlier checkpoint").
@@ -69,12 +63,12 @@ class NaNRollback(Plugin):
     stage = Stage.GUARD
     on_shards = True
 
-    def __init__(self, max_rollbacks: int = 3, lr_factor: float = 0.5, every_n_steps: int = 100) -> None:
-        expect_count("max_rollbacks", max_rollbacks, least=0)
-        is_number = isinstance(lr_factor, (int, float)) and not isinstance(lr_factor, bool)
-        expect(is_number and 0 < lr_factor <= 1, "lr_factor", "a factor in (0, 1]", lr_factor)
-        expect_count("every_n_steps", every_n_steps)
-        self.max_rollbacks, self.lr_factor, self.every_n_steps = max_rollbacks, lr_factor, every_n_steps
+    max_rollbacks: int = declare.count("times to go back before giving up", default=3, least=0)
+    lr_factor: float = declare.number("factor on the learning rate each time", default=0.5, above=0, most=1)
+    every_n_steps: int = declare.count("steps between copies of the good state", default=100)
+
+    def __post_init__(self) -> None:
+        """Nothing has gone wrong yet."""
         self.count = 0
         self.good: dict[str, Any] = {}  # step, model and optimizer as they were
         self.gradients_overflow = False

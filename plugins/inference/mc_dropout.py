@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from plugins.activations import named, passage
-from plugins.base import Batch, Module, Plugin, RecipeError, Stage, derive_seed, expect_count
+from plugins.base import Batch, Module, Plugin, RecipeError, Stage, declare, derive_seed
 from plugins.inference._dropping import dropping, drops, passes_are_equal
 from plugins.inference._probabilities import entropy, probabilities
 
@@ -23,20 +23,18 @@ class MCDropout(Plugin):
     evaluation mode. For a regression the mean of the outputs. The predictive entropy −Σ p ln p, in nats, is the metric
     `entropy`: how unsure the model is.
 
-    Args:
-        samples: number T of passes, ≥ 1.
-
     Raises:
-        RecipeError: samples out of range; no dropout in the model that drops anything, or dropout that cannot be switched on.
+        RecipeError: no dropout in the model that drops anything, or dropout that cannot be switched on.
 
     Source: Gal & Ghahramani, "Dropout as a Bayesian Approximation", ICML 2016; lecture D.
     """
 
     stage = Stage.INFERENCE
 
-    def __init__(self, samples: int = 20) -> None:
-        expect_count("samples", samples)
-        self.samples = samples
+    samples: int = declare.count("number of passes", default=20)
+
+    def __post_init__(self) -> None:
+        """Nothing is known of the model yet."""
         self._frozen: set[int] = set()  # layers that are in evaluation mode in training too
 
     def transform_model(self, model: nn.Module) -> nn.Module:
@@ -51,7 +49,7 @@ class MCDropout(Plugin):
         layers = [module for module in model.modules() if drops(module) is not None]
         if not layers:
             raise RecipeError(
-                f"inference/mc_dropout needs dropout layers and {type(model).__name__} has none: train with +regularizer=dropout"
+                f"inference/mc_dropout needs dropout layers and {type(model).__name__} has none: train with +regularizer=dropout, and regularizer.dropout.p above 0"
             )
         at_work = [layer for layer in layers if 0 < (drops(layer) or 0) < 1]
         if not at_work:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from plugins.base import expect_positive
+from plugins.base import declare
 from plugins.init._draw import WeightInit
 
 
@@ -14,18 +14,10 @@ class NormalInit(WeightInit):
 
     W ~ N(0, std²); biases 0. In a deep network signals die out (std too small) or saturate (std too large).
 
-    Args:
-        std: standard deviation, > 0.
-
-    Raises:
-        RecipeError: std out of range.
-
     Source: lectures A and B, which show where it fails.
     """
 
-    def __init__(self, std: float = 0.01) -> None:
-        expect_positive("std", std)
-        self.std = std
+    std: float = declare.number("standard deviation", default=0.01, above=0)
 
     def draw(self, weight: Tensor, generator: torch.Generator) -> None:
         """Fill one matrix (outputs, inputs, *kernel), in place."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import nn
 
-from plugins.base import Plugin, Refusal, Selection, Stage, expect_positive, expect_probability
+from plugins.base import Plugin, Refusal, Selection, Stage, declare
 from plugins.normalization._place import place_norms
 
 
@@ -18,12 +18,8 @@ class BatchNormalization(Plugin):
     Each part of an accumulated step and each process normalizes by its own samples, with running averages over all of them;
     `trainer.sync_batchnorm=true` joins the processes of several GPUs.
 
-    Args:
-        momentum: share of the new batch in the running averages, in [0, 1].
-        eps: added to the variance, > 0.
-
     Raises:
-        RecipeError: momentum or eps out of range; no place for a norm layer in the model.
+        RecipeError: no place for a norm layer in the model.
         Refusal: batches of one sample, which are their own mean.
 
     Source: Ioffe & Szegedy, "Batch normalization", ICML 2015; lectures A, B, D and E.
@@ -31,10 +27,8 @@ class BatchNormalization(Plugin):
 
     stage = Stage.NORMALIZATION
 
-    def __init__(self, momentum: float = 0.1, eps: float = 1e-5) -> None:
-        expect_probability("momentum", momentum)
-        expect_positive("eps", eps)
-        self.momentum, self.eps = momentum, eps
+    momentum: float = declare.share("share of the new batch in the running mean and variance", default=0.1)
+    eps: float = declare.number("added to the variance", default=1e-5, above=0)
 
     def check(self, selection: Selection) -> None:
         """Refuse batches without variance."""

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from plugins.base import RecipeError, expect
+from plugins.base import RecipeError, declare
 
 
 class InputLayer(nn.Module):
@@ -45,9 +46,11 @@ class Affine(InputLayer):
         return (x - self.shift) * self.scale
 
 
-def expect_per(per: str | None) -> None:
-    """Accept channel, feature, or None for what fits the data's shape."""
-    expect(per in (None, "channel", "feature"), "per", "one of null, channel, feature", per)
+def per_parameter() -> Any:
+    """Declare over what statistics are taken."""
+    return declare.choice(
+        "channel", "feature", default=None, help="channel | feature", null="channel for images, feature for other data"
+    )
 
 
 def statistics_shape(shape: Sequence[int], per: str | None) -> tuple[int, ...]:

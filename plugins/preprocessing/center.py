@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from plugins.base import Plugin, Stage
-from plugins.preprocessing._layer import Affine, expect_per, moments, statistics_shape
+from plugins.preprocessing._layer import Affine, moments, per_parameter, statistics_shape
 
 
 class CenterInputs(Plugin):
@@ -14,20 +14,15 @@ class CenterInputs(Plugin):
 
     x ← x − mean, where the mean is over the training samples only, and the same for every split.
 
-    Args:
-        per: channel (over all positions of a channel) | feature | None: channel for images (C, H, W), else feature.
-
     Raises:
-        RecipeError: per out of range; training inputs that are not finite.
+        RecipeError: training inputs that are not finite.
 
     Source: lectures A, B, D and E.
     """
 
     stage = Stage.PREPROCESSING
 
-    def __init__(self, per: str | None = None) -> None:
-        expect_per(per)
-        self.per = per
+    per: str | None = per_parameter()
 
     def transform_model(self, model: nn.Module) -> nn.Module:
         """Put the layer in front, fitted; its values come from the checkpoint where a finished run is loaded."""

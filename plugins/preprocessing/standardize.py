@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from plugins.base import Plugin, Stage, expect_nonnegative
-from plugins.preprocessing._layer import Affine, expect_per, moments, statistics_shape
+from plugins.base import Plugin, Stage, declare
+from plugins.preprocessing._layer import Affine, moments, per_parameter, statistics_shape
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -29,22 +29,21 @@ class StandardizeInputs(Plugin):
     x ← (x − mean) / std, std² = mean of (x − mean)², both over the training samples only, and the same for every split.
     A feature that is constant in training becomes 0 in every split.
 
-    Args:
-        per: channel (over all positions of a channel) | feature | None: channel for images (C, H, W), else feature.
-        eps: standard deviation, in units of the data and ≥ 0, up to which a feature counts as constant.
-
     Raises:
-        RecipeError: per or eps out of range; training inputs that are not finite.
+        RecipeError: training inputs that are not finite.
 
     Source: lectures A, B, D and E.
     """
 
     stage = Stage.PREPROCESSING
 
-    def __init__(self, per: str | None = None, eps: float = 1e-8) -> None:
-        expect_per(per)
-        expect_nonnegative("eps", eps)
-        self.per, self.eps = per, eps
+    per: str | None = per_parameter()
+    eps: float = declare.number(
+        "standard deviation up to which a feature counts as constant and becomes 0",
+        default=1e-8,
+        least=0,
+        more="In units of the data.",
+    )
 
     def transform_model(self, model: nn.Module) -> nn.Module:
         """Put the layer in front, fitted; its values come from the checkpoint where a finished run is loaded."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from plugins.base import Plugin, RecipeError, Stage, expect_choice, expect_probability
+from plugins.base import Plugin, RecipeError, Stage, declare
 from plugins.regularizer._dropout_sites import dropout_sites
 from plugins.sites import DROPOUTS, attach, own_modules
 
@@ -50,26 +50,25 @@ class Dropout(Plugin):
     whole. Where the model has nn.Dropout of its own right behind an activation, modules and functions alike, that gets p and
     mode; dropout that the model has elsewhere stays as it is, and is told of.
 
-    Args:
-        p: probability that a unit is dropped, in [0, 1]; 0 is an exact no-op.
-        mode: inverted | vanilla.
-        sites: names of activation modules, or of dropout behind activations, to act on, with wildcards; or the whole names of any
-            modules, whose outputs are dropped. All activations when left out.
-
     Raises:
-        RecipeError: p or mode out of range; no hidden activation in the model, or none that matches `sites`; activations that
+        RecipeError: no hidden activation in the model, or none that matches `sites`; activations that
             cannot be acted on, such as functions called in the model's forward, and no `sites` that say where to act instead.
 
     Source: Srivastava et al., "Dropout", JMLR 2014; lecture B.
     """
 
     stage = Stage.LAYERS
-    off = {"p": 0.0}
 
-    def __init__(self, p: float = 0.5, mode: str = "inverted", sites: Sequence[str] | None = None) -> None:
-        expect_probability("p", p)
-        expect_choice("mode", mode, ["inverted", "vanilla"])
-        self.p, self.mode, self.sites = p, mode, sites
+    p: float = declare.share("probability that a unit is dropped", default=0.5, off=0.0)
+    mode: str = declare.choice("inverted", "vanilla", default="inverted")
+    sites: Sequence[str] | None = declare.value(
+        "names of activation modules, with wildcards, or whole names of any others",
+        "a list of names",
+        lambda value: isinstance(value, (list, tuple)) and all(isinstance(name, str) for name in value),
+        default=None,
+        null="all",
+        more="Names of dropout behind activations count too; of any other modules the outputs are dropped.",
+    )
 
     def transform_model(self, model: nn.Module) -> nn.Module:
         """Put a dropout layer after each hidden activation, or change the model's own."""
@@ -83,10 +82,9 @@ class Dropout(Plugin):
         for _, host in places:
             if type(host) is not nn.Dropout:
                 attach(host, "dropout", DropoutLayer(self.p, self.mode))
-        if self.p:
-            for _, module in changed:
-                _replace(model, module, DropoutLayer(self.p, self.mode).train(module.training))
-        self.remarks = list(remarks(model, [name for name, _ in changed if self.p], self.p))
+        for _, module in changed:
+            _replace(model, module, DropoutLayer(self.p, self.mode).train(module.training))
+        self.remarks = list(remarks(model, [name for name, _ in changed], self.p))
         return model
 
 

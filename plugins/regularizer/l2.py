@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from plugins.base import Batch, Module, Plugin, Refusal, Selection, Stage, expect_nonnegative
+from plugins.base import Batch, Module, Plugin, Refusal, Selection, Stage, declare
 from plugins.parameters import weights_of
 
 if TYPE_CHECKING:
@@ -26,22 +26,15 @@ class L2Penalty(Plugin):
     J̃(w) = J(w) + weight/2 · Σ‖w‖², over weights, not biases or the parameters of norm layers. A step of plain gradient
     descent with rate η then scales w by 1 − η · weight; with an adaptive optimizer it is not the same as weight decay.
 
-    Args:
-        weight: factor λ of the penalty, ≥ 0; 0 is an exact no-op.
-
     Raises:
-        RecipeError: weight out of range.
         Refusal: trainer=fsdp, where each process keeps only parts of the weights.
 
     Source: Goodfellow et al., Deep Learning, 7.1.1; lectures A and E.
     """
 
     stage = Stage.PENALTY
-    off = {"weight": 0.0}
 
-    def __init__(self, weight: float = 1e-4) -> None:
-        expect_nonnegative("weight", weight)
-        self.weight = weight
+    weight: float = declare.number("factor λ of the penalty λ/2 · Σ‖w‖²", default=1e-4, least=0, off=0.0)
 
     def check(self, selection: Selection) -> None:
         """Name the equal that works where each process keeps only parts of the weights."""
@@ -53,8 +46,6 @@ class L2Penalty(Plugin):
 
     def penalty(self, module: Module, batch: Batch, outputs: Mapping[str, Tensor]) -> Tensor | None:
         """The penalty on the weights as they are in this pass."""
-        if self.weight == 0:
-            return None
         penalty = l2_penalty(weights_of(module.model), self.weight)
         self.record(module, "penalty", penalty)
         return penalty

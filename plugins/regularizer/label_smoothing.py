@@ -15,8 +15,7 @@ from plugins.base import (
     Selection,
     Stage,
     class_probabilities,
-    expect_choice,
-    expect_probability,
+    declare,
 )
 
 if TYPE_CHECKING:
@@ -43,24 +42,18 @@ class LabelSmoothing(Plugin):
     With k classes the true one gets 1 − eps and each other eps/(k − 1) (`others`), or the true one gets 1 − eps + eps/k
     and each other eps/k (`all`). Targets that are probabilities already are smoothed class by class in the same way.
 
-    Args:
-        eps: probability that is spread, in [0, 1]; 0 is an exact no-op.
-        spread: others (the lecture) | all (torch).
-
     Raises:
-        RecipeError: eps or spread out of range.
         Refusal: no classification task with two outputs or more.
 
     Source: Szegedy et al., "Rethinking the Inception architecture", CVPR 2016; lectures A and B.
     """
 
     stage = Stage.TARGETS
-    off = {"eps": 0.0}
 
-    def __init__(self, eps: float = 0.1, spread: str = "others") -> None:
-        expect_probability("eps", eps)
-        expect_choice("spread", spread, ["others", "all"])
-        self.eps, self.spread = eps, spread
+    eps: float = declare.share("probability taken from the true class", default=0.1, off=0.0)
+    spread: str = declare.choice(
+        "others", "all", default="others", help="others: over the other classes | all: over all of them, as torch does"
+    )
 
     def check(self, selection: Selection) -> None:
         """Refuse data without classes, and a single output for two of them."""
@@ -76,8 +69,6 @@ class LabelSmoothing(Plugin):
 
     def transform_batch(self, batch: Batch, module: Module) -> Batch:
         """Smooth the targets; the labels beside them stay."""
-        if self.eps == 0:
-            return batch
         smoothed = {
             task.name: smooth(batch.targets[task.name], task.outputs, self.eps, self.spread)
             for task in module.setting.tasks

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
-from plugins.base import Batch, Module, Plugin, Stage, expect, expect_nonnegative
+from plugins.base import Batch, Module, Plugin, Stage, declare
 from plugins.parameters import weights_of
 
 if TYPE_CHECKING:
@@ -45,26 +45,14 @@ class WeightNoise(Plugin):
     The gradient is ∇J(w + n), n ~ N(0, std²), and the update is made to w. Biases and norm layers get no noise. The two
     passes of a two-pass optimizer see the same n; each part of an accumulated step and each process has an n of its own.
 
-    Args:
-        std: standard deviation of the noise, ≥ 0; 0 is an exact no-op.
-        relative: take std as a share of the root mean square of each weight tensor, rather than in absolute units.
-
-    Raises:
-        RecipeError: std or relative out of range.
-
     Source: Goodfellow et al., Deep Learning, 7.5; lecture A.
     """
 
     stage = Stage.WEIGHTS
-    off = {"std": 0.0}
 
-    def __init__(self, std: float = 0.01, relative: bool = False) -> None:
-        expect_nonnegative("std", std)
-        expect(isinstance(relative, bool), "relative", "true or false", relative)
-        self.std, self.relative = std, relative
+    std: float = declare.number("standard deviation of the noise", default=0.01, least=0, off=0.0)
+    relative: bool = declare.flag("true: std is a share of the root mean square of each weight tensor", default=False)
 
     def around_pass(self, module: Module, batch: Batch) -> AbstractContextManager[Any]:
         """Noise on the weights during the pass."""
-        if self.std == 0:
-            return nullcontext()
         return noisy(list(weights_of(module.model)), self.std, self.relative, module.generator(self.option))

@@ -5,20 +5,23 @@ from __future__ import annotations
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
-from plugins.base import RecipeError, expect_count
+from plugins.base import RecipeError, declare
+from plugins.declare import Declared
+
+STEPS = declare.count("optimizer steps until it is reached", default=None, null="all of the training")
 
 
-class Schedule:
-    """A schedule over `steps` optimizer steps, or all of the training when left out.
+class Schedule(Declared):
+    """A schedule over `steps` optimizer steps, which a subclass declares, or all of the training when left out.
 
     Called with the optimizer and the number of optimizer steps in the training, it makes the torch scheduler, which is
     stepped once after each optimizer step. A subclass defines `factor`, a pure function of the step.
     """
 
-    def __init__(self, steps: int | None = None) -> None:
-        if steps is not None:
-            expect_count("steps", steps)
-        self.steps = steps
+    @property
+    def steps(self) -> int | None:
+        """The steps; None: all."""
+        raise NotImplementedError
 
     def span(self, total_steps: int) -> int:
         """The steps that the schedule stretches over."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 
-from plugins.base import expect_nonnegative
-from plugins.scheduler._schedule import Schedule
+from plugins.base import declare
+from plugins.scheduler._schedule import STEPS, Schedule
 
 
 def cosine(step: int, steps: int, end_factor: float) -> float:
@@ -18,20 +18,14 @@ class CosineDecay(Schedule):
 
     ε_k = ε_τ + (ε_0 − ε_τ) (1 + cos(π min(1, k / τ))) / 2, where ε_τ = end_factor · ε_0 and τ = steps.
 
-    Args:
-        end_factor: the final learning rate as a share of the initial one, ≥ 0.
-        steps: optimizer steps until the final rate is reached; all of the training when left out.
-
     Raises:
-        RecipeError: a parameter out of range; `steps` left out and the training without an end.
+        RecipeError: `steps` left out and the training without an end.
 
     Source: Loshchilov & Hutter, "SGDR: Stochastic Gradient Descent with Warm Restarts", ICLR 2017, without restarts.
     """
 
-    def __init__(self, end_factor: float = 0.0, steps: int | None = None) -> None:
-        super().__init__(steps)
-        expect_nonnegative("end_factor", end_factor)
-        self.end_factor = end_factor
+    end_factor: float = declare.number("final learning rate as a share of the initial one", default=0.0, least=0)
+    steps: int | None = STEPS
 
     def factor(self, step: int, steps: int) -> float:
         """See :func:`cosine`."""

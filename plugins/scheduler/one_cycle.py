@@ -8,7 +8,7 @@ from typing import Any
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, OneCycleLR
 
-from plugins.base import expect_nonnegative, expect_positive, expect_probability
+from plugins.base import declare
 from plugins.scheduler._schedule import Schedule
 
 
@@ -40,45 +40,27 @@ class OneCycle(Schedule):
     waves; ε is the optimizer's learning rate. Momentum (Adam's first β) goes from max_momentum to base_momentum and
     back; an optimizer without momentum stays without.
 
-    Args:
-        warmup: share of the steps in which the rate rises, in [0, 1].
-        start_factor: the first learning rate as a share of the optimizer's, > 0.
-        end_factor: the final learning rate as a share of the optimizer's, ≥ 0.
-        cycle_momentum: whether momentum moves at all.
-        base_momentum: momentum where the rate is largest, in [0, 1].
-        max_momentum: momentum at both ends, in [0, 1].
-        steps: optimizer steps of the cycle; all of the training when left out.
-
     Raises:
-        RecipeError: a parameter out of range; `steps` left out and the training without an end.
+        RecipeError: `steps` left out and the training without an end.
 
     Source: Smith & Topin, "Super-Convergence", 2018.
     """
 
-    def __init__(
-        self,
-        warmup: float = 0.3,
-        start_factor: float = 0.04,
-        end_factor: float = 4e-6,
-        cycle_momentum: bool = True,
-        base_momentum: float = 0.85,
-        max_momentum: float = 0.95,
-        steps: int | None = None,
-    ) -> None:
-        super().__init__(steps)
-        expect_probability("warmup", warmup)
-        expect_positive("start_factor", start_factor)
-        expect_nonnegative("end_factor", end_factor)
-        expect_probability("base_momentum", base_momentum)
-        expect_probability("max_momentum", max_momentum)
-        self.warmup, self.start_factor, self.end_factor = float(warmup), start_factor, end_factor
-        self.cycle_momentum, self.base_momentum, self.max_momentum = cycle_momentum, base_momentum, max_momentum
+    warmup: float = declare.share("share of the steps in which the rate rises", default=0.3)
+    start_factor: float = declare.number("first learning rate as a share of the optimizer's", default=0.04, above=0)
+    end_factor: float = declare.number("final learning rate as a share of the optimizer's", default=4e-6, least=0)
+    cycle_momentum: bool = declare.flag(
+        "move momentum (Adam's first beta) too; an optimizer without momentum stays without", default=True
+    )
+    base_momentum: float = declare.share("momentum where the rate is largest", default=0.85)
+    max_momentum: float = declare.share("momentum at both ends", default=0.95)
+    steps: int | None = declare.count("optimizer steps of the cycle", default=None, null="all of the training")
 
     def __call__(self, optimizer: Optimizer, total_steps: int) -> LRScheduler:
         """Make the scheduler; each parameter group peaks at its own learning rate."""
         steps = self.span(total_steps)
         # A rise that would end at the very first step makes torch divide 0 by 0; a hair less, and it starts at the peak.
-        warmup = self.warmup - 1e-9 if self.warmup * steps == 1 else self.warmup
+        warmup = self.warmup - 1e-9 if self.warmup * steps == 1 else float(self.warmup)
         return HeldOneCycle(
             optimizer,
             max_lr=[group["lr"] for group in optimizer.param_groups],

@@ -16,11 +16,8 @@ from plugins.base import (
     RecipeError,
     Selection,
     Stage,
+    declare,
     declared_directions,
-    expect,
-    expect_choice,
-    expect_count,
-    expect_nonnegative,
     larger_is_better,
 )
 
@@ -46,16 +43,8 @@ class EarlyStopping(Plugin):
     j ← 0, θ* ← θ, i* ← i, v ← v'; else j ← j + 1. Once j = patience, training ends with θ* in the model. The same holds
     for a training that ends for another reason. θ* is what was evaluated: the average, where weights are averaged.
 
-    Args:
-        monitor: the validation metric.
-        mode: which value of it is best, max or min; None: as the technique that measures it declares, or as its name tells.
-        patience: evaluations in a row without improvement that end training, ≥ 1.
-        every_n_steps: optimizer steps between evaluations; when left out, every_n_epochs counts.
-        every_n_epochs: epochs between evaluations, ≥ 1; with 1, every validation is one.
-        min_delta: what counts as no improvement, in the unit of the metric, ≥ 0.
-
     Raises:
-        RecipeError: a parameter out of range; no validation data; no metric of that name, or none of a known direction.
+        RecipeError: no validation data; no metric of that name, or none of a known direction.
 
     Source: Goodfellow, Bengio & Courville, "Deep Learning", section 7.8; lectures A, C, D.
     """
@@ -63,27 +52,27 @@ class EarlyStopping(Plugin):
     stage = Stage.STOPPING
     on_shards = True
 
-    def __init__(
-        self,
-        monitor: str = "val/loss",
-        patience: int = 5,
-        every_n_steps: int | None = None,
-        every_n_epochs: int = 1,
-        min_delta: float = 0.0,
-        mode: str | None = None,
-    ) -> None:
-        expect(isinstance(monitor, str) and monitor != "", "monitor", "the name of a metric such as val/loss", monitor)
-        expect_count("patience", patience)
-        if every_n_steps is not None:
-            expect_count("every_n_steps", every_n_steps)
-        expect_count("every_n_epochs", every_n_epochs)
-        expect_nonnegative("min_delta", min_delta)
-        expect_choice("mode", mode, (*MODES, None))
-        self.monitor: str = monitor
-        self.monitor_mode = mode
+    monitor: str = declare.value(
+        "validation metric",
+        "the name of a metric such as val/loss",
+        lambda value: isinstance(value, str) and value != "",
+        default="val/loss",
+    )
+    patience: int = declare.count("evaluations in a row without improvement that end training", default=5)
+    every_n_steps: int | None = declare.count("optimizer steps between evaluations", default=None, null="every_n_epochs counts")
+    every_n_epochs: int = declare.count("epochs between evaluations", default=1, note="1: every validation is one")
+    min_delta: float = declare.number("improvements no larger than this count as none", default=0.0, least=0)
+    mode: str | None = declare.choice(
+        *MODES,
+        default=None,
+        help="which value of it is best, max | min",
+        null="as declared by what measures it, or known from its name",
+    )
+
+    def __post_init__(self) -> None:
+        """Nothing has been evaluated yet."""
+        self.monitor_mode = self.mode
         self.declared: dict[str, str] = {}
-        self.patience, self.min_delta = patience, min_delta
-        self.every_n_steps, self.every_n_epochs = every_n_steps, every_n_epochs
         self.search = Search()
         self.best_weights: dict[str, Tensor] = {}
 

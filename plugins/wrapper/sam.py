@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn.utils import get_total_norm
 from torch.optim import Optimizer
 
-from plugins.base import Module, OptimizerWrapper, Plugin, RecipeError, Refusal, Selection, Stage, expect_nonnegative
+from plugins.base import Module, OptimizerWrapper, Plugin, RecipeError, Refusal, Selection, Stage, declare
 from plugins.shards import part, parts, whole
 
 if TYPE_CHECKING:
@@ -42,8 +42,6 @@ class SharpnessAware(OptimizerWrapper):
 
     def step(self, closure: Callable[[], Tensor] | None = None) -> Tensor | None:  # type: ignore[override]
         """Make one update from two gradients; the loss before it."""
-        if self.rho == 0:
-            return super().step(closure)
         if closure is None:
             raise RecipeError("wrapper/sam needs two gradients a step: call optimizer.step(closure)")
         loss = closure()
@@ -65,11 +63,7 @@ class SAM(Plugin):
     θ ← θ − ε ∇J(θ + ρ g / ‖g‖₂) with g = ∇J(θ), the update made by whatever optimizer is chosen. Both gradients see the
     same batch and the same dropout masks. Costs twice the forward and backward passes.
 
-    Args:
-        rho: radius of the ball, ≥ 0; 0 is an exact no-op, in one pass.
-
     Raises:
-        RecipeError: rho out of range.
         Refusal: precision 16-mixed, where gradients are scaled and may overflow before the first of them is used.
 
     Source: Foret et al., "Sharpness-Aware Minimization for Efficiently Improving Generalization", ICLR 2021.
@@ -77,15 +71,12 @@ class SAM(Plugin):
 
     stage = Stage.WRAPPER
     on_shards = True
-    off = {"rho": 0.0}
 
-    def __init__(self, rho: float = 0.05) -> None:
-        expect_nonnegative("rho", rho)
-        self.rho = rho
+    rho: float = declare.number("radius of the ball in which the worst point lies", default=0.05, least=0, off=0.0)
 
     def check(self, selection: Selection) -> None:
         """Refuse loss scaling."""
-        if selection.precision == "16-mixed" and self.rho > 0:
+        if selection.precision == "16-mixed":
             raise Refusal(
                 "wrapper/sam cannot use the scaled gradients of trainer.precision=16-mixed: take bf16-mixed or 32-true"
             )

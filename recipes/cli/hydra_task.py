@@ -122,11 +122,11 @@ def task(config: Any) -> float | None:
     """What Hydra calls for a run, or for each job of a sweep; returns the metric that chose the best model."""
     from hydra.core.hydra_config import HydraConfig
 
-    from recipes.config.composing import finish
+    from recipes.config.composing import as_given, finish
     from recipes.config.searching import searched_folders
 
     settings = HydraConfig.get()
-    folder, words = Path(settings.runtime.output_dir), list(settings.overrides.task)
+    folder, words = Path(settings.runtime.output_dir), as_given(settings.overrides.task)
     outcome.started = True
     try:
         expect_writable(folder)

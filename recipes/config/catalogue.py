@@ -23,6 +23,9 @@ FOLDER = Path(__file__).resolve().parents[2] / "conf"
 ENTRY_POINTS = "lightning_recipes"
 # groups in which nobody looks for a technique
 NO_TECHNIQUES = ("data", "model", "trainer", "logger", "recipe")
+WITHOUT_STEPS = (*NO_TECHNIQUES, "callback", "loss", "optimizer", "scheduler")
+# what every technique that acts step by step takes (`Plugin.when`), with the default and the comment; no file repeats it
+INHERITED: dict[str, tuple[Any, str]] = {"when": ([0.0, 1.0], "share of the training in which it acts, from and to, in [0, 1]")}
 NOT_FOR_TRAINING = ("hydra", "study")  # folders of conf/ that are no groups of train.py
 
 
@@ -95,12 +98,19 @@ class Option:
     def comments(self) -> dict[str, str]:
         """The comment behind each parameter."""
         inherited = {name: comment for base in self.bases for name, comment in base.comments.items()}
-        return inherited | dict(_comments(self.text, indent="  " if self.wrapped else ""))
+        told = {name: comment for name, (_, comment) in INHERITED.items()}
+        return told | inherited | dict(_comments(self.text, indent="  " if self.wrapped else ""))
 
     @property
     def parameters(self) -> dict[str, Any]:
-        """What can be set, with the defaults."""
+        """What the file tells that can be set, with the defaults."""
         return {name: default for name, default in self.node.items() if not name.startswith("_")}
+
+    @property
+    def settable(self) -> dict[str, Any]:
+        """The same with what techniques inherit; whether the class has a use for that is known once it is imported."""
+        technique = self.group not in WITHOUT_STEPS and "_target_" in self.node
+        return {name: default for name, (default, _) in INHERITED.items() if technique} | self.parameters
 
 
 class Catalogue:

@@ -220,12 +220,12 @@ def check_value(catalogue: Catalogue, chosen: Mapping[str, Sequence[str]], overr
             raise NotChosen(f"{override.input_line}: no {head} is chosen; {'leave it out' if head in chosen else f'add {add}'}")
         name, place = there[0], head
     option = catalogue.option(head, name)
-    if path[0] in catalogue.keys and path[0] not in option.parameters:  # such as trainer.max_epochs, as Lightning has it
+    if path[0] in catalogue.keys and path[0] not in option.settable:  # such as trainer.max_epochs, as Lightning has it
         raise RecipeError(f"{place} has no parameter {path[0]}; did you mean {path[0]}={override.get_value_string()}?")
     check_parameter(option, place, path[0])
     if override.is_add() and len(path) == 1:
         raise RecipeError(f"{override.input_line}: write {override.input_line[1:]}, without the plus")  # type: ignore[index]
-    default: Any = option.parameters[path[0]]
+    default: Any = option.settable[path[0]]
     comment = option.comments.get(path[0], "")
     for part in path[1:]:
         if default is not None and not isinstance(default, Mapping):
@@ -237,9 +237,9 @@ def check_value(catalogue: Catalogue, chosen: Mapping[str, Sequence[str]], overr
 def check_parameter(option: Option, place: str, name: str) -> None:
     if name == option.name and name not in option.parameters:
         raise RecipeError(f"{place} has no parameter {name}; write {place}.PARAMETER=VALUE, without the option's name")
-    if name not in option.parameters:
+    if name not in option.settable:
         of = f" of {option.name}" if place == option.group else ""
-        raise NotChosen(f"{place} has no parameter {name}{of}; {suggest(name, option.parameters, place + '.{}')}")
+        raise NotChosen(f"{place} has no parameter {name}{of}; {suggest(name, option.settable, place + '.{}')}")
 
 
 def check_key(catalogue: Catalogue, key: str, value: object) -> None:

@@ -22,7 +22,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from plugins.errors import RecipeError
-from recipes.config.catalogue import FOLDER, Catalogue
+from recipes.config.catalogue import FOLDER, INHERITED, Catalogue
 from recipes.config.choosing import NotChosen, check_names, check_value, join_additions, recipe_of, select
 from recipes.config.errors import one_line
 from recipes.config.launchers import offer_launchers
@@ -36,6 +36,7 @@ from recipes.config.tree import check_tree
 from recipes.config.words import expect_at_work, expect_once, expect_search, readable
 
 FORCED = "++"  # before a word, which Hydra then takes whatever is there
+OF_INHERITED = re.compile(rf"(?!hydra\.)\w+(?:\.\w+)?\.(?:{'|'.join(INHERITED)})=")
 
 
 def check(catalogue: Catalogue, words: Sequence[str], multirun: bool = False, trains: bool = True) -> list[str]:
@@ -99,12 +100,22 @@ def _for_hydra(override: Override, swept: set[str]) -> str:
     """A word for Hydra, which composes all words of a sweep, and of each job, whether the job has an option for them or not."""
     line, head = str(override.input_line), override.key_or_group.partition(".")[0]
     plain = override.type == OverrideType.CHANGE and head != override.key_or_group
-    return f"{FORCED}{line}" if plain and {head, "recipe"} & swept else line
+    return f"{FORCED}{line}" if plain and {head, "recipe"} & swept else forced([line])[0]
+
+
+def forced(words: Sequence[str]) -> list[str]:
+    """Words for Hydra, which knows of no parameter that techniques inherit: no option's file has it."""
+    return [f"{FORCED}{word}" if OF_INHERITED.match(word) else word for word in words]
+
+
+def as_given(words: Sequence[str]) -> list[str]:
+    """Words that Hydra was handed, as they were before."""
+    return [word.removeprefix(FORCED) for word in words]
 
 
 def words_of_job(catalogue: Catalogue, words: Sequence[str]) -> list[str]:
     """The words of a sweep's job, without values for techniques that other jobs of the sweep have and it has not."""
-    fit, _ = _that_fit(catalogue, parse(catalogue, [word.removeprefix(FORCED) for word in words]))
+    fit, _ = _that_fit(catalogue, parse(catalogue, as_given(words)))
     return [str(override.input_line) for override in fit]
 
 
@@ -140,7 +151,7 @@ def compose(words: Sequence[str]) -> DictConfig:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             with initialize_config_dir(str(FOLDER), job_name="train", version_base="1.3"):
-                return hydra.compose("train", [readable(word) for word in words], return_hydra_config=True)
+                return hydra.compose("train", forced([*map(readable, words)]), return_hydra_config=True)
     except AssertionError:
         raise RecipeError(
             "the config cannot be composed: in a recipe's defaults, `override` comes after what is added"

@@ -104,9 +104,9 @@ def _named(catalogue: Catalogue, word: str, key: str, value: str) -> Iterator[st
         return
     options = [option for options in catalogue.groups.values() for option in options.values() if option.group != "recipe"]
     named = [options[key] for options in catalogue.groups.values() if key in options]
-    for option in named or [option for option in options if key in option.parameters]:
+    for option in named or [option for option in options if key in option.settable]:
         yield from _parameters(catalogue, option, None if named else key)
-    if not named and not any(key in option.parameters for option in options):
+    if not named and not any(key in option.settable for option in options):
         names = [*catalogue.groups, *catalogue.keys, *(name for options in catalogue.groups.values() for name in options)]
         raise RecipeError(f"--help {word}: there is no group, option or key {key}; {suggest(key, names, '--help {}')}")
 
@@ -123,12 +123,12 @@ def _dotted(catalogue: Catalogue, word: str, key: str) -> Iterator[str]:
         raise RecipeError(f"--help {word}: {error}") from None
     if path[0] in catalogue.groups[group]:
         options = [catalogue.groups[group][path.pop(0)]]
-    owners = [option for option in options if not path or path[0] in option.parameters]
+    owners = [option for option in options if not path or path[0] in option.settable]
     if not owners and path[-1] in catalogue.keys:  # which Lightning's trainer has
         yield from _named(catalogue, word, path[-1], "")
         return
     if not owners:
-        names = {name for option in options for name in option.parameters}
+        names = {name for option in options for name in option.settable}
         raise RecipeError(
             f"--help {word}: {group} has no parameter {path[0]}; {suggest(path[0], names, f'--help {group}.{{}}')}"
         )
@@ -156,7 +156,7 @@ def _parameters(catalogue: Catalogue, option: Option, only: str | None = None) -
     yield from _wrap(f"{catalogue.spelling(option.group, option.name)}: {option.summary}", "")
     prefix = f"{option.group}.{option.name}" if option.wrapped else option.group
     if option.group != "recipe":
-        shown = {name: value for name, value in option.parameters.items() if only in (None, name)}
+        shown = option.parameters if only is None else {only: option.settable[only]}
         yield from _table([_row(f"{prefix}.{name}", value, option.comments.get(name, "")) for name, value in shown.items()])
 
 

@@ -62,8 +62,8 @@ def _defaults_of(catalogue: Catalogue, key: str) -> Iterator[tuple[Any, str]]:
         yield catalogue.keys[head], catalogue.comments.get(head, "")
     for option in catalogue.groups.get(head, {}).values():
         names = path[1:] if option.wrapped and path[:1] == [option.name] else path
-        if names and names[0] in option.parameters:
-            yield option.parameters[names[0]], option.comments.get(names[0], "")
+        if names and names[0] in option.settable:
+            yield option.settable[names[0]], option.comments.get(names[0], "")
 
 
 def _must_be(catalogue: Catalogue, word: str) -> str:

@@ -71,4 +71,4 @@ def check_node(option: Option, place: str, node: object) -> None:
     for name, value in node.items():
         if name != "_target_":
             check_parameter(option, place, name)
-            check_type(f"{place}.{name}", value, option.parameters[name], option.comments.get(name, ""))
+            check_type(f"{place}.{name}", value, option.settable[name], option.comments.get(name, ""))

@@ -40,7 +40,7 @@ def set_up(module: Whole, stage: str) -> None:
     given = [callback for callback in callbacks if isinstance(callback, Plugin)]
     if not module.is_built:
         module.build(given)
-    elif new := [plugin.state_key for plugin in given if plugin not in module.plugins]:
+    elif new := [plugin.state_key for plugin in given if plugin not in (*module.plugins, *module.left_out)]:
         raise RecipeError(f"{new[0]} came after the model was built: make a new RecipeModule to train with it")
     if stage == "fit":
         for plugin in module.plugins:
@@ -56,8 +56,10 @@ def _expect_arguments(plugin: Plugin, trainer: L.Trainer) -> None:
 
 
 def build(module: Whole, plugins: Iterable[Plugin], setting: Setting | None, facts: Mapping[str, Any]) -> None:
-    """Check the selection and let the plugins change the model, in their declared order."""
-    module.plugins = order(plugins)
+    """Leave out what is off, check the selection and let the plugins change the model, in their declared order."""
+    asked = order(plugins)
+    module.left_out = [plugin for plugin in asked if plugin.is_off]
+    module.plugins = [plugin for plugin in asked if not plugin.is_off]
     if (given := setting or module.setting) is None:
         given = setting_from_loader(
             module.trainer, module.model, module.seed, module.standardize_targets, ignored_label(module.loss)
@@ -152,4 +154,4 @@ def _combining(module: Whole) -> Combine | None:
     if not module.hooks["combine"]:
         return None
     plugin = module.hooks["combine"][0]
-    return lambda losses: plugin.combine(losses, module) if plugin.acts(module.progress) else total_of(losses)
+    return lambda losses: plugin.combine(losses, module) if plugin.acts(module.step.progress) else total_of(losses)

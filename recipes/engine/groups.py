@@ -15,6 +15,7 @@ from plugins.depth import depths
 from plugins.parameters import named_parameters
 
 SPARED = ("bias", "norm")
+HEAD = "head"  # the last layer, whatever the model calls it
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,8 @@ class GroupRules:
     Args:
         no_decay: which of "bias" and "norm" get no weight decay.
         layer_decay: factor by which the learning rate falls with each layer away from the head, in (0, 1]; see `depths`.
-        rates: factors on the learning rate, > 0, by name of a module or parameter, with wildcards; of several that fit the last holds.
+        rates: factors on the learning rate, > 0, by name of a module or parameter, with wildcards; of several that fit the last holds. "head"
+            is the last layer, whatever its name.
 
     Raises:
         RecipeError: another word, a factor out of range.
@@ -39,29 +41,31 @@ class GroupRules:
             raise RecipeError(f"optimizer.no_decay must name bias or norm, got {', '.join(sorted(unknown))}")
         expect_positive("optimizer.layer_decay", self.layer_decay)
         expect(self.layer_decay <= 1, "optimizer.layer_decay", "a number in (0, 1]", self.layer_decay)
+        expect(isinstance(self.rates, Mapping), "optimizer.rates", "factors by name, such as {head: 10}", self.rates)
         for name, rate in self.rates.items():
             expect_positive(f"optimizer.rates.{name}", rate)
 
     def of(self, model: nn.Module, named: Sequence[Named]) -> list[dict[str, Any]]:
         """What they say of each parameter."""
-        depth = depths(model) if self.layer_decay != 1 else {}
-        said: list[dict[str, Any]] = []
-        for each in named:
-            rate = self.layer_decay ** depth.get(each.name, 0) * self._rate(each.name)
-            said.append({"weight_decay": 0.0} if each.kind in self.no_decay else {})
-            said[-1] |= {"rate": rate} if rate != 1 else {}
-        for pattern in self.rates:
-            if not any(fits(pattern, each.name) for each in named):
+        depth = depths(model) if self.layer_decay != 1 or self.rates else {}
+        rates = dict.fromkeys((each.name for each in named), 1.0)
+        for pattern, rate in self.rates.items():
+            meant = [each.name for each in named if fits(str(pattern), each.name)]
+            if pattern == HEAD and not meant:
+                meant = [each.name for each in named if depth.get(each.name) == 0]
+            if not meant:
                 children = ", ".join(
                     name for name, child in _inner(model).named_children() if any(True for _ in child.parameters())
                 )
                 raise RecipeError(
-                    f"optimizer.rates names {pattern}, which no parameter of the model has; its parts are: {children}"
+                    f"optimizer.rates names {pattern}, which no parameter of the model has; its parts are: {children}; head is the last"
                 )
+            rates |= dict.fromkeys(meant, float(rate))
+        said: list[dict[str, Any]] = []
+        for each in named:
+            rate = rates[each.name] * self.layer_decay ** depth.get(each.name, 0)
+            said.append(({"weight_decay": 0.0} if each.kind in self.no_decay else {}) | ({"rate": rate} if rate != 1 else {}))
         return said
-
-    def _rate(self, name: str) -> float:
-        return next((rate for pattern, rate in reversed(list(self.rates.items())) if fits(pattern, name)), 1.0)
 
 
 def fits(pattern: str, name: str) -> bool:

@@ -85,7 +85,7 @@ class RecipeModule(Whole):
         self.recorder = Recorder(self)
         self.step = Step(self)
         self.evaluation = Evaluation(self)
-        self.plugins, self.others, self.of_optimizer, self.chosen = [], [], [], frozenset()
+        self.plugins, self.left_out, self.others, self.of_optimizer, self.chosen = [], [], [], [], frozenset()
         self.selection, self.setting, self.task_losses = None, None, TaskLosses({}, {})
         self.hooks = {hook.name: [] for hook in HOOKS}
         self.takes_tokens = self.is_built = self.is_timed = False
@@ -150,7 +150,7 @@ class RecipeModule(Whole):
     def acting(self, hook: str) -> list[Any]:
         """The options that define a hook of the step and act in this one."""
         options = self.hooks[hook]
-        return [option for option in options if option.acts(self.progress)] if self.is_timed else options
+        return [option for option in options if option.acts(self.step.progress)] if self.is_timed else options
 
     @property
     def seconds(self) -> float:

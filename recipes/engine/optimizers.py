@@ -73,7 +73,7 @@ def _check(module: Whole, optimizer: Optimizer, scheduler: Any, total: int) -> N
 
 
 def _acts(module: Whole, option: Option) -> bool:
-    return option.acts(module.progress)
+    return bool(option.acts(module.step.progress))
 
 
 class Timed(OptimizerWrapper):

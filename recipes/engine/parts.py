@@ -40,6 +40,7 @@ class Whole(L.LightningModule):
 
     # what it is trained with, known once it is built
     plugins: list[Plugin]
+    left_out: list[Plugin]  # techniques whose strength is zero: nothing of them is ever called
     others: list[Option]  # what is no technique but speaks for itself: model, loss
     of_optimizer: list[Option]  # the same of optimizer and schedule, made anew for each fit
     chosen: frozenset[str]  # options of data, model, loss, optimizer and scheduler, where there is a config

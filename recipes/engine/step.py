@@ -21,6 +21,7 @@ class Step:
     """The step of a :class:`RecipeModule`; whatever happens in it is a pure function of the batch and the draws of its owners.
 
     Attributes:
+        progress: steps done and in all when it began, by which it is decided who acts in all of it.
         passes: how often the optimizer has asked for gradients in this step.
         undone: whether a technique has undone it.
         parameters: those whose gradients are cleared.
@@ -29,6 +30,7 @@ class Step:
 
     def __init__(self, module: Whole) -> None:
         self.module = module
+        self.progress: tuple[int, int | None] = (0, None)
         self.passes, self.undone = 0, False
         self._batches: list[Batch] = []
         self._totals: dict[str, Tensor | float] = {}  # what losses are divided by, where that is not the number of samples
@@ -38,6 +40,7 @@ class Step:
     def run(self, data: Any) -> None:
         """One update: transform the batch once, then let the optimizer ask for gradients as often as it likes."""
         module = self.module
+        self.progress = module.progress
         pieces = self._split(data)
         samples = sum(map(len, pieces))
         module.recorder.begin_step()

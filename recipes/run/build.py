@@ -72,6 +72,10 @@ def instantiate(node: Mapping[str, Any], base: type | None = None, **further: An
         raise RecipeError(f"_target_ {node['_target_']} is refused: expected a class of {' or '.join(OWN)}")
     arguments = {name: value for name, value in node.items() if name != "_target_"}
     found = find_class(str(node["_target_"]), base)
+    if "when" in arguments and "when" not in inspect.signature(found).parameters:
+        raise RecipeError(
+            f"when={show(arguments['when'])} is for techniques that act step by step, {found.__name__} does not: leave it out"
+        )
     try:
         inspect.signature(found).bind(**arguments, **further)
     except TypeError as error:

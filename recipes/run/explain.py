@@ -71,6 +71,8 @@ def explain(console: Console, config: Mapping[str, Any], data: Data, module: Rec
     for plugin in module.plugins:
         if plugin not in shown and does_something(plugin):
             print_lines(console, f"      {'watches':10} {describe(plugin, values)}")
+    for plugin in module.left_out:
+        print_lines(console, f"      {'off':10} {describe(plugin, values)}")
 
 
 def added_layers(plain: nn.Module, model: nn.Module) -> Iterator[str]:

@@ -46,7 +46,7 @@ def at_start(
     """
     result: dict[str, Any] = {"status": "running", "config": config, "command": command, "seed": config["seed"]}
     result["matmul_precision"] = torch.get_float32_matmul_precision()
-    result |= {"techniques": techniques(chosen, module.plugins), "metrics": dict(metrics), **environment()}
+    result |= {"techniques": techniques(chosen, [*module.plugins, *module.left_out]), "metrics": dict(metrics), **environment()}
     result |= {"choices": chosen, "data_content": module.data_content}
     result |= {"steps_an_epoch": len(loader), "samples_per_step": loader.step_size}
     return result | {"history": [history.entry(result)]}

@@ -8,7 +8,7 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from plugins.augmentation.crop import RandomCrop, crop
-from plugins.base import RecipeError, Refusal
+from plugins.base import Refusal
 from recipes.engine.module import RecipeModule
 
 
@@ -43,24 +43,6 @@ def test_every_place_is_drawn_for_each_sample_alike(build, batch):
     values, counts = middle.unique(return_counts=True)
     assert len(values) == 9
     assert (counts - 400).abs().max() < 6 * 400**0.5
-
-
-def test_padding_zero_is_the_same_batch(build, batch):
-    plugin, given = RandomCrop(padding=0), batch()
-    assert plugin.transform_batch(given, build(plugin)) is given
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"), [({"padding": -1}, "padding must be a whole number ≥ 0"), ({"size": 0}, "size must be a whole")]
-)
-def test_refuses(arguments, message):
-    with pytest.raises(RecipeError, match=message):
-        RandomCrop(**arguments)
-
-
-def test_refuses_what_is_no_image(build):
-    with pytest.raises(Refusal, match=r"augmentation/crop needs images.*\(64,\).*leave crop out"):
-        build(RandomCrop(), shape=(64,))
 
 
 def test_refuses_a_window_larger_than_the_image(build):

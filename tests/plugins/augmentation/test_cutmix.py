@@ -4,7 +4,6 @@ import pytest
 import torch
 
 from plugins.augmentation.cutmix import CutMix, cutmix
-from plugins.base import RecipeError, Refusal
 
 
 def test_the_boxes_written_out():
@@ -42,15 +41,3 @@ def test_targets_are_the_exact_share_of_pixels(build, batch):
     torch.testing.assert_close(out.targets[""], expected)
     assert len(out.targets[""].max(1).values.unique()) > 10  # a box of its own for each sample
     assert torch.equal(out.labels[""], torch.arange(64) % 5)
-
-
-def test_zero_is_the_same_batch(build, batch):
-    plugin, given = CutMix(alpha=0.0), batch()
-    assert plugin.transform_batch(given, build(plugin)) is given
-
-
-def test_refuses(build):
-    with pytest.raises(RecipeError, match="alpha must be a number ≥ 0"):
-        CutMix(alpha=float("inf"))
-    with pytest.raises(Refusal, match="cutmix needs images"):
-        build(CutMix(), shape=(64,))

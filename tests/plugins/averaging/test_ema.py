@@ -89,10 +89,6 @@ def test_weights_come_back_bit_for_bit_also_when_nested(problem, weights, same):
     assert same(weights(module), before)
 
 
-def test_zero_is_plain_training_bit_for_bit(problem, weights, same):
-    assert same(weights(problem.fit(EMA(0.0), steps=11)), weights(problem.fit(steps=11)))
-
-
 def test_after_training_the_model_stays_what_it_was_left(problem, weights, same):
     plugin = EMA(0.8)
     module = problem.fit(plugin)
@@ -138,11 +134,6 @@ def test_the_average_of_another_model_is_an_error(problem):
     plugin.load_state_dict({"average": {"other.weight": torch.ones(2)}, "count": 3, "in_place": False})
     with pytest.raises(RecipeError, match="another model; only one has 0.bias.*other.weight"):
         plugin.after_step(module, None)
-
-
-def test_refuses():
-    with pytest.raises(RecipeError, match="decay must be a probability"):
-        EMA(1.5)
 
 
 def test_tied_weights_are_averaged_once():

@@ -207,20 +207,6 @@ def test_all_ranks_decide_alike():
     assert on_ranks(2, decisions) == [[True, False]] * 2
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ({"max_rollbacks": -1}, "max_rollbacks must be a whole number ≥ 0"),
-        ({"lr_factor": 0}, "lr_factor must be a factor in"),
-        ({"lr_factor": 1.5}, "lr_factor must be a factor in"),
-        ({"every_n_steps": 0}, "every_n_steps must be"),
-    ],
-)
-def test_refuses(arguments, message):
-    with pytest.raises(RecipeError, match=message):
-        NaNRollback(**arguments)
-
-
 def test_refuses_weights_of_small_range():
     with pytest.raises(Refusal, match="16-true"):
         NaNRollback().check(Selection([], Setting((3,), ()), precision="16-true"))

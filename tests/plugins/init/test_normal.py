@@ -66,9 +66,3 @@ def test_training_starts_from_the_drawn_weights():
     )  # fmt: skip
     trainer.fit(module, DataLoader(TensorDataset(torch.randn(8, 4), torch.randint(3, (8,))), 8))
     assert torch.equal(module.model[0].weight, expected)
-
-
-@pytest.mark.parametrize("std", [0, -1, float("nan"), "a"])
-def test_refuses(std):
-    with pytest.raises(RecipeError, match="std must be a number > 0"):
-        NormalInit(std)

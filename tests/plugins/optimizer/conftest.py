@@ -1,3 +1,4 @@
+from dataclasses import fields
 from importlib import import_module
 from pathlib import Path
 
@@ -5,6 +6,8 @@ import numpy as np
 import pytest
 import torch
 import yaml
+
+from recipes.engine.groups import GroupRules
 
 OPTIONS = Path(__file__).parents[3] / "conf" / "optimizer"
 
@@ -15,7 +18,8 @@ class Option:
     def __init__(self, name, **changed):
         values = yaml.safe_load((OPTIONS / f"{name}.yaml").read_text()) | changed
         module, _, kind = values.pop("_target_").rpartition(".")
-        assert values.pop("no_decay") == []
+        rules = {each.name: values.pop(each.name) for each in fields(GroupRules)}
+        assert rules == {"no_decay": [], "layer_decay": 1.0, "rates": None}  # nothing is treated apart unless it is asked for
         self.kind, self.values = getattr(import_module(module), kind), values
 
     def __getattr__(self, name):

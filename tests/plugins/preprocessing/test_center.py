@@ -3,7 +3,7 @@ import pytest
 import torch
 from torch import nn
 
-from plugins.base import RecipeError, Setting
+from plugins.base import Setting
 from plugins.preprocessing.center import CenterInputs
 from tests.plugins.preprocessing.fitting import SHAPES, fitted
 
@@ -28,8 +28,3 @@ def test_buffers_of_a_loaded_run_come_from_its_checkpoint():
     loaded = plugin.transform_model(nn.Identity())
     loaded.load_state_dict(trained.state_dict())
     assert torch.equal(loaded(x), trained(x)) and not torch.equal(loaded(x), x)
-
-
-def test_refuses():
-    with pytest.raises(RecipeError, match="per must be one of null, channel, feature, got 'pixel'"):
-        CenterInputs("pixel")

@@ -32,14 +32,6 @@ def test_vanilla_scales_at_test_only():
     torch.testing.assert_close(layer.eval()(x), 0.7 * x)
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"), [({"p": 1.5}, "p must be a probability"), ({"mode": "x"}, "inverted, vanilla")]
-)
-def test_refuses(arguments, message):
-    with pytest.raises(RecipeError, match=message):
-        Dropout(**arguments)
-
-
 def test_no_place_is_an_error_that_says_what_was_looked_for():
     with pytest.raises(RecipeError, match="no activation in Linear.*ReLU"):
         Dropout().transform_model(nn.Linear(3, 2))
@@ -261,11 +253,6 @@ def test_what_becomes_of_dropout_that_is_there_is_told():
     assert changed == "p=0.3 for the model's own dropout 2.dropout"
     assert "2.dropout1 (p=0.1), 2.dropout2 (p=0.1) stays as it is" in kept
     assert dropped(between(nn.ReLU()))[2].remarks == []
-
-
-def test_zero_leaves_dropout_that_is_there_alone():
-    model, _, plugin = dropped(between(nn.ReLU(), nn.Dropout(0.1)), p=0.0)
-    assert type(model[2]) is nn.Dropout and model[2].p == 0.1 and "2 (p=0.1) stays as it is" in plugin.remarks[0]
 
 
 def test_looking_leaves_no_trace():

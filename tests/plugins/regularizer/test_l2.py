@@ -6,7 +6,6 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from plugins.base import RecipeError
 from plugins.loss.by_task import LossByTask
 from plugins.regularizer.l2 import L2Penalty, l2_penalty
 from recipes.engine.module import RecipeModule
@@ -61,14 +60,3 @@ def test_equals_the_weight_decay_of_plain_sgd(model, data, parts):
     for a, b in zip(ours.parameters(), theirs.parameters(), strict=True):
         torch.testing.assert_close(a, b)
     assert not torch.allclose(ours[0].weight, fit(model, data, parts=parts)[0].weight, atol=1e-3)
-
-
-def test_zero_changes_no_bit(model, data):
-    for a, b in zip(fit(model, data, L2Penalty(0.0)).parameters(), fit(model, data).parameters(), strict=True):
-        assert torch.equal(a, b)
-
-
-@pytest.mark.parametrize("weight", [-1e-4, float("inf"), "much"])
-def test_refuses(weight):
-    with pytest.raises(RecipeError, match="weight must be a number ≥ 0"):
-        L2Penalty(weight)

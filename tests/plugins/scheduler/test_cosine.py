@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 from torch.optim.lr_scheduler import CosineAnnealingLR
 
-from plugins.base import RecipeError
 from plugins.scheduler.cosine import CosineDecay
 
 
@@ -25,8 +24,3 @@ def test_equals_torch_until_the_end(make_optimizer, rates):
 def test_holds_the_end_where_torch_would_rise_again(make_optimizer, rates):
     optimizer = make_optimizer()
     assert rates(optimizer, CosineDecay()(optimizer, 10), 25)[10:] == [0.0] * 15
-
-
-def test_refuses():
-    with pytest.raises(RecipeError, match="end_factor must be a number ≥ 0, got -0.5"):
-        CosineDecay(end_factor=-0.5)

@@ -33,15 +33,6 @@ def test_goes_on_after_a_checkpoint(make_optimizer, rates):
     assert rates(second, resumed, 12) == expected[8:]
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [({"end_factor": -1}, "end_factor must be a number ≥ 0"), ({"steps": 0}, "steps must be a whole number ≥ 1, got 0")],
-)
-def test_refuses(arguments, message):
-    with pytest.raises(RecipeError, match=message):
-        LinearDecay(**arguments)
-
-
 def test_a_training_without_end_needs_steps(make_optimizer):
     with pytest.raises(RecipeError, match="set scheduler.steps, max_epochs or max_steps"):
         LinearDecay()(make_optimizer(), 0)

@@ -143,18 +143,3 @@ def test_intervals():
     assert EarlyStopping(every_n_steps=7).trainer_arguments() == {"val_check_interval": 7, "check_val_every_n_epoch": None}
     assert EarlyStopping(every_n_epochs=3).trainer_arguments() == {"check_val_every_n_epoch": 3}
     assert EarlyStopping().trainer_arguments() == {}
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ({"patience": 0}, "patience must be a whole number ≥ 1"),
-        ({"every_n_steps": 0}, "every_n_steps must be"),
-        ({"every_n_epochs": 0.5}, "every_n_epochs must be"),
-        ({"min_delta": -1}, "min_delta must be a number ≥ 0"),
-        ({"monitor": ""}, "monitor must be the name of a metric"),
-    ],
-)
-def test_refuses(arguments, message):
-    with pytest.raises(RecipeError, match=message):
-        EarlyStopping(**arguments)

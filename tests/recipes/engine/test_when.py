@@ -1,0 +1,130 @@
+"""An option acts in its share of the training, and elsewhere nothing of it is left."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+
+from plugins.averaging.ema import EMA
+from plugins.base import Plugin, RecipeError, Stage, implementers
+from plugins.hooks import HOOKS, STEP
+from plugins.regularizer.l2 import L2Penalty
+from plugins.wrapper.sam import SAM
+from recipes.data.loaders import StepLoader
+from recipes.engine.module import RecipeModule
+from tests.recipes.engine.test_module import assert_same, fit, samples, train
+
+STEPS = 12
+PLAIN = partial(torch.optim.SGD, lr=0.1)  # without a memory
+
+
+class Watching(Plugin):
+    """Defines every hook of a step and counts its calls, by step."""
+
+    stage, option, group = Stage.PENALTY, "watching", "own"
+
+    def __init__(self, when):
+        self.when, self.calls = when, {}
+
+    def _count(self, name, module):
+        self.calls.setdefault(name, []).append(module.steps_done)
+
+    def transform_batch(self, batch, module):
+        self._count("transform_batch", module)
+        return batch
+
+    def around_pass(self, module, batch):
+        self._count("around_pass", module)
+        return torch.enable_grad()
+
+    def penalty(self, module, batch, outputs):
+        self._count("penalty", module)
+
+    def transform_gradient(self, module, parameters):
+        self._count("transform_gradient", module)
+
+    def after_step(self, module, optimizer):
+        self._count("after_step", module)
+
+    def combine(self, losses, module):
+        self._count("combine", module)
+        return sum(losses.values())
+
+
+@pytest.mark.parametrize(
+    ("when", "first", "last"),
+    [((0, 1), 0, 11), ((0.25, 0.75), 3, 8), ((0.5, 1), 6, 11), ((0, 0.3), 0, 3), ((0.9, 0.91), None, None)],
+)
+def test_hooks_of_a_step_are_called_in_that_share_of_the_training(when, first, last):
+    watching = Watching(tuple(map(float, when)))
+    train(nn.Linear(6, 3), samples(40), watching, steps=STEPS)
+    expected = [] if first is None else list(range(first, last + 1))
+    for name in ("transform_batch", "around_pass", "penalty", "transform_gradient", "combine"):
+        assert watching.calls.get(name, []) == expected, name
+    assert watching.calls.get("after_step", []) == [step + 1 for step in expected]  # the update is done by then
+
+
+def pair(plugin):
+    """The same training without a technique and with it."""
+    split, model = samples(40), nn.Linear(6, 3)
+    copies = []
+    for callbacks in ([], [plugin]):
+        copy = nn.Linear(6, 3)
+        copy.load_state_dict(model.state_dict())
+        copies.append(train(copy, split, *callbacks, steps=STEPS))
+    return copies
+
+
+@pytest.mark.parametrize("plugin", [L2Penalty(weight=0.1), SAM(rho=0.5), EMA(decay=0.9)], ids=lambda plugin: plugin.state_key)
+def test_what_never_acts_changes_no_bit_and_what_acts_does(plugin):
+    plugin.when = (0.99, 1.0)
+    assert_same(*pair(plugin))
+    plugin.when = (0.5, 1.0)
+    plain, timed = pair(plugin)
+    assert any(not torch.equal(value, timed.state_dict()[name]) for name, value in plain.state_dict().items())
+
+
+def test_a_wrapper_is_as_the_optimizer_alone_before_it_acts():
+    """Sharpness-aware from the middle on: the first half as without, the second as a run that begins there."""
+    split, start = samples(40), nn.Linear(6, 3)
+
+    def run(state, steps, plugin):
+        model = nn.Linear(6, 3)
+        model.load_state_dict(state)
+        return train(
+            model, split, plugin, size=40, steps=steps, optimizer=PLAIN
+        )  # whole batches, so that each step is the same problem
+
+    sam = SAM(rho=0.5)
+    sam.when = (0.5, 1.0)
+    whole = run(start.state_dict(), 8, sam)
+    half = train_plain(start.state_dict(), split, 4)
+    expected = run(half.model.state_dict(), 4, SAM(rho=0.5))
+    plain = train_plain(start.state_dict(), split, 8).model.weight
+    torch.testing.assert_close(whole.model.weight, expected.model.weight, rtol=1e-4, atol=1e-6)  # samples come in another order
+    assert not torch.allclose(whole.model.weight, plain, rtol=1e-2, atol=1e-4)
+
+
+def train_plain(state, split, steps):
+    model = nn.Linear(6, 3)
+    model.load_state_dict(state)
+    return train(model, split, size=40, steps=steps, optimizer=PLAIN)
+
+
+def test_a_share_of_a_training_without_an_end_is_refused():
+    module = RecipeModule(nn.Linear(6, 3), functional.cross_entropy, lambda groups: torch.optim.SGD(groups, lr=0.1))
+    loader = StepLoader(samples(16), 8, 0, 1, lambda: module.steps_done)
+    plugin = L2Penalty()
+    plugin.when = (0.0, 0.5)
+    with pytest.raises(RecipeError, match="regularizer/l2: when=.* is a share of the training, which has no end"):
+        fit(module, loader, plugin, steps=-1, max_epochs=-1)
+
+
+def test_all_hooks_of_a_step_were_watched():
+    there = {hook.name for hook in HOOKS if hook.moment == STEP}
+    apart = {"picture", "backward", "wrap_optimizer"}  # draws once, is of several tasks, is tried with SAM
+    assert {name for name in there if implementers([Watching((0, 1))], name)} == there - apart

@@ -1,0 +1,197 @@
+"""What holds for every declared parameter of every option found in conf/: the author of a technique need not test it."""
+
+import inspect
+import math
+import pickle
+import re
+from functools import cache
+
+import pytest
+
+from plugins.base import Plugin, RecipeError, declare
+from plugins.declare import Declared
+from plugins.hooks import HOOKS, STEP
+from plugins.plugin import Option
+from recipes.config.catalogue import INHERITED, Catalogue
+from recipes.config.composing import check, resolve
+from recipes.engine.module import RecipeModule
+from recipes.run.build import build_plugins, find_class
+from tests.harness import build, config_of, is_many, with_companions
+
+CATALOGUE = Catalogue()
+OPTIONS = [option for options in CATALOGUE.groups.values() for option in options.values()]
+
+
+@cache
+def class_of(option):
+    """The class behind an option; None where it has none."""
+    return find_class(option.node["_target_"]) if "_target_" in option.node else None
+
+
+DECLARED = [option for option in OPTIONS if (kind := class_of(option)) and issubclass(kind, Declared)]
+TECHNIQUES = [option for option in DECLARED if issubclass(class_of(option), Plugin)]
+each = pytest.mark.parametrize("option", DECLARED, ids=lambda option: f"{option.group}-{option.name}")
+each_technique = pytest.mark.parametrize("option", TECHNIQUES, ids=lambda option: f"{option.group}-{option.name}")
+
+
+def own(option):
+    """The declared parameters that the option's file tells."""
+    return {name: held for name, held in class_of(option).parameters.items() if name not in INHERITED}
+
+
+def test_every_technique_of_ours_declares_its_parameters():
+    ours = [option for option in OPTIONS if str(option.node.get("_target_")).startswith("plugins.")]
+    for option in ours:
+        assert option in DECLARED or not inspect.signature(class_of(option)).parameters, option.path
+        assert not option.parameters or "__init__" not in vars(class_of(option)), option.path
+
+
+@each
+def test_the_file_tells_what_is_declared(option):
+    lines = {name: f"{name}: … # {held.comment}" for name, held in own(option).items()}
+    assert set(option.parameters) == set(lines), f"{option.path} has other parameters than {class_of(option).__name__}"
+    for name, held in own(option).items():
+        told = option.parameters[name]
+        assert told == held.default and type(told) is type(held.default), (
+            f"{option.path}: {name} is {held.default!r} by default"
+        )
+        assert option.comments[name] == held.comment, f"{option.path}: write {lines[name]}"
+
+
+@each
+def test_the_docstring_lists_what_is_declared(option):
+    text = inspect.getdoc(class_of(option)) or ""
+    for name, held in class_of(option).parameters.items():
+        assert held.described(name) in text
+
+
+def misfits(name, held):
+    """Values that a parameter must refuse."""
+    yield from (object(), {"a": 1}, [], "no such word", math.nan)
+    yield from () if held.null else (None,)
+    if found := re.fullmatch(r"([≥>]) (-?[\d.]+)", held.range):
+        yield from (float(found[2]) - 1, True, int(float(found[2])) - 1)
+        yield from (float(found[2]),) if found[1] == ">" else ()
+        yield from () if held.words.startswith("a whole") or "inf" in held.also else (math.inf,)
+        yield from (float(found[2]) + 0.5,) if held.words.startswith("a whole") else ()
+    elif found := re.fullmatch(r"in ([(\[])([\d.]+), ([\d.]+)([)\]])", held.range):
+        yield from (float(found[2]) - 0.1, float(found[3]) + 0.1, False, math.inf)
+        yield from (float(found[2]),) if found[1] == "(" else ()
+        yield from (float(found[3]),) if found[4] == ")" else ()
+
+
+@each
+def test_what_does_not_fit_is_refused_in_one_line_that_says_what_does(option):
+    kind = class_of(option)
+    for name, held in own(option).items():
+        free = held.words.startswith(("the name", "a list"))  # any text will do, any list
+        for value in misfits(name, held):
+            if free and isinstance(value, str | list):
+                continue
+            with pytest.raises(RecipeError) as caught:
+                kind(**{name: value})
+            text = str(caught.value)
+            assert text.startswith(f"{name} must be {held.words}") and f", got {value!r}" in text and "\n" not in text
+
+
+@each
+def test_what_is_at_the_border_fits(option):
+    for name, held in own(option).items():
+        if found := re.fullmatch(r"≥ (\d+)|in \[(\d+), .*", held.range):
+            least = int(found[1] or found[2])
+            assert getattr(class_of(option)(**{name: least}), name) == least
+        if held.null:
+            assert getattr(class_of(option)(**{name: None}), name) is None
+
+
+@each
+def test_can_be_pickled_and_takes_its_parameters_in_order(option):
+    kind = class_of(option)
+    made = pickle.loads(pickle.dumps(kind(**option.parameters)))
+    by_place = kind(*(held.default for held in own(option).values()))
+    for name, value in option.parameters.items():
+        assert getattr(made, name) == getattr(by_place, name) == value
+    with pytest.raises(TypeError, match=rf"^{kind.__name__}: .*no_such_parameter"):
+        kind(no_such_parameter=1)
+
+
+@each_technique
+def test_what_acts_step_by_step_takes_a_share_of_the_training(option):
+    kind = class_of(option)
+    acts = any(
+        getattr(kind, hook.name) is not getattr(Option, hook.name) for hook in HOOKS if hook.moment == STEP and hook.label
+    )
+    place = f"{option.group}.{option.name}.when" if option.wrapped else f"{option.group}.when"
+    words = [CATALOGUE.spelling(option.group, option.name), f"{place}=[0,0.9]"]
+    if not acts:
+        with pytest.raises(TypeError, match="when"):
+            kind(when=(0, 0.9))
+        with pytest.raises(
+            RecipeError, match=rf"^{place.removesuffix('.when')}: when=.* is for techniques that act step by step"
+        ):
+            build_plugins(resolve(CATALOGUE, check(CATALOGUE, words)))
+        return
+    assert kind().when == (0.0, 1.0) and kind(when=[0, 0.9]).when == (0.0, 0.9)
+    for value in ((0.9, 0.1), (0.5, 0.5), (-0.1, 1), (0, 1.1), 0.5, [0.5], "late", None, (False, True), (0, math.nan)):
+        with pytest.raises(RecipeError, match="^when must be two numbers, 0 ≤ start < end ≤ 1, got "):
+            kind(when=value)
+    (made,) = [made for made in build_plugins(resolve(CATALOGUE, check(CATALOGUE, words))) if type(made) is kind]
+    assert made.when == (0.0, 0.9)
+
+
+def test_the_catalogue_knows_what_is_inherited():
+    inherited = Plugin._own_parameters
+    assert inherited.keys() == INHERITED.keys()
+    for name, (default, comment) in INHERITED.items():
+        assert (list(inherited[name].default), inherited[name].comment) == (default, comment)
+
+
+@pytest.mark.parametrize(
+    "option",
+    [option for option in TECHNIQUES if class_of(option).off and not class_of(option).measures_when_off],
+    ids=lambda option: f"{option.group}-{option.name}",
+)
+def test_what_is_off_is_left_out(option):
+    name = f"{option.group}/{option.name}"
+    config = config_of(with_companions(name))
+    node = config[option.group][option.name] if is_many(option.group) else config[option.group]
+    node.update(class_of(option).off)
+    module = build(config)
+    assert isinstance(module, RecipeModule) and name not in [plugin.state_key for plugin in module.plugins]
+    assert [plugin.state_key for plugin in module.left_out] == [name]
+    assert not any(plugin.state_key == name for hooks in module.hooks.values() for plugin in hooks)
+    for parameter, value in class_of(option).off.items():  # one that is on is there
+        if value != option.parameters[parameter]:
+            node.update({parameter: option.parameters[parameter]})
+            assert name in [plugin.state_key for plugin in build(config).plugins]
+
+
+def test_a_class_with_an_init_of_its_own_is_taken_as_it_is():
+    class Own(Plugin):
+        off = {"strength": 0.0}
+
+        def __init__(self, strength=1.0):
+            self.strength = strength
+
+    class More(Own):
+        width: int = declare.count("pixels", default=3)
+
+    assert list(inspect.signature(Own).parameters) == list(inspect.signature(More).parameters) == ["strength"]
+    assert Own(0.0).is_off and not Own(0.5).is_off and Own().when == (0.0, 1.0)
+
+
+def test_own_parameters_come_before_inherited_ones():
+    class Base(Declared):
+        a: int = declare.count("first", default=1)
+        b: int = declare.count("second", default=2, kw_only=True)
+
+    class Sub(Base):
+        c: int = declare.count("third", default=3, off=1)
+
+        def __post_init__(self):
+            self.sum = self.a + self.b + self.c
+
+    assert str(inspect.signature(Sub)) == "(c=3, a=1, *, b=2)" and Sub.off == {"c": 1} and Sub.c == 3
+    assert (Sub(5, 6, b=7).c, Sub(5, 6, b=7).a, Sub(5, 6, b=7).sum) == (5, 6, 18)
+    with pytest.raises(TypeError, match="^Sub: too many positional arguments"):
+        Sub(1, 2, 3)
