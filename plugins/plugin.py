@@ -73,12 +73,13 @@ class Option:
     refuses: ClassVar[Mapping[str, str]] = {}
     on_shards: ClassVar[bool | None] = None
     directions: ClassVar[Mapping[str, str]] = {}
-    run_folders: ClassVar[Sequence[str]] = ()  # parameters that name folders of other runs
     monitor: str | None = None  # the validation metric that chooses the best model, where the technique has a say
     monitor_mode: str | None = None  # whether its largest ("max") or smallest ("min") value is best; None: as declared
     min_delta: float = 0.0  # by how much that metric must improve to count as better
     repeats: int = 1  # steps in a row that train on the same batch
     remarks: Sequence[str] = ()  # what a user should know of what was decided, a line each; printed when the run starts
+
+    needs_logits: ClassVar[bool] = False  # whether it makes probabilities of the outputs, which not every loss trains as logits
 
     setting: Setting
     when: tuple[float, float] = ALWAYS  # the share of training in which it acts

@@ -19,9 +19,7 @@ from plugins.base import (
     Selection,
     Setting,
     Stage,
-    expect,
-    expect_positive,
-    expect_probability,
+    declare,
 )
 
 if TYPE_CHECKING:
@@ -43,39 +41,36 @@ class LogitDistillation(Plugin):
     regression keeps its loss. The teacher sees the same batch, after all augmentation, once a step; it is in evaluation mode, not
     trained, and not in this run's checkpoints: to evaluate this run it is not needed.
 
-    Args:
-        teacher: folder of the run that teaches, with the weights of its best checkpoint.
-        temperature: T > 0.
-        weight: α in [0, 1]; 0 is an exact no-op.
-
     Raises:
-        RecipeError: a value out of range; no such run, one of other samples or other classes.
-        Refusal: no classification task; a loss whose outputs are no logits.
+        RecipeError: no such run, one of other samples or other classes.
+        Refusal: no teacher; no classification task; a loss whose outputs are no logits.
 
     Source: Hinton, Vinyals & Dean, "Distilling the knowledge in a neural network", 2015.
     """
 
     stage = Stage.PENALTY
-    off = {"weight": 0.0}
-    run_folders = ("teacher",)
+    needs_logits = True
 
-    def __init__(self, teacher: str | None = None, temperature: float = 4.0, weight: float = 0.5) -> None:
-        expect_positive("temperature", temperature)
-        expect_probability("weight", weight)
-        folder = isinstance(teacher, str) and teacher != ""
-        expect(folder or weight == 0, "teacher", "the folder of a trained run (distillation.teacher=outputs/DATE/TIME-ID)", teacher)
-        self.teacher, self.temperature, self.weight = teacher, temperature, weight
+    teacher: str | None = declare.run_folder(
+        "folder of the run that teaches, by its best checkpoint, such as outputs/DATE/TIME-ID", null="asked for before the first batch"
+    )
+    temperature: float = declare.number("T, how far probabilities are levelled before they are compared", default=4.0, above=0)
+    weight: float = declare.share("α, the share of the teacher in the loss", default=0.5, off=0.0)
+
+    def __post_init__(self) -> None:
         self._model: Any = None  # kept here, so that it is no part of the module that is trained and saved
 
     def check(self, selection: Selection) -> None:
-        """Refuse data without classes."""
+        """Refuse to go on without a teacher, and data without classes."""
+        if self.teacher is None:
+            raise Refusal(f"{self.state_key} needs a trained run to learn from: type distillation.teacher=FOLDER, such as outputs/DATE/TIME-ID")
         if not any(task.kind == "classification" for task in selection.setting.tasks):
             raise Refusal(f"{self.state_key} needs a classification task, and the data has none: leave it out")
 
     def prepare(self, setting: Setting) -> None:
         """Load the teacher, where there is something to train."""
         super().prepare(setting)
-        if self.weight == 0 or setting.training_inputs is None:
+        if setting.training_inputs is None:
             return
         if setting.load_run is None:
             raise RecipeError(f"{self.state_key} loads its teacher from a run folder: give RecipeModule.build a Setting with load_run")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from plugins.base import Batch, Module, Plugin, RecipeError, Refusal, Selection, Setting, Stage, Task
+from plugins.base import Batch, Module, Plugin, RecipeError, Refusal, Selection, Setting, Stage, Task, declare
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
@@ -21,6 +21,12 @@ def balanced_weights(counts: Int[Tensor, " classes"]) -> Float[Tensor, " classes
     return counts.sum() / ((counts > 0).sum() * counts.clamp(min=1)).double()
 
 
+def _are_weights(value: object) -> bool:
+    if not isinstance(value, (list, tuple)) or not any(value):
+        return False
+    return all(isinstance(each, (int, float)) and not isinstance(each, bool) and 0 <= each < math.inf for each in value)
+
+
 class ClassWeights(Plugin):
     """Weigh each sample's loss by its class.
 
@@ -28,11 +34,8 @@ class ClassWeights(Plugin):
     training samples in class c, of k. Mixed samples have the weights of both; smoothed labels that of their class. It multiplies
     `Batch.weight`. What is logged as loss is not weighted, so that runs compare. Of several tasks each has the weights of its own classes.
 
-    Args:
-        mode: balanced | a weight for each class, finite and ≥ 0, not all of them 0; only their ratios matter.
-
     Raises:
-        RecipeError: another word, other numbers, not a weight for each class; balanced where the training targets are not known before.
+        RecipeError: not a weight for each class; balanced where the training targets are not known before.
         Refusal: no classification task.
 
     Source: King & Zeng, "Logistic regression in rare events data", Political Analysis 2001; scikit-learn's compute_class_weight.
@@ -40,12 +43,15 @@ class ClassWeights(Plugin):
 
     stage = Stage.TARGETS
 
-    def __init__(self, mode: str | Sequence[float] = "balanced") -> None:
-        numbers = not isinstance(mode, str) and isinstance(mode, Sequence) and len(mode) > 0
-        right = numbers and all(type(each) in (int, float) and math.isfinite(each) and each >= 0 for each in mode) and any(mode)
-        if mode != "balanced" and not right:
-            raise RecipeError(f"mode must be balanced, or a list of finite weights ≥ 0 that are not all 0, got {mode!r}")
-        self.mode = mode if isinstance(mode, str) else [float(each) for each in mode]
+    mode: str | Sequence[float] = declare.value(
+        "balanced: inversely to how often the class occurs | a weight ≥ 0 for each class, such as [1,2,1]",
+        "balanced, or a list of finite weights ≥ 0 that are not all 0",
+        lambda value: value == "balanced" or _are_weights(value),
+        default="balanced",
+        more="Only the ratios of weights matter.",
+    )
+
+    def __post_init__(self) -> None:
         self._weights: dict[str, Tensor] = {}
 
     def check(self, selection: Selection) -> None:
@@ -57,14 +63,14 @@ class ClassWeights(Plugin):
         """Count the classes of the training split."""
         super().prepare(setting)
         tasks = [task for task in setting.tasks if task.kind == "classification"]
-        if isinstance(self.mode, list):
+        if not isinstance(self.mode, str):
             for task in tasks:
                 if len(self.mode) != task.outputs:
                     raise RecipeError(
                         f"regularizer.class_weights.mode must have a weight for each of the {task.outputs} classes"
                         f"{f' of {task.name}' if task.name else ''}, got {len(self.mode)}"
                     )
-            self._weights = {task.name: torch.tensor(self.mode) for task in tasks}
+            self._weights = {task.name: torch.tensor(self.mode, dtype=torch.float32) for task in tasks}
         elif setting.training_targets is not None:
             counts = count_classes(setting, tasks)
             self._weights = {name: balanced_weights(count).float() for name, count in counts.items()}

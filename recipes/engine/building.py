@@ -136,7 +136,8 @@ def list_hooks_of_optimizer(module: Whole, options: Sequence[Option]) -> None:
 
 
 def _check_hooks(module: Whole) -> None:
-    predicts = module.hooks["predict"]
+    needing = [option for option in module.options if option.needs_logits]
+    predicts = [*module.hooks["predict"], *needing]
     classifies = module.setting and any(task.kind == "classification" for task in module.setting.tasks)
     if predicts and classifies and not getattr(module.loss, "takes_logits", True):
         raise RecipeError(
