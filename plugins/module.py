@@ -42,7 +42,7 @@ class Module(Protocol):
         """The model's outputs for raw inputs, one entry a task."""
 
     def losses(
-        self, outputs: Mapping[str, Tensor], targets: Mapping[str, Tensor], weight: Mapping[str, Tensor] = ...
+        self, outputs: Mapping[str, Tensor], targets: Mapping[str, Tensor], weight: Mapping[str, Tensor] | None = None
     ) -> dict[str, Tensor]:
         """The loss of each task, a scalar tensor averaged over these samples; `weight` is that of a batch."""
 

@@ -52,7 +52,8 @@ class LogitDistillation(Plugin):
     needs_logits = True
 
     teacher: str | None = declare.run_folder(
-        "folder of the run that teaches, by its best checkpoint, such as outputs/DATE/TIME-ID", null="asked for before the first batch"
+        "folder of the run that teaches, by its best checkpoint, such as outputs/DATE/TIME-ID",
+        null="asked for before the first batch",
     )
     temperature: float = declare.number("T, how far probabilities are levelled before they are compared", default=4.0, above=0)
     weight: float = declare.share("α, the share of the teacher in the loss", default=0.5, off=0.0)
@@ -63,7 +64,9 @@ class LogitDistillation(Plugin):
     def check(self, selection: Selection) -> None:
         """Refuse to go on without a teacher, and data without classes."""
         if self.teacher is None:
-            raise Refusal(f"{self.state_key} needs a trained run to learn from: type distillation.teacher=FOLDER, such as outputs/DATE/TIME-ID")
+            raise Refusal(
+                f"{self.state_key} needs a trained run to learn from: type distillation.teacher=FOLDER, such as outputs/DATE/TIME-ID"
+            )
         if not any(task.kind == "classification" for task in selection.setting.tasks):
             raise Refusal(f"{self.state_key} needs a classification task, and the data has none: leave it out")
 
@@ -73,7 +76,9 @@ class LogitDistillation(Plugin):
         if setting.training_inputs is None:
             return
         if setting.load_run is None:
-            raise RecipeError(f"{self.state_key} loads its teacher from a run folder: give RecipeModule.build a Setting with load_run")
+            raise RecipeError(
+                f"{self.state_key} loads its teacher from a run folder: give RecipeModule.build a Setting with load_run"
+            )
         model = setting.load_run(str(self.teacher))
         known: Setting = model.setting  # type: ignore[assignment]
         if tuple(known.shape) != tuple(setting.shape):

@@ -87,7 +87,9 @@ def check_several_classes(train: Split, ignored: int | None = None) -> None:
     for name, given in train.targets.items():
         target = known_labels(given, ignored)
         if len(given) and not len(target):
-            raise RecipeError(f"all {len(given)} training labels{f' of {name}' if name else ''} are {ignored}, which the loss ignores")
+            raise RecipeError(
+                f"all {len(given)} training labels{f' of {name}' if name else ''} are {ignored}, which the loss ignores"
+            )
         if not target.is_floating_point() and len(target) > 1 and bool((target == target.flatten()[0]).all()):
             raise RecipeError(
                 f"all {len(target)} training labels{f' of {name}' if name else ''} are of one class, "

@@ -89,9 +89,7 @@ class Evaluation:
             for data in clean_batches(module.trainer.train_dataloader, limit):
                 batch = module.as_batch(module.transfer_batch_to_device(data, module.device, 0))
                 outputs = module.outputs(batch.x)
-                add_metrics(
-                    means, module.setting, outputs, batch, module.task_losses.reported(outputs, batch.labels), module
-                )
+                add_metrics(means, module.setting, outputs, batch, module.task_losses.reported(outputs, batch.labels), module)
         return means.compute()
 
     def metrics(self, split: str) -> dict[str, float]:

@@ -115,7 +115,11 @@ def setting_from_loader(
         elif kind == "regression":
             tasks.append(Task(name, kind, 1 if target.ndim == 1 else target.shape[1]))
         else:
-            tasks.append(Task(name, kind, 1 + max(int(known_labels(targets[name], ignored).max()) for _, targets in batches_aside(loader))))
+            tasks.append(
+                Task(
+                    name, kind, 1 + max(int(known_labels(targets[name], ignored).max()) for _, targets in batches_aside(loader))
+                )
+            )
 
     def training_inputs() -> Iterator[Tensor]:
         for inputs, _ in batches_aside(loader):

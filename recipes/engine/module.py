@@ -22,7 +22,7 @@ from recipes.engine.evaluation import Evaluation
 from recipes.engine.groups import GroupRules
 from recipes.engine.lightning_private import is_attached
 from recipes.engine.loading import as_batch, dtype_of
-from recipes.engine.objective import NONE, TaskLosses
+from recipes.engine.objective import TaskLosses
 from recipes.engine.optimizers import configure
 from recipes.engine.parts import Whole
 from recipes.engine.randomness import Draws
@@ -170,10 +170,10 @@ class RecipeModule(Whole):
         return as_outputs(self.setting.tasks, self.model(x), len(x))  # type: ignore[union-attr]
 
     def losses(
-        self, outputs: Mapping[str, Tensor], targets: Mapping[str, Tensor], weight: Mapping[str, Tensor] = NONE
+        self, outputs: Mapping[str, Tensor], targets: Mapping[str, Tensor], weight: Mapping[str, Tensor] | None = None
     ) -> dict[str, Tensor]:
         """The loss of each task as it is minimized, of these samples: of standardized numbers where a regression is learned so."""
-        return self.task_losses.minimized(outputs, targets, weight)
+        return self.task_losses.minimized(outputs, targets, weight or {})
 
     def objective(self, outputs: Mapping[str, Tensor], targets: Mapping[str, Tensor]) -> Tensor:
         """The losses of all tasks as one scalar."""

@@ -117,7 +117,9 @@ def test_pieces_make_up_the_whole_batch(name, parts):
     assert module.metrics["val/loss"] == pytest.approx(mean_of(name, expected, x, y), rel=1e-5)
     last = model(name)
     assert train(name, x, y, parts, steps=1).metrics["train/loss"] == pytest.approx(mean_of(name, last, x, y), rel=1e-5)
-    assert float(train(name, x, y, parts, steps=1).last_objective) == pytest.approx(written_out(name, last(x), y).item(), rel=1e-5)
+    assert float(train(name, x, y, parts, steps=1).last_objective) == pytest.approx(
+        written_out(name, last(x), y).item(), rel=1e-5
+    )
 
 
 @pytest.mark.parametrize("parts", [1, 4])
@@ -135,7 +137,9 @@ def test_two_processes_make_up_the_whole_batch():
         for (name, weighted), (values, metrics) in found.items():
             x, y = data(name)
             expected = by_hand(name, x, y, heavy(x) if weighted else 1.0)
-            torch.testing.assert_close(torch.tensor(values), flat(expected), **EQUAL, msg=lambda text, name=name: f"{name}: {text}")
+            torch.testing.assert_close(
+                torch.tensor(values), flat(expected), **EQUAL, msg=lambda text, name=name: f"{name}: {text}"
+            )
             assert metrics["val/loss"] == pytest.approx(mean_of(name, expected, x, y), rel=1e-5), name
 
 
@@ -224,7 +228,9 @@ def test_mixed_weights_are_those_of_both_samples():
         found = [
             (share, other)
             for other in range(SAMPLES)
-            for share in [((batch.x[index] - x[other]) @ (x[index] - x[other]) / ((x[index] - x[other]) ** 2).sum().clamp(min=1e-9))]
+            for share in [
+                ((batch.x[index] - x[other]) @ (x[index] - x[other]) / ((x[index] - x[other]) ** 2).sum().clamp(min=1e-9))
+            ]
             if torch.allclose(share * x[index] + (1 - share) * x[other], batch.x[index], atol=1e-5)
         ]
         share, other = found[0]
