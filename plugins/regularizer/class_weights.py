@@ -44,7 +44,7 @@ class ClassWeights(Plugin):
     stage = Stage.TARGETS
 
     mode: str | Sequence[float] = declare.value(
-        "balanced: inversely to how often the class occurs | a weight ≥ 0 for each class, such as [1,2,1]",
+        "balanced: inversely to how often the class occurs | [1,2,0.5]: a weight for each class",
         "balanced, or a list of finite weights ≥ 0 that are not all 0",
         lambda value: value == "balanced" or _are_weights(value),
         default="balanced",

@@ -110,10 +110,7 @@ class SampleLoss:
         values, divisors = self.values(output, target), self.divisors(target)
         if values.shape != (len(output),):
             return False
-        if self.sums:
-            expected = values.sum()
-        else:
-            expected = values.sum() / (len(output) if divisors is None else divisors.sum())
+        expected = values.sum() / (1 if self.sums else len(output) if divisors is None else divisors.sum())
         found = self.fused(output, target)
         rough = 2e-2 if output.dtype in (torch.float16, torch.bfloat16) else 1e-4
         return found.shape == () and bool(torch.isclose(found.double(), expected.double(), rtol=rough, atol=1e-6))
