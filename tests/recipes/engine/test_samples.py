@@ -4,6 +4,7 @@ import copy
 import json
 from functools import partial
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -18,6 +19,7 @@ from plugins.wrapper.sam import SAM
 from recipes.engine.losses import TaskLoss
 from recipes.engine.module import RecipeModule
 from recipes.engine.samples import ignored_label, per_sample
+from recipes.run.build import build_data
 from tests.ranks import on_ranks
 from tests.recipes.engine.weighing import (
     CLASSES,
@@ -377,3 +379,39 @@ def test_other_precisions(name, precision):
 
 def test_all_kinds_are_asked():
     assert {type(loss).__name__ for loss in NUMBERS.values()} >= {"MSELoss", "BCEWithLogitsLoss", "KLDivLoss"}
+
+
+# ------------------------------------------------------------------ from the command line
+
+
+@pytest.mark.parametrize("label", [-100, 255, 5000])
+def test_the_data_know_the_label_that_the_loss_ignores(tmp_path, label):
+    y = np.arange(60) % 3
+    y[::4] = label
+    np.savez(tmp_path / "data.npz", x=np.random.default_rng(0).normal(size=(60, 4)), y=y)
+    config = {"data": {"_target_": "recipes.data.npz.NpzData", "path": str(tmp_path / "data.npz")}}
+    if label != 255:  # which may be a class where nobody says that it is none
+        with pytest.raises(RecipeError, match="out of range"):
+            build_data(config).setup()
+    loss = {"_target_": "torch.nn.CrossEntropyLoss", "ignore_index": label}
+    found = build_data({**config, "loss": loss})
+    found.setup()
+    assert found.tasks[0].outputs == 3 and found.setting(0).may_ignore
+
+
+def test_what_holds_no_such_label_costs_nothing(tmp_path):
+    x, y = data("plain")
+    np.savez(tmp_path / "data.npz", x=x.numpy(), y=y.numpy())
+    node = {"_target_": "recipes.data.npz.NpzData", "path": str(tmp_path / "data.npz")}
+    found = build_data({"data": node, "loss": {"_target_": "torch.nn.CrossEntropyLoss"}})
+    found.setup()
+    assert found.ignored == -100 and not found.setting(0).may_ignore
+    assert TaskLoss(nn.CrossEntropyLoss(), TASK, may_ignore=False).ignored is None
+
+
+def test_a_split_without_a_label_is_refused(tmp_path):
+    np.savez(tmp_path / "data.npz", x=np.zeros((40, 4)), y=np.full(40, -100))
+    node = {"_target_": "recipes.data.npz.NpzData", "path": str(tmp_path / "data.npz")}
+    found = build_data({"data": node, "loss": {"_target_": "torch.nn.CrossEntropyLoss"}})
+    with pytest.raises(RecipeError, match="all 40 training labels are -100, which the loss ignores"):
+        found.setup()
