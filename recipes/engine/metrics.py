@@ -44,6 +44,7 @@ class Means:
         value = value.detach().to(widest(value.device))
         if isinstance(samples, Tensor):
             samples = samples.detach().to(widest(samples.device))
+            value = value if summed else value.where(samples != 0, 0.0)
         elif samples == 0 and not summed:  # a rank that got no sample: the mean of nothing is NaN
             value = torch.zeros_like(value)
         value = value if summed else value * samples

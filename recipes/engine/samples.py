@@ -50,7 +50,7 @@ class SampleLoss:
         self._each = self._of_softened = _changed(loss, reduction="none")
         self.fused: Loss = _changed(loss, reduction="mean") if reduction == "none" else loss
         self.ignored: int | None = None
-        self.divides = False
+        self.divides = self._may_vanish = False
         label = _setting(loss, "ignore_index")
         self._label = label if type(label) is int and task.kind == "classification" else None
         self._takes_softened = self._label is None or self._label < 0  # torch takes no probabilities where a class is left out
@@ -59,7 +59,9 @@ class SampleLoss:
 
     def is_fused(self, target: Tensor) -> bool:
         """Whether the mean of these samples is one call of the loss."""
-        return self.ignored is None and not (target.is_floating_point() and (self.divides or not self._takes_softened))
+        if self.ignored is not None or (self.divides and self._may_vanish):
+            return False  # where nothing counts it would be 0 / 0
+        return not target.is_floating_point() or (self._takes_softened and not self.divides)
 
     def values(self, output: Tensor, target: Tensor) -> Tensor:
         """One value a sample, (samples,)."""
@@ -102,6 +104,8 @@ class SampleLoss:
             if self.divides and (self.task.kind == "regression" or self._weight() is None):
                 break
             if self._holds(output, target) and (self.ignored is None or self._holds(output, _with(target, self.ignored))):
+                weight = self._weight()
+                self._may_vanish = weight is not None and bool((weight == 0).any())
                 return True
         return False
 

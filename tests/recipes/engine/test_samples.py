@@ -163,10 +163,15 @@ def test_ignored_samples_are_as_good_as_gone(label, parts, plugins):
         assert module.metrics[metric] == pytest.approx(gone.metrics[metric], rel=1e-5), metric
 
 
-def test_a_step_without_a_label_changes_nothing():
+@pytest.mark.parametrize("parts", [1, 2])
+@pytest.mark.parametrize(
+    ("label", "loss"), [(-100, nn.CrossEntropyLoss()), (1, nn.CrossEntropyLoss(torch.tensor([1.0, 0.0, 1.0])))]
+)
+def test_a_step_in_which_nothing_counts_changes_nothing(label, loss, parts):
     x, y = data("plain")
-    module = train("plain", x, torch.full_like(y, -100), 2)
+    module = train("plain", x, torch.full_like(y, label), parts, loss=loss)
     assert torch.equal(numbers(module), flat(model("plain")))
+    assert module.metrics["val/loss"] == 0 and module.metrics["train/loss"] == 0
 
 
 @pytest.mark.parametrize("label", [-100, 7])
