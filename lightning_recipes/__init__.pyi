@@ -37,6 +37,7 @@ from plugins.base import (
 from plugins.clipping.norm import ClipNorm as ClipNorm
 from plugins.diagnostics.generalization_gap import GeneralizationGap as GeneralizationGap
 from plugins.diagnostics.gradient_stats import GradientStats as GradientStats
+from plugins.distillation.logits import LogitDistillation as LogitDistillation
 from plugins.guard.nan_rollback import NaNRollback as NaNRollback
 from plugins.inference.mc_dropout import MCDropout as MCDropout
 from plugins.inference.temperature import Temperature as Temperature
@@ -72,6 +73,7 @@ from plugins.preprocessing.center import CenterInputs as CenterInputs
 from plugins.preprocessing.none import NoPreprocessing as NoPreprocessing
 from plugins.preprocessing.standardize import StandardizeInputs as StandardizeInputs
 from plugins.regularizer.activation_l1 import ActivationL1 as ActivationL1
+from plugins.regularizer.class_weights import ClassWeights as ClassWeights
 from plugins.regularizer.dropblock import DropBlock as DropBlock
 from plugins.regularizer.dropout import Dropout as Dropout
 from plugins.regularizer.l2 import L2Penalty as L2Penalty

@@ -42,6 +42,11 @@ class Batch:
     task: labels (samples,), or probabilities (samples, classes) once a technique softens them. `labels` are the true,
     unmodified targets, for metrics. `extra` carries what a technique keeps from `transform_batch` to `penalty`. In an
     evaluation `positions` says which samples of the split these are.
+
+    `weight` says how much each sample counts in what is minimized, ≥ 0, (samples,), by task; a task that is not there weighs all
+    alike. A technique multiplies what is there. The loss of a step is divided by the weights of all its samples, over all
+    micro-batches and processes, so only their ratios matter. Samples whose label the loss ignores have the weight 0, and any label
+    as their target.
     """
 
     x: Tensor
@@ -49,16 +54,23 @@ class Batch:
     labels: dict[str, Tensor]
     extra: dict[str, Any] = field(default_factory=dict)
     positions: range | None = None
+    weight: dict[str, Tensor] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.x)
+
+    def weighted(self, task: str, factor: Tensor) -> dict[str, Tensor]:
+        """`weight` with that of a task times a factor (samples,), for `dataclasses.replace(batch, weight=…)`."""
+        before = self.weight.get(task)
+        return {**self.weight, task: factor if before is None else before * factor}
 
 
 @dataclass(frozen=True)
 class Setting:
     """What is known before training: the data's shape and tasks, and how to reach the raw training inputs and targets.
 
-    `training_targets` yields the targets of the training split piece by piece, by task. `training_inputs` yields the training split's raw inputs piece by piece; it is None when a finished run is loaded,
+    `training_targets` yields the targets of the training split piece by piece, by task. `may_ignore` tells whether there may be labels
+    that the loss ignores, in any split. `training_inputs` yields the training split's raw inputs piece by piece; it is None when a finished run is loaded,
     whose fitted values come from the checkpoint. `load_run(folder)` gives the trained module of another run.
     """
 
@@ -68,6 +80,7 @@ class Setting:
     training_inputs: Callable[[], Iterator[Tensor]] | None = None
     load_run: Callable[[str], nn.Module] | None = None
     training_targets: Callable[[], Iterator[Mapping[str, Tensor]]] | None = None
+    may_ignore: bool = True
 
     @property
     def is_image(self) -> bool:

@@ -21,6 +21,7 @@ else:
     from typing_extensions import dataclass_transform  # which torch brings
 
 NEVER = object()  # no value is off
+RUN_FOLDER = "the folder of a trained run"
 
 
 @dataclass(frozen=True)
@@ -130,6 +131,12 @@ def flag(help: str, *, default: bool, **further: Any) -> Any:
     return Parameter(help, default=default, words="true or false", accepts=lambda value: isinstance(value, bool), **further)
 
 
+def run_folder(help: str, **further: Any) -> Any:
+    """The folder of another run; None by default: the technique asks for it before the first batch."""
+    accepts = lambda value: isinstance(value, str) and bool(value)  # noqa: E731
+    return Parameter(help, default=None, words=RUN_FOLDER, accepts=accepts, **further)
+
+
 def value(help: str, words: str, accepts: Callable[[Any], bool], *, default: Any, **further: Any) -> Any:
     """Anything else: `words` say what it must be, `accepts` whether it is."""
     return Parameter(help, default=default, words=words, accepts=accepts, **further)
@@ -149,9 +156,9 @@ def span(help: str, *, default: tuple[float, float], **further: Any) -> Any:
     return Parameter(help, default=default, words=words, accepts=accepts, range="in [0, 1]", convert=convert, **further)
 
 
-@dataclass_transform(eq_default=False, field_specifiers=(number, share, count, choice, flag, span, value))
+@dataclass_transform(eq_default=False, field_specifiers=(number, share, count, choice, flag, run_folder, span, value))
 class Declared:
-    """A class whose parameters are declared in its body, by `number`, `share`, `count`, `choice`, `flag`, `span` or `value`.
+    """A class whose parameters are declared in its body, by `number`, `share`, `count`, `choice`, `flag`, `run_folder`, `span` or `value`.
 
     ``p: float = declare.share("probability that a unit is dropped", default=0.5, off=0.0)`` makes `p` a parameter of the constructor, checked
     there and kept as an attribute. A class's own parameters come first, in their order, then those it inherits. What else a

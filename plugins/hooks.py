@@ -42,6 +42,7 @@ HOOKS = (  # in the order in which they are called
     Hook("transform_batch", STEP, sees_weights=False, label="batch", told="once a step, drawn once"),
     Hook("picture", STEP, sees_weights=False),
     Hook("around_pass", STEP, label="weights", told="during the pass"),
+    Hook("transform_losses", STEP, sees_weights=False, label="loss", told="that of each task changed"),
     Hook("combine", STEP, alone=True, label="loss", told="the losses of all tasks as one"),
     Hook("penalty", STEP, label="loss", told="added to it"),
     Hook("aggregate", STEP, alone=True, label="gradient", told="those of all tasks as one"),

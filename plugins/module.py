@@ -53,8 +53,10 @@ class Module(Protocol):
     def outputs(self, x: Tensor) -> dict[str, Tensor]:
         """The model's outputs for raw inputs, one entry a task."""
 
-    def losses(self, outputs: Mapping[str, Tensor], targets: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """The loss of each task, a scalar tensor averaged over the batch."""
+    def losses(
+        self, outputs: Mapping[str, Tensor], targets: Mapping[str, Tensor], weight: Mapping[str, Tensor] | None = None
+    ) -> dict[str, Tensor]:
+        """The loss of each task, a scalar tensor averaged over these samples; `weight` is that of a batch."""
 
     def objective(self, outputs: Mapping[str, Tensor], targets: Mapping[str, Tensor]) -> Tensor:
         """The losses of all tasks as one scalar."""

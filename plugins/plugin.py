@@ -83,6 +83,8 @@ class Option:
     recorded: Sequence[nn.Module] = ()  # whose outputs are kept in each pass that is trained on: see `Module.recorded`
     remarks: Sequence[str] = ()  # what a user should know of what was decided, a line each; printed when the run starts
 
+    needs_logits: ClassVar[bool] = False  # whether it makes probabilities of the outputs, which not every loss trains as logits
+
     setting: Setting
     when: tuple[float, float] = ALWAYS  # the share of training in which it acts
 
@@ -182,6 +184,12 @@ class Option:
     def penalty(self, module: Module, batch: Batch, outputs: Mapping[str, Tensor]) -> Tensor | None:
         """A scalar added to the loss in each forward pass."""
         return None
+
+    def transform_losses(
+        self, losses: Mapping[str, Tensor], module: Module, batch: Batch, outputs: Mapping[str, Tensor]
+    ) -> Mapping[str, Tensor]:
+        """The loss of each task in a forward pass as it is minimized, before they are combined; what is logged as loss stays."""
+        return losses
 
     def combine(self, losses: Mapping[str, Tensor], module: Module) -> Tensor:
         """The losses of all tasks as one scalar."""

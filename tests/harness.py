@@ -18,6 +18,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from plugins.base import Plugin, RecipeError
+from plugins.declare import RUN_FOLDER
 from plugins.shards import whole
 from recipes.config import catalogue as catalogue_module
 from recipes.config.catalogue import Catalogue, Option
@@ -32,6 +33,7 @@ from recipes.run.trainer import make_trainer
 ROOT = Path(__file__).parents[1]
 CONF = ROOT / "conf"
 NO_TECHNIQUES = (*catalogue_module.NO_TECHNIQUES, "callback")
+TRAINED = ROOT / "tests" / "data" / "kept" / "sweep" / "0"  # a run on the digits
 SMALL = (
     "model=cnn",
     "model._target_=tests.small_net.SmallNet",  # with a residual branch too
@@ -99,7 +101,19 @@ def _composed(names: tuple[str, ...], *overrides: str) -> dict[str, Any]:
     offer_launchers()
     with initialize_config_dir(str(CONF), version_base="1.3"):
         composed = compose("train", [*small, *select(names), *overrides])
-    return OmegaConf.to_container(composed, resolve=True)  # type: ignore[return-value]
+    config: dict[str, Any] = OmegaConf.to_container(composed, resolve=True)  # type: ignore[assignment]
+    for name in names:
+        give_runs(config, name)
+    return config
+
+
+def give_runs(config: dict[str, Any], name: str) -> None:
+    """Name a trained run where an option asks for one, as a user would."""
+    group, option = name.split("/")
+    node = config[group][option] if is_many(group) else config[group]
+    for parameter, held in getattr(plugin_class(name), "parameters", {}).items():
+        if held.words == RUN_FOLDER and node[parameter] is None:
+            node[parameter] = str(TRAINED)
 
 
 def merged_config(names: Sequence[str]) -> dict[str, Any]:

@@ -43,6 +43,17 @@ def mix_target(target: Tensor, partner: Tensor, share: Tensor, task: Task) -> Te
     return mix(own, own.index_select(0, partner), share)
 
 
+def mix_weight(
+    weight: Float[Tensor, " samples"], partner: Tensor, share: Float[Tensor, " samples"]
+) -> tuple[Float[Tensor, " samples"], Float[Tensor, " samples"]]:
+    """The share of a sample's own label in its target, and its weight, so that a loss that is linear in the target is exact.
+
+    W = λ w + (1 − λ) w′ and Λ = λ w / W: then W · loss(z, Λ t + (1 − Λ) t′) = λ w loss(z, t) + (1 − λ) w′ loss(z, t′).
+    """
+    mixed = mix(weight, weight.index_select(0, partner), share)
+    return torch.where(mixed > 0, share * weight / mixed, share), mixed
+
+
 class Mixing(Plugin):
     """An augmentation that mixes each sample with a partner from its batch.
 
@@ -72,8 +83,14 @@ class Mixing(Plugin):
         generator = module.generator(self.option)
         partner = torch.randperm(len(batch), device=batch.x.device, generator=generator)
         x, share = self.mixed(batch.x, batch.x.index_select(0, partner), generator)
-        targets = {task.name: mix_target(batch.targets[task.name], partner, share, task) for task in module.setting.tasks}
-        return replace(batch, x=x, targets=targets)
+        targets, weights = {}, {}
+        for task in module.setting.tasks:
+            of_target, weight = share, batch.weight.get(task.name)
+            if weight is not None:
+                of_target, weights[task.name] = mix_weight(weight, partner, share)
+            of_target = share if task.kind == "regression" else of_target
+            targets[task.name] = mix_target(batch.targets[task.name], partner, of_target, task)
+        return replace(batch, x=x, targets=targets, weight=weights)
 
     def _has_this_batch(self, module: Module) -> bool:
         if len(self.rivals) == 1:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from torch import Tensor
 
 from plugins.base import Task
@@ -17,7 +15,8 @@ class LossByTask:
     The engine asks for the loss of each task. Called without a task, whole numbers are labels; other numbers are
     probabilities where there is one for each of two outputs or more, and values of a regression where there is one output.
 
-    Shapes: output (samples, outputs); target (samples,), (samples, 1) or (samples, classes).
+    Shapes: output (samples, outputs); target (samples,), (samples, 1) or (samples, classes). A value for each sample (samples,), or
+    with reduction "mean" their mean.
 
     Raises:
         RecipeError: shapes that fit neither.
@@ -26,13 +25,12 @@ class LossByTask:
     def __init__(self) -> None:
         self.cross_entropy, self.mse = CrossEntropy(), MSE()
 
-    def for_task(self, task: Task) -> Callable[[Tensor, Tensor], Tensor]:
+    def for_task(self, task: Task) -> CrossEntropy | MSE:
         """The loss of one task, whatever the shapes of its targets."""
         return self.cross_entropy if task.kind == "classification" else self.mse
 
-    def __call__(self, output: Tensor, target: Tensor) -> Tensor:
-        """The mean over samples, a scalar."""
+    def __call__(self, output: Tensor, target: Tensor, reduction: str = "none") -> Tensor:
+        """One value a sample, (samples,); with reduction "mean" a scalar."""
         probabilities = target.ndim > 1 and target.shape[1] > 1
-        return (
-            self.cross_entropy(output, target) if probabilities or not target.is_floating_point() else self.mse(output, target)
-        )
+        loss = self.cross_entropy if probabilities or not target.is_floating_point() else self.mse
+        return loss(output, target, reduction)

@@ -12,10 +12,10 @@ from plugins.base import RecipeError, class_probabilities
 class MSE:
     """The mean of squared differences.
 
-    loss = mean (z − t)². Labels of a classification count as one-hot vectors t.
+    lossᵢ = meanⱼ (zᵢⱼ − tᵢⱼ)². Labels of a classification count as one-hot vectors t.
 
     Shapes: output (samples, outputs), or (samples, 1) for targets (samples,); whole numbers are labels where there are
-    two outputs or more.
+    two outputs or more. A value for each sample (samples,), or with reduction "mean" their mean.
 
     Raises:
         RecipeError: shapes that do not match, which would broadcast without a word.
@@ -26,8 +26,8 @@ class MSE:
 
     takes_logits = False
 
-    def __call__(self, output: Tensor, target: Tensor) -> Tensor:
-        """The mean over samples and outputs, a scalar."""
+    def __call__(self, output: Tensor, target: Tensor, reduction: str = "none") -> Tensor:
+        """One value a sample, the mean over its outputs, (samples,); with reduction "mean" a scalar."""
         if not target.is_floating_point() and output.ndim == 2 and output.shape[1] > 1 and target.ndim == 1:
             target = class_probabilities(target, output.shape[1])
         if output.shape == (*target.shape, 1):
@@ -40,4 +40,5 @@ class MSE:
             )
         if output.dtype in (torch.bfloat16, torch.float16):
             output = output.float()
-        return functional.mse_loss(output, target.to(output.dtype))
+        values = functional.mse_loss(output, target.to(output.dtype), reduction=reduction)
+        return values.flatten(1).mean(1) if values.ndim > 1 else values

@@ -50,6 +50,6 @@ class Weighted(MultiTask):
         parameters = [parameter for parameter in module.model.parameters() if parameter.requires_grad]
         if any(map(is_shard, parameters)):
             return
-        cosine = gradient_cosine(module.losses(outputs, batch.targets), parameters)
+        cosine = gradient_cosine(module.losses(outputs, batch.targets, batch.weight), parameters)
         if cosine is not None:
             self.record(module, "gradient_cosine", cosine, at_once=True)

@@ -22,19 +22,17 @@ def expected(value: object, default: object, comment: str = "") -> str | None:
 
     An int is fine where a float is, a default of null admits anything, and so does the comment for words after a bar:
     `devices: 1 # how many | auto`. A bar and a bracket admit a list: `target: y # a name | [names]`. The elements of a list
-    are of the type of the default's elements.
+    are of the type of the default's elements, or numbers where the bracket begins with one: `mode: even # even | [1,2]: weights`.
     """
     words = also(comment)
     if default is None or show(value) in words or (isinstance(default, str) and "${" in default):
         return None
     if _fits(value, default):
         return None
-    if "| [" in comment:
-        return (
-            None
-            if isinstance(value, list) and all(_fits(element, default) for element in value)
-            else f"{_kind(default)} or a list"
-        )
+    if found := re.search(r"\| \[([^],]*)", comment):
+        like: object = 1.0 if re.fullmatch(r"[\d.]+", found[1]) else default  # [1,2]: of numbers; [names]: as the default
+        fits = isinstance(value, list) and all(_fits(element, like) for element in value)
+        return None if fits else f"{_kind(default)} or a list" + (" of numbers" if like is not default else "")
     if isinstance(default, str):
         return "one of " + ", ".join(listed) if (listed := choices(default, comment)) else _kind(default)
     return " or ".join([_kind(default), *words])

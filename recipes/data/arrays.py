@@ -12,6 +12,7 @@ from torch import Tensor
 
 from plugins.base import RecipeError, expect
 from recipes.data.source import Source
+from recipes.data.targets import known_labels
 
 
 def as_inputs(x: np.ndarray, where: str) -> Tensor:
@@ -91,8 +92,11 @@ def check_inputs(x: np.ndarray, where: str) -> None:
     expect(x.size > 0, where, "at least one sample", x.shape)
 
 
-def as_labels(y: np.ndarray, where: str, names: np.ndarray | None = None) -> Tensor:
-    """Targets as class numbers 0, 1, … or as floats; text becomes the place among the sorted `names` of all splits."""
+def as_labels(y: np.ndarray, where: str, names: np.ndarray | None = None, ignored: int | None = None) -> Tensor:
+    """Targets as class numbers 0, 1, … or as floats; text becomes the place among the sorted `names` of all splits.
+
+    Labels that the loss leaves out, `ignored`, may be any number.
+    """
     if y.ndim == 2 and y.shape[1] == 1 and y.dtype.kind != "f":
         y = y[:, 0]
     if y.ndim != 1 and not (y.ndim == 2 and y.dtype.kind == "f" and y.shape[1]):
@@ -107,17 +111,23 @@ def as_labels(y: np.ndarray, where: str, names: np.ndarray | None = None) -> Ten
     if y.dtype.kind not in "iub":
         raise RecipeError(f"{where} must hold numbers or names, got {y.dtype}")
     y = y.astype(np.int64)
-    if y.size and (y.min() < 0 or y.max() >= max(1000, len(y))):
-        ignored = "; labels to be ignored are not supported yet, drop these samples" if y.min() < 0 else ""
+    classes = y if ignored is None else y[y != ignored]
+    if classes.size and (classes.min() < 0 or classes.max() >= max(1000, len(y))):
+        fix = "; to leave samples out take a loss with ignore_index, as torch's, or drop these samples" if y.min() < 0 else ""
         raise RecipeError(
-            f"{where} must hold class numbers 0, 1, …; they reach from {y.min()} to {y.max()}, out of range{ignored}"
+            f"{where} must hold class numbers 0, 1, …; they reach from {classes.min()} to {classes.max()}, out of range{fix}"
         )
     return torch.from_numpy(y)
 
 
-def check_several_classes(train: Source) -> None:
+def check_several_classes(train: Source, ignored: int | None = None) -> None:
     """Refuse targets of one class, from which no model can learn to tell classes apart."""
-    for name, target in train.labels.items():
+    for name, given in train.labels.items():
+        target = known_labels(given, ignored)
+        if len(given) and not len(target):
+            raise RecipeError(
+                f"all {len(given)} training labels{f' of {name}' if name else ''} are {ignored}, which the loss ignores"
+            )
         if not target.is_floating_point() and len(target) > 1 and bool((target == target.flatten()[0]).all()):
             raise RecipeError(
                 f"all {len(target)} training labels{f' of {name}' if name else ''} are of one class, "
@@ -125,13 +135,13 @@ def check_several_classes(train: Source) -> None:
             )
 
 
-def check_classes(train: Source, test: Source) -> None:
+def check_classes(train: Source, test: Source, ignored: int | None = None) -> None:
     """Refuse a test split with targets that training cannot know."""
-    for name, target in train.labels.items():
-        other = test.labels[name]
+    for name, given in train.labels.items():
+        target, other = known_labels(given, ignored), known_labels(test.labels[name], ignored)
         if target.is_floating_point() != other.is_floating_point():
             raise RecipeError(f"the targets {name} of training and test differ in kind: {target.dtype} and {other.dtype}")
-        if not target.is_floating_point() and int(other.max()) > int(target.max()):
+        if not target.is_floating_point() and len(other) and int(other.max()) > int(target.max()):
             raise RecipeError(
                 f"test labels{f' of {name}' if name else ''} are out of range: class {int(other.max())} is in the test split, "
                 f"but training knows classes 0 to {int(target.max())} only"

@@ -14,7 +14,7 @@ from plugins.base import RecipeError, Setting, Task, expect, expect_count
 from recipes.data.arrays import check_classes, check_several_classes
 from recipes.data.source import Source
 from recipes.data.split import fingerprint, pieces
-from recipes.data.targets import expect_labels, expect_meant, kind_of
+from recipes.data.targets import expect_labels, expect_meant, kind_of, known_labels
 
 
 class Data:
@@ -52,6 +52,7 @@ class Data:
         self.splits: dict[str, Source] = {}
         self.content: str | None = None  # a hash of all samples and targets, however they are split
         self.class_names: dict[str, tuple[str, ...]] = {}  # by task, where classes are given as text
+        self.ignored: int | None = None  # the label of samples that the loss leaves out, which names no class
 
     def load(self) -> tuple[Source, Source | None]:
         """The training samples, and the test split if the data set has one."""
@@ -69,16 +70,16 @@ class Data:
             expect_meant(name, target, "store labels as whole numbers, or the numbers of a regression as floats (samples, 1)")
         for split in (train, test) if test is not None else (train,):
             for name, target in split.labels.items():
-                expect_labels(name, target, len(self.class_names.get(name, ())) or None)
+                expect_labels(name, target, len(self.class_names.get(name, ())) or None, self.ignored)
         self.content = fingerprint({"": train} if test is None else {"": train, "test": test})
         return train, test
 
     def _split_up(self, train: Source, test: Source | None) -> None:
-        check_several_classes(train)
+        check_several_classes(train, self.ignored)
         if test is None:
             train, test = self._divide(train, self.test, "test")
         else:
-            check_classes(train, test)
+            check_classes(train, test, self.ignored)
         train, validation = self._divide(train, self.validation, "validation")
         self.splits = {"train": train, "val": validation, "test": test}
 
@@ -152,11 +153,14 @@ class Data:
                 tasks.append(Task(name, "regression", values[0].shape[1] if values[0].ndim == 2 else 1))
             else:
                 names = self.class_names.get(name, ())
-                outputs = len(names) or 1 + max(int(value.max()) for value in values)
+                outputs = len(names) or 1 + max(int(known_labels(value, self.ignored).max()) for value in values)
                 tasks.append(Task(name, "classification", outputs, names))
         return tuple(tasks)
 
     def setting(self, seed: int, load_run: Callable[[str], Any] | None = None) -> Setting:
         """What plugins may know of the data."""
         train = self.splits["train"]
-        return Setting(self.shape, self.tasks, seed, lambda: pieces(train), load_run, lambda: iter([train.labels]))
+        may_ignore = self.ignored is not None and any(
+            bool((target == self.ignored).any()) for split in self.splits.values() for target in split.labels.values()
+        )
+        return Setting(self.shape, self.tasks, seed, lambda: pieces(train), load_run, lambda: iter([train.labels]), may_ignore)

@@ -118,7 +118,7 @@ class NpzData(Data):
             y = arrays[name + part]
             text = np.unique(np.concatenate([arrays[name + each].ravel() for each in parts])) if y.dtype.kind in "US" else None
             task = name if len(self.names) > 1 else ""
-            targets[task] = as_labels(y, f"{self.path}: {name}{part}", text)
+            targets[task] = as_labels(y, f"{self.path}: {name}{part}", text, self.ignored)
             if text is not None:
                 self.class_names[task] = tuple(map(str, text))
         if isinstance(x, StoredArray):

@@ -64,37 +64,42 @@ def expect_meant(name: str, target: Tensor, fix: str) -> None:
             raise RecipeError(f"target {name or 'y'} holds floats, but none other than 0 to {len(values) - 1}: {fix}")
 
 
-def expect_labels(name: str, target: Tensor, classes: int | None = None) -> None:
+def expect_labels(name: str, target: Tensor, classes: int | None = None, ignored: int | None = None) -> None:
     """Refuse labels that name no class: losses, metrics and techniques that soften targets index by them.
 
     Args:
         name: of the task.
         target: labels of any shape; floats are numbers, of which all are right.
         classes: that there are; None where the labels tell.
+        ignored: a label that the loss leaves out; None: there is none.
     """
-    if target.is_floating_point() or target.dtype == torch.bool or not target.numel():
+    if target.is_floating_point() or target.dtype == torch.bool:
+        return
+    if not (target := known_labels(target, ignored)).numel():
         return
     low, high = (int(bound) for bound in target.aminmax())
     known = f"labels 0 to {classes - 1}" if classes else "labels 0, 1, …"
+    fix = "count classes from 0{}; to leave samples out take a loss with ignore_index, as torch's, or drop these samples"
     if low < 0:
-        raise RecipeError(
-            f"target {name or 'y'} holds the label {low}, expected {known}: count classes from 0; labels to be ignored "
-            f"(ignore_index) are not supported yet, drop these samples"
-        )
+        raise RecipeError(f"target {name or 'y'} holds the label {low}, expected {known}: {fix.format('')}")
     if classes is not None and high >= classes:
-        raise RecipeError(
-            f"target {name or 'y'} holds the label {high}, expected {known}: count classes from 0, and give the model an output "
-            f"for each; labels to be ignored are not supported yet, drop these samples"
-        )
+        more = ", and give the model an output for each"
+        raise RecipeError(f"target {name or 'y'} holds the label {high}, expected {known}: {fix.format(more)}")
 
 
-def as_target(task: Task, target: Tensor, known: bool = False) -> Tensor:
+def known_labels(target: Tensor, ignored: int | None) -> Tensor:
+    """The labels that name a class, without those that the loss leaves out; numbers as they are."""
+    return target if ignored is None or target.is_floating_point() else target[target != ignored]
+
+
+def as_target(task: Task, target: Tensor, known: bool = False, ignored: int | None = None) -> Tensor:
     """A batch's target as losses and metrics take it: labels (samples,); numbers as they are.
 
     Args:
         task: the target to predict.
         target: of a batch.
         known: whether its labels were looked at before, which on a GPU would be waited for.
+        ignored: a label that the loss leaves out; None: there is none.
 
     Raises:
         RecipeError: a target of another kind than the task has, labels that name no class.
@@ -103,7 +108,7 @@ def as_target(task: Task, target: Tensor, known: bool = False) -> Tensor:
         raise RecipeError(f"target {task.name or 'y'} was a {task.kind} so far, and now holds {target.dtype} numbers")
     if task.kind == "classification":
         if not known:
-            expect_labels(task.name, target, task.outputs)
+            expect_labels(task.name, target, task.outputs, ignored)
         if target.ndim == 2:
             return target.squeeze(1)
     return target

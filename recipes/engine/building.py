@@ -26,9 +26,11 @@ from plugins.recording import Recording
 from plugins.sites import is_compiled, takes_tokens
 from recipes.engine.callbacks import check_callbacks
 from recipes.engine.loading import give_order, setting_from_loader
-from recipes.engine.losses import Combine, TaskLoss, TaskLosses, total_of
+from recipes.engine.losses import TaskLoss
+from recipes.engine.objective import Combine, TaskLosses, total_of
 from recipes.engine.parts import Whole
 from recipes.engine.randomness import own_draws
+from recipes.engine.samples import ignored_label
 from recipes.engine.sharding import shards
 from recipes.engine.units import standardized
 
@@ -61,7 +63,9 @@ def build(module: Whole, plugins: Iterable[Plugin], setting: Setting | None, fac
     module.left_out = [plugin for plugin in asked if plugin.is_off]
     module.plugins = [plugin for plugin in asked if not plugin.is_off]
     if (given := setting or module.setting) is None:
-        given = setting_from_loader(module.trainer, module.model, module.seed, module.standardize_targets)
+        given = setting_from_loader(
+            module.trainer, module.model, module.seed, module.standardize_targets, ignored_label(module.loss)
+        )
         module.standardize_targets &= given.training_targets is not None
     module.setting = given
     facts = facts or _facts(module)
@@ -88,7 +92,7 @@ def build(module: Whole, plugins: Iterable[Plugin], setting: Setting | None, fac
     if is_compiled(module.model):
         torch.compiler.reset()  # what was compiled before knows nothing of layers that were put in
     cut = [f"{n} {what}" for n, what in ((module.parts, "parts a step"), (facts.get("devices", 1), "devices")) if n > 1]
-    losses = {task.name: TaskLoss(module.loss, task, " and ".join(cut)) for task in given.tasks}
+    losses = {task.name: TaskLoss(module.loss, task, " and ".join(cut), given.may_ignore) for task in given.tasks}
     minimized: Mapping[str, Any] = {}
     if module.standardize_targets:
         module.model, minimized = standardized(module.model, given, losses, str(facts.get("precision")))
@@ -141,7 +145,8 @@ def list_hooks_of_optimizer(module: Whole, options: Sequence[Option]) -> None:
 
 
 def _check_hooks(module: Whole) -> None:
-    predicts = module.hooks["predict"]
+    needing = [option for option in module.options if option.needs_logits]
+    predicts = [*module.hooks["predict"], *needing]
     classifies = module.setting and any(task.kind == "classification" for task in module.setting.tasks)
     of_logits = [*predicts, *(option for option in module.options if option.needs_probabilities)]
     if of_logits and classifies and not getattr(module.loss, "takes_logits", True):

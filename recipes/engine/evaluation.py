@@ -9,12 +9,12 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from plugins.base import Batch
 from plugins.sites import evaluation_mode
 from recipes.data.loaders import EvaluationLoader
 from recipes.engine.calibration import calibrate
 from recipes.engine.divergence import expect_finite, expect_finite_loss
 from recipes.engine.loading import clean_batches
-from recipes.engine.losses import total_of
 from recipes.engine.measuring import Measuring
 from recipes.engine.metrics import Confusion, Means, widest
 from recipes.engine.parts import Whole
@@ -83,15 +83,17 @@ class Evaluation:
         outputs = self._predictions(batch.x) if module.hooks["predict"] else module.outputs(batch.x)
         losses = module.task_losses.reported(outputs, batch.labels)
         # unweighted, so that weightings of tasks compare
-        add_metrics(means, module.setting, outputs, batch, total_of(losses))
+        add_metrics(means, module.setting, outputs, batch, losses, module)
         for task, confusion in self._confusion.items() if split == "test" else ():
             confusion.add(outputs[task], batch.labels[task])
         if len(losses) > 1:
+            counts = module.task_losses.counts(batch.labels)
             for task, loss in losses.items():
-                means.add(f"{task}/loss", loss, len(batch))
+                means.add(f"{task}/loss", loss, counts.get(task, len(batch)))
         for plugin in module.hooks["measure"]:
             for name, values in plugin.measure(module, batch, outputs, split).items():
-                means.add(name, values.to(widest(values.device)).sum(), len(values), summed=True)
+                values, samples = self._without_ignored(batch, values.to(widest(values.device)))
+                means.add(name, values.sum(), samples, summed=True)
                 module.rulers.setdefault(name, dict(plugin.ruler(name)))
 
         if split in self._measuring:
@@ -105,7 +107,7 @@ class Evaluation:
             for data in clean_batches(module.trainer.train_dataloader, limit):
                 batch = module.as_batch(module.transfer_batch_to_device(data, module.device, 0))
                 outputs = module.outputs(batch.x)
-                add_metrics(means, module.setting, outputs, batch, total_of(module.task_losses.reported(outputs, batch.labels)))
+                add_metrics(means, module.setting, outputs, batch, module.task_losses.reported(outputs, batch.labels), module)
         return means.compute()
 
     def metrics(self, split: str) -> dict[str, float]:
@@ -139,6 +141,14 @@ class Evaluation:
     def confusion(self) -> dict[str, list[list[int]]]:
         """The confusion matrices of the last test, by task: rows are true classes, columns predicted."""
         return {task: confusion.compute() for task, confusion in self._confusion.items()}
+
+    def _without_ignored(self, batch: Batch, values: Tensor) -> tuple[Tensor, int | Tensor]:
+        """What a technique measured, one value a sample, and of how many; one whose labels all losses leave out does not count."""
+        ignored = self.module.task_losses.ignored
+        if len(ignored) < len(batch.labels):
+            return values, len(values)
+        counts = torch.stack([batch.labels[task][: len(values)] != label for task, label in ignored.items()]).any(0)
+        return values.where(counts, 0.0), counts.sum()
 
     def _positions(self, split: str, index: int, samples: int) -> range:
         """Which samples of the split a batch has: ours say so, others deal them out to the processes one by one."""

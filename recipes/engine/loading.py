@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain, islice
 from typing import Any
 
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from plugins.base import Batch, Option, RecipeError, Setting, Task
 from plugins.sites import evaluation_mode, takes_tokens
-from recipes.data.targets import as_target, by_task, expect_labels, expect_meant, kind_of, width_of
+from recipes.data.targets import as_target, by_task, expect_labels, expect_meant, kind_of, known_labels, width_of
 from recipes.engine.lightning_private import loader_of
 from recipes.engine.parts import Whole
 
@@ -73,7 +73,9 @@ def batches_aside(loader: Any) -> Iterator[Any]:
             generator.set_state(state)
 
 
-def setting_from_loader(trainer: L.Trainer, model: nn.Module, seed: int, standardize: bool) -> Setting:
+def setting_from_loader(
+    trainer: L.Trainer, model: nn.Module, seed: int, standardize: bool, ignored: int | None = None
+) -> Setting:
     """What a plain DataLoader tells about the data, for those who bring one of their own.
 
     Args:
@@ -81,6 +83,7 @@ def setting_from_loader(trainer: L.Trainer, model: nn.Module, seed: int, standar
         model: tells by its outputs what the targets are.
         seed: of the run.
         standardize: whether the targets of regressions are looked at to be standardized; not where the loader has no length.
+        ignored: the label that the loss leaves out; None: there is none.
     """
     loop = {"validate": trainer.validate_loop, "test": trainer.test_loop}.get(
         str(trainer.state.fn and trainer.state.fn.value), trainer.fit_loop
@@ -109,11 +112,15 @@ def setting_from_loader(trainer: L.Trainer, model: nn.Module, seed: int, standar
         expect_meant(name, target, "give the labels as whole numbers; a regression on such numbers takes targets (samples, 1)")
         if not several:
             tasks.append(Task(name, kind, width_of(name, kind, by_name[name])))
-            expect_labels(name, target, tasks[-1].outputs)
+            expect_labels(name, target, tasks[-1].outputs, ignored)
         elif kind == "regression":
             tasks.append(Task(name, kind, 1 if target.ndim == 1 else target.shape[1]))
         else:
-            tasks.append(Task(name, kind, 1 + max(int(targets[name].max()) for _, targets in batches_aside(loader))))
+            tasks.append(
+                Task(
+                    name, kind, 1 + max(int(known_labels(targets[name], ignored).max()) for _, targets in batches_aside(loader))
+                )
+            )
 
     def training_inputs() -> Iterator[Tensor]:
         for inputs, _ in batches_aside(loader):
@@ -156,7 +163,14 @@ def has_length(loader: Any) -> bool:
         return False
 
 
-def as_batch(data: Any, tasks: Sequence[Task], dtype: torch.dtype, takes_tokens: bool, looked_at: bool) -> Batch:
+def as_batch(
+    data: Any,
+    tasks: Sequence[Task],
+    dtype: torch.dtype,
+    takes_tokens: bool,
+    looked_at: bool,
+    ignored: Mapping[str, int],
+) -> Batch:
     """A batch from what a loader yields: (inputs, targets), targets being a tensor or a dict with one entry a task.
 
     Args:
@@ -165,6 +179,7 @@ def as_batch(data: Any, tasks: Sequence[Task], dtype: torch.dtype, takes_tokens:
         dtype: of the floats that the model takes.
         takes_tokens: whether whole numbers go in as they are.
         looked_at: whether the targets were checked as a whole, when the data was loaded.
+        ignored: labels that losses leave out, by task: such samples get the weight 0 and another target, which techniques take for any.
 
     Raises:
         RecipeError: it is something else, or its targets are not those of the tasks.
@@ -173,11 +188,18 @@ def as_batch(data: Any, tasks: Sequence[Task], dtype: torch.dtype, takes_tokens:
     named = {tasks[0].name: given} if isinstance(given, Tensor) else given
     if set(named) != {task.name for task in tasks}:
         raise RecipeError(f"a batch has the targets {', '.join(named)}, expected {', '.join(task.name for task in tasks)}")
-    targets = {task.name: as_target(task, named[task.name], looked_at and named[task.name].is_cuda) for task in tasks}
-    if not x.is_floating_point():
-        if takes_tokens and x.dtype != torch.uint8:
-            return Batch(x, targets, dict(targets))
+    labels = {}
+    for task in tasks:
+        target = named[task.name]
+        labels[task.name] = as_target(task, target, looked_at and target.is_cuda, ignored.get(task.name))
+    if not x.is_floating_point() and not (takes_tokens and x.dtype != torch.uint8):
         x = to_unit_range(x)
-    if x.dtype != dtype:
+    if x.is_floating_point() and x.dtype != dtype:
         x = x.to(dtype)  # the precisions in which the whole model is kept, such as bf16-true
-    return Batch(x, targets, dict(targets))
+    batch = Batch(x, dict(labels), labels)
+    for name, label in ignored.items():
+        left_out = labels[name] == label
+        if left_out.is_cuda or bool(left_out.any()):  # a GPU would be waited for
+            batch.targets[name] = labels[name].masked_fill(left_out, 0)
+            batch.weight[name] = (~left_out).float()
+    return batch

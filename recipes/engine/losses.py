@@ -4,59 +4,116 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Callable, Iterable, Mapping
 
 import torch
 from torch import Tensor
 
 from plugins.base import RecipeError, Task
 from recipes.data.targets import describe
+from recipes.engine.samples import per_sample
 from recipes.engine.sums import Loss, are_log_probabilities, is_mean_over_samples, takes_labels_like_probabilities
 
 log = logging.getLogger("recipes")
-
-Combine = Callable[[Mapping[str, Tensor]], Tensor]  # makes one scalar of the losses of all tasks
 
 
 class TaskLoss:
     """The loss of one task, with targets in the shape of the outputs, so that nothing broadcasts.
 
     Args:
-        loss: maps outputs (samples, outputs) and targets to a scalar; one with `for_task` says which it takes for a task.
+        loss: maps outputs (samples, outputs) and targets to one value a sample, or to a scalar; one with `for_task` says which it
+            takes for a task. Where it can be asked for either by `reduction`, as torch's, see :class:`SampleLoss`.
         task: the target to predict.
         cut: what cuts a step into micro-batches, such as "2 devices"; "" where each step is one.
+        may_ignore: whether there may be labels that the loss ignores; where it is known that there are none it costs nothing.
+
+    Attributes:
+        sums: whether what is minimized is a sum over samples.
+        weighs: whether samples may count in it as more or less than one.
+        ignored: the label that it leaves out; None: there is none.
 
     Raises:
-        RecipeError: at the first call: it does not take such outputs and targets, returns no scalar, is for classes where the
-            target holds numbers, takes log-probabilities from a model that returns logits, is no mean over samples where a
-            step is cut, or has another scale for softened targets than for labels.
+        RecipeError: at the first call: it does not take such outputs and targets, returns neither a scalar nor a value a sample, is
+            for classes where the target holds numbers, takes log-probabilities from a model that returns logits; is a scalar that
+            is no mean over samples where a step is cut, has another scale for softened targets than for labels, or is to be weighted.
     """
 
-    def __init__(self, loss: Loss, task: Task, cut: str = "") -> None:
+    def __init__(self, loss: Loss, task: Task, cut: str = "", may_ignore: bool = True) -> None:
         self.loss: Loss = loss.for_task(task) if hasattr(loss, "for_task") else loss
         self.task, self.cut = task, cut
+        self.single = per_sample(self.loss, task)
+        if self.single is not None and not may_ignore:
+            self.single.ignored = None
+        self._fused = self.loss if self.single is None else self.single.fused
+        self.sums = self.single is not None and self.single.sums
+        self.ignored = None if self.single is None else self.single.ignored
+        self.weighs = self.single is not None and (self.sums or self.single.divides or self.ignored is not None)
+        self._is_vector = False  # one of somebody's own, which returns a value a sample
         self._told = False
         self._tried: set[bool] = set()  # with targets of whole numbers, of floats
 
-    def __call__(self, output: Tensor, target: Tensor) -> Tensor:
-        """The mean over samples, a scalar."""
+    def __call__(
+        self, output: Tensor, target: Tensor, weight: Tensor | None = None, total: Tensor | float | None = None
+    ) -> Tensor:
+        """The mean over samples, a scalar; of a loss that is a sum, the sum.
+
+        Args:
+            output: (samples, outputs).
+            target: as the loss takes it.
+            weight: of each sample, (samples,); None: 1.
+            total: what the sum of the values is divided by; None: the :meth:`denominator` of these samples.
+        """
         if self.task.kind == "regression":
             target = target.reshape(output.shape)
         if target.is_floating_point() in self._tried or not len(output):
-            return self.loss(output, target)
-        value = self._first(output, target)
+            return self._value(output, target, weight, total)
+        value = self._first(output, target, weight, total)
         self._tried.add(target.is_floating_point())
         return value
 
-    def _first(self, output: Tensor, target: Tensor) -> Tensor:
+    def reported(self, output: Tensor, target: Tensor) -> Tensor:
+        """The mean over samples, also of a loss that is a sum, which would depend on their number."""
+        return self(output, target, None, self.denominator(target) if self.sums else None)
+
+    def denominator(self, target: Tensor, weight: Tensor | None = None) -> Tensor | float:
+        """What the sum of the values of these samples is divided by, of a mean: it depends on no output."""
+        divisors = None if self.single is None else self.single.divisors(target)
+        if divisors is None:
+            return float(len(target)) if weight is None else weight.sum()
+        return (divisors if weight is None else divisors * weight).sum()
+
+    def _value(
+        self, output: Tensor, target: Tensor, weight: Tensor | None = None, total: Tensor | float | None = None
+    ) -> Tensor:
+        """As :meth:`__call__`; what is neither weighted nor divided in another way is one call of the loss."""
+        single = self.single
+        if weight is None and total is None and (single is None or single.is_fused(target)):
+            value = self._fused(output, target)
+            return value.mean() if self._is_vector else value
+        if single is None and not self._is_vector:
+            raise RecipeError(
+                f"the loss {name_of(self.loss)} returns one number for all samples, and they are weighted (as by "
+                f"+regularizer=class_weights): let it return one value a sample, or take loss=by_task"
+            )
+        values = self.loss(output, target) if single is None else single.values(output, target)
+        values = values if weight is None else values * weight
+        if total is None:
+            total = 1.0 if self.sums else self.denominator(target, weight)
+        if isinstance(total, Tensor):
+            total = total.where(total != 0, 1.0)  # nothing counts, and nothing is to be learned
+        return values.sum() / total
+
+    def _first(self, output: Tensor, target: Tensor, weight: Tensor | None, total: Tensor | float | None) -> Tensor:
         """The value; refuses what does not fit."""
         name, shown = name_of(self.loss), f"target {self.task.name or 'y'} of {describe(self.task)}"
         few = torch.arange(2 if self.task.outputs != 2 else 3, device=output.device) % len(output)
         try:
             with torch.no_grad(), torch.random.fork_rng(_devices(output)), warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                self.loss(output[few], target[few])  # as many samples as outputs would broadcast without an error
-            value = self.loss(output, target)
+                # as many samples as outputs would broadcast without an error
+                of_few = (self.loss if self.single is None else self.single.values)(output[few], target[few])
+                if self.single is None:
+                    self._is_vector = isinstance(of_few, Tensor) and of_few.shape == few.shape
+            value = self._value(output, target, weight, total)
         except (RuntimeError, ValueError, TypeError, IndexError) as error:
             if isinstance(error, RecipeError):
                 raise
@@ -67,15 +124,17 @@ class TaskLoss:
             ) from error
         if not isinstance(value, Tensor) or value.ndim or value.is_complex():
             got = f"the shape {tuple(value.shape)}" if isinstance(value, Tensor) else f"a {type(value).__name__}"
-            raise RecipeError(f"the loss {name} returns {got}, expected a scalar tensor: the mean over the samples of a batch")
+            raise RecipeError(
+                f"the loss {name} returns {got}, expected a scalar tensor, the mean over the samples of a batch, or one value a sample"
+            )
         with torch.no_grad(), torch.random.fork_rng(_devices(output)):
             shares = self.task.kind == "regression" and _are_shares(target)
-            if self.task.kind == "regression" and not shares and _is_for_classes(self.loss, output.detach(), target):
+            if self.task.kind == "regression" and not shares and _is_for_classes(self._value, output.detach(), target):
                 raise RecipeError(
                     f"the loss {name} is for classes: it stays the same when all outputs of a sample grow, and {shown} is a "
                     f"regression; take loss=mse, or give labels as whole numbers"
                 )
-            if self.task.kind == "classification" and _takes_log_probabilities(self.loss, output.detach(), target):
+            if self.task.kind == "classification" and _takes_log_probabilities(self._value, output.detach(), target):
                 raise RecipeError(
                     f"the loss {name} takes log-probabilities, and the model returns others: take loss=cross_entropy, or let "
                     f"its forward end with log_softmax"
@@ -87,23 +146,33 @@ class TaskLoss:
         """Refuse, or tell, what a mean over samples would get wrong."""
         name = name_of(self.loss)
         softened = self.task.kind == "classification" and target.is_floating_point()
-        if softened and not takes_labels_like_probabilities(self.loss, output, self.task):
+        if softened and not takes_labels_like_probabilities(self._value, output, self.task):
             raise RecipeError(
-                f"the loss {name} has different values for labels and for the same as probabilities, as torch's cross entropy "
-                f"has with class weights: softened targets (label smoothing, mixing) would change its scale; leave these "
-                f"techniques out, or take loss=cross_entropy"
+                f"the loss {name} has different values for labels and for the same as probabilities: softened targets (label "
+                f"smoothing, mixing) would change its scale; leave these techniques out, or take loss=cross_entropy"
             )
-        if self._told or is_mean_over_samples(self.loss, output, target, self.task):
+        if self._told:
+            return
+        if self.sums:
+            self._told = True
+            log.warning(
+                "the loss %s is a sum over samples: a step minimizes the sum over all of its samples, and the losses that are "
+                "logged are means",
+                name,
+            )
+            return
+        asked = self._value if self._is_vector else self.loss
+        if self.single is not None or is_mean_over_samples(asked, output, target, self.task):
             return
         if self.cut:
             raise RecipeError(
-                f"the loss {name} is no mean over samples (a sum, class weights that divide, or samples compared with each other), "
-                f"and with {self.cut} the mean over the pieces of a step would be another: train on one device with "
-                f"trainer.accumulate_grad_batches=1, or divide by the number of samples"
+                f"the loss {name} is no mean over samples (a sum, weights that divide, or samples compared with each other), "
+                f"and with {self.cut} the mean over the pieces of a step would be another: let it return one value a sample, or "
+                f"train on one device with trainer.accumulate_grad_batches=1"
             )
         self._told = True
         log.warning(
-            "the loss %s is no mean over samples (a sum, class weights that divide, or samples compared with each other): the "
+            "the loss %s is no mean over samples (a sum, weights that divide, or samples compared with each other): the "
             "losses that are logged are means over batches, and depend on their sizes",
             name,
         )
@@ -144,41 +213,3 @@ def _takes_log_probabilities(loss: Loss, output: Tensor, target: Tensor) -> bool
         return False
     low, high = (loss(output + grown, target) for grown in (0, 100))
     return bool(high < low - 50)
-
-
-def total_of(losses: Mapping[str, Tensor]) -> Tensor:
-    """The sum of the losses of all tasks."""
-    first, *others = losses.values()
-    return sum(others, first)
-
-
-class TaskLosses:
-    """The losses of all tasks: as they are minimized, of standardized numbers where a regression is learned so, and as reported.
-
-    Args:
-        reported: of outputs and targets in the units of the targets, by task.
-        minimized: what is minimized instead, by task.
-        combine: makes one scalar of them; None: their sum.
-    """
-
-    def __init__(
-        self,
-        reported: Mapping[str, TaskLoss],
-        minimized: Mapping[str, Callable[[Tensor, Tensor], Tensor]],
-        combine: Combine | None = None,
-    ) -> None:
-        self._reported = dict(reported)
-        self._minimized: dict[str, Callable[[Tensor, Tensor], Tensor]] = {**reported, **minimized}
-        self.combine: Combine = combine or total_of
-
-    def minimized(self, outputs: Mapping[str, Tensor], targets: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """The loss of each task as it is minimized."""
-        return {task: self._minimized[task](outputs[task], target) for task, target in targets.items()}
-
-    def reported(self, outputs: Mapping[str, Tensor], targets: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """The loss of each task in the units of the targets."""
-        return {task: self._reported[task](outputs[task], target) for task, target in targets.items()}
-
-    def are_alike(self, tasks: Iterable[str]) -> bool:
-        """Whether what is minimized of these tasks is what is reported."""
-        return all(self._minimized[task] is self._reported[task] for task in tasks)

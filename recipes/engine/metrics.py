@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +11,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 BINS = 64  # of a histogram
+PART = "\t"  # between a number's name and that of a part of it
 PIECE = 2**18  # values that are sorted into bins at a time: several times faster than all of many millions at once
 
 
@@ -28,25 +30,32 @@ class Means:
 
     Sums have 64 bits, so that a long window loses nothing; where a device has no such numbers (Apple's MPS) they have 32, and what
     is lost at each addition is kept beside them (Kahan and Babuska's compensated sum, in the form of Neumaier, 1974).
+
+    A number may have parts, such as the loss of each task, where these are means over different samples: it is their sum.
     """
 
     def __init__(self) -> None:
         self.sums: dict[str, Tensor] = {}
         self.lost: dict[str, Tensor] = {}  # by rounding, where sums have 32 bits
-        self.counts: dict[str, int] = {}
+        self.counts: dict[str, int | float | Tensor] = {}
 
-    def add(self, name: str, value: Tensor, samples: int, summed: bool = False) -> None:
-        """Add a batch's mean, or its sum over samples where `summed`."""
+    def add(self, name: str, value: Tensor, samples: int | Tensor, summed: bool = False, part: str = "") -> None:
+        """Add a batch's mean, or its sum over samples where `summed`; samples may be weighted, as their number is."""
         value = value.detach().to(widest(value.device))
-        value = value if summed else value * samples
-        if samples == 0 and not summed:  # a rank that got no sample: the mean of nothing is NaN
+        if isinstance(samples, Tensor):
+            samples = samples.detach().to(widest(samples.device))
+            value = value if summed else value.where(samples != 0, 0.0)
+        elif samples == 0 and not summed:  # a rank that got no sample: the mean of nothing is NaN
             value = torch.zeros_like(value)
+        value = value if summed else value * samples
+        name = f"{name}{PART}{part}" if part else name
         if name not in self.sums:
             self.sums[name], self.counts[name] = value, samples
             return
         before = self.sums[name].to(value)  # of a checkpoint it is on the CPU
         self.sums[name] = total = before + value
-        self.counts[name] += samples
+        seen = self.counts[name]
+        self.counts[name] = (seen.to(samples) if isinstance(seen, Tensor) and isinstance(samples, Tensor) else seen) + samples
         if total.dtype != torch.float64:
             lost = torch.where(before.abs() >= value.abs(), (before - total) + value, (value - total) + before)
             self.lost[name] = self.lost.get(name, 0.0) + lost
@@ -61,7 +70,10 @@ class Means:
     def _numbers(self) -> Tensor:
         """Sums and counts of this rank, exactly."""
         sums = torch.stack([torch.as_tensor(self._sum(name), dtype=torch.float64) for name in self.sums])
-        return torch.stack([sums, torch.tensor([*self.counts.values()], dtype=torch.float64, device=sums.device)])
+        if not any(isinstance(count, Tensor) for count in self.counts.values()):
+            return torch.stack([sums, torch.tensor([*self.counts.values()], dtype=torch.float64, device=sums.device)])
+        counts = [torch.as_tensor(count).to(sums.device, torch.float64) for count in self.counts.values()]
+        return torch.stack([sums, torch.stack(counts)])
 
     def compute(self) -> dict[str, float]:
         """The means over all samples of all ranks."""
@@ -70,16 +82,16 @@ class Means:
         both = self._numbers()
         if dist.is_initialized() and dist.get_world_size() > 1:
             dist.all_reduce(both)
-        sums, counts = both.tolist()
-        return {name: total / max(1.0, count) for name, total, count in zip(self.sums, sums, counts, strict=True)}
+        return _together(zip(self.sums, *both.tolist(), strict=True))
 
     def since(self, earlier: Means) -> dict[str, float]:
         """The means, on this rank, over what was added after `earlier` was copied; nothing where nothing was."""
-        return {
-            name: float(self._sum(name) - (earlier._sum(name) if name in earlier.sums else 0.0)) / max(1, count)
-            for name, count in ((name, self.counts[name] - earlier.counts.get(name, 0)) for name in self.sums)
+        counts = {name: float(count - earlier.counts.get(name, 0)) for name, count in self.counts.items()}
+        return _together(
+            (name, float(self._sum(name) - (earlier._sum(name) if name in earlier.sums else 0.0)), count)
+            for name, count in counts.items()
             if count
-        }
+        )
 
     def copy(self) -> Means:
         """A snapshot; sums are replaced, never changed in place, so sharing them is safe."""
@@ -108,8 +120,21 @@ class Means:
                 totals, counts = [totals], [counts]
             whose = slice(rank, rank + 1) if len(totals) == world else slice(None) if rank == 0 else slice(0)
             means.sums[name] = torch.tensor(sum(totals[whose]), dtype=torch.float64)
-            means.counts[name] = int(sum(counts[whose]))
+            means.counts[name] = _whole(sum(counts[whose]))
         return means
+
+
+def _together(sums: Iterable[tuple[str, float, float]]) -> dict[str, float]:
+    """The means of names, sums and counts; those of a number's parts added up."""
+    found: dict[str, float] = {}
+    for name, total, count in sums:
+        of = name.partition(PART)[0]
+        found[of] = found.get(of, 0.0) + total / (count or 1.0)
+    return found
+
+
+def _whole(count: float) -> int | float:
+    return int(count) if count == int(count) else count
 
 
 class Confusion:

@@ -24,7 +24,7 @@ from recipes.engine.evaluation import Evaluation
 from recipes.engine.groups import GroupRules
 from recipes.engine.lightning_private import is_attached
 from recipes.engine.loading import as_batch, dtype_of
-from recipes.engine.losses import TaskLosses
+from recipes.engine.objective import TaskLosses
 from recipes.engine.optimizers import configure
 from recipes.engine.parts import Whole
 from recipes.engine.randomness import Draws
@@ -42,7 +42,8 @@ class RecipeModule(Whole):
 
     Args:
         model: maps raw inputs (samples, ...) to outputs (samples, outputs), or to a dict with one entry a task.
-        loss: maps outputs and targets to a scalar averaged over the batch.
+        loss: maps outputs and targets to one value a sample, (samples,), or to a scalar averaged over the batch; torch's losses are
+            asked for the values of samples by their `reduction`.
         optimizer: makes the optimizer from parameter groups, such as `functools.partial(torch.optim.Adam, lr=1e-3)`.
         scheduler: makes a learning rate scheduler from the optimizer and the number of steps; stepped after each step.
         seed: from which all random numbers are derived.
@@ -171,9 +172,11 @@ class RecipeModule(Whole):
         """The model's outputs for raw inputs, one entry a task."""
         return as_outputs(self.setting.tasks, self.model(x), len(x))  # type: ignore[union-attr]
 
-    def losses(self, outputs: Mapping[str, Tensor], targets: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """The loss of each task as it is minimized: of standardized numbers where a regression is learned so."""
-        return self.task_losses.minimized(outputs, targets)
+    def losses(
+        self, outputs: Mapping[str, Tensor], targets: Mapping[str, Tensor], weight: Mapping[str, Tensor] | None = None
+    ) -> dict[str, Tensor]:
+        """The loss of each task as it is minimized, of these samples: of standardized numbers where a regression is learned so."""
+        return self.task_losses.minimized(outputs, targets, weight or {})
 
     def objective(self, outputs: Mapping[str, Tensor], targets: Mapping[str, Tensor]) -> Tensor:
         """The losses of all tasks as one scalar."""
@@ -266,7 +269,8 @@ class RecipeModule(Whole):
         """A batch from what a loader yields: (inputs, targets), targets being a tensor or a dict with one entry a task."""
         assert self.setting is not None
         dtype = dtype_of(self.model, self.dtype)
-        return as_batch(data, self.setting.tasks, dtype, self.takes_tokens, looked_at=self.data_seen is not None)
+        looked_at, ignored = self.data_seen is not None, self.task_losses.ignored
+        return as_batch(data, self.setting.tasks, dtype, self.takes_tokens, looked_at, ignored)
 
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
         """Move a batch; one of our loaders, which is there already, need not be searched for tensors."""

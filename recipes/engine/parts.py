@@ -14,7 +14,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from plugins.base import Batch, Option, Plugin, Selection, Setting
 from plugins.recording import Recording
 from recipes.engine.groups import GroupRules
-from recipes.engine.losses import TaskLosses
+from recipes.engine.objective import TaskLosses
 from recipes.engine.randomness import Draws
 
 

@@ -12,6 +12,7 @@ from torch import Tensor
 from plugins.base import Batch, Setting
 from recipes.engine.logger import RunLogger
 from recipes.engine.metrics import Histogram, Means, correct
+from recipes.engine.objective import total_of
 from recipes.engine.parts import Whole
 
 log = logging.getLogger("recipes")
@@ -181,12 +182,33 @@ class Recorder:
         self._histograms = {name: Histogram.from_state(kept) for name, kept in histograms.items()}
 
 
-def add_metrics(means: Means, setting: Setting, outputs: Mapping[str, Tensor], batch: Batch, loss: Tensor) -> None:
-    """Count the loss of a batch, and of each classification how many samples are right."""
-    means.add("loss", loss, len(batch))
+def add_metrics(
+    means: Means, setting: Setting, outputs: Mapping[str, Tensor], batch: Batch, losses: Mapping[str, Tensor], module: Whole
+) -> None:
+    """Count the losses of a batch, and of each classification how many samples are right; what a loss ignores does not count.
+
+    Args:
+        means: to which they are added.
+        setting: of the run.
+        outputs: of the model, by task.
+        batch: the samples.
+        losses: as they are reported, by task.
+        module: knows what these are means of.
+    """
+    weighted, kept = module.task_losses.counts(batch.labels), module.task_losses.kept(batch.labels)
     tasks = [task for task in setting.tasks if task.kind == "classification"]
-    for task in tasks:
-        hits = correct(outputs[task.name], batch.labels[task.name])
+    apart = len(losses) > 1 and bool(weighted)  # the tasks' means are not of the same samples
+    if apart:
+        for task, loss in losses.items():
+            means.add("loss", loss, weighted.get(task, len(batch)), part=task)
+    else:
+        means.add("loss", total_of(losses), next(iter(weighted.values()), len(batch)))
+    for each in tasks:
+        hits, samples = correct(outputs[each.name], batch.labels[each.name]), kept.get(each.name, len(batch))
         if len(setting.tasks) > 1:
-            means.add(f"{task.name}/acc", hits, len(batch), summed=True)
-        means.add("acc", hits / len(tasks) if len(tasks) > 1 else hits, len(batch) if task is tasks[0] else 0, summed=True)
+            means.add(f"{each.name}/acc", hits, samples, summed=True)
+        if apart:
+            means.add("acc", hits / len(tasks), samples, summed=True, part=each.name)
+        else:
+            count = samples if each is tasks[0] else 0
+            means.add("acc", hits / len(tasks) if len(tasks) > 1 else hits, count, summed=True)

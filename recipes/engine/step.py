@@ -12,7 +12,6 @@ from torch import Tensor, nn
 
 from plugins.base import Batch, RecipeError
 from plugins.sites import kept_buffers
-from recipes.engine.losses import total_of
 from recipes.engine.parts import Whole
 from recipes.engine.recorder import add_metrics
 from recipes.engine.sync import block_reduction, share_statistics
@@ -37,6 +36,7 @@ class Step:
         self.progress: tuple[int, int | None] = (0, None)
         self.passes, self.undone = 0, False
         self._batches: list[Batch] = []
+        self._totals: dict[str, Tensor | float] = {}  # what losses are divided by, where that is not the number of samples
         self.parameters: list[nn.Parameter] = []
         self.told: dict[str, list[L.Callback]] = {hook: [] for hook in TOLD}
         self._tasks: TaskGradients | None = None  # of this closure call
@@ -50,6 +50,7 @@ class Step:
         module.recorder.begin_step()
         self._batches = [self._transform(part, piece, samples) for part, piece in enumerate(pieces)]
         module.recorder.weigh(1.0)
+        self._totals = module.task_losses.totals(self._batches, module.trainer.world_size)
         self.passes, self.undone = 0, False
         optimizer = module.optimizers()
         optimizer.step(closure=self._gradients)  # type: ignore[union-attr]
@@ -63,12 +64,15 @@ class Step:
         whole = module.clean_batch = module.as_batch(data)
         if module.parts == 1:
             return [whole]
-        return [
-            Batch(x, dict(zip(whole.targets, targets, strict=True)), dict(zip(whole.targets, targets, strict=True)))
-            for x, *targets in zip(
-                whole.x.chunk(module.parts), *(target.chunk(module.parts) for target in whole.targets.values()), strict=True
-            )
-        ]
+        pieces = [Batch(x, {}, {}) for x in whole.x.chunk(module.parts)]
+        for task, labels in whole.labels.items():
+            same, cut = whole.targets[task] is labels, labels.chunk(module.parts)
+            for piece, part, target in zip(pieces, cut, whole.targets[task].chunk(module.parts), strict=True):
+                piece.labels[task], piece.targets[task] = part, part if same else target
+        for task, weight in whole.weight.items():
+            for piece, part in zip(pieces, weight.chunk(module.parts), strict=True):
+                piece.weight[task] = part
+        return pieces
 
     def _transform(self, part: int, batch: Batch, samples: int) -> Batch:
         steps, repeats = self.module.steps_done, max((plugin.repeats for plugin in self.module.plugins), default=1)
@@ -118,12 +122,18 @@ class Step:
         with self._around(batch), block_reduction(module.trainer, part == len(self._batches) - 1):
             with module.recorded.opened() if module.recorded else nullcontext():
                 outputs = module.outputs(batch.x)
-            losses = module.task_losses.minimized(outputs, batch.targets)
+            # micro-batches count by their samples, and gradients are averaged over processes: together the sums are divided once
+            share = scale / module.trainer.world_size
+            totals = {task: total * share for task, total in self._totals.items()}
+            losses = module.task_losses.minimized(outputs, batch.targets, batch.weight, totals)
+            plain = losses
+            for plugin in module.acting("transform_losses"):
+                losses = dict(plugin.transform_losses(losses, module, batch, outputs))
             total = module.task_losses.combine(losses)
             if not total.requires_grad:
                 raise RecipeError("no gradient leads from the loss to the model: does its forward detach what it returns?")
             if first:
-                self._measure(outputs, batch, losses)
+                self._measure(outputs, batch, plain)
             terms = [
                 term for plugin in module.acting("penalty") if (term := plugin.penalty(module, batch, outputs)) is not None
             ]
@@ -168,8 +178,8 @@ class Step:
         """Count loss and accuracy against the true targets and in their units, so that softened or standardized ones compare."""
         module = self.module
         outputs = {task: output.detach() for task, output in outputs.items()}
-        softened = any(batch.targets[task] is not batch.labels[task] for task in batch.labels)
-        if softened or not module.task_losses.are_alike(batch.labels):
+        changed = any(batch.targets[task] is not batch.labels[task] for task in batch.labels)
+        if changed or batch.weight or self._totals or not module.task_losses.are_alike(batch.labels):
             losses = module.task_losses.reported(outputs, batch.labels)
         assert module.setting is not None
-        add_metrics(module.recorder.train, module.setting, outputs, batch, total_of(losses))
+        add_metrics(module.recorder.train, module.setting, outputs, batch, losses, module)

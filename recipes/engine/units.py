@@ -151,12 +151,12 @@ class InTargetUnits(nn.Module):
 class Standardized:
     """A loss of standardized numbers: of output and target, both in the units of the target, less mean, by deviation."""
 
-    def __init__(self, loss: Callable[[Tensor, Tensor], Tensor], units: InTargetUnits, name: str) -> None:
+    def __init__(self, loss: Callable[..., Tensor], units: InTargetUnits, name: str) -> None:
         self.loss, self.units, self.name = loss, units, name
 
-    def __call__(self, output: Tensor, target: Tensor) -> Tensor:
-        """The mean over samples, a scalar."""
-        return self.loss(self.units.scaled(self.name, output), self.units.scaled(self.name, target))
+    def __call__(self, output: Tensor, target: Tensor, *weighting: Any) -> Tensor:
+        """The mean over samples, a scalar; weighted as a `TaskLoss`."""
+        return self.loss(self.units.scaled(self.name, output), self.units.scaled(self.name, target), *weighting)
 
 
 def standardized(

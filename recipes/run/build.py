@@ -33,6 +33,7 @@ from recipes.engine.groups import GroupRules
 from recipes.engine.logger import RunLogger
 from recipes.engine.module import RecipeModule
 from recipes.engine.randomness import seed_global
+from recipes.engine.samples import ignored_label
 from recipes.engine.units import MEAN
 
 OWN = ("plugins", "recipes")
@@ -144,8 +145,10 @@ def build_callbacks(config: Mapping[str, Any]) -> list[L.Callback]:
 
 
 def build_data(config: Mapping[str, Any]) -> Data:
-    """The data, not loaded yet."""
-    return instantiate(config["data"], Data)
+    """The data, not loaded yet; it knows the label of samples that the loss leaves out."""
+    data: Data = instantiate(config["data"], Data)
+    data.ignored = ignored_label(build_loss(config)) if "loss" in config else None
+    return data
 
 
 def build_loss(config: Mapping[str, Any]) -> Any:

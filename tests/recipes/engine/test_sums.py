@@ -1,6 +1,7 @@
-"""Losses that are no mean over samples, and labels that name no class: right, refused, or told."""
+"""Losses that are a number of a batch alone: whether they are means is asked of their values. And labels that name no class."""
 
 import logging
+from functools import partial
 
 import lightning as L
 import pytest
@@ -80,10 +81,11 @@ def of_positive(output, target):
     return ((target > 0) * (output - target) ** 2).sum() / (target > 0).sum()
 
 
-MEANS = [nn.CrossEntropyLoss(), nn.CrossEntropyLoss(label_smoothing=0.1), nn.MultiMarginLoss(), CrossEntropy(), MSE(), LossByTask(),
-         focal, weighted_mean, jittered, dropped, drawn_by_shape, rescaled, OwnGenerator()]  # fmt: skip
+OURS = [partial(loss, reduction="mean") for loss in (CrossEntropy(), MSE(), LossByTask())]
+MEANS = [nn.CrossEntropyLoss(), nn.CrossEntropyLoss(label_smoothing=0.1), nn.MultiMarginLoss(), *OURS, focal, weighted_mean, jittered, dropped, drawn_by_shape, rescaled, OwnGenerator()]  # fmt: skip
 OTHERS = [nn.CrossEntropyLoss(WEIGHT), nn.CrossEntropyLoss(reduction="sum"), nn.CrossEntropyLoss(ignore_index=1), contrastive,
           nn.CrossEntropyLoss(torch.tensor([1, 0, 1.0])), weighted_and_jittered]  # fmt: skip
+NUMBERS_ALONE = [contrastive, weighted_and_jittered]  # of these, those that cannot be asked for the values of samples
 OUTPUTS = {
     "many": lambda width: torch.randn(16, width),
     "all equal": lambda width: torch.zeros(16, width),
@@ -106,7 +108,7 @@ def test_classes(outputs):
 def test_numbers(outputs, task):
     output = OUTPUTS[outputs](task.outputs)
     for target in (torch.randn(output.shape), torch.ones(output.shape)):
-        means = [nn.MSELoss(), nn.L1Loss(), nn.HuberLoss(), MSE(), nn.BCEWithLogitsLoss(), nn.PoissonNLLLoss()]
+        means = [nn.MSELoss(), nn.L1Loss(), nn.HuberLoss(), OURS[1], nn.BCEWithLogitsLoss(), nn.PoissonNLLLoss()]
         assert [loss for loss in means if not is_mean_over_samples(loss, output, target, task)] == []
         others = [root, pearson, nn.MSELoss(reduction="sum")]
         assert [loss for loss in others if is_mean_over_samples(loss, output, target, task)] == []
@@ -138,14 +140,7 @@ def test_one_class_among_many_shows():
 
 def test_probabilities_on_the_scale_of_labels():
     output = torch.randn(8, 3)
-    for loss in (
-        nn.CrossEntropyLoss(),
-        CrossEntropy(),
-        MSE(),
-        LossByTask(),
-        jittered,
-        nn.CrossEntropyLoss(label_smoothing=0.1),
-    ):
+    for loss in (nn.CrossEntropyLoss(), *OURS, jittered, nn.CrossEntropyLoss(label_smoothing=0.1)):
         assert takes_labels_like_probabilities(loss, output, CLASSES)
     for loss in (nn.CrossEntropyLoss(WEIGHT), nn.CrossEntropyLoss(2 * torch.ones(3)), weighted_and_jittered):
         assert not takes_labels_like_probabilities(loss, output, CLASSES)
@@ -207,14 +202,14 @@ def fit(loss, *plugins, steps=2, targets=None, outputs=3, model=None, x=None, **
     return module
 
 
-@pytest.mark.parametrize("loss", OTHERS)
+@pytest.mark.parametrize("loss", NUMBERS_ALONE)
 def test_accumulation_is_refused(loss):
     with pytest.raises(RecipeError, match="is no mean over samples") as told:
         fit(loss, parts=2)
     assert "\n" not in str(told.value)
 
 
-@pytest.mark.parametrize("loss", OTHERS)
+@pytest.mark.parametrize("loss", NUMBERS_ALONE)
 def test_without_accumulation_it_is_told(loss, caplog):
     with caplog.at_level(logging.WARNING, "recipes"):
         fit(loss)
@@ -228,19 +223,24 @@ def test_numbers_are_refused_too():
 
 def test_several_devices_are_refused():
     """What `build` tells of devices reaches the loss."""
-    module = RecipeModule(nn.Linear(4, 3), nn.CrossEntropyLoss(WEIGHT), lambda groups: torch.optim.SGD(groups, 0.1))
+    module = RecipeModule(nn.Linear(4, 3), weighted_and_jittered, lambda groups: torch.optim.SGD(groups, 0.1))
     module.build([], Setting((4,), (CLASSES,)), devices=2)
     with pytest.raises(RecipeError, match="with 2 devices the mean"):
         module.losses(module.outputs(torch.randn(8, 4)), {"": torch.randint(3, (8,))})
     TaskLoss(nn.CrossEntropyLoss(), CLASSES, "2 devices")(torch.randn(8, 3), torch.randint(3, (8,)))
 
 
+def of_other_scale(output, target):
+    return functional.cross_entropy(output, target, WEIGHT)
+
+
 @pytest.mark.parametrize("plugin", [LabelSmoothing(0.1), Mixup(1.0), CutMix(1.0)], ids=lambda plugin: plugin.option)
 def test_softened_targets_of_another_scale_are_refused(plugin):
     model, x = nn.Sequential(nn.Flatten(), nn.Linear(4, 3)), torch.rand(24, 1, 2, 2)
     with pytest.raises(RecipeError, match="softened targets"):
-        fit(nn.CrossEntropyLoss(WEIGHT), plugin, model=model, x=x)
+        fit(of_other_scale, plugin, model=model, x=x)
     fit(nn.CrossEntropyLoss(), plugin, model=model, x=x)
+    fit(nn.CrossEntropyLoss(WEIGHT), plugin, model=model, x=x)  # whose values of samples can be asked for
 
 
 # ------------------------------------------------------------------ labels
@@ -253,6 +253,9 @@ def test_labels_that_name_no_class(bad, loss, place):
     targets = torch.arange(24) % 3
     targets[place] = bad
     for plugins in ((), (LabelSmoothing(0.1),), (Mixup(1.0),)):
+        if bad == getattr(loss, "ignore_index", None):
+            fit_labels(loss, targets, *plugins)  # tests/recipes/engine/test_samples.py compares it with the samples dropped
+            continue
         with pytest.raises(RecipeError, match=f"holds the label {bad}, expected labels 0 to 2: .*drop these samples") as told:
             fit_labels(loss, targets, *plugins)
         assert "\n" not in str(told.value)

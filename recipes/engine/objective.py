@@ -1,0 +1,105 @@
+"""The losses of all tasks, and what they are divided by over a step, however it is cut into micro-batches and processes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from plugins.base import Batch
+from recipes.engine.losses import TaskLoss
+
+Combine = Callable[[Mapping[str, Tensor]], Tensor]  # makes one scalar of the losses of all tasks
+NONE: Mapping[str, Any] = MappingProxyType({})
+
+
+def total_of(losses: Mapping[str, Tensor]) -> Tensor:
+    """The sum of the losses of all tasks."""
+    first, *others = losses.values()
+    return sum(others, first)
+
+
+class TaskLosses:
+    """The losses of all tasks: as they are minimized, of standardized numbers where a regression is learned so, and as reported.
+
+    What is minimized may be weighted sample by sample (`Batch.weight`); what is reported never is, so that runs compare.
+
+    Args:
+        reported: of outputs and targets in the units of the targets, by task.
+        minimized: what is minimized instead, by task; called as a :class:`TaskLoss`.
+        combine: makes one scalar of them; None: their sum.
+
+    Attributes:
+        ignored: the labels that losses leave out, by task.
+    """
+
+    def __init__(
+        self,
+        reported: Mapping[str, TaskLoss],
+        minimized: Mapping[str, Callable[..., Tensor]],
+        combine: Combine | None = None,
+    ) -> None:
+        self._reported = dict(reported)
+        self._minimized: dict[str, Callable[..., Tensor]] = {**reported, **minimized}
+        self.combine: Combine = combine or total_of
+        self.ignored = {task: loss.ignored for task, loss in reported.items() if loss.ignored is not None}
+
+    def minimized(
+        self,
+        outputs: Mapping[str, Tensor],
+        targets: Mapping[str, Tensor],
+        weight: Mapping[str, Tensor] = NONE,
+        totals: Mapping[str, Tensor | float] = NONE,
+    ) -> dict[str, Tensor]:
+        """The loss of each task as it is minimized.
+
+        Args:
+            outputs: of the model, by task.
+            targets: as the losses take them, by task.
+            weight: of each sample, by task; a task that is not there has none.
+            totals: what the sums are divided by, by task; a task that is not there by what its samples here are divided by.
+        """
+        return {
+            task: self._minimized[task](outputs[task], target, weight.get(task), totals.get(task))
+            for task, target in targets.items()
+        }
+
+    def totals(self, batches: Sequence[Batch], processes: int) -> dict[str, Tensor | float]:
+        """What the losses of a step are divided by, over all its micro-batches and processes, where that is not their samples.
+
+        All processes ask at the same time, and for the same tasks.
+        """
+        if len(batches) == processes == 1:
+            return {}
+        found: dict[str, Tensor] = {}
+        for task, loss in self._reported.items():
+            if not loss.sums and (loss.weighs or any(task in batch.weight for batch in batches)):
+                parts = [loss.denominator(batch.targets[task], batch.weight.get(task)) for batch in batches]
+                place = batches[0].targets[task].device
+                found[task] = torch.stack([torch.as_tensor(part, device=place) for part in parts]).sum()
+        if found and processes > 1:
+            together = torch.stack([value.double() for value in found.values()])
+            dist.all_reduce(together)
+            found = dict(zip(found, together, strict=True))
+        return {**found, **{task: 1.0 for task, loss in self._reported.items() if loss.sums}}
+
+    def reported(self, outputs: Mapping[str, Tensor], targets: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The loss of each task in the units of the targets, a mean over samples."""
+        return {task: self._reported[task].reported(outputs[task], target) for task, target in targets.items()}
+
+    def counts(self, targets: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """How many samples each reported loss is a mean of, weighted as it weights them; of a task that is not there: all."""
+        asked = {task: loss.denominator(targets[task]) for task, loss in self._reported.items() if loss.weighs}
+        return {task: count for task, count in asked.items() if isinstance(count, Tensor)}
+
+    def kept(self, labels: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """How many samples of each task have a label that its loss does not leave out; of a task that is not there: all."""
+        return {task: (labels[task] != label).sum() for task, label in self.ignored.items()}
+
+    def are_alike(self, tasks: Iterable[str]) -> bool:
+        """Whether what is minimized of these tasks is what is reported."""
+        return all(self._minimized[task] is self._reported[task] and not self._reported[task].sums for task in tasks)
