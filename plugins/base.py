@@ -19,10 +19,11 @@ from plugins.errors import (
     expect_probability,
 )
 from plugins.hooks import HOOKS
+from plugins.identity import ALWAYS, called
 from plugins.module import Module
 from plugins.optimizer_wrapper import OptimizerWrapper, closure_of, needs_closure
 from plugins.parameters import Named
-from plugins.plugin import ALWAYS, Option, Plugin, Selection, called
+from plugins.plugin import Option, Plugin, Selection
 from plugins.seeds import derive_seed
 from plugins.selection import (
     check_selection,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from plugins import declare
 from plugins.data import Batch, Phase, Setting, Task
 from plugins.declare import Declared
 from plugins.hooks import HOOKS, STEP
+from plugins.identity import ALWAYS, Identity, called
 from plugins.module import Module
 from plugins.parameters import Named
 from plugins.stage import Stage
@@ -35,25 +35,7 @@ def _plain(value: object) -> Any:
     return value if value is None or isinstance(value, (str, int, float)) else type(value).__name__
 
 
-ALWAYS = (0.0, 1.0)
-
-
-def spelling(kind: type) -> tuple[str, str]:
-    """Group and option of a class: the folder and the file that define it; in a script no group, and the name of the class."""
-    package, _, file = kind.__module__.rpartition(".")
-    words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", kind.__name__).lower()
-    return package.rpartition(".")[2], file if package else words
-
-
-def called(option: Option | type[Option]) -> str:
-    """What an option, or its class, is called: "group/option"."""
-    if not isinstance(option, type):
-        return option.state_key
-    group, name = spelling(option)
-    return f"{group}/{name}" if group else name
-
-
-class Option:
+class Option(Identity):
     """What an option may say of itself. Every method below is optional; one that a class does not define costs nothing.
 
     A technique is a :class:`Plugin`. The class of an optimizer, a schedule, a loss or a model may have `Option` as a base beside its
@@ -64,9 +46,9 @@ class Option:
     `refuses` maps "group" or "group/option" to the reason, with the fix, why this technique cannot be combined with it.
     `directions` tells of its own metrics whether the largest or the smallest value is best ("max" or "min", by name without the
     split); torchmetrics objects tell it themselves, and of others it is known from the name (`plugins/directions.py`), or asked.
-    `needs_probabilities` tells that what it measures means nothing unless the outputs of a classification are logits.
+    `needs_logits` tells that it makes probabilities of the outputs of a classification, which not every loss trains as logits.
     `on_shards` tells whether the technique is right where each process keeps only a part of each weight, its gradient and
-    its state (trainer=fsdp); None: it is if it defines nothing but what is in `AWAY_FROM_WEIGHTS`. See `plugins/shards.py`.
+    its state (trainer=fsdp); None: it is if it defines only hooks that do not see weights. See `plugins/hooks.py`, `plugins/shards.py`.
     """
 
     stage: ClassVar[Stage] = Stage.SELF
@@ -74,7 +56,7 @@ class Option:
     refuses: ClassVar[Mapping[str, str]] = {}
     on_shards: ClassVar[bool | None] = None
     directions: ClassVar[Mapping[str, str]] = {}
-    needs_probabilities: ClassVar[bool] = False
+    needs_logits: ClassVar[bool] = False
     calibrated_on: ClassVar[str] = "val"
     monitor: str | None = None  # the validation metric that chooses the best model, where the technique has a say
     monitor_mode: str | None = None  # whether its largest ("max") or smallest ("min") value is best; None: as declared
@@ -83,39 +65,12 @@ class Option:
     recorded: Sequence[nn.Module] = ()  # whose outputs are kept in each pass that is trained on: see `Module.recorded`
     remarks: Sequence[str] = ()  # what a user should know of what was decided, a line each; printed when the run starts
 
-    needs_logits: ClassVar[bool] = False  # whether it makes probabilities of the outputs, which not every loss trains as logits
-
     setting: Setting
-    when: tuple[float, float] = ALWAYS  # the share of training in which it acts
-
-    def acts(self, progress: tuple[int, int | None]) -> bool:
-        """Whether the option acts in this step, by `when`.
-
-        Args:
-            progress: steps done and steps in all, as `Module.progress`.
-        """
-        done, total = progress
-        return self.when == ALWAYS or (total is not None and self.when[0] * total <= done < self.when[1] * total)
 
     @property
     def recovers(self) -> bool:
         """Whether the technique ends a training with good weights that it has kept, where those of the last step are NaN."""
         return False
-
-    @property
-    def option(self) -> str:
-        """The option's name on the command line: the name of the file that defines the class; in a script, of the class."""
-        return spelling(type(self))[1]
-
-    @property
-    def group(self) -> str:
-        """The config group: the name of the folder that holds that file; none for a class of a script or a notebook."""
-        return spelling(type(self))[0]
-
-    @property
-    def state_key(self) -> str:
-        """The name under which checkpoints keep this option's state, and by which messages name it: "group/option"."""
-        return f"{self.group}/{self.option}" if self.group else self.option
 
     def record(self, module: Module, name: str, value: Tensor | float, at_once: bool = False) -> None:
         """Have a number logged as OPTION/NAME; see :meth:`Module.record`."""

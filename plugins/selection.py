@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from plugins.directions import MODES
 from plugins.errors import RecipeError, Refusal, expect_choice
 from plugins.hooks import HOOKS
-from plugins.plugin import Option, Plugin, Selection, called
+from plugins.identity import called
+from plugins.plugin import Option, Plugin, Selection
 
 if TYPE_CHECKING:
     from torchmetrics import Metric

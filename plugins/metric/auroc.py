@@ -21,7 +21,7 @@ class AUROC(ClassificationMetric):
     Source: Fawcett, "An introduction to ROC analysis", 2006; torchmetrics.
     """
 
-    needs_probabilities = True
+    needs_logits = True
 
     average: str | None = declare.choice(
         "macro",

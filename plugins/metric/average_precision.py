@@ -20,7 +20,7 @@ class AveragePrecision(ClassificationMetric):
     Source: torchmetrics; scikit-learn's average_precision_score.
     """
 
-    needs_probabilities = True
+    needs_logits = True
 
     average: str | None = declare.choice(
         "macro",

@@ -21,7 +21,7 @@ class CalibrationError(ClassificationMetric):
     Source: Guo et al., "On Calibration of Modern Neural Networks", ICML 2017; torchmetrics.
     """
 
-    needs_probabilities = True
+    needs_logits = True
 
     bins: int = declare.count("bins of the confidence", default=15)
     norm: str = declare.choice("l1", "l2", "max", default="l1", help="l1: expected error | l2 | max: largest error")

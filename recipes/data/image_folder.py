@@ -93,7 +93,7 @@ class ImageFiles(Source):
     def __add__(self, other: Any) -> ImageFiles:
         if not isinstance(other, ImageFiles):
             return NotImplemented
-        labels = torch.cat([self._labels[""], other._labels[""]])
+        labels = torch.cat([self._labels[""], other.labels[""]])
         looked = [*self.looked, *other.looked]
         return ImageFiles([*self.paths, *other.paths], labels, self.size, self.channels, looked, self.workers)
 

@@ -145,10 +145,8 @@ def list_hooks_of_optimizer(module: Whole, options: Sequence[Option]) -> None:
 
 
 def _check_hooks(module: Whole) -> None:
-    needing = [option for option in module.options if option.needs_logits]
-    predicts = [*module.hooks["predict"], *needing]
     classifies = module.setting and any(task.kind == "classification" for task in module.setting.tasks)
-    of_logits = [*predicts, *(option for option in module.options if option.needs_probabilities)]
+    of_logits = [*module.hooks["predict"], *(option for option in module.options if option.needs_logits)]
     if of_logits and classifies and not getattr(module.loss, "takes_logits", True):
         raise RecipeError(
             f"{of_logits[0].state_key} makes probabilities of logits, which {type(module.loss).__name__} does not train: take "

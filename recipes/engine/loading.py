@@ -155,6 +155,13 @@ def give_order(module: Whole, options: Sequence[Option]) -> None:
         )
 
 
+def is_there(batch: Any, device: torch.device) -> bool:
+    """Whether a batch is of our form, (inputs, a dict of targets), and all of it on a device."""
+    if not (isinstance(batch, tuple) and len(batch) == 2 and isinstance(batch[1], dict)):
+        return False
+    return all(isinstance(value, Tensor) and value.device == device for value in (batch[0], *batch[1].values()))
+
+
 def has_length(loader: Any) -> bool:
     """Whether a loader tells how many batches it has."""
     try:

@@ -23,7 +23,7 @@ from recipes.engine.divergence import expect_finite
 from recipes.engine.evaluation import Evaluation
 from recipes.engine.groups import GroupRules
 from recipes.engine.lightning_private import is_attached
-from recipes.engine.loading import as_batch, dtype_of
+from recipes.engine.loading import as_batch, dtype_of, is_there
 from recipes.engine.objective import TaskLosses
 from recipes.engine.optimizers import configure
 from recipes.engine.parts import Whole
@@ -274,11 +274,7 @@ class RecipeModule(Whole):
 
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
         """Move a batch; one of our loaders, which is there already, need not be searched for tensors."""
-        if isinstance(batch, tuple) and len(batch) == 2 and isinstance(batch[1], dict):
-            inside = (batch[0], *batch[1].values())
-            if all(isinstance(value, Tensor) and value.device == device for value in inside):
-                return batch
-        return super().transfer_batch_to_device(batch, device, dataloader_idx)
+        return batch if is_there(batch, device) else super().transfer_batch_to_device(batch, device, dataloader_idx)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep what a resumed or evaluated run needs beside weights and optimizer."""

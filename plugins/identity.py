@@ -1,0 +1,52 @@
+"""What an option is called, and when it acts. Nothing here imports torch."""
+
+from __future__ import annotations
+
+import re
+
+ALWAYS = (0.0, 1.0)
+
+
+def spelling(kind: type) -> tuple[str, str]:
+    """Group and option of a class: the folder and the file that define it; in a script no group, and the name of the class."""
+    package, _, file = kind.__module__.rpartition(".")
+    words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", kind.__name__).lower()
+    return package.rpartition(".")[2], file if package else words
+
+
+def called(option: Identity | type[Identity]) -> str:
+    """What an option, or its class, is called: "group/option"."""
+    if not isinstance(option, type):
+        return option.state_key
+    group, name = spelling(option)
+    return f"{group}/{name}" if group else name
+
+
+class Identity:
+    """The names of an option, and the share of the training in which it acts."""
+
+    when: tuple[float, float] = ALWAYS
+
+    @property
+    def option(self) -> str:
+        """The option's name on the command line: the name of the file that defines the class; in a script, of the class."""
+        return spelling(type(self))[1]
+
+    @property
+    def group(self) -> str:
+        """The config group: the name of the folder that holds that file; none for a class of a script or a notebook."""
+        return spelling(type(self))[0]
+
+    @property
+    def state_key(self) -> str:
+        """The name under which checkpoints keep this option's state, and by which messages name it: "group/option"."""
+        return f"{self.group}/{self.option}" if self.group else self.option
+
+    def acts(self, progress: tuple[int, int | None]) -> bool:
+        """Whether the option acts in this step, by `when`.
+
+        Args:
+            progress: steps done and steps in all, as `Module.progress`.
+        """
+        done, total = progress
+        return self.when == ALWAYS or (total is not None and self.when[0] * total <= done < self.when[1] * total)
