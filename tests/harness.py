@@ -126,6 +126,7 @@ def merged_config(names: Sequence[str]) -> dict[str, Any]:
             config.setdefault(group, {})[option] = node
         else:
             config[group] = node
+        give_runs(config, name)
     return config
 
 

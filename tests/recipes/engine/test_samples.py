@@ -328,7 +328,7 @@ class Contrasting(nn.CrossEntropyLoss):
         return super().forward(output - output.mean(0), target)
 
 
-@pytest.mark.parametrize("loss", [Focal(), Contrasting(), lambda output, target: functional.cross_entropy(output, target)])
+@pytest.mark.parametrize("loss", [Focal(), Contrasting(), lambda output, target: functional.cross_entropy(output, target)], ids=["focal", "contrasting", "plain"])
 def test_what_does_not_hold_is_a_number_of_a_batch(loss):
     assert per_sample(loss, TASK) is None
 
