@@ -214,6 +214,9 @@ class Option(Identity):
         return {}
 
     # after a fit
+    def settle(self, module: Module) -> None:
+        """Leave in the model what was trained, once a training has ended well: before any callback hears of the end."""
+
     def next_phase(self, result: Mapping[str, Any]) -> Phase | None:
         """Ask for one more fit when one has ended; `result` has the metrics, steps and best step so far."""
         return None

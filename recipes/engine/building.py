@@ -17,6 +17,7 @@ from plugins.base import (
     RecipeError,
     Selection,
     Setting,
+    called,
     check_selection,
     derive_seed,
     implementers,
@@ -152,9 +153,11 @@ def _check_hooks(module: Whole) -> None:
             f"{of_logits[0].state_key} makes probabilities of logits, which {type(module.loss).__name__} does not train: take "
             f"loss=cross_entropy"
         )
+    known = module.selection.others if module.selection else ()
+    to_come = [] if module.of_optimizer else [option for option in known if isinstance(option, type)]
     for name in (hook.name for hook in HOOKS if hook.alone):
-        if len(module.hooks[name]) > 1:
-            both = " and ".join(plugin.state_key for plugin in module.hooks[name])
+        if len(defining := [*module.hooks[name], *implementers(to_come, name)]) > 1:
+            both = " and ".join(called(option) for option in defining)
             raise RecipeError(f"{both} both want to {name.replace('_', ' ')}: leave one of them out")
 
 
