@@ -223,9 +223,11 @@ class Option(Identity):
 
 
 def acts_in_steps(kind: type) -> bool:
-    """Whether a class of options defines a hook of the step, so that there are steps in which it may be left out."""
+    """Whether a class of options does something in each step, by a hook or by layers, that may be left out in some."""
     hooks = [hook.name for hook in HOOKS if hook.moment == STEP and hook.label]
-    return any(getattr(kind, name) is not getattr(Option, name) for name in hooks)
+    return getattr(kind, "stage", None) == Stage.LAYERS or any(
+        getattr(kind, name) is not getattr(Option, name) for name in hooks
+    )
 
 
 class Plugin(Option, Declared, L.Callback):

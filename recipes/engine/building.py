@@ -33,6 +33,7 @@ from recipes.engine.parts import Whole
 from recipes.engine.randomness import own_draws
 from recipes.engine.samples import ignored_label
 from recipes.engine.sharding import shards
+from recipes.engine.timing import gating
 from recipes.engine.units import standardized
 
 
@@ -87,7 +88,7 @@ def build(module: Whole, plugins: Iterable[Plugin], setting: Setting | None, fac
     for option in module.options:
         option.prepare(given)
     for plugin in implementers(module.plugins, "transform_model"):
-        with own_draws(derive_seed(module.seed, "model", plugin.state_key), module.model):
+        with own_draws(derive_seed(module.seed, "model", plugin.state_key), module.model), gating(module, plugin):
             module.model = plugin.transform_model(module.model)
     module.recorded = Recording([part for option in module.options for part in option.recorded])
     if is_compiled(module.model):

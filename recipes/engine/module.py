@@ -87,8 +87,8 @@ class RecipeModule(Whole):
         self.recorder, self.calibrated = Recorder(self), Calibrated()
         self.step = Step(self)
         self.evaluation = Evaluation(self)
-        self.plugins, self.left_out, self.others, self.of_optimizer, self.chosen = [], [], [], [], frozenset()
-        self.selection, self.setting, self.task_losses = None, None, TaskLosses({}, {})
+        self.plugins, self.left_out, self.others, self.of_optimizer, self.gated = [], [], [], [], []
+        self.chosen, self.selection, self.setting, self.task_losses = frozenset(), None, None, TaskLosses({}, {})
         self.hooks = {hook.name: [] for hook in HOOKS}
         self.takes_tokens = self.is_built = self.is_timed = False
         self._total_steps = 0  # for which the scheduler was made
