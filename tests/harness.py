@@ -11,7 +11,6 @@ from collections.abc import Iterator, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
-from unittest.mock import patch
 
 import torch
 from hydra import compose, initialize_config_dir
@@ -46,6 +45,8 @@ SMALL = (
 )
 
 logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+_installed_roots = building.installed_roots
+building.installed_roots = lambda: {*_installed_roots(), "tests"}  # where the small model is, also when a run is loaded
 
 
 @cache
@@ -218,8 +219,7 @@ def build(config: dict[str, Any], plugins: Sequence[Plugin] | None = None, data:
 
 
 def _made(config: dict[str, Any], data: Any, plugins: Sequence[Plugin]) -> RecipeModule:
-    with patch.object(building, "OWN", (*building.OWN, "tests")):  # the small model
-        return make_module(config, data, plugins)
+    return make_module(config, data, plugins)
 
 
 def fit(
