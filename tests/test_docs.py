@@ -59,8 +59,8 @@ def test_the_catalogue_has_every_option_and_parameter(catalogue):
             for name in own:
                 place = f"{group}.{option.name}.{name}" if option.wrapped else f"{group}.{name}"
                 assert name in ("_target_", "defaults") or name.startswith("_") or f"| `{place}` |" in page, place
-    assert "\n- p or mode out of range; no hidden activation in the model" in page
-    assert "\n- weight out of range. (`RecipeError`)" in page
+    assert "\n- no hidden activation in the model, or none that matches `sites`; activations that" in page
+    assert "\n- a parameter out of range. (`RecipeError`)" in page
 
 
 def test_each_class_of_ours_says_what_it_does(catalogue):
