@@ -111,7 +111,7 @@ def give_runs(config: dict[str, Any], name: str) -> None:
     """Name a trained run where an option asks for one, as a user would."""
     group, option = name.split("/")
     node = config[group][option] if is_many(group) else config[group]
-    for parameter, held in getattr(plugin_class(name), "parameters", {}).items():
+    for parameter, held in getattr(plugin_class(name), "declared_parameters", {}).items():
         if held.words == RUN_FOLDER and node[parameter] is None:
             node[parameter] = str(TRAINED)
 
@@ -126,6 +126,7 @@ def merged_config(names: Sequence[str]) -> dict[str, Any]:
             config.setdefault(group, {})[option] = node
         else:
             config[group] = node
+        give_runs(config, name)
     return config
 
 
