@@ -11,6 +11,7 @@ from urllib.parse import unquote, urldefrag
 
 import pytest
 
+from plugins.hooks import HOOKS
 from recipes.config.catalogue import Catalogue
 
 ROOT = Path(__file__).parents[1]
@@ -46,6 +47,19 @@ def test_every_part_of_the_house_is_told():
     text = (ROOT / "docs/design.md").read_text()
     for floor in (ROOT / "recipes").iterdir():
         assert not (floor / "__init__.py").exists() or f"`recipes/{floor.name}/`" in text, floor.name
+
+
+def test_parts_of_the_module_that_are_named_exist():
+    named = re.findall(r"(?<![\w/.])`(\w+\.py)`", (ROOT / "docs/design.md").read_text().partition("## The way of a batch")[0])
+    there = {file.name for file in (ROOT / "recipes/engine").glob("*.py")}
+    assert len(named) > 15 and not {*named} - there - {"train.py", "evaluate.py", "compare.py"}
+
+
+def test_the_table_of_hooks_is_that_of_the_code():
+    text = (ROOT / "docs/design.md").read_text()
+    told = re.findall(r"^\| `(\w+)` \| (\w+) \| (yes|) ?\| (yes|) ?\| \S.* \|$", text, re.MULTILINE)
+    marks = {True: "yes", False: ""}
+    assert told == [(hook.name, hook.moment, marks[hook.alone], marks[hook.sees_weights]) for hook in HOOKS]
 
 
 def test_the_catalogue_has_every_option_and_parameter(catalogue):
