@@ -49,6 +49,14 @@ def test_every_part_of_the_house_is_told():
         assert not (floor / "__init__.py").exists() or f"`recipes/{floor.name}/`" in text, floor.name
 
 
+def test_the_guide_names_options_that_exist():
+    ours = Catalogue()
+    for path in sorted((ROOT / "docs/guide").glob("*.md")):
+        for group, names in re.findall(r"\+(\w+)=(\[[a-z0-9_,]+\]|[a-z0-9_]+)", path.read_text()):
+            for name in names.strip("[]").split(","):
+                assert name == "none" or name in ours.groups[group], f"{path.name}: +{group}={name}"
+
+
 def test_parts_of_the_module_that_are_named_exist():
     named = re.findall(r"(?<![\w/.])`(\w+\.py)`", (ROOT / "docs/design.md").read_text().partition("## The way of a batch")[0])
     there = {file.name for file in (ROOT / "recipes/engine").glob("*.py")}
