@@ -183,8 +183,8 @@ def numbers() -> Any:
 
 
 def data_of(config: dict[str, Any]) -> Any:
-    """What a config is tried on: the digits, or numbers where one of its options is refused for classes and not for them."""
-    return numbers() if any(map(wants_numbers, names_in(config))) else digits()
+    """What a config is tried on: the digits, or numbers where one of its options works on them alone."""
+    return numbers() if any(works_on(name) == {"numbers"} for name in names_in(config)) else digits()
 
 
 def names_in(config: dict[str, Any]) -> Iterator[str]:
@@ -197,15 +197,19 @@ def names_in(config: dict[str, Any]) -> Iterator[str]:
 
 
 @cache
-def wants_numbers(name: str) -> bool:
-    """Whether an option alone is refused where classes are predicted, and not where numbers are."""
-    config, refused = merged_config([name]), []
-    for data in (digits(), numbers()):
+def works_on(name: str) -> frozenset[str]:
+    """Which of "classes" and "numbers" an option can be tried on: a module is built for them, and has a loss."""
+    config, found = merged_config([name]), set()
+    for kind, data in (("classes", digits()), ("numbers", numbers())):
         try:
-            _made(config, data, build_plugins(config))
+            module = _made(config, data, build_plugins(config))
+            x, targets = data.splits["train"].between(0, 4)
+            with torch.no_grad():
+                module.task_losses.minimized(module.outputs(x), module.as_batch((x, targets)).targets)
         except RecipeError:
-            refused.append(data)
-    return refused == [digits()]
+            continue
+        found.add(kind)
+    return frozenset(found)
 
 
 def build(config: dict[str, Any], plugins: Sequence[Plugin] | None = None, data: Any = None) -> RecipeModule:
