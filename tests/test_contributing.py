@@ -5,8 +5,11 @@ import re
 import shlex
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import torch
+from torch import nn
 
 from plugins.declare import Declared
 from plugins.hooks import HOOKS
@@ -108,3 +111,16 @@ def test_every_group_has_a_page():
     told = " ".join(path.read_text() for path in [*PAGES, ROOT / "docs" / "contributing" / "index.md"])
     plain = {"trainer", "logger", "recipe", "callback"}  # settings, which no class of a contributor's stands behind
     assert not [group for group in set(Catalogue().groups) - plain if group not in told]
+
+
+def test_the_technique_of_ten_minutes_is_what_it_says():
+    """Its file tells what its class declares, and its class computes what its docstring says."""
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    names = {"__name__": "plugins.regularizer.example"}
+    exec(compile(re.search(r"```python\n(.*?)```", text, re.DOTALL)[1], "CONTRIBUTING.md", "exec"), names)
+    kind = names["L1"]
+    held = kind.declared_parameters["weight"]
+    assert re.search(rf"^  weight: 1\.0e-05 # {re.escape(held.comment)}$", text, re.MULTILINE) and held.default == 1e-5
+    layer = nn.Linear(5, 3)
+    found = kind(0.25).penalty(SimpleNamespace(model=layer), None, {})
+    torch.testing.assert_close(found, 0.25 * layer.weight.abs().sum())
