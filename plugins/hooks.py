@@ -33,10 +33,10 @@ class Hook:
 
 
 HOOKS = (  # in the order in which they are called
-    Hook("prepare", BUILD, sees_weights=False),
     Hook("check", BUILD, sees_weights=False),
-    Hook("trainer_arguments", BUILD, sees_weights=False),
+    Hook("prepare", BUILD, sees_weights=False),
     Hook("transform_model", BUILD, sees_weights=False),
+    Hook("trainer_arguments", BUILD, sees_weights=False),
     Hook("group_parameters", BUILD, sees_weights=False),
     Hook("order", STEP, alone=True, sees_weights=False, label="samples", told="which an epoch takes, in which order"),
     Hook("transform_batch", STEP, sees_weights=False, label="batch", told="once a step, drawn once"),
