@@ -217,7 +217,8 @@ def check_value(catalogue: Catalogue, chosen: Mapping[str, Sequence[str]], overr
         place = f"{head}.{name}"
         if name not in there:
             add = f"+{head}={name}" if not there or head not in catalogue.defaults else f"{head}=[{','.join([*there, name])}]"
-            raise NotChosen(f"{override.input_line}: {place} is not chosen; add {add}")
+            fix = "leave it out" if head in chosen and not there else f"add {add}"  # none is typed
+            raise NotChosen(f"{override.input_line}: {place} is not chosen; {fix}")
     else:
         if not there:
             owners = [option.name for option in catalogue.groups[head].values() if path[0] in option.parameters]
