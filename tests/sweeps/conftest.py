@@ -2,8 +2,8 @@ import sys
 
 import pytest
 
+from recipes.check import harness
 from recipes.config.catalogue import Catalogue, installed_folders
-from tests import harness
 
 MANY = "# Made for a test.\n{option}:\n  _target_: {target}\n"
 
@@ -30,7 +30,7 @@ def install(tmp_path, monkeypatch):
         catalogue = Catalogue(installed_folders())
         monkeypatch.setattr(harness, "catalogue", lambda: catalogue)
 
-    cached = (harness.needs, harness.wants_numbers)
+    cached = (harness.needs, harness.refused_by_itself)
     yield put
     for function in cached:
         function.cache_clear()

@@ -3,8 +3,8 @@
 import pytest
 
 from plugins.base import RecipeError
-from tests import harness
-from tests.sweeps.selections import Selections, everything, fault_of
+from recipes.check import harness
+from recipes.check.selections import Selections, everything, fault_of, refusal_of
 
 PLUGINS = '''
 from plugins.base import Plugin, Refusal, Stage
@@ -50,15 +50,13 @@ class OfNothing(Plugin):
 def test_an_option_that_means_nothing_for_classes_is_tried_on_numbers(install, tmp_path):
     install(PLUGINS, "OfNumbers")
     assert harness.wants_numbers("regularizer/ofnumbers") and not harness.wants_numbers("regularizer/l2")
+    assert harness.wants_classes("regularizer/label_smoothing") and not harness.wants_classes("regularizer/l2")
     selections = Selections(["clipping/norm", "regularizer/label_smoothing", "regularizer/ofnumbers"])
-    faults = {names: fault_of(names, tmp_path) for names in selections.runs}
-    assert [names for names, fault in faults.items() if fault] == [
-        ("clipping/norm", "regularizer/label_smoothing", "regularizer/ofnumbers")
-    ]
-    ((names, fault),) = ((names, fault) for names, fault in faults.items() if fault)
-    few, found = selections.minimal(names, fault, tmp_path)
-    assert few == ("regularizer/label_smoothing", "regularizer/ofnumbers")
-    assert found.refused and "needs a classification task" in found.text
+    apart = ("regularizer/label_smoothing", "regularizer/ofnumbers")
+    assert selections.apart == [apart] and apart not in selections.pairs
+    assert selections.runs and not any(set(apart) <= set(names) for names in selections.runs)
+    assert "needs a classification task" in refusal_of(apart)
+    assert not any(fault_of(names, tmp_path) for names in selections.runs)
 
 
 def test_what_an_option_asks_for_comes_along_and_another_of_its_group_will_do(install, tmp_path):
