@@ -173,7 +173,7 @@ def project(folder):
     """Install the project, without what it needs, into a folder."""
     for name in ("lightning_recipes", "plugins", "recipes", "conf", "hydra_plugins"):
         shutil.copytree(EXAMPLES.parent / name, folder / "source" / name, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("pyproject.toml", "README.md", "LICENSE"):
+    for name in ("pyproject.toml", "README.md", "LICENSE", "pytest_lightning_recipes.py"):
         shutil.copy(EXAMPLES.parent / name, folder / "source" / name)
     pip = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--no-index", "--no-build-isolation"]
     subprocess.run([*pip, "--target", folder, folder / "source"], check=True, env=variables())

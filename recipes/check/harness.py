@@ -282,7 +282,7 @@ def fit(
     if data is numbers() and "lr" in (
         optimizer := config["optimizer"]
     ):  # a mean of squares is steep, and no technique tames it
-        config = {**config, "optimizer": {**optimizer, "lr": 0.1 * optimizer["lr"]}}
+        config = {**config, "optimizer": {**optimizer, "lr": 0.01 * optimizer["lr"]}}
     module = build(config, plugins)
     prepare(module)
     world = torch.distributed.get_world_size() if torch.distributed.is_initialized() else 1

@@ -3,7 +3,6 @@
 import re
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
@@ -369,8 +368,6 @@ def test_what_has_no_outcome_is_told(package, tmp_path):
 @pytest.mark.slow
 def test_pytest_has_each_check_as_a_test(package, tmp_path):
     made = package("NeverOff", "Good")
-    code = "import sys, recipes.check.pytest_plugin; sys.exit('torch' in sys.modules or 'recipes.check.package' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
     path = f"{ROOT}:{made.folder.parents[1]}"
     (tmp_path / "own").mkdir()
     (tmp_path / "own" / "test_own.py").write_text("def test_own():\n    pass\n")
@@ -380,7 +377,7 @@ def test_pytest_has_each_check_as_a_test(package, tmp_path):
         "-m",
         "pytest",
         "-p",
-        "recipes.check.pytest_plugin",
+        "pytest_lightning_recipes",
         "-p",
         "no:cacheprovider",
         "--recipes-quick",
@@ -407,6 +404,13 @@ def test_pytest_has_each_check_as_a_test(package, tmp_path):
     assert listed.returncode == 4 and "there is no package nothing" in listed.stderr
 
 
-def test_the_plugin_is_announced():
-    text = (Path(ROOT) / "pyproject.toml").read_text()
-    assert '[project.entry-points.pytest11]\nlightning-recipes = "recipes.check.pytest_plugin"' in text
+def test_the_plugin_imports_nothing_of_ours_before_it_is_used():
+    """pytest loads it in every project of an environment."""
+    text = (ROOT / "pyproject.toml").read_text()
+    assert '[project.entry-points.pytest11]\nlightning-recipes = "pytest_lightning_recipes"' in text
+    code = (
+        "import sys, pytest_lightning_recipes; "
+        "found = {name.partition('.')[0] for name in sys.modules}; "
+        "sys.exit(bool(found & {'torch', 'recipes', 'plugins', 'hydra', 'lightning_recipes'}))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0

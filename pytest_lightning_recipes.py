@@ -1,6 +1,7 @@
 """A plugin of pytest's: `pytest --recipes-check PACKAGE` adds each check of each option of a package as a test.
 
-Nothing here imports torch, and where no package is named nothing else of this project.
+pytest imports this at every start, also in projects that only happen to share an environment with ours. So it stands by itself, and
+imports nothing of this project before a package is named: packages called `recipes` or `plugins` may be another's there.
 """
 
 from __future__ import annotations
