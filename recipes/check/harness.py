@@ -212,10 +212,7 @@ def numbers() -> Any:
 
 
 def data_of(config: dict[str, Any]) -> Any:
-    """What a config is tried on: the digits, or numbers where one of its options is refused for classes and not for them.
-
-    Data that is itself what is tried is what the config says.
-    """
+    """What a config is tried on: its own data, or of the digits numbers where one of its options is refused for classes and not for them."""
     if config["data"].get("_target_") != config_of([])["data"]["_target_"]:
         return _other_data(yaml.safe_dump({"data": config["data"], "loss": config["loss"]}))
     return numbers() if any(map(wants_numbers, names_in(config))) else digits()
