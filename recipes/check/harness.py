@@ -215,7 +215,7 @@ def data_of(config: dict[str, Any]) -> Any:
     """What a config is tried on: its own data, or of the digits numbers where one of its options is refused for classes and not for them."""
     if config["data"].get("_target_") != config_of([])["data"]["_target_"]:
         return _other_data(yaml.safe_dump({"data": config["data"], "loss": config["loss"]}))
-    return numbers() if any(map(wants_numbers, names_in(config))) else digits()
+    return numbers() if any(works_on(name) == {"numbers"} for name in names_in(config)) else digits()
 
 
 @cache
@@ -234,26 +234,17 @@ def names_in(config: dict[str, Any]) -> Iterator[str]:
             yield from (f"{group}/{option}" for option in (node if is_many(group) else one[:1]) if option in found)
 
 
-def wants_numbers(name: str) -> bool:
-    """Whether an option alone is refused where classes are predicted, and not where numbers are."""
-    return refused_by_itself(name) == (True, False)
-
-
-def wants_classes(name: str) -> bool:
-    """Whether an option alone is refused where numbers are predicted, and not where classes are."""
-    return refused_by_itself(name) == (False, True)
-
-
 @cache
-def refused_by_itself(name: str) -> tuple[bool, bool]:
-    """Whether an option alone is refused on the digits, and with numbers to predict."""
-    config, refused = merged_config([name]), []
-    for data in (digits(), numbers()):
+def works_on(name: str) -> frozenset[str]:
+    """Which of "classes" and "numbers" an option can be tried on: a module is built for them, and has a loss."""
+    config, found = merged_config([name]), set()
+    for kind, data in (("classes", digits()), ("numbers", numbers())):
         try:
             expect_loss(_made(config, data, build_plugins(config)), data)
         except RecipeError:
-            refused.append(data)
-    return digits() in refused, numbers() in refused
+            continue
+        found.add(kind)
+    return frozenset(found)
 
 
 def build(config: dict[str, Any], plugins: Sequence[Plugin] | None = None, data: Any = None) -> RecipeModule:

@@ -115,7 +115,9 @@ def _can_be_typed(first: str, second: str) -> bool:
 
 
 def _are_apart(first: str, second: str) -> bool:
-    return any(harness.wants_numbers(one) and harness.wants_classes(other) for one, other in ((first, second), (second, first)))
+    """Whether one works on classes alone and the other on numbers alone."""
+    works = [harness.works_on(name) or {"classes"} for name in (first, second)]  # what is refused alone asks for something else
+    return not works[0] & works[1]
 
 
 def refusal_of(names: Sequence[str]) -> str | None:

@@ -49,8 +49,8 @@ class OfNothing(Plugin):
 
 def test_an_option_that_means_nothing_for_classes_is_tried_on_numbers(install, tmp_path):
     install(PLUGINS, "OfNumbers")
-    assert harness.wants_numbers("regularizer/ofnumbers") and not harness.wants_numbers("regularizer/l2")
-    assert harness.wants_classes("regularizer/label_smoothing") and not harness.wants_classes("regularizer/l2")
+    assert harness.works_on("regularizer/ofnumbers") == {"numbers"} and "numbers" in harness.works_on("regularizer/l2")
+    assert harness.works_on("regularizer/label_smoothing") == {"classes"}
     selections = Selections(["clipping/norm", "regularizer/label_smoothing", "regularizer/ofnumbers"])
     apart = ("regularizer/label_smoothing", "regularizer/ofnumbers")
     assert selections.apart == [apart] and apart not in selections.pairs
