@@ -1,4 +1,4 @@
-"""The command `lightning-recipes train|evaluate|compare WORDS`, as an installation makes it."""
+"""The command `lightning-recipes train|evaluate|compare|check WORDS`, as an installation makes it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`python -m recipes WORDS`: as `train.py`; `python -m recipes evaluate RUN` and `compare FOLDERS`: as those scripts."""
+"""`python -m recipes WORDS`: as `train.py`; `evaluate RUN` and `compare FOLDERS`: as those scripts; `check PACKAGE`: its options."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ ENTRIES = {
     "train": ("recipes.cli.train", "main"),
     "evaluate": ("recipes.cli.evaluate", "main"),
     "compare": ("recipes.cli.compare", "main"),
+    "check": ("recipes.cli.check", "main"),
 }
 
 

@@ -65,13 +65,14 @@ def _keys(settings: Any) -> Iterator[str]:
 def _of_commands() -> Iterator[str]:
     from hydra._internal.utils import get_args_parser
 
-    from recipes.cli import compare, flags
+    from recipes.cli import check, compare, flags
 
     of_training = [action for action in get_args_parser()._actions if action.dest not in flags.NOT_SUPPORTED]
     of_evaluation = [action for action in of_training if action.dest in flags.OF_EVALUATION]
     actions = {"train": of_training, "evaluate": of_evaluation, "compare": compare._parser()._actions}
     for command, known in actions.items():
         yield from (f"{command}.py {flag}" for action in known for flag in action.option_strings)
+    yield from (f"check {flag}" for action in check.parser()._actions for flag in action.option_strings)
     scripts = re.search(r"^\[project\.scripts\]\n((?:[\w-].*\n)*)", (ROOT / "pyproject.toml").read_text() + "\n", re.MULTILINE)
     yield from (line.partition("=")[0].strip() for line in (scripts[1].splitlines() if scripts else ()))
 

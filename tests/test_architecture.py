@@ -57,10 +57,12 @@ FLOORS = (  # from the ground up: a file imports from its own floor and from tho
     ("recipes.engine",),
     ("recipes.compare",),
     ("recipes.run",),
+    ("recipes.check",),
     ("recipes.cli", "hydra_plugins"),
     ("lightning_recipes",),
 )
-WITHOUT_TORCH = ("recipes.config", "recipes.store", "recipes.launch", "recipes.compare", "recipes.cli")
+OF_CHECKS = ("recipes.check.package", "recipes.check.cases")  # what is loaded before a check runs
+WITHOUT_TORCH = ("recipes.config", "recipes.store", "recipes.launch", "recipes.compare", "recipes.cli", *OF_CHECKS)
 FILES = {
     ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
     for room in ("plugins", "recipes", "hydra_plugins", "lightning_recipes")

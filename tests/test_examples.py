@@ -7,18 +7,21 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 import yaml
 from torch import nn
 
+from plugins.base import Setting, Task
 from recipes.compare.present import present
 from recipes.config.catalogue import Catalogue, installed_folders
 from recipes.config.composing import check, compose, finish
 from recipes.config.searching import register
 from recipes.run.train import train
 from tests.command import command, once, variables
+from tests.harness import TRAINED
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 SOURCE = EXAMPLES / "own_techniques"
@@ -27,18 +30,22 @@ BESIDE = {  # another technique, of ours, for each
     "regularizer=small_outputs": "regularizer=[small_outputs,dropout]",
     "augmentation=dimming": "augmentation=[dimming,mixup]",
     "diagnostics=weight_size": "diagnostics=[weight_size,gradient_stats]",
+    "guard=skip_spikes": "guard=[skip_spikes,nan_rollback]",
+    "metric=margin": "metric=[margin,f1]",
 }
+NEEDS = {"distillation=hard": [f"distillation.teacher={TRAINED}"]}
 OFF = {
     "regularizer=small_outputs": "regularizer.small_outputs.weight=0",
     "augmentation=dimming": "augmentation.dimming.strength=0",
     "adversarial=random_corner": "adversarial.eps=0",
     "clipping=soft": "clipping.max_norm=.inf",
     "wrapper=extragradient": "wrapper.extragradient.step_size=0",
-    "loss=poly": "loss.weight=0",
     "scheduler=inverse_time": "scheduler.decay=0",
     "stopping=good_enough": "stopping.loss=0",
     "diagnostics=weight_size": "diagnostics.weight_size.every_n_steps=1",
+    "distillation=hard": "distillation.weight=0",
 }
+NO_GROUPS_OF_OPTIONS = ("trainer", "logger", "recipe", "callback")  # settings, names for several options, and Lightning's own
 
 
 @pytest.fixture(scope="module")
@@ -77,8 +84,12 @@ def added(option, catalogue):
     return catalogue.spelling(*option.split("=", 1))
 
 
+def test_there_is_an_option_of_each_kind():
+    groups = {option.partition("=")[0] for option in OPTIONS}
+    assert groups == set(Catalogue().groups) - set(NO_GROUPS_OF_OPTIONS)
+
+
 def test_every_option_has_a_class_and_a_group_of_ours():
-    assert len(OPTIONS) >= 12
     for option in OPTIONS:
         group, _, name = option.partition("=")
         text = (SOURCE / "own_techniques" / "conf" / group / f"{name}.yaml").read_text()
@@ -94,10 +105,11 @@ def test_every_option_has_a_class_and_a_group_of_ours():
 def test_an_option_of_the_package_trains_alone_and_beside_ours(option, run):
     catalogue = Catalogue(installed_folders())
     group, _, name = option.partition("=")
-    alone = run("alone", added(option, catalogue))
+    needed = NEEDS.get(option, [])
+    alone = run("alone", added(option, catalogue), *needed)
     beside = ["+wrapper=sam"] if group == "optimizer" else ["optimizer=adam", "+regularizer=l2"]
     beside = [word for word in beside if not word.startswith(f"+{group}=")]
-    pair = run("pair", added(BESIDE.get(option, option), catalogue), *beside)
+    pair = run("pair", added(BESIDE.get(option, option), catalogue), *needed, *beside)
     assert alone["status"] == pair["status"] == "finished" and pair["steps"] <= 6
     for result in (alone, pair):
         assert result["choices"][group][:1] == [name] or name in result["choices"][group]
@@ -111,7 +123,7 @@ def test_an_option_of_the_package_trains_alone_and_beside_ours(option, run):
 @pytest.mark.parametrize("option", OFF)
 def test_an_option_of_the_package_at_strength_zero_changes_no_bit(option, run):
     bare = run("bare")
-    off = run("off", added(option, Catalogue(installed_folders())), OFF[option])
+    off = run("off", added(option, Catalogue(installed_folders())), *NEEDS.get(option, []), OFF[option])
     assert {name: off["metrics"][name] for name in bare["metrics"]} == bare["metrics"]
 
 
@@ -141,6 +153,31 @@ def test_the_installed_package_on_the_command_line(packages, tmp_path):
     assert {"dropout", "small_outputs", "normalized_gradient"} <= {*result["techniques"]}  # which loggers have as tags
 
 
+@pytest.mark.slow
+def test_the_installed_check_proves_the_package(packages, tmp_path_factory, tmp_path):
+    """Neither the tests nor this folder are at hand: all that the command needs is installed."""
+    place = once(tmp_path_factory.getbasetemp(), "project_alone", project)
+    env = variables(PYTHONPATH=f"{place}:{packages}", PYTHONSAFEPATH="1")
+    done = subprocess.run(
+        [sys.executable, "-m", "recipes", "check", "own_techniques"], cwd=tmp_path, env=env, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stdout
+    rows = {line.split()[0]: line for line in done.stdout.splitlines() if re.match(r"\w+/\w+ ", line)}
+    assert {option.replace("=", "/") for option in OPTIONS} <= set(rows)
+    assert "0 of them failed" in done.stdout and "FAILED" not in done.stdout
+    assert not list(tmp_path.iterdir())
+
+
+def project(folder):
+    """Install the project, without what it needs, into a folder."""
+    for name in ("lightning_recipes", "plugins", "recipes", "conf", "hydra_plugins"):
+        shutil.copytree(EXAMPLES.parent / name, folder / "source" / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("pyproject.toml", "README.md", "LICENSE", "pytest_lightning_recipes.py"):
+        shutil.copy(EXAMPLES.parent / name, folder / "source" / name)
+    pip = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--no-index", "--no-build-isolation"]
+    subprocess.run([*pip, "--target", folder, folder / "source"], check=True, env=variables())
+
+
 def test_the_mathematics_of_the_package(run, packages):
     from own_techniques.clipping.soft import shorten
     from own_techniques.loss.poly import Poly
@@ -158,7 +195,8 @@ def test_the_mathematics_of_the_package(run, packages):
     z, labels = torch.randn(5, 3), torch.randint(3, (5,))
     p = z.exp() / z.exp().sum(1, keepdim=True)
     right = p[range(5), labels]
-    torch.testing.assert_close(Poly(0.7)(z, labels), (-right.log() + 0.7 * (1 - right)).mean())
+    torch.testing.assert_close(Poly(0.7)(z, labels), -right.log() + 0.7 * (1 - right))
+    assert torch.equal(Poly(0.0)(z, labels), nn.functional.cross_entropy(z, labels, reduction="none"))
     one_hot = nn.functional.one_hot(labels, 3).float()
     torch.testing.assert_close(Poly(0.7)(z, labels), Poly(0.7)(z, one_hot))
 
@@ -182,6 +220,71 @@ def test_the_mathematics_of_the_package(run, packages):
     torch.testing.assert_close(ahead, start - 0.1 * matrix @ (start - 0.05 * matrix @ start))
     gradient = matrix @ start
     torch.testing.assert_close(stepped(lambda w: NormalizedGradient(w, 0.3)), start - 0.3 * gradient / gradient.norm())
+
+
+def test_the_mathematics_of_what_weighs_samples_and_weights(run, packages):
+    from own_techniques.metric.margin import MeanMargin
+    from own_techniques.multitask.auxiliary import Auxiliary
+    from own_techniques.normalization.pixel import PixelNorm
+    from own_techniques.preprocessing.unit_contrast import Contrast
+    from own_techniques.sampling.bootstrap import Bootstrap
+
+    x = torch.randn(5, 3, 4, 4)
+    expected = x / (x.pow(2).mean(1, keepdim=True) + 1e-8).sqrt()
+    torch.testing.assert_close(PixelNorm(1e-8)(x), expected)
+    prepared = Contrast(nn.Identity(), 1e-3)(x)
+    torch.testing.assert_close(prepared.flatten(1).mean(1), torch.zeros(5), atol=1e-5, rtol=0)
+    torch.testing.assert_close(prepared.flatten(1).var(1, correction=0), torch.ones(5))
+    assert torch.equal(Contrast(nn.Identity(), 1e-3)(torch.ones(2, 7)), torch.zeros(2, 7)), "no contrast to divide by"
+
+    p, labels = torch.rand(20, 4).softmax(1), torch.randint(4, (20,))
+    metric = MeanMargin()
+    for start in (0, 8):
+        metric.update(p[start : start + 8 or None], labels[start : start + 8 or None])
+    rows = zip(p[:16].tolist(), labels[:16].tolist(), strict=True)
+    margins = [row[label] - max(value for place, value in enumerate(row) if place != label) for row, label in rows]
+    assert float(metric.compute()) == pytest.approx(sum(margins) / 16)
+
+    plugin = Auxiliary(0.25)
+    assert plugin.combine({"a": torch.tensor(2.0), "b": torch.tensor(4.0), "c": torch.tensor(8.0)}, None) == 5.0
+
+    sampling = Bootstrap()
+    sampling.prepare(Setting((3,), (Task("", "classification", 2),), 7))
+    first, second = (sampling.order({"": labels}, epoch, torch.Generator().manual_seed(epoch)) for epoch in (0, 1))
+    assert torch.equal(first.sort()[0], second.sort()[0]) and not torch.equal(first, second)
+    assert len(first) == 20 and len(first.unique()) < 20
+
+
+def test_the_average_of_the_package_counts_later_steps_more(run, packages):
+    from own_techniques.averaging.polynomial import Polynomial
+
+    model = nn.Linear(2, 1, bias=False)
+    module = SimpleNamespace(model=model)
+    plugin, seen = Polynomial(3.0), []
+    for _ in range(6):
+        with torch.no_grad():
+            model.weight.copy_(torch.randn(1, 2))
+        seen.append(model.weight.detach().clone())
+        plugin.after_step(module, None)
+    shares = [4 / (step + 3) for step in range(1, 7)]  # the weight of step t in the end: s_t · Π (1 − s_later)
+    parts = [share * math.prod(1 - later for later in shares[place + 1 :]) for place, share in enumerate(shares)]
+    assert sum(parts) == pytest.approx(1) and parts == sorted(parts)
+    expected = sum(part * weight for part, weight in zip(parts, seen, strict=True))
+    with plugin.evaluation_weights(module):
+        torch.testing.assert_close(model.weight, expected)
+    assert torch.equal(model.weight, seen[-1])
+
+
+def test_the_guard_of_the_package_leaves_out_what_is_far_too_long(run, packages):
+    from own_techniques.guard.skip_spikes import SkipSpikes
+
+    plugin, parameter = SkipSpikes(10.0), nn.Parameter(torch.zeros(3))
+    for size in [1.0] * 12 + [9.0, 100.0, float("nan"), 2.0]:
+        parameter.grad = torch.full((3,), size)
+        plugin.transform_gradient(None, [parameter])
+        left_out = size != size or size > 50
+        assert torch.equal(parameter.grad, torch.zeros(3) if left_out else torch.full((3,), size))
+    assert plugin.count == 14
 
 
 @pytest.mark.slow

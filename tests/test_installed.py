@@ -61,6 +61,7 @@ def test_what_is_installed(installed, tmp_path):
         for path in (ROOT / place).rglob("*")
         if path.suffix in (".py", ".pyi", ".typed", ".yaml", ".html", ".css", ".js") or path.name == "py.typed"
     ]
+    expected.append("pytest_lightning_recipes.py")
     assert len(expected) > 200 and set(expected) <= files
     assert not {"benchmarks", "tests", "docs"} & {name.split("/")[0] for name in files}
     code = "import recipes, plugins, lightning_recipes as l; print(recipes.__file__, plugins.__file__, l.SAM.__module__)"

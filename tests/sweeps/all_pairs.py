@@ -18,8 +18,8 @@ from pathlib import Path
 
 import torch
 
-from tests.sweeps.refusals import TIMES
-from tests.sweeps.selections import everything, fault_of
+from recipes.check.refusals import TIMES
+from recipes.check.selections import everything, fault_of
 
 
 def chosen(parts: Sequence[str]) -> list[tuple[str, str]]:

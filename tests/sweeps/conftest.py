@@ -2,8 +2,8 @@ import sys
 
 import pytest
 
+from recipes.check import harness
 from recipes.config.catalogue import Catalogue, installed_folders
-from tests import harness
 
 MANY = "# Made for a test.\n{option}:\n  _target_: {target}\n"
 

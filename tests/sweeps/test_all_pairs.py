@@ -6,9 +6,10 @@ import sys
 
 import pytest
 
-from tests.harness import ROOT
+from recipes.check import refusals
+from recipes.check.selections import Selections, everything
+from tests.harness import ROOT, options
 from tests.sweeps.all_pairs import chosen, faults
-from tests.sweeps.selections import everything
 
 
 def test_parts_leave_the_pairs_that_have_them():
@@ -37,7 +38,7 @@ class Picky(Plugin):
 
 def test_what_is_refused_and_not_listed_is_told_and_what_is_listed_is_not(install, monkeypatch):
     install(PICKY, "Picky")
-    selections = everything.__wrapped__()
+    selections = Selections([*options(), "regularizer/picky"], refusals.read())
     monkeypatch.setattr("tests.sweeps.all_pairs.everything", lambda: selections)
     (line,) = faults(
         [("clipping/norm", "regularizer/picky"), ("clipping/norm", "wrapper/sam"), ("inference/mc_dropout", "loss/mse")]

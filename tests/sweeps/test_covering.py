@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.sweeps.covering import Options, cover
+from recipes.check.covering import Options, cover
 
 # about as many options as there will be, in groups of such sizes
 ONE = {

@@ -2,8 +2,8 @@
 
 import pytest
 
-from tests.harness import config_of, merged_config
-from tests.sweeps.selections import everything, fault_of
+from recipes.check.harness import config_of, merged_config
+from recipes.check.selections import everything, fault_of
 
 SHARES = 12
 

@@ -5,8 +5,8 @@ import itertools
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.sweeps.narrowing import narrow
-from tests.sweeps.selections import Selections, fault_of
+from recipes.check.narrowing import narrow
+from recipes.check.selections import Selections, fault_of
 
 
 @given(st.integers(1, 12), st.data())

@@ -1,21 +1,25 @@
 """What holds for every declared parameter of every option found in conf/: the author of a technique need not test it."""
 
 import inspect
-import math
-import pickle
-import re
 from functools import cache
 
 import pytest
 
-from plugins.base import Plugin, RecipeError, Stage, declare
+from plugins.base import Plugin, RecipeError, declare
 from plugins.declare import Declared
-from plugins.hooks import HOOKS, STEP
-from plugins.plugin import Option
+from recipes.check.parameters import (
+    borders_fit,
+    misfits_refused,
+    own,
+    pickled,
+    takes_share,
+    told_in_docstring,
+    told_in_file,
+)
 from recipes.config.catalogue import INHERITED, Catalogue
 from recipes.config.composing import as_given, check, resolve
 from recipes.engine.module import RecipeModule
-from recipes.run.build import build_plugins, find_class, instantiate
+from recipes.run.build import build_plugins, find_class
 from tests.harness import build, config_of, is_many, with_companions
 
 CATALOGUE = Catalogue()
@@ -34,105 +38,22 @@ each = pytest.mark.parametrize("option", DECLARED, ids=lambda option: f"{option.
 each_technique = pytest.mark.parametrize("option", TECHNIQUES, ids=lambda option: f"{option.group}-{option.name}")
 
 
-def own(option):
-    """The declared parameters that the option's file tells."""
-    return {name: held for name, held in class_of(option).declared_parameters.items() if name not in INHERITED}
-
-
 def test_every_technique_of_ours_declares_its_parameters():
     for option in TECHNIQUES:
         if option.node["_target_"].startswith("plugins."):
             own_parameters = [name for name in inspect.signature(class_of(option)).parameters if name not in INHERITED]
-            assert own_parameters == list(own(option)), f"{option.path}: declare them in the class's body"
+            assert own_parameters == list(own(class_of(option))), f"{option.path}: declare them in the class's body"
 
 
 @each
-def test_the_file_tells_what_is_declared(option):
-    lines = {name: f"{name}: … # {held.comment}" for name, held in own(option).items()}
-    assert set(option.parameters) == set(lines), f"{option.path} has other parameters than {class_of(option).__name__}"
-    for name, held in own(option).items():
-        told = option.parameters[name]
-        assert told == held.default and type(told) is type(held.default), (
-            f"{option.path}: {name} is {held.default!r} by default"
-        )
-        assert option.comments[name] == held.comment, f"{option.path}: write {lines[name]}"
-
-
-@each
-def test_the_docstring_lists_what_is_declared(option):
-    text = inspect.getdoc(class_of(option)) or ""
-    for name, held in class_of(option).declared_parameters.items():
-        assert held.described(name) in text
-
-
-def misfits(name, held):
-    """Values that a parameter must refuse."""
-    yield from (object(), {"a": 1}, [], "no such word", math.nan)
-    yield from () if held.null else (None,)
-    if found := re.fullmatch(r"([≥>]) (-?[\d.]+)", held.range):
-        yield from (float(found[2]) - 1, True, int(float(found[2])) - 1)
-        yield from (float(found[2]),) if found[1] == ">" else ()
-        yield from () if held.words.startswith("a whole") or "inf" in held.also else (math.inf,)
-        yield from (float(found[2]) + 0.5,) if held.words.startswith("a whole") else ()
-    elif found := re.fullmatch(r"in ([(\[])([\d.]+), ([\d.]+)([)\]])", held.range):
-        yield from (float(found[2]) - 0.1, float(found[3]) + 0.1, False, math.inf)
-        yield from (float(found[2]),) if found[1] == "(" else ()
-        yield from (float(found[3]),) if found[4] == ")" else ()
-
-
-@each
-def test_what_does_not_fit_is_refused_in_one_line_that_says_what_does(option):
-    kind = class_of(option)
-    for name, held in own(option).items():
-        free = held.words.startswith(("the name", "the folder", "a list"))  # any text will do, any list
-        for value in misfits(name, held):
-            if free and isinstance(value, str | list):
-                continue
-            with pytest.raises(RecipeError) as caught:
-                kind(**{name: value})
-            text = str(caught.value)
-            assert text.startswith(f"{name} must be {held.words}") and f", got {value!r}" in text and "\n" not in text
-
-
-@each
-def test_what_is_at_the_border_fits(option):
-    for name, held in own(option).items():
-        if found := re.fullmatch(r"≥ (\d+)|in \[(\d+), .*", held.range):
-            least = int(found[1] or found[2])
-            assert getattr(class_of(option)(**{name: least}), name) == least
-        if held.null:
-            assert getattr(class_of(option)(**{name: None}), name) is None
-
-
-@each
-def test_can_be_pickled_and_takes_its_parameters_in_order(option):
-    kind = class_of(option)
-    made = pickle.loads(pickle.dumps(kind(**option.parameters)))
-    by_place = kind(*(held.default for held in own(option).values()))
-    for name, value in option.parameters.items():
-        assert getattr(made, name) == getattr(by_place, name) == value
-    with pytest.raises(TypeError, match=rf"^{kind.__name__}: .*no_such_parameter"):
-        kind(no_such_parameter=1)
+@pytest.mark.parametrize("check", [told_in_file, told_in_docstring, misfits_refused, borders_fit, pickled])
+def test_what_is_declared_holds(option, check):
+    check(option, class_of(option))
 
 
 @each_technique
 def test_what_acts_step_by_step_takes_a_share_of_the_training(option):
-    kind = class_of(option)
-    acts = any(
-        getattr(kind, hook.name) is not getattr(Option, hook.name) for hook in HOOKS if hook.moment == STEP and hook.label
-    )
-    acts |= kind.stage == Stage.LAYERS  # by layers that it puts into the model
-    node = dict(option.node)
-    if not acts:
-        with pytest.raises(TypeError, match="when"):
-            kind(when=(0, 0.9))
-        with pytest.raises(RecipeError, match=r"^when=\[0, 0.9\] is for techniques that act step by step"):
-            instantiate({**node, "when": [0, 0.9]})
-        return
-    assert kind().when == (0.0, 1.0) and instantiate({**node, "when": [0, 0.9]}).when == (0.0, 0.9)
-    for value in ((0.9, 0.1), (0.5, 0.5), (-0.1, 1), (0, 1.1), 0.5, [0.5], "late", None, (False, True), (0, math.nan)):
-        with pytest.raises(RecipeError, match="^when must be two numbers, 0 ≤ start < end ≤ 1, got "):
-            kind(when=value)
+    takes_share(option, class_of(option))
 
 
 def test_the_share_is_typed_like_any_other_parameter():

@@ -2,9 +2,8 @@
 
 import pytest
 
-from tests import harness
-from tests.sweeps import refusals
-from tests.sweeps.selections import everything, refusal_of
+from recipes.check import harness, refusals
+from recipes.check.selections import everything, refusal_of
 
 SHARES = 4
 
@@ -24,6 +23,17 @@ def test_no_pair_is_refused_but_those_that_are_listed(share, record_property):
     record_property("sweep: pairs", len(pairs))  # summed up at the end of the session
     record_property("sweep: refused", refused)
     assert not wrong, "\n".join(wrong)
+
+
+def test_what_is_for_classes_is_refused_beside_what_is_for_numbers():
+    """Either of the two says so, in one line: no data is right for both, and nobody has to list the pair."""
+    selections = everything()
+    wrong = [pair for pair in selections.apart if not one_line(refusal_of(selections.complete(pair)))]
+    assert selections.apart and not wrong
+
+
+def one_line(message):
+    return message is not None and "\n" not in message and len(message) > 30
 
 
 def test_what_is_listed_for_three_and_more_is_refused_and_for_no_fewer():

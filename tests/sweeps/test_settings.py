@@ -3,8 +3,8 @@
 import pytest
 
 from plugins.base import RecipeError
-from tests import harness
-from tests.sweeps.selections import Selections, everything, fault_of
+from recipes.check import harness
+from recipes.check.selections import Selections, everything, fault_of, refusal_of
 
 PLUGINS = '''
 from plugins.base import Plugin, Refusal, Stage
@@ -52,8 +52,11 @@ def test_an_option_that_means_nothing_for_classes_is_tried_on_numbers(install, t
     assert harness.works_on("regularizer/ofnumbers") == {"numbers"} and "numbers" in harness.works_on("regularizer/l2")
     assert harness.works_on("regularizer/label_smoothing") == {"classes"}
     selections = Selections(["clipping/norm", "regularizer/label_smoothing", "regularizer/ofnumbers"])
-    assert ("regularizer/label_smoothing", "regularizer/ofnumbers") not in selections.pairs and len(selections.pairs) == 2
-    assert not [fault for names in selections.runs if (fault := fault_of(names, tmp_path))]
+    apart = ("regularizer/label_smoothing", "regularizer/ofnumbers")
+    assert selections.apart == [apart] and apart not in selections.pairs
+    assert selections.runs and not any(set(apart) <= set(names) for names in selections.runs)
+    assert "needs a classification task" in refusal_of(apart)
+    assert not any(fault_of(names, tmp_path) for names in selections.runs)
 
 
 def test_what_an_option_asks_for_comes_along_and_another_of_its_group_will_do(install, tmp_path):

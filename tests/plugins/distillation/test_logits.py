@@ -12,7 +12,7 @@ from plugins.regularizer.class_weights import ClassWeights
 from plugins.wrapper.sam import SAM
 from recipes.run.build import load_run
 from tests.command import SMALL, mistake
-from tests.harness import TRAINED, build, config_of, digits, fit, parameters
+from tests.harness import build, config_of, digits, fit, parameters
 from tests.recipes.engine.weighing import EQUAL, STEPS, data, flat, model, numbers, optimizer, train
 
 TASK = Task("", "classification", 3)
@@ -144,7 +144,7 @@ def test_refuses_what_it_cannot_teach():
 def test_a_run_teaches_another(tmp_path):
     config = config_of(["distillation/logits"])
     config["distillation"]["weight"] = 1.0
-    module, teacher = fit(config, tmp_path, 3), load_run(TRAINED)
+    module, teacher = fit(config, tmp_path, 3), load_run(config["distillation"]["teacher"])
     x = digits().splits["train"].x[:9]
     plugin = module.plugins[[plugin.option for plugin in module.plugins].index("logits")]
     torch.testing.assert_close(plugin._model.outputs(x), teacher.outputs(x))

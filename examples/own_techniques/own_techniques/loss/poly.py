@@ -11,7 +11,7 @@ from plugins.base import class_probabilities, expect_nonnegative
 class Poly:
     """Cross entropy, and `weight` times the probability that the right class lacks.
 
-    loss = mean over samples of −Σ t log p + weight · (1 − Σ t p), with p = softmax(z).
+    loss = −Σ t log p + weight · (1 − Σ t p) of a sample, with p = softmax(z).
 
     Args:
         weight: of the further term, ≥ 0; 0 is cross entropy.
@@ -28,7 +28,7 @@ class Poly:
         self.weight = weight
 
     def __call__(self, output: Tensor, target: Tensor) -> Tensor:
-        """The mean over samples, a scalar."""
+        """One value a sample, so that samples can be weighted: the engine takes the mean."""
         output = output.float()
         missing = 1 - (class_probabilities(target, output.shape[1]) * output.softmax(1)).sum(1)
-        return functional.cross_entropy(output, target) + self.weight * missing.mean()
+        return functional.cross_entropy(output, target, reduction="none") + self.weight * missing

@@ -1,5 +1,7 @@
 """The model of the sweeps over all options: it has whatever a technique looks for."""
 
+from collections.abc import Sequence
+
 from torch import Tensor, nn
 
 from recipes.models.cnn import CNN
@@ -22,6 +24,8 @@ class Residual(nn.Module):
 class SmallNet(CNN):
     """model=cnn with a residual block behind the first pooling."""
 
-    def __init__(self, shape, outputs, channels=(4, 8), hidden=16, activation="relu"):
+    def __init__(
+        self, shape: Sequence[int], outputs: int, channels: Sequence[int] = (4, 8), hidden: int = 16, activation: str = "relu"
+    ) -> None:
         super().__init__(shape, outputs, channels, hidden, activation)
         self.insert(3, Residual(channels[0]))

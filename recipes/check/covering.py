@@ -70,15 +70,19 @@ class Options:
         return next((grown for grown in ways if grown is not None), None)
 
 
-def allowed_pairs(options: Options, beside: Collection[str] = ()) -> Iterator[tuple[int, int]]:
-    """All pairs that can be chosen together, with what they need, but those with an option of `beside`."""
+def allowed_pairs(
+    options: Options, beside: Collection[str] = (), of: Collection[str] | None = None
+) -> Iterator[tuple[int, int]]:
+    """All pairs that can be chosen together, with what they need, but those with an option of `beside`; with `of`, those with one of these."""
     numbered = [(number, name) for number, name in enumerate(options.names) if name not in beside]
     for (first, one), (second, other) in itertools.combinations(numbered, 2):
-        if options.all_of((one, other)) is not None:
+        if (of is None or one in of or other in of) and options.all_of((one, other)) is not None:
             yield first, second
 
 
-def cover(options: Options, size: int = 8, beside: Collection[str] = ()) -> list[tuple[str, ...]]:
+def cover(
+    options: Options, size: int = 8, beside: Collection[str] = (), of: Collection[str] | None = None
+) -> list[tuple[str, ...]]:
     """Selections of up to `size` options in which every allowed pair stands at least once, by a greedy search.
 
     Each selection begins with the option that has most pairs left, and grows by the option that adds most pairs which stood in
@@ -88,9 +92,10 @@ def cover(options: Options, size: int = 8, beside: Collection[str] = ()) -> list
         options: which of them can be chosen together.
         size: of a selection; n pairs take at least n / (size · (size − 1) / 2) selections.
         beside: options that are chosen where one needs them, and whose own pairs do not count.
+        of: options of which each pair must have one to count; None: all pairs count.
     """
     left = [0] * len(options.names)  # for each option, those with which it still has to stand
-    for first, second in allowed_pairs(options, beside):
+    for first, second in allowed_pairs(options, beside, of):
         left[first] |= 1 << second
         left[second] |= 1 << first
     found = []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import traceback
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
@@ -12,10 +12,11 @@ from pathlib import Path
 import torch
 
 from plugins.base import Diverged, Plugin, RecipeError, does_something
-from tests import harness
-from tests.sweeps import refusals
-from tests.sweeps.covering import Options, cover
-from tests.sweeps.narrowing import narrow
+from recipes.check import harness, refusals
+from recipes.check.covering import Options, cover
+from recipes.check.narrowing import narrow
+from recipes.check.samples import expect_loss
+from recipes.check.trained import same_bits, weights
 
 
 @dataclass(frozen=True)
@@ -32,27 +33,39 @@ class Selections:
     Args:
         names: of the options.
         pins: what is known to be refused, as in refusals.yaml.
+        of: those whose pairs are asked for; None: all pairs are.
     """
 
-    def __init__(self, names: Sequence[str], pins: dict[str, str] | None = None) -> None:
+    def __init__(self, names: Sequence[str], pins: Mapping[str, str] | None = None, of: Sequence[str] | None = None) -> None:
+        self.of = of
         self.names = [name for name in names if acts(name)]
         self.needs = {name: found for name in self.names if (found := harness.needs(name))}
         further = {name for needed in self.needs.values() for alternatives in needed for name in alternatives}
         self.beside = sorted(further - set(self.names))
         self.pinned = refusals.expand(pins or {}, [*self.names, *self.beside])
         everything = [*self.names, *self.beside]
-        excluded = [pair for pair in itertools.combinations(everything, 2) if not _can_be_tried(*pair)]
+        excluded = [pair for pair in itertools.combinations(everything, 2) if not _can_be_typed(*pair) or _are_apart(*pair)]
         self.options = Options(everything, [*excluded, *self.pinned], self.needs)
 
     @cached_property
     def pairs(self) -> list[tuple[str, str]]:
-        """All pairs that can be tried: of different groups, or of one group that takes several, that work on the same data."""
-        return [pair for pair in itertools.combinations(self.names, 2) if _can_be_tried(*pair)]
+        """All pairs that can be typed, of different groups or of one group that takes several, and mean something on the same data."""
+        return [pair for pair in self._typed if not _are_apart(*pair)]
+
+    @cached_property
+    def apart(self) -> list[tuple[str, str]]:
+        """Pairs of an option for classes and one for numbers: no data is right for both."""
+        return [pair for pair in self._typed if _are_apart(*pair)]
+
+    @cached_property
+    def _typed(self) -> list[tuple[str, str]]:
+        pairs = (pair for pair in itertools.combinations(self.names, 2) if _can_be_typed(*pair))
+        return [pair for pair in pairs if self.of is None or not set(self.of).isdisjoint(pair)]
 
     @cached_property
     def runs(self) -> list[tuple[str, ...]]:
         """Selections of about eight in which every pair that is not refused stands."""
-        return cover(self.options, beside=self.beside)
+        return cover(self.options, beside=self.beside, of=self.of)
 
     def complete(self, names: Sequence[str]) -> tuple[str, ...]:
         """The names with what they need."""
@@ -86,7 +99,7 @@ class Selections:
 
 @cache
 def everything() -> Selections:
-    """All options of conf/ beside each other, with the refusals that are known."""
+    """All options of ours beside each other, with the refusals that are known."""
     return Selections(harness.options(), refusals.read())
 
 
@@ -96,17 +109,22 @@ def acts(name: str) -> bool:
     return found is None or does_something(Plugin.__new__(found))
 
 
-def _can_be_tried(first: str, second: str) -> bool:
-    """Whether two options can be typed together and work on the same data, on classes or on numbers."""
+def _can_be_typed(first: str, second: str) -> bool:
     group = first.split("/")[0]
+    return group != second.split("/")[0] or harness.is_many(group)
+
+
+def _are_apart(first: str, second: str) -> bool:
+    """Whether one works on classes alone and the other on numbers alone."""
     works = [harness.works_on(name) or {"classes"} for name in (first, second)]  # what is refused alone asks for something else
-    return (group != second.split("/")[0] or harness.is_many(group)) and bool(works[0] & works[1])
+    return not works[0] & works[1]
 
 
 def refusal_of(names: Sequence[str]) -> str | None:
     """The line in which a selection is refused; None if it is not. Nothing is trained."""
     try:
-        harness.build(harness.merged_config(names))
+        config = harness.merged_config(names)
+        expect_loss(harness.build(config), harness.data_of(config))
     except RecipeError as error:
         return str(error)
     return None
@@ -119,12 +137,12 @@ def fault_of(names: Sequence[str], folder: Path) -> Fault | None:
         module = harness.fit(config, folder / "written", 3)
         if module.steps_done != 3:
             return Fault(False, f"{module.steps_done} steps instead of 3")
-        found = harness.weights(module)
+        found = weights(module)
         bad = [name for name, value in found.items() if value.is_floating_point() and not torch.isfinite(value).all()]
         if bad:
             return Fault(False, f"not finite: {', '.join(bad)}")
-        turned = harness.weights(harness.fit(config, folder / "turned", 3, reverse=True))
-        if differs := harness.same_bits(found, turned):
+        turned = weights(harness.fit(config, folder / "turned", 3, reverse=True))
+        if differs := same_bits(found, turned):
             return Fault(False, f"written in another order it trains other weights: {', '.join(differs)}")
     except RecipeError as error:
         return Fault(not isinstance(error, Diverged), str(error))

@@ -1,0 +1,169 @@
+"""What is asked of a technique while it trains: it draws from the module's generators, and leaves what it is given as it is."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from plugins.base import Batch, Plugin, RecipeError, Refusal, Setting, Task, implementers
+from recipes.check.harness import build, config_of, data_of, digits, fit, merged_config, plugin_class, with_companions
+from recipes.check.outcome import NotAsked, expect, wrong
+from recipes.engine.module import RecipeModule
+
+SAMPLES = 48
+WATCHED = ("transform_batch", "penalty", "transform_losses", "transform_gradient", "after_step", "after_validation")
+
+
+def draws_and_inputs(name: str, folder: Path) -> None:
+    """No hook draws from the global generator or writes into the batch it is given, in a short training."""
+    found = plugin_class(name)
+    hooks = [hook for hook in WATCHED if found is not None and implementers([found], hook)]
+    if not hooks:
+        raise NotAsked("has none of the hooks " + ", ".join(WATCHED))
+
+    def watch(module: RecipeModule) -> None:
+        for plugin in module.plugins:
+            for hook in hooks if isinstance(plugin, found) else ():  # type: ignore[arg-type]
+                setattr(plugin, hook, _watched(hook, getattr(plugin, hook)))
+
+    fit(merged_config(with_companions(name)), folder, 3, prepare=watch)
+
+
+def _watched(hook: str, call: Callable[..., Any]) -> Callable[..., Any]:
+    def watched(*arguments: Any) -> Any:
+        state = torch.get_rng_state()
+        given = [(copy.copy(batch), _content(batch)) for batch in arguments if isinstance(batch, Batch)]
+        found = call(*arguments)
+        expect(
+            torch.equal(torch.get_rng_state(), state),
+            f"{hook} draws from torch's global generator: draw from module.generator(self.option)",
+        )
+        for before, content in given:
+            for place, value in content.items():
+                same = place in _tensors(before) and torch.equal(_tensors(before)[place], value)
+                expect(same, f"{hook} writes into {place} of the batch it is given: make a new one, replace(batch, …)")
+        return found
+
+    return watched
+
+
+def _tensors(batch: Batch) -> dict[str, Tensor]:
+    found = {"x": batch.x} if isinstance(batch.x, Tensor) else {f"x[{key!r}]": value for key, value in dict(batch.x).items()}
+    for what in ("targets", "labels"):
+        values: Mapping[str, Tensor] = getattr(batch, what)
+        found |= {f"{what}[{task!r}]": value for task, value in values.items()}
+    return found
+
+
+def _content(batch: Batch) -> dict[str, Tensor]:
+    return {place: value.detach().clone() for place, value in _tensors(batch).items()}
+
+
+def changes_batches(name: str) -> bool:
+    """Whether an option changes batches."""
+    found = plugin_class(name)
+    return found is not None and bool(implementers([found], "transform_batch"))
+
+
+def plugin_of(name: str) -> tuple[Plugin, Any]:
+    """The option's plugin, in a module that is built for it."""
+    module = build(merged_config(with_companions(name)))
+    plugin = next(plugin for plugin in module.plugins if type(plugin) is plugin_class(name))
+    return plugin, module
+
+
+def changed(name: str, batch: Batch, part: int = 0) -> Batch:
+    """A batch as the option gives it on, as in the first step."""
+    plugin, module = plugin_of(name)
+    module.draws.clock = (0, part)
+    return plugin.transform_batch(batch, module)
+
+
+def _batch(x: Tensor, labels: Tensor) -> Batch:
+    return Batch(x, {"": labels}, {"": labels})
+
+
+def _expect_batches_of_digits(name: str) -> None:
+    if not changes_batches(name):
+        raise NotAsked("does not change batches")
+    if data_of(merged_config(with_companions(name))) is not digits():
+        raise NotAsked("is of numbers; the digits have classes")
+
+
+def batch_kept(name: str, folder: Path) -> None:
+    """The batch that came in stays as it is, another comes out, and the true labels travel beside."""
+    _expect_batches_of_digits(name)
+    split = digits().splits["train"]
+    given = _batch(split.x[:SAMPLES].clone(), split.targets[""][:SAMPLES].clone())
+    kept = copy.deepcopy(given)
+    after = changed(name, given)
+    same = torch.equal(given.x, kept.x) and torch.equal(given.targets[""], kept.targets[""])
+    expect(same, "transform_batch writes into the batch it is given: make a new one, replace(batch, …)")
+    expect(torch.equal(after.labels[""], kept.labels[""]), "transform_batch changes the true labels: they travel beside")
+    as_before = torch.equal(after.x, kept.x) and torch.equal(after.targets[""], kept.targets[""])
+    beside = after.extra or after.weight  # what a technique may have added instead
+    expect(beside or not as_before, "transform_batch changes nothing with its default parameters")
+    expect(len(after) == SAMPLES and after.x.dtype == kept.x.dtype, "transform_batch changes the number or the kind of samples")
+
+
+def own_draws(name: str, folder: Path) -> None:
+    """Of equal images each gets what it alone has drawn; the same step draws the same; the global random numbers are not touched."""
+    _expect_batches_of_digits(name)
+    x = digits().splits["train"].x[:1].expand(SAMPLES, -1, -1, -1).clone()
+    labels, state = torch.arange(SAMPLES) % 2, torch.get_rng_state()
+    first, second, other = (changed(name, _batch(x.clone(), labels.clone()), part) for part in (0, 0, 1))
+    untouched = torch.equal(torch.get_rng_state(), state)
+    expect(untouched, "transform_batch draws from torch's global generator: draw from module.generator(self.option)")
+    again = torch.equal(first.x, second.x) and torch.equal(first.targets[""], second.targets[""])
+    expect(
+        again,
+        "transform_batch makes something else of the same batch in the same step: draw from module.generator(self.option)",
+    )
+    if torch.equal(first.x, other.x) and torch.equal(first.targets[""], other.targets[""]):
+        return  # nothing is drawn
+    target = first.targets[""]
+    mixed = target.is_floating_point()
+    rows = torch.cat([first.x.flatten(1), target.sort(1)[0]], 1) if mixed else first.x.flatten(1)
+    expect(len(torch.unique(rows, dim=0)) > (3 if mixed else 1), "all samples of a batch share one draw")
+
+
+def pictures(name: str, folder: Path) -> None:
+    """What it does to images can be drawn."""
+    _expect_batches_of_digits(name)
+    split = digits().splits["train"]
+    plugin, module = plugin_of(name)
+    before = split.x[:8].clone()
+    after = plugin.transform_batch(_batch(before, split.targets[""][:8].clone()), module).x
+    if torch.equal(before, after):
+        return  # targets alone are changed
+    rows = plugin.picture(before, after)
+    for row in rows or wrong("picture gives nothing to draw"):
+        fits = row.ndim == 4 and row.shape[1] in (1, 3) and row.min() >= 0 and row.max() <= 1
+        expect(fits, f"picture must give images (samples, 1 or 3, height, width) in [0, 1], got {tuple(row.shape)}")
+
+
+def other_data(name: str, folder: Path) -> None:
+    """On samples that are no images it works, or is refused in one line that names it and the fix."""
+    if not changes_batches(name) or not name.startswith("augmentation/"):
+        raise NotAsked("is no augmentation")
+    found = plugin_class(name)
+    assert found is not None
+    module: Any = build(config_of([]), [])
+    module.model = torch.nn.Linear(7, 3)
+    setting = Setting((7,), (Task("", "classification", 3),))
+    try:
+        module.build([found()], setting, devices=1)
+    except Refusal as refusal:
+        told = str(refusal).startswith(name) and "leave" in str(refusal) and "\n" not in str(refusal)
+        expect(told, f"its refusal of other data does not begin with {name} and say what to leave out: {refusal}")
+        return
+    except RecipeError as error:
+        wrong(f"other data is no Refusal: {error}")
+    x = torch.randn(6, 7)
+    after = module.plugins[0].transform_batch(_batch(x, torch.randint(3, (6,))), module)
+    expect(after.x.shape == x.shape, f"of samples (7,) it makes some of shape {tuple(after.x.shape[1:])}")

@@ -1,0 +1,290 @@
+"""Short real trainings on the digits, in which one option after the other is tried."""
+
+from __future__ import annotations
+
+import atexit
+import copy
+import logging
+import re
+import shutil
+import tempfile
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+
+from plugins.base import Plugin, RecipeError
+from plugins.declare import RUN_FOLDER
+from recipes.check.samples import expect_loss
+from recipes.check.trained import CopyingKeeper
+from recipes.config import catalogue as catalogue_module
+from recipes.config.catalogue import FOLDER, Catalogue, Option, installed_folders
+from recipes.config.launchers import offer_launchers
+from recipes.config.run_files import CHECKPOINTS, CONFIG
+from recipes.config.searching import InstalledConfigs
+from recipes.data.loaders import EvaluationLoader, StepLoader
+from recipes.engine.module import RecipeModule
+from recipes.run.build import build_data, build_plugins, find_class, make_module
+from recipes.run.trainer import make_trainer
+
+NO_TECHNIQUES = (*catalogue_module.NO_TECHNIQUES, "callback")
+SMALL = (
+    "model=cnn",
+    "model._target_=recipes.check.small_net.SmallNet",  # with a residual branch too
+    "model.channels=[4,8]",
+    "model.hidden=16",
+    "data.batch_size=16",
+    "logger=[]",
+    "optimizer=momentum",
+    "optimizer.lr=0.02",
+)
+
+logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+
+
+@cache
+def catalogue() -> Catalogue:
+    """What can be chosen, with what packages bring and what was registered for Hydra."""
+    return Catalogue([*installed_folders(), *InstalledConfigs.folders])
+
+
+def options() -> list[str]:
+    """Every technique of ours, as "group/option"."""
+    return sorted(
+        f"{group}/{name}"
+        for group, found in catalogue().groups.items()
+        if group not in NO_TECHNIQUES
+        for name, option in found.items()
+        if option.path.is_relative_to(FOLDER)
+    )
+
+
+def is_many(group: str) -> bool:
+    """Whether several options of a group can be selected at once."""
+    return catalogue().many(group)
+
+
+def option_of(name: str) -> Option:
+    """The file of an option."""
+    group, option = name.split("/")
+    return catalogue().groups[group][option]
+
+
+def target(name: str) -> str:
+    """The class that an option names."""
+    return str(option_of(name).node["_target_"])
+
+
+def select(names: Sequence[str]) -> list[str]:
+    """The overrides that select options, as a user would type them."""
+    chosen: dict[str, list[str]] = {}
+    for name in names:
+        group, option = name.split("/")
+        chosen.setdefault(group, []).append(option)
+    return [
+        catalogue().spelling(group, found[0] if not is_many(group) else f"[{','.join(found)}]")
+        for group, found in chosen.items()
+    ]
+
+
+def config_of(names: Sequence[str], *overrides: str) -> dict[str, Any]:
+    """The resolved config of a small run with some options."""
+    return copy.deepcopy(_composed(tuple(names), *overrides))
+
+
+@cache
+def _composed(names: tuple[str, ...], *overrides: str) -> dict[str, Any]:
+    groups = {name.split("/")[0] for name in names}
+    small = [word for word in SMALL if word.partition("=")[0].partition(".")[0] not in groups]
+    offer_launchers()
+    with initialize_config_dir(str(FOLDER), version_base="1.3"):
+        composed = compose("train", [*small, *select(names), *overrides])
+    config: dict[str, Any] = OmegaConf.to_container(composed, resolve=True)  # type: ignore[assignment]
+    for name in names:
+        give_runs(config, name)
+    return config
+
+
+def give_runs(config: dict[str, Any], name: str) -> None:
+    """Name a trained run where an option asks for one, as a user would."""
+    node = node_of(config, name)
+    for parameter, held in getattr(plugin_class(name), "declared_parameters", {}).items():
+        if held.words == RUN_FOLDER and node[parameter] is None:
+            node[parameter] = str(trained_run())
+
+
+def merged_config(names: Sequence[str], settings: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """What `config_of` gives, put together from the files of the options: composing takes as long as a short training.
+
+    `settings` are values by their place, such as `{"trainer.precision": "bf16-mixed"}`.
+    """
+    config = config_of([])
+    for name in names:
+        group, option = name.split("/")
+        node = copy.deepcopy(option_of(name).node)
+        if is_many(group):
+            config.setdefault(group, {})[option] = node
+        else:
+            config[group] = node
+        if group == "data" and "batch_size" in node:
+            node["batch_size"] = 16
+        give_runs(config, name)
+    groups = {name.split("/")[0] for name in names}
+    if "data" in groups and "model" not in groups and len(data_of(config).shape) != 3:
+        config["model"] = {**catalogue().groups["model"]["mlp"].node, "hidden": [16]}  # takes samples of any shape
+    for place, value in (settings or {}).items():
+        group, key = place.split(".")
+        config[group][key] = value
+    return config
+
+
+@cache
+def trained_run() -> Path:
+    """The folder of a short run on the digits, for options that ask for one; it is gone when this process ends."""
+    folder = Path(tempfile.mkdtemp())
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    offer_launchers()
+    with initialize_config_dir(str(FOLDER), version_base="1.3"):
+        composed = compose("train", ["data.batch_size=16", "logger=[]", "model.hidden=[16]", "trainer.val_every_n_steps=3"])
+    config: dict[str, Any] = OmegaConf.to_container(composed, resolve=True)  # type: ignore[assignment]
+    fit(config, folder, 3)
+    config["logger"] = {}
+    (folder / CONFIG).write_text(yaml.safe_dump(config), encoding="utf-8")
+    return folder
+
+
+@cache
+def needs(name: str) -> tuple[tuple[str, ...], ...]:
+    """What an option cannot do without, as its own refusal says: mc_dropout alone asks for +regularizer=dropout.
+
+    For each the options that will do, the one that was asked for first: where a group takes one option another may be chosen already.
+    """
+    found: tuple[tuple[str, ...], ...] = ()
+    while True:
+        names = [name, *(alternatives[0] for alternatives in found)]
+        try:
+            build(merged_config(names))
+        except RecipeError as error:
+            taken = {other.split("/")[0] for other in names if not is_many(other.split("/")[0])}
+            for group, option in re.findall(r"(\w+)=(\w+)", str(error)):
+                if group not in taken and option in catalogue().groups.get(group, ()) and f"{group}/{option}" not in names:
+                    rest = [] if is_many(group) else [other for other in catalogue().groups[group] if other != option]
+                    found = (*found, tuple(f"{group}/{other}" for other in (option, *rest)))
+                    break
+            else:
+                raise
+        else:
+            return found
+
+
+def with_companions(name: str) -> tuple[str, ...]:
+    """The option, with what it cannot do without."""
+    return (name, *(alternatives[0] for alternatives in needs(name)))
+
+
+@cache
+def digits() -> Any:
+    """The digits, read once."""
+    data = build_data(config_of([]))
+    data.setup()
+    return data
+
+
+def plugin_class(name: str) -> type[Plugin] | None:
+    """The plugin class behind an option, if it is one."""
+    found = find_class(target(name))
+    return found if issubclass(found, Plugin) else None
+
+
+@cache
+def numbers() -> Any:
+    """The digits with a number to predict in place of a class: their mean brightness."""
+    data = copy.deepcopy(digits())
+    for split in data.splits.values():
+        split.targets = {"": split.x.float().flatten(1).mean(1, keepdim=True)}
+    return data
+
+
+def data_of(config: dict[str, Any]) -> Any:
+    """What a config is tried on: its own data, or of the digits numbers where one of its options is refused for classes and not for them."""
+    if config["data"].get("_target_") != config_of([])["data"]["_target_"]:
+        return _other_data(yaml.safe_dump({"data": config["data"], "loss": config["loss"]}))
+    return numbers() if any(works_on(name) == {"numbers"} for name in names_in(config)) else digits()
+
+
+@cache
+def _other_data(text: str) -> Any:
+    data = build_data(yaml.safe_load(text))
+    data.setup()
+    return data
+
+
+def names_in(config: dict[str, Any]) -> Iterator[str]:
+    """The techniques of a config, as "group/option"."""
+    for group, found in catalogue().groups.items():
+        node = config.get(group)
+        if node and group not in NO_TECHNIQUES:
+            one = [option for option, file in found.items() if file.node.get("_target_") == node.get("_target_")]
+            yield from (f"{group}/{option}" for option in (node if is_many(group) else one[:1]) if option in found)
+
+
+@cache
+def works_on(name: str) -> frozenset[str]:
+    """Which of "classes" and "numbers" an option can be tried on: a module is built for them, and has a loss."""
+    config, found = merged_config([name]), set()
+    for kind, data in (("classes", digits()), ("numbers", numbers())):
+        try:
+            expect_loss(_made(config, data, build_plugins(config)), data)
+        except RecipeError:
+            continue
+        found.add(kind)
+    return frozenset(found)
+
+
+def build(config: dict[str, Any], plugins: Sequence[Plugin] | None = None, data: Any = None) -> RecipeModule:
+    """The module of a config, with its plugins (or those given, in the order given), for data (or what it is tried on)."""
+    return _made(config, data or data_of(config), build_plugins(config) if plugins is None else plugins)
+
+
+def _made(config: dict[str, Any], data: Any, plugins: Sequence[Plugin]) -> RecipeModule:
+    return make_module(config, data, plugins)
+
+
+def fit(
+    config: dict[str, Any],
+    folder: Path,
+    steps: int = 3,
+    reverse: bool = False,
+    copy_at: int | None = None,
+    resume: Path | None = None,
+    prepare: Callable[[RecipeModule], object] = lambda module: None,
+) -> RecipeModule:
+    """Train some steps; `copy_at` keeps the checkpoint saved at that step as folder/copy.ckpt, `prepare` is called before the first."""
+    plugins, data = build_plugins(config)[:: -1 if reverse else 1], data_of(config)
+    if data is numbers() and "lr" in (
+        optimizer := config["optimizer"]
+    ):  # a mean of squares is steep, and no technique tames it
+        config = {**config, "optimizer": {**optimizer, "lr": 0.01 * optimizer["lr"]}}
+    module = build(config, plugins)
+    prepare(module)
+    world = torch.distributed.get_world_size() if torch.distributed.is_initialized() else 1
+    loader = StepLoader(data.splits["train"], config["data"]["batch_size"], 0, module.parts, lambda: module.steps_done)
+    keeper = CopyingKeeper(folder / CHECKPOINTS, "val/acc" if data is digits() else "val/loss", copy_at or 0)
+    config = {**config, "max_steps": steps, "trainer": {**config["trainer"], "accelerator": "cpu", "devices": world}}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        trainer = make_trainer(config, folder, [], [*plugins, keeper])
+        trainer.fit(module, loader, EvaluationLoader(data.splits["val"]), ckpt_path=resume and str(resume))
+    return module
+
+
+def node_of(config: dict[str, Any], name: str) -> Any:
+    """Where the parameters of a chosen option stand."""
+    group, option = name.split("/")
+    return config[group][option] if is_many(group) else config[group]

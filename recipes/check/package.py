@@ -1,0 +1,79 @@
+"""The options of a package, or of a folder of config files. Nothing here imports torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from importlib.metadata import entry_points
+from pathlib import Path
+
+import yaml
+
+from plugins.errors import RecipeError
+from recipes.config.catalogue import ENTRY_POINTS, Catalogue, installed_folders, package_folder
+from recipes.config.searching import register
+from recipes.config.spelling import nearest
+
+REFUSALS = "refusals.yaml"  # beside the groups of a package's options: what is known to be refused
+NOT_CHECKED = ("trainer", "logger", "recipe", "callback")  # no techniques, models or data
+
+
+@dataclass(frozen=True)
+class Package:
+    """Options that are checked beside ours."""
+
+    name: str
+    folder: Path  # of the config files
+
+    @cached_property
+    def options(self) -> list[str]:
+        """Each as "group/option"."""
+        groups = Catalogue([(self.name, self.folder)]).groups
+        found = [
+            f"{group}/{name}"
+            for group, options in groups.items()
+            if group not in NOT_CHECKED
+            for name, option in options.items()
+            if option.path.is_relative_to(self.folder)
+        ]
+        if not found:
+            raise RecipeError(f"{self.name} brings no option to check: {self.folder}/GROUP/OPTION.yaml is one")
+        return sorted(found)
+
+    @cached_property
+    def pins(self) -> dict[str, str] | None:
+        """What it says is refused, by what excludes each other; None where it says nothing."""
+        path = self.folder / REFUSALS
+        if not path.is_file():
+            return None
+        found = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+        if not isinstance(found, dict) or not all(isinstance(text, str) for pair in found.items() for text in pair):
+            raise RecipeError(f"{path} must have lines GROUP/OPTION × GROUP/OPTION: words of the refusal")
+        return found
+
+    def open(self) -> None:
+        """Let the options be found, by Hydra and in catalogues."""
+        folders = installed_folders()
+        register(folders if self.folder in dict(folders).values() else [*folders, (self.name, self.folder)])
+
+
+def find_package(name: str) -> Package:
+    """The package of that name, that of its entry point or of its distribution, or the folder.
+
+    Raises:
+        RecipeError: there is none, with those that there are; or it has no config folder.
+    """
+    entries = {entry.name: entry for entry in entry_points(group=ENTRY_POINTS)}
+    roots = {entry.value.partition(":")[0].partition(".")[0]: entry for entry in entries.values()}
+    wanted = name.replace("-", "_")
+    entry = entries.get(name) or entries.get(wanted) or roots.get(wanted)
+    if entry is not None:
+        folder = package_folder(entry.value)
+        if folder is None:
+            raise RecipeError(f"{name} names {entry.value}, where no config folder is: a folder has GROUP/OPTION.yaml in it")
+        return Package(entry.name, folder.resolve())
+    if Path(name).is_dir():
+        return Package(name, Path(name).resolve())
+    close = nearest(wanted, list(entries))
+    known = f"did you mean {close}?" if close else f"installed with options: {', '.join(sorted(entries)) or 'none'}"
+    raise RecipeError(f"there is no package {name} with an entry point {ENTRY_POINTS}, and no such folder; {known}")

@@ -1,0 +1,416 @@
+"""`recipes check`: an option that does something wrong is caught by the check for it, and the command tells so."""
+
+import re
+import subprocess
+import sys
+
+import pytest
+
+from plugins.base import Diverged, RecipeError
+from recipes.check import alone, batches, beside, harness, parameters, processes, report
+from recipes.check.cases import CHECKS, IN_PROCESSES, cases
+from recipes.check.outcome import NotAsked, Wrong
+from recipes.check.package import Package, find_package
+from recipes.cli.check import main
+from recipes.config.searching import register
+from tests.harness import ROOT
+
+WRONG = '''
+from dataclasses import replace
+
+import torch
+import torch.distributed as dist
+
+from plugins.base import Plugin, Refusal, Stage, declare
+
+
+class Good(Plugin):
+    """Lets the weights decay.
+
+    θ ← (1 − weight) θ.
+    """
+
+    stage = Stage.PROJECTION
+    on_shards = True
+
+    weight: float = declare.share("share that is taken off each step", default=0.01, off=0.0)
+
+    @torch.no_grad()
+    def after_step(self, module, optimizer):
+        """Shrink."""
+        for parameter in module.model.parameters():
+            parameter.mul_(1 - self.weight)
+
+
+class DrawsForAll(Plugin):
+    """Draws from the global generator."""
+
+    stage = Stage.NOISE
+
+    def transform_batch(self, batch, module):
+        """Noise."""
+        return replace(batch, x=batch.x + 0.1 * torch.rand_like(batch.x))
+
+
+class DrawsLater(Plugin):
+    """Draws from the global generator in another hook."""
+
+    stage = Stage.PENALTY
+
+    def penalty(self, module, batch, outputs):
+        """Noise."""
+        return torch.rand(()) * outputs[""].square().mean()
+
+
+class OneDraw(Plugin):
+    """Has one draw for all samples."""
+
+    stage = Stage.NOISE
+
+    def transform_batch(self, batch, module):
+        """Noise."""
+        return replace(batch, x=batch.x + torch.rand(1, generator=module.generator(self.option)))
+
+
+class WritesInput(Plugin):
+    """Writes into what it is given."""
+
+    stage = Stage.NOISE
+
+    def transform_batch(self, batch, module):
+        """Dim."""
+        batch.x.mul_(0.5)
+        return replace(batch)
+
+
+class WritesLater(Plugin):
+    """Writes into what it is given in another hook."""
+
+    stage = Stage.PENALTY
+
+    def penalty(self, module, batch, outputs):
+        """Dim."""
+        batch.x.mul_(0.5)
+
+
+class ChangesLabels(Plugin):
+    """Changes the true labels."""
+
+    stage = Stage.TARGETS
+
+    def transform_batch(self, batch, module):
+        """All one class."""
+        none = {"": torch.zeros_like(batch.labels[""])}
+        return replace(batch, x=batch.x + 1, labels=none)
+
+
+class NeverOff(Plugin):
+    """Is not exact at strength zero."""
+
+    stage = Stage.PENALTY
+    measures_when_off = True
+    weight: float = declare.number("strength", default=0.1, least=0, off=0.0)
+
+    def penalty(self, module, batch, outputs):
+        """A term that stays."""
+        return (self.weight + 0.1) * outputs[""].square().mean()
+
+
+class Forgets(Plugin):
+    """Loses its state on a resume."""
+
+    stage = Stage.PROJECTION
+
+    def __post_init__(self):
+        self.count = 0
+
+    @torch.no_grad()
+    def after_step(self, module, optimizer):
+        """Shrink by more and more."""
+        self.count += 1
+        for parameter in module.model.parameters():
+            parameter.mul_(1 - 0.01 * self.count)
+
+
+class Redraws(Plugin):
+    """Changes the initial weights, and is no init."""
+
+    stage = Stage.LAYERS
+
+    @torch.no_grad()
+    def transform_model(self, model):
+        """Half of them."""
+        for parameter in model.parameters():
+            parameter.mul_(0.5)
+        return model
+
+
+class Halves(Plugin):
+    """Gives weights of 16 bits in mixed precision."""
+
+    stage = Stage.PROJECTION
+
+    def after_step(self, module, optimizer):
+        """Break them there."""
+        if module.trainer.precision != "32-true":
+            next(module.model.parameters()).data.fill_(float("inf"))
+
+
+class CountsParts(Plugin):
+    """Adds its term once for each part."""
+
+    stage = Stage.PENALTY
+
+    def penalty(self, module, batch, outputs):
+        """A sum where a mean belongs."""
+        return 0.01 * outputs[""].square().sum()
+
+
+class OwnRank(Plugin):
+    """Goes another way on each rank."""
+
+    stage = Stage.PROJECTION
+
+    @torch.no_grad()
+    def after_step(self, module, optimizer):
+        """Shrink on one."""
+        if dist.is_initialized() and dist.get_rank() == 1:
+            next(module.model.parameters()).mul_(0.9)
+
+
+class Mute(Plugin):
+    """Refuses without a reason."""
+
+    stage = Stage.DIAGNOSTICS
+
+    def check(self, selection):
+        """Refuse."""
+        if selection.has("clipping/norm"):
+            raise Refusal("no")
+
+    def after_step(self, module, optimizer):
+        """Do something."""
+
+
+class Breaks(Plugin):
+    """Breaks beside another."""
+
+    stage = Stage.PROJECTION
+
+    def after_step(self, module, optimizer):
+        """Break."""
+        if any(plugin.option == "l2" for plugin in module.plugins):
+            raise ValueError("cannot stand l2")
+
+
+class Loose(Plugin):
+    """Takes whatever is given."""
+
+    stage = Stage.PROJECTION
+    weight: float = declare.value("strength", "a number", lambda value: True, default=0.1)
+'''
+OTHER_WORDS = "# {line}\n{option}:\n  _target_: {target}\n{more}"
+
+
+@pytest.fixture
+def package(install, tmp_path):
+    """Installs some of the classes; returns the package that they make."""
+
+    def make(*classes):
+        install(WRONG, *classes)
+        folder = tmp_path / "packages" / "made_for_a_test" / "conf"
+        return Package("made_for_a_test", folder)
+
+    forget = beside.beside.cache_clear
+    yield make
+    forget()
+    register([])
+    processes._found.cache_clear()
+
+
+@pytest.mark.parametrize(
+    ("name", "check", "words"),
+    [
+        ("DrawsForAll", batches.own_draws, "global generator"),
+        ("DrawsForAll", batches.draws_and_inputs, "transform_batch draws from torch's global generator"),
+        ("DrawsLater", batches.draws_and_inputs, "penalty draws from torch's global generator"),
+        ("OneDraw", batches.own_draws, "share one draw"),
+        ("WritesInput", batches.batch_kept, "writes into the batch"),
+        ("WritesInput", batches.draws_and_inputs, "transform_batch writes into x"),
+        ("WritesLater", batches.draws_and_inputs, "penalty writes into x"),
+        ("ChangesLabels", batches.batch_kept, "changes the true labels"),
+        ("NeverOff", alone.strength_zero, "still trains other weights"),
+        ("Forgets", alone.resume_and_order, "resumed it trains other weights"),
+        ("Redraws", alone.initial_weights, "other initial weights"),
+        ("Halves", alone.bf16, "NaN or infinite"),
+        ("CountsParts", alone.accumulation, "in two parts it trains other weights"),
+        ("NeverOff", parameters.declared, "has other parameters than NeverOff"),
+        ("Loose", parameters.misfits_refused, "is taken, and weight must be a number"),
+    ],
+)
+def test_what_is_wrong_is_caught_by_the_check_for_it(package, tmp_path, name, check, words):
+    package(name)
+    option = f"regularizer/{name.lower()}"
+    if check is parameters.misfits_refused:
+        with pytest.raises(Wrong, match=words):
+            check(harness.option_of(option), harness.plugin_class(option))
+        return
+    if check is alone.strength_zero:
+        file = tmp_path / f"packages/made_for_a_test/conf/regularizer/{name.lower()}.yaml"
+        file.write_text(file.read_text() + "  weight: 0.1 # strength, ≥ 0\n")
+    with pytest.raises((Wrong, Diverged), match=words):  # either is told as a failure
+        check(option, tmp_path)
+
+
+@pytest.fixture
+def among(monkeypatch):
+    """Has few of our options stand beside those of a package, for the sake of time."""
+
+    def put(made, *ours):
+        found = beside.Beside(made, ours)
+        monkeypatch.setattr(beside, "beside", lambda package: found)
+
+    return put
+
+
+def test_a_pair_that_breaks_and_a_refusal_without_a_reason_are_caught(package, among, tmp_path):
+    made = package("Mute", "Breaks", "Good")
+    among(made, "clipping/norm", "regularizer/l2", "wrapper/sam")
+    with pytest.raises(Wrong, match="regularizer/breaks × regularizer/l2 failed: .*cannot stand l2"):
+        beside.pairs("regularizer/breaks", tmp_path, made)
+    with pytest.raises(Wrong, match="clipping/norm × regularizer/mute is not refused in one line that tells the reason: no"):
+        beside.refused("regularizer/mute", tmp_path, made)
+    beside.pairs("regularizer/good", tmp_path, made)
+    assert beside.refused("regularizer/good", tmp_path, made) == {}
+
+
+def test_a_list_of_refusals_is_held(package, among, tmp_path):
+    made = package("Mute", "Good")
+    (made.folder / "refusals.yaml").write_text("clipping/norm × regularizer/good: a reason\n")
+    among(made, "clipping/norm", "wrapper/sam")
+    with pytest.raises(Wrong, match="clipping/norm × regularizer/good is listed as refused and is not"):
+        beside.refused("regularizer/good", tmp_path, made)
+
+
+@pytest.mark.slow
+def test_two_processes_that_part_are_caught(package, tmp_path):
+    package("OwnRank", "Good")
+    together = ("regularizer/good", "regularizer/ownrank")
+    processes.ddp(together[0], tmp_path, together)
+    with pytest.raises(Wrong, match="two processes end with different weights"):
+        processes.ddp(together[1], tmp_path, together)
+
+
+def test_the_command_tells_all_and_fails(package, capsys, monkeypatch):
+    made = package("NeverOff", "Good")
+    monkeypatch.chdir(made.folder.parents[1])
+    only = [word for check in ("strength zero", "bf16", "file", "accumulation") for word in ("--only", check)]
+    with pytest.raises(SystemExit) as ended:
+        main(["made_for_a_test", *only])
+    assert ended.value.code == 1
+    out, err = capsys.readouterr()
+    assert len(re.findall(r"^\[\d/8\] regularizer/\w+ [\w ]+ \(\d+\.\d s\) (ok|FAILED|–)", err, re.MULTILINE)) == 8
+    assert re.search(r"^option +file +strength zero +bf16 +accumulation$", out, re.MULTILINE)
+    assert re.search(r"^regularizer/neveroff, strength zero: off names parameters", out, re.MULTILINE)
+    assert out.endswith("2 options, 8 checks, 2 of them failed\n")
+    main(["made-for-a-test", "--only", "good", "--only", "bf16"])
+    assert "1 options, 1 checks, 0 of them failed" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        ([], "which package"),
+        (
+            ["no_such_package"],
+            "there is no package no_such_package with an entry point lightning_recipes, and no such folder; installed",
+        ),
+        (["mad_for_a_test"], "did you mean made_for_a_test?"),
+        (["made_for_a_test", "--only", "bf17"], "did you mean --only bf16?"),
+        (["made_for_a_test", "--quick", "--only", "shards"], "--only shards is left out by --quick"),
+        (["made_for_a_test", "--quik"], "did you mean --quick?"),
+        (["made_for_a_test", "another"], "there is no use for another"),
+        (["."], "brings no option to check"),
+    ],
+)
+def test_mistakes_are_one_line(package, capsys, tmp_path, monkeypatch, words, says):
+    package("Good")
+    (tmp_path / "empty").mkdir()
+    monkeypatch.chdir(tmp_path / "empty")
+    with pytest.raises(SystemExit) as ended:
+        main(words)
+    err = capsys.readouterr().err
+    assert ended.value.code == 2 and err.startswith("error: ") and err.count("\n") == 1 and says in err
+
+
+def test_a_folder_of_config_files_will_do(tmp_path):
+    (tmp_path / "optimizer").mkdir()
+    (tmp_path / "optimizer" / "asgd.yaml").write_text(
+        "# Averaged SGD.\n_target_: torch.optim.ASGD\nlr: 0.01 # learning rate, ≥ 0\n"
+    )
+    made = find_package(str(tmp_path))
+    assert made.options == ["optimizer/asgd"]
+    assert {case.check for case in cases(made)} == set(CHECKS)
+    assert {case.check for case in cases(made, quick=True)} == set(CHECKS) - set(IN_PROCESSES)
+
+
+def test_what_has_no_outcome_is_told(package, tmp_path):
+    made = package("Good")
+    for case in cases(made, only=["own draws", "other data"]):
+        with pytest.raises(NotAsked):
+            case.run(tmp_path)
+        assert report.outcome_of(case).status == report.NOT_ASKED
+    assert report.table([]).endswith("0 options, 0 checks, 0 of them failed")
+    with pytest.raises(RecipeError):
+        find_package("nothing of that name")
+
+
+@pytest.mark.slow
+def test_pytest_has_each_check_as_a_test(package, tmp_path):
+    made = package("NeverOff", "Good")
+    path = f"{ROOT}:{made.folder.parents[1]}"
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own" / "test_own.py").write_text("def test_own():\n    pass\n")
+    (tmp_path / "own" / "pytest.ini").write_text("[pytest]\nrecipes_check = made_for_a_test\n")
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-p",
+        "pytest_lightning_recipes",
+        "-p",
+        "no:cacheprovider",
+        "--recipes-quick",
+        "-v",
+    ]
+    wanted = ["-k", "test_own or bf16 or strength or other-data"]
+    from tests.command import variables
+
+    done = subprocess.run(
+        [*command, *wanted], cwd=tmp_path / "own", env=variables(PYTHONPATH=path), capture_output=True, text=True
+    )
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "made_for_a_test::regularizer/good-bf16 PASSED" in done.stdout
+    assert "made_for_a_test::regularizer/good-other-data SKIPPED" in done.stdout
+    assert "regularizer/neveroff, strength zero: off names parameters" in done.stdout and "Traceback" not in done.stdout
+    assert "test_own.py::test_own PASSED" in done.stdout
+    listed = subprocess.run(
+        [*command[:-2], "--recipes-check", "nothing"],
+        cwd=tmp_path,
+        env=variables(PYTHONPATH=path),
+        capture_output=True,
+        text=True,
+    )
+    assert listed.returncode == 4 and "there is no package nothing" in listed.stderr
+
+
+def test_the_plugin_imports_nothing_of_ours_before_it_is_used():
+    """pytest loads it in every project of an environment."""
+    text = (ROOT / "pyproject.toml").read_text()
+    assert '[project.entry-points.pytest11]\nlightning-recipes = "pytest_lightning_recipes"' in text
+    code = (
+        "import sys, pytest_lightning_recipes; "
+        "found = {name.partition('.')[0] for name in sys.modules}; "
+        "sys.exit(bool(found & {'torch', 'recipes', 'plugins', 'hydra', 'lightning_recipes'}))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
