@@ -77,6 +77,7 @@ from plugins.regularizer.activation_l1 import ActivationL1 as ActivationL1
 from plugins.regularizer.class_weights import ClassWeights as ClassWeights
 from plugins.regularizer.dropblock import DropBlock as DropBlock
 from plugins.regularizer.dropout import Dropout as Dropout
+from plugins.regularizer.l1 import L1Penalty as L1Penalty
 from plugins.regularizer.l2 import L2Penalty as L2Penalty
 from plugins.regularizer.label_smoothing import LabelSmoothing as LabelSmoothing
 from plugins.regularizer.stochastic_depth import StochasticDepth as StochasticDepth
