@@ -49,6 +49,7 @@ from plugins.init.xavier_normal import XavierNormalInit as XavierNormalInit
 from plugins.init.xavier_uniform import XavierUniformInit as XavierUniformInit
 from plugins.loss.by_task import LossByTask as LossByTask
 from plugins.loss.cross_entropy import CrossEntropy as CrossEntropy
+from plugins.loss.hinge import Hinge as Hinge
 from plugins.loss.mse import MSE as MSE
 from plugins.metric.auroc import AUROC as AUROC
 from plugins.metric.average_precision import AveragePrecision as AveragePrecision
