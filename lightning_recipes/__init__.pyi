@@ -88,6 +88,7 @@ from plugins.scheduler.constant import ConstantRate as ConstantRate
 from plugins.scheduler.cosine import CosineDecay as CosineDecay
 from plugins.scheduler.linear import LinearDecay as LinearDecay
 from plugins.scheduler.one_cycle import OneCycle as OneCycle
+from plugins.scheduler.step import StepDecay as StepDecay
 from plugins.sites import attach as attach, find_sites as find_sites, weight_layers as weight_layers
 from plugins.stopping.early import EarlyStopping as EarlyStopping
 from plugins.wrapper.gradient_noise import GradientNoise as GradientNoise
