@@ -1,6 +1,7 @@
 """What `lightning_recipes` offers and where each name stands: its only list, which the package reads when a name is asked for."""
 
 from plugins.adversarial.fgsm import FGSM as FGSM
+from plugins.adversarial.n_fgsm import NFGSM as NFGSM
 from plugins.adversarial.pgd import PGD as PGD
 from plugins.augmentation.crop import RandomCrop as RandomCrop
 from plugins.augmentation.cutmix import CutMix as CutMix
