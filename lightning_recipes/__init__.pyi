@@ -1,6 +1,7 @@
 """What `lightning_recipes` offers and where each name stands: its only list, which the package reads when a name is asked for."""
 
 from plugins.adversarial.fgsm import FGSM as FGSM
+from plugins.adversarial.n_fgsm import NFGSM as NFGSM
 from plugins.adversarial.pgd import PGD as PGD
 from plugins.augmentation.crop import RandomCrop as RandomCrop
 from plugins.augmentation.cutmix import CutMix as CutMix
@@ -49,6 +50,7 @@ from plugins.init.xavier_normal import XavierNormalInit as XavierNormalInit
 from plugins.init.xavier_uniform import XavierUniformInit as XavierUniformInit
 from plugins.loss.by_task import LossByTask as LossByTask
 from plugins.loss.cross_entropy import CrossEntropy as CrossEntropy
+from plugins.loss.hinge import Hinge as Hinge
 from plugins.loss.mse import MSE as MSE
 from plugins.metric.auroc import AUROC as AUROC
 from plugins.metric.average_precision import AveragePrecision as AveragePrecision
@@ -77,6 +79,7 @@ from plugins.regularizer.activation_l1 import ActivationL1 as ActivationL1
 from plugins.regularizer.class_weights import ClassWeights as ClassWeights
 from plugins.regularizer.dropblock import DropBlock as DropBlock
 from plugins.regularizer.dropout import Dropout as Dropout
+from plugins.regularizer.l1 import L1Penalty as L1Penalty
 from plugins.regularizer.l2 import L2Penalty as L2Penalty
 from plugins.regularizer.label_smoothing import LabelSmoothing as LabelSmoothing
 from plugins.regularizer.stochastic_depth import StochasticDepth as StochasticDepth
@@ -86,6 +89,7 @@ from plugins.scheduler.constant import ConstantRate as ConstantRate
 from plugins.scheduler.cosine import CosineDecay as CosineDecay
 from plugins.scheduler.linear import LinearDecay as LinearDecay
 from plugins.scheduler.one_cycle import OneCycle as OneCycle
+from plugins.scheduler.step import StepDecay as StepDecay
 from plugins.sites import attach as attach, find_sites as find_sites, weight_layers as weight_layers
 from plugins.stopping.early import EarlyStopping as EarlyStopping
 from plugins.wrapper.gradient_noise import GradientNoise as GradientNoise

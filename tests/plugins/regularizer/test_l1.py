@@ -1,0 +1,66 @@
+import pytest
+import torch
+from torch.nn import functional
+
+from plugins.base import Refusal, Selection, Setting, Task
+from plugins.regularizer.l1 import L1Penalty, absolute_sum, soft_threshold
+
+RATES = {"0.weight": 0.1, "3.weight": 0.02}
+
+
+def in_groups(parameters):
+    """Plain gradient descent, with a rate of its own for each parameter of a weight layer."""
+    parameters = [each for group in parameters for each in group["params"]] if isinstance(parameters[0], dict) else parameters
+    groups = [{"params": [each], "lr": 0.02 if each.shape[0] == 3 else 0.1} for each in parameters]
+    return torch.optim.SGD(groups, lr=0.1)
+
+
+def by_hand(problem, steps, weight, proximal):
+    """torch's own loop, over the first batches."""
+    model = problem.copy().train()
+    named = dict(model.named_parameters())
+    for x, y in problem.batches[:steps]:
+        model.zero_grad()
+        loss = functional.cross_entropy(model(x), y)
+        if not proximal:
+            loss = loss + sum(weight * named[name].abs().sum() for name in RATES)
+        loss.backward()
+        with torch.no_grad():
+            for name, parameter in named.items():
+                rate = 0.02 if name.startswith("3.") else 0.1
+                parameter -= rate * parameter.grad
+                if proximal and name in RATES:
+                    parameter.copy_(functional.softshrink(parameter, rate * weight))
+    return model
+
+
+def test_value_and_gradient():
+    weights = [torch.randn(4, 3, requires_grad=True), torch.randn(2, 3, 3, 3, requires_grad=True)]
+    value = absolute_sum(weights)
+    torch.testing.assert_close(value, sum(w.norm(1) for w in weights))
+    for gradient, weight in zip(torch.autograd.grad(value, weights), weights, strict=True):
+        assert torch.equal(gradient, weight.sign())
+
+
+def test_the_threshold_is_that_of_torch():
+    weight = torch.randn(50, 40)
+    torch.testing.assert_close(soft_threshold(weight, 0.7), functional.softshrink(weight, 0.7))
+    assert torch.equal(soft_threshold(weight, 0.7) == 0, weight.abs() <= 0.7)
+
+
+@pytest.mark.parametrize("proximal", [False, True])
+def test_trains_as_the_loop_by_hand(problem, proximal):
+    expected = by_hand(problem, 6, 0.3, proximal)
+    model = problem.fit(L1Penalty(0.3, proximal), steps=6, optimizer=in_groups).model
+    for (name, ours), theirs in zip(model.named_parameters(), expected.parameters(), strict=True):
+        torch.testing.assert_close(ours, theirs, msg=name)
+        assert torch.equal(ours == 0, theirs == 0), name
+    assert (model[0].weight == 0).any() == proximal
+
+
+def test_refuses_zeros_that_an_average_would_lose():
+    chosen = frozenset({"optimizer/schedule_free"})
+    selection = Selection([], Setting((6,), (Task("", "classification", 3),)), chosen=chosen)
+    L1Penalty().check(selection)
+    with pytest.raises(Refusal, match=r"regularizer\.l1\.proximal=false"):
+        L1Penalty(proximal=True).check(selection)
