@@ -17,10 +17,9 @@ import torch.distributed as dist
 
 from plugins.base import RecipeError, right_on_shards
 from recipes.check.alone import close
-from recipes.check.harness import data_of, fit, merged_config, with_companions
+from recipes.check.harness import build, data_of, fit, merged_config, with_companions
 from recipes.check.outcome import expect
 from recipes.check.trained import parameters, weights
-from recipes.run.build import build_plugins
 
 STEPS = 4
 OFTEN = {"trainer.val_every_n_steps": 2}  # so that what is done at a validation is compared too
@@ -145,7 +144,9 @@ def equals_copies(name: str, found: Found, expected: Found) -> None:
     if "refused" in found:
         told = found["refused"].endswith("trainer=ddp")
         expect(told, f"its refusal of trainer=fsdp does not end with what to type, trainer=ddp: {found['refused']}")
-        right = all(map(right_on_shards, build_plugins(merged_config(with_companions(name)))))
+        selection = build(merged_config(with_companions(name))).selection
+        assert selection is not None
+        right = all(map(right_on_shards, [*selection.plugins, *selection.others]))
         expect(not right, f"is refused with trainer=fsdp though on_shards says that it is right: {found['refused']}")
         return
     if "parameters" not in expected:
