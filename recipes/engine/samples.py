@@ -22,13 +22,14 @@ from __future__ import annotations
 import inspect
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from plugins.base import Task
+from plugins.base import RecipeError, Task
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 
@@ -69,7 +70,17 @@ class SampleLoss:
     def values(self, output: Tensor, target: Tensor) -> Tensor:
         """One value a sample, (samples,); of class maps one a label, (samples, *places)."""
         values = (self._of_softened if target.is_floating_point() else self._each)(output, target)
-        if values.ndim < 2 or (self.task.shape and values.shape == labels_of(target).shape):
+        if self.task.shape:
+            labels = labels_of(target)
+            if values.ndim > labels.ndim:  # of each class
+                values = values.sum(1) if self._adds_up else values.mean(1)
+            if values.shape != labels.shape:
+                raise RecipeError(
+                    f"the loss gives values of shape {tuple(values.shape)} for labels {tuple(labels.shape)}: of class maps each label must "
+                    f"have one; take loss=cross_entropy"
+                )
+            return values
+        if values.ndim < 2:
             return values
         return values.flatten(1).sum(1) if self._adds_up else values.flatten(1).mean(1)
 
@@ -100,6 +111,13 @@ class SampleLoss:
     def _learn(self) -> bool:
         """Try on numbers what divides; whether it was found."""
         output, target = self._probe()
+        task, self.task = self.task, replace(self.task, shape=())  # it is tried on samples with one label
+        try:
+            return self._divides(output, target)
+        finally:
+            self.task = task
+
+    def _divides(self, output: Tensor, target: Tensor) -> bool:
         if not torch.allclose(self.values(output[:5], target[:5]), self.values(output, target)[:5], rtol=1e-3, atol=1e-6):
             return False  # samples are compared with each other, or it draws
         ways = [(divides, label) for divides in (False, True) for label in dict.fromkeys((self._label, None))]

@@ -117,7 +117,8 @@ class Transformer(nn.Module):
         tokens = inputs[self.tokens]
         kept = torch.ones_like(tokens, dtype=torch.bool) if self.mask is None else inputs[self.mask] > 0
         seen = kept | ~kept.any(1, keepdim=True)  # attention to nothing would be NaN
-        x = self.embedding(tokens.masked_fill(~kept, 0)) + self.position.weight[: tokens.shape[1]]
+        places = torch.arange(tokens.shape[1], device=tokens.device)
+        x = self.embedding(tokens.masked_fill(~kept, 0)) + self.position(places)
         for layer in self.encoder:
             x = layer(x, seen)
         x = self.norm(x)

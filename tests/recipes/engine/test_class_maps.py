@@ -19,6 +19,7 @@ from plugins.inference.mc_dropout import MCDropout
 from plugins.inference.temperature import Temperature
 from plugins.loss.by_task import LossByTask
 from plugins.loss.cross_entropy import CrossEntropy
+from plugins.loss.mse import MSE
 from plugins.metric.f1 import F1Score
 from plugins.regularizer.class_weights import ClassWeights
 from plugins.regularizer.dropout import Dropout
@@ -113,6 +114,18 @@ def test_a_loss_of_pixels_weighed_by_hand(name):
         soft = smooth(target, 3, 0.0)
         if name != "value a label":
             torch.testing.assert_close(TaskLoss(loss, LABELS)(output, soft, weight), expected, **EQUAL)
+
+
+def test_squared_errors_of_pixels():
+    generator = torch.Generator().manual_seed(1)
+    output, target = torch.randn(5, 3, 8, 8, generator=generator), torch.randint(3, (5, 8, 8), generator=generator)
+    soft, b = smooth(target, 3, 0.2), torch.rand(5, 8, 8, generator=generator)
+    for loss, targets in ((MSE(), (target, soft)),):
+        for given in targets:
+            each = (output - smooth(given, 3, 0.0)).square().mean(1)
+            found = TaskLoss(loss, LABELS)
+            torch.testing.assert_close(found._value(output, given, None, None), each.mean())
+            torch.testing.assert_close(found._value(output, given, b, None), (b * each).sum() / b.sum())
 
 
 def test_metrics_count_pixels():

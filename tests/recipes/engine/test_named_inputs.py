@@ -128,12 +128,11 @@ def test_techniques_that_change_numbers_are_refused(plugin):
     assert "\n" not in str(refused.value)
     words, y = as_tensors(tokens())
     model = nn.Sequential(nn.Embedding(11, 4), nn.Flatten(), nn.Linear(28, 3))
+    loader = DataLoader(torch.utils.data.TensorDataset(words["tokens"], y), batch_size=30)
+    module = RecipeModule(model, LossByTask(), lambda groups: torch.optim.SGD(groups, 0.3))
+    trainer = L.Trainer(max_steps=1, accelerator="cpu", logger=False, enable_checkpointing=False, callbacks=[plugin])
     with pytest.raises(RecipeError, match="whole numbers that stand for something|needs images"):
-        loader = DataLoader(torch.utils.data.TensorDataset(words["tokens"], y), batch_size=30)
-        module = RecipeModule(model, LossByTask(), lambda groups: torch.optim.SGD(groups, 0.3))
-        L.Trainer(max_steps=1, accelerator="cpu", logger=False, enable_checkpointing=False, callbacks=[plugin]).fit(
-            module, loader
-        )
+        trainer.fit(module, loader)
 
 
 def test_a_technique_of_somebodys_own_is_refused_until_it_says_that_it_is_right():
