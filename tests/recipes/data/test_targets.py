@@ -94,7 +94,7 @@ def test_targets_of_no_task_are_refused_before_the_first_batch(target, says):
 @pytest.mark.parametrize("places", [(8, 8), (7,), (1, 8, 8)])
 def test_a_label_for_each_place_needs_an_output_for_each(places):
     with pytest.raises(
-        RecipeError, match=r"target y has a label for each of the places .* model=fcn .* give targets \(samples,\)"
+        RecipeError, match=r"target y has a label for each of the places .* model=fcn.* give targets \(samples,\)"
     ):
         fit(nn.Linear(6, 3), (features(), torch.randint(3, (SAMPLES, *places))))
 
