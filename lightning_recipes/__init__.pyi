@@ -69,6 +69,7 @@ from plugins.normalization.batch import BatchNormalization as BatchNormalization
 from plugins.normalization.model import ModelNormalization as ModelNormalization
 from plugins.parameters import named_parameters as named_parameters, weights_of as weights_of
 from plugins.optimizer.muon import Muon as Muon
+from plugins.optimizer.schedule_free import ScheduleFreeAdamW as ScheduleFreeAdamW
 from plugins.preprocessing.center import CenterInputs as CenterInputs
 from plugins.preprocessing.none import NoPreprocessing as NoPreprocessing
 from plugins.preprocessing.standardize import StandardizeInputs as StandardizeInputs

@@ -100,6 +100,8 @@ def number(
         above_low = low is None or value > low or (least is not None and value == low)
         return above_low and (high is None or value < high or (most is not None and value == high))
 
+    if default is None and least is not None and high is None:
+        told = f"a number {told}"  # ≥ alone is told of whole numbers where the default tells no kind
     return Parameter(help, default=default, words=words, accepts=accepts, range=told, **further)
 
 
@@ -108,13 +110,14 @@ def share(help: str, *, default: float | None, **further: Any) -> Any:
     return number(help, default=default, least=0, most=1, **further)
 
 
-def count(help: str, *, default: int | None, least: int = 1, **further: Any) -> Any:
-    """A whole number ≥ `least`."""
+def count(help: str, *, default: int | None, least: int = 1, most: int | None = None, **further: Any) -> Any:
+    """A whole number, `least` ≤ and ≤ `most`."""
 
     def accepts(value: Any) -> bool:
-        return isinstance(value, int) and not isinstance(value, bool) and value >= least
+        return isinstance(value, int) and not isinstance(value, bool) and value >= least and (most is None or value <= most)
 
-    return Parameter(help, default=default, words=f"a whole number ≥ {least}", accepts=accepts, range=f"≥ {least}", **further)
+    told = f"≥ {least}" if most is None else f"in [{least}, {most}]"
+    return Parameter(help, default=default, words=f"a whole number {told}", accepts=accepts, range=told, **further)
 
 
 def choice(*choices: str, default: str | None, help: str = "", **further: Any) -> Any:

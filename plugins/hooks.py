@@ -37,10 +37,10 @@ class Hook:
 
 
 HOOKS = (  # in the order in which they are called
-    Hook("prepare", BUILD, sees_weights=False),
     Hook("check", BUILD, sees_weights=False),
-    Hook("trainer_arguments", BUILD, sees_weights=False),
+    Hook("prepare", BUILD, sees_weights=False),
     Hook("transform_model", BUILD, sees_weights=False),
+    Hook("trainer_arguments", BUILD, sees_weights=False),
     Hook("group_parameters", BUILD, sees_weights=False),
     Hook(
         "order",
@@ -109,6 +109,7 @@ HOOKS = (  # in the order in which they are called
     Hook("metrics", EVALUATION, sees_weights=False, label="metrics", told="measured beside loss and accuracy"),
     Hook("ruler", EVALUATION, sees_weights=False),
     Hook("after_validation", EVALUATION, label="after", told="looks at the metrics"),
+    Hook("settle", END, label="weights", told="left in the model at the end"),
     Hook("next_phase", END, sees_weights=False, label="phase", told="may ask for one more fit"),
 )
 BY_NAME = {hook.name: hook for hook in HOOKS}

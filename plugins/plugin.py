@@ -223,15 +223,20 @@ class Option(Identity):
         return {}
 
     # after a fit
+    def settle(self, module: Module) -> None:
+        """Leave in the model what was trained, once a training has ended well: before any callback hears of the end."""
+
     def next_phase(self, result: Mapping[str, Any]) -> Phase | None:
         """Ask for one more fit when one has ended; `result` has the metrics, steps and best step so far."""
         return None
 
 
 def acts_in_steps(kind: type) -> bool:
-    """Whether a class of options defines a hook of the step, so that there are steps in which it may be left out."""
+    """Whether a class of options does something in each step, by a hook or by layers, that may be left out in some."""
     hooks = [hook.name for hook in HOOKS if hook.moment == STEP and hook.label]
-    return any(getattr(kind, name) is not getattr(Option, name) for name in hooks)
+    return getattr(kind, "stage", None) == Stage.LAYERS or any(
+        getattr(kind, name) is not getattr(Option, name) for name in hooks
+    )
 
 
 class Plugin(Option, Declared, L.Callback):

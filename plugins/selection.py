@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -139,8 +140,9 @@ def check_selection(selection: Selection) -> None:
             raise Refusal(f"{twin.state_key} is selected twice: leave one of the two out")
     for option in (*selection.plugins, *selection.others):
         _expect_right_on_data(option, selection.setting)
-        if not isinstance(option, type):
-            option.check(selection)
+        check: Any = option.check
+        if not isinstance(option, type) or inspect.ismethod(check):  # a class may say as much of itself
+            check(selection)
         if selection.sharded and not right_on_shards(option):
             raise Refusal(
                 f"{called(option)} needs whole weights or gradients, and with trainer=fsdp each process keeps only parts "

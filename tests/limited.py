@@ -1,10 +1,11 @@
-"""`python tests/limited.py BYTES WORDS`: train.py in a process that may take so much memory beyond what the libraries have taken.
+"""`ROOM=BYTES python tests/limited.py WORDS`: train.py in a process that may take so much memory beyond what the libraries have taken.
 
 The limit is that of private memory that can be written, `ulimit -d`; a process that is started from here has it too.
 """
 
 from __future__ import annotations
 
+import os
 import resource
 import sys
 from pathlib import Path
@@ -21,6 +22,9 @@ if __name__ == "__main__":
     import recipes.run.train  # noqa: F401
     from recipes.cli.train import main
 
-    limit = taken() + int(sys.argv[1])
-    resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
-    main(sys.argv[2:])
+    if (
+        resource.getrlimit(resource.RLIMIT_DATA)[1] == resource.RLIM_INFINITY
+    ):  # else it is that of the process that started this one
+        limit = taken() + int(os.environ["ROOM"])
+        resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
+    main(sys.argv[1:])

@@ -11,6 +11,7 @@ from urllib.parse import unquote, urldefrag
 
 import pytest
 
+from plugins.hooks import HOOKS
 from recipes.config.catalogue import Catalogue
 
 ROOT = Path(__file__).parents[1]
@@ -48,6 +49,27 @@ def test_every_part_of_the_house_is_told():
         assert not (floor / "__init__.py").exists() or f"`recipes/{floor.name}/`" in text, floor.name
 
 
+def test_the_guide_names_options_that_exist():
+    ours = Catalogue()
+    for path in sorted((ROOT / "docs/guide").glob("*.md")):
+        for group, names in re.findall(r"\+(\w+)=(\[[a-z0-9_,]+\]|[a-z0-9_]+)", path.read_text()):
+            for name in names.strip("[]").split(","):
+                assert name == "none" or name in ours.groups[group], f"{path.name}: +{group}={name}"
+
+
+def test_parts_of_the_module_that_are_named_exist():
+    named = re.findall(r"(?<![\w/.])`(\w+\.py)`", (ROOT / "docs/design.md").read_text().partition("## The way of a batch")[0])
+    there = {file.name for file in (ROOT / "recipes/engine").glob("*.py")}
+    assert len(named) > 15 and not {*named} - there - {"train.py", "evaluate.py", "compare.py"}
+
+
+def test_the_table_of_hooks_is_that_of_the_code():
+    text = (ROOT / "docs/design.md").read_text()
+    told = re.findall(r"^\| `(\w+)` \| (\w+) \| (yes|) ?\| (yes|) ?\| \S.* \|$", text, re.MULTILINE)
+    marks = {True: "yes", False: ""}
+    assert told == [(hook.name, hook.moment, marks[hook.alone], marks[hook.sees_weights]) for hook in HOOKS]
+
+
 def test_the_catalogue_has_every_option_and_parameter(catalogue):
     page = catalogue.page(Catalogue())
     for path in (ROOT / "conf").glob("*/*.yaml"):
@@ -59,8 +81,8 @@ def test_the_catalogue_has_every_option_and_parameter(catalogue):
             for name in own:
                 place = f"{group}.{option.name}.{name}" if option.wrapped else f"{group}.{name}"
                 assert name in ("_target_", "defaults") or name.startswith("_") or f"| `{place}` |" in page, place
-    assert "\n- p or mode out of range; no hidden activation in the model" in page
-    assert "\n- weight out of range. (`RecipeError`)" in page
+    assert "\n- no hidden activation in the model, or none that matches `sites`; activations that" in page
+    assert "\n- a parameter out of range. (`RecipeError`)" in page
 
 
 def test_each_class_of_ours_says_what_it_does(catalogue):

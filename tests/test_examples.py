@@ -33,7 +33,7 @@ OFF = {
     "augmentation=dimming": "augmentation.dimming.strength=0",
     "adversarial=random_corner": "adversarial.eps=0",
     "clipping=soft": "clipping.max_norm=.inf",
-    "wrapper=extragradient": "wrapper.step_size=0",
+    "wrapper=extragradient": "wrapper.extragradient.step_size=0",
     "loss=poly": "loss.weight=0",
     "scheduler=inverse_time": "scheduler.decay=0",
     "stopping=good_enough": "stopping.loss=0",

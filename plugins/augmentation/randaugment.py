@@ -89,12 +89,7 @@ class RandAugment(ImageAugmentation):
     stage = Stage.COLOUR
 
     n: int = declare.count("operations on each image", default=2, least=0, off=0)
-    m: int = declare.value(
-        "magnitude of all operations, 0 to 30",
-        "a whole number from 0 to 30",
-        lambda value: isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= BINS,
-        default=9,
-    )
+    m: int = declare.count("magnitude of all operations", default=9, least=0, most=BINS)
 
     def check(self, selection: Selection) -> None:
         """Refuse images that have no colours, or of other units."""

@@ -133,10 +133,10 @@ class Averaging(Plugin):
         self.in_place, self._parameters = False, None
 
     @torch.no_grad()
-    def on_train_end(self, trainer: L.Trainer, pl_module: Any) -> None:
+    def settle(self, module: Module) -> None:
         """Leave the average in the model: it is what was trained."""
         if self.count:
-            self._put(pl_module)
+            self._put(module)
             self.in_place = True
 
     def state_dict(self) -> dict[str, Any]:

@@ -11,8 +11,8 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from plugins.averaging._average import Averaging
-from plugins.averaging._statistics import measured_norms, measuring
 from plugins.base import Batch, Module, RecipeError, declare
+from plugins.norm_statistics import measured_norms, measuring
 
 if TYPE_CHECKING:
     from jaxtyping import Float

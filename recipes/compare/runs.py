@@ -17,6 +17,7 @@ from recipes.config.catalogue import Catalogue
 from recipes.config.choices import choices
 from recipes.config.effect import flatten, has_effect
 from recipes.config.errors import one_line, printable
+from recipes.config.older import completed
 from recipes.config.places import check_files
 from recipes.config.run_files import HISTOGRAMS, LOG, METRICS, RESULT
 from recipes.config.untrusted import read_bytes
@@ -195,7 +196,6 @@ def read(folder: Path, catalogue: Catalogue) -> Run:
         result = read_result(folder)
         if missing := [name for name in ("status", "config") if name not in result]:
             raise RecipeError(f"{folder / RESULT} cannot be read: it has no {missing[0]}")
-        result["config"] = {**catalogue.keys, **result["config"]}  # a run that is older than a key has its default
         status = str(result["status"])
         plain = Run(folder, status, result)
         _ = plain.seed, plain.metrics
@@ -205,6 +205,7 @@ def read(folder: Path, catalogue: Catalogue) -> Run:
     except (OSError, RecipeError) as error:
         return Run(folder, "broken", {"error": one_line(error)})
     options = result.get("choices") or choices(catalogue, result["config"], result.get("command", ()))
+    result["config"] = completed(catalogue, result["config"], options)
     return Run(folder, status, result, options)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -20,8 +21,8 @@ from recipes.config.types import VALUE_OF_ANY_KIND, check_type, expected
 NOTHING = ("", NONE, "null", "off", "no", "false")  # what people write for no option of a group
 
 
-def check_names(catalogue: Catalogue, override: Override) -> None:
-    """Raise for a group, an option or a key that is unknown, or that cannot be written this way."""
+def check_names(catalogue: Catalogue, override: Override, beside: Sequence[Override] = ()) -> None:
+    """Raise for a group, an option or a key that is unknown, or that cannot be written this way; `beside` are all words of the command."""
     key, line = override.key_or_group, override.input_line
     if override.is_hydra_override():
         return
@@ -49,7 +50,11 @@ def check_names(catalogue: Catalogue, override: Override) -> None:
         if path[0] not in options:
             owners = [option.name for option in options.values() if path[0] in option.parameters]
             if owners:
-                raise RecipeError(f"{line}: did you mean {head}.{owners[0]}{rest}?")
+                typed = {
+                    name for word in beside if word.key_or_group == head for name in re.findall(r"\w+", word.get_value_string())
+                }
+                likely = next((name for name in owners if name in typed), owners[0])
+                raise RecipeError(f"{line}: did you mean {head}.{likely}{rest}?")
             raise RecipeError(f"{head} has no option {path[0]}; {suggest(path[0], options, head + '.{}')}")
         if len(path) == 1:
             raise RecipeError(f"{line}: expected {head}.{path[0]}.PARAMETER=VALUE")
@@ -212,7 +217,8 @@ def check_value(catalogue: Catalogue, chosen: Mapping[str, Sequence[str]], overr
         place = f"{head}.{name}"
         if name not in there:
             add = f"+{head}={name}" if not there or head not in catalogue.defaults else f"{head}=[{','.join([*there, name])}]"
-            raise NotChosen(f"{override.input_line}: {place} is not chosen; add {add}")
+            fix = "leave it out" if head in chosen and not there else f"add {add}"  # none is typed
+            raise NotChosen(f"{override.input_line}: {place} is not chosen; {fix}")
     else:
         if not there:
             owners = [option.name for option in catalogue.groups[head].values() if path[0] in option.parameters]

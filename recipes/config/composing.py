@@ -60,7 +60,7 @@ def check(catalogue: Catalogue, words: Sequence[str], multirun: bool = False, tr
     expect_settings(overrides, compose)
     values = [expand(override) for override in overrides]
     for override in (override for expanded in values for override in expanded):
-        check_names(catalogue, override)
+        check_names(catalogue, override, overrides)
     joined = join_additions(catalogue, overrides)
     values = [expand(override) for override in joined]
     first = [expanded[0] for expanded in values]

@@ -38,11 +38,19 @@ MOVED = {  # what a config of before names: where it is now
 }
 
 
+SEVERAL = ("wrapper",)  # groups that took one option then, and take several now
+
+
 def renew(tree: Any) -> Any:
-    """A config of any version, with the names that its classes have now; what else is in it stays as it is."""
+    """A config of any version, as it is written now: with today's names of classes, and options below their names where they were alone."""
     if isinstance(tree, dict):
-        return {
-            key: MOVED.get(value, value) if key == "_target_" and isinstance(value, str) else renew(value)
-            for key, value in tree.items()
-        }
+        return {key: _renewed(key, value) for key, value in tree.items()}
     return [renew(value) for value in tree] if isinstance(tree, list) else tree
+
+
+def _renewed(key: object, value: Any) -> Any:
+    if key == "_target_" and isinstance(value, str):
+        return MOVED.get(value, value)
+    if key in SEVERAL and isinstance(value, dict) and isinstance(target := value.get("_target_"), str):
+        return {target.rpartition(".")[0].rpartition(".")[2]: renew(value)}
+    return renew(value)

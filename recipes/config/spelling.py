@@ -13,7 +13,9 @@ def nearest(name: str, names: Iterable[str]) -> str | None:
     """The closest of the names that are close at all."""
     typed = _plain(name)
     close = [other for other in names if typed and is_close(typed, _plain(other))]
-    return max(close, key=lambda other: SequenceMatcher(None, typed, _plain(other)).ratio(), default=None)
+    return max(
+        close, key=lambda other: (_initials(typed, other), SequenceMatcher(None, typed, _plain(other)).ratio()), default=None
+    )
 
 
 def suggest(name: str, names: Iterable[str], spelling: str = "{}") -> str:
@@ -35,7 +37,7 @@ def is_close(first: str, second: str) -> bool:
     few, many = sorted((re.findall(r"[^\W_]+", first), re.findall(r"[^\W_]+", second)), key=len)
     if few and all(any(_same_word(part, other) or _abbreviates(part, other) for other in many) for part in few):
         return True
-    if len(few) == 1 < len(many) and "".join(part[0] for part in many) == few[0]:
+    if _initials(first, second):
         return True
     return "/" in first and "/" in second and is_close(first.rpartition("/")[2], second.rpartition("/")[2])
 
@@ -55,6 +57,12 @@ def distance(first: str, second: str) -> int:
 
 def _plain(name: str) -> str:
     return name.lower().replace("-", "_")
+
+
+def _initials(first: str, second: str) -> bool:
+    """Whether one is made of the first letters of the other's words: `lr` of `learning_rate`."""
+    few, many = sorted((re.findall(r"[^\W_]+", _plain(each)) for each in (first, second)), key=len)
+    return len(few) == 1 < len(many) and "".join(part[0] for part in many) == few[0]
 
 
 def _same_word(first: str, second: str) -> bool:

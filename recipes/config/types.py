@@ -13,7 +13,7 @@ from recipes.config.spelling import suggest
 VALUE_OF_ANY_KIND = object()
 
 # at the end of what a comment says of a parameter, before what it says of null or of further words
-RANGE = re.compile(r"(?:in ([\[(])(-?[\d.]+), (-?[\d.]+)([\])])|, ([≥>]) (-?[\d.]+))(?=$|;| \|)")
+RANGE = re.compile(r"(?:in ([\[(])(-?[\d.]+), (-?[\d.]+)([\])])|, (?:a number )?([≥>]) (-?[\d.]+))(?=$|;| \|)")
 LARGEST = 3.4e38  # number of 32 bits, in which models compute
 
 
@@ -62,12 +62,14 @@ def outside(value: object, default: object, comment: str) -> str | None:
     """What a number must be, if it is outside of the range that the comment tells: `in [0, 1)`, `≥ 0` or `> 0`.
 
     Of a list each number must be in the range, and there must be as many as in the default. What is null by default and has a
-    least number is a whole one.
+    least number is a whole one, unless it says `a number ≥ 0`.
     """
     if not (found := RANGE.search(comment)):
         return None
     opens, low, high, closes, sign, least = found.groups()
-    counts = default is None and sign == "≥"  # steps, or pixels: what has no number by default
+    counts = (
+        default is None and sign == "≥" and "a number" not in found.group()
+    )  # steps, or pixels: what has no number by default
 
     def inside(number: object) -> bool:
         if not isinstance(number, (int, float)) or isinstance(number, bool):

@@ -128,8 +128,12 @@ class ImageFolder(Data):
             path is not None, "data.path", "a folder with a folder for each class (data=image_folder data.path=FOLDER)", path
         )
         given = [size, size] if isinstance(size, int) else size
-        whole = given is None or (len(given) == 2 and all(type(number) is int and number >= 1 for number in given))
-        expect(whole, "data.size", "a number of pixels ≥ 1, [HEIGHT,WIDTH] or null", size)
+        pair = (
+            isinstance(given, (list, tuple))
+            and len(given) == 2
+            and all(type(number) is int and number >= 1 for number in given)
+        )
+        expect(given is None or pair, "data.size", "a number of pixels ≥ 1, [HEIGHT,WIDTH] or null", size)
         expect(channels in (None, 1, 3), "data.channels", "1, 3 or null", channels)
         expect_count("data.workers", workers, least=0)
         self.path, self.channels, self.workers = Path(str(path)), channels, workers

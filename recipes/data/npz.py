@@ -170,6 +170,8 @@ def array_names(path: Path) -> list[str]:
 def expect_names(path: Path, names: Sequence[str]) -> None:
     """Refuse a file that lacks one of the arrays."""
     there = array_names(path)
+    if not there:
+        raise RecipeError(f"data.path must be an npz file or a folder of npy files, and {path} holds no array")
     if missing := [name for name in names if name not in there]:
         raise RecipeError(f"{path} has no array {', '.join(missing)}: it has {', '.join(there) or 'none'}")
 

@@ -30,8 +30,7 @@ class StoredArray:
         member: of an npz file; None where the file is the array, as `numpy.save` writes it.
 
     Raises:
-        ValueError: it is compressed, no array of numbers, or not stored sample by sample.
-        (and what a damaged file makes NumPy and zipfile raise)
+        ValueError: it is compressed, no array of numbers, or not stored sample by sample; a damaged file raises what NumPy and zipfile do.
     """
 
     def __init__(self, path: Path, member: str | None = None) -> None:

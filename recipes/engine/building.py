@@ -18,6 +18,7 @@ from plugins.base import (
     RecipeError,
     Selection,
     Setting,
+    called,
     check_selection,
     derive_seed,
     implementers,
@@ -33,6 +34,7 @@ from recipes.engine.parts import Whole
 from recipes.engine.randomness import own_draws
 from recipes.engine.samples import ignored_label
 from recipes.engine.sharding import shards
+from recipes.engine.timing import gating
 from recipes.engine.units import standardized
 
 
@@ -89,7 +91,7 @@ def build(module: Whole, plugins: Iterable[Plugin], setting: Setting | None, fac
     for option in module.options:
         option.prepare(given)
     for plugin in implementers(module.plugins, "transform_model"):
-        with own_draws(derive_seed(module.seed, "model", plugin.state_key), module.model):
+        with own_draws(derive_seed(module.seed, "model", plugin.state_key), module.model), gating(module, plugin):
             module.model = plugin.transform_model(module.model)
     module.recorded = Recording([part for option in module.options for part in option.recorded])
     if is_compiled(module.model):
@@ -156,9 +158,11 @@ def _check_hooks(module: Whole) -> None:
             f"{of_logits[0].state_key} makes probabilities of logits, which {type(module.loss).__name__} does not train: take "
             f"loss=cross_entropy"
         )
+    known = module.selection.others if module.selection else ()
+    to_come = [] if module.of_optimizer else [option for option in known if isinstance(option, type)]
     for name in (hook.name for hook in HOOKS if hook.alone):
-        if len(module.hooks[name]) > 1:
-            both = " and ".join(plugin.state_key for plugin in module.hooks[name])
+        if len(defining := [*module.hooks[name], *implementers(to_come, name)]) > 1:
+            both = " and ".join(called(option) for option in defining)
             raise RecipeError(f"{both} both want to {name.replace('_', ' ')}: leave one of them out")
 
 

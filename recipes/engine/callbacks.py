@@ -25,6 +25,15 @@ class BuildFirst(L.Callback):
         pl_module.set_up(stage)
 
 
+class Settle(L.Callback):
+    """Has options leave in the model what was trained, before any callback hears of the end: averages, then what chooses of them."""
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: Any) -> None:
+        """Call the hook."""
+        for option in pl_module.hooks["settle"]:
+            option.settle(pl_module)
+
+
 def stand_first(callbacks: list[L.Callback]) -> None:
     """Put what builds the module in front of all callbacks, in place."""
     callbacks[:] = [BuildFirst(), *(callback for callback in callbacks if not isinstance(callback, BuildFirst))]

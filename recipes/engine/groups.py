@@ -117,10 +117,20 @@ def parameter_groups(
 
 
 def make_with_groups(make: Any, groups: list[dict[str, Any]]) -> Optimizer:
-    """The optimizer, with the learning rate of each group times its `rate`."""
-    rates = [group.pop("rate", 1.0) for group in groups]
+    """The optimizer, with the learning rate of each group times its `rate`.
+
+    Raises:
+        RecipeError: it makes groups of its own, with parameters of different rates in one.
+    """
+    rates = {id(parameter): rate for group in groups for rate in [group.pop("rate", 1.0)] for parameter in group["params"]}
     optimizer = make(groups)
-    for group, rate in zip(optimizer.param_groups, rates, strict=True):
-        if rate != 1:
-            group["lr"] = group["lr"] * rate
+    for group in optimizer.param_groups:
+        found = {rates.get(id(parameter), 1.0) for parameter in group["params"]}
+        if len(found) > 1:
+            raise RecipeError(
+                f"{type(optimizer).__name__} is made with parameter groups of its own, in one of which learning rates would differ: "
+                f"leave layer_decay and rates out, or make the optimizer of the groups that it is given"
+            )
+        if found and found != {1.0}:
+            group["lr"] = group["lr"] * found.pop()
     return optimizer

@@ -19,7 +19,7 @@ from plugins.recording import Recording
 from recipes.data.targets import as_outputs
 from recipes.engine.building import build, set_up
 from recipes.engine.calibration import Calibrated, expect_splits
-from recipes.engine.callbacks import BuildFirst, defines, stand_first
+from recipes.engine.callbacks import BuildFirst, Settle, defines, stand_first
 from recipes.engine.divergence import expect_finite
 from recipes.engine.evaluation import Evaluation
 from recipes.engine.groups import GroupRules
@@ -88,8 +88,8 @@ class RecipeModule(Whole):
         self.recorder, self.calibrated = Recorder(self), Calibrated()
         self.step = Step(self)
         self.evaluation = Evaluation(self)
-        self.plugins, self.left_out, self.others, self.of_optimizer, self.chosen = [], [], [], [], frozenset()
-        self.selection, self.setting, self.task_losses = None, None, TaskLosses({}, {})
+        self.plugins, self.left_out, self.others, self.of_optimizer, self.gated = [], [], [], [], []
+        self.chosen, self.selection, self.setting, self.task_losses = frozenset(), None, None, TaskLosses({}, {})
         self.hooks = {hook.name: [] for hook in HOOKS}
         self.takes_tokens = self.is_built = self.is_timed = False
         self._total_steps = 0  # for which the scheduler was made
@@ -110,8 +110,8 @@ class RecipeModule(Whole):
         self.set_up(stage)
         callbacks: list[L.Callback] = self.trainer.callbacks  # type: ignore[attr-defined]
         # Lightning calls hooks in the order of its list: ours is declared, and the same for every spelling.
-        rest = [callback for callback in callbacks if not isinstance(callback, Plugin | BuildFirst)]
-        callbacks[:] = [*self.plugins, *rest]
+        rest = [callback for callback in callbacks if not isinstance(callback, Plugin | BuildFirst | Settle)]
+        callbacks[:] = [Settle(), *self.plugins, *rest]
         self.step.told = {hook: [each for each in callbacks if defines(each, hook)] for hook in TOLD}
 
     def set_up(self, stage: str) -> None:

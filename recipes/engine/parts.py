@@ -50,6 +50,7 @@ class Whole(L.LightningModule):
     selection: Selection | None
     setting: Setting | None
     hooks: dict[str, list[Any]]
+    gated: list[tuple[Option, list[nn.Module]]]  # layers that act in a share of the training, by the option they belong to
     is_timed: bool  # whether an option acts in a share of the training only
     task_losses: TaskLosses
     takes_tokens: bool  # whether whole numbers go in as they are

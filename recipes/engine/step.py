@@ -17,6 +17,7 @@ from recipes.engine.parts import Whole
 from recipes.engine.recorder import add_metrics
 from recipes.engine.sync import block_reduction, share_statistics
 from recipes.engine.task_gradients import TaskGradients
+from recipes.engine.timing import open_gates
 
 TOLD = ("on_before_zero_grad", "on_before_backward", "on_after_backward")
 
@@ -46,6 +47,8 @@ class Step:
         """One update: transform the batch once, then let the optimizer ask for gradients as often as it likes."""
         module = self.module
         self.progress = module.progress
+        if module.gated:
+            open_gates(module, self.progress)
         pieces = self._split(data)
         samples = sum(map(len, pieces))
         module.recorder.begin_step()

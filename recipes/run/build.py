@@ -161,7 +161,7 @@ def build_loss(config: Mapping[str, Any]) -> Any:
 def build_optimizer(config: Mapping[str, Any]) -> tuple[partial[Optimizer], dict[str, Any]]:
     """What makes the optimizer from parameter groups, tried once on a single number, and what it is told of parameters."""
     node = dict(config["optimizer"])
-    rules = {each.name: given for each in fields(GroupRules) if (given := node.pop(each.name, None))}
+    rules = {each.name: given for each in fields(GroupRules) if (given := node.pop(each.name, None)) is not None}
     GroupRules(**rules)
     make = partial(find_class(str(node.pop("_target_")), Optimizer), **node)
     try:

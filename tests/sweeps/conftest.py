@@ -30,7 +30,7 @@ def install(tmp_path, monkeypatch):
         catalogue = Catalogue(installed_folders())
         monkeypatch.setattr(harness, "catalogue", lambda: catalogue)
 
-    cached = (harness.needs, harness.wants_numbers)
+    cached = (harness.needs, harness.works_on)
     yield put
     for function in cached:
         function.cache_clear()

@@ -9,7 +9,7 @@ from pathlib import Path
 import yaml
 
 FILE = Path(__file__).with_name("refusals.yaml")
-TIMES = " × "
+TIMES, OR = " × ", " | "
 
 
 def read(path: Path = FILE) -> dict[str, str]:
@@ -33,7 +33,8 @@ def expand(pins: Mapping[str, str], options: Iterable[str]) -> dict[frozenset[st
 
 
 def _selections(written: str, known: list[str]) -> Iterator[frozenset[str]]:
-    parts = [[name for name in known if part in (name, name.split("/")[0])] for part in written.split(TIMES)]
+    alternatives = [part.split(OR) for part in written.split(TIMES)]
+    parts = [[name for name in known if {name, name.split("/")[0]} & {*these}] for these in alternatives]
     if len(parts) < 2 or not all(parts):
         raise ValueError(f"{FILE.name}: {written} must be groups or options of conf/ with a × between them")
     unique = {frozenset(names) for names in itertools.product(*parts)}  # of a group with itself each pair comes twice

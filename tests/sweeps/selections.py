@@ -41,13 +41,13 @@ class Selections:
         self.beside = sorted(further - set(self.names))
         self.pinned = refusals.expand(pins or {}, [*self.names, *self.beside])
         everything = [*self.names, *self.beside]
-        excluded = [pair for pair in itertools.combinations(everything, 2) if not _can_be_typed(*pair)]
+        excluded = [pair for pair in itertools.combinations(everything, 2) if not _can_be_tried(*pair)]
         self.options = Options(everything, [*excluded, *self.pinned], self.needs)
 
     @cached_property
     def pairs(self) -> list[tuple[str, str]]:
-        """All pairs that can be typed: of different groups, or of one group that takes several."""
-        return [pair for pair in itertools.combinations(self.names, 2) if _can_be_typed(*pair)]
+        """All pairs that can be tried: of different groups, or of one group that takes several, that work on the same data."""
+        return [pair for pair in itertools.combinations(self.names, 2) if _can_be_tried(*pair)]
 
     @cached_property
     def runs(self) -> list[tuple[str, ...]]:
@@ -96,9 +96,11 @@ def acts(name: str) -> bool:
     return found is None or does_something(Plugin.__new__(found))
 
 
-def _can_be_typed(first: str, second: str) -> bool:
+def _can_be_tried(first: str, second: str) -> bool:
+    """Whether two options can be typed together and work on the same data, on classes or on numbers."""
     group = first.split("/")[0]
-    return group != second.split("/")[0] or harness.is_many(group)
+    works = [harness.works_on(name) or {"classes"} for name in (first, second)]  # what is refused alone asks for something else
+    return (group != second.split("/")[0] or harness.is_many(group)) and bool(works[0] & works[1])
 
 
 def refusal_of(names: Sequence[str]) -> str | None:

@@ -7,7 +7,7 @@ import torch
 
 from plugins.augmentation._images import ImageAugmentation
 from plugins.base import Batch, Refusal, Setting, Task, implementers
-from tests.harness import build, config_of, digits, options, plugin_class
+from tests.harness import build, config_of, digits, is_many, merged_config, options, plugin_class
 
 CHANGE_BATCHES = [name for name in options() if (kind := plugin_class(name)) and implementers([kind], "transform_batch")]
 OF_IMAGES = [name for name in CHANGE_BATCHES if name.startswith("augmentation/")]
@@ -17,8 +17,11 @@ each = pytest.mark.parametrize("name", CHANGE_BATCHES)
 
 def plugin_of(name, **parameters):
     """The option's plugin, in a module that is built for the digits."""
-    module = build(config_of([name]), [plugin_class(name)(**parameters)])
-    return module.plugins[0], module
+    config = merged_config([name])
+    group, option = name.split("/")
+    (config[group][option] if is_many(group) else config[group]).update(parameters)
+    module = build(config)
+    return next(plugin for plugin in module.plugins if plugin.state_key == name), module
 
 
 def batch_of(x, labels):
@@ -39,7 +42,12 @@ def test_the_batch_that_came_in_stays_as_it_is(name):
     after = changed(name, given)
     assert torch.equal(given.x, kept.x) and torch.equal(given.targets[""], kept.targets[""])
     assert torch.equal(after.labels[""], kept.labels[""]), "the true labels travel beside"
-    assert not torch.equal(after.x, kept.x) or not torch.equal(after.targets[""], kept.targets[""])
+    assert (
+        not torch.equal(after.x, kept.x)
+        or not torch.equal(after.targets[""], kept.targets[""])
+        or after.weight != kept.weight
+        or after.extra != kept.extra
+    ), "something is changed"
     assert len(after) == SAMPLES and after.x.dtype == kept.x.dtype
 
 

@@ -8,7 +8,7 @@ from functools import cache
 
 import pytest
 
-from plugins.base import Plugin, RecipeError, declare
+from plugins.base import Plugin, RecipeError, Stage, declare
 from plugins.declare import Declared
 from plugins.hooks import HOOKS, STEP
 from plugins.plugin import Option
@@ -121,6 +121,7 @@ def test_what_acts_step_by_step_takes_a_share_of_the_training(option):
     acts = any(
         getattr(kind, hook.name) is not getattr(Option, hook.name) for hook in HOOKS if hook.moment == STEP and hook.label
     )
+    acts |= kind.stage == Stage.LAYERS  # by layers that it puts into the model
     node = dict(option.node)
     if not acts:
         with pytest.raises(TypeError, match="when"):

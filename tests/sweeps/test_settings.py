@@ -49,16 +49,11 @@ class OfNothing(Plugin):
 
 def test_an_option_that_means_nothing_for_classes_is_tried_on_numbers(install, tmp_path):
     install(PLUGINS, "OfNumbers")
-    assert harness.wants_numbers("regularizer/ofnumbers") and not harness.wants_numbers("regularizer/l2")
+    assert harness.works_on("regularizer/ofnumbers") == {"numbers"} and "numbers" in harness.works_on("regularizer/l2")
+    assert harness.works_on("regularizer/label_smoothing") == {"classes"}
     selections = Selections(["clipping/norm", "regularizer/label_smoothing", "regularizer/ofnumbers"])
-    faults = {names: fault_of(names, tmp_path) for names in selections.runs}
-    assert [names for names, fault in faults.items() if fault] == [
-        ("clipping/norm", "regularizer/label_smoothing", "regularizer/ofnumbers")
-    ]
-    ((names, fault),) = ((names, fault) for names, fault in faults.items() if fault)
-    few, found = selections.minimal(names, fault, tmp_path)
-    assert few == ("regularizer/label_smoothing", "regularizer/ofnumbers")
-    assert found.refused and "needs a classification task" in found.text
+    assert ("regularizer/label_smoothing", "regularizer/ofnumbers") not in selections.pairs and len(selections.pairs) == 2
+    assert not [fault for names in selections.runs if (fault := fault_of(names, tmp_path))]
 
 
 def test_what_an_option_asks_for_comes_along_and_another_of_its_group_will_do(install, tmp_path):

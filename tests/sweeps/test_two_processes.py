@@ -8,9 +8,8 @@ import torch
 
 from plugins.base import right_on_shards
 from recipes.engine.randomness import Draws
-from recipes.run.build import build_plugins
 from tests.command import once
-from tests.harness import config_of, digits, fit, options, parameters, plugin_class, same_bits, weights, with_companions
+from tests.harness import build, config_of, digits, fit, options, parameters, plugin_class, same_bits, weights, with_companions
 from tests.ranks import on_ranks
 from tests.sweeps.worker import WORDS, train_all
 
@@ -66,7 +65,8 @@ def test_processes_that_keep_parts_of_the_weights_equal_those_that_keep_copies(n
     assert "error" not in found, found["error"]
     if "refused" in found:
         assert found["refused"].endswith("trainer=ddp")
-        assert not all(map(right_on_shards, build_plugins(config_of(SELECTIONS[name].split(",")))))
+        selection = build(config_of(SELECTIONS[name].split(","))).selection
+        assert not all(map(right_on_shards, [*selection.plugins, *selection.others]))
         return
     assert_close(found["parameters"], expected["parameters"])
     assert found["metrics"].keys() == expected["metrics"].keys() and "val/loss" in found["metrics"]

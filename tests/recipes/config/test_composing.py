@@ -182,7 +182,10 @@ def test_a_misspelt_key_is_caught_with_the_right_name(key):
         ("dropout", "did you mean +regularizer=dropout?"),
         ("lr=0.1", "did you mean optimizer.lr=0.1?"),
         ("+regularizer=dropout regularizer.p=0.3", "did you mean regularizer.dropout.p?"),
-        ("regularizer=null", "write +regularizer=none for none, or choose one of dropout"),
+        (
+            "regularizer=null",
+            "write +regularizer=none for none, or choose one of activation_l1, class_weights, dropblock, dropout",
+        ),
         ("logger=null", "write logger=none for none, or choose one of csv"),
         ("optimizer=null", "choose one of"),
         ("optimizer=[adam,sgd]", "write optimizer=adam"),

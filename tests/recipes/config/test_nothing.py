@@ -57,9 +57,9 @@ def test_nothing_in_the_place_of_what_a_recipe_has_chosen(group):
 
 
 def test_nothing_beside_something():
-    assert "leave it out" in refused("+wrapper=none", "+wrapper=sam")
+    assert "leave it out" in refused("+averaging=none", "+averaging=ema")
     assert "no option none" in refused("+regularizer=[none,l2]")
-    assert "no wrapper is chosen; leave it out" in refused("+wrapper=none", "wrapper.sam.rho=1")
+    assert "no averaging is chosen; leave it out" in refused("+averaging=none", "averaging.decay=1")
 
 
 def test_a_run_is_evaluated_without_what_it_was_trained_with():
@@ -74,7 +74,7 @@ def test_a_run_is_evaluated_without_what_it_was_trained_with():
             "+regularizer=[],[l2] regularizer.l2.weight=0.01",
             ("+regularizer=[]", "+regularizer=[l2] regularizer.l2.weight=0.01"),
         ),
-        ("+wrapper=none,sam wrapper.sam.rho=0.1", ("+wrapper=none", "+wrapper=sam wrapper.sam.rho=0.1")),
+        ("+averaging=none,ema averaging.decay=0.1", ("+averaging=none", "+averaging=ema averaging.decay=0.1")),
         ("optimizer=sgd,adam optimizer.betas=[0.8,0.9]", ("optimizer=sgd", "optimizer=adam optimizer.betas=[0.8,0.9]")),
         ("+adversarial=none,fgsm,pgd adversarial.steps=3", ("+adversarial=fgsm", "+adversarial=pgd adversarial.steps=3")),
         ("recipe=digits_baseline,fashion_mnist_combined averaging.decay=0.9", ("recipe=digits_baseline",)),
@@ -94,10 +94,10 @@ def test_a_value_for_what_only_some_jobs_have(words, jobs):
     ("words", "says"),
     [
         ("+regularizer=[],[l2] regularizer.dropout.p=0.1", "regularizer.dropout is not chosen"),
-        ("+wrapper=none,sam wrapper.sam.ro=0.1", "did you mean wrapper.sam.rho?"),
-        ("+wrapper=none,sam wrapper.sam.rho=a", "wrapper.sam.rho must be a number, got 'a'"),
+        ("+averaging=none,ema averaging.deca=0.1", "did you mean averaging.decay?"),
+        ("+averaging=none,ema averaging.decay=a", "averaging.decay must be a number, got 'a'"),
         ("optimizer=sgd,adam optimizer.momentum=0.9", "optimizer has no parameter momentum of"),
-        ("seed=0,1 wrapper.sam.rho=0.1", "no wrapper is chosen; add +wrapper=sam"),
+        ("seed=0,1 averaging.decay=0.1", "no averaging is chosen; add +averaging=ema"),
     ],
 )
 def test_a_value_that_no_job_could_take(words, says):
@@ -110,11 +110,11 @@ def test_a_pattern_does_not_name_nothing():
 
 @pytest.mark.slow
 def test_a_sweep_against_nothing(tmp_path):
-    words = ("+wrapper=none,sam", "wrapper.sam.rho=0.1,0.2", "sweep=s", *SMALL)
+    words = ("+averaging=none,ema", "averaging.decay=0.1,0.2", "sweep=s", *SMALL)
     done = command("train.py", "-m", *words, cwd=tmp_path, forked=True)
     assert done.returncode == 0 and "nothing added (baseline)" in done.stdout
     jobs = [json.loads(path.read_text()) for path in sorted(tmp_path.glob("s/*/result.json"))]
-    assert [job["config"].get("wrapper", {}).get("sam", {}).get("rho") for job in jobs] == [
+    assert [job["config"].get("averaging", {}).get("decay") for job in jobs] == [
         None,
         0.1,
         0.2,

@@ -31,7 +31,7 @@ def built(option, name, value):
         elif option.group == "model":
             instantiate(node, nn.Module, shape=(1, 16, 16), outputs=3)
         else:
-            instantiate(node | ({"path": "x"} if option.name == "npz" else {}))
+            instantiate(node | ({"path": "x"} if "path" in node else {}))
     except RecipeError:
         return False
     return True

@@ -77,7 +77,7 @@ X, Y = np.random.rand(20, 3), np.arange(20) % 2
     [
         ({"x": X}, "has no array y: it has x"),
         ({"data": X}, "has no array x, y: it has data"),
-        ({}, "has no array x, y: it has none"),
+        ({}, "must be an npz file or a folder of npy files, and .* holds no array"),
         ({"x": X, "y": Y[:7]}, "arrays differ in length: x has 20, y has 7"),
         ({"x": np.where(X > 0.5, np.nan, X), "y": Y}, "x holds .* values that are NaN or infinite: clean the data first"),
         ({"x": np.full((20, 4, 4), np.inf), "y": Y}, "NaN or infinite"),

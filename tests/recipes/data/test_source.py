@@ -363,12 +363,12 @@ def large(tmp_path_factory):
 @pytest.mark.slow
 @pytest.mark.parametrize("words", [(), ("trainer=ddp", "trainer.devices=2"), ("+sampling=balanced", "data.workers=1")], ids=len)
 def test_data_larger_than_the_memory_train(large, tmp_path, words):
-    done = command("tests/limited.py", str(ROOM), *WORDS, f"data.path={large}", *words, cwd=tmp_path)
+    done = command("tests/limited.py", *WORDS, f"data.path={large}", *words, cwd=tmp_path, ROOM=str(ROOM))
     assert done.returncode == 0, done.stderr
     assert re.search(r"data: 0.38 GiB stay in .*x.npy|data: 0.38 GiB stay in", done.stdout)
 
 
 @pytest.mark.slow
 def test_there_is_no_room_to_load_them(large, tmp_path):
-    done = command("tests/limited.py", str(ROOM), *WORDS, f"data.path={large}", "data.in_memory=true", cwd=tmp_path)
+    done = command("tests/limited.py", *WORDS, f"data.path={large}", "data.in_memory=true", cwd=tmp_path, ROOM=str(ROOM))
     assert done.returncode == 1 and "out of memory" in done.stderr and done.stderr.count("\n") == 1

@@ -14,7 +14,7 @@ from torchvision.models import resnet18, vit_b_16
 from plugins.base import Option, Plugin, RecipeError, Stage
 from plugins.depth import depths
 from recipes.data.loaders import StepLoader
-from recipes.engine.groups import GroupRules, parameter_groups
+from recipes.engine.groups import GroupRules, make_with_groups, parameter_groups
 from recipes.engine.module import RecipeModule
 from tests.recipes.engine.test_module import SGD, fit, samples
 
@@ -174,3 +174,26 @@ def test_options_say_what_holds_for_which_parameter():
 def test_options_that_contradict_each_other_are_refused():
     with pytest.raises(RecipeError, match="own/contrary wants momentum=0.7 for body.0.bias, and own/slow momentum=0.3"):
         parameter_groups(Net(), GroupRules(), [Slow(), Contrary()])
+
+
+def test_an_optimizer_with_groups_of_its_own():
+    """As some factories make: they keep what they are given, in other groups."""
+
+    def own(groups):
+        parameters = [parameter for group in groups for parameter in group["params"]]
+        return torch.optim.SGD([{"params": [parameter]} for parameter in parameters], lr=1.0)
+
+    def together(groups):
+        return torch.optim.SGD([parameter for group in groups for parameter in group["params"]], lr=1.0)
+
+    model = Net()
+    optimizer = make_with_groups(own, parameter_groups(model, GroupRules(rates={"head": 3})))
+    found = {id(group["params"][0]): group["lr"] for group in optimizer.param_groups}
+    assert {name: found[id(parameter)] for name, parameter in model.named_parameters()} == factors(
+        model, GroupRules(rates={"head": 3})
+    )
+    assert make_with_groups(together, parameter_groups(model, GroupRules(no_decay=["bias"]))).param_groups[0]["lr"] == 1.0
+    with pytest.raises(
+        RecipeError, match="SGD is made with parameter groups of its own, in one of which learning rates would differ"
+    ):
+        make_with_groups(together, parameter_groups(model, GroupRules(layer_decay=0.5)))

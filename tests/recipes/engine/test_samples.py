@@ -45,6 +45,11 @@ from tests.recipes.engine.weighing import (
 TASK = Task("", "classification", 3)
 
 
+def names_of(plugins):
+    """What a test with these techniques is called."""
+    return "+".join(plugin.state_key for plugin in plugins) or "none"
+
+
 def single_values(name, output, target):
     """The values of samples and what they are divided by, written out."""
     loss = LOSSES[name]
@@ -148,7 +153,7 @@ def test_two_processes_make_up_the_whole_batch():
 # ------------------------------------------------------------------ labels that are left out
 
 
-@pytest.mark.parametrize("plugins", [(), (LabelSmoothing(0.2),), (SAM(),), (L2Penalty(0.1),)], ids=str)
+@pytest.mark.parametrize("plugins", [(), (LabelSmoothing(0.2),), (SAM(),), (L2Penalty(0.1),)], ids=names_of)
 @pytest.mark.parametrize("label", [-100, 255, 3])
 @pytest.mark.parametrize("parts", [1, 4])
 def test_ignored_samples_are_as_good_as_gone(label, parts, plugins):
@@ -271,7 +276,7 @@ class Pairs(torch.utils.data.Dataset):
         return self.x[index], {"a": self.a[index], "b": self.b[index]}
 
 
-@pytest.mark.parametrize("plugins", [(), (EqualWeights(),)], ids=str)
+@pytest.mark.parametrize("plugins", [(), (EqualWeights(),)], ids=names_of)
 @pytest.mark.parametrize("parts", [1, 3])
 def test_each_task_is_divided_by_its_own(parts, plugins):
     import lightning as L
@@ -328,7 +333,11 @@ class Contrasting(nn.CrossEntropyLoss):
         return super().forward(output - output.mean(0), target)
 
 
-@pytest.mark.parametrize("loss", [Focal(), Contrasting(), lambda output, target: functional.cross_entropy(output, target)])
+@pytest.mark.parametrize(
+    "loss",
+    [Focal(), Contrasting(), lambda output, target: functional.cross_entropy(output, target)],
+    ids=["focal", "contrasting", "plain"],
+)
 def test_what_does_not_hold_is_a_number_of_a_batch(loss):
     assert per_sample(loss, TASK) is None
 

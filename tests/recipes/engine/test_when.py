@@ -10,12 +10,16 @@ from torch import nn
 from torch.nn import functional
 
 from plugins.averaging.ema import EMA
-from plugins.base import Plugin, RecipeError, Stage, implementers
+from plugins.base import Plugin, RecipeError, Setting, Stage, Task, implementers
 from plugins.hooks import HOOKS, STEP
+from plugins.regularizer.dropout import Dropout
 from plugins.regularizer.l2 import L2Penalty
 from plugins.wrapper.sam import SAM
 from recipes.data.loaders import StepLoader
 from recipes.engine.module import RecipeModule
+from recipes.engine.timing import open_gates
+from tests.harness import fit as harness_fit
+from tests.harness import merged_config, options, plugin_class
 from tests.recipes.engine.test_module import assert_same, fit, samples, train
 
 STEPS = 12
@@ -44,6 +48,10 @@ class Watching(Plugin):
     def penalty(self, module, batch, outputs):
         self._count("penalty", module)
 
+    def transform_losses(self, losses, module, batch, outputs):
+        self._count("transform_losses", module)
+        return losses
+
     def transform_gradient(self, module, parameters):
         self._count("transform_gradient", module)
 
@@ -63,7 +71,7 @@ def test_hooks_of_a_step_are_called_in_that_share_of_the_training(when, first, l
     watching = Watching(tuple(map(float, when)))
     train(nn.Linear(6, 3), samples(40), watching, steps=STEPS)
     expected = [] if first is None else list(range(first, last + 1))
-    for name in ("transform_batch", "around_pass", "penalty", "transform_gradient", "combine"):
+    for name in ("transform_batch", "around_pass", "penalty", "transform_gradient", "transform_losses", "combine"):
         assert watching.calls.get(name, []) == expected, name
     assert watching.calls.get("after_step", []) == [step + 1 for step in expected]  # the update is done by then
 
@@ -126,5 +134,68 @@ def test_a_share_of_a_training_without_an_end_is_refused():
 
 def test_all_hooks_of_a_step_were_watched():
     there = {hook.name for hook in HOOKS if hook.moment == STEP}
-    apart = {"picture", "aggregate", "wrap_optimizer"}  # draws once, is of several tasks, is tried with SAM
+    apart = {
+        "order",
+        "picture",
+        "aggregate",
+        "wrap_optimizer",
+    }  # is the loader's, draws once, is of several tasks, is tried with SAM
     assert {name for name in there if implementers([Watching((0, 1))], name)} == there - apart
+
+
+LAYERS = [name for name in options() if (kind := plugin_class(name)) and kind.stage == Stage.LAYERS]
+
+
+def trained(names, folder, *overrides, steps=6, **further):
+    config = merged_config(names)
+    for place, value in overrides:
+        group, option = place.split("/")
+        config[group][option] |= value
+    return harness_fit(config, folder, steps, **further)
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_layers_act_in_that_share_of_the_training(name, tmp_path):
+    """Before their time and after it the training is that of the model alone, bit for bit; within it is not."""
+    plain = trained([], tmp_path / "plain")
+    never = trained([name], tmp_path / "never", (name, {"when": [0.9999, 1.0]}))
+    late = trained([name], tmp_path / "late", (name, {"when": [0.5, 1.0]}))
+    values = {key.replace(".attached.", "."): value for key, value in never.model.state_dict().items()}
+    for key, value in plain.model.state_dict().items():
+        assert torch.equal(value, values[key]), key
+    assert any(not torch.equal(value, late.model.state_dict()[key]) for key, value in plain.model.state_dict().items())
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_a_training_that_is_resumed_knows_which_layers_act(name, tmp_path):
+    change = (name, {"when": [0.3, 0.7]})
+    whole = trained([name], tmp_path / "whole", change, copy_at=3)
+    resumed = trained([name], tmp_path / "resumed", change, resume=tmp_path / "whole" / "copy.ckpt")
+    assert_same(whole.model, resumed.model)
+
+
+def test_a_layer_that_has_stopped_acting_is_not_evaluated_either():
+    """Vanilla dropout scales what it lets pass in an evaluation: not once it has stopped."""
+    torch.manual_seed(0)
+    split, model = samples(40), nn.Sequential(nn.Linear(6, 5), nn.ReLU(), nn.Linear(5, 3))
+    module = train(model, split, Dropout(0.5, mode="vanilla", when=(0, 0.5)), steps=8)
+    x = torch.randn(7, 6)
+    hidden = module.model[0](x).relu()
+    module.eval()
+    torch.testing.assert_close(module.model(x), module.model[2](hidden))
+    assert {"acting"} <= {name.rpartition(".")[2] for name in module.model.state_dict()}
+    module = train(nn.Sequential(nn.Linear(6, 5), nn.ReLU(), nn.Linear(5, 3)), split, Dropout(0.5, mode="vanilla"), steps=2)
+    assert not any(name.endswith("acting") for name in module.model.state_dict())  # what always acts needs no gate
+
+
+def test_gates_do_not_make_a_compiled_model_be_compiled_again():
+    from torch._dynamo.testing import CompileCounter
+
+    counter = CompileCounter()
+    module = RecipeModule(nn.Sequential(nn.Linear(6, 5), nn.ReLU(), nn.Linear(5, 3)), functional.cross_entropy, PLAIN)
+    module.build([Dropout(0.5, when=(0.4, 0.6))], Setting((6,), (Task("", "classification", 3),)), devices=1)
+    compiled = torch.compile(module.model, backend=counter)
+    for done in range(10):
+        open_gates(module, (done, 10))
+        compiled(torch.randn(4, 6))
+    assert counter.frame_count == 1

@@ -1,0 +1,41 @@
+"""Layers of techniques that act in a share of the training only: outside of it they let pass what they get."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from plugins.base import ALWAYS, Option
+from recipes.engine.parts import Whole
+
+
+@contextmanager
+def gating(module: Whole, option: Option) -> Iterator[None]:
+    """Let the layers that an option puts into the model within act when the option does."""
+    before = {id(layer) for layer in module.model.modules()}
+    yield
+    if option.when == ALWAYS:
+        return
+    new = [layer for layer in module.model.modules() if id(layer) not in before]
+    inner = {id(part) for layer in new for part in layer.modules() if part is not layer}
+    outermost = [layer for layer in new if id(layer) not in inner]
+    for layer in outermost:
+        # a tensor, so that what is compiled is compiled once, and saved: a layer that has stopped acting is not evaluated either
+        layer.register_buffer("acting", torch.tensor(True))
+        layer.register_forward_hook(_pass_by)
+    module.gated.append((option, outermost))
+
+
+def _pass_by(layer: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> Tensor:
+    return torch.where(layer.acting, output, inputs[0])  # type: ignore[arg-type]
+
+
+def open_gates(module: Whole, progress: tuple[int, int | None]) -> None:
+    """Say to layers whether they act in this step."""
+    for option, layers in module.gated:
+        for layer in layers:
+            layer.acting.fill_(option.acts(progress))  # type: ignore[operator]
