@@ -5,7 +5,7 @@ A technique is a :class:`Plugin`: a Lightning callback with a handful of further
 """
 
 from plugins import declare
-from plugins.data import LOOKED_AT, UNIT, Batch, Phase, Setting, Task, class_probabilities
+from plugins.data import LOOKED_AT, UNIT, Batch, Phase, Setting, Task, class_probabilities, per_label
 from plugins.directions import MODES, larger_is_better
 from plugins.errors import (
     Diverged,
@@ -32,6 +32,8 @@ from plugins.selection import (
     implementers,
     order,
     own_metrics,
+    right_on_class_maps,
+    right_on_named_inputs,
     right_on_shards,
 )
 from plugins.stage import Stage
@@ -75,5 +77,8 @@ __all__ = [
     "needs_closure",
     "order",
     "own_metrics",
+    "per_label",
+    "right_on_class_maps",
+    "right_on_named_inputs",
     "right_on_shards",
 ]

@@ -11,6 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from plugins.inputs import some
+
 UNIT = (0.0, 1.0)
 
 
@@ -18,38 +20,53 @@ LOOKED_AT = 10_000  # samples that tell the range of the inputs
 
 
 def class_probabilities(target: Tensor, classes: int) -> Tensor:
-    """Labels (samples,) as probabilities (samples, classes), one at the label; probabilities as they are."""
+    """Labels (samples, *places) as probabilities (samples, classes, *places), one at the label; probabilities as they are."""
     if target.is_floating_point():
         return target
-    return torch.zeros(len(target), classes, device=target.device).scatter_(1, target.long().unsqueeze(1), 1.0)
+    blank = torch.zeros(len(target), classes, *target.shape[1:], device=target.device)
+    return blank.scatter_(1, target.long().unsqueeze(1), 1.0)
+
+
+def per_label(of_samples: Tensor, labels: Tensor) -> Tensor:
+    """One number a sample, (samples,), for each label of a sample, (samples, *places); what is of labels already stays."""
+    if of_samples.ndim == labels.ndim:
+        return of_samples
+    return of_samples.view(-1, *[1] * (labels.ndim - 1)).expand(labels.shape)
 
 
 @dataclass(frozen=True)
 class Task:
-    """One target to predict: its name ("" when it is the only one), its kind and the number of model outputs."""
+    """One target to predict: its name ("" when it is the only one), its kind and the number of model outputs.
+
+    `shape` are the places of a sample that each have a label, such as (height, width) of a class map; () where a sample has one.
+    The model's outputs are (samples, outputs, *shape) then, labels (samples, *shape).
+    """
 
     name: str
     kind: str  # "classification" | "regression"
     outputs: int
     names: tuple[str, ...] = ()  # of the classes, where they have some
+    shape: tuple[int, ...] = ()
 
 
 @dataclass
 class Batch:
     """What one forward and backward pass sees.
 
-    `x` has shape (samples, *sample shape), raw, with bytes as numbers in [0, 1]. `targets` is what the loss sees, one entry a
-    task: labels (samples,), or probabilities (samples, classes) once a technique softens them. `labels` are the true,
+    `x` has shape (samples, *sample shape), raw, with bytes as numbers in [0, 1]; where inputs are several by name it is a dict of
+    such tensors, which techniques see that declare `on_named_inputs`. `targets` is what the loss sees, one entry a
+    task: labels (samples,), or probabilities (samples, classes) once a technique softens them; of class maps labels (samples, *places),
+    or probabilities (samples, classes, *places), which techniques see that declare `on_class_maps`. `labels` are the true,
     unmodified targets, for metrics. `extra` carries what a technique keeps from `transform_batch` to `penalty`. In an
     evaluation `positions` says which samples of the split these are.
 
     `weight` says how much each sample counts in what is minimized, ≥ 0, (samples,), by task; a task that is not there weighs all
     alike. A technique multiplies what is there. The loss of a step is divided by the weights of all its samples, over all
     micro-batches and processes, so only their ratios matter. Samples whose label the loss ignores have the weight 0, and any label
-    as their target.
+    as their target. Of class maps each place may have a weight of its own, (samples, *places).
     """
 
-    x: Tensor
+    x: Any  # a tensor, or a dict of tensors
     targets: dict[str, Tensor]
     labels: dict[str, Tensor]
     extra: dict[str, Any] = field(default_factory=dict)
@@ -57,12 +74,21 @@ class Batch:
     weight: dict[str, Tensor] = field(default_factory=dict)
 
     def __len__(self) -> int:
-        return len(self.x)
+        return len(self.x) if isinstance(self.x, Tensor) else len(some(self.x))
+
+    @property
+    def device(self) -> torch.device:
+        """Where the samples are."""
+        return some(self.x).device
 
     def weighted(self, task: str, factor: Tensor) -> dict[str, Tensor]:
-        """`weight` with that of a task times a factor (samples,), for `dataclasses.replace(batch, weight=…)`."""
+        """`weight` with that of a task times a factor, (samples,) or of each label, for `dataclasses.replace(batch, weight=…)`."""
         before = self.weight.get(task)
-        return {**self.weight, task: factor if before is None else before * factor}
+        if before is None:
+            return {**self.weight, task: factor}
+        if before.ndim != factor.ndim:
+            before, factor = per_label(before, self.labels[task]), per_label(factor, self.labels[task])
+        return {**self.weight, task: before * factor}
 
 
 @dataclass(frozen=True)
@@ -70,27 +96,41 @@ class Setting:
     """What is known before training: the data's shape and tasks, and how to reach the raw training inputs and targets.
 
     `training_targets` yields the targets of the training split piece by piece, by task. `may_ignore` tells whether there may be labels
-    that the loss ignores, in any split. `training_inputs` yields the training split's raw inputs piece by piece; it is None when a finished run is loaded,
+    that the loss ignores, in any split, and `ignored` which the loss ignores, by task, where there are class maps. `tokens`: inputs are whole numbers that stay such, as
+    for an embedding. `training_inputs` yields the training split's raw inputs piece by piece; it is None when a finished run is loaded,
     whose fitted values come from the checkpoint. `load_run(folder)` gives the trained module of another run.
     """
 
-    shape: tuple[int, ...]
+    shape: Any  # of a sample: a tuple, or by name an `Entry` for each of several inputs
     tasks: tuple[Task, ...]
     seed: int = 0
-    training_inputs: Callable[[], Iterator[Tensor]] | None = None
+    training_inputs: Callable[[], Iterator[Any]] | None = None
     load_run: Callable[[str], nn.Module] | None = None
     training_targets: Callable[[], Iterator[Mapping[str, Tensor]]] | None = None
     may_ignore: bool = True
+    ignored: Mapping[str, int] = field(default_factory=dict)
+    tokens: bool = False
 
     @property
     def is_image(self) -> bool:
         """Whether a sample has the shape (channels, height, width)."""
-        return len(self.shape) == 3
+        return not self.is_named and len(self.shape) == 3
+
+    @property
+    def is_named(self) -> bool:
+        """Whether inputs are several by name."""
+        return isinstance(self.shape, Mapping)
+
+    @property
+    def has_maps(self) -> bool:
+        """Whether a task has a label for each place of a sample."""
+        return any(task.shape for task in self.tasks)
 
     @cached_property
     def extremes(self) -> tuple[float, float] | None:
         """The smallest and the largest of the raw training inputs, of the first 10,000 samples; None where there are none."""
-        pieces, seen, low, high = self.training_inputs() if self.training_inputs else iter(()), 0, math.inf, -math.inf
+        known = self.training_inputs and not self.is_named
+        pieces, seen, low, high = self.training_inputs() if known else iter(()), 0, math.inf, -math.inf  # type: ignore[misc]
         for piece in pieces:
             low, high = min(low, float(piece.amin())), max(high, float(piece.amax()))
             seen += len(piece)

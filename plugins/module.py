@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from plugins.data import Batch, Setting
+from plugins.inputs import Inputs
 
 
 class Module(Protocol):
@@ -50,7 +51,7 @@ class Module(Protocol):
         `aggregate`, `transform_gradient` and `after_step`, which act on a step as a whole, all ranks draw the same.
         """
 
-    def outputs(self, x: Tensor) -> dict[str, Tensor]:
+    def outputs(self, x: Inputs) -> dict[str, Tensor]:
         """The model's outputs for raw inputs, one entry a task."""
 
     def losses(

@@ -49,12 +49,16 @@ class Option(Identity):
     `needs_logits` tells that it makes probabilities of the outputs of a classification, which not every loss trains as logits.
     `on_shards` tells whether the technique is right where each process keeps only a part of each weight, its gradient and
     its state (trainer=fsdp); None: it is if it defines only hooks that do not see weights. See `plugins/hooks.py`, `plugins/shards.py`.
+    `on_named_inputs` tells whether it is right where inputs are a dict of tensors, such as tokens and a mask, and `on_class_maps` whether
+    it is where targets have a label for each place of a sample; None: it is if it defines only hooks that do not see inputs, or targets.
     """
 
     stage: ClassVar[Stage] = Stage.SELF
     off: ClassVar[Mapping[str, Any] | None] = None
     refuses: ClassVar[Mapping[str, str]] = {}
     on_shards: ClassVar[bool | None] = None
+    on_named_inputs: ClassVar[bool | None] = None
+    on_class_maps: ClassVar[bool | None] = None
     directions: ClassVar[Mapping[str, str]] = {}
     needs_logits: ClassVar[bool] = False
     calibrated_on: ClassVar[str] = "val"
@@ -70,6 +74,11 @@ class Option(Identity):
     @property
     def recovers(self) -> bool:
         """Whether the technique ends a training with good weights that it has kept, where those of the last step are NaN."""
+        return False
+
+    @property
+    def leaves_out(self) -> bool:
+        """Whether it puts the label that the loss ignores where there is none, such as around a class map; known after `prepare`."""
         return False
 
     def record(self, module: Module, name: str, value: Tensor | float, at_once: bool = False) -> None:

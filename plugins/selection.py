@@ -15,7 +15,7 @@ from plugins.plugin import Option, Plugin, Selection
 if TYPE_CHECKING:
     from torchmetrics import Metric
 
-    from plugins.data import Task
+    from plugins.data import Setting, Task
 
 Kind = TypeVar("Kind", bound=Option)
 
@@ -92,6 +92,38 @@ def right_on_shards(option: Option | type[Option]) -> bool:
     return all(name in away or not _defines(option, name) for name in methods)
 
 
+def right_on_named_inputs(option: Option | type[Option]) -> bool:
+    """Whether an option works where inputs are several tensors by name: as it declares, or by what it defines."""
+    if option.on_named_inputs is not None:
+        return option.on_named_inputs
+    return not any(hook.sees_inputs and _defines(option, hook.name) for hook in HOOKS)
+
+
+def right_on_class_maps(option: Option | type[Option]) -> bool:
+    """Whether an option works where targets have a label for each place: as it declares, or by what it defines."""
+    if option.on_class_maps is not None:
+        return option.on_class_maps
+    return not any(hook.sees_targets and _defines(option, hook.name) for hook in HOOKS)
+
+
+def _expect_right_on_data(option: Option | type[Option], setting: Setting) -> None:
+    """Refuse an option that would be given data of a form that it is not made for."""
+    name = called(option)
+    instead = "type preprocessing=none" if name.startswith("preprocessing/") else "leave it out"
+    if setting.is_named and not right_on_named_inputs(option):
+        raise Refusal(
+            f"{name} takes inputs that are one tensor of numbers, and these are several ({', '.join(setting.shape)}): {instead}"
+        )
+    if setting.tokens and option.on_named_inputs is False:
+        raise Refusal(
+            f"{name} takes inputs that are quantities, and these are whole numbers that stand for something: {instead}"
+        )
+    if setting.has_maps and not right_on_class_maps(option):
+        raise Refusal(
+            f"{name} takes targets with one label a sample, and these have a class for each place (class maps): {instead}"
+        )
+
+
 def check_selection(selection: Selection) -> None:
     """Raise a :class:`Refusal` for the first pair that excludes each other, or for what an option says of the whole.
 
@@ -107,6 +139,7 @@ def check_selection(selection: Selection) -> None:
         if (twin := groups.setdefault(plugin.state_key, plugin)) is not plugin:
             raise Refusal(f"{twin.state_key} is selected twice: leave one of the two out")
     for option in (*selection.plugins, *selection.others):
+        _expect_right_on_data(option, selection.setting)
         check: Any = option.check
         if not isinstance(option, type) or inspect.ismethod(check):  # a class may say as much of itself
             check(selection)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -15,6 +15,7 @@ from torch.nn.modules.conv import _ConvNd
 from torch.nn.modules.dropout import _DropoutNd
 
 from plugins.errors import RecipeError
+from plugins.inputs import blank
 
 ACTIVATIONS: tuple[type[nn.Module], ...] = (
     *(nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.PReLU, nn.RReLU, nn.Threshold),
@@ -183,6 +184,8 @@ def blank_pass(model: nn.Module, shape: Sequence[int], graph: bool, again: Calla
     """What a model returns for two blank samples in evaluation mode; `again` is called where they must be tokens."""
     with evaluation_mode(model), torch.set_grad_enabled(graph):
         place = next((weight for weight in model.parameters() if weight.is_floating_point()), torch.zeros(()))
+        if isinstance(shape, Mapping):
+            return model(blank(shape, 2, place.device, place.dtype))
         x = torch.zeros(2, *shape, device=place.device, dtype=place.dtype, requires_grad=graph)
         try:
             return model(x.clone() if graph else x)  # a model may write into its input, but not into a leaf of the graph

@@ -36,6 +36,7 @@ class RobustnessMeasured(Plugin):
     """
 
     on_shards = True
+    on_named_inputs = False
 
     eps: float = EPS
     norm: str = NORM

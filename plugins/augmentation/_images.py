@@ -1,4 +1,4 @@
-"""What the augmentations of images share."""
+"""What the augmentations of images share: what they need, what they fill in."""
 
 from __future__ import annotations
 
@@ -11,11 +11,17 @@ from torch import Tensor
 from plugins.base import Batch, Module, Plugin, Refusal, Selection
 
 if TYPE_CHECKING:
-    from jaxtyping import Bool, Float, Int, Num
+    from jaxtyping import Float, Int
 
 
 class ImageAugmentation(Plugin):
-    """An augmentation that needs samples of the shape (channels, height, width); a subclass says in `transform` what it does."""
+    """An augmentation that needs samples of the shape (channels, height, width); a subclass says in `transform` what it does.
+
+    One that leaves every pixel in its place is right for class maps, and says so by `on_class_maps`; for one that moves pixels
+    see :class:`Geometric` in `_geometry.py`.
+    """
+
+    on_named_inputs = False
 
     def transform(self, x: Tensor, generator: torch.Generator) -> Tensor:
         """New images from images (samples, channels, height, width), with draws of its own for each sample; x stays as it is."""
@@ -65,17 +71,6 @@ class FilledIn(ImageAugmentation):
                 f"{self.state_key} fills in 0, black in images from 0 to 1, and these reach from {low:.4g} to {high:.4g}: type "
                 f"{self.group}.{self.option}.fill=VALUE, the value of an empty place in their units"
             )
-
-
-def flip(
-    x: Num[Tensor, " samples *shape"], mirrored: Bool[Tensor, " samples"], dim: int = -1
-) -> Num[Tensor, " samples *shape"]:
-    """Reverse dimension `dim` of the samples where `mirrored` (samples,) holds; an exact copy of pixels."""
-    forward = torch.arange(x.shape[dim], device=x.device)
-    source = torch.where(mirrored.unsqueeze(1), forward.flip(0), forward)
-    shape = [len(x)] + [1] * (x.ndim - 1)
-    shape[dim] = x.shape[dim]
-    return x.gather(dim, source.view(shape).expand_as(x))
 
 
 def boxes(

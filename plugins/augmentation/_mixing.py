@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from plugins.base import Batch, Module, Plugin, Selection, Stage, Task, class_probabilities
+from plugins.base import Batch, Module, Plugin, Selection, Stage, Task, class_probabilities, per_label
 
 if TYPE_CHECKING:
-    from jaxtyping import Float
+    from jaxtyping import Bool, Float
 
 
 def symmetric_beta(alpha: float, samples: int, device: torch.device, generator: torch.Generator) -> Float[Tensor, " {samples}"]:
@@ -29,10 +30,11 @@ def symmetric_beta(alpha: float, samples: int, device: torch.device, generator: 
 
 
 def mix(
-    first: Float[Tensor, " samples *shape"], second: Float[Tensor, " samples *shape"], share: Float[Tensor, " samples"]
+    first: Float[Tensor, " samples *shape"], second: Float[Tensor, " samples *shape"], share: Float[Tensor, "samples ..."]
 ) -> Float[Tensor, " samples *shape"]:
-    """share · first + (1 − share) · second, with a share (samples,) for each sample; where it is 1, `first` bit for bit."""
-    weight = share.to(first.dtype).view(-1, *[1] * (first.ndim - 1))
+    """share · first + (1 − share) · second, with a share (samples,) for each sample, or one for each place of it; where it is 1, `first` bit for bit."""
+    weight = share.to(first.dtype)
+    weight = weight.view(*weight.shape, *[1] * (first.ndim - weight.ndim))
     return torch.lerp(second, first, weight)
 
 
@@ -40,17 +42,25 @@ def mix_target(target: Tensor, partner: Tensor, share: Tensor, task: Task) -> Te
     """The targets of mixed samples: class probabilities for a classification, mixed values for a single number."""
     classes = task.kind == "classification" and task.outputs > 1
     own = class_probabilities(target, task.outputs) if classes else target.to(share.dtype)
+    if share.ndim > 1:  # of each place
+        share = share.unsqueeze(1)
     return mix(own, own.index_select(0, partner), share)
 
 
+def paste(of_places: Tensor, partner: Tensor, kept: Bool[Tensor, "samples height width"]) -> Tensor:
+    """Class maps (samples, height, width), or probabilities of classes, with those of the partners where nothing is kept."""
+    return torch.where(kept if of_places.ndim == 3 else kept.unsqueeze(1), of_places, of_places.index_select(0, partner))
+
+
 def mix_weight(
-    weight: Float[Tensor, " samples"], partner: Tensor, share: Float[Tensor, " samples"]
-) -> tuple[Float[Tensor, " samples"], Float[Tensor, " samples"]]:
+    weight: Float[Tensor, " samples *places"], partner: Tensor, share: Float[Tensor, " samples"]
+) -> tuple[Float[Tensor, " samples *places"], Float[Tensor, " samples *places"]]:
     """The share of a sample's own label in its target, and its weight, so that a loss that is linear in the target is exact.
 
     W = λ w + (1 − λ) w′ and Λ = λ w / W: then W · loss(z, Λ t + (1 − Λ) t′) = λ w loss(z, t) + (1 − λ) w′ loss(z, t′).
     """
     mixed = mix(weight, weight.index_select(0, partner), share)
+    share = per_label(share, weight)
     return torch.where(mixed > 0, share * weight / mixed, share), mixed
 
 
@@ -58,10 +68,13 @@ class Mixing(Plugin):
     """An augmentation that mixes each sample with a partner from its batch.
 
     Where several are selected, each batch gets exactly one of them, all equally likely. The choice is a function of the
-    step, drawn by each of them from the same generator, so all agree in whatever order they are written.
+    step, drawn by each of them from the same generator, so all agree in whatever order they are written. Of class maps, a place that is
+    of one of the two samples has its label, one that is of both has a share of either.
     """
 
     stage = Stage.MIXING
+    on_named_inputs = False
+    on_class_maps = True
 
     def __post_init__(self) -> None:
         """Alone until `check` tells otherwise."""
@@ -72,8 +85,11 @@ class Mixing(Plugin):
         super().check(selection)
         self.rivals = sorted(plugin.option for plugin in selection.plugins if isinstance(plugin, Mixing))
 
-    def mixed(self, x: Tensor, partners: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Samples mixed with their partners, and the share (samples,) that each has kept of itself."""
+    def mixed(self, x: Tensor, partners: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Samples mixed with their partners, the share (samples,) that each has kept of itself, and which places it has kept.
+
+        The latter are true in (samples, height, width); None: each place is of both.
+        """
         raise NotImplementedError
 
     def transform_batch(self, batch: Batch, module: Module) -> Batch:
@@ -82,15 +98,22 @@ class Mixing(Plugin):
             return batch
         generator = module.generator(self.option)
         partner = torch.randperm(len(batch), device=batch.x.device, generator=generator)
-        x, share = self.mixed(batch.x, batch.x.index_select(0, partner), generator)
-        targets, weights = {}, {}
+        x, share, kept = self.mixed(batch.x, batch.x.index_select(0, partner), generator)
+        targets, labels, weights = {}, batch.labels, {}
         for task in module.setting.tasks:
+            if task.shape and kept is not None:
+                pasted = partial(paste, partner=partner, kept=kept)
+                targets[task.name] = pasted(batch.targets[task.name])
+                labels = {**labels, task.name: pasted(batch.labels[task.name])}
+                if task.name in batch.weight:
+                    weights[task.name] = pasted(per_label(batch.weight[task.name], batch.labels[task.name]))
+                continue
             of_target, weight = share, batch.weight.get(task.name)
             if weight is not None:
                 of_target, weights[task.name] = mix_weight(weight, partner, share)
             of_target = share if task.kind == "regression" else of_target
             targets[task.name] = mix_target(batch.targets[task.name], partner, of_target, task)
-        return replace(batch, x=x, targets=targets, weight=weights)
+        return replace(batch, x=x, targets=targets, labels=labels, weight=weights)
 
     def _has_this_batch(self, module: Module) -> bool:
         if len(self.rivals) == 1:

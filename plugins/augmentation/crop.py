@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from plugins.augmentation._geometry import Geometric
 from plugins.augmentation._images import FilledIn
 from plugins.base import Refusal, Selection, Stage, declare
 from plugins.sites import trace
@@ -40,13 +42,14 @@ def crop(
     return padded.flatten().unfold(0, width, 1).index_select(0, starts).view(samples, channels, height, width)
 
 
-class RandomCrop(FilledIn):
-    """Pad each image with zeros, or another value, on every side and cut a window out at a random place.
+class RandomCrop(FilledIn, Geometric):
+    """Pad each image with zeros, or another value, on every side and cut a window out at a random place; class maps with it.
 
-    x'[c, i, j] = padded(x)[c, top + i, left + j] with top and left uniform over all places; an exact copy of pixels.
+    x'[c, i, j] = padded(x)[c, top + i, left + j] with top and left uniform over all places; an exact copy of pixels. Class maps are
+    padded with the label that the loss ignores.
 
     Raises:
-        Refusal: the data are not images, or images outside of [0, 1] without a fill; the window is larger than the padded image; the model takes no other size.
+        Refusal: the data are not images, or images outside of [0, 1] without a fill; the window is larger than the padded image; the model takes no other size; class maps to pad, and a loss that ignores no label.
 
     Source: lecture A (data augmentation); Krizhevsky et al., NeurIPS 2012.
     """
@@ -80,6 +83,18 @@ class RandomCrop(FilledIn):
                 f"raise crop.padding or lower crop.size"
             )
 
+        for task in selection.setting.tasks:
+            if task.shape and self.fills() and task.name not in selection.setting.ignored:
+                raise Refusal(
+                    "augmentation/crop pads class maps with the label that the loss ignores, and this one ignores none: type "
+                    "loss=cross_entropy loss.ignore_index=255, or augmentation.crop.padding=0 and a crop.size"
+                )
+
+    @property
+    def leaves_out(self) -> bool:
+        """Whether class maps are padded."""
+        return self.fills() and self.setting.has_maps
+
     def transform_model(self, model: nn.Module) -> nn.Module:
         """Leave the model as it is, but refuse one that does not take images of the window's size."""
         channels, *shape = self.setting.shape
@@ -93,11 +108,11 @@ class RandomCrop(FilledIn):
                 ) from error
         return model
 
-    def transform(self, x: Tensor, generator: torch.Generator) -> Tensor:
+    def draw(self, x: Tensor, generator: torch.Generator) -> Callable[[Tensor, float], Tensor]:
         """Cut a random window out of each image."""
         height, width = (self.size or x.shape[-2]), (self.size or x.shape[-1])
         top, left = (
             torch.randint(whole + 2 * self.padding - part + 1, (len(x),), device=x.device, generator=generator)
             for whole, part in ((x.shape[-2], height), (x.shape[-1], width))
         )
-        return crop(x, top, left, self.padding, height, width, self.blank)
+        return lambda images, fill: crop(images, top, left, self.padding, height, width, fill)

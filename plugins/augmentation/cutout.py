@@ -39,6 +39,7 @@ class Cutout(FilledIn):
     """
 
     stage = Stage.ERASING
+    on_class_maps = True  # the labels of what is erased stay right
 
     size: int = declare.count(
         "side of the square", default=8, unit="pixels", least=0, off=0, more="16 was best on CIFAR-10 (32×32), 8 on CIFAR-100."

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
-from plugins.augmentation._images import ImageAugmentation, flip
+from plugins.augmentation._geometry import Geometric, flip
 from plugins.base import Stage, declare
 
 
-class HorizontalFlip(ImageAugmentation):
-    """Mirror each image left to right with probability p.
+class HorizontalFlip(Geometric):
+    """Mirror each image left to right with probability p, and class maps with it.
 
     x[…, j] ← x[…, width − 1 − j], an exact copy of pixels.
 
@@ -24,6 +26,7 @@ class HorizontalFlip(ImageAugmentation):
 
     p: float = declare.share("probability that an image is mirrored", default=0.5, off=0.0)
 
-    def transform(self, x: Tensor, generator: torch.Generator) -> Tensor:
+    def draw(self, x: Tensor, generator: torch.Generator) -> Callable[[Tensor, float], Tensor]:
         """Mirror a random choice of the images."""
-        return flip(x, torch.rand(len(x), device=x.device, generator=generator) < self.p)
+        mirrored = torch.rand(len(x), device=x.device, generator=generator) < self.p
+        return lambda images, fill: flip(images, mirrored)

@@ -27,7 +27,7 @@ class Mixup(Mixing):
         more="The larger, the nearer λ is to ½; 1 is uniform.",
     )
 
-    def mixed(self, x: Tensor, partners: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    def mixed(self, x: Tensor, partners: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor, None]:
         """Weighted means, and their weights λ."""
         share = symmetric_beta(self.alpha, len(x), x.device, generator)
-        return mix(x, partners, share), share
+        return mix(x, partners, share), share, None

@@ -38,6 +38,8 @@ class Averaging(Plugin):
     """
 
     stage = Stage.AVERAGING
+    on_named_inputs = True
+    on_class_maps = True
     on_shards = True
 
     def __post_init__(self) -> None:

@@ -10,6 +10,7 @@ import torch
 import torch.distributed as dist
 
 from plugins.base import Module, Plugin, Stage, larger_is_better
+from plugins.inputs import some
 
 
 def gap(training: Mapping[str, float], validation: Mapping[str, float]) -> dict[str, float]:
@@ -46,7 +47,7 @@ class GeneralizationGap(Plugin):
         self, trainer: L.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
         """Count the validation samples of this process."""
-        self._samples += len(batch[0])
+        self._samples += len(some(batch[0]))
 
     def ruler(self, metric: str) -> Mapping[str, Any]:
         """Unlike the gap that each run has, whose training side is measured while training."""

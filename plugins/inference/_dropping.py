@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import torch
 from torch import nn
 
 from plugins.activations import tensors
+from plugins.inputs import Inputs, blank, each
 from plugins.sites import DROPOUTS, evaluation_mode, takes_tokens
 
 TRIED = 8  # passes at most, and samples in each, that must not all be equal
@@ -35,17 +36,21 @@ def passes_are_equal(model: nn.Module, shape: Sequence[int], frozen: Collection[
     """Whether the dropout layers of a model have no say in what it returns, for random samples of a shape."""
     generator = torch.Generator().manual_seed(seed)
     place = next((weight for weight in model.parameters() if weight.is_floating_point()), torch.zeros(()))
-    if takes_tokens(model):
+    x: Inputs
+    if isinstance(shape, Mapping):
+        x = blank(shape, TRIED, "cpu", place.dtype)
+    elif takes_tokens(model):
         most = min(part.num_embeddings for part in model.modules() if isinstance(part, (nn.Embedding, nn.EmbeddingBag)))
         x = torch.randint(most, (TRIED, *shape), generator=generator)
     else:
         x = torch.randn(TRIED, *shape, generator=generator).to(place.dtype)
+    x = each(x, lambda x: x.to(place.device))
     with torch.random.fork_rng(devices=[]), torch.no_grad(), dropping(model, frozen), _often(model):
         torch.manual_seed(seed)
         try:
-            first = [*tensors(model(x.to(place.device)))]
+            first = [*tensors(model(x))]
             for _ in range(TRIED - 1):
-                if any(not torch.equal(a, b) for a, b in zip(first, tensors(model(x.to(place.device))), strict=True)):
+                if any(not torch.equal(a, b) for a, b in zip(first, tensors(model(x)), strict=True)):
                     return False
         except (RuntimeError, ValueError, TypeError, IndexError):
             return False  # it does not take such inputs: nothing is known

@@ -19,6 +19,6 @@ def probabilities(outputs: Mapping[str, Tensor], setting: Setting) -> dict[str, 
     return {task: output.float().softmax(1) if kinds[task] == "classification" else output for task, output in outputs.items()}
 
 
-def entropy(p: Float[Tensor, "samples classes"]) -> Float[Tensor, " samples"]:
-    """−Σ p ln p over the classes, in nats, of probabilities (samples, classes); (samples,)."""
+def entropy(p: Float[Tensor, "samples classes *places"]) -> Float[Tensor, " samples *places"]:
+    """−Σ p ln p over the classes, in nats, of probabilities (samples, classes, *places); (samples, *places)."""
     return -(p * p.clamp_min(1e-38).log()).sum(1)

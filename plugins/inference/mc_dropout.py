@@ -12,6 +12,7 @@ from plugins.activations import named, passage
 from plugins.base import Batch, Module, Plugin, RecipeError, Stage, declare, derive_seed
 from plugins.inference._dropping import dropping, drops, passes_are_equal
 from plugins.inference._probabilities import entropy, probabilities
+from plugins.inputs import Inputs, each, some
 
 BLOCK = 128  # samples of a split that pass together
 
@@ -30,6 +31,8 @@ class MCDropout(Plugin):
     """
 
     stage = Stage.INFERENCE
+    on_named_inputs = True
+    on_class_maps = True
 
     samples: int = declare.count("number of passes", default=20)
 
@@ -71,27 +74,28 @@ class MCDropout(Plugin):
             )
         return model
 
-    def predict(self, module: Module, x: Tensor) -> dict[str, Tensor]:
+    def predict(self, module: Module, x: Inputs) -> dict[str, Tensor]:
         """The mean prediction; a sample's masks depend on its place in the split alone, on however many devices it is evaluated."""
-        positions = module.positions if module.positions is not None and len(module.positions) == len(x) else range(len(x))
+        samples, device = len(some(x)), some(x).device
+        positions = module.positions if module.positions is not None and len(module.positions) == samples else range(samples)
         by_block: dict[int, list[int]] = {}
         for row, place in enumerate(positions):
             by_block.setdefault(place // BLOCK, []).append(row)
-        with dropping(module.model, self._frozen), torch.random.fork_rng([x.device] if x.device.type == "cuda" else []):
+        with dropping(module.model, self._frozen), torch.random.fork_rng([device] if device.type == "cuda" else []):
             if not by_block:  # a process without samples does what the others do
                 return self._mean(module, x)
             pieces = [self._of_block(module, x, positions, block, rows) for block, rows in by_block.items()]
-        order = torch.tensor([row for rows in by_block.values() for row in rows], device=x.device).argsort()
+        order = torch.tensor([row for rows in by_block.values() for row in rows], device=device).argsort()
         return {task: torch.cat([piece[task] for piece in pieces]).index_select(0, order) for task in pieces[0]}
 
-    def _of_block(self, module: Module, x: Tensor, positions: range, block: int, rows: list[int]) -> dict[str, Tensor]:
+    def _of_block(self, module: Module, x: Inputs, positions: range, block: int, rows: list[int]) -> dict[str, Tensor]:
         """The predictions for some rows of a block, which passes as a whole: with blanks in the place of samples that are elsewhere."""
-        places = torch.tensor([positions[row] % BLOCK for row in rows], device=x.device)
-        whole = x.new_zeros(BLOCK, *x.shape[1:]).index_copy(0, places, x[rows])
+        places = torch.tensor([positions[row] % BLOCK for row in rows], device=some(x).device)
+        whole = each(x, lambda x: x.new_zeros(BLOCK, *x.shape[1:]).index_copy(0, places, x[rows]))
         torch.manual_seed(derive_seed(module.setting.seed, self.option, block))
         return {task: mean.index_select(0, places) for task, mean in self._mean(module, whole).items()}
 
-    def _mean(self, module: Module, x: Tensor) -> dict[str, Tensor]:
+    def _mean(self, module: Module, x: Inputs) -> dict[str, Tensor]:
         passes = [probabilities(module.outputs(x), module.setting) for _ in range(self.samples)]
         return {task: torch.stack([one[task] for one in passes]).mean(0) for task in passes[0]}
 
@@ -101,5 +105,9 @@ class MCDropout(Plugin):
         """The entropy of the mean prediction, averaged over the tasks that are classifications."""
         kinds = {task.name: task.kind for task in module.setting.tasks}
         predicted = probabilities(outputs, module.setting)  # of log-probabilities: the mean prediction again
-        entropies = [entropy(p) for task, p in predicted.items() if kinds[task] == "classification"]
+        entropies = [
+            entropy(p).flatten(1).mean(1) if p.ndim > 2 else entropy(p)
+            for task, p in predicted.items()
+            if kinds[task] == "classification"
+        ]
         return {"entropy": torch.stack(entropies).mean(0)} if entropies else {}

@@ -10,6 +10,7 @@ from torch import Tensor
 from torchmetrics.utilities.distributed import gather_all_tensors
 
 from plugins.base import Batch, Module, Plugin, RecipeError, Refusal, Selection, Stage, Task
+from plugins.inputs import Inputs, some
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
@@ -52,6 +53,8 @@ class Temperature(Plugin):
     """
 
     stage = Stage.INFERENCE
+    on_named_inputs = True
+    on_class_maps = True
     on_shards = True  # an evaluation puts the model together
     calibrated_on = "val"
 
@@ -72,7 +75,7 @@ class Temperature(Plugin):
         found = [best_temperature(logits, labels) for logits, labels in together.values()]
         return {"T": torch.stack(found).float()}
 
-    def predict(self, module: Module, x: Tensor) -> dict[str, Tensor]:
+    def predict(self, module: Module, x: Inputs) -> dict[str, Tensor]:
         """Probabilities at the temperature of each task."""
         found = module.calibrated.of(self.state_key)
         if not found:
@@ -81,7 +84,7 @@ class Temperature(Plugin):
                 f"without: train with +inference=temperature"
             )
         outputs = module.outputs(x)
-        for task, T in zip(classifications(module.setting.tasks), found["T"].to(x.device), strict=True):
+        for task, T in zip(classifications(module.setting.tasks), found["T"].to(some(x).device), strict=True):
             outputs[task.name] = (outputs[task.name].float() / T).softmax(1)
         return outputs
 

@@ -49,6 +49,10 @@ def split_head(model: nn.Module, setting: Setting) -> nn.Module:
         if missing := {task.name for task in setting.tasks} - set(result):
             raise RecipeError(f"{type(model).__name__} has no outputs for the tasks {', '.join(sorted(missing))}")
         return model
+    if shaped := [task.name for task in setting.tasks if task.shape]:
+        raise RecipeError(
+            f"no head is made for targets with a class for each place ({', '.join(shaped)}): give a model that returns a dict with one entry a task"
+        )
     last = next((call for call in calls if call.output is result and isinstance(call.module, nn.Linear)), None)
     if last is None:
         raise RecipeError(
@@ -71,6 +75,8 @@ class MultiTask(Plugin):
     """Learn several targets with a shared trunk and a head for each. Logged: `TASK_loss`."""
 
     stage = Stage.HEADS
+    on_named_inputs = True
+    on_class_maps = True
 
     def transform_model(self, model: nn.Module) -> nn.Module:
         """Split the output layer into one head for each task."""

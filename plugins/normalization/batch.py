@@ -20,7 +20,7 @@ class BatchNormalization(Plugin):
 
     Raises:
         RecipeError: no place for a norm layer in the model.
-        Refusal: batches of one sample, which are their own mean.
+        Refusal: batches of one sample, which are their own mean; inputs by name, such as tokens with a mask.
 
     Source: Ioffe & Szegedy, "Batch normalization", ICML 2015; lectures A, B, D and E.
     """
@@ -31,7 +31,12 @@ class BatchNormalization(Plugin):
     eps: float = declare.number("added to the variance", default=1e-5, above=0)
 
     def check(self, selection: Selection) -> None:
-        """Refuse batches without variance."""
+        """Refuse batches without variance, and inputs with a mask: statistics would count what it leaves out."""
+        if selection.setting.is_named:
+            raise Refusal(
+                f"normalization/batch would take statistics over all places, also those that a mask leaves out, and the inputs are "
+                f"{', '.join(selection.setting.shape)}: type normalization=model"
+            )
         if selection.batch_size is not None and selection.batch_size < 2 * selection.devices:
             raise Refusal(
                 "normalization/batch cannot be combined with one sample a forward pass, whose variance is 0: use "

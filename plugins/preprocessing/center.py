@@ -21,6 +21,7 @@ class CenterInputs(Plugin):
     """
 
     stage = Stage.PREPROCESSING
+    on_named_inputs = False
 
     per: str | None = per_parameter()
 

@@ -36,6 +36,7 @@ class StandardizeInputs(Plugin):
     """
 
     stage = Stage.PREPROCESSING
+    on_named_inputs = False
 
     per: str | None = per_parameter()
     eps: float = declare.number(

@@ -37,6 +37,8 @@ class ActivationL1(Plugin):
     """
 
     stage = Stage.LAYERS  # where the names of the model are those that it was given
+    on_named_inputs = True
+    on_class_maps = True
     on_shards = True
 
     weight: float = declare.number("factor λ of the penalty λ · mean over the batch of Σ|h|", default=1e-5, least=0, off=0.0)

@@ -42,6 +42,8 @@ class ClassWeights(Plugin):
     """
 
     stage = Stage.TARGETS
+    on_named_inputs = True
+    on_class_maps = True
 
     mode: str | Sequence[float] = declare.value(
         "balanced: inversely to how often the class occurs | [1,2,0.5]: a weight for each class",
@@ -85,7 +87,7 @@ class ClassWeights(Plugin):
         for name, of_class in self._weights.items():
             target = batch.targets[name]
             of_class = self._weights[name] = of_class.to(target.device)
-            factor = target.to(of_class) @ of_class if target.is_floating_point() else of_class[target.long()]
+            factor = target.to(of_class).movedim(1, -1) @ of_class if target.is_floating_point() else of_class[target.long()]
             weight[name] = batch.weighted(name, factor)[name]
         return replace(batch, weight=weight)
 

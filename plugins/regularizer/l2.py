@@ -33,6 +33,8 @@ class L2Penalty(Plugin):
     """
 
     stage = Stage.PENALTY
+    on_named_inputs = True
+    on_class_maps = True
 
     weight: float = declare.number("factor λ of the penalty λ/2 · Σ‖w‖²", default=1e-4, least=0, off=0.0)
 

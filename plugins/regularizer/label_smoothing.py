@@ -23,8 +23,11 @@ if TYPE_CHECKING:
 
 
 def smooth(
-    target: Int[Tensor, " samples"] | Float[Tensor, "samples classes"], classes: int, eps: float, spread: str = "others"
-) -> Float[Tensor, "samples classes"]:
+    target: Int[Tensor, " samples *places"] | Float[Tensor, "samples classes *places"],
+    classes: int,
+    eps: float,
+    spread: str = "others",
+) -> Float[Tensor, "samples classes *places"]:
     """Take eps of the probability from each class and spread it over the others, or over all.
 
     Labels (samples,) or probabilities (samples, classes) → probabilities (samples, classes).
@@ -49,6 +52,8 @@ class LabelSmoothing(Plugin):
     """
 
     stage = Stage.TARGETS
+    on_named_inputs = True
+    on_class_maps = True
 
     eps: float = declare.share("probability taken from the true class", default=0.1, off=0.0)
     spread: str = declare.choice(

@@ -49,6 +49,8 @@ class WeightNoise(Plugin):
     """
 
     stage = Stage.WEIGHTS
+    on_named_inputs = True
+    on_class_maps = True
 
     std: float = declare.number("standard deviation of the noise", default=0.01, least=0, off=0.0)
     relative: bool = declare.flag("true: std is a share of the root mean square of each weight tensor", default=False)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from plugins.base import RecipeError, expect
+from plugins.inputs import alike, described
 from recipes.data.source import Source
 from recipes.data.targets import known_labels
 
@@ -26,6 +27,23 @@ def as_images(x: np.ndarray, where: str) -> Tensor:
     images = to_inputs(x, where, images=True)
     check_values([(x, images)], where)
     return images
+
+
+def as_named_input(x: np.ndarray, where: str) -> Tensor:
+    """One of several inputs by name: floats, whole numbers and truth values of any shape as they are, images of bytes as images."""
+    expect(x.dtype.kind in "fiub", where, "numbers", x.dtype)
+    expect(x.size > 0, where, "at least one sample", x.shape)
+    if x.dtype == np.uint8 and x.ndim in (3, 4):
+        return as_images(x, where)
+    check_finite(x, where)
+    if x.dtype.kind != "f":
+        kept = x.astype(bool if x.dtype.kind == "b" else np.int64)
+        if x.dtype.kind == "u" and x.dtype.itemsize == 8 and (kept < 0).any():
+            raise RecipeError(f"{where} reaches {x.max()}, which is no whole number of 64 bits: give smaller ones")
+        return torch.from_numpy(np.ascontiguousarray(kept))
+    floats = to_inputs(x, where, images=False)
+    check_finite(floats.numpy(), where)
+    return floats
 
 
 def as_features(x: np.ndarray, where: str) -> Tensor:
@@ -93,15 +111,17 @@ def check_inputs(x: np.ndarray, where: str) -> None:
 
 
 def as_labels(y: np.ndarray, where: str, names: np.ndarray | None = None, ignored: int | None = None) -> Tensor:
-    """Targets as class numbers 0, 1, … or as floats; text becomes the place among the sorted `names` of all splits.
+    """Targets as class numbers 0, 1, …, one a sample or one a place of it, or as floats; text becomes the place among the sorted
+    `names` of all splits.
 
     Labels that the loss leaves out, `ignored`, may be any number.
     """
     if y.ndim == 2 and y.shape[1] == 1 and y.dtype.kind != "f":
         y = y[:, 0]
-    if y.ndim != 1 and not (y.ndim == 2 and y.dtype.kind == "f" and y.shape[1]):
+    if 0 in y.shape[1:] or y.ndim == 0 or (y.ndim > 2 and y.dtype.kind == "f"):
         raise RecipeError(
-            f"{where} must have one value a sample, or floats (samples, columns); got an array of shape {y.shape}"
+            f"{where} must have one value a sample, labels (samples, *places) such as class maps, or floats (samples, columns); got an "
+            f"array of {y.dtype} of shape {y.shape}"
         )
     check_finite(y, where)
     if y.dtype.kind in "US":
@@ -146,9 +166,13 @@ def check_classes(train: Source, test: Source, ignored: int | None = None) -> No
                 f"test labels{f' of {name}' if name else ''} are out of range: class {int(other.max())} is in the test split, "
                 f"but training knows classes 0 to {int(target.max())} only"
             )
-    if train.shape != test.shape:
-        shapes = [(len(split), *split.shape) for split in (train, test)]
+    if not alike(train.shape, test.shape):
+        shapes = [described(split.shape) for split in (train, test)]
         raise RecipeError(f"samples of training and test differ in shape: {shapes[0]} and {shapes[1]}")
+    for name, target in train.labels.items():
+        if target.shape[1:] != test.labels[name].shape[1:]:
+            shapes = [str(tuple(split.labels[name].shape[1:])) for split in (train, test)]
+            raise RecipeError(f"the targets {name} of training and test differ in shape: {shapes[0]} and {shapes[1]} a sample")
 
 
 def same_length(named: Sequence[tuple[str, Any]], where: str) -> None:

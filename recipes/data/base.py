@@ -11,10 +11,11 @@ import torch
 from sklearn.model_selection import train_test_split
 
 from plugins.base import RecipeError, Setting, Task, expect, expect_count
+from plugins.inputs import joined
 from recipes.data.arrays import check_classes, check_several_classes
 from recipes.data.source import Source
 from recipes.data.split import fingerprint, pieces
-from recipes.data.targets import expect_labels, expect_meant, kind_of, known_labels
+from recipes.data.targets import expect_labels, expect_meant, kind_of, known_labels, places_of
 
 
 class Data:
@@ -120,7 +121,7 @@ class Data:
     def _divide(self, split: Source, share: float, name: str) -> tuple[Source, Source]:
         labels = next(iter(split.labels.values()))
         stratify = None
-        if not labels.is_floating_point():
+        if not labels.is_floating_point() and labels.ndim == 1:  # maps of classes have no class of their own
             _, counts = labels.unique(return_counts=True)
             # where a class cannot be on both sides the split is drawn without stratification
             if counts.min() >= 2 and len(counts) <= min(share, 1 - share) * len(labels):
@@ -139,9 +140,12 @@ class Data:
         return fingerprint(self.splits)
 
     @property
-    def shape(self) -> tuple[int, ...]:
-        """The shape of one sample."""
-        return next(iter(self.splits.values())).shape
+    def shape(self) -> Any:
+        """The shape of one sample; of whole numbers by name also the largest of all splits."""
+        first, *others = (split.shape for split in self.splits.values())
+        if not isinstance(first, dict):
+            return first
+        return joined(first, others)
 
     @property
     def tasks(self) -> tuple[Task, ...]:
@@ -154,7 +158,7 @@ class Data:
             else:
                 names = self.class_names.get(name, ())
                 outputs = len(names) or 1 + max(int(known_labels(value, self.ignored).max()) for value in values)
-                tasks.append(Task(name, "classification", outputs, names))
+                tasks.append(Task(name, "classification", outputs, names, places_of(values[0])))
         return tuple(tasks)
 
     def setting(self, seed: int, load_run: Callable[[str], Any] | None = None) -> Setting:

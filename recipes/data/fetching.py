@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from plugins.errors import RecipeError
+from plugins.inputs import each, some
 from recipes.data.source import Sample, Source
 
 DEATH = 1  # prctl's PR_SET_PDEATHSIG
@@ -81,9 +82,9 @@ def take(source: Source, place: Place) -> Sample:
 def moved(batch: Sample, device: torch.device) -> Sample:
     """A batch on a device."""
     x, targets = batch
-    if x.device == device:
+    if some(x).device == device:
         return batch
-    return x.to(device), {task: target.to(device) for task, target in targets.items()}
+    return each(x, lambda x: x.to(device)), {task: target.to(device) for task, target in targets.items()}
 
 
 class Batches(Dataset[Any]):

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from plugins.base import RecipeError, expect, expect_count
-from recipes.data.arrays import as_inputs, as_labels, check_inputs, same_length
+from recipes.data.arrays import as_inputs, as_labels, as_named_input, check_inputs, same_length
 from recipes.data.base import Data
 from recipes.data.memory import fits
 from recipes.data.source import Source
@@ -37,9 +37,13 @@ class NpzData(Data):
     Whole-number or text targets are classes, floats a regression. Inputs that do not fit into the memory stay in the file, whose
     samples are read as they are needed: it must not be compressed for that. A model becomes the same, bit for bit.
 
+    A list of names as `input` makes of them a mapping, such as tokens and a mask, which the model gets as a dict: floats, whole numbers
+    and truth values of any shape stay what they are, and are in memory. Whole numbers (samples, *places) as targets are class maps or
+    sequences of labels.
+
     Args:
         path: the file or the folder.
-        input: name of the array of inputs.
+        input: name of the array of inputs, or a list of names: a mapping of several.
         target: name of the array of targets, or a list of names: one task each.
         in_memory: whether the inputs are loaded whole; None: where three times their size is free.
         workers: processes that read ahead where they are not, ≥ 0.
@@ -51,7 +55,7 @@ class NpzData(Data):
     def __init__(
         self,
         path: str | None = None,
-        input: str = "x",
+        input: str | Sequence[str] = "x",
         target: str | Sequence[str] = "y",
         in_memory: bool | None = None,
         workers: int = 0,
@@ -59,7 +63,13 @@ class NpzData(Data):
     ) -> None:
         super().__init__(**split)
         expect(path is not None, "data.path", "the path of an npz file (data=npz data.path=FILE)", path)
-        self.path, self.input = Path(str(path)), input
+        self.path, self.inputs, self.is_named = (
+            Path(str(path)),
+            [input] if isinstance(input, str) else list(input),
+            not isinstance(input, str),
+        )
+        expect(bool(self.inputs), "data.input", "the name of at least one array", input)
+        expect(len({*self.inputs}) == len(self.inputs), "data.input", "names of which each is given once", input)
         self.names = [target] if isinstance(target, str) else list(target)
         expect(bool(self.names), "data.target", "the name of at least one array", target)
         expect(len({*self.names}) == len(self.names), "data.target", "names of which each is given once", target)
@@ -74,13 +84,13 @@ class NpzData(Data):
                 f"no file {self.path.absolute()}: data.path must be an npz file with arrays of inputs and targets"
             )
         there = array_names(self.path)
-        wanted = [self.input, *self.names]
+        wanted = [*self.inputs, *self.names]
         if all(f"{name}_train" in there for name in wanted):
             parts = ["_train", "_test"] if all(f"{name}_test" in there for name in wanted) else ["_train"]
         else:
             parts = [""]
         expect_names(self.path, [name + part for part in parts for name in wanted])
-        inputs: dict[str, Any] = self._in_place([self.input + part for part in parts])
+        inputs: dict[str, Any] = self._in_place([name + part for part in parts for name in self.inputs])
         arrays = {
             **read_arrays(self.path, [name + part for part in parts for name in wanted if name + part not in inputs]),
             **inputs,
@@ -91,6 +101,11 @@ class NpzData(Data):
     def _in_place(self, names: Sequence[str]) -> dict[str, StoredArray]:
         """The inputs, where they stay in the file; nothing where they are loaded."""
         if self.in_memory:
+            return {}
+        if self.is_named:
+            expect(
+                self.in_memory is None, "data.in_memory", "true or null where data.input is a list of arrays", self.in_memory
+            )
             return {}
         try:
             found = {name: stored_array(self.path, name) for name in names}
@@ -110,9 +125,10 @@ class NpzData(Data):
         return found
 
     def _split(self, arrays: dict[str, Any], parts: Sequence[str], part: str) -> Source:
-        x, where = arrays[self.input + part], f"{self.path}: {self.input}{part}"
-        check_inputs(x, where)
-        same_length([(name + part, arrays[name + part]) for name in (self.input, *self.names)], str(self.path))
+        x, where = arrays[self.inputs[0] + part], f"{self.path}: {self.inputs[0]}{part}"
+        if not self.is_named:
+            check_inputs(x, where)
+        same_length([(name + part, arrays[name + part]) for name in (*self.inputs, *self.names)], str(self.path))
         targets = {}
         for name in self.names:
             y = arrays[name + part]
@@ -129,6 +145,10 @@ class NpzData(Data):
                 raise
             except BROKEN as error:
                 raise damaged(self.path, error) from None
+        if self.is_named:
+            return Split(
+                {name: as_named_input(arrays[name + part], f"{self.path}: {name}{part}") for name in self.inputs}, targets
+            )
         return Split(as_inputs(x, where), targets)
 
 

@@ -9,7 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-Sample = tuple[Tensor, dict[str, Tensor]]
+from plugins.inputs import numbers_in, shape_of
+
+Sample = tuple[Any, dict[str, Tensor]]  # inputs, one tensor or a dict of several, and targets by task
 
 PIECE = 4096  # samples that are looked at together,
 LARGEST_PIECE = 16 * 2**20  # and the bytes of them as floats, which bound it where a sample is large
@@ -41,7 +43,7 @@ class Source(ABC):
 
     @abstractmethod
     def fetch(self, index: Tensor) -> Sample:
-        """Samples, as copies: inputs (samples, *shape) and one target tensor a task.
+        """Samples, as copies: inputs (samples, *shape), or a dict of such by name, and one target tensor a task.
 
         Args:
             index: whole numbers (samples,), in any order, any of them several times. The same index gives the same samples.
@@ -61,17 +63,18 @@ class Source(ABC):
         return self
 
     @property
-    def shape(self) -> tuple[int, ...]:
+    def shape(self) -> Any:
         """The shape of one sample."""
-        return tuple(self.between(0, 1)[0].shape[1:])
+        return shape_of(self.between(0, 1)[0])
 
     def contents(self) -> Iterator[Any]:
         """What tells the inputs from others, as buffers of bytes: type and shape, then all numbers."""
         for number, (start, stop) in enumerate(ranges(self)):
             x = self.between(start, stop)[0]
-            if not number:
-                yield f"{x.dtype} {(len(self), *x.shape[1:])}".encode()
-            yield x.contiguous().view(torch.uint8).numpy().data
+            for name, values in ({"": x} if isinstance(x, Tensor) else x).items():
+                if not number:
+                    yield f"{f'{name} ' if name else ''}{values.dtype} {(len(self), *values.shape[1:])}".encode()
+                yield values.contiguous().view(torch.uint8).numpy().data
 
     def __getitem__(self, index: Any) -> Source:
         """Some of the samples: a slice, or a tensor of whole numbers."""
@@ -105,7 +108,7 @@ class Chosen(Source):
         return self._labels
 
     @property
-    def shape(self) -> tuple[int, ...]:
+    def shape(self) -> Any:
         """The shape of one sample."""
         return self._shape
 
@@ -124,6 +127,6 @@ class Chosen(Source):
 
 def ranges(source: Source, batches: int | None = None) -> list[tuple[int, int]]:
     """Where the pieces of a source begin and end that are looked at one after the other."""
-    bytes_of_one = 4 * torch.Size(source.shape).numel()
+    bytes_of_one = 4 * numbers_in(source.shape)
     size = batches or max(1, min(PIECE, LARGEST_PIECE // max(1, bytes_of_one)))
     return [(start, min(start + size, len(source))) for start in range(0, len(source), size)]

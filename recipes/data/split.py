@@ -10,19 +10,21 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from plugins.inputs import Inputs, each, shape_of, some
 from recipes.data.fetching import fetched
+from recipes.data.numbers import as_entry, to_unit_range
 from recipes.data.source import Sample, Source, ranges
 
 
 @dataclass
 class Split(Source):
-    """Inputs (samples, *shape) and one target tensor a task, in memory."""
+    """Inputs (samples, *shape), or several by name, and one target tensor a task, in memory."""
 
-    x: Tensor
+    x: Any  # a tensor, or a dict of tensors
     targets: dict[str, Tensor]
 
     def __len__(self) -> int:
-        return len(self.x)
+        return len(some(self.x))
 
     @property
     def labels(self) -> Mapping[str, Tensor]:
@@ -30,40 +32,46 @@ class Split(Source):
         return self.targets
 
     @property
-    def shape(self) -> tuple[int, ...]:
+    def shape(self) -> Any:
         """The shape of one sample."""
-        return tuple(self.x.shape[1:])
+        return shape_of(self.x)
 
     @property
     def device(self) -> torch.device:
         """Where the tensors are."""
-        return self.x.device
+        return some(self.x).device
 
     def fetch(self, index: Tensor) -> Sample:
         """Samples by index, on the device."""
         # several times faster than x[index] where a sample is small
-        return self.x.index_select(0, index), {task: target.index_select(0, index) for task, target in self.targets.items()}
+        x = self.x.index_select(0, index) if isinstance(self.x, Tensor) else each(self.x, lambda x: x.index_select(0, index))
+        return x, {task: target.index_select(0, index) for task, target in self.targets.items()}
 
     def between(self, start: int, stop: int) -> Sample:
         """Views of samples start to stop − 1."""
-        return self.x[start:stop], {task: target[start:stop] for task, target in self.targets.items()}
+        return each(self.x, lambda x: x[start:stop]), {task: target[start:stop] for task, target in self.targets.items()}
 
     def __getitem__(self, index: Any) -> Split:
-        return Split(self.x[index], {task: target[index] for task, target in self.targets.items()})
+        return Split(each(self.x, lambda x: x[index]), {task: target[index] for task, target in self.targets.items()})
 
     def __add__(self, other: Any) -> Split:
         if not isinstance(other, Split):
             return NotImplemented
+        joined = (
+            {name: torch.cat([value, other.x[name]]) for name, value in self.x.items()}
+            if isinstance(self.x, dict)
+            else torch.cat([self.x, other.x])
+        )
         return Split(
-            torch.cat([self.x, other.x]),
+            joined,
             {task: torch.cat([target, other.targets[task]]) for task, target in self.targets.items()},
         )
 
     def to(self, device: torch.device) -> Split:
         """The split on a device: the same object where it is there already."""
-        if self.x.device == device:
+        if self.device == device:
             return self
-        return Split(self.x.to(device), {task: target.to(device) for task, target in self.targets.items()})
+        return Split(each(self.x, lambda x: x.to(device)), {task: target.to(device) for task, target in self.targets.items()})
 
 
 def fingerprint(splits: Mapping[str, Source]) -> str:
@@ -79,7 +87,7 @@ def fingerprint(splits: Mapping[str, Source]) -> str:
     return found.hexdigest()
 
 
-def pieces(source: Source, size: int | None = None) -> Iterator[Tensor]:
+def pieces(source: Source, size: int | None = None) -> Iterator[Inputs]:
     """Raw inputs piece by piece, as the model gets them: images in [0, 1].
 
     Args:
@@ -87,4 +95,4 @@ def pieces(source: Source, size: int | None = None) -> Iterator[Tensor]:
         size: samples of a piece; None: 4096, or fewer where they are large.
     """
     for piece, _ in fetched(source, (range(*ends) for ends in ranges(source, size)), torch.device("cpu")):
-        yield piece.float().div_(255) if piece.dtype == torch.uint8 else piece.float()
+        yield each(piece, as_entry) if isinstance(piece, dict) else to_unit_range(piece)

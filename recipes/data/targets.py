@@ -3,9 +3,13 @@
 | a target of | is |
 |---|---|
 | whole numbers or truth values, (samples,) or (samples, 1) | classes 0, 1, … |
+| whole numbers or truth values, (samples, *places) | classes 0, 1, … at each place, such as (height, width): class maps, sequences |
 | floats, (samples,) or (samples, 1) | one number: a regression |
 | floats, (samples, n) | n numbers: a regression |
-| anything else: class maps, sequences, several labels a sample | refused |
+| anything else | refused |
+
+That a model has an output for each class and place, (samples, classes, *places), is asked before the first batch, so labels of
+another meaning (one-hot, several a sample) do not pass for sequences.
 
 Floats (samples,) in which nothing but the whole numbers 0, 1, … stand are labels that were stored as floats, or numbers: what is
 meant is asked. Floats (samples, 1) are numbers.
@@ -36,18 +40,23 @@ def kind_of(name: str, target: Tensor) -> str:
     shown = f"target {name or 'y'}"
     if target.is_complex():
         raise RecipeError(f"{shown} holds complex numbers: give real ones")
-    column = target.ndim == 1 or (target.ndim == 2 and target.shape[1] == 1)
     if target.is_floating_point():
         if target.ndim not in (1, 2) or 0 in target.shape[1:]:
             raise RecipeError(f"{shown} has the shape {tuple(target.shape)}: a regression has numbers (samples, columns)")
         return "regression"
-    if not column:
-        what = {2: "several labels a sample", 3: "a class for each place"}.get(target.ndim, "no label a sample")
+    if target.ndim == 0 or 0 in target.shape[1:]:
         raise RecipeError(
-            f"{shown} has the shape {tuple(target.shape)}, {what}: there are tasks with one label a sample, (samples,), and "
-            f"with numbers, floats of shape (samples, columns)"
+            f"{shown} has the shape {tuple(target.shape)}, no label a sample: there are tasks with one label a sample, (samples,), with one "
+            f"for each place, (samples, *places), and with numbers, floats of shape (samples, columns)"
         )
     return "classification"
+
+
+def places_of(target: Tensor) -> tuple[int, ...]:
+    """The places of a sample that have a label each; () where a sample has one, or numbers."""
+    if target.is_floating_point() or target.ndim < 2 or (target.ndim == 2 and target.shape[1] == 1):
+        return ()
+    return tuple(target.shape[1:])
 
 
 def expect_meant(name: str, target: Tensor, fix: str) -> None:
@@ -93,7 +102,7 @@ def known_labels(target: Tensor, ignored: int | None) -> Tensor:
 
 
 def as_target(task: Task, target: Tensor, known: bool = False, ignored: int | None = None) -> Tensor:
-    """A batch's target as losses and metrics take it: labels (samples,); numbers as they are.
+    """A batch's target as losses and metrics take it: labels (samples, *places); numbers as they are.
 
     Args:
         task: the target to predict.
@@ -109,8 +118,15 @@ def as_target(task: Task, target: Tensor, known: bool = False, ignored: int | No
     if task.kind == "classification":
         if not known:
             expect_labels(task.name, target, task.outputs, ignored)
-        if target.ndim == 2:
-            return target.squeeze(1)
+        if target.ndim > 1:
+            target = target.squeeze(1) if target.ndim == 2 and not task.shape else target
+            if target.shape[1:] != task.shape:
+                raise RecipeError(
+                    f"target {task.name or 'y'} of {describe(task)} now has the shape {tuple(target.shape)}: batches must have samples "
+                    f"of one shape, {task.shape}"
+                )
+        elif task.shape:
+            raise RecipeError(f"target {task.name or 'y'} of {describe(task)} now has one label a sample")
     return target
 
 
@@ -136,7 +152,7 @@ def by_task(names: Sequence[str], outputs: object) -> dict[str, Tensor]:
 
 
 def as_outputs(tasks: Sequence[Task], outputs: object, samples: int) -> dict[str, Tensor]:
-    """What a model has returned, one entry (samples, outputs) a task.
+    """What a model has returned, one entry (samples, outputs) a task; of class maps (samples, outputs, *places).
 
     Args:
         tasks: the targets to predict.
@@ -156,17 +172,30 @@ def as_outputs(tasks: Sequence[Task], outputs: object, samples: int) -> dict[str
             )
         if output.ndim == 1 and task.kind == "regression" and task.outputs == 1:
             found[task.name] = output = output.unsqueeze(1)
-        if output.shape != (samples, task.outputs):
+        if output.shape[:2] != (samples, task.outputs) or output.ndim != 2 + len(task.shape):
             raise RecipeError(
                 f"the model returns the shape {tuple(output.shape)} for target {task.name or 'y'} of {describe(task)}, expected "
-                f"{(samples, task.outputs)}"
+                f"{(samples, task.outputs, *task.shape)}"
             )
     return found
 
 
-def width_of(name: str, kind: str, output: Tensor) -> int:
-    """How many outputs a model has for a target; refuses one output for labels, whose accuracy would be nonsense."""
-    width = 1 if output.ndim < 2 else int(output.shape[-1])
+def width_of(name: str, kind: str, output: Tensor, places: tuple[int, ...] = ()) -> int:
+    """How many outputs a model has for a target; refuses one output for labels, whose accuracy would be nonsense.
+
+    Args:
+        name: of the task.
+        kind: of the task.
+        output: of the model.
+        places: of a sample that have a label each; refused where the model has no outputs for each.
+    """
+    if places and (output.ndim < 2 or output.shape[2:] != places):
+        raise RecipeError(
+            f"target {name or 'y'} has a label for each of the places {places} of a sample, and the model returns the shape "
+            f"{tuple(output.shape)}: it must return (samples, classes, {', '.join(map(str, places))}), such as model=fcn; for one label a "
+            f"sample give targets (samples,)"
+        )
+    width = 1 if output.ndim < 2 else int(output.shape[1] if places else output.shape[-1])
     if kind == "classification" and width < 2:
         raise RecipeError(
             f"the model has one output for the labels of target {name or 'y'}: give it one output a class, two for 0 and 1, and take "
@@ -178,5 +207,5 @@ def width_of(name: str, kind: str, output: Tensor) -> int:
 def describe(task: Task) -> str:
     """A target in words."""
     if task.kind == "classification":
-        return f"{task.outputs} classes"
+        return f"{task.outputs} classes" + (f" at each of {' × '.join(map(str, task.shape))} places" if task.shape else "")
     return "a number" if task.outputs == 1 else f"{task.outputs} numbers"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -69,6 +70,8 @@ def build(module: Whole, plugins: Iterable[Plugin], setting: Setting | None, fac
             module.trainer, module.model, module.seed, module.standardize_targets, ignored_label(module.loss)
         )
         module.standardize_targets &= given.training_targets is not None
+    if given.has_maps and (label := ignored_label(module.loss)) is not None:
+        given = replace(given, ignored={task.name: label for task in given.tasks if task.kind == "classification"})
     module.setting = given
     facts = facts or _facts(module)
     given_parts: tuple[Any, ...] = (module.model, module.loss)
@@ -94,7 +97,8 @@ def build(module: Whole, plugins: Iterable[Plugin], setting: Setting | None, fac
     if is_compiled(module.model):
         torch.compiler.reset()  # what was compiled before knows nothing of layers that were put in
     cut = [f"{n} {what}" for n, what in ((module.parts, "parts a step"), (facts.get("devices", 1), "devices")) if n > 1]
-    losses = {task.name: TaskLoss(module.loss, task, " and ".join(cut), given.may_ignore) for task in given.tasks}
+    may_ignore = given.may_ignore or any(option.leaves_out for option in module.options)
+    losses = {task.name: TaskLoss(module.loss, task, " and ".join(cut), may_ignore) for task in given.tasks}
     minimized: Mapping[str, Any] = {}
     if module.standardize_targets:
         module.model, minimized = standardized(module.model, given, losses, str(facts.get("precision")))

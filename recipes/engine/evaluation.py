@@ -147,7 +147,8 @@ class Evaluation:
         ignored = self.module.task_losses.ignored
         if len(ignored) < len(batch.labels):
             return values, len(values)
-        counts = torch.stack([batch.labels[task][: len(values)] != label for task, label in ignored.items()]).any(0)
+        kept = [(batch.labels[task][: len(values)] != label).view(len(values), -1) for task, label in ignored.items()]
+        counts = torch.cat(kept, 1).any(1)
         return values.where(counts, 0.0), counts.sum()
 
     def _positions(self, split: str, index: int, samples: int) -> range:

@@ -17,6 +17,7 @@ from recipes.config.kinds import is_count, is_mapping, is_number, is_text, is_te
 from recipes.config.places import open_file
 
 DEEPEST, MOST = 40, 10_000_000  # mappings and lists inside of each other, and values altogether
+NUMBERS = ("float16", "bfloat16", "float32", "float64", "int64", "bool")
 KINDS = ("classification", "regression")
 LARGEST_SAMPLE = 2**26  # numbers
 
@@ -78,8 +79,10 @@ def _check_kept(kept: Mapping[str, Any]) -> None:
     _expect(is_count(phase.get("max_steps", 0)), "recipe.phase.max_steps", "a whole number")
     below = phase.get("stop_below")
     _expect(below is None or _is_pair(below), "recipe.phase.stop_below", "a metric and a number")
-    fits = isinstance(shape, list) and 0 < len(shape) <= 8 and all(is_count(size) and size > 0 for size in shape)
-    _expect(fits and math.prod(shape) < LARGEST_SAMPLE, "recipe.shape", "the sizes of a sample")
+    one = _are_sizes(shape) and shape != []
+    several = isinstance(shape, dict) and shape != {} and is_texts([*shape]) and all(map(_is_entry, shape.values()))
+    fits = one or several
+    _expect(fits, "recipe.shape", "the sizes of a sample")
     _expect(isinstance(tasks, list) and tasks != [] and all(map(_is_task, tasks)), "recipe.tasks", "the targets of a run")
     for name in ("metrics", "records"):
         values = kept.get(name)
@@ -109,11 +112,27 @@ def _is_pair(value: object) -> bool:
 
 
 def _is_task(task: object) -> bool:
-    if not isinstance(task, dict) or set(task) != {"name", "kind", "outputs", "names"}:
+    if not isinstance(task, dict) or set(task) - {"shape"} != {"name", "kind", "outputs", "names"}:
+        return False
+    places = task.get("shape", ())  # older checkpoints have none
+    if not isinstance(places, list | tuple) or not _are_sizes([*places]):
         return False
     names, outputs = task["names"], task["outputs"]
     fits = is_count(outputs) and 0 < outputs < 2**24 and isinstance(names, list | tuple) and is_texts(list(names))
     return fits and is_text(task["name"]) and task["kind"] in KINDS
+
+
+def _are_sizes(shape: Any) -> bool:
+    """The sizes of a sample, or of its places."""
+    fits = isinstance(shape, list) and len(shape) <= 8 and all(is_count(size) and size > 0 for size in shape)
+    return fits and math.prod(shape) < LARGEST_SAMPLE
+
+
+def _is_entry(entry: object) -> bool:
+    """Of one of several inputs the sizes of a sample, the type of its numbers and their ends."""
+    if not isinstance(entry, list) or len(entry) != 4 or not _are_sizes(entry[0]):
+        return False
+    return entry[1] in NUMBERS and all(end is None or (is_count(end) and abs(end) < 2**63) for end in entry[2:])
 
 
 def _is_sums(pair: object) -> bool:

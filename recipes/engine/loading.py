@@ -12,8 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from plugins.base import Batch, Option, RecipeError, Setting, Task
+from plugins.inputs import Inputs, each, shape_of, some, unknown_ends
 from plugins.sites import evaluation_mode, takes_tokens
-from recipes.data.targets import as_target, by_task, expect_labels, expect_meant, kind_of, known_labels, width_of
+from recipes.data.numbers import as_entry, to_unit_range
+from recipes.data.targets import as_target, by_task, expect_labels, expect_meant, kind_of, known_labels, places_of, width_of
 from recipes.engine.lightning_private import loader_of
 from recipes.engine.parts import Whole
 
@@ -25,23 +27,49 @@ def dtype_of(model: nn.Module, otherwise: Any) -> Any:
     return next((parameter.dtype for parameter in model.parameters() if parameter.is_floating_point()), otherwise)
 
 
-def pair(data: Any) -> tuple[Tensor, Tensor | dict[str, Tensor]]:
+def pair(data: Any) -> tuple[Inputs, Tensor | dict[str, Tensor]]:
     """Inputs and targets of what a loader yields; anything else is refused."""
     known = isinstance(data, (tuple, list)) and len(data) == 2
     x, targets = data if known else (None, None)
     named = targets.values() if isinstance(targets, dict) else [targets]
-    if not isinstance(x, Tensor) or not named or not all(isinstance(target, Tensor) and target.ndim for target in named):
+    if (
+        not (isinstance(x, Tensor) or are_named(x))
+        or not named
+        or not all(isinstance(target, Tensor) and target.ndim for target in named)
+    ):
         got = f"a {type(data).__name__} of {len(data)}" if isinstance(data, (tuple, list, dict)) else f"a {type(data).__name__}"
         got += f" with {', '.join(map(str, data))}" if isinstance(data, dict) else ""
         raise RecipeError(
-            f"a loader must yield (inputs, targets), targets being a tensor or a dict of tensors with one entry a task; got {got}"
+            f"a loader must yield (inputs, targets), both a tensor or a dict of tensors, targets with one entry a task; got {got}"
         )
     return x, targets  # type: ignore[return-value]
 
 
-def to_unit_range(x: Tensor) -> Tensor:
-    """Bytes of an image as numbers in [0, 1]; other whole numbers as they are."""
-    return x.float().div_(255) if x.dtype == torch.uint8 else x.float()
+def prepared(x: Inputs, tokens: bool, dtype: Any = None) -> Inputs:
+    """Inputs as the model takes them: images of bytes in [0, 1], floats of its kind; whole numbers stay such by name, and as tokens.
+
+    Args:
+        x: what a loader yields.
+        tokens: whether whole numbers, other than bytes, go in as they are.
+        dtype: of floats; None: theirs.
+    """
+    if not isinstance(x, Tensor):
+        x = each(x, as_entry)
+        return x if dtype is None else each(x, lambda x: x.to(dtype) if x.is_floating_point() else x)
+    if not x.is_floating_point() and not (tokens and x.dtype != torch.uint8):
+        x = to_unit_range(x)
+    # the precisions in which the whole model is kept, such as bf16-true
+    return x.to(dtype) if dtype is not None and x.is_floating_point() and x.dtype != dtype else x
+
+
+def are_named(x: Any) -> bool:
+    """Whether inputs are a dict of tensors of as many samples."""
+    return (
+        isinstance(x, dict)
+        and bool(x)
+        and all(isinstance(name, str) and isinstance(value, Tensor) and value.ndim for name, value in x.items())
+        and len({len(value) for value in x.values()}) == 1
+    )
 
 
 def clean_batches(loader: Any, limit: int) -> Iterator[Any]:
@@ -53,10 +81,10 @@ def clean_batches(loader: Any, limit: int) -> Iterator[Any]:
         if limit <= 0:
             return
         yield (
-            x[:limit],
+            each(x, lambda x: x[:limit]),  # noqa: B023 - called at once
             {name: target[:limit] for name, target in targets.items()} if isinstance(targets, dict) else targets[:limit],
         )
-        limit -= len(x)
+        limit -= len(some(x))
 
 
 def batches_aside(loader: Any) -> Iterator[Any]:
@@ -96,14 +124,17 @@ def setting_from_loader(
         raise RecipeError("a loader must yield (inputs, targets), targets being a tensor or a dict of tensors") from None
     except StopIteration:
         raise RecipeError("the loader yields nothing: it must yield (inputs, targets)") from None
-    samples, tokens = len(x), takes_tokens(model) and not x.is_floating_point() and x.dtype != torch.uint8
-    x = x if x.is_floating_point() or tokens else to_unit_range(x)
+    samples, embeds = len(some(x)), takes_tokens(model)
+    tokens = isinstance(x, Tensor) and embeds and not x.is_floating_point() and x.dtype != torch.uint8
     named = targets if isinstance(targets, dict) else {"": targets}
     if any(len(target) != samples for target in named.values()):
         raise RecipeError("a loader must yield as many targets as inputs")
-    place = next(model.parameters(), x)
+    place = next(model.parameters(), some(x))
     with evaluation_mode(model), torch.no_grad():
-        outputs = model(x[:2].to(place.device, None if tokens else dtype_of(model, x.dtype)))
+        few = prepared(
+            each(x, lambda x: x[:2]), embeds, dtype_of(model, some(x).dtype if some(x).is_floating_point() else torch.float32)
+        )
+        outputs = model(each(few, lambda x: x.to(place.device)))
     several = len(named) > 1 and isinstance(outputs, Tensor)  # heads will be made to measure
     by_name = {} if several else by_task(list(named), outputs)
     tasks = []
@@ -111,20 +142,18 @@ def setting_from_loader(
         kind = kind_of(name, target)
         expect_meant(name, target, "give the labels as whole numbers; a regression on such numbers takes targets (samples, 1)")
         if not several:
-            tasks.append(Task(name, kind, width_of(name, kind, by_name[name])))
+            places = places_of(target)
+            tasks.append(Task(name, kind, width_of(name, kind, by_name[name], places), shape=places))
             expect_labels(name, target, tasks[-1].outputs, ignored)
         elif kind == "regression":
             tasks.append(Task(name, kind, 1 if target.ndim == 1 else target.shape[1]))
         else:
-            tasks.append(
-                Task(
-                    name, kind, 1 + max(int(known_labels(targets[name], ignored).max()) for _, targets in batches_aside(loader))
-                )
-            )
+            classes = 1 + max(int(known_labels(targets[name], ignored).max()) for _, targets in batches_aside(loader))
+            tasks.append(Task(name, kind, classes, shape=places_of(target)))
 
-    def training_inputs() -> Iterator[Tensor]:
+    def training_inputs() -> Iterator[Inputs]:
         for inputs, _ in batches_aside(loader):
-            yield inputs if inputs.is_floating_point() or tokens else to_unit_range(inputs)
+            yield prepared(inputs, embeds)
 
     def training_targets() -> Iterator[dict[str, Tensor]]:
         for _, given in batches_aside(loader):
@@ -134,7 +163,9 @@ def setting_from_loader(
     endless = regression and not has_length(loader)
     if endless and standardize:
         log.warning("the loader has no length, so the targets are learned as they are, not standardized")
-    return Setting(tuple(x.shape[1:]), tuple(tasks), seed, training_inputs, None, None if endless else training_targets)
+    known = None if endless else training_targets
+    shape = tuple(x.shape[1:]) if isinstance(x, Tensor) else unknown_ends(shape_of(prepared(x, embeds)))
+    return Setting(shape, tuple(tasks), seed, training_inputs, None, known, tokens=tokens)
 
 
 def give_order(module: Whole, options: Sequence[Option]) -> None:
@@ -159,7 +190,9 @@ def is_there(batch: Any, device: torch.device) -> bool:
     """Whether a batch is of our form, (inputs, a dict of targets), and all of it on a device."""
     if not (isinstance(batch, tuple) and len(batch) == 2 and isinstance(batch[1], dict)):
         return False
-    return all(isinstance(value, Tensor) and value.device == device for value in (batch[0], *batch[1].values()))
+    x, targets = batch
+    inputs = (x,) if isinstance(x, Tensor) else x.values() if isinstance(x, dict) else (x,)
+    return all(isinstance(value, Tensor) and value.device == device for value in (*inputs, *targets.values()))
 
 
 def has_length(loader: Any) -> bool:
@@ -199,11 +232,7 @@ def as_batch(
     for task in tasks:
         target = named[task.name]
         labels[task.name] = as_target(task, target, looked_at and target.is_cuda, ignored.get(task.name))
-    if not x.is_floating_point() and not (takes_tokens and x.dtype != torch.uint8):
-        x = to_unit_range(x)
-    if x.is_floating_point() and x.dtype != dtype:
-        x = x.to(dtype)  # the precisions in which the whole model is kept, such as bf16-true
-    batch = Batch(x, dict(labels), labels)
+    batch = Batch(prepared(x, takes_tokens, dtype), dict(labels), labels)
     for name, label in ignored.items():
         left_out = labels[name] == label
         if left_out.is_cuda or bool(left_out.any()):  # a GPU would be waited for

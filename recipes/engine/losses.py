@@ -8,9 +8,9 @@ import warnings
 import torch
 from torch import Tensor
 
-from plugins.base import RecipeError, Task
+from plugins.base import RecipeError, Task, per_label
 from recipes.data.targets import describe
-from recipes.engine.samples import per_sample
+from recipes.engine.samples import labels_of, per_sample
 from recipes.engine.sums import Loss, are_log_probabilities, is_mean_over_samples, takes_labels_like_probabilities
 
 log = logging.getLogger("recipes")
@@ -20,7 +20,8 @@ class TaskLoss:
     """The loss of one task, with targets in the shape of the outputs, so that nothing broadcasts.
 
     Args:
-        loss: maps outputs (samples, outputs) and targets to one value a sample, or to a scalar; one with `for_task` says which it
+        loss: maps outputs (samples, outputs) and targets to one value a sample, or to a scalar; of class maps, outputs (samples, classes,
+            *places), to one value a label, (samples, *places), one a sample, or a scalar; one with `for_task` says which it
             takes for a task. Where it can be asked for either by `reduction`, as torch's, see :class:`SampleLoss`.
         task: the target to predict.
         cut: what cuts a step into micro-batches, such as "2 devices"; "" where each step is one.
@@ -47,7 +48,8 @@ class TaskLoss:
         self.sums = self.single is not None and self.single.sums
         self.ignored = None if self.single is None else self.single.ignored
         self.weighs = self.single is not None and (self.sums or self.single.divides or self.ignored is not None)
-        self._is_vector = False  # one of somebody's own, which returns a value a sample
+        self._is_vector = False  # one of somebody's own, which returns a value a sample, or a label
+        self._per_label = self.single is not None  # whether each label of a sample has a value
         self._told = False
         self._tried: set[bool] = set()  # with targets of whole numbers, of floats
 
@@ -57,9 +59,9 @@ class TaskLoss:
         """The mean over samples, a scalar; of a loss that is a sum, the sum.
 
         Args:
-            output: (samples, outputs).
+            output: (samples, outputs), of class maps (samples, classes, *places).
             target: as the loss takes it.
-            weight: of each sample, (samples,); None: 1.
+            weight: of each sample, (samples,), or label, (samples, *places); None: 1.
             total: what the sum of the values is divided by; None: the :meth:`denominator` of these samples.
         """
         if self.task.kind == "regression":
@@ -77,6 +79,10 @@ class TaskLoss:
     def denominator(self, target: Tensor, weight: Tensor | None = None) -> Tensor | float:
         """What the sum of the values of these samples is divided by, of a mean: it depends on no output."""
         divisors = None if self.single is None else self.single.divisors(target)
+        if self.task.shape and self._per_label:
+            weight = None if weight is None else per_label(weight, labels_of(target))
+            if divisors is None and weight is None:
+                return float(labels_of(target).numel())
         if divisors is None:
             return float(len(target)) if weight is None else weight.sum()
         return (divisors if weight is None else divisors * weight).sum()
@@ -95,6 +101,13 @@ class TaskLoss:
                 f"+regularizer=class_weights): let it return one value a sample, or take loss=by_task"
             )
         values = self.loss(output, target) if single is None else single.values(output, target)
+        if weight is not None and weight.shape != values.shape:
+            if weight.ndim > values.ndim:
+                raise RecipeError(
+                    f"the loss {name_of(self.loss)} returns one value a sample, and the labels of a sample are weighted one by one (as by "
+                    f"+regularizer=class_weights): let it return one value a label, or take loss=by_task"
+                )
+            weight = per_label(weight, values)
         values = values if weight is None else values * weight
         if total is None:
             total = 1.0 if self.sums else self.denominator(target, weight)
@@ -111,8 +124,9 @@ class TaskLoss:
                 warnings.simplefilter("ignore")
                 # as many samples as outputs would broadcast without an error
                 of_few = (self.loss if self.single is None else self.single.values)(output[few], target[few])
-                if self.single is None:
-                    self._is_vector = isinstance(of_few, Tensor) and of_few.shape == few.shape
+                if self.single is None and isinstance(of_few, Tensor):
+                    self._per_label = bool(self.task.shape) and of_few.shape == labels_of(target[few]).shape
+                    self._is_vector = of_few.shape == few.shape or self._per_label
             value = self._value(output, target, weight, total)
         except (RuntimeError, ValueError, TypeError, IndexError) as error:
             if isinstance(error, RecipeError):

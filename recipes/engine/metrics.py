@@ -21,7 +21,7 @@ def widest(device: torch.device) -> torch.dtype:
 
 
 def correct(outputs: Tensor, labels: Tensor) -> Tensor:
-    """How many samples of a batch are classified right: the label is where the output is largest."""
+    """How many labels of a batch are classified right: the label is where the output is largest."""
     return (outputs.argmax(1) == labels).sum()
 
 
@@ -145,9 +145,10 @@ class Confusion:
         self.counts = torch.zeros(classes * classes + 1, dtype=torch.int64, device=device)  # the last one: no class at all
 
     def add(self, outputs: Tensor, labels: Tensor) -> None:
-        """Count a batch: outputs (samples, classes), the largest of which is the prediction, and labels (samples,)."""
+        """Count a batch: outputs (samples, classes, *places), the largest of which is the prediction, and labels (samples, *places)."""
         cell = labels.long() * self.classes + outputs.argmax(1)
         cell = cell.where((labels >= 0) & (labels < self.classes), self.classes * self.classes)  # such as one to be ignored
+        cell = cell.flatten()
         self.counts.index_add_(0, cell, torch.ones_like(cell))  # bincount would wait for the device
 
     def compute(self) -> list[list[int]]:

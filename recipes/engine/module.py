@@ -14,6 +14,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from plugins.base import HOOKS, Batch, Option, Plugin, Setting, order
+from plugins.inputs import Inputs, plain, some
 from plugins.recording import Recording
 from recipes.data.targets import as_outputs
 from recipes.engine.building import build, set_up
@@ -168,9 +169,9 @@ class RecipeModule(Whole):
         """The owner's random numbers for this step and part: adding a technique leaves the draws of the others alone."""
         return self.draws.generator(owner, torch.device(device or self.device), same_on_ranks)
 
-    def outputs(self, x: Tensor) -> dict[str, Tensor]:
+    def outputs(self, x: Inputs) -> dict[str, Tensor]:
         """The model's outputs for raw inputs, one entry a task."""
-        return as_outputs(self.setting.tasks, self.model(x), len(x))  # type: ignore[union-attr]
+        return as_outputs(self.setting.tasks, self.model(x), len(some(x)))  # type: ignore[union-attr]
 
     def losses(
         self, outputs: Mapping[str, Tensor], targets: Mapping[str, Tensor], weight: Mapping[str, Tensor] | None = None
@@ -268,9 +269,8 @@ class RecipeModule(Whole):
     def as_batch(self, data: Any) -> Batch:
         """A batch from what a loader yields: (inputs, targets), targets being a tensor or a dict with one entry a task."""
         assert self.setting is not None
-        dtype = dtype_of(self.model, self.dtype)
         looked_at, ignored = self.data_seen is not None, self.task_losses.ignored
-        return as_batch(data, self.setting.tasks, dtype, self.takes_tokens, looked_at, ignored)
+        return as_batch(data, self.setting.tasks, dtype_of(self.model, self.dtype), self.takes_tokens, looked_at, ignored)
 
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
         """Move a batch; one of our loaders, which is there already, need not be searched for tensors."""
@@ -282,7 +282,7 @@ class RecipeModule(Whole):
         checkpoint["recipe"] = {
             "seed": self.seed,
             "phase": {**self.phase, "seconds": self.seconds},
-            "shape": list(self.setting.shape),
+            "shape": plain(self.setting.shape),
             "data": self.data_seen,
             "content": self.data_content,
             "tasks": [asdict(task) for task in self.setting.tasks],

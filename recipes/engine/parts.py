@@ -12,6 +12,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from plugins.base import Batch, Option, Plugin, Selection, Setting
+from plugins.inputs import Inputs
 from plugins.recording import Recording
 from recipes.engine.groups import GroupRules
 from recipes.engine.objective import TaskLosses
@@ -95,5 +96,5 @@ class Whole(L.LightningModule):
         """A batch from what a loader yields: (inputs, targets), targets being a tensor or a dict with one entry a task."""
 
     @abstractmethod
-    def outputs(self, x: Tensor) -> dict[str, Tensor]:
+    def outputs(self, x: Inputs) -> dict[str, Tensor]:
         """The model's outputs for raw inputs, one entry a task."""

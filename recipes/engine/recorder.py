@@ -185,7 +185,7 @@ class Recorder:
 def add_metrics(
     means: Means, setting: Setting, outputs: Mapping[str, Tensor], batch: Batch, losses: Mapping[str, Tensor], module: Whole
 ) -> None:
-    """Count the losses of a batch, and of each classification how many samples are right; what a loss ignores does not count.
+    """Count the losses of a batch, and of each classification how many labels are right; what a loss ignores does not count.
 
     Args:
         means: to which they are added.
@@ -197,14 +197,15 @@ def add_metrics(
     """
     weighted, kept = module.task_losses.counts(batch.labels), module.task_losses.kept(batch.labels)
     tasks = [task for task in setting.tasks if task.kind == "classification"]
-    apart = len(losses) > 1 and bool(weighted)  # the tasks' means are not of the same samples
+    apart = len(losses) > 1 and (bool(weighted) or setting.has_maps)  # the tasks' means are not of the same samples
     if apart:
         for task, loss in losses.items():
             means.add("loss", loss, weighted.get(task, len(batch)), part=task)
     else:
         means.add("loss", total_of(losses), next(iter(weighted.values()), len(batch)))
     for each in tasks:
-        hits, samples = correct(outputs[each.name], batch.labels[each.name]), kept.get(each.name, len(batch))
+        labels = batch.labels[each.name]
+        hits, samples = correct(outputs[each.name], labels), kept.get(each.name, labels.numel())
         if len(setting.tasks) > 1:
             means.add(f"{each.name}/acc", hits, samples, summed=True)
         if apart:

@@ -11,6 +11,9 @@ what the loss itself divides by. The denominator needs no output, so it is known
 | a label that it ignores | 0 | 0 |
 | of reduction "sum" | with reduction "none", the sum over what a sample has | none: the sum itself is minimized |
 
+Where a sample has a label for each place, as in class maps, each label has a value of its own, vᵢ, bᵢ and dᵢ are (samples, *places), and
+i runs over all labels: the mean is over all labels that are not ignored, as torch's.
+
 Whether it is so is not presumed of names but tried on numbers; a loss that is not is a number of a batch, as before (`sums.py`).
 """
 
@@ -19,13 +22,14 @@ from __future__ import annotations
 import inspect
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from plugins.base import Task
+from plugins.base import RecipeError, Task
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 
@@ -64,23 +68,33 @@ class SampleLoss:
         return not target.is_floating_point() or (self._takes_softened and not self.divides)
 
     def values(self, output: Tensor, target: Tensor) -> Tensor:
-        """One value a sample, (samples,)."""
+        """One value a sample, (samples,); of class maps one a label, (samples, *places)."""
         values = (self._of_softened if target.is_floating_point() else self._each)(output, target)
+        if self.task.shape:
+            labels = labels_of(target)
+            if values.ndim > labels.ndim:  # of each class
+                values = values.sum(1) if self._adds_up else values.mean(1)
+            if values.shape != labels.shape:
+                raise RecipeError(
+                    f"the loss gives values of shape {tuple(values.shape)} for labels {tuple(labels.shape)}: of class maps each label must "
+                    f"have one; take loss=cross_entropy"
+                )
+            return values
         if values.ndim < 2:
             return values
         return values.flatten(1).sum(1) if self._adds_up else values.flatten(1).mean(1)
 
     def divisors(self, target: Tensor) -> Tensor | None:
-        """What the loss divides by, (samples,); None: 1 for each sample.
+        """What the loss divides by, for each label, (samples, *places); None: 1 for each.
 
         Args:
-            target: labels (samples,), softened labels (samples, classes), or numbers.
+            target: labels (samples, *places), softened labels (samples, classes, *places), or numbers.
         """
         if self.task.kind == "regression":
             return None
         weight = self._weight() if self.divides else None
         if target.is_floating_point():
-            return None if weight is None else target.to(weight.dtype) @ weight
+            return None if weight is None else target.to(weight.dtype).movedim(1, -1) @ weight
         if self.ignored is None:
             return None if weight is None else weight[target.long()]
         kept = target != self.ignored
@@ -97,6 +111,13 @@ class SampleLoss:
     def _learn(self) -> bool:
         """Try on numbers what divides; whether it was found."""
         output, target = self._probe()
+        task, self.task = self.task, replace(self.task, shape=())  # it is tried on samples with one label
+        try:
+            return self._divides(output, target)
+        finally:
+            self.task = task
+
+    def _divides(self, output: Tensor, target: Tensor) -> bool:
         if not torch.allclose(self.values(output[:5], target[:5]), self.values(output, target)[:5], rtol=1e-3, atol=1e-6):
             return False  # samples are compared with each other, or it draws
         ways = [(divides, label) for divides in (False, True) for label in dict.fromkeys((self._label, None))]
@@ -134,6 +155,11 @@ class SampleLoss:
         return output, labels.to(of.device)
 
 
+def labels_of(target: Tensor) -> Tensor:
+    """A tensor of the shape of the labels: these, or of softened ones the share of one class."""
+    return target[:, 0] if target.is_floating_point() and target.ndim > 1 else target
+
+
 def per_sample(loss: Loss, task: Task) -> SampleLoss | None:
     """The loss sample by sample; None where it does not give single values, or these do not make up the loss.
 
@@ -163,6 +189,8 @@ def ignored_label(loss: Any) -> int | None:
 
 def _setting(loss: Loss, name: str) -> Any:
     """A setting of a loss: an attribute of a module, or a parameter of what is called with its default, or what is bound to it."""
+    if not isinstance(loss, nn.Module | partial) and name in getattr(loss, "__dict__", {}):
+        return vars(loss)[name]
     if isinstance(loss, nn.Module) and name in {*vars(loss), *loss._buffers, *loss._parameters}:
         return getattr(loss, name)
     called = loss.forward if isinstance(loss, nn.Module) else loss

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from plugins.base import Batch, RecipeError
+from plugins.inputs import pieces_of
 from plugins.sites import kept_buffers
 from recipes.engine.parts import Whole
 from recipes.engine.recorder import add_metrics
@@ -67,7 +68,7 @@ class Step:
         whole = module.clean_batch = module.as_batch(data)
         if module.parts == 1:
             return [whole]
-        pieces = [Batch(x, {}, {}) for x in whole.x.chunk(module.parts)]
+        pieces = [Batch(x, {}, {}) for x in pieces_of(whole.x, module.parts)]
         for task, labels in whole.labels.items():
             same, cut = whole.targets[task] is labels, labels.chunk(module.parts)
             for piece, part, target in zip(pieces, cut, whole.targets[task].chunk(module.parts), strict=True):

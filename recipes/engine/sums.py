@@ -142,6 +142,9 @@ def _probes(output: Tensor, target: Tensor, task: Task) -> Iterator[tuple[Tensor
         labels = torch.cat([labels, labels[torch.randint(len(labels), (ROWS - len(labels),), generator=generator)]])
         outputs = _varied(output[torch.arange(len(labels)) % len(output)], generator)
         labels = labels.to(target.device)
+        if task.shape:  # maps of one class each, but for one place
+            labels = labels.view(-1, *[1] * len(task.shape)).repeat(1, *outputs.shape[2:])
+            labels.flatten(1)[:, 0] = labels.flatten(1)[:, 0].roll(1)
         if not target.is_floating_point():
             yield outputs, labels.to(target.dtype) if target.dtype != torch.bool else labels.bool()
         else:

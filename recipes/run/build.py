@@ -18,8 +18,9 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import nn
 from torch.optim import Optimizer
 
-from plugins.base import Plugin, derive_seed, larger_is_better
+from plugins.base import Plugin, Task, derive_seed, larger_is_better
 from plugins.errors import RecipeError
+from plugins.inputs import Shape, from_plain
 from recipes.config.catalogue import Catalogue, installed_folders
 from recipes.config.changing import read_run
 from recipes.config.choices import choices
@@ -35,6 +36,7 @@ from recipes.engine.module import RecipeModule
 from recipes.engine.randomness import seed_global
 from recipes.engine.samples import ignored_label
 from recipes.engine.units import MEAN
+from recipes.run.passing import expect_passes, expect_takes_named_inputs
 
 OWN = ("plugins", "recipes")
 LIBRARIES = ("torch", "torchvision", "torchmetrics", "lightning", "timm")
@@ -170,35 +172,24 @@ def build_optimizer(config: Mapping[str, Any]) -> tuple[partial[Optimizer], dict
     return make, rules
 
 
-def build_model(config: Mapping[str, Any], shape: tuple[int, ...], outputs: int, seed: int) -> nn.Module:
-    """The model, with initial weights that depend on the seed alone."""
+def build_model(config: Mapping[str, Any], shape: Shape, outputs: int, seed: int, places: tuple[int, ...] = ()) -> nn.Module:
+    """The model, with initial weights that depend on the seed alone, and outputs (samples, outputs, *places)."""
+    if isinstance(shape, dict):
+        expect_takes_named_inputs(find_class(str(config["model"]["_target_"])), shape)
     with torch.random.fork_rng(devices=[]):
         seed_global(derive_seed(seed, "model"), torch.device("cpu"))
         model = instantiate(config["model"], nn.Module, shape=shape, outputs=outputs)
-        model.eval()
-        try:
-            with torch.no_grad():
-                result = model(torch.zeros(2, *shape))
-        except RecipeError:
-            raise
-        except (RuntimeError, ValueError, TypeError, IndexError, AssertionError) as error:
-            first = (str(error).strip().splitlines() or [type(error).__name__])[0]
-            raise RecipeError(
-                f"model: samples of shape {tuple(shape)} do not pass through it, they may be too small: {first}"
-            ) from None
-        if not isinstance(result, torch.Tensor) or result.shape != (2, outputs):
-            got = tuple(result.shape) if isinstance(result, torch.Tensor) else type(result).__name__
-            raise RecipeError(f"model: expected outputs of shape (samples, {outputs}), got {got}")
+        expect_passes(model, shape, outputs, places)
     return model.train()
 
 
-def build_module(config: Mapping[str, Any], shape: tuple[int, ...], outputs: int) -> RecipeModule:
+def build_module(config: Mapping[str, Any], shape: Shape, outputs: int, places: tuple[int, ...] = ()) -> RecipeModule:
     """The module that trains the configured model, before any plugin has changed it."""
     optimizer, rules = build_optimizer(config)
     scheduler = instantiate(config["scheduler"])
     trainer = config["trainer"]
     module = RecipeModule(
-        build_model(config, shape, outputs, config["seed"]),
+        build_model(config, shape, outputs, config["seed"], places),
         build_loss(config),
         optimizer,
         scheduler,
@@ -229,13 +220,16 @@ def build_loggers(config: Mapping[str, Any], folder: Path, facts: Mapping[str, A
 
 def load_module(config: Mapping[str, Any], checkpoint: Path, further: list[Plugin] | None = None) -> RecipeModule:
     """The trained module of a finished run, in evaluation mode, with its weights from `checkpoint`."""
-    from plugins.base import Setting, Task
+    from plugins.base import Setting
 
     state = load_checkpoint(checkpoint)
     kept = state["recipe"]
-    tasks = tuple(Task(**{**task, "names": tuple(task["names"])}) for task in kept["tasks"])
-    shape = tuple(kept["shape"])
-    module = build_module(config, shape, tasks[0].outputs)
+    tasks = tuple(
+        Task(task["name"], task["kind"], task["outputs"], tuple(task["names"]), tuple(task.get("shape", ())))
+        for task in kept["tasks"]
+    )
+    shape = from_plain(kept["shape"])
+    module = build_module(config, shape, tasks[0].outputs, tasks[0].shape)
     module.standardize_targets = f"model.{MEAN}" in state["state_dict"]  # older runs did not
     plugins = build_plugins(config) if further is None else further
     module.build(plugins, Setting(shape, tasks, config["seed"], None, load_run), devices=1)
@@ -270,7 +264,7 @@ def make_module(config: Mapping[str, Any], data: Data, plugins: Sequence[Plugin]
         raise RecipeError(
             f"the data has several targets ({names}): add +multitask=equal to train them together, or name one in data.target"
         )
-    module = build_module(config, data.shape, data.tasks[0].outputs)
+    module = build_module(config, data.shape, data.tasks[0].outputs, data.tasks[0].shape)
     module.data_seen, module.data_content = data.fingerprint, data.content
     trainer = config["trainer"]
     module.build(

@@ -9,6 +9,7 @@ from typing import Any
 from rich.console import Console
 
 from plugins.errors import RecipeError
+from plugins.inputs import described, fits
 from recipes.config.quoting import typed
 from recipes.config.run_files import BEST, CHECKPOINTS
 from recipes.data.loaders import EvaluationLoader
@@ -41,12 +42,14 @@ def evaluate(folder: Path, config: dict[str, Any], changes: Sequence[str]) -> di
     elsewhere = any(word.partition("=")[0] in ("data", *(f"data.{name}" for name in SOURCE)) for word in changes)
     which = data.setup_test(seen.get("data") or ("" if elsewhere else None), seen.get("content"))
     assert module.setting is not None
-    if data.shape != module.setting.shape:
-        raise RecipeError(f"the run was trained on samples of shape {module.setting.shape}, the data has {data.shape}")
+    if not fits(data.shape, module.setting.shape):
+        raise RecipeError(
+            f"the run was trained on samples of shape {described(module.setting.shape)}, the data has {described(data.shape)}"
+        )
     trained = {task.name: task for task in module.setting.tasks}
     for task in data.tasks:
         known = trained.get(task.name)
-        if known is None or task.kind != known.kind or task.outputs > known.outputs:
+        if known is None or (task.kind, task.shape) != (known.kind, known.shape) or task.outputs > known.outputs:
             there = ", ".join(map(describe, module.setting.tasks))
             raise RecipeError(f"the run was trained on {there}, the data has {describe(task)}")
         if task.names != known.names:

@@ -10,6 +10,7 @@ from torch import nn
 
 from plugins.base import HOOKS, Option, Stage, does_something, implementers
 from plugins.hooks import END, EVALUATION, STEP
+from plugins.inputs import described
 from recipes.config.catalogue import Catalogue, installed_folders
 from recipes.config.choices import choices
 from recipes.data.base import Data
@@ -34,10 +35,12 @@ def explain(console: Console, config: Mapping[str, Any], data: Data, module: Rec
     tasks = ", ".join(f"{task.name or 'y'} ({describe_target(task)})" for task in data.tasks)
     size = sum(parameter.numel() for parameter in module.model.parameters())
     makers = implementers(module.plugins, "transform_model")
-    added = list(added_layers(build_model(config, data.shape, data.tasks[0].outputs, config["seed"]), module.model))
+    added = list(
+        added_layers(build_model(config, data.shape, data.tasks[0].outputs, config["seed"], data.tasks[0].shape), module.model)
+    )
     print_lines(
         console,
-        f"data    {names['data'][0]}: {sizes}; samples {data.shape}; targets {tasks}",
+        f"data    {names['data'][0]}: {sizes}; samples {described(data.shape)}; targets {tasks}",
         f"model   {names['model'][0]}: {size:,} parameters",
         *(f"        {describe(plugin, values)}" for plugin in makers if plugin.stage <= Stage.PREPROCESSING),
         f"        layers added: {len(added) or 'none'}",

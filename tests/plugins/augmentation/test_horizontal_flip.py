@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from plugins.augmentation._images import flip
+from plugins.augmentation._geometry import flip
 from plugins.augmentation.horizontal_flip import HorizontalFlip
 
 

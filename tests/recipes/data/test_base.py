@@ -327,7 +327,7 @@ def test_targets(y, expected):
 @pytest.mark.parametrize(
     ("y", "message"),
     [
-        (np.zeros((3, 2), int), "y must have one value a sample"),
+        (np.zeros((3, 2, 0), int), "y must have one value a sample"),
         (np.zeros((3, 2, 2)), "y must have one value a sample"),
         (np.array([0, -1]), "from -1 to 0, out of range"),
         (np.array([0, 10**6]), "out of range"),

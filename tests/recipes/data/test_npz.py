@@ -90,7 +90,7 @@ X, Y = np.random.rand(20, 3), np.arange(20) % 2
         ({"x": X[:, 0], "y": Y}, "x must be features .* or images"),
         ({"x": np.array(5.0), "y": Y}, "x must be features"),
         ({"x": np.array(["a"] * 20), "y": Y}, "x must be numbers"),
-        ({"x": X, "y": np.stack([Y, Y], 1)}, "y must have one value a sample"),
+        ({"x": X, "y": np.stack([Y, Y], 1).astype(float)[:, None]}, "y must have one value a sample"),
         ({"x": np.random.rand(20, 4, 4) * 255, "y": Y}, "give bytes, or numbers between 0 and 1"),
         ({"x_train": X, "y_train": Y, "x_test": X[:, :2], "y_test": Y}, "differ in shape"),
         ({"x_train": X, "y_train": Y, "x_test": X, "y_test": Y + 1}, "class 2 is in the test split"),

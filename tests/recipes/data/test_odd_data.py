@@ -82,8 +82,16 @@ REFUSED = {
     "labels that are identities": ({"x": x(), "y": y() + 10**9}, "out of range"),
     "labels as floats": ({"x": x(), "y": y().astype(float)}, "none other than 0 to 2"),
     "targets that are NaN": ({"x": x(), "y": y() * np.nan}, "NaN or infinite"),
-    "one-hot labels": ({"x": x(), "y": np.eye(3, dtype=int)[y()]}, "one value a sample"),
-    "class maps": ({"x": images(8, 8), "y": images(8, 8).astype(int)}, "one value a sample"),
+    "one-hot labels": (
+        {"x": x(), "y": np.eye(3, dtype=int)[y()]},
+        r"outputs of shape \(samples, 2, 3\).*whole numbers \(samples,\)",
+    ),
+    "class maps for a model of samples": (
+        {"x": images(8, 8), "y": images(8, 8) % 3},
+        r"\(samples, 3, 8, 8\), got .* model=fcn",
+    ),
+    "maps of numbers": ({"x": images(8, 8), "y": images(8, 8).astype(float)}, "labels .* such as class maps, or floats"),
+    "maps of nothing": ({"x": images(8, 8), "y": np.zeros((SAMPLES, 0, 8), int)}, "labels .* such as class maps"),
     "no dimension": ({"x": x(), "y": np.array(3)}, "one entry a sample"),
     "another length": ({"x": x(), "y": y()[:50]}, "differ in length"),
     "a test of another shape": ({"x_train": x(), "y_train": y(), "x_test": x(5), "y_test": y()}, "differ in shape"),

@@ -7,7 +7,6 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from plugins.augmentation.horizontal_flip import HorizontalFlip
 from plugins.base import RecipeError, Task
 from plugins.loss.by_task import LossByTask
 from plugins.loss.cross_entropy import CrossEntropy
@@ -64,6 +63,9 @@ class Returns(nn.Module):
         (torch.tensor([[0], [1]]), "classification"),
         (torch.tensor([True, False]), "classification"),
         (torch.tensor([0, 1], dtype=torch.uint8), "classification"),
+        (torch.zeros(4, 8, 8, dtype=torch.long), "classification"),
+        (torch.zeros(4, 7, dtype=torch.uint8), "classification"),
+        (torch.zeros(4, 1, 8, 8, dtype=torch.bool), "classification"),
         (torch.rand(2), "regression"),
         (torch.rand(2, 1), "regression"),
         (torch.rand(2, 5).double(), "regression"),
@@ -76,9 +78,7 @@ def test_kind(target, kind):
 @pytest.mark.parametrize(
     ("target", "says"),
     [
-        (torch.zeros(4, 8, 8, dtype=torch.long), "a class for each place"),
-        (torch.zeros(4, 7, dtype=torch.long), "several labels a sample"),
-        (torch.zeros(4, 1, 8, 8, dtype=torch.long), "no label a sample"),
+        (torch.zeros(4, 0, 8, dtype=torch.long), "no label a sample"),
         (torch.zeros(4, 8, 8), "numbers \\(samples, columns\\)"),
         (torch.zeros(4, 0), "numbers \\(samples, columns\\)"),
         (torch.zeros(4, dtype=torch.complex64), "complex"),
@@ -91,10 +91,20 @@ def test_targets_of_no_task_are_refused_before_the_first_batch(target, says):
         fit(nn.Linear(6, 3), (features(), target.expand(4, *target.shape[1:]).repeat(12, *[1] * (target.ndim - 1))))
 
 
-def test_class_maps_under_a_flip_are_refused():
-    images, maps = torch.rand(SAMPLES, 1, 8, 8), torch.randint(3, (SAMPLES, 8, 8))
-    with pytest.raises(RecipeError, match="a class for each place"):
-        fit(nn.Conv2d(1, 3, 1), (images, maps), HorizontalFlip(0.5))
+@pytest.mark.parametrize("places", [(8, 8), (7,), (1, 8, 8)])
+def test_a_label_for_each_place_needs_an_output_for_each(places):
+    with pytest.raises(
+        RecipeError, match=r"target y has a label for each of the places .* model=fcn.* give targets \(samples,\)"
+    ):
+        fit(nn.Linear(6, 3), (features(), torch.randint(3, (SAMPLES, *places))))
+
+
+def test_class_maps_of_another_shape_are_refused():
+    task = Task("", "classification", 3, shape=(4, 4))
+    assert as_target(task, torch.zeros(2, 4, 4).long()).shape == (2, 4, 4)
+    for shape in ((2, 4, 5), (2, 4), (2,), (2, 1)):
+        with pytest.raises(RecipeError, match="target y of 3 classes at each of 4 × 4 places now has"):
+            as_target(task, torch.zeros(shape).long())
 
 
 def test_a_column_of_labels_is_as_labels():
@@ -218,7 +228,9 @@ class Items(torch.utils.data.Dataset):
         lambda x, y: x,
         lambda x, y: (x, {"a": {"b": y}}),
         lambda x, y: (x, (y, y)),
-        lambda x, y: ({"x": x}, y),
+        lambda x, y: ({"x": {"x": x}}, y),
+        lambda x, y: ({1: x}, y),
+        lambda x, y: ({}, y),
     ],
 )
 def test_a_batch_that_is_no_pair_is_one_line(make):
@@ -261,8 +273,7 @@ def test_npz_with_columns(tmp_path):
         ((task,), (kind, outputs)) = data.tasks, kind
         assert (task.kind, task.outputs) == (kind, outputs)
     for name, y, says in (
-        ("maps", np.zeros((SAMPLES, 8, 8), int), "one value a sample"),
-        ("several", np.zeros((SAMPLES, 3), int), "one value a sample"),
+        ("maps", np.zeros((SAMPLES, 8, 8)), "labels .samples, .places. such as class maps"),
         ("floats", (np.arange(SAMPLES) % 3).astype(float), "none other than 0 to 2"),
     ):
         np.savez(tmp_path / f"{name}.npz", x=x, y=y)

@@ -1,0 +1,44 @@
+"""Whether samples pass through a model, and come out as targets ask; told before anything is trained."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import nn
+
+from plugins.errors import RecipeError
+from plugins.inputs import Entry, Shape, blank, described
+
+
+def expect_takes_named_inputs(kind: type, shape: Mapping[str, Entry]) -> None:
+    """Refuse a model that is made for one tensor; one that takes a dict of them says so by `takes_named_inputs`."""
+    if not getattr(kind, "takes_named_inputs", False):
+        raise RecipeError(
+            f"model: {kind.__name__} takes inputs that are one tensor, and these are several ({', '.join(shape)}): take model=transformer, "
+            f"or name one array in data.input"
+        )
+
+
+def expect_passes(model: nn.Module, shape: Shape, outputs: int, places: tuple[int, ...] = ()) -> None:
+    """Refuse a model that takes no samples of a shape, or returns others than (samples, outputs, *places); it is in evaluation mode then."""
+    model.eval()
+    try:
+        with torch.no_grad():
+            result = model(blank(shape, 2))
+    except RecipeError:
+        raise
+    except (RuntimeError, ValueError, TypeError, IndexError, AssertionError, KeyError) as error:
+        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise RecipeError(
+            f"model: samples of shape {described(shape)} do not pass through it, they may be too small: {first}"
+        ) from None
+    if not isinstance(result, torch.Tensor) or result.shape != (2, outputs, *places):
+        got = _in_words(result.shape[1:]) if isinstance(result, torch.Tensor) else type(result).__name__
+        fix = "; for one label a sample give whole numbers (samples,), for a label at each place take a model that has outputs there, such as model=fcn"
+        ends = fix if places or (isinstance(result, torch.Tensor) and result.ndim > 2) else ""
+        raise RecipeError(f"model: expected outputs of shape {_in_words((outputs, *places))}, got {got}{ends}")
+
+
+def _in_words(sizes: tuple[int, ...]) -> str:
+    return f"({', '.join(['samples', *map(str, sizes)])})"
