@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
-from threading import Thread
+from threading import Thread, current_thread, main_thread
 from typing import Any
 
 import torch
@@ -55,15 +55,15 @@ def fetched(source: Source, places: Iterable[Place], device: torch.device) -> It
         multiprocessing_context="fork" if sys.platform == "linux" else None,
         generator=torch.Generator(),  # or it would draw from the global one
     )
-    with held_back():
+    with held_back(), child_ends_unheard():
         batches = iter(loader)
     while True:
         try:
             batch = next(batches)
         except StopIteration:
             return
-        except RuntimeError as error:
-            if "DataLoader worker" not in str(error):
+        except (RuntimeError, ConnectionError, EOFError) as error:  # the last two: it ended while it handed a batch over
+            if isinstance(error, RuntimeError) and "DataLoader worker" not in str(error):
                 raise
             raise RecipeError(
                 f"a process that reads the data has ended ({str(error).splitlines()[0]}): is there memory for it, and room in /dev/shm? "
@@ -116,6 +116,19 @@ def held_back() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextmanager
+def child_ends_unheard() -> Iterator[None]:
+    """Leave the signal of a process that has ended as it is handled.
+
+    torch would raise an error wherever this process is just then, in the middle of a step or of a file; it asks for its workers, too,
+    each time that it waits for a batch, which is where the error can be told.
+    """
+    before = signal.getsignal(signal.SIGCHLD)
+    yield
+    if current_thread() is main_thread() and signal.getsignal(signal.SIGCHLD) is not before:
+        signal.signal(signal.SIGCHLD, before)
 
 
 def start_worker(parent: int, number: int) -> None:
