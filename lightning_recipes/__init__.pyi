@@ -105,10 +105,12 @@ from recipes.data.torchvision import TorchvisionImages as TorchvisionImages
 from recipes.engine.logger import RunLogger as RunLogger
 from recipes.engine.module import RecipeModule as RecipeModule
 from recipes.models.cnn import CNN as CNN
+from recipes.models.fcn import FCN as FCN
 from recipes.models.linear import LinearModel as LinearModel
 from recipes.models.mlp import MLP as MLP
 from recipes.models.resnet18 import ResNet18 as ResNet18
 from recipes.models.torchvision import TorchvisionModel as TorchvisionModel
+from recipes.models.transformer import TransformerModel as TransformerModel
 from recipes.run.build import load_run as load_run
 from recipes.run.loggers.csv_files import CsvRunLogger as CsvRunLogger
 from recipes.run.loggers.tensorboard import TensorBoardRunLogger as TensorBoardRunLogger

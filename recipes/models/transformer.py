@@ -57,7 +57,7 @@ class Layer(nn.Module):
         return x + self.mlp(self.norm2(x))
 
 
-class Transformer(nn.Module):
+class TransformerModel(nn.Module):
     """Embeddings of tokens and their places, encoder layers that normalize first, and a linear layer on the mean of what the mask keeps.
 
     Its input is a dict with tokens, whole numbers (samples, length), and a mask of the same shape, true or 1 where there is a token;

@@ -7,6 +7,7 @@ import pytest
 from torch import nn
 
 from plugins.errors import RecipeError
+from plugins.inputs import Entry
 from recipes.config.catalogue import Catalogue
 from recipes.config.composing import check
 from recipes.config.quoting import show
@@ -16,6 +17,7 @@ from tests.command import ROOT, variables
 
 CATALOGUE = Catalogue()
 VALUES = (-1, -0.5, 0, 0.5, 1, 1.5, 2, 1000)
+TOKENS = {"tokens": Entry((6,), "int64", 0, 0)}
 NO_CLASS = ("trainer", "logger", "recipe")
 OPTIONS = [option for group, options in CATALOGUE.groups.items() if group not in NO_CLASS for option in options.values()]
 
@@ -29,7 +31,8 @@ def built(option, name, value):
         elif option.group == "callback":
             build_callbacks({"callback": {option.name: node}})
         elif option.group == "model":
-            instantiate(node, nn.Module, shape=(1, 16, 16), outputs=3)
+            tokens = getattr(find_class(option.node["_target_"]), "takes_named_inputs", False)
+            instantiate(node, nn.Module, shape=TOKENS if tokens else (1, 16, 16), outputs=3)
         else:
             instantiate(node | ({"path": "x"} if "path" in node else {}))
     except RecipeError:

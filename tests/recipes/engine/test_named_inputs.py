@@ -22,7 +22,7 @@ from plugins.regularizer.dropout import Dropout
 from plugins.regularizer.l2 import L2Penalty
 from plugins.regularizer.label_smoothing import LabelSmoothing
 from recipes.engine.module import RecipeModule
-from recipes.models.transformer import Transformer
+from recipes.models.transformer import TransformerModel
 from tests.forms import Pairs, as_tensors, tokens
 
 SHAPE = {"tokens": Entry((7,), "int64", 10, 0), "mask": Entry((7,), "bool")}
@@ -30,7 +30,7 @@ SHAPE = {"tokens": Entry((7,), "int64", 10, 0), "mask": Entry((7,), "bool")}
 
 def transformer(**options):
     torch.manual_seed(0)
-    return Transformer(SHAPE, 3, **{"width": 8, "layers": 1, "heads": 2, "hidden": 8, **options})
+    return TransformerModel(SHAPE, 3, **{"width": 8, "layers": 1, "heads": 2, "hidden": 8, **options})
 
 
 def fit(*plugins, model=None, data=None, steps=3, parts=1, batch=30, **options):
@@ -78,7 +78,7 @@ def test_a_loader_of_a_dict_trains_as_written_out(parts):
 def test_whole_numbers_stay_such_in_every_precision(precision):
     seen = {}
 
-    class Watched(Transformer):
+    class Watched(TransformerModel):
         def forward(self, inputs):
             seen.update({name: value.dtype for name, value in inputs.items()})
             return super().forward(inputs)

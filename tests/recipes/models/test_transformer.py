@@ -4,7 +4,7 @@ from torch import nn
 
 from plugins.base import RecipeError
 from plugins.inputs import Entry
-from recipes.models.transformer import Transformer
+from recipes.models.transformer import TransformerModel
 
 SHAPE = {"tokens": Entry((6,), "int64", 9, 0), "mask": Entry((6,), "bool")}
 SMALL = {"width": 8, "heads": 2, "hidden": 12, "layers": 2}
@@ -38,7 +38,7 @@ def as_torchs(model, x):
 
 
 def test_equals_torchs_layers():
-    model, x = Transformer(SHAPE, 3, **SMALL).train(), inputs()
+    model, x = TransformerModel(SHAPE, 3, **SMALL).train(), inputs()
     each, expected = as_torchs(model, x)
     torch.testing.assert_close(model(x), expected, rtol=1e-4, atol=1e-5)
     model.pooling = "none"
@@ -49,14 +49,14 @@ def test_equals_torchs_layers():
 
 
 def test_what_the_mask_leaves_out_changes_nothing():
-    model, x = Transformer(SHAPE, 3, **SMALL), inputs()
+    model, x = TransformerModel(SHAPE, 3, **SMALL), inputs()
     other = {**x, "tokens": torch.where(x["mask"], x["tokens"], torch.randint(10, (5, 6)))}
     assert torch.equal(model(x), model(other))
     assert torch.equal(model({**x, "mask": x["mask"].long()}), model(x))
 
 
 def test_a_sample_without_a_token_is_finite():
-    model, x = Transformer(SHAPE, 3, **SMALL), inputs()
+    model, x = TransformerModel(SHAPE, 3, **SMALL), inputs()
     x["mask"][2] = False
     found = model(x)
     found.sum().backward()
@@ -65,9 +65,9 @@ def test_a_sample_without_a_token_is_finite():
 
 
 def test_without_a_mask_all_count():
-    model = Transformer({"tokens": SHAPE["tokens"]}, 3, **SMALL)
+    model = TransformerModel({"tokens": SHAPE["tokens"]}, 3, **SMALL)
     x = {"tokens": torch.randint(10, (5, 6))}
-    twin = Transformer(SHAPE, 3, **SMALL)
+    twin = TransformerModel(SHAPE, 3, **SMALL)
     twin.load_state_dict(model.state_dict())
     torch.testing.assert_close(model(x), twin({**x, "mask": torch.ones(5, 6, dtype=torch.bool)}))
     assert model.embedding.num_embeddings == 10
@@ -93,4 +93,4 @@ def test_without_a_mask_all_count():
 )
 def test_refuses(arguments, message):
     with pytest.raises(RecipeError, match=message):
-        Transformer(**{"shape": SHAPE, "outputs": 2, **SMALL, **arguments})
+        TransformerModel(**{"shape": SHAPE, "outputs": 2, **SMALL, **arguments})
