@@ -31,7 +31,7 @@ def per_label(of_samples: Tensor, labels: Tensor) -> Tensor:
     """One number a sample, (samples,), for each label of a sample, (samples, *places); what is of labels already stays."""
     if of_samples.ndim == labels.ndim:
         return of_samples
-    return of_samples.view(-1, *[1] * (labels.ndim - 1)).expand(labels.shape)
+    return of_samples.view(len(of_samples), *[1] * (labels.ndim - 1)).expand(labels.shape)
 
 
 @dataclass(frozen=True)
