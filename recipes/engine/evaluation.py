@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from contextlib import ExitStack
 from typing import Any
 
@@ -147,7 +148,10 @@ class Evaluation:
         ignored = self.module.task_losses.ignored
         if len(ignored) < len(batch.labels):
             return values, len(values)
-        kept = [(batch.labels[task][: len(values)] != label).view(len(values), -1) for task, label in ignored.items()]
+        kept = [
+            (batch.labels[task][: len(values)] != label).view(len(values), math.prod(batch.labels[task].shape[1:]))
+            for task, label in ignored.items()
+        ]
         counts = torch.cat(kept, 1).any(1)
         return values.where(counts, 0.0), counts.sum()
 
