@@ -43,7 +43,7 @@ def test_a_wrong_shape_is_caught():
 
     x, share = torch.randn(4, 3, 8, 8), torch.rand(4)
     mix(x, x, share)
-    for wrong in ((x, x[:3], share), (x, x, share[:3]), (x, x, share[:, None]), (x.long(), x, share)):
+    for wrong in ((x, x[:3], share), (x, x, share[:3]), (x, x, share[:3, None]), (x.long(), x, share)):
         with pytest.raises(TypeCheckError):
             mix(*wrong)
     place = torch.zeros(4, dtype=torch.long)
@@ -52,7 +52,7 @@ def test_a_wrong_shape_is_caught():
         with pytest.raises(TypeCheckError):
             crop(*wrong, 1, 8, 8)
     with pytest.raises(TypeCheckError):
-        smooth(torch.zeros(2, 3, 4), 3, 0.1)
+        smooth(torch.zeros(3), 3, 0.1)
 
 
 def test_a_result_of_a_wrong_shape_is_caught():

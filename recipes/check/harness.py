@@ -165,11 +165,17 @@ def needs(name: str) -> tuple[tuple[str, ...], ...]:
 
     For each the options that will do, the one that was asked for first: where a group takes one option another may be chosen already.
     """
+    return _needs(name, "numbers" if works_on(name) == {"numbers"} else "classes")
+
+
+@cache
+def _needs(name: str, kind: str) -> tuple[tuple[str, ...], ...]:
     found: tuple[tuple[str, ...], ...] = ()
     while True:
         names = [name, *(alternatives[0] for alternatives in found)]
         try:
-            build(merged_config(names))
+            config = merged_config(names)
+            build(config, data=_own_data(config) or KINDS[kind]())
         except RecipeError as error:
             taken = {other.split("/")[0] for other in names if not is_many(other.split("/")[0])}
             for group, option in re.findall(r"(\w+)=(\w+)", str(error)):
@@ -211,11 +217,20 @@ def numbers() -> Any:
     return data
 
 
+KINDS = {"classes": digits, "numbers": numbers}  # what an option can be tried on
+
+
 def data_of(config: dict[str, Any]) -> Any:
     """What a config is tried on: its own data, or of the digits numbers where one of its options is refused for classes and not for them."""
-    if config["data"].get("_target_") != config_of([])["data"]["_target_"]:
-        return _other_data(yaml.safe_dump({"data": config["data"], "loss": config["loss"]}))
+    if (own := _own_data(config)) is not None:
+        return own
     return numbers() if any(works_on(name) == {"numbers"} for name in names_in(config)) else digits()
+
+
+def _own_data(config: dict[str, Any]) -> Any:
+    if config["data"].get("_target_") == config_of([])["data"]["_target_"]:
+        return None
+    return _other_data(yaml.safe_dump({"data": config["data"], "loss": config["loss"]}))
 
 
 @cache
@@ -236,11 +251,12 @@ def names_in(config: dict[str, Any]) -> Iterator[str]:
 
 @cache
 def works_on(name: str) -> frozenset[str]:
-    """Which of "classes" and "numbers" an option can be tried on: a module is built for them, and has a loss."""
-    config, found = merged_config([name]), set()
-    for kind, data in (("classes", digits()), ("numbers", numbers())):
+    """Which of "classes" and "numbers" an option can be tried on: a module is built for them, and has a loss. What it needs is beside it."""
+    found = set()
+    for kind, data in KINDS.items():
         try:
-            expect_loss(_made(config, data, build_plugins(config)), data)
+            config = merged_config([name, *(alternatives[0] for alternatives in _needs(name, kind))])
+            expect_loss(_made(config, data(), build_plugins(config)), data())
         except RecipeError:
             continue
         found.add(kind)

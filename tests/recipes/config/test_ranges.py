@@ -18,13 +18,14 @@ from tests.command import ROOT, variables
 CATALOGUE = Catalogue()
 VALUES = (-1, -0.5, 0, 0.5, 1, 1.5, 2, 1000)
 TOKENS = {"tokens": Entry((6,), "int64", 0, 0)}
+BESIDE = {("transformer", "width"): {"heads": 1}, ("transformer", "heads"): {"width": 1000}}  # one is a multiple of the other
 NO_CLASS = ("trainer", "logger", "recipe")
 OPTIONS = [option for group, options in CATALOGUE.groups.items() if group not in NO_CLASS for option in options.values()]
 
 
 def built(option, name, value):
     """Whether the option's class takes a value."""
-    node = {**option.node, name: value}
+    node = {**option.node, **BESIDE.get((option.name, name), {}), name: value}
     try:
         if option.group == "optimizer":
             build_optimizer({"optimizer": node})
