@@ -58,13 +58,13 @@ def test_the_guide_names_options_that_exist():
 
 
 def test_parts_of_the_module_that_are_named_exist():
-    named = re.findall(r"(?<![\w/.])`(\w+\.py)`", (ROOT / "docs/design.md").read_text().partition("## The way of a batch")[0])
+    named = re.findall(r"(?<![\w/.])`(\w+\.py)`", (ROOT / "docs/engine.md").read_text().partition("## The hooks")[0])
     there = {file.name for file in (ROOT / "recipes/engine").glob("*.py")}
     assert len(named) > 15 and not {*named} - there - {"train.py", "evaluate.py", "compare.py"}
 
 
 def test_the_table_of_hooks_is_that_of_the_code():
-    text = (ROOT / "docs/design.md").read_text()
+    text = (ROOT / "docs/engine.md").read_text()
     told = re.findall(r"^\| `(\w+)` \| (\w+) \| (yes|) ?\| (yes|) ?\| \S.* \|$", text, re.MULTILINE)
     marks = {True: "yes", False: ""}
     assert told == [(hook.name, hook.moment, marks[hook.alone], marks[hook.sees_weights]) for hook in HOOKS]
