@@ -2,23 +2,8 @@
 
 from pathlib import Path
 
-from recipes.check.harness import (
-    NO_TECHNIQUES,
-    SMALL,
-    build,
-    build_plugins,
-    catalogue,
-    config_of,
-    data_of,
-    digits,
-    fit,
-    is_many,
-    merged_config,
-    options,
-    plugin_class,
-    target,
-    with_companions,
-)
+from recipes.check.choice import NO_TECHNIQUES, catalogue, is_many, options, plugin_class, target
+from recipes.check.harness import SMALL, build, build_plugins, config_of, data_of, digits, fit, merged_config, with_companions
 from recipes.check.trained import parameters, same_bits, weights
 from recipes.config.catalogue import FOLDER as CONF
 

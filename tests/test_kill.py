@@ -95,6 +95,7 @@ def assert_same(found, whole):
     assert records == all_records
 
 
+@pytest.mark.slow
 def test_a_run_killed_three_times(tmp_path, whole):
     folder = tmp_path / "run"
     process = start(folder, *first_words(folder))

@@ -34,6 +34,9 @@ LONG = (
     "recipe=fashion_mnist",
     "recipe=cifar10",
     "-m benchmarks",
+    "train.py --help",
+    "sweep=outputs/study",
+    "hydra/sweeper=optuna",
     "seed=0,1,2,3,4",
     "seed=0,1 max_epochs=2",
 )

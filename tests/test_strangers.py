@@ -254,5 +254,5 @@ def random_test(examples):
     return test
 
 
-test_some_folders_of_strangers = random_test(30)
+test_some_folders_of_strangers = random_test(12)
 test_five_hundred_folders_of_strangers = pytest.mark.slow(random_test(500))

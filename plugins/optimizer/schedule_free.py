@@ -51,6 +51,8 @@ class ScheduleFreeAdamW(Option, Optimizer):
     """
 
     on_shards = True
+    on_named_inputs = True
+    on_class_maps = True
     calibrated_on = "train"
 
     def __init__(

@@ -39,6 +39,8 @@ class L1Penalty(Plugin):
     """
 
     stage = Stage.PROJECTION  # where it acts after a step; a sum has no order
+    on_named_inputs = True
+    on_class_maps = True
 
     weight: float = declare.number("factor λ of the penalty λ · Σ|w|", default=1e-5, least=0, off=0.0)
     proximal: bool = declare.flag("soft-threshold weights after each step, in place of a term in the loss", default=False)

@@ -8,15 +8,8 @@ from typing import Any
 import torch
 
 from plugins.base import Stage
-from recipes.check.harness import (
-    build,
-    data_of,
-    fit,
-    merged_config,
-    node_of,
-    plugin_class,
-    with_companions,
-)
+from recipes.check.choice import node_of, plugin_class
+from recipes.check.harness import build, data_of, fit, merged_config, with_companions
 from recipes.check.outcome import NotAsked, expect, wrong
 from recipes.check.samples import first_samples
 from recipes.check.trained import parameters, same_bits, weights

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from plugins.base import Batch, Plugin, RecipeError, Refusal, Setting, Task, implementers
-from recipes.check.harness import build, config_of, data_of, digits, fit, merged_config, plugin_class, with_companions
+from recipes.check.choice import plugin_class
+from recipes.check.harness import build, config_of, data_of, digits, fit, merged_config, with_companions
 from recipes.check.outcome import NotAsked, expect, wrong
 from recipes.engine.module import RecipeModule
 

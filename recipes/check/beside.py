@@ -7,7 +7,7 @@ from functools import cache
 from pathlib import Path
 
 from plugins.base import RecipeError
-from recipes.check import harness, refusals
+from recipes.check import choice, harness, refusals
 from recipes.check.outcome import NotAsked, Wrong, wrong
 from recipes.check.package import Package
 from recipes.check.refusals import TIMES
@@ -35,7 +35,7 @@ class Beside:
                 continue  # is refused by itself, which its other checks tell
             usable.append(name)
         self.usable = frozenset(usable)
-        self.names = [*(harness.options() if ours is None else ours), *usable]
+        self.names = [*(choice.options() if ours is None else ours), *usable]
         self.pins = {**(refusals.read() if ours is None else {}), **(package.pins or {})}
         self.selections = Selections(self.names, self.pins, usable)
         self._refused: dict[Pair, str | None] = {}
@@ -68,7 +68,7 @@ class Beside:
             return
         few, found = selections.minimal(names, fault, folder / "narrowed")
         line = (found.text.strip().splitlines() or [""])[-1]  # of a traceback the last one
-        told = f"{line} (alone: {' '.join(harness.select(selections.complete(few)))})"
+        told = f"{line} (alone: {' '.join(choice.select(selections.complete(few)))})"
         if not found.refused:
             faults[few] = f"{TIMES.join(sorted(few))} failed: {told}"
             return

@@ -25,6 +25,7 @@ ALONE = {  # the name of a check, and the function that makes it
     "own draws": "batches.own_draws",
     "pictures": "batches.pictures",
     "other data": "batches.other_data",
+    "other forms": "forms.other_forms",
 }
 BESIDE = {"refusals": "beside.refused", "pairs": "beside.pairs"}
 IN_PROCESSES = {"two processes": "processes.ddp", "shards": "processes.fsdp"}

@@ -20,20 +20,17 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from plugins.base import Plugin, RecipeError
-from plugins.declare import RUN_FOLDER
+from recipes.check.choice import NO_TECHNIQUES, asks_for_run, catalogue, is_many, node_of, option_of, select
 from recipes.check.samples import expect_loss
 from recipes.check.trained import CopyingKeeper
-from recipes.config import catalogue as catalogue_module
-from recipes.config.catalogue import FOLDER, Catalogue, Option, installed_folders
+from recipes.config.catalogue import FOLDER
 from recipes.config.launchers import offer_launchers
 from recipes.config.run_files import CHECKPOINTS, CONFIG
-from recipes.config.searching import InstalledConfigs
 from recipes.data.loaders import EvaluationLoader, StepLoader
 from recipes.engine.module import RecipeModule
-from recipes.run.build import build_data, build_plugins, find_class, make_module
+from recipes.run.build import build_data, build_plugins, make_module
 from recipes.run.trainer import make_trainer
 
-NO_TECHNIQUES = (*catalogue_module.NO_TECHNIQUES, "callback")
 SMALL = (
     "model=cnn",
     "model._target_=recipes.check.small_net.SmallNet",  # with a residual branch too
@@ -46,51 +43,6 @@ SMALL = (
 )
 
 logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
-
-
-@cache
-def catalogue() -> Catalogue:
-    """What can be chosen, with what packages bring and what was registered for Hydra."""
-    return Catalogue([*installed_folders(), *InstalledConfigs.folders])
-
-
-def options() -> list[str]:
-    """Every technique of ours, as "group/option"."""
-    return sorted(
-        f"{group}/{name}"
-        for group, found in catalogue().groups.items()
-        if group not in NO_TECHNIQUES
-        for name, option in found.items()
-        if option.path.is_relative_to(FOLDER)
-    )
-
-
-def is_many(group: str) -> bool:
-    """Whether several options of a group can be selected at once."""
-    return catalogue().many(group)
-
-
-def option_of(name: str) -> Option:
-    """The file of an option."""
-    group, option = name.split("/")
-    return catalogue().groups[group][option]
-
-
-def target(name: str) -> str:
-    """The class that an option names."""
-    return str(option_of(name).node["_target_"])
-
-
-def select(names: Sequence[str]) -> list[str]:
-    """The overrides that select options, as a user would type them."""
-    chosen: dict[str, list[str]] = {}
-    for name in names:
-        group, option = name.split("/")
-        chosen.setdefault(group, []).append(option)
-    return [
-        catalogue().spelling(group, found[0] if not is_many(group) else f"[{','.join(found)}]")
-        for group, found in chosen.items()
-    ]
 
 
 def config_of(names: Sequence[str], *overrides: str) -> dict[str, Any]:
@@ -114,8 +66,8 @@ def _composed(names: tuple[str, ...], *overrides: str) -> dict[str, Any]:
 def give_runs(config: dict[str, Any], name: str) -> None:
     """Name a trained run where an option asks for one, as a user would."""
     node = node_of(config, name)
-    for parameter, held in getattr(plugin_class(name), "declared_parameters", {}).items():
-        if held.words == RUN_FOLDER and node[parameter] is None:
+    for parameter in asks_for_run(name):
+        if node[parameter] is None:
             node[parameter] = str(trained_run())
 
 
@@ -200,12 +152,6 @@ def digits() -> Any:
     data = build_data(config_of([]))
     data.setup()
     return data
-
-
-def plugin_class(name: str) -> type[Plugin] | None:
-    """The plugin class behind an option, if it is one."""
-    found = find_class(target(name))
-    return found if issubclass(found, Plugin) else None
 
 
 @cache
@@ -298,9 +244,3 @@ def fit(
         trainer = make_trainer(config, folder, [], [*plugins, keeper])
         trainer.fit(module, loader, EvaluationLoader(data.splits["val"]), ckpt_path=resume and str(resume))
     return module
-
-
-def node_of(config: dict[str, Any], name: str) -> Any:
-    """Where the parameters of a chosen option stand."""
-    group, option = name.split("/")
-    return config[group][option] if is_many(group) else config[group]

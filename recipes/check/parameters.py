@@ -13,7 +13,7 @@ from typing import Any
 from plugins.base import Plugin, RecipeError
 from plugins.declare import Declared, Parameter
 from plugins.plugin import acts_in_steps
-from recipes.check import harness
+from recipes.check import choice
 from recipes.check.outcome import NotAsked, expect, wrong
 from recipes.config.catalogue import INHERITED, Option
 from recipes.run.build import find_class, instantiate
@@ -24,7 +24,7 @@ SHARES: tuple[Any, ...] = ((0.9, 0.1), (0.5, 0.5), (-0.1, 1), (0, 1.1), 0.5, [0.
 
 def file(name: str, folder: Path) -> None:
     """The option's file begins with a line for `--help`, and says something of each parameter."""
-    option = harness.option_of(name)
+    option = choice.option_of(name)
     first = option.text.splitlines()[:1]
     expect(first and first[0].startswith("# "), f"{option.path} does not begin with a comment, which is its line in --help")
     expect(len(first[0]) <= LONGEST, f"the first line of {option.path} is longer than {LONGEST} characters")
@@ -34,7 +34,7 @@ def file(name: str, folder: Path) -> None:
 
 def declared(name: str, folder: Path) -> None:
     """The parameters that the class declares: told in the file and the docstring, checked in the constructor, kept as they are."""
-    option = harness.option_of(name)
+    option = choice.option_of(name)
     kind = find_class(option.node["_target_"])
     if not issubclass(kind, Declared):
         raise NotAsked("its class declares no parameters")

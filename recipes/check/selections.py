@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 
 from plugins.base import Diverged, Plugin, RecipeError, does_something
-from recipes.check import harness, refusals
+from recipes.check import choice, harness, refusals
 from recipes.check.covering import Options, cover
 from recipes.check.narrowing import narrow
 from recipes.check.samples import expect_loss
@@ -93,25 +93,25 @@ class Selections:
         """The fault of a run, narrowed to what has it."""
         few, found = self.minimal(names, fault, folder)
         what = "refused, which does not stand in refusals.yaml" if found.refused else "failed"
-        words = " ".join(harness.select(self.complete(few)))
+        words = " ".join(choice.select(self.complete(few)))
         return f"{refusals.TIMES.join(few)} {what}: {found.text}\n  alone: {words}\n  found in: {', '.join(names)}"
 
 
 @cache
 def everything() -> Selections:
     """All options of ours beside each other, with the refusals that are known."""
-    return Selections(harness.options(), refusals.read())
+    return Selections(choice.options(), refusals.read())
 
 
 def acts(name: str) -> bool:
     """Whether an option is more than a name for leaving things as they are."""
-    found = harness.plugin_class(name)
+    found = choice.plugin_class(name)
     return found is None or does_something(Plugin.__new__(found))
 
 
 def _can_be_typed(first: str, second: str) -> bool:
     group = first.split("/")[0]
-    return group != second.split("/")[0] or harness.is_many(group)
+    return group != second.split("/")[0] or choice.is_many(group)
 
 
 def _are_apart(first: str, second: str) -> bool:

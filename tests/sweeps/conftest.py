@@ -2,8 +2,7 @@ import sys
 
 import pytest
 
-from recipes.check import harness
-from recipes.config.catalogue import Catalogue, installed_folders
+from recipes.check import choice, harness
 
 MANY = "# Made for a test.\n{option}:\n  _target_: {target}\n"
 
@@ -27,12 +26,10 @@ def install(tmp_path, monkeypatch):
         (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: made-for-a-test\nVersion: 1.0\n")
         (metadata / "entry_points.txt").write_text("[lightning_recipes]\nmade_for_a_test = made_for_a_test.conf\n")
         monkeypatch.syspath_prepend(package.parent)
-        catalogue = Catalogue(installed_folders())
-        monkeypatch.setattr(harness, "catalogue", lambda: catalogue)
+        choice.catalogue.cache_clear()
 
-    cached = (harness.needs, harness.works_on)
     yield put
-    for function in cached:
+    for function in (choice.catalogue, harness.needs, harness._needs, harness.works_on):
         function.cache_clear()
     for name in [name for name in sys.modules if name.partition(".")[0] == "made_for_a_test"]:
         del sys.modules[name]

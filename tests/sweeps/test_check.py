@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from plugins.base import Diverged, RecipeError
-from recipes.check import alone, batches, beside, harness, parameters, processes, report
+from recipes.check import alone, batches, beside, choice, parameters, processes, report
 from recipes.check.cases import CHECKS, IN_PROCESSES, cases
 from recipes.check.outcome import NotAsked, Wrong
 from recipes.check.package import Package, find_package
@@ -253,7 +253,7 @@ def test_what_is_wrong_is_caught_by_the_check_for_it(package, tmp_path, name, ch
     option = f"regularizer/{name.lower()}"
     if check is parameters.misfits_refused:
         with pytest.raises(Wrong, match=words):
-            check(harness.option_of(option), harness.plugin_class(option))
+            check(choice.option_of(option), choice.plugin_class(option))
         return
     if check is alone.strength_zero:
         file = tmp_path / f"packages/made_for_a_test/conf/regularizer/{name.lower()}.yaml"

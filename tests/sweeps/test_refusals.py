@@ -2,7 +2,7 @@
 
 import pytest
 
-from recipes.check import harness, refusals
+from recipes.check import choice, refusals
 from recipes.check.selections import everything, refusal_of
 
 SHARES = 4
@@ -66,7 +66,7 @@ def problems(names, message, reason):
 def words(name):
     """What an option may be called."""
     group, option = name.split("/")
-    return group, option, harness.target(name).rpartition(".")[2]
+    return group, option, choice.target(name).rpartition(".")[2]
 
 
 def test_a_group_stands_for_its_options():

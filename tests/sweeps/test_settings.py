@@ -3,7 +3,7 @@
 import pytest
 
 from plugins.base import RecipeError
-from recipes.check import harness
+from recipes.check import choice, harness
 from recipes.check.selections import Selections, everything, fault_of, refusal_of
 
 PLUGINS = '''
@@ -80,8 +80,8 @@ def test_what_an_option_needs_stands_in_each_of_its_runs():
     assert all("regularizer/dropout" in run for run in selections.runs if "inference/mc_dropout" in run)
 
 
-@pytest.mark.parametrize("name", harness.options())
+@pytest.mark.parametrize("name", choice.options())
 def test_options_are_found_again_in_a_config(name):
     found = set(harness.names_in(harness.merged_config([name])))
-    target = harness.target(name)
-    assert any(harness.target(other) == target for other in found), found
+    target = choice.target(name)
+    assert any(choice.target(other) == target for other in found), found

@@ -24,9 +24,10 @@ from plugins.metric.f1 import F1Score
 from plugins.regularizer.class_weights import ClassWeights
 from plugins.regularizer.dropout import Dropout
 from plugins.regularizer.label_smoothing import LabelSmoothing, smooth
+from recipes.check.forms import IGNORED, maps
 from recipes.engine.losses import TaskLoss
 from recipes.engine.module import RecipeModule
-from tests.forms import IGNORED, as_tensors, maps
+from tests.forms import as_tensors
 
 LABELS = Task("", "classification", 3, shape=(8, 8))
 EQUAL = {"rtol": 1e-5, "atol": 1e-6}

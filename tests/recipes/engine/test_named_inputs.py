@@ -21,9 +21,10 @@ from plugins.regularizer.class_weights import ClassWeights
 from plugins.regularizer.dropout import Dropout
 from plugins.regularizer.l2 import L2Penalty
 from plugins.regularizer.label_smoothing import LabelSmoothing
+from recipes.check.forms import tokens
 from recipes.engine.module import RecipeModule
 from recipes.models.transformer import TransformerModel
-from tests.forms import Pairs, as_tensors, tokens
+from tests.forms import Pairs, as_tensors
 
 SHAPE = {"tokens": Entry((7,), "int64", 10, 0), "mask": Entry((7,), "bool")}
 

@@ -168,6 +168,7 @@ def test_a_killed_rank_ends_the_run_and_is_told_in_a_line(tmp_path, number):
     assert not (tmp_path / "mine" / "errors").exists()
 
 
+@pytest.mark.slow
 def test_ranks_whose_command_was_killed_save_and_end(tmp_path):
     process = begin(arguments("train.py", *ENDLESS, "hydra.run.dir=mine"), tmp_path)
     wait_until(steps(tmp_path / "mine"), process)

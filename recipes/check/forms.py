@@ -1,0 +1,133 @@
+"""What an option does with data of another form than an image with one label: tokens with their mask, and class maps."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from plugins.base import RecipeError
+from recipes.check.choice import asks_for_run, catalogue, place_of, select
+from recipes.check.harness import trained_run, with_companions
+from recipes.check.outcome import NotAsked, Wrong, expect, wrong
+from recipes.config.composing import compose, finish
+from recipes.run import train
+
+IGNORED = 255  # the label of a place that counts for nothing
+SMALL = (
+    *("data=npz", "data.batch_size=16", "max_steps=3", "optimizer=momentum", "optimizer.lr=0.02", "logger=[]"),
+    *("trainer.progress=false", "trainer.accelerator=cpu"),
+)
+SAY_NOTHING_OF_BATCHES = ("callback", "data", "logger", "recipe", "trainer")
+
+
+@cache
+def tokens(samples: int = 90, length: int = 7, vocabulary: int = 11) -> Mapping[str, Any]:
+    """Arrays of tokens, their mask, and classes: how many of the tokens that are there are below 4, up to 2."""
+    random = np.random.default_rng(0)
+    mask = np.arange(length) < random.integers(1, length + 1, (samples, 1))
+    found = random.integers(0, vocabulary, (samples, length))
+    found[0, 0], mask[:3] = vocabulary - 1, True
+    return {"tokens": found, "mask": mask, "y": np.minimum(((found < 4) & mask).sum(1), 2)}
+
+
+@cache
+def maps(samples: int = 80, size: int = 8, ignored: bool = True) -> Mapping[str, Any]:
+    """Arrays of images of bytes and maps of three classes, by how bright a pixel is; some pixels are ignored."""
+    random = np.random.default_rng(0)
+    x = random.integers(0, 256, (samples, size, size)).astype(np.uint8)
+    y = x.astype(np.int64) // 86
+    if ignored:
+        y[random.random(y.shape) < 0.2] = IGNORED
+        y[4, :, :] = IGNORED
+    return {"x": x, "y": y}
+
+
+@dataclass(frozen=True)
+class Form:
+    """A form of data: its arrays, and the words with which a small model is trained on them."""
+
+    arrays: Callable[[], Mapping[str, Any]]
+    words: tuple[str, ...]
+
+
+FORMS = {
+    "tokens": Form(
+        tokens,
+        (
+            *("data.input=[tokens,mask]", "model=transformer", "model.width=8", "model.heads=2", "model.layers=1"),
+            *("model.hidden=8", "preprocessing=none"),
+        ),
+    ),
+    "maps": Form(maps, ("model=fcn", "model.channels=[4,4]", "loss=cross_entropy", f"loss.ignore_index={IGNORED}")),
+}
+
+
+def saved(form: str, folder: Path) -> str:
+    """The word that names the data of a form, saved in a folder."""
+    path = folder / f"{form}.npz"
+    np.savez(path, **FORMS[form].arrays())
+    return f"data.path={path}"
+
+
+def words_of(form: str, name: str, folder: Path) -> list[str]:
+    """What a user types for a form of data and an option, with what it needs."""
+    names = (
+        (name,) if name.startswith("model/") else with_companions(name)
+    )  # a model is refused on the digits that is made for a form
+    groups = {name.split("/")[0] for name in names}
+    words = [word for word in (*SMALL, *FORMS[form].words) if word.partition("=")[0].partition(".")[0] not in groups]
+    runs = [f"{place_of(name)}.{parameter}={trained_run()}" for name in names for parameter in asks_for_run(name)]
+    return [*words, saved(form, folder), *select(names), *runs]
+
+
+def outcome(form: str, name: str, folder: Path) -> dict[str, Any] | RecipeError:
+    """The result of a short run of an option on a form of data, or the refusal, which leaves nothing."""
+    words, run = words_of(form, name, folder), folder / "run"
+    run.mkdir()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return train.train(finish(catalogue(), compose(words), words), run, words)
+    except RecipeError as error:
+        expect(not run.exists() or not any(run.iterdir()), "it is refused, and something is left in the folder of the run")
+        return error
+
+
+def expect_finished(result: Mapping[str, Any]) -> None:
+    """The run has taken its steps, and measured numbers."""
+    expect(
+        result["status"] == "finished" and result["steps"] == 3, f"the run is {result['status']} after {result['steps']} steps"
+    )
+    expect(all(math.isfinite(value) for value in result["metrics"].values()), f"measures {result['metrics']}")
+    expect(0 <= result["metrics"].get("test/acc", 0) <= 1, "an accuracy is outside of [0, 1]")
+
+
+def expect_told(name: str, refusal: RecipeError) -> None:
+    """The refusal is a line that names the option, or its group."""
+    told = str(refusal).lower().replace("_", "")
+    group, option = name.split("/")
+    expect("\n" not in told and (option.replace("_", "") in told or group in told), f"is refused without its name: {refusal}")
+
+
+def other_forms(name: str, folder: Path) -> None:
+    """An option trains on tokens with a mask and on class maps, or is refused in a line before the first batch."""
+    if name.split("/")[0] in SAY_NOTHING_OF_BATCHES:
+        raise NotAsked("says nothing of a batch")
+    for form in FORMS:
+        place = folder / form
+        place.mkdir(parents=True)
+        found = outcome(form, name, place)
+        try:
+            if isinstance(found, RecipeError):
+                expect_told(name, found)
+            else:
+                expect_finished(found)
+        except Wrong as error:
+            wrong(f"on {form}: {error}")
