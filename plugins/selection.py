@@ -11,6 +11,7 @@ from plugins.errors import RecipeError, Refusal, expect_choice
 from plugins.hooks import HOOKS
 from plugins.identity import called
 from plugins.plugin import Option, Plugin, Selection
+from plugins.stage import Stage
 
 if TYPE_CHECKING:
     from torchmetrics import Metric
@@ -96,7 +97,8 @@ def right_on_named_inputs(option: Option | type[Option]) -> bool:
     """Whether an option works where inputs are several tensors by name: as it declares, or by what it defines."""
     if option.on_named_inputs is not None:
         return option.on_named_inputs
-    return not any(hook.sees_inputs and _defines(option, hook.name) for hook in HOOKS)
+    in_front = option.stage is Stage.PREPROCESSING  # its layer is given inputs
+    return not in_front and not any(hook.sees_inputs and _defines(option, hook.name) for hook in HOOKS)
 
 
 def right_on_class_maps(option: Option | type[Option]) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import math
 import warnings
 from collections.abc import Callable, Mapping
@@ -92,7 +94,7 @@ def outcome(form: str, name: str, folder: Path) -> dict[str, Any] | RecipeError:
     words, run = words_of(form, name, folder), folder / "run"
     run.mkdir()
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
             warnings.simplefilter("ignore")
             return train.train(finish(catalogue(), compose(words), words), run, words)
     except RecipeError as error:
