@@ -97,7 +97,7 @@ def right_on_named_inputs(option: Option | type[Option]) -> bool:
     """Whether an option works where inputs are several tensors by name: as it declares, or by what it defines."""
     if option.on_named_inputs is not None:
         return option.on_named_inputs
-    in_front = option.stage is Stage.PREPROCESSING  # its layer is given inputs
+    in_front = option.stage is Stage.PREPROCESSING and _defines(option, "transform_model")  # its layer is given inputs
     return not in_front and not any(hook.sees_inputs and _defines(option, hook.name) for hook in HOOKS)
 
 

@@ -50,9 +50,7 @@ class ScheduleFreeAdamW(Option, Optimizer):
     Source: Defazio et al., "The Road Less Scheduled", NeurIPS 2024.
     """
 
-    on_shards = True
-    on_named_inputs = True
-    on_class_maps = True
+    on_shards = on_named_inputs = on_class_maps = True
     calibrated_on = "train"
 
     def __init__(
