@@ -35,6 +35,11 @@ def one_line(error: BaseException) -> str:
     return printable(" ".join(str(error).split())) or type(error).__name__
 
 
+def first_line(error: BaseException) -> str:
+    """The first line of an exception's message, or its kind where it has none."""
+    return printable(str(error).strip().partition("\n")[0].strip()) or type(error).__name__
+
+
 def shortened(text: str) -> str:
     """A message without its middle where it is very long."""
     return text if len(text) <= LONGEST else f"{text[: LONGEST // 2]} … {text[-LONGEST // 2 :]}"

@@ -18,6 +18,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from plugins.errors import RecipeError
 from plugins.inputs import each, some
+from recipes.config.errors import first_line
 from recipes.data.source import Sample, Source
 
 DEATH = 1  # prctl's PR_SET_PDEATHSIG
@@ -65,13 +66,18 @@ def fetched(source: Source, places: Iterable[Place], device: torch.device) -> It
         except (RuntimeError, ConnectionError, EOFError) as error:  # the last two: it ended while it handed a batch over
             if isinstance(error, RuntimeError) and "DataLoader worker" not in str(error):
                 raise
-            raise RecipeError(
-                f"a process that reads the data has ended ({str(error).splitlines()[0]}): is there memory for it, and room in /dev/shm? "
-                f"type data.workers=0 to read without"
-            ) from error
+            raise worker_lost(error) from error
         if isinstance(batch, RecipeError):
             raise batch
         yield moved(batch, device)
+
+
+def worker_lost(error: BaseException) -> RecipeError:
+    """What is told where a worker has ended; an error may have no words of its own."""
+    return RecipeError(
+        f"a process that reads the data has ended ({first_line(error)}): is there memory for it, and room in /dev/shm? "
+        f"type data.workers=0 to read without"
+    )
 
 
 def take(source: Source, place: Place) -> Sample:

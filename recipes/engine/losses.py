@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from plugins.base import RecipeError, Task, per_label
+from recipes.config.errors import first_line
 from recipes.data.targets import describe
 from recipes.engine.samples import labels_of, per_sample
 from recipes.engine.sums import Loss, are_log_probabilities, is_mean_over_samples, takes_labels_like_probabilities
@@ -134,7 +135,7 @@ class TaskLoss:
             fix = "cross_entropy" if self.task.kind == "classification" else "mse"
             raise RecipeError(
                 f"the loss {name} does not take outputs {tuple(output.shape)} and targets {tuple(target.shape)} ({shown}): "
-                f"{str(error).splitlines()[0]}; take loss={fix}, or one of such a form"
+                f"{first_line(error)}; take loss={fix}, or one of such a form"
             ) from error
         if not isinstance(value, Tensor) or value.ndim or value.is_complex():
             got = f"the shape {tuple(value.shape)}" if isinstance(value, Tensor) else f"a {type(value).__name__}"

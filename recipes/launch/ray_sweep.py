@@ -179,7 +179,7 @@ class RayProcess:
                 cause = one_line(error.cause)
                 code, result, self.error = 1, left_in(self.job.folder), f"{cause}; all machines must see the same files"
             except ray.exceptions.RayError as error:
-                reason = str(error).strip().splitlines()[-1]
+                reason = (str(error).strip() or type(error).__name__).splitlines()[-1]
                 code, result, self.error = 1, left_in(self.job.folder), f"Ray has ended the job: {reason}"
             if left_in(self.job.folder) == result or time.monotonic() > self.ended + LATE:
                 self._finish(code)

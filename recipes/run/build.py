@@ -24,7 +24,7 @@ from plugins.inputs import Shape, from_plain
 from recipes.config.catalogue import Catalogue, installed_folders
 from recipes.config.changing import read_run
 from recipes.config.choices import choices
-from recipes.config.errors import one_line
+from recipes.config.errors import first_line, one_line
 from recipes.config.quoting import show
 from recipes.config.run_files import BEST, CHECKPOINTS
 from recipes.data.base import Data
@@ -238,7 +238,7 @@ def load_module(config: Mapping[str, Any], checkpoint: Path, further: list[Plugi
     try:
         module.load_state_dict(state["state_dict"])
     except RuntimeError as error:
-        raise RecipeError(f"{checkpoint} does not fit the configured model: {str(error).splitlines()[0]}") from None
+        raise RecipeError(f"{checkpoint} does not fit the configured model: {first_line(error)}") from None
     return module.eval()
 
 

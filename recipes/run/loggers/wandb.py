@@ -19,6 +19,7 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from plugins.base import RecipeError, expect_choice, larger_is_better
 from recipes.config.environment import check_wandb, told
+from recipes.config.errors import first_line
 from recipes.config.run_files import HISTOGRAMS, METRICS
 from recipes.config.untrusted import read_text
 from recipes.engine.logger import RunLogger
@@ -122,7 +123,7 @@ class WandbRunLogger(WandbLogger, RunLogger):
                 run = wandb.init(mode=mode, resume=None if mode == "offline" else "allow", **start)  # type: ignore[arg-type]
         except (wandb.errors.CommError, wandb.errors.UsageError, wandb.errors.AuthenticationError, TimeoutError) as error:
             if mode != "online":
-                raise RecipeError(f"logger.wandb: {str(error).splitlines()[0]}") from None
+                raise RecipeError(f"logger.wandb: {first_line(error)}") from None
             log.warning("wandb: the server does not answer (%s), so the run is logged offline", type(error).__name__)
             wandb.teardown()  # the service still holds the run's id
             mode = "offline"

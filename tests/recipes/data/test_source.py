@@ -17,6 +17,7 @@ import torch
 from plugins.base import RecipeError
 from recipes.data import memory
 from recipes.data.base import Data
+from recipes.data.fetching import worker_lost
 from recipes.data.loaders import EvaluationLoader, StepLoader
 from recipes.data.npz import NpzData
 from recipes.data.source import PIECE, Chosen, Source, ranges
@@ -309,6 +310,14 @@ def test_a_worker_that_is_killed_is_one_line():
     with pytest.raises(RecipeError, match=r"a process that reads the data has ended .*data.workers=0") as error:
         list(batches)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "error", [EOFError(), ConnectionResetError(104, "reset"), RuntimeError("a worker\nis gone"), OSError(" ")]
+)
+def test_a_lost_worker_is_one_line_whatever_was_lost_with_it(error):
+    told = str(worker_lost(error))
+    assert re.fullmatch(r"a process that reads the data has ended \(\S.*\): .* type data.workers=0 to read without", told)
 
 
 TRAINS = """
