@@ -24,8 +24,8 @@ from recipes.config.run_files import SWEEP_LOG
 class ProcessesLauncher(Launcher):
     """Runs each job of a sweep as `python train.py WORDS`, `n_jobs` at a time, with GPUs dealt out."""
 
-    def __init__(self, n_jobs: int = 1) -> None:
-        self.n_jobs = n_jobs
+    def __init__(self, n_jobs: int = 1, start: str = "warm") -> None:
+        self.n_jobs, self.start = n_jobs, start
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         """Hydra's call before the first batch of jobs."""
@@ -75,7 +75,7 @@ class ProcessesLauncher(Launcher):
     def _new_sweep(self, folder: Path, plan: Any, command: list[str]) -> Any:
         from recipes.launch.sweep import Sweep
 
-        return Sweep(folder, plan, command, self.n_jobs)
+        return Sweep(folder, plan, command, self.n_jobs, self.start)
 
     def _request(self, trainer: Any) -> dict[str, Any]:
         """What a job asks a cluster for."""

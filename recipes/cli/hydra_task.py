@@ -8,6 +8,7 @@ import secrets
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +26,11 @@ from recipes.store.files import remove_empty
 if TYPE_CHECKING:
     from recipes.launch.sweep import Sweep
 
-RUN_ID = secrets.token_hex(3)  # keeps apart the folders of runs that start in the same second
+
+@cache
+def run_id() -> str:
+    """What keeps apart the folders of runs that start in the same second."""
+    return secrets.token_hex(3)
 
 
 @dataclass
@@ -47,7 +52,7 @@ def run_hydra(flags: argparse.Namespace, words: Sequence[str]) -> int:
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
-    OmegaConf.register_new_resolver("run_id", lambda: RUN_ID, replace=True)
+    OmegaConf.register_new_resolver("run_id", run_id, replace=True)
     passed_on = ["--multirun"] * flags.multirun + ["--resolve"] * flags.resolve + ["--run"] * flags.run
     for name in ("cfg", "info", "package", "config_dir"):
         if value := getattr(flags, name):

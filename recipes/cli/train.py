@@ -19,12 +19,16 @@ from recipes.cli.start import exit_code, expect_writable, start
 from recipes.cli.words import expect_folders, expect_one_folder, expect_part, key_of, sweeper_defaults, value_of, words_of_sweep
 from recipes.config.catalogue import Catalogue, installed_folders
 from recipes.config.invoked import as_typed
+from recipes.launch import parent, warm, watch
 from recipes.launch import slurm_job as slurm
-from recipes.launch import watch
 
 
 def main(words: Sequence[str] | None = None) -> None:
     """`train.py`: ends the process with an exit code unless all went well."""
+    parent.find()
+    if warm.is_wanted():
+        given = warm.serve()
+        warm.go_on(lambda: exit_with(lambda: run_command(_train, given)))
     exit_with(lambda: run_command(_train, words))
 
 

@@ -18,6 +18,7 @@ class ProcessesConf:
 
     _target_: str = "hydra_plugins.lightning_recipes.ProcessesLauncher"
     n_jobs: int = 1  # jobs at a time; -1: one a GPU, or one a CPU core where there is no GPU
+    start: str = "warm"  # of a job: warm, a fork of a process that has imported all | fresh, a process that imports it again
 
 
 @dataclass

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import signal
 import sys
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from functools import partial
 from threading import Thread, current_thread, main_thread
 from typing import Any
@@ -20,8 +19,8 @@ from plugins.errors import RecipeError
 from plugins.inputs import each, some
 from recipes.config.errors import first_line
 from recipes.data.source import Sample, Source
+from recipes.launch.parent import end_with
 
-DEATH = 1  # prctl's PR_SET_PDEATHSIG
 AHEAD = 2  # batches that each worker has ready
 
 Place = Tensor | range
@@ -148,11 +147,7 @@ def start_worker(parent: int, number: int) -> None:
     """
     if hasattr(signal, "sigwaitinfo"):
         Thread(target=end_on_request, args=(parent,), daemon=True).start()
-    if sys.platform == "linux":
-        with suppress(OSError, AttributeError):
-            ctypes.CDLL(None).prctl(DEATH, signal.SIGKILL)
-        if os.getppid() != parent:  # it was gone before
-            os._exit(0)
+    end_with(parent)
 
 
 def end_on_request(parent: int) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from recipes.launch import ranks
+from recipes.launch import parent, ranks
 from recipes.launch import slurm_job as slurm
 
 
@@ -35,6 +35,7 @@ class StopOnSignal:
         if threading.current_thread() is threading.main_thread():
             for number in ranks.asking():
                 self._previous[number] = signal.signal(number, self._handle) or signal.SIG_DFL
+            parent.ends_by(signal.SIGTERM)
         for name in slurm.received:
             self._ask(name)
         return self
@@ -53,6 +54,7 @@ class StopOnSignal:
                 os.write(2, ranks.STOPPING)  # print is not for signal handlers
 
     def __exit__(self, *_: object) -> None:
+        parent.ends_by(signal.SIGKILL)
         for number, handler in self._previous.items():
             signal.signal(number, handler)
 

@@ -32,7 +32,7 @@ MEMORY = " (is there enough memory?)"
 GRACE = 5.0  # seconds for the others to fail by themselves, after a rank has failed
 LATE = 30.0  # seconds that a shared file system may take to show what another node has written
 PATIENCE = 3.0  # seconds after which every rank has left its note that ever will
-BEGAN = time.time()
+BEGAN = time.time()  # of this process; a fork sets its own
 
 
 def fail(folder: Path, error: BaseException, code: int, is_mistake: bool) -> None:
@@ -210,14 +210,15 @@ def _tell_unwatched(folder: Path) -> None:
         write_failure(folder, line)
 
 
-def write_failure(folder: Path, line: str, since: int = int(BEGAN * 1e9)) -> None:
+def write_failure(folder: Path, line: str, since: int | None = None) -> None:
     """Say in the result of a run why it failed, unless it was last written before: it may be that of a run which goes on.
 
     Args:
         folder, line: the run's folder, and why.
-        since: nanoseconds of the clock.
+        since: nanoseconds of the clock; None: since this process began.
     """
     result = result_or_empty(folder)
+    since = int(BEGAN * 1e9) if since is None else since
     if result.get("status") in ("running", "failed") and _changed(folder) > since:
         write_result(folder, result | {"status": "failed", "error": line})
 

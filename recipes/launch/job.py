@@ -18,6 +18,7 @@ from recipes.config.errors import printable
 from recipes.config.places import check_files, open_file
 from recipes.config.run_files import CHECKPOINTS, CONFIG, LAST, OUTPUT, RESULT
 from recipes.config.untrusted import read_yaml
+from recipes.launch import parent
 from recipes.launch.identity import LIFELINE
 from recipes.store import shapes
 from recipes.store.files import open_to_append
@@ -115,7 +116,7 @@ def start_job(
             start_new_session=True,
             pass_fds=[lifeline],
             cwd=cwd,
-            env={**environment, LIFELINE: str(lifeline)},
+            env=parent.of_mine({**environment, LIFELINE: str(lifeline)}),
         )
 
 

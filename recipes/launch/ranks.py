@@ -17,6 +17,7 @@ from typing import IO, Any
 
 from plugins.errors import RecipeError
 from recipes.launch import slurm_job as slurm
+from recipes.launch.gpus import accelerators
 from recipes.launch.identity import LIFELINE, here, in_job
 
 STOPPING = b"\nstopping after this step; Ctrl-C once more stops at once\n"
@@ -85,7 +86,27 @@ def to_start(config: Mapping[str, Any]) -> int:
     if here().launcher not in ("alone", "nodes") or config["explain"]:
         return 0
     count = devices_here(config["trainer"])
-    return count if count * config["trainer"]["num_nodes"] > 1 else 0
+    if count * config["trainer"]["num_nodes"] <= 1:
+        return 0
+    expect_cores(config["trainer"], count)
+    return count
+
+
+def expect_cores(trainer: Mapping[str, Any], count: int) -> None:
+    """Refuse more processes on the CPU than there are cores, which would only wait for each other, each with all libraries in memory."""
+    cores = cores_here()
+    if count <= cores or trainer.get("oversubscribe") or trainer["accelerator"] not in ("auto", "cpu"):
+        return
+    if trainer["accelerator"] == "cpu" or not accelerators():
+        raise RecipeError(
+            f"trainer.devices={count}: this machine has {cores} CPU core{'s' * (cores > 1)}, and that many processes would wait for each "
+            f"other; type trainer.devices={cores}, or trainer.oversubscribe=true to start them all the same"
+        )
+
+
+def cores_here() -> int:
+    """The CPU cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def check_started(trainer: Mapping[str, Any]) -> None:

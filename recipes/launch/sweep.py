@@ -25,6 +25,7 @@ from recipes.config.run_files import JOBS, LOG, OUTPUT, SWEEP_LOG
 from recipes.config.settings import expect_jobs
 from recipes.config.untrusted import LARGEST_RECORD, read_text
 from recipes.launch.display import Display, duration
+from recipes.launch.forked import Warm
 from recipes.launch.gpus import accelerators, deal
 from recipes.launch.job import Job, Process, Running, can_go_on, check_job, start_job, summary
 from recipes.launch.signals import collect_signals
@@ -44,9 +45,10 @@ class Sweep:
         plan: the words it was started with; the jobs of an earlier start are taken over.
         command: what starts a job, up to its words.
         n_jobs: jobs at a time; -1: one a GPU, or one a CPU core where there is no GPU.
+        start: fresh: each job imports all that it needs | warm: it is a fork of a process that has, where that is possible.
     """
 
-    def __init__(self, folder: Path, plan: Plan, command: Sequence[str], n_jobs: int = 1) -> None:
+    def __init__(self, folder: Path, plan: Plan, command: Sequence[str], n_jobs: int = 1, start: str = "fresh") -> None:
         expect_jobs(n_jobs)
         expect_sweep_or_empty(folder)
         self.folder, self.plan, self.command = folder, plan, list(command)
@@ -61,6 +63,7 @@ class Sweep:
         check_sweep(folder)
         self._lock = ExitStack()  # until the process ends
         self._lock.enter_context(hold(folder / SWEEP_LOG, f"works on the sweep in {folder}"))
+        self._warm: dict[str | None, Warm] | None = {} if start == "warm" and sys.platform == "linux" else None  # by threads
         self._lifeline = os.pipe()  # never written to: jobs read its end when this process is gone
         if (folder / JOBS).exists():
             plan.jobs = Plan.read(folder).jobs | plan.jobs
@@ -173,7 +176,12 @@ class Sweep:
         if self.n_jobs > 1:  # threads of several processes would wait for each other
             processes = self.n_jobs * (job.devices or 1)
             environment.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // processes)))
-        return start_job([*self.command, *words], job.folder, self._lifeline[0], environment)
+        if self._warm is None:
+            return start_job([*self.command, *words], job.folder, self._lifeline[0], environment)
+        threads = environment.get("OMP_NUM_THREADS")
+        if threads not in self._warm or not self._warm[threads].lives:
+            self._warm[threads] = Warm(self.command[:2], environment)
+        return self._warm[threads].start([*self.command[2:], *words], job.folder, self._lifeline[0], environment)
 
     def _pass_on(self, number: int) -> None:
         for each in list(self._running.values()):

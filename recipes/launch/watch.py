@@ -19,6 +19,7 @@ import yaml
 
 from plugins.errors import RecipeError
 from recipes.config.run_files import LOG
+from recipes.launch import parent
 from recipes.launch import slurm_job as slurm
 from recipes.launch.failures import (
     GRACE,
@@ -150,7 +151,7 @@ class Watch:
                     stdin=file,
                     start_new_session=True,  # Ctrl-C comes from here only
                     pass_fds=[lifeline],
-                    env=environment | {"LOCAL_RANK": str(local), "RANK": str(number)},
+                    env=parent.of_mine(environment) | {"LOCAL_RANK": str(local), "RANK": str(number)},
                 )
 
     def _hand_on(self, number: int, frame: FrameType | None) -> None:
