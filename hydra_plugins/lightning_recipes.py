@@ -24,8 +24,9 @@ from recipes.config.run_files import SWEEP_LOG
 class ProcessesLauncher(Launcher):
     """Runs each job of a sweep as `python train.py WORDS`, `n_jobs` at a time, with GPUs dealt out."""
 
-    def __init__(self, n_jobs: int = 1, start: str = "warm") -> None:
-        self.n_jobs, self.start = n_jobs, start
+    def __init__(self, n_jobs: int = 1, jobs_per_gpu: int = 1, start: str = "warm") -> None:
+        self.n_jobs = -1 if jobs_per_gpu > 1 and n_jobs == 1 else n_jobs
+        self.jobs_per_gpu, self.start = jobs_per_gpu, start
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         """Hydra's call before the first batch of jobs."""
@@ -75,7 +76,7 @@ class ProcessesLauncher(Launcher):
     def _new_sweep(self, folder: Path, plan: Any, command: list[str]) -> Any:
         from recipes.launch.sweep import Sweep
 
-        return Sweep(folder, plan, command, self.n_jobs, self.start)
+        return Sweep(folder, plan, command, self.n_jobs, self.start, self.jobs_per_gpu)
 
     def _request(self, trainer: Any) -> dict[str, Any]:
         """What a job asks a cluster for."""

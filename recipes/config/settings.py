@@ -21,6 +21,7 @@ from plugins.errors import RecipeError
 from recipes.config.quoting import show
 from recipes.config.spelling import suggest
 
+STARTS = ("warm", "fresh")  # of jobs
 INSTEAD = {  # of launchers of other packages
     "basic": "processes",
     "joblib": "processes",
@@ -73,6 +74,10 @@ def check_settings(config: DictConfig, multirun: bool) -> None:
             f"hydra/launcher={instead}"
         )
     expect_jobs(config.launcher.get("n_jobs"))
+    if isinstance(number := config.launcher.get("jobs_per_gpu"), int) and number < 1:
+        raise RecipeError(f"hydra.launcher.jobs_per_gpu must be a whole number ≥ 1, got {number}")
+    if (start := config.launcher.get("start", "warm")) not in STARTS:
+        raise RecipeError(f"hydra.launcher.start must be one of {', '.join(STARTS)}, got {start}")
     for name in ("n_trials", "n_jobs"):
         if isinstance(number := config.sweeper.get(name), int) and number < 1:
             raise RecipeError(f"hydra.sweeper.{name} must be a whole number ≥ 1, got {number}")

@@ -14,6 +14,8 @@ from recipes.config.errors import printable
 from recipes.config.invoked import as_typed
 from recipes.launch.job import Job
 
+MOST = 12  # jobs that have a line
+
 
 def duration(seconds: float) -> str:
     """A time for people."""
@@ -30,6 +32,7 @@ class Display:
         self.console = console
         self.bar: Progress | None = None
         self.lines: dict[int, Any] = {}
+        self.unseen: dict[int, str] = {}  # running jobs without a line: the screen, and looking at their files, has an end
         if console.is_terminal:
             self.bar = Progress(
                 TextColumn("{task.description}", markup=False, table_column=Column(no_wrap=True, max_width=48)),
@@ -68,20 +71,31 @@ class Display:
         """A job has started."""
         if self.bar:
             where = f"  GPU {','.join(gpus)}" if gpus else ""
-            self.lines[job.number] = self.bar.add_task(printable(f"  {job.name}{where}"), total=None, line="")
+            self.unseen[job.number] = printable(f"  {job.name}{where}")
+            self._fill()
 
     def end(self, job: Job) -> None:
         """A job has ended."""
         if self.bar:
-            self.bar.remove_task(self.lines.pop(job.number))
+            self.unseen.pop(job.number, None)
+            if job.number in self.lines:
+                self.bar.remove_task(self.lines.pop(job.number))
+            self._fill()
         self.done(1)
+
+    def _fill(self) -> None:
+        """Give lines to running jobs, the earliest first, as long as there is room."""
+        while self.bar and self.unseen and len(self.lines) < MOST:
+            number = next(iter(self.unseen))
+            self.lines[number] = self.bar.add_task(self.unseen.pop(number), total=None, line="")
 
     def show(self, running: Iterable[Job]) -> None:
         """What the running jobs have printed last."""
         if not self.bar or time.monotonic() < self.shown + 0.25:
             return
         self.shown = time.monotonic()
-        for job in running:
+        self.bar.update(self.total, line=f"and {len(self.unseen)} more are running" if self.unseen else "")
+        for job in (job for job in running if job.number in self.lines):
             epoch, _, numbers = job.last_line("epoch ").removeprefix("epoch ").partition("  ")
             done, _, total = epoch.partition("/")
             if done.isdigit():

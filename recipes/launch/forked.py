@@ -25,6 +25,11 @@ class Forked:
         self.returncode: int | None = None
         self.signals: list[int] = []  # sent before that
 
+    @property
+    def group(self) -> int | None:
+        """The number of its process group; None until it has begun."""
+        return self.number
+
     def poll(self) -> int | None:
         """Its exit code; None until it has ended."""
         self.of.listen()

@@ -87,6 +87,10 @@ class Process(Protocol):
 
     returncode: Any
 
+    @property
+    def group(self) -> int | None:
+        """The number of its process group, where that is on this machine."""
+
     def poll(self) -> int | None:
         """Its exit code; None until it has ended."""
 
@@ -96,6 +100,11 @@ class Process(Protocol):
 
 class LocalProcess(subprocess.Popen[bytes]):
     """A process on this machine."""
+
+    @property
+    def group(self) -> int:
+        """The number of its process group."""
+        return self.pid
 
     def send(self, number: int) -> None:
         """Send a signal to the process and those that it started."""

@@ -159,6 +159,8 @@ def left_in(folder: Path) -> str:
 class RayProcess:
     """A job that Ray runs, as a process is for the sweep."""
 
+    group: int | None = None  # it may be elsewhere
+
     def __init__(self, job: Job, worker: Any, command: Sequence[str], environment: Mapping[str, str]) -> None:
         self.job, self.worker = job, worker
         self.returncode: int | None = None
@@ -218,6 +220,7 @@ class RaySweep(Sweep):
     def __init__(self, folder: Path, plan: Plan, command: Sequence[str], settings: Mapping[str, Any]) -> None:
         jobs = settings["n_jobs"]
         super().__init__(folder, plan, command, n_jobs=1 if jobs == -1 else jobs)
+        self._room = None
         self.gpus, self.n_jobs = [], sys.maxsize if jobs == -1 else jobs  # Ray deals them out
 
     def _launch(self, job: Job, gpus: Sequence[str]) -> RayProcess:

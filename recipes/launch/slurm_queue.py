@@ -45,6 +45,8 @@ class Queue:
 class Submitted:
     """A job in the queue, as a process is for the sweep."""
 
+    group: int | None = None  # it is elsewhere
+
     def __init__(self, queue: Queue, number: str, job: Job) -> None:
         self.queue, self.number, self.job = queue, number, job
         self.returncode: int | None = None

@@ -146,6 +146,7 @@ class SlurmSweep(Sweep):
         expect_slurm()
         jobs = settings["n_jobs"]
         super().__init__(folder, plan, command, n_jobs=1 if jobs == -1 else jobs)
+        self._room = None
         self.gpus, self.n_jobs = [], sys.maxsize if jobs == -1 else jobs
         self.settings, self.queue, self.main = dict(settings), Queue(), main
 

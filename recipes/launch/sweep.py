@@ -28,6 +28,8 @@ from recipes.launch.display import Display, duration
 from recipes.launch.forked import Warm
 from recipes.launch.gpus import accelerators, deal
 from recipes.launch.job import Job, Process, Running, can_go_on, check_job, start_job, summary
+from recipes.launch.ranks import cores_here
+from recipes.launch.room import Room
 from recipes.launch.signals import collect_signals
 from recipes.store.claim import remove_run
 from recipes.store.files import hold, is_held, open_to_append, unwritable
@@ -44,18 +46,26 @@ class Sweep:
         folder: the sweep's folder.
         plan: the words it was started with; the jobs of an earlier start are taken over.
         command: what starts a job, up to its words.
-        n_jobs: jobs at a time; -1: one a GPU, or one a CPU core where there is no GPU.
+        n_jobs: jobs at a time; -1: as many as the GPUs take, or one a CPU core where there is no GPU.
+        jobs_per_gpu: jobs that share a GPU, where n_jobs is -1.
         start: fresh: each job imports all that it needs | warm: it is a fork of a process that has, where that is possible.
     """
 
-    def __init__(self, folder: Path, plan: Plan, command: Sequence[str], n_jobs: int = 1, start: str = "fresh") -> None:
+    def __init__(
+        self, folder: Path, plan: Plan, command: Sequence[str], n_jobs: int = 1, start: str = "fresh", jobs_per_gpu: int = 1
+    ) -> None:
         expect_jobs(n_jobs)
+        if jobs_per_gpu > 1 and not accelerators():
+            raise RecipeError(
+                f"hydra.launcher.jobs_per_gpu={jobs_per_gpu}: this machine has no GPU; for jobs on the CPU type hydra.launcher.n_jobs={cores_here()}"
+            )
         expect_sweep_or_empty(folder)
         self.folder, self.plan, self.command = folder, plan, list(command)
         self.gpus = accelerators() if n_jobs != 1 else []
-        self.n_jobs = n_jobs if n_jobs > 0 else len(self.gpus) or os.cpu_count() or 1
+        self.n_jobs = n_jobs if n_jobs > 0 else len(self.gpus) * jobs_per_gpu or cores_here()
         self.jobs: list[Job] = []
         self.console = Console()
+        self._room = Room(cores_here()) if self.n_jobs > cores_here() else None
         self._log_lost = False
         self.make: Callable[[int, list[str]], Job] = lambda number, words: Job(number, folder, words, "")
         self._running: dict[Job, Running] = {}
@@ -100,13 +110,15 @@ class Sweep:
             while waiting or running:
                 if received:
                     waiting.clear()
-                while len(running) < self.n_jobs and (job := self._next(waiting)):
+                while len(running) < self.n_jobs and self._has_room() and (job := self._next(waiting)):
                     self._begin(job)
                     for number in received if job in running else ():  # it came while the process was started
                         running[job].process.send(number)
                 for job in [job for job, each in running.items() if each.process.poll() is not None]:
                     ended = running.pop(job)
                     self._end(job, ended.process, bool(received))
+                    if self._room is not None:
+                        self._room.known = True
                     self.display.end(job)
                     took = duration(time.monotonic() - ended.began)
                     self._say(f"{job.name}  {job.error or summary(job)}  ({took})")
@@ -121,6 +133,15 @@ class Sweep:
                     self._say(line)
         if received:
             sys.exit(128 + received[0])
+
+    def _has_room(self) -> bool:
+        """Whether the memory holds one more job; told once where it does not."""
+        if self._room is None:
+            return True
+        holds, line = self._room.holds([each.process.group for each in self._running.values()], self.n_jobs)
+        if line:
+            self._say(line)
+        return holds
 
     def _farewell(self, number: int) -> list[str]:
         """What to tell after a signal has ended the sweep."""
