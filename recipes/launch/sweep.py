@@ -65,7 +65,8 @@ class Sweep:
         self.n_jobs = n_jobs if n_jobs > 0 else len(self.gpus) * jobs_per_gpu or cores_here()
         self.jobs: list[Job] = []
         self.console = Console()
-        self._room = Room(cores_here()) if self.n_jobs > cores_here() else None
+        at_once = max(cores_here(), len(self.gpus) * jobs_per_gpu)
+        self._room = Room(at_once) if self.n_jobs > at_once else None
         self._log_lost = False
         self.make: Callable[[int, list[str]], Job] = lambda number, words: Job(number, folder, words, "")
         self._running: dict[Job, Running] = {}

@@ -204,7 +204,12 @@ def test_a_process_on_its_own_meets_nobody_and_hands_nothing_on(monkeypatch):
         assert here() == Identity() and cluster_environment().main_address == "127.0.0.1"
         assert cluster_environment().main_port != 29500
         assert {"RANK", "WORLD_SIZE", "NODE_RANK", "LOCAL_RANK"}.isdisjoint(os.environ) and "MASTER_ADDR" in os.environ
-        assert ranks.to_start({"trainer": {"devices": 3, "num_nodes": 1, "accelerator": "cpu"}, "explain": False}) == 3
+        assert (
+            ranks.to_start(
+                {"trainer": {"devices": 3, "num_nodes": 1, "accelerator": "cpu", "oversubscribe": True}, "explain": False}
+            )
+            == 3
+        )
     with being(
         monkeypatch, left | {TORCHRUN: "x", "LOCAL_WORLD_SIZE": "1", "GROUP_RANK": "0", "TORCHELASTIC_USE_AGENT_STORE": "True"}
     ):

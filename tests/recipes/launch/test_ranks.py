@@ -14,9 +14,10 @@ from pathlib import Path
 
 import pytest
 
+from plugins.errors import RecipeError
 from recipes.compare.runs import read
 from recipes.config.catalogue import Catalogue
-from recipes.launch import failures, ranks
+from recipes.launch import failures, ranks, watch
 from recipes.launch.identity import LIFELINE, here
 from recipes.store.shapes import FORMAT
 from tests.command import ROOT, arguments, command, mistake, torchrun, variables
@@ -436,7 +437,7 @@ def test_the_result_of_a_run_that_goes_on_is_left_alone(tmp_path):
 
 
 def test_a_machine_that_has_one_device_starts_nothing(monkeypatch):
-    trainer = {"devices": 1, "num_nodes": 1, "accelerator": "cpu"}
+    trainer = {"devices": 1, "num_nodes": 1, "accelerator": "cpu", "oversubscribe": True}
     assert ranks.to_start({"trainer": trainer, "explain": False}) == 0
     assert ranks.to_start({"trainer": trainer | {"devices": 3}, "explain": False}) == 3
     assert ranks.to_start({"trainer": trainer | {"devices": "auto"}, "explain": False}) == 0
@@ -453,3 +454,25 @@ def test_only_a_process_that_was_started_by_another_has_a_lifeline(monkeypatch):
     before = threading.active_count()
     ranks.end_with_parent()
     assert threading.active_count() == before
+
+
+def test_more_processes_than_cores_are_refused_unless_they_are_meant(monkeypatch):
+    many = 10 * ranks.cores_here()
+    trainer = {"devices": many, "num_nodes": 1, "accelerator": "auto", "oversubscribe": False}
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    for accelerator in ("auto", "cpu"):
+        with pytest.raises(
+            RecipeError, match=rf"trainer.devices={many}: this machine has .* CPU core.*; type trainer.devices={many // 10}, "
+        ):
+            ranks.to_start({"trainer": trainer | {"accelerator": accelerator}, "explain": False})
+    assert ranks.to_start({"trainer": trainer | {"oversubscribe": True}, "explain": False}) == many
+    assert ranks.to_start({"trainer": trainer, "explain": True}) == 0
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", ",".join(map(str, range(many))))  # then they are processes of GPUs
+    assert ranks.to_start({"trainer": trainer, "explain": False}) == many
+
+
+def test_ports_of_runs_that_wait_at_a_time_differ():
+    held = [watch.hold_port() for _ in range(300)]
+    assert len({each.getsockname()[1] for each in held}) == len(held)
+    for each in held:
+        each.close()
