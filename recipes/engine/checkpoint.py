@@ -127,6 +127,13 @@ class BestAndLast(Checkpoint):
             self.agreement = Agreement()
             # with which Lightning lets all processes wait for each other, and for their devices, before each step
             without_sigterm_broadcast(trainer)
+        if self.stop:
+            self.stop.hears()
+
+    def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """All is saved."""
+        if self.stop:
+            self.stop.hears_no_more()
 
     def on_train_batch_start(self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int) -> None:
         """Between two steps: stop if asked to, save if it is time."""

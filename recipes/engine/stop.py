@@ -35,10 +35,17 @@ class StopOnSignal:
         if threading.current_thread() is threading.main_thread():
             for number in ranks.asking():
                 self._previous[number] = signal.signal(number, self._handle) or signal.SIG_DFL
-            parent.ends_by(signal.SIGTERM)
         for name in slurm.received:
             self._ask(name)
         return self
+
+    def hears(self) -> None:
+        """From now on there are steps after which the run can end: the end of the process that has started it asks for that, too."""
+        parent.ends_by(signal.SIGTERM)
+
+    def hears_no_more(self) -> None:
+        """There is nothing left to be saved: the end of that process ends this one."""
+        parent.ends_by(signal.SIGKILL)
 
     def _ask(self, name: str) -> None:
         """Take the signal that has most to say: a job that is to come back may be told to end, too."""
@@ -54,7 +61,6 @@ class StopOnSignal:
                 os.write(2, ranks.STOPPING)  # print is not for signal handlers
 
     def __exit__(self, *_: object) -> None:
-        parent.ends_by(signal.SIGKILL)
         for number, handler in self._previous.items():
             signal.signal(number, handler)
 

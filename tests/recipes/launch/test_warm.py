@@ -13,7 +13,7 @@ import torch
 
 from recipes.launch import parent
 from recipes.launch.forked import Warm
-from tests.command import ROOT, command, variables
+from tests.command import ROOT, arguments, command, torchrun, variables
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="forks are for Linux")
 SCRIPT = """
@@ -182,6 +182,7 @@ def test_warm_and_fresh_jobs_are_equal_bit_for_bit(tmp_path, further):
         assert all(torch.equal(weight, others[key]) for key, weight in weights.items())
 
 
+SOON = 6  # seconds in which all has ended; on a machine that does nothing else 2
 KINDS = {
     "ranks": ("train.py", "trainer=ddp", "trainer.devices=2"),
     "jobs": ("train.py", "-m", "seed=0,1", "hydra.launcher.n_jobs=2"),
@@ -212,9 +213,7 @@ def marked(mark):
 def test_nothing_is_left_of_what_was_killed_at_any_moment(tmp_path, kind):
     script, *words = KINDS[kind]
     small = ("model=linear", "max_steps=1000000", "logger=csv", "trainer.progress=false", "trainer.accelerator=cpu")
-    start = [sys.executable, str(ROOT / "train.py")]
-    if script == "torchrun":
-        start = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--master-port=0", str(ROOT / "train.py")]
+    start = torchrun("train.py") if script == "torchrun" else arguments("train.py")
     drawn = random.Random(kind)
     for number, moment in enumerate([0.001, *(drawn.uniform(0, 14) for _ in range(9))]):
         mark = f"MARK={tmp_path}/{number}"
@@ -227,7 +226,7 @@ def test_nothing_is_left_of_what_was_killed_at_any_moment(tmp_path, kind):
         time.sleep(moment)
         process.kill()
         process.wait()
-        until = time.monotonic() + 2
+        until = time.monotonic() + SOON
         while (there := marked(mark)) and time.monotonic() < until:
             time.sleep(0.05)
         for line in there:
