@@ -49,6 +49,8 @@ SETTINGS: dict[str, Callable[[object], bool]] = {
     "hydra/sweeper/sampler": one_of("tpe", "random", "cmaes", "nsgaii", "motpe", "grid"),
     "hydra.sweep.subdir": lambda value: isinstance(value, str | int) and SUBDIR.fullmatch(str(value)) is not None,
     "hydra.launcher.n_jobs": is_count,
+    "hydra.launcher.jobs_per_gpu": is_count,
+    "hydra.launcher.start": one_of("warm", "fresh"),
     **{f"hydra.launcher.{name}": is_number for name in (*SLURM_NUMBERS, "max_num_timeout")},
     **{f"hydra.launcher.{name}": is_name for name in ("partition", "account", "qos", "constraint", "exclude", "name")},
     **{f"hydra.launcher.ray.init.{name}": is_number for name in ("num_cpus", "num_gpus")},

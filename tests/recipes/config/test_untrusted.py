@@ -7,14 +7,17 @@ import math
 import os
 import pickle
 import zipfile
+from dataclasses import fields
 
 import pytest
 import torch
 
 from plugins.errors import RecipeError
+from recipes.config import allowed
 from recipes.config.allowed import check_settings, check_words
 from recipes.config.catalogue import Catalogue
 from recipes.config.errors import from_cell, one_line, printable, to_cell
+from recipes.config.launchers import ProcessesConf
 from recipes.config.places import check_files
 from recipes.config.quoting import quote
 from recipes.config.untrusted import LARGEST, read_json, read_text, read_yaml
@@ -343,6 +346,11 @@ NO_SETTINGS = [
 
 def test_settings_with_which_a_sweep_goes_on(tmp_path):
     check_settings(tmp_path / "jobs.yaml", SETTINGS, None)
+
+
+def test_a_sweep_goes_on_with_every_setting_of_its_own_launcher():
+    for field in fields(ProcessesConf):
+        assert field.name == "_target_" or allowed.SETTINGS[f"hydra.launcher.{field.name}"](field.default), field.name
 
 
 @pytest.mark.parametrize("word", NO_SETTINGS, ids=lambda word: word[:40])
