@@ -13,8 +13,10 @@ from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.plugins import Plugins
 from hydra.core.utils import JobReturn, JobStatus, setup_globals
 from hydra.plugins.launcher import Launcher
+from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict
 
@@ -34,33 +36,60 @@ class ProcessesLauncher(Launcher):
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         """Run a batch of jobs; returns their scores, None for those that failed."""
-        from recipes.compare.rulers import expect_alike
-        from recipes.launch import search, sweep
-        from recipes.store import plan
-        from recipes.store.files import is_held
-
         setup_globals()
-        settings = self.config.hydra
-        folder = Path(str(settings.sweep.dir))
+        sweep = self._current()
         try:
-            if sweep.current is None:
-                sweep.current = self._sweep(folder)
-                sweep.current.make = partial(self._job, sweep.current)
-            jobs = [sweep.current.make(initial_job_idx + index, list(words)) for index, words in enumerate(job_overrides)]
+            jobs = [sweep.make(initial_job_idx + index, list(words)) for index, words in enumerate(job_overrides)]
         except Exception:
-            if sweep.current is not None or not is_held(folder / SWEEP_LOG):
-                plan.remove_sweep(folder)  # Hydra has written into it already
+            self._remove()
             raise
-        sweep.current.run(jobs, settings.sweeper.get("n_trials"))
-        search.check_direction(sweep.current.folder, jobs, settings.sweeper.get("direction"))
-        if settings.sweeper.get("direction") is not None:
-            expect_alike(job.result for job in sweep.current.jobs)
+        sweep.run(jobs)
         returns = []
         for job in jobs:
             done = JobReturn(overrides=job.words, working_dir=str(job.folder), status=JobStatus.COMPLETED)
             done.return_value = job.score
             returns.append(done)
         return returns
+
+    def search(self, words: Sequence[str]) -> None:
+        """Run the jobs of a search over what some words span."""
+        from recipes.compare.rulers import expect_alike
+        from recipes.launch import searching
+
+        setup_globals()
+        sweep = self._current()
+        try:
+            search = searching.search_of(self.config.hydra, as_words(words), sweep)
+        except Exception:
+            self._remove()
+            raise
+        sweep.work(search)
+        expect_alike(job.result for job in sweep.jobs)
+        sweep.run(search.again())
+        searching.write_found(search, sweep.folder)
+
+    def _current(self) -> Any:
+        """The sweep of this process."""
+        from recipes.launch import sweep
+
+        if sweep.current is None:
+            try:
+                sweep.current = self._sweep(Path(str(self.config.hydra.sweep.dir)))
+                sweep.current.make = partial(self._job, sweep.current)
+            except Exception:
+                self._remove()
+                raise
+        return sweep.current
+
+    def _remove(self) -> None:
+        """Take away what Hydra has written of a sweep that nothing came of."""
+        from recipes.launch import sweep
+        from recipes.store import plan
+        from recipes.store.files import is_held
+
+        folder = Path(str(self.config.hydra.sweep.dir))
+        if sweep.current is not None or not is_held(folder / SWEEP_LOG):
+            plan.remove_sweep(folder)
 
     def _sweep(self, folder: Path) -> Any:
         from recipes.store.plan import Plan
@@ -119,6 +148,31 @@ class ProcessesLauncher(Launcher):
         parser = OverridesParser.create(config_loader=self.context.config_loader)
         swept = parser.parse_overrides(self._words("task"))
         return any(each.is_sweep_override() and word.startswith(f"{each.get_key_element()}=") for each in swept)
+
+
+def as_words(words: Sequence[str]) -> list[str]:
+    """Words that Hydra was handed, as they were before."""
+    from recipes.config.composing import as_given
+
+    return as_given(words)
+
+
+class OptunaSweeper(Sweeper):
+    """Searches what `hydra/sweeper=optuna` spans: our launchers train the trials, one after the other is chosen by Optuna."""
+
+    def __init__(self, **settings: Any) -> None:
+        self.settings = settings
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        """Hydra's call before the search."""
+        self.launcher = Plugins.instance().instantiate_launcher(
+            hydra_context=hydra_context, task_function=task_function, config=config
+        )
+
+    def sweep(self, arguments: list[str]) -> None:
+        """Search."""
+        assert isinstance(self.launcher, ProcessesLauncher)
+        self.launcher.search(arguments)
 
 
 class ClusterLauncher(ProcessesLauncher):

@@ -16,7 +16,15 @@ from recipes.cli.flags import parse_flags
 from recipes.cli.hydra_task import run_hydra
 from recipes.cli.printing import expect_printed
 from recipes.cli.start import exit_code, expect_writable, start
-from recipes.cli.words import expect_folders, expect_one_folder, expect_part, key_of, sweeper_defaults, value_of, words_of_sweep
+from recipes.cli.words import (
+    expect_folders,
+    expect_one_folder,
+    expect_part,
+    expect_search_packages,
+    key_of,
+    value_of,
+    words_of_sweep,
+)
 from recipes.config.catalogue import Catalogue, installed_folders
 from recipes.config.invoked import as_typed
 from recipes.launch import parent, warm, watch
@@ -85,7 +93,7 @@ def _train(words: list[str]) -> int:
     if trains:
         expect_one_folder(flags.overrides, flags.multirun)
     if flags.multirun:
-        flags.overrides = sweeper_defaults(flags.overrides)
+        expect_search_packages(flags.overrides)
     checked = check(catalogue, flags.overrides, flags.multirun, trains)
     if flags.package not in (None, "_global_"):
         expect_part(flags, checked)

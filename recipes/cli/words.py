@@ -84,21 +84,10 @@ def key_of(word: str) -> str:
     return word.lstrip("+~").partition("=")[0]
 
 
-def sweeper_defaults(words: Sequence[str]) -> list[str]:
-    """What makes a search fit here: the best score is looked for, the largest where the words do not tell, and a search that goes on asks for the same trials."""
-    if "hydra/sweeper=optuna" not in words:
-        return list(words)
-    if find_spec("hydra_plugins.hydra_optuna_sweeper") is None:
-        raise RecipeError('hydra/sweeper=optuna needs packages of its own: pip install -e ".[optuna]"')
-    from plugins.directions import larger_is_better
-
-    mode, monitor = (value_of(f"trainer.{name}", words) for name in ("mode", "monitor"))
-    smallest = mode == "min" or (mode is None and monitor is not None and larger_is_better(monitor) is False)
-    defaults = [f"hydra.sweeper.direction={'minimize' if smallest else 'maximize'}"]
-    if "hydra/sweeper/sampler=grid" not in words:
-        defaults.append("hydra.sweeper.sampler.seed=0")
-    keys = {key_of(word) for word in words}
-    return [*words, *(word for word in defaults if key_of(word) not in keys)]
+def expect_search_packages(words: Sequence[str]) -> None:
+    """Refuse a search without Optuna."""
+    if "hydra/sweeper=optuna" in words and find_spec("optuna") is None:
+        raise RecipeError('hydra/sweeper=optuna needs a package of its own: pip install -e ".[optuna]"')
 
 
 def expect_one_folder(words: Sequence[str], multirun: bool) -> None:

@@ -18,6 +18,7 @@ from plugins.errors import RecipeError
 from recipes.config.errors import one_line, printable
 from recipes.config.kinds import is_count, is_flag, is_number
 from recipes.config.quoting import quote, typed
+from recipes.config.sweepers import PRUNERS, SAMPLERS
 
 # references to other values of the config, and to a job's number; nothing that reads the machine
 REFERENCE = re.compile(r"\$\{(hydra:job\.(num|id)|(?!hydra\b)\w+(\.\w+)*)\}")
@@ -46,7 +47,7 @@ SLURM_NUMBERS = ("timeout_min", "nodes", "tasks_per_node", "gpus_per_node", "cpu
 SETTINGS: dict[str, Callable[[object], bool]] = {
     "hydra/launcher": one_of("processes", "slurm", "ray"),
     "hydra/sweeper": one_of("basic", "optuna"),
-    "hydra/sweeper/sampler": one_of("tpe", "random", "cmaes", "nsgaii", "motpe", "grid"),
+    "hydra/sweeper/sampler": one_of(*SAMPLERS),
     "hydra.sweep.subdir": lambda value: isinstance(value, str | int) and SUBDIR.fullmatch(str(value)) is not None,
     "hydra.launcher.n_jobs": is_count,
     "hydra.launcher.jobs_per_gpu": is_count,
@@ -58,12 +59,19 @@ SETTINGS: dict[str, Callable[[object], bool]] = {
     "hydra.launcher.ray.init.address": one_of("auto"),
     "hydra.launcher.ray.remote.accelerator_type": is_name,
     "hydra.sweeper.n_trials": is_count,
+    "hydra/sweeper/pruner": one_of(*PRUNERS),
     "hydra.sweeper.n_jobs": is_count,
     "hydra.sweeper.max_batch_size": is_count,
-    "hydra.sweeper.direction": one_of("maximize", "minimize"),
+    "hydra.sweeper.direction": lambda value: set(value if isinstance(value, list) else [value]) <= {"maximize", "minimize"},
+    "hydra.sweeper.objectives": lambda value: isinstance(value, list) and all(map(is_name, value)),
+    "hydra.sweeper.budget": is_name,
+    "hydra.sweeper.repeats": is_count,
+    "hydra.sweeper.max_failure_rate": is_number,
     **{
-        f"hydra.sweeper.sampler.{name}": is_setting
-        for name in ("seed", "n_startup_trials", "n_ei_candidates", "multivariate", "group", "constant_liar", "prior_weight")
+        f"hydra.sweeper.{group}.{name}": lambda value: is_setting(value) or is_name(value)
+        for group, options in (("sampler", SAMPLERS), ("pruner", PRUNERS))
+        for option in options.values()
+        for name in option
     },
 }
 

@@ -11,6 +11,8 @@ from typing import Any
 from hydra.core.config_store import ConfigStore
 from hydra.core.plugins import Plugins
 
+from recipes.config.sweepers import offer_sweepers
+
 
 @dataclass
 class ProcessesConf:
@@ -90,5 +92,6 @@ def offer_launchers() -> None:
     Hydra's plugins store their settings when they are imported, and the last one stored has a name that several have.
     """
     Plugins.instance()  # imports all of them
+    offer_sweepers()
     for name, node in (("processes", ProcessesConf), ("slurm", SlurmConf), ("ray", RayConf)):
         ConfigStore.instance().store(group="hydra/launcher", name=name, node=node, provider="lightning_recipes")

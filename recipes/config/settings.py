@@ -21,6 +21,7 @@ from plugins.errors import RecipeError
 from recipes.config.quoting import show
 from recipes.config.spelling import suggest
 
+SEARCH_RESULTS = "optimization_results.yaml"  # in the folder of a search
 STARTS = ("warm", "fresh")  # of jobs
 INSTEAD = {  # of launchers of other packages
     "basic": "processes",

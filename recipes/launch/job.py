@@ -60,7 +60,7 @@ class Job:
     def score(self) -> float | None:
         """The metric that chose the best model."""
         value = self.result.get("metrics", {}).get(self.result.get("monitor"))
-        return None if value is None or self.error or self.diverged else float(value)
+        return None if value is None or self.error or self.result.get("status") != "finished" else float(value)
 
     @property
     def diverged(self) -> bool:
@@ -159,6 +159,8 @@ def check_job(folder: Path) -> None:
 
 def summary(job: Job) -> str:
     """The numbers of a finished job that count."""
+    if job.result.get("status") == "pruned":
+        return f"pruned at step {job.result.get('pruned_at')}"
     if job.diverged:
         return f"diverged at step {job.result.get('steps')}"
     metrics, monitor = job.result.get("metrics", {}), str(job.result.get("monitor"))

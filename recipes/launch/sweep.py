@@ -31,6 +31,7 @@ from recipes.launch.job import Job, Process, Running, can_go_on, check_job, star
 from recipes.launch.ranks import cores_here
 from recipes.launch.room import Room
 from recipes.launch.signals import collect_signals
+from recipes.launch.source import Listed, Source
 from recipes.store.claim import remove_run
 from recipes.store.files import hold, is_held, open_to_append, unwritable
 from recipes.store.folder import write_result
@@ -70,6 +71,7 @@ class Sweep:
         self._log_lost = False
         self.make: Callable[[int, list[str]], Job] = lambda number, words: Job(number, folder, words, "")
         self._running: dict[Job, Running] = {}
+        self._given_up: set[Job] = set()
         self._held: dict[Job, float] = {}  # jobs that another process holds, and since when they wait for it
         check_sweep(folder)
         self._lock = ExitStack()  # until the process ends
@@ -89,44 +91,59 @@ class Sweep:
         """The jobs that have diverged: the others are compared with them."""
         return [job for job in self.jobs if job.diverged and not job.error]
 
-    def run(self, jobs: Sequence[Job], total: int | None = None) -> None:
+    def run(self, jobs: Sequence[Job]) -> None:
         """Run jobs, but for those that are finished; returns when all have ended.
-
-        Args:
-            jobs: the jobs of a batch.
-            total: the number of jobs of the whole sweep, where it is known to be larger.
 
         Raises:
             SystemExit: a signal asked for an end; all jobs have ended, too.
         """
-        self.plan.write(self.folder)
-        self.jobs += jobs
-        first = {job.folder: job for job in reversed(jobs)}  # a search may ask for one job more than once
-        waiting = list(dict.fromkeys(first[job.folder] for job in jobs))
-        for each in waiting:  # before any of them is started
-            check_job(each.folder)
-        running, self.display = self._running, Display(self.console, max(total or 0, len(self.jobs)))
+        first = {job.folder: job for job in reversed(jobs)}  # two may have the same words
+        self.work(Listed(list(dict.fromkeys(first[job.folder] for job in jobs))))
+        for job in jobs:
+            job.result, job.error = first[job.folder].result, first[job.folder].error
+        self.jobs += [job for job in jobs if first[job.folder] is not job]
+
+    def work(self, source: Source) -> None:
+        """Run the jobs that a source gives, but for those that are finished; returns when all have ended.
+
+        Raises:
+            SystemExit: a signal asked for an end; all jobs have ended, too.
+        """
+        waiting: list[Job] = []
+        running, self.display = self._running, Display(self.console, source.total)
         with collect_signals(self._pass_on) as received, self.display:
-            self.display.done(len(self.jobs) - len(waiting))
-            while waiting or running:
+            while waiting or running or not (received or source.is_done()):
                 if received:
                     waiting.clear()
-                while len(running) < self.n_jobs and self._has_room() and (job := self._next(waiting)):
-                    self._begin(job)
-                    for number in received if job in running else ():  # it came while the process was started
-                        running[job].process.send(number)
+                elif more := source.more():
+                    for job in more:  # before any of them is started
+                        check_job(job.folder)
+                    waiting += more
+                    self.jobs += more
+                    self.plan.write(self.folder)
+                while len(running) < self.n_jobs and self._has_room() and (begun := self._next(waiting)):
+                    self._begin(begun)
+                    if begun not in running:
+                        source.ended(begun)
+                    for number in received if begun in running else ():  # it came while the process was started
+                        running[begun].process.send(number)
+                for job in source.hopeless(running):
+                    if job not in self._given_up:
+                        self._given_up.add(job)
+                        running[job].process.send(signal.SIGTERM)
                 for job in [job for job, each in running.items() if each.process.poll() is not None]:
                     ended = running.pop(job)
                     self._end(job, ended.process, bool(received))
                     if self._room is not None:
                         self._room.known = True
+                    if not received:
+                        source.ended(job)
+                        self._note_pruned(job, source.pruned_at(job))
                     self.display.end(job)
                     took = duration(time.monotonic() - ended.began)
                     self._say(f"{job.name}  {job.error or summary(job)}  ({took})")
                 self.display.show(running)
                 time.sleep(0.05)
-            for job in jobs:
-                job.result, job.error = first[job.folder].result, first[job.folder].error
             if received:
                 finished = sum(job.result.get("status") == "finished" for job in self.jobs)
                 self._say(f"stopped by {signal.Signals(received[0]).name}; {finished} jobs are finished")
@@ -134,6 +151,14 @@ class Sweep:
                     self._say(line)
         if received:
             sys.exit(128 + received[0])
+
+    def _note_pruned(self, job: Job, step: int | None) -> None:
+        """Say in the result of a job that its trial was given up: it has ended, and is compared with nothing."""
+        if step is not None and job.result.get("status") in ("finished", "stopped"):
+            job.error = ""
+            job.result |= {"status": "pruned", "pruned_at": step}
+            with suppress(RecipeError):
+                write_result(job.folder, job.result)
 
     def _has_room(self) -> bool:
         """Whether the memory holds one more job; told once where it does not."""
@@ -158,6 +183,10 @@ class Sweep:
     def _next(self, waiting: list[Job]) -> Job | None:
         """The first job in whose folder no process of an earlier start is still ending."""
         for job in list(waiting):
+            if any(
+                job.folder == other.folder for other in self._running
+            ):  # the same words once more: it answers when that has ended
+                continue
             held = is_held(job.folder / LOG)
             if held and self._held.setdefault(job, time.monotonic()) > time.monotonic() - PATIENCE:
                 continue
@@ -172,9 +201,9 @@ class Sweep:
     def _begin(self, job: Job) -> None:
         """Start a job, unless it is finished."""
         job.read()
-        if job.result.get("status") in ("finished", "diverged"):
+        if job.result.get("status") in ("finished", "diverged", "pruned"):
             self.display.done(1)
-            self._say(f"{job.name}  {'has ended' if job.diverged else 'is finished'}: {summary(job)}")
+            self._say(f"{job.name}  {'is finished' if job.result['status'] == 'finished' else 'has ended'}: {summary(job)}")
             return
         gpus = deal(self.gpus, [each.gpus for each in self._running.values()], job.devices)
         self._running[job] = Running(self._launch(job, gpus), gpus)

@@ -18,7 +18,7 @@ from recipes.config.run_files import CONFIG, LOG, OUTPUT, SLURM_JOB
 from recipes.config.untrusted import read_text
 from recipes.store.folder import result_or_empty
 
-STATUSES = ("running", "stopped", "failed", "finished", "diverged")
+STATUSES = ("running", "stopped", "failed", "finished", "diverged", "pruned")
 HEAD = "# The resolved config of this run."  # of config.yaml
 # what whoever starts a run may put there first: a sweep, Slurm, ranks that fail, Hydra
 BESIDE = (OUTPUT, SLURM_JOB, "errors", ".hydra")

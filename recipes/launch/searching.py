@@ -1,0 +1,97 @@
+"""A search of the settings that were typed, and what is told of it at its end."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping, Sequence
+from math import prod
+from pathlib import Path
+from statistics import fmean, stdev
+from typing import TYPE_CHECKING, Any
+
+import yaml
+from omegaconf import OmegaConf
+
+from plugins.errors import RecipeError
+from recipes.config.duration import seconds_of
+from recipes.config.errors import one_line
+from recipes.config.settings import SEARCH_RESULTS
+from recipes.launch.space import Space, space_of
+from recipes.store.files import write_text
+
+if TYPE_CHECKING:
+    from recipes.launch.study import Search
+    from recipes.launch.sweep import Sweep
+
+
+CLASSES = {
+    **{"tpe": "TPESampler", "random": "RandomSampler", "cmaes": "CmaEsSampler", "nsgaii": "NSGAIISampler", "qmc": "QMCSampler"},
+    **{"grid": "GridSampler", "median": "MedianPruner", "halving": "SuccessiveHalvingPruner", "hyperband": "HyperbandPruner"},
+}
+
+
+def search_of(hydra: Any, words: Sequence[str], sweep: Sweep) -> Search:
+    """The search that Hydra's settings and the words of a command describe."""
+    from recipes.launch.study import Search
+
+    settings: dict[str, Any] = OmegaConf.to_container(hydra.sweeper, resolve=True)  # type: ignore[assignment]
+    space = space_of(words)
+    prunes = settings["pruner"]["name"] != "none"
+    if prunes and settings["objectives"]:
+        raise RecipeError(
+            f"hydra/sweeper/pruner={settings['pruner']['name']} goes by the metric that chooses the best model: leave hydra.sweeper.objectives out"
+        )
+    if settings["sampler"]["name"] == "grid":
+        settings["n_trials"] = min(settings["n_trials"], prod(len(values) for values in space.grid().values()))
+    return Search(
+        settings,
+        space,
+        sweep.make,
+        sweep.folder,
+        at_a_time=settings["n_jobs"] or max(1, sweep.n_jobs // max(1, len(space.seeds))),
+        sampler=sampler_of(settings["sampler"], space),
+        pruner=made("pruner", settings["pruner"]) if prunes else None,
+        seconds=None if settings["budget"] is None else seconds_of("hydra.sweeper.budget", settings["budget"]),
+    )
+
+
+def sampler_of(node: Mapping[str, Any], space: Space) -> Any:
+    """Optuna's sampler, which draws the same trials each time."""
+    return made("sampler", {**node, "search_space": space.grid()} if node["name"] == "grid" else node)
+
+
+def made(what: str, node: Mapping[str, Any]) -> Any:
+    """An object of Optuna's, by its name here."""
+    arguments = {key: value for key, value in node.items() if key != "name"}
+    try:
+        return getattr(importlib.import_module(f"optuna.{what}s"), CLASSES[node["name"]])(**arguments)
+    except (TypeError, ValueError) as error:
+        raise RecipeError(f"hydra.sweeper.{what}: {one_line(error)}") from None
+    except ImportError as error:  # such as cmaes
+        raise RecipeError(
+            f"hydra/sweeper/{what}={node['name']} needs a package of its own: pip install {error.name or one_line(error)}"
+        ) from None
+
+
+def write_found(search: Search, folder: Path) -> None:
+    """What was found, for the end of the command and the report."""
+    best = search.best
+    found: dict[str, Any] = {
+        "name": "optuna",
+        "trials": len(search.trials),
+        "pruned": sum(trial.pruned_at is not None for trial in search.trials),
+        "best_words": [] if best is None else [word for word in best.words if word not in search.space.fixed],
+        "best_job": None if best is None else best.jobs[0].folder.name,
+    }
+    if best is not None:
+        name = (search.objectives or [str(best.jobs[0].result.get("monitor"))])[0]
+        values = [value for job in best.jobs if (value := search.value_of(job, name)) is not None]
+        again = [value for job in search.repeated if (value := search.value_of(job, name)) is not None]
+        found |= {"metric": name, "best_value": fmean(values) if values else None}
+        if again:
+            found |= {
+                "repeated": len(again),
+                "repeated_mean": fmean(again),
+                "repeated_deviation": stdev(again) if len(again) > 1 else None,
+            }
+    write_text(folder / SEARCH_RESULTS, yaml.safe_dump(found, sort_keys=False, allow_unicode=True))

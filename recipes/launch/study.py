@@ -1,0 +1,250 @@
+"""A search: which trial comes next, which is hopeless, and what was found. Optuna decides; it is imported where it is needed.
+
+With one trial at a time all of it is a function of the sampler's seed and of what the jobs have left, in this order. So a search that was
+interrupted goes on by asking for the same trials again: those that have ended answer at once, with the numbers they logged on their way.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from plugins.directions import larger_is_better
+from plugins.errors import RecipeError
+from recipes.config.run_files import METRICS
+from recipes.launch.job import Job
+from recipes.launch.space import Space
+from recipes.store.shapes import numbers_of
+
+STUDY = "study.log"  # in a sweep's folder, for Optuna's own tools
+EVERY = 0.5  # seconds between two looks at what running trials have logged
+OF_A_RUN = ("steps", "seconds", "peak_memory", "parameters")  # objectives that are no metric; less is better
+
+
+@dataclass(eq=False)
+class Trial:
+    """A setting that is tried, with a job for each seed."""
+
+    asked: Any  # of Optuna's
+    words: list[str]
+    seeds: list[str]  # that are still to be trained
+    jobs: list[Job] = field(default_factory=list)
+    seen: int = -1  # the last step that was reported
+    pruned_at: int | None = None
+    told: bool = False
+
+
+class Search:
+    """The jobs of a search, one trial after the other.
+
+    Args:
+        settings: those of `hydra.sweeper`.
+        space: what is searched.
+        make: a job of its number and words.
+        folder: of the sweep.
+        at_a_time: trials that run at a time.
+        sampler: Optuna's.
+        pruner: Optuna's; None: each trial is trained to its end.
+        seconds: the time after which no trial is begun any more.
+    """
+
+    def __init__(
+        self,
+        settings: Mapping[str, Any],
+        space: Space,
+        make: Callable[[int, list[str]], Job],
+        folder: Path,
+        at_a_time: int,
+        sampler: Any,
+        pruner: Any,
+        seconds: float | None = None,
+    ) -> None:
+        import optuna
+        from optuna.storages.journal import JournalFileBackend
+
+        self.space, self.make, self.at_a_time, self.pruner = space, make, max(1, at_a_time), pruner
+        self.objectives: list[str] = list(settings["objectives"] or [])
+        given = settings["direction"]
+        self.directions: list[str] = [given] if isinstance(given, str) else list(given or [])
+        self.total, self.repeats, self.failures_allowed = (
+            settings["n_trials"],
+            settings["repeats"],
+            settings["max_failure_rate"],
+        )
+        self.until = None if seconds is None else time.monotonic() + seconds
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        (folder / STUDY).unlink(missing_ok=True)  # it is written anew: the jobs are what is kept
+        backend = JournalFileBackend(str(folder / STUDY))
+        count = max(1, len(self.objectives))
+        self.study = optuna.create_study(
+            storage=optuna.storages.JournalStorage(backend), sampler=sampler, pruner=pruner, directions=["maximize"] * count
+        )
+        self.trials: list[Trial] = []
+        self.repeated: list[Job] = []
+        self._of: dict[Job, Trial] = {}
+        self._number = 0
+        self._looked = 0.0
+
+    # ------------------------------------------------------------------ for the sweep
+
+    def more(self) -> list[Job]:
+        """The jobs that can be started now."""
+        waiting = [trial for trial in self.trials if not trial.told]
+        found: list[Job] = []
+        for trial in waiting:
+            if trial.seeds and all(job.result for job in trial.jobs):
+                found += self._jobs(trial)
+        if found or len(waiting) >= self.at_a_time or self._is_over():
+            return found
+        if len(self.trials) < self.total:
+            asked = self.study.ask(self.space.dimensions)
+            trial = Trial(asked, self.space.words(asked.params), list(self.space.seeds))
+            self.trials.append(trial)
+            return self._jobs(trial)
+        return []
+
+    def is_done(self) -> bool:
+        """Whether no job comes any more."""
+        waiting = any(not trial.told for trial in self.trials)
+        return not waiting and (self._is_over() or len(self.trials) >= self.total)
+
+    def ended(self, job: Job) -> None:
+        """Hear of the end of a job."""
+        trial = self._of.get(job)
+        if trial is None or trial.told:
+            return
+        self._report(trial)
+        if trial.pruned_at is not None:
+            self._tell(trial, "PRUNED")
+        elif job.score is None:
+            self._tell(trial, "FAIL")
+        elif not trial.seeds and all(other.score is not None for other in trial.jobs):
+            self._tell(trial, "COMPLETE")
+
+    def hopeless(self, running: Iterable[Job]) -> list[Job]:
+        """The running jobs of trials that are given up."""
+        if time.monotonic() < self._looked + EVERY:
+            return []
+        self._looked = time.monotonic()
+        found = []
+        for job in running:
+            trial = self._of.get(job)
+            if trial is not None and not trial.told:
+                job.read()
+                self._report(trial)
+                if trial.pruned_at is not None:
+                    found.append(job)
+        return found
+
+    def pruned_at(self, job: Job) -> int | None:
+        """The step at which the job's trial was given up; None: it was not."""
+        trial = self._of.get(job)
+        return None if trial is None else trial.pruned_at
+
+    # ------------------------------------------------------------------ what was found
+
+    @property
+    def best(self) -> Trial | None:
+        """The trial with the best value; of several objectives the first of those that no other one beats."""
+        with suppress(ValueError):
+            numbers = [trial.number for trial in self.study.best_trials]
+            return next((trial for trial in self.trials if trial.asked.number in numbers), None)
+        return None
+
+    def again(self) -> list[Job]:
+        """The best trial with fresh seeds: jobs that nothing was chosen by."""
+        best = self.best
+        if best is None or not self.repeats or self.repeated:
+            return []
+        used = [int(seed) for trial in self.trials for job in trial.jobs if isinstance(seed := job.result.get("seed"), int)]
+        first = max(used, default=0) + 1
+        self.repeated = [self._job([*best.words, f"seed={first + number}"]) for number in range(self.repeats)]
+        return self.repeated
+
+    def value_of(self, job: Job, name: str) -> float | None:
+        """An objective of a job."""
+        found = job.result.get("metrics", {}).get(name, job.result.get(name) if name in OF_A_RUN else None)
+        return None if found is None or job.error or job.diverged else float(found)
+
+    # ------------------------------------------------------------------ the parts
+
+    def _is_over(self) -> bool:
+        ended = [trial for trial in self.trials if trial.told]
+        failed = sum(trial.pruned_at is None and any(job.score is None for job in trial.jobs) for trial in ended)
+        return (self.until is not None and time.monotonic() > self.until) or failed > self.failures_allowed * max(1, len(ended))
+
+    def _jobs(self, trial: Trial) -> list[Job]:
+        """The next jobs of a trial: of one that may be given up the first one by itself."""
+        prunes = self.pruner is not None and not trial.jobs
+        seeds, trial.seeds = (trial.seeds[:1], trial.seeds[1:]) if prunes else (trial.seeds, [])
+        made = [self._job([*trial.words, *([seed] if seed else [])]) for seed in seeds or ([""] if not trial.jobs else [])]
+        for job in made:
+            self._of[job] = trial
+        trial.jobs += made
+        return made
+
+    def _job(self, words: list[str]) -> Job:
+        self._number += 1
+        return self.make(self._number - 1, words)
+
+    def _sign(self, place: int, name: str, job: Job) -> float:
+        """What makes larger values the better ones."""
+        larger = False if name in OF_A_RUN else larger_is_better(name, job.result.get("directions"))
+        given = self.directions[place] if place < len(self.directions) else None
+        if given is not None and larger is not None and (given == "maximize") != larger:
+            right = "maximize" if larger else "minimize"
+            raise RecipeError(
+                f"hydra.sweeper.direction={given}: of {name} the {'largest' if larger else 'smallest'} value is best: type {right}, or leave it out"
+            )
+        if given is None and larger is None:
+            raise RecipeError(
+                f"whether a larger or a smaller {name} is better is not known: type hydra.sweeper.direction=maximize or minimize"
+            )
+        return 1.0 if (larger if larger is not None else given == "maximize") else -1.0
+
+    def _report(self, trial: Trial) -> None:
+        """Tell Optuna what the first job of a trial has logged since the last look, step by step, until it gives the trial up."""
+        job = trial.jobs[0]
+        name = str(job.result.get("monitor"))
+        if self.pruner is None or trial.pruned_at is not None or not job.result:
+            return
+        try:
+            rows = list(numbers_of(job.folder / METRICS))
+        except (OSError, RecipeError):  # it is being written
+            return
+        for row in rows:
+            step, value = int(row["step"]), row.get(name)
+            if not value or step <= trial.seen:
+                continue
+            trial.seen = step
+            trial.asked.report(self._sign(0, name, job) * float(value), step)
+            if trial.asked.should_prune():
+                trial.pruned_at = step
+                return
+
+    def _tell(self, trial: Trial, state: str) -> None:
+        from optuna.trial import TrialState
+
+        trial.told = True
+        trial.seeds = []
+        values = None
+        if state == "COMPLETE":
+            names = self.objectives or [str(trial.jobs[0].result.get("monitor"))]
+            values = [self._mean(trial, place, name) for place, name in enumerate(names)]
+        for job in trial.jobs:
+            trial.asked.set_user_attr(f"job {job.number}", job.name)
+        self.study.tell(trial.asked, values, state=TrialState[state])
+
+    def _mean(self, trial: Trial, place: int, name: str) -> float:
+        found = [self.value_of(job, name) for job in trial.jobs]
+        if any(value is None for value in found):
+            there = ", ".join(sorted(trial.jobs[0].result.get("metrics", {})))
+            raise RecipeError(
+                f"hydra.sweeper.objectives: {name} is no metric of these runs; there are {there}, {', '.join(OF_A_RUN)}"
+            )
+        return fmean(self._sign(place, name, job) * float(value) for job, value in zip(trial.jobs, found, strict=True))  # type: ignore[arg-type]
