@@ -15,7 +15,10 @@ from omegaconf import OmegaConf
 from plugins.errors import RecipeError
 from recipes.config.duration import seconds_of
 from recipes.config.errors import one_line
+from recipes.config.quoting import show
 from recipes.config.settings import SEARCH_RESULTS
+from recipes.config.sweepers import PRUNERS, SAMPLERS
+from recipes.config.types import expected
 from recipes.launch.space import Space, space_of
 from recipes.store.files import write_text
 
@@ -63,6 +66,9 @@ def sampler_of(node: Mapping[str, Any], space: Space) -> Any:
 def made(what: str, node: Mapping[str, Any]) -> Any:
     """An object of Optuna's, by its name here."""
     arguments = {key: value for key, value in node.items() if key != "name"}
+    for key, default in {"sampler": SAMPLERS, "pruner": PRUNERS}[what][node["name"]].items():
+        if default is not None and key in arguments and (words := expected(arguments[key], default)):
+            raise RecipeError(f"hydra.sweeper.{what}.{key} must be {words}, got {show(arguments[key])}")
     try:
         return getattr(importlib.import_module(f"optuna.{what}s"), CLASSES[node["name"]])(**arguments)
     except (TypeError, ValueError) as error:

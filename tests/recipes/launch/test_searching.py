@@ -1,0 +1,222 @@
+"""Searches: what their words span, what is asked, what is given up, and that an interrupted one goes on to the same end."""
+
+import json
+import random
+import signal
+import subprocess
+import time
+
+import pytest
+import yaml
+
+from plugins.errors import RecipeError
+from recipes.launch.job import Job
+from recipes.launch.searching import made, sampler_of
+from recipes.launch.space import space_of
+from recipes.launch.study import Search
+from tests.command import LIMIT, arguments, command, mistake, variables
+
+optuna = pytest.importorskip("optuna")
+SETTINGS = {"objectives": None, "direction": None, "n_trials": 6, "repeats": 0, "max_failure_rate": 0.0}
+WORDS = ("model=linear", "logger=csv", "trainer.progress=false", "trainer.accelerator=cpu", "hydra/sweeper=optuna")
+
+
+def test_words_span_a_space():
+    words = [
+        "model=cnn",
+        "optimizer=sgd,adam",
+        "optimizer.lr=tag(log,interval(0.001,1))",
+        "model.hidden=range(8,33,8)",
+        "seed=3,4",
+    ]
+    found = space_of([*words, "+regularizer=[],[dropout]", "data.batch_size=int(interval(8,64))", "a.b=range(0,1,0.25)"])
+    kinds = optuna.distributions
+    assert found.fixed == ["model=cnn"] and found.seeds == ["seed=3", "seed=4"]
+    assert found.dimensions == {
+        "optimizer": kinds.CategoricalDistribution(["optimizer=sgd", "optimizer=adam"]),
+        "optimizer.lr": kinds.FloatDistribution(0.001, 1, log=True),
+        "model.hidden": kinds.IntDistribution(8, 32, step=8),
+        "+regularizer": kinds.CategoricalDistribution(["+regularizer=[]", "+regularizer=[dropout]"]),
+        "data.batch_size": kinds.IntDistribution(8, 64),
+        "a.b": kinds.FloatDistribution(0, 0.75, step=0.25),
+    }
+    words = found.words({"optimizer": "optimizer=adam", "optimizer.lr": 0.5, "model.hidden": 16})
+    assert words == ["model=cnn", "optimizer=adam", "optimizer.lr=0.5", "model.hidden=16"]
+    assert space_of(["a=1,2", "b=range(0,4)"]).grid() == {"a": ["a=1", "a=2"], "b": [0, 1, 2, 3]}
+    with pytest.raises(RecipeError, match="lr is an interval: list values"):
+        space_of(["optimizer.lr=interval(0,1)"]).grid()
+    with pytest.raises(RecipeError, match="nothing to search"):
+        space_of(["seed=0,1", "model=cnn"])
+
+
+class Trials:
+    """A search whose jobs are a function of their words, and have logged it step by step."""
+
+    def __init__(self, folder, value, pruner=None, settings=None, words=("x=interval(0.0,1.0)",), at_a_time=1, seconds=None):
+        self.folder, self.value = folder, value
+        space = space_of(words)
+        sampler = sampler_of({"name": "tpe", "seed": 0, "n_startup_trials": 3}, space)
+        given = {**SETTINGS, **(settings or {})}
+        folder.mkdir(parents=True, exist_ok=True)
+        self.search = Search(given, space, self.make, folder, at_a_time, sampler, pruner, seconds)
+
+    def make(self, number, words):
+        return Job(number, self.folder / str(number), words, " ".join(words))
+
+    def train(self, job, rows=4):
+        """What a job leaves at its end."""
+        value = self.value(dict(word.split("=") for word in job.words))
+        job.folder.mkdir(exist_ok=True)
+        metrics = {"val/loss": value, "val/what": 0.5}
+        result = {"status": "finished", "monitor": "val/loss", "metrics": metrics, "steps": 7, "config": {}}
+        (job.folder / "result.json").write_text(json.dumps(result))
+        lines = [f"{step},{value + 1 / step}" for step in range(1, rows + 1)]
+        (job.folder / "metrics.csv").write_text("\n".join(["step,val/loss", *lines]))
+        job.read()
+        self.search.ended(job)
+
+    def all(self):
+        """Train until there is nothing to train."""
+        found = []
+        while not self.search.is_done():
+            more = self.search.more()
+            assert more
+            for job in more:
+                self.train(job)
+            found += more
+        return found
+
+
+def squares(values):
+    return (float(values["x"]) - 0.3) ** 2 + 0.1 * float(values.get("seed", 0))
+
+
+def test_the_smallest_loss_is_looked_for_without_being_told(tmp_path):
+    trials = Trials(tmp_path, squares, settings={"n_trials": 30})
+    jobs = trials.all()
+    assert len(jobs) == 30 and trials.search.best.jobs == [min(jobs, key=lambda job: job.score)]
+    assert abs(float(trials.search.best.words[0].partition("=")[2]) - 0.3) < 0.1
+    again = Trials(tmp_path / "again", squares, settings={"n_trials": 30}).all()
+    assert [job.words for job in again] == [job.words for job in jobs]
+
+
+def test_a_trial_of_several_seeds_is_their_mean(tmp_path):
+    trials = Trials(tmp_path, squares, words=("x=interval(0.0,1.0)", "seed=0,1,4"), settings={"n_trials": 3})
+    jobs = trials.all()
+    assert len(jobs) == 9 and [job.words[-1] for job in jobs[:3]] == ["seed=0", "seed=1", "seed=4"]
+    for trial, asked in zip(trials.search.trials, trials.search.study.trials, strict=True):
+        assert asked.value == pytest.approx(-sum(job.score for job in trial.jobs) / 3)
+
+
+def test_what_is_hopeless_is_given_up_at_the_same_step_whenever_it_is_seen(tmp_path):
+    pruner = made("pruner", {"name": "median", "n_startup_trials": 2, "n_warmup_steps": 1})
+    trials = Trials(tmp_path, squares, pruner, {"n_trials": 12})
+    jobs = trials.all()
+    given_up = [trials.search.pruned_at(job) for job in jobs]
+    assert given_up[:2] == [None, None] and set(given_up[2:]) - {None}
+    states = [trial.state.name for trial in trials.search.study.trials]
+    assert states == ["COMPLETE" if step is None else "PRUNED" for step in given_up]
+    again = Trials(tmp_path / "again", squares, pruner, {"n_trials": 12})  # seen while it runs, a row at a time
+    while not again.search.is_done():
+        (job,) = again.search.more()
+        for rows in (1, 2, 3, 4):
+            value = squares(dict(word.split("=") for word in job.words))
+            job.folder.mkdir(exist_ok=True)
+            (job.folder / "result.json").write_text(json.dumps({"status": "running", "monitor": "val/loss", "config": {}}))
+            (job.folder / "metrics.csv").write_text(
+                "\n".join(["step,val/loss", *(f"{k},{value + 1 / k}" for k in range(1, rows + 1))])
+            )
+            again.search._looked = 0
+            if again.search.hopeless([job]):
+                break
+        again.train(job)
+    assert [again.search.pruned_at(trial.jobs[0]) for trial in again.search.trials] == given_up
+
+
+def test_several_objectives_and_what_is_no_metric(tmp_path):
+    settings = {"objectives": ["val/loss", "steps"], "n_trials": 4}
+    trials = Trials(tmp_path, squares, settings=settings)
+    trials.all()
+    assert all(trial.values[1] == -7 for trial in trials.search.study.trials)
+    with pytest.raises(RecipeError, match=r"f2 is no metric of these runs; there are val/loss, val/what, steps"):
+        Trials(tmp_path / "wrong", squares, settings={"objectives": ["val/f2"], "direction": "maximize"}).all()
+    with pytest.raises(RecipeError, match=r"val/loss the smallest value is best"):
+        Trials(tmp_path / "direction", squares, settings={"direction": "maximize"}).all()
+    with pytest.raises(RecipeError, match=r"larger or a smaller val/what is better is not known"):
+        Trials(tmp_path / "unknown", squares, settings={"objectives": ["val/what"]}).all()
+
+
+def test_the_best_is_repeated_with_seeds_that_nothing_was_chosen_by(tmp_path):
+    trials = Trials(tmp_path, squares, settings={"n_trials": 3, "repeats": 2}, words=("x=interval(0.0,1.0)", "seed=0,1"))
+    trials.all()
+    again = trials.search.again()
+    assert [job.words[:-1] for job in again] == [trials.search.best.words] * 2
+    assert len({job.words[-1] for job in again}) == 2 and trials.search.again() == []
+
+
+def test_a_budget_begins_no_trial_after_its_end(tmp_path):
+    trials = Trials(tmp_path, squares, settings={"n_trials": 10**6}, seconds=0.3)
+    assert 0 < len(trials.all()) < 10**5
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["optimizer.lr=0.1"], "has nothing to search"),
+        (["optimizer.lr=0.1,1", "hydra/sweeper/pruner=media"], "pruner"),
+        (
+            ["optimizer.lr=0.1,1", "hydra/sweeper/pruner=median", "hydra.sweeper.objectives=[val/acc]"],
+            "leave hydra.sweeper.objectives out",
+        ),
+        (["optimizer.lr=interval(0.1,1)", "hydra/sweeper/sampler=grid"], "list values"),
+        (["optimizer.lr=0.1,1", "hydra.sweeper.budget=soon"], "hydra.sweeper.budget must be a length of time"),
+        (["optimizer.lr=0.1,1", "hydra.sweeper.sampler.n_startup_trials=x"], "hydra.sweeper.sampler"),
+    ],
+)
+def test_mistakes_in_a_search(tmp_path, words, told):
+    assert told in mistake("-m", *WORDS, *words, cwd=tmp_path)
+
+
+def left(folder):
+    """What the trials of a search have left that counts: words, how they ended, what they measured."""
+    found = {}
+    for path in sorted(folder.glob("*/result.json")):
+        result = json.loads(path.read_text())
+        metrics = (
+            {name: value for name, value in result["metrics"].items() if "train/" not in name}
+            if result["status"] == "finished"
+            else {}
+        )
+        found[path.parent.name] = (result["command"], result["status"], result.get("pruned_at"), metrics)
+    return found
+
+
+@pytest.mark.slow
+def test_a_search_that_is_killed_twice_ends_as_one_that_was_not(tmp_path):
+    prunes = ("hydra/sweeper/pruner=median", "hydra.sweeper.pruner.n_startup_trials=2", "hydra.sweeper.n_trials=7")
+    words = ("-m", *WORDS, *prunes, "max_epochs=40", "optimizer.lr=tag(log,interval(0.0001,1))")
+    done = command("train.py", *words, "sweep=whole", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    whole = left(tmp_path / "whole")
+    assert {status for _, status, _, _ in whole.values()} == {"finished", "pruned"}
+    drawn = random.Random(0)
+    start = words
+    for _ in range(2):
+        process = subprocess.Popen(
+            arguments("train.py", *start, "sweep=mine"),
+            **{"cwd": tmp_path, "env": variables(), "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL},
+        )
+        before, until = len(left(tmp_path / "mine")), time.monotonic() + LIMIT
+        while len(left(tmp_path / "mine")) < before + 2 and process.poll() is None:
+            assert time.monotonic() < until
+            time.sleep(0.05)
+        time.sleep(drawn.uniform(0, 2))
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        start = ()
+    done = command("train.py", "sweep=mine", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    mine = left(tmp_path / "mine")
+    assert {name: found[1:] for name, found in mine.items()} == {name: found[1:] for name, found in whole.items()}
+    results = [yaml.safe_load((tmp_path / name / "optimization_results.yaml").read_text()) for name in ("whole", "mine")]
+    assert results[0] == results[1]
