@@ -12,7 +12,7 @@ from typing import Any
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from rich.console import Console
 
-from plugins.base import Diverged, Phase, declared_directions
+from plugins.base import Diverged, Phase, Plugin, declared_directions
 from plugins.errors import RecipeError
 from recipes.config.catalogue import Catalogue, installed_folders
 from recipes.config.choices import choices
@@ -22,6 +22,7 @@ from recipes.config.quoting import path_word
 from recipes.config.run_files import CHECKPOINTS, CONFUSION, HISTOGRAMS, LAST, LOG, METRICS, PICTURES, RESULT
 from recipes.data.base import Data
 from recipes.data.loaders import EvaluationLoader, StepLoader
+from recipes.engine.callbacks import Settle
 from recipes.engine.checkpoint import BestAndLast, load_checkpoint
 from recipes.engine.divergence import expect_finite, expect_finite_loss
 from recipes.engine.logger import Deferred
@@ -250,8 +251,9 @@ class Run:
             self._note(module, keeper, loader, phase)
         self._begin()
         if not keeper.ended:  # all was trained before the run was resumed: Lightning then leaves the end of training out
-            for plugin in plugins:
-                plugin.on_train_end(trainer, module)
+            for callback in trainer.callbacks:  # type: ignore[attr-defined]
+                if isinstance(callback, Settle | Plugin):
+                    callback.on_train_end(trainer, module)
             module.on_train_end()
             keeper.settle(trainer, module)
         if keeper.validated_step != module.steps_done:

@@ -377,8 +377,6 @@ def test_pytest_has_each_check_as_a_test(package, tmp_path):
         "-m",
         "pytest",
         "-p",
-        "pytest_lightning_recipes",
-        "-p",
         "no:cacheprovider",
         "--recipes-quick",
         "-v",

@@ -255,6 +255,40 @@ def test_twelve_chains(tmp_path, folders, arrays, with_plugin, extra):
     check_chains(12, tmp_path, folders, arrays, with_plugin, extra)
 
 
+@pytest.mark.parametrize(
+    "further",
+    [
+        ["+averaging=ema", "averaging.decay=0.8"],
+        ["+averaging=swa", "averaging.start=0.5"],
+        ["optimizer=schedule_free", "scheduler=constant"],
+        ["+averaging=ema", "+stopping=early", "stopping.patience=100"],
+        ["+inference=temperature"],
+    ],
+    ids=" ".join,
+)
+def test_what_ends_a_training_is_done_once_more_where_it_was_killed_in_it(folders, arrays, with_plugin, extra, further):
+    """All steps were made, and the last one was saved: only the end is left."""
+    torch.set_num_threads(1)
+    words = [
+        *SMALL,
+        "data=npz",
+        f"data.path={arrays}",
+        "data.validation=0.2",
+        "data.test=0.2",
+        "data.batch_size=8",
+        "max_steps=9",
+    ]
+    words += ["model=mlp", "model.hidden=[5]", "trainer.val_every_n_steps=4", "trainer.save_every_n_steps=1", *further]
+    config = finish(Catalogue(), compose(words), words)
+    with_plugin(striking(extra, [], ("end", 0, kill)))
+    in_child(partial(start, config, folders("chain"), ["max_steps=9"]))
+    assert folders("chain").result["status"] == "running"
+    with_plugin(striking(extra, [], None))
+    start(config, folders("chain"), ["max_steps=9"], resumed=True)
+    start(config, folders("whole"), ["max_steps=9"])
+    assert_same_end(folders("chain"), folders("whole"))
+
+
 @pytest.mark.slow
 def test_two_hundred_chains(tmp_path, folders, arrays, with_plugin, extra):
     check_chains(200, tmp_path, folders, arrays, with_plugin, extra)
