@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import re
+from functools import cache
 
 ALWAYS = (0.0, 1.0)
 
 
 def spelling(kind: type) -> tuple[str, str]:
     """Group and option of a class: the folder and the file that define it; in a script no group, and the name of the class."""
-    package, _, file = kind.__module__.rpartition(".")
-    words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", kind.__name__).lower()
-    return package.rpartition(".")[2], file if package else words
+    return _spelled(kind.__module__, kind.__name__)[:2]
 
 
 def called(option: Identity | type[Identity]) -> str:
     """What an option, or its class, is called: "group/option"."""
-    if not isinstance(option, type):
-        return option.state_key
-    group, name = spelling(option)
-    return f"{group}/{name}" if group else name
+    return _spelled(option.__module__, option.__name__)[2] if isinstance(option, type) else option.state_key
+
+
+@cache  # Lightning asks for it at each hook of each step
+def _spelled(module: str, name: str) -> tuple[str, str, str]:
+    package, _, file = module.rpartition(".")
+    words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", name).lower()
+    group, option = package.rpartition(".")[2], file if package else words
+    return group, option, f"{group}/{option}" if group else option
 
 
 class Identity:
@@ -40,7 +44,7 @@ class Identity:
     @property
     def state_key(self) -> str:
         """The name under which checkpoints keep this option's state, and by which messages name it: "group/option"."""
-        return f"{self.group}/{self.option}" if self.group else self.option
+        return _spelled(type(self).__module__, type(self).__name__)[2]
 
     def acts(self, progress: tuple[int, int | None]) -> bool:
         """Whether the option acts in this step, by `when`.

@@ -79,7 +79,7 @@ class Step:
         return pieces
 
     def _transform(self, part: int, batch: Batch, samples: int) -> Batch:
-        steps, repeats = self.module.steps_done, max((plugin.repeats for plugin in self.module.plugins), default=1)
+        steps, repeats = self.progress[0], max((plugin.repeats for plugin in self.module.plugins), default=1)
         self._set_clock(part, steps - steps % repeats)  # a batch that is repeated is drawn once
         self.module.recorder.weigh(len(batch) / samples)
         for plugin in self.module.acting("transform_batch"):
@@ -105,7 +105,7 @@ class Step:
             total = self._pass(0, first)
             for part in range(1, len(self._batches)):
                 total = total + self._pass(part, first)
-        module.draws.set_clock_of_step(module.steps_done)
+        module.draws.set_clock_of_step(self.progress[0])
         module.recorder.weigh(1.0 if first else None)
         if self._tasks is not None:
             with self._without_autocast():
@@ -121,7 +121,7 @@ class Step:
         module = self.module
         batch, scale = self._batches[part], len(self._batches[part]) / sum(map(len, self._batches))
         module.recorder.weigh(scale if first else None)
-        self._set_clock(part, module.steps_done)
+        self._set_clock(part, self.progress[0])
         module.draws.seed_forward(module.device)
         with self._around(batch), block_reduction(module.trainer, part == len(self._batches) - 1):
             with module.recorded.opened() if module.recorded else nullcontext():
