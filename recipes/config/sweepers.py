@@ -41,7 +41,7 @@ class OptunaConf:
     sampler: Any = MISSING  # of trials: tpe, random, cmaes, nsgaii, qmc, grid
     pruner: Any = MISSING  # of running trials: none, median, halving, hyperband
     n_trials: int = 20  # settings that are tried
-    n_jobs: int | None = None  # trials at a time; null: hydra.launcher.n_jobs
+    n_jobs: int | None = None  # trials at a time; null: hydra.launcher.n_jobs, on a cluster a fifth of n_trials
     objectives: Any = None  # metrics, or steps, seconds, peak_memory, parameters; null: the metric that chooses the best model
     direction: Any = None  # maximize | minimize, of each objective; null: as is known of it
     budget: str | None = None  # time after which no trial is begun any more, such as 10min

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import sys
 from collections.abc import Mapping, Sequence
 from math import prod
 from pathlib import Path
@@ -51,11 +52,16 @@ def search_of(hydra: Any, words: Sequence[str], sweep: Sweep) -> Search:
         space,
         sweep.make,
         sweep.folder,
-        at_a_time=settings["n_jobs"] or max(1, sweep.n_jobs // max(1, len(space.seeds))),
+        at_a_time=settings["n_jobs"] or at_a_time(sweep.n_jobs, settings["n_trials"], len(space.seeds)),
         sampler=sampler_of(settings["sampler"], space),
         pruner=made("pruner", settings["pruner"]) if prunes else None,
         seconds=None if settings["budget"] is None else seconds_of("hydra.sweeper.budget", settings["budget"]),
     )
+
+
+def at_a_time(jobs: int, trials: int, seeds: int) -> int:
+    """The trials that run at a time: as many as the jobs make, and a fifth of all where a cluster takes any number, so that some are learned from."""
+    return max(1, trials // 5 if jobs == sys.maxsize else jobs // max(1, seeds))
 
 
 def sampler_of(node: Mapping[str, Any], space: Space) -> Any:

@@ -26,7 +26,6 @@ from recipes.config.callback_names import BASES, IN_PYTHON_ONLY, REFUSED, as_opt
 from recipes.config.catalogue import Catalogue
 from recipes.config.composing import compose, finish
 from recipes.config.effect import has_effect
-from recipes.engine.callbacks import Settle
 from recipes.engine.module import RecipeModule
 from recipes.run.build import build_callbacks
 from tests.plugins.conftest import Memory
@@ -169,7 +168,7 @@ def test_callbacks_see_the_model_that_is_trained(tmp_path):
         _, trainer = fit(net(), Data(), *order, epochs=1)
         (stage, kinds), *further = seen
         assert stage == "fit" and not further and {"DropoutLayer", "BatchNorm1d"} <= set(kinds)
-        assert [type(callback) for callback in trainer.callbacks] == [Settle, BatchNormalization, Dropout, Look]
+        assert [type(callback) for callback in trainer.callbacks] == [BatchNormalization, Dropout, Look]
 
 
 def test_each_callback_is_set_up_once():

@@ -13,12 +13,9 @@ from torch.utils.data import DataLoader, TensorDataset
 from plugins.errors import RecipeError
 from plugins.loss.by_task import LossByTask
 from plugins.stopping.early import EarlyStopping
-from recipes.cli.words import sweeper_defaults
 from recipes.compare.present import present
 from recipes.engine.checkpoint import load_checkpoint
 from recipes.engine.module import RecipeModule
-from recipes.launch.job import Job
-from recipes.launch.search import check_direction
 from recipes.run import train
 
 VALUES = [0.2, 0.9, 0.5, 0.1, 0.3, 0.4]  # of the metric, validation by validation: the largest at 2, the smallest at 4
@@ -144,31 +141,6 @@ def test_a_schedule_on_plateau_follows_the_loss(mode):
 
 
 # ------------------------------------------------------------------ searches and comparisons
-
-
-@pytest.mark.parametrize(
-    ("words", "direction"),
-    [
-        ([], "maximize"),
-        (["trainer.monitor=val/f1"], "maximize"),
-        (["trainer.monitor=val/loss"], "minimize"),
-        (["trainer.mode=min", "trainer.monitor=val/mine"], "minimize"),
-        (["hydra.sweeper.direction=minimize"], None),
-    ],
-)
-def test_a_search_looks_for_the_best(monkeypatch, words, direction):
-    monkeypatch.setattr("recipes.cli.words.find_spec", lambda name: True)
-    given = ["hydra/sweeper=optuna", *words]
-    added = [word for word in sweeper_defaults(given)[len(given) :] if "direction" in word]
-    assert added == ([f"hydra.sweeper.direction={direction}"] if direction else [])
-
-
-@pytest.mark.parametrize(("mode", "right", "wrong"), [("max", "maximize", "minimize"), ("min", "minimize", "maximize")])
-def test_a_search_in_the_wrong_direction_is_told(tmp_path, mode, right, wrong):
-    job = Job(0, tmp_path, [], "", result={"monitor": "val/mine", "metrics": {"val/mine": 1.0}, "directions": {"mine": mode}})
-    check_direction(tmp_path, [job], right)
-    with pytest.raises(RecipeError, match=f"hydra.sweeper.direction={right}"):
-        check_direction(tmp_path, [job], wrong)
 
 
 @pytest.mark.parametrize("mode", ["max", "min"])
