@@ -92,6 +92,7 @@ from plugins.scheduler.one_cycle import OneCycle as OneCycle
 from plugins.scheduler.step import StepDecay as StepDecay
 from plugins.sites import attach as attach, find_sites as find_sites, weight_layers as weight_layers
 from plugins.stopping.early import EarlyStopping as EarlyStopping
+from plugins.stopping.milestones import Milestones as Milestones
 from plugins.wrapper.gradient_noise import GradientNoise as GradientNoise
 from plugins.wrapper.sam import SAM as SAM
 from recipes.data.base import Data as Data

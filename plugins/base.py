@@ -9,6 +9,7 @@ from plugins.data import LOOKED_AT, UNIT, Batch, Phase, Setting, Task, class_pro
 from plugins.directions import MODES, larger_is_better
 from plugins.errors import (
     Diverged,
+    GivenUp,
     RecipeError,
     Refusal,
     expect,
@@ -46,6 +47,7 @@ __all__ = [
     "UNIT",
     "Batch",
     "Diverged",
+    "GivenUp",
     "Module",
     "Named",
     "OptimizerWrapper",

@@ -18,6 +18,14 @@ class Diverged(RecipeError):
     """Loss or weights have become NaN or infinite, and nothing undoes it: what was best so far is kept."""
 
 
+class GivenUp(Exception):
+    """A training that is not worth going on with: it ends as `pruned`, after a step and for a reason in a line."""
+
+    def __init__(self, step: int, reason: str) -> None:
+        super().__init__(reason)
+        self.step = step
+
+
 def expect(holds: bool, name: str, expected: str, received: object) -> None:
     """Raise a :class:`RecipeError` that names the parameter, what it must be and what it was, unless `holds`."""
     if not holds:

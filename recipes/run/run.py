@@ -12,7 +12,7 @@ from typing import Any
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from rich.console import Console
 
-from plugins.base import Diverged, Phase, Plugin, declared_directions
+from plugins.base import Diverged, GivenUp, Phase, Plugin, declared_directions
 from plugins.errors import RecipeError
 from recipes.config.catalogue import Catalogue, installed_folders
 from recipes.config.choices import choices
@@ -113,6 +113,9 @@ class Run:
             self._begin()
             self.result |= {"status": "diverged", "error": first_line(diverged)}
             log.error("%s", diverged)
+        except GivenUp as given_up:
+            self._begin()
+            self.result |= {"status": "pruned", "pruned_at": given_up.step, "reason": str(given_up)}
         except BaseException as error:
             self.result |= {"status": "failed", "error": first_line(error)}
             mistake = is_mistake(error)

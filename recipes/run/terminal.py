@@ -110,6 +110,8 @@ def show_end(console: Console, folder: Path, result: Mapping[str, Any], hints: S
         print_lines(console, f"diverged at step {result['steps']}; {kept}", f"folder   {folder}")
         if is_first_rank():
             print(f"error: {result['error']}", file=sys.stderr)
+    elif result["status"] == "pruned":
+        print_lines(console, f"given up at step {result['pruned_at']}: {result['reason']}", f"folder   {folder}")
     else:
         last = folder / CHECKPOINTS / LAST
         saved = f"the state of step {saved_step(last)} is saved" if last.exists() else "no state was saved yet"

@@ -1,0 +1,121 @@
+"""Giving up what is not good enough in time."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from plugins.base import (
+    MODES,
+    GivenUp,
+    Module,
+    Plugin,
+    RecipeError,
+    Selection,
+    Stage,
+    declare,
+    declared_directions,
+    larger_is_better,
+)
+
+
+def missed(reach: Mapping[int, float], step: int, best: float, larger: bool) -> tuple[int, float] | None:
+    """The first milestone up to a step that the best value so far has not reached, as its step and value; None: all were reached."""
+    for at, value in sorted(reach.items()):
+        if at <= step and not (best >= value if larger else best <= value):
+            return at, value
+    return None
+
+
+def are_milestones(value: Any) -> bool:
+    """Whether it has finite numbers by step."""
+    return isinstance(value, Mapping) and all(
+        type(step) is int and step > 0 and type(number) in (int, float) and math.isfinite(number)
+        for step, number in value.items()
+    )
+
+
+class Milestones(Plugin):
+    """Give a training up whose validation metric has not reached a value by a step.
+
+    Of milestones {n: x} each is looked at in the first validation at step n or later: where the best value up to then is worse than x the run
+    ends as given up, with the status `pruned`. In a sweep it is told, and compared with nothing.
+
+    Raises:
+        RecipeError: no validation data; no metric of that name, or none of a known direction.
+    """
+
+    stage = Stage.STOPPING
+    on_shards = True
+
+    metric: str = declare.value(
+        "validation metric",
+        "the name of a metric such as val/acc",
+        lambda value: isinstance(value, str) and value != "",
+        default="val/loss",
+    )
+    reach: Mapping[int, float] | None = declare.value(
+        "values by step, such as {500: 0.6}",
+        "values by step, such as {500: 0.6}",
+        are_milestones,
+        default=None,
+        off=None,
+        null="none",
+    )
+    mode: str | None = declare.choice(
+        *MODES,
+        default=None,
+        help="which value of it is best, max | min",
+        null="as declared by what measures it, or known from its name",
+    )
+
+    def __post_init__(self) -> None:
+        """Nothing has been evaluated yet."""
+        self.best: float | None = None
+        self.declared: dict[str, str] = {}
+
+    def check(self, selection: Selection) -> None:
+        """Learn what techniques declare of their metrics."""
+        self.declared = declared_directions(selection.plugins, selection.setting.tasks)
+
+    def on_train_start(self, trainer: Any, pl_module: Any) -> None:
+        """Begin anew, or go on with what a checkpoint held."""
+        if not trainer.enable_validation:
+            raise RecipeError("stopping/milestones needs validation data: give the training some, or leave stopping out")
+        _ = self.larger  # known before the first batch
+        if pl_module.steps_done == 0:
+            self.best = None
+
+    @property
+    def larger(self) -> bool:
+        """Whether a larger value of the metric is better."""
+        larger = self.mode == "max" if self.mode else larger_is_better(self.metric, self.declared)
+        if larger is None:
+            raise RecipeError(
+                f"whether a larger or a smaller {self.metric} is better is not known: type stopping.mode=max or min"
+            )
+        return larger
+
+    def after_validation(self, module: Module, metrics: Mapping[str, float]) -> dict[str, float]:
+        """Look at the milestones that are behind."""
+        if self.metric not in metrics:
+            there = ", ".join(sorted(name for name in metrics if name.startswith("val/")))
+            raise RecipeError(f"stopping.metric={self.metric} is no metric of this run; there are: {there}")
+        value = metrics[self.metric]
+        if self.best is None or not math.isfinite(self.best) or (value > self.best if self.larger else value < self.best):
+            self.best = value
+        if found := missed(self.reach or {}, module.steps_done, self.best, self.larger):
+            raise GivenUp(
+                module.steps_done,
+                f"{self.metric} had not reached {found[1]:g} by step {found[0]}, the best was {self.best:.4g}",
+            )
+        return {}
+
+    def state_dict(self) -> dict[str, Any]:
+        """The best value so far."""
+        return {"best": self.best}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Load what `state_dict` gave."""
+        self.best = state_dict["best"]
