@@ -115,9 +115,8 @@ def change_content(draw, path):
             path.write_text(json.dumps(change_value(draw, json.loads(path.read_text()))))
         elif path.suffix == ".yaml":
             path.write_text(yaml.safe_dump(change_value(draw, yaml.safe_load(path.read_text())), allow_unicode=True))
-        elif path.suffix == ".ckpt":
-            if (content := loaded(path)) is not None:
-                torch.save(change_value(draw, content), path)
+        elif path.suffix == ".ckpt" and (content := loaded(path)) is not None:
+            torch.save(change_value(draw, content), path)
     except (ValueError, TypeError, yaml.YAMLError, OverflowError, RuntimeError, pickle.PicklingError):
         return
 
