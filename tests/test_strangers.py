@@ -115,12 +115,18 @@ def change_content(draw, path):
             path.write_text(json.dumps(change_value(draw, json.loads(path.read_text()))))
         elif path.suffix == ".yaml":
             path.write_text(yaml.safe_dump(change_value(draw, yaml.safe_load(path.read_text())), allow_unicode=True))
-        elif path.suffix == ".ckpt":
-            torch.save(change_value(draw, torch.load(path, weights_only=True)), path)
-    except (ValueError, TypeError, yaml.YAMLError, OverflowError):
+        elif path.suffix == ".ckpt" and (content := loaded(path)) is not None:
+            torch.save(change_value(draw, content), path)
+    except (ValueError, TypeError, yaml.YAMLError, OverflowError, RuntimeError, pickle.PicklingError):
         return
-    except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError):  # a checkpoint that an earlier change has damaged
-        return
+
+
+def loaded(path):
+    """A checkpoint; None where an earlier change has damaged it, of which torch's reader makes whatever error."""
+    try:
+        return torch.load(path, weights_only=True)
+    except Exception:
+        return None
 
 
 def change_bytes(draw, path):
