@@ -44,7 +44,10 @@ class Identity:
     @property
     def state_key(self) -> str:
         """The name under which checkpoints keep this option's state, and by which messages name it: "group/option"."""
-        return _spelled(type(self).__module__, type(self).__name__)[2]
+        kind = type(self)
+        if kind.option is Identity.option and kind.group is Identity.group:
+            return _spelled(kind.__module__, kind.__name__)[2]
+        return f"{self.group}/{self.option}" if self.group else self.option  # a class may name itself
 
     def acts(self, progress: tuple[int, int | None]) -> bool:
         """Whether the option acts in this step, by `when`.
