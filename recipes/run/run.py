@@ -17,7 +17,7 @@ from plugins.errors import RecipeError
 from recipes.config.catalogue import Catalogue, installed_folders
 from recipes.config.choices import choices
 from recipes.config.duration import seconds_of
-from recipes.config.errors import is_mistake
+from recipes.config.errors import first_line, is_mistake
 from recipes.config.quoting import path_word
 from recipes.config.run_files import CHECKPOINTS, CONFUSION, HISTOGRAMS, LAST, LOG, METRICS, PICTURES, RESULT
 from recipes.data.base import Data
@@ -46,7 +46,7 @@ from recipes.run.time_limit import TimeLimit
 from recipes.run.trainer import AfterStep, StopBelow, make_trainer
 from recipes.store import history
 from recipes.store.claim import remove_parts, remove_run
-from recipes.store.folder import command_line, first_line, write_config, write_confusion, write_result
+from recipes.store.folder import command_line, write_config, write_confusion, write_result
 
 log = logging.getLogger("recipes")
 

@@ -11,12 +11,12 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from plugins.base import Plugin
 from plugins.errors import RecipeError
+from recipes.config.errors import first_line
 from recipes.engine.checkpoint import WholeFiles
 from recipes.engine.lightning_private import without_signal_handlers
 from recipes.engine.logger import RunLogger
 from recipes.engine.sharding import make_strategy
 from recipes.run.cluster import cluster_environment
-from recipes.store.folder import first_line
 
 
 class AfterStep(L.Callback):

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from plugins.errors import RecipeError
-from recipes.config.errors import printable
 from recipes.config.quoting import quote, show
 from recipes.config.run_files import CONFIG, CONFUSION, RESULT
 from recipes.store import shapes
@@ -33,11 +32,6 @@ def write_config(folder: Path, config: Mapping[str, Any], command: Sequence[str]
 def command_line(command: Sequence[str]) -> str:
     """The command with these words, as it is typed."""
     return f"python train.py {' '.join(map(quote, command))}".rstrip()
-
-
-def first_line(error: BaseException) -> str:
-    """The first line of an error's message, or its kind where it has none."""
-    return printable((str(error).strip().splitlines() or [type(error).__name__])[0])
 
 
 def write_result(folder: Path, result: Mapping[str, Any]) -> None:
