@@ -80,9 +80,8 @@ def saved(form: str, folder: Path) -> str:
 
 def words_of(form: str, name: str, folder: Path) -> list[str]:
     """What a user types for a form of data and an option, with what it needs."""
-    names = (
-        (name,) if name.startswith("model/") else with_companions(name)
-    )  # a model is refused on the digits that is made for a form
+    # a model that is made for a form is refused on the digits, by which it is seen what an option needs
+    names = (name,) if name.startswith("model/") else with_companions(name)
     groups = {name.split("/")[0] for name in names}
     words = [word for word in (*SMALL, *FORMS[form].words) if word.partition("=")[0].partition(".")[0] not in groups]
     runs = [f"{place_of(name)}.{parameter}={trained_run()}" for name in names for parameter in asks_for_run(name)]

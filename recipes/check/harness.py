@@ -124,7 +124,7 @@ def needs(name: str) -> tuple[tuple[str, ...], ...]:
 def _needs(name: str, kind: str) -> tuple[tuple[str, ...], ...]:
     found: tuple[tuple[str, ...], ...] = ()
     while True:
-        names = [name, *(alternatives[0] for alternatives in found)]
+        names = _beside(name, found)
         try:
             config = merged_config(names)
             build(config, data=_own_data(config) or KINDS[kind]())
@@ -143,7 +143,11 @@ def _needs(name: str, kind: str) -> tuple[tuple[str, ...], ...]:
 
 def with_companions(name: str) -> tuple[str, ...]:
     """The option, with what it cannot do without."""
-    return (name, *(alternatives[0] for alternatives in needs(name)))
+    return _beside(name, needs(name))
+
+
+def _beside(name: str, needed: Sequence[Sequence[str]]) -> tuple[str, ...]:
+    return (name, *(alternatives[0] for alternatives in needed))
 
 
 @cache
@@ -201,8 +205,8 @@ def works_on(name: str) -> frozenset[str]:
     found = set()
     for kind, data in KINDS.items():
         try:
-            config = merged_config([name, *(alternatives[0] for alternatives in _needs(name, kind))])
-            expect_loss(_made(config, data(), build_plugins(config)), data())
+            config = merged_config(_beside(name, _needs(name, kind)))
+            expect_loss(build(config, data=data()), data())
         except RecipeError:
             continue
         found.add(kind)
@@ -211,11 +215,7 @@ def works_on(name: str) -> frozenset[str]:
 
 def build(config: dict[str, Any], plugins: Sequence[Plugin] | None = None, data: Any = None) -> RecipeModule:
     """The module of a config, with its plugins (or those given, in the order given), for data (or what it is tried on)."""
-    return _made(config, data or data_of(config), build_plugins(config) if plugins is None else plugins)
-
-
-def _made(config: dict[str, Any], data: Any, plugins: Sequence[Plugin]) -> RecipeModule:
-    return make_module(config, data, plugins)
+    return make_module(config, data or data_of(config), build_plugins(config) if plugins is None else plugins)
 
 
 def fit(

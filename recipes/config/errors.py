@@ -37,7 +37,7 @@ def one_line(error: BaseException) -> str:
 
 def first_line(error: BaseException) -> str:
     """The first line of an exception's message, or its kind where it has none."""
-    return printable(str(error).strip().partition("\n")[0].strip()) or type(error).__name__
+    return printable((str(error).strip().splitlines() or [type(error).__name__])[0])
 
 
 def shortened(text: str) -> str:

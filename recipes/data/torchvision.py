@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from plugins.base import RecipeError, expect_choice
+from recipes.config.errors import first_line
 from recipes.data.arrays import as_images, as_labels, check_inputs, same_length
 from recipes.data.base import Data
 from recipes.data.npz import read_arrays
@@ -55,7 +56,7 @@ class TorchvisionImages(Data):
                 train, test = (dataset(self.root, train=train, download=self.download) for train in (True, False))
         except (RuntimeError, OSError) as error:
             if self.download:
-                raise RecipeError(f"{self.name} could not be downloaded to {self.root}: {_first_line(error)}") from None
+                raise RecipeError(f"{self.name} could not be downloaded to {self.root}: {first_line(error)}") from None
             raise RecipeError(
                 f"no {self.name} data in {self.root.absolute()}: looked for {path.name} and torchvision's files; "
                 f"type data.download=true to download it, or data.root=FOLDER where it lies"
@@ -66,7 +67,3 @@ class TorchvisionImages(Data):
             "x_test": np.asarray(test.data),
             "y_test": np.asarray(test.targets),
         }
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -12,11 +12,12 @@ from rich.console import Console
 
 from plugins.base import Task
 from plugins.errors import RecipeError
+from recipes.config.errors import first_line
 from recipes.config.quoting import quote
 from recipes.run.logs import log_to
 from recipes.run.provenance import environment, peak_memory
 from recipes.run.terminal import table
-from recipes.store.folder import first_line, read_result, write_config, write_confusion, write_result
+from recipes.store.folder import read_result, write_config, write_confusion, write_result
 from recipes.store.plan import Plan
 from recipes.store.shapes import FORMAT
 
