@@ -71,7 +71,7 @@ def test_commands_of_the_project(tmp_path, words):
 def test_what_the_project_computes_at_its_start_is_made_anew(tmp_path):
     path = tmp_path / "script.py"
     path.write_text(
-        f"import sys; sys.path.insert(0, {str(forked.ROOT)!r})\nfrom recipes.launch import failures; from recipes.cli import hydra_task\nprint(hydra_task.RUN_ID, failures.BEGAN)"
+        f"import sys; sys.path.insert(0, {str(forked.ROOT)!r})\nfrom recipes.launch import failures; from recipes.cli import hydra_task\nprint(hydra_task.run_id(), failures.BEGAN)"
     )
     begin = time.time()
     first, second = (forked.command(str(path), cwd=tmp_path, env=variables()).stdout.split() for _ in range(2))

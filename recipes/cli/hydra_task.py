@@ -129,6 +129,7 @@ def task(config: Any) -> float | None:
 
     from recipes.config.composing import as_given, finish
     from recipes.config.searching import searched_folders
+    from recipes.store.plan import sweep_of
 
     settings = HydraConfig.get()
     folder, words = Path(settings.runtime.output_dir), as_given(settings.overrides.task)
@@ -137,7 +138,7 @@ def task(config: Any) -> float | None:
         expect_writable(folder)
         catalogue = Catalogue(searched_folders(settings.runtime.config_sources))
         plain = finish(catalogue, config, words)
-        if not plain["explain"]:
+        if not plain["explain"] and (not plain["tune"] or sweep_of(folder)):
             plain = _claimed(catalogue, plain, folder, words)
         result = start(plain, folder, words)
     except BaseException as error:

@@ -25,6 +25,7 @@ def notes(comparison: Comparison, finished: Sequence[Run]) -> list[str]:
     return [
         *_about_groups(comparison),
         *_about_history(comparison),
+        *_about_tuning(comparison),
         *_about_failures(comparison),
         *_about_seeds(comparison, table, finished),
         *_about_equal_numbers(comparison, table),
@@ -43,6 +44,20 @@ def _about_groups(comparison: Comparison) -> Iterator[str]:
 def _about_history(comparison: Comparison) -> Iterator[str]:
     if changed := [group.label for group in comparison.groups if group.runs[0].resumed]:
         yield f"{_labels(changed)}: changed on the way, by a resume with other words, so no run of one command; a group of its own."
+
+
+def _about_tuning(comparison: Comparison) -> Iterator[str]:
+    """What a finder has set before each run."""
+    told, key = [], ""
+    for group in comparison.groups:
+        found = [tuned for run in group.runs if (tuned := run.result.get("tuned"))]
+        if values := sorted({float(each["value"]) for each in found}):
+            key = str(found[0]["key"])
+            told.append(
+                f"{shorten(group.label)} {' to '.join(f'{value:g}' for value in (values[0], values[-1])[: len(values)])}"
+            )
+    if told:
+        yield f"{key} was found before each run, which is part of its time: {_listed(told, ' · ')}."
 
 
 def _sweep_of(run: Run) -> str:

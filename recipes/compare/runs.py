@@ -72,8 +72,9 @@ class Run:
 
     @cached_property
     def values(self) -> dict[str, Any]:
-        """The config as dotted keys, without what makes no difference to the training; and what was changed on the way."""
+        """The config as dotted keys, without what makes no difference to the training or was found for it; and what was changed on the way."""
         flat = flatten(self.config) | ({RESUMED: self.resumed} if self.resumed else {})
+        flat.pop(str((self.result.get("tuned") or {}).get("key")), None)
         return {key: value for key, value in flat.items() if has_effect(key) and key != "data.path"}
 
     @property

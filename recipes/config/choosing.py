@@ -9,7 +9,7 @@ from typing import Any
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 
-from plugins.errors import RecipeError
+from plugins.errors import RecipeError, expect_choice
 from recipes.config.catalogue import INHERITED, Catalogue, Option
 from recipes.config.duration import seconds_of
 from recipes.config.nothing import NONE, is_nothing, may_be_nothing
@@ -18,6 +18,7 @@ from recipes.config.spelling import nearest, suggest
 from recipes.config.syntax import names_of
 from recipes.config.types import VALUE_OF_ANY_KIND, check_type, expected
 
+TUNED = ("lr", "batch_size")  # what finders find
 NOTHING = ("", NONE, "null", "off", "no", "false")  # what people write for no option of a group
 
 
@@ -256,3 +257,5 @@ def check_key(catalogue: Catalogue, key: str, value: object) -> None:
     check_type(key, value, default, catalogue.comments.get(key, ""))
     if key == "max_time" and value is not None and "${" not in str(value):
         seconds_of(key, value)
+    if key == "tune":
+        expect_choice(key, value if value is not None else TUNED[0], TUNED)

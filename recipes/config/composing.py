@@ -33,7 +33,7 @@ from recipes.config.settings import INSTEAD, check_settings, expect_settings
 from recipes.config.spelling import suggest
 from recipes.config.syntax import expand, without_globs
 from recipes.config.tree import check_tree
-from recipes.config.words import expect_at_work, expect_once, expect_search, readable
+from recipes.config.words import expect_at_work, expect_once, expect_repeatable, expect_search, readable
 
 FORCED = "++"  # before a word, which Hydra then takes whatever is there
 OF_INHERITED = re.compile(rf"(?!hydra\.)\w+(?:\.\w+)?\.(?:{'|'.join(INHERITED)})=")
@@ -61,6 +61,7 @@ def check(catalogue: Catalogue, words: Sequence[str], multirun: bool = False, tr
     values = [expand(override) for override in overrides]
     for override in (override for expanded in values for override in expanded):
         check_names(catalogue, override, overrides)
+    expect_repeatable([override for expanded in values for override in expanded], multirun)
     joined = join_additions(catalogue, overrides)
     values = [expand(override) for override in joined]
     first = [expanded[0] for expanded in values]

@@ -140,6 +140,16 @@ def expect_at_work(overrides: Sequence[Override], multirun: bool) -> None:
             raise RecipeError(f"{override.input_line}: is for a single run; the folder of a sweep is hydra.sweep.dir=FOLDER")
 
 
+def expect_repeatable(overrides: Sequence[Override], multirun: bool) -> None:
+    """Refuse jobs whose settings a clock would choose: none of them could be run again."""
+    for override in overrides:
+        if multirun and override.key_or_group == "tune" and override.value() == "batch_size":
+            raise RecipeError(
+                f"{override.input_line} goes by the clock, so that no job of a sweep could be run again: find it once, without -m, then "
+                f"type data.batch_size=SIZE"
+            )
+
+
 def expect_search(overrides: Sequence[Override]) -> None:
     """Refuse an interval that nothing searches, or in which nothing can be found."""
     searched = any(o.key_or_group == "hydra/sweeper" and o.value() != "basic" for o in overrides)

@@ -111,7 +111,7 @@ class RecipeModule(Whole):
         callbacks: list[L.Callback] = self.trainer.callbacks  # type: ignore[attr-defined]
         # Lightning calls hooks in the order of its list: ours is declared, and the same for every spelling.
         rest = [callback for callback in callbacks if not isinstance(callback, Plugin | BuildFirst | Settle)]
-        callbacks[:] = [*([Settle()] if self.hooks["settle"] else []), *self.plugins, *rest]
+        callbacks[:] = [*self.plugins, *rest]
         self.step.told = {hook: [each for each in callbacks if defines(each, hook)] for hook in TOLD}
 
     def set_up(self, stage: str) -> None:

@@ -12,6 +12,7 @@ from torch.optim import Optimizer
 
 from plugins.base import ALWAYS, OptimizerWrapper, Option, RecipeError, called, needs_closure
 from recipes.engine.building import list_hooks_of_optimizer
+from recipes.engine.callbacks import Settle
 from recipes.engine.groups import make_with_groups, parameter_groups
 from recipes.engine.parts import Whole
 from recipes.engine.schedules import check_schedule
@@ -35,6 +36,8 @@ def configure(module: Whole) -> tuple[Any, int]:
     base = make_with_groups(module.make_optimizer, parameter_groups(module.model, module.rules, speaking))
     made: tuple[Any, ...] = (base, module.make_scheduler)
     list_hooks_of_optimizer(module, [each for each in made if isinstance(each, Option)])
+    if module.hooks["settle"]:  # now that those of the optimizer are known
+        module.trainer.callbacks.insert(0, Settle())  # type: ignore[attr-defined]
     wrappers = module.hooks["wrap_optimizer"]
     if needs_closure(base):
         _expect_one_closure(module, type(base).__name__, wrappers)

@@ -69,6 +69,7 @@ class Run:
         module: RecipeModule,
         journal: Journal,
         replaces: bool = False,
+        tuned: Mapping[str, Any] | None = None,
     ) -> None:
         self.config, self.folder, self.data, self.console, self.module = config, folder, data, console, module
         self.journal, self.replaces, self.begun = journal, replaces, False
@@ -83,8 +84,10 @@ class Run:
         )
         chosen = choices(Catalogue(installed_folders()), config, command)
         self.result = at_start(config, command, chosen, module, loader, earlier.get("metrics", {}))
+        self.result |= {"tuned": dict(tuned)} if tuned else {}
+        self.spent = float((tuned or {}).get("seconds", 0.0))  # before the first step, and a part of what the training cost
         self.logger = Deferred()
-        self.time = TimeLimit(None if config["max_time"] is None else seconds_of("max_time", config["max_time"]))
+        self.time = TimeLimit(None if config["max_time"] is None else seconds_of("max_time", config["max_time"]), self.spent)
 
     def explain(self) -> None:
         """Tell from where a run that is resumed would go on, and with what that is new; refuse what would be refused then."""
@@ -169,7 +172,7 @@ class Run:
     # ------------------------------------------------------------------ phases
 
     def _train(self, start: Start | None) -> None:
-        phase: dict[str, Any] = dict(start.phase) if start else {"index": 0, "steps": 0, "seconds": 0.0}
+        phase: dict[str, Any] = dict(start.phase) if start else {"index": 0, "steps": 0, "seconds": self.spent}
         module: RecipeModule | None = None
         while True:
             module = self._fit(phase, module, start)

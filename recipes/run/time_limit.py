@@ -15,12 +15,13 @@ class TimeLimit(L.Callback):
 
     Args:
         seconds: the time; None: no limit.
+        before: what was spent before the first step.
     """
 
-    def __init__(self, seconds: float | None) -> None:
+    def __init__(self, seconds: float | None, before: float = 0.0) -> None:
         self.seconds = seconds
         self.reached = False
-        self._before, self._since = 0.0, None  # type: tuple[float, float | None]
+        self._before, self._since = before, None  # type: tuple[float, float | None]
 
     @property
     def spent(self) -> float:

@@ -25,8 +25,10 @@ from recipes.run.resume import resume_command
 from recipes.run.run import Run
 from recipes.run.terminal import history_lines, print_lines, table
 from recipes.run.trainer import make_trainer
+from recipes.run.tuning.suggest import suggest, tuned
 from recipes.store.files import hold
 from recipes.store.folder import read_result
+from recipes.store.plan import sweep_of
 
 SMALL_MODEL = 100_000  # parameters
 
@@ -72,8 +74,15 @@ def train(config: dict[str, Any], folder: Path, overrides: Sequence[str]) -> dic
                 Run(config, folder, data, console, earlier, resume_command(earlier, overrides), module, journal).explain()
         return {"status": "explained"}
     command = resume_command(earlier, overrides)
+    if config["tune"] and not resumed and not sweep_of(folder):
+        suggest(console, config, folder, data, world, command)
+        return {"status": "explained"}
     with hold_folder(folder), log_to(folder, wait=resumed or replaces) as journal:
-        result = Run(config, folder, data, console, earlier, command, module, journal, replaces).go(resumed)
+        found: dict[str, Any] = earlier.get("tuned", {})
+        if config["tune"] and not resumed:
+            config, found = tuned(config, folder, data, world)
+            module = make_module(config, data, build_plugins(config), world)
+        result = Run(config, folder, data, console, earlier, command, module, journal, replaces, found).go(resumed)
     if dist.is_initialized():
         dist.destroy_process_group()  # its threads would end the process with an abort
     return result

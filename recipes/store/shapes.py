@@ -51,6 +51,14 @@ def is_choices(value: object) -> bool:
     return isinstance(value, Mapping) and all(map(is_texts, value.values()))
 
 
+def is_tuned(value: object) -> bool:
+    """What a finder has found for a key, by how many steps and seconds; or nothing."""
+    if not isinstance(value, Mapping):
+        return False
+    kinds = {"key": is_text, "value": is_number, "steps": is_count, "seconds": is_number}
+    return not value or (value.keys() == kinds.keys() and all(fits(value[name]) for name, fits in kinds.items()))
+
+
 FORMAT = 1  # of a run's folder and a sweep's; another number where an older version would read one wrongly
 # what stands in result.json, where it stands there; null wherever a run does not know
 ENTRIES = dict.fromkeys(("status", "monitor", "error", "stopped_by", "ended_by", "git_commit", "machine"), is_text)
@@ -61,6 +69,7 @@ ENTRIES |= dict.fromkeys(("epochs", "seconds", "samples_per_second", "peak_memor
 ENTRIES |= {"config": is_mapping, "versions": is_mapping, "wandb": is_mapping, "metrics": is_numbers, "stopped_early": is_flag}
 ENTRIES |= {"command": is_texts, "techniques": is_texts, "rulers": is_rulers, "directions": is_directions}
 ENTRIES |= {"history": is_history, "choices": is_choices, "data_content": is_text}
+ENTRIES |= {"tuned": is_tuned, "pruned_at": is_count, "reason": is_text}
 STATUSES = ("running", "finished", "diverged", "stopped", "failed", "pruned")
 NEEDED = ("status", "config", "metrics", "command")  # never null
 

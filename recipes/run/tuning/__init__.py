@@ -1,0 +1,1 @@
+"""Finders: short trainings that suggest a learning rate or a batch size."""
