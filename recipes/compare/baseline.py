@@ -38,18 +38,23 @@ def baselines(sets: Sequence[Sequence[Group]], catalogue: Catalogue, asked: str 
     return [chosen for chosen in found if chosen]
 
 
-def chosen_by_search(groups: Sequence[Group], monitor: str) -> tuple[Group, list[str]]:
-    """The trial that a search has chosen: the best by what chose the best model of each, the first of equals."""
+def chosen_by_search(groups: Sequence[Group], monitor: str, again: frozenset[Path]) -> tuple[Group, list[str]]:
+    """The trial that a search has chosen: the best by what chose the best model of each, the first of equals.
+
+    Args:
+        groups: the trials.
+        monitor: what chose.
+        again: runs that came afterwards, and chose nothing.
+    """
     sign = 1.0 if larger_for(monitor, [run for group in groups for run in group.runs]) else -1.0
 
     def score(group: Group) -> float:
-        values = [sign * value for value in group.metric(monitor).values()]
-        return sum(values) / len(values) if all(map(math.isfinite, values)) else -math.inf
+        value = sign * group.mean(monitor, again)
+        return value if math.isfinite(value) else -math.inf
 
     best = max(groups, key=score)
-    test = monitor.replace("val/", "test/", 1)
-    values = {name: list(best.metric(name).values()) for name in (monitor, test)}
-    told = [f"{name} {sum(some) / len(some):.4f}" for name, some in values.items() if all(map(math.isfinite, some))]
+    names = (monitor, monitor.replace("val/", "test/", 1))
+    told = [f"{name} {value:.4f}" for name in names if math.isfinite(value := best.mean(name, again))]
     return best, [
         f"Baseline: {shorten(best.label)}, which the search chose of {len(groups)} trials by {monitor} ({', '.join(told)}); "
         "--baseline LABEL chooses another one."

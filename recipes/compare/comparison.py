@@ -17,7 +17,7 @@ from recipes.compare.datasets import names as data_names
 from recipes.compare.groups import Comparison, Group, differing_keys, group_runs, label
 from recipes.compare.notes import notes, statuses
 from recipes.compare.runs import Run
-from recipes.compare.search import is_search
+from recipes.compare.search import is_search, repeats
 from recipes.config.catalogue import Catalogue
 from recipes.config.errors import printable
 from recipes.config.quoting import quote
@@ -76,13 +76,15 @@ def compare_all(
     for place, (groups, some, name) in enumerate(zip(sets, data, data_names(data), strict=True)):
         chosen_metric, about_metric = _metric(some, metric, metrics, searches[place])
         chosen, about_baseline = found[place]
-        monitor = None
+        monitor, again = None, frozenset[Path]()
         if searches[place] and len(groups) > 1:
             monitor = _monitors(some).most_common(1)[0][0]
-            chosen, about_baseline = (chosen, []) if baseline else chosen_by_search(groups, monitor)
+            again = repeats(some)
+            chosen, about_baseline = (chosen, []) if baseline else chosen_by_search(groups, monitor, again)
         comparison = Comparison(
             groups, chosen, chosen_metric, missing[place], differing_keys(groups), [], mode, name, None if baseline else monitor
         )
+        comparison.again = again
         if comparison.larger is None:
             raise RecipeError(
                 f"whether a larger or a smaller {chosen_metric} is better is not known: type --mode max or --mode min"

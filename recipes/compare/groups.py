@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from plugins.directions import larger_is_better
@@ -47,6 +48,11 @@ class Group:
         """A metric by seed; not a number where a run does not have it."""
         return {run.seed: run.metrics.get(name, math.nan) for run in self.runs}
 
+    def mean(self, name: str, left_out: frozenset[Path] = frozenset()) -> float:
+        """The mean of a metric over the runs that are not left out; not a number where one of them does not have it."""
+        found = [run.metrics.get(name, math.nan) for run in self.runs if run.folder not in left_out]
+        return sum(found) / len(found) if found else math.nan
+
 
 @dataclass
 class Comparison:
@@ -62,6 +68,7 @@ class Comparison:
         notes: what a reader must know before believing the table, a sentence each.
         data: the name of the data set.
         chosen_by: the metric by which a search has chosen the baseline from its trials; None where it is no search.
+        again: the folders of runs in which it has trained that one again, with seeds that nothing was chosen by.
     """
 
     groups: list[Group]
@@ -83,6 +90,7 @@ class Comparison:
 
     data: str = ""
     chosen_by: str | None = None
+    again: frozenset[Path] = frozenset()
 
     @property
     def runs(self) -> list[Run]:

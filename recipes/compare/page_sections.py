@@ -126,6 +126,10 @@ PARALLEL = (
     '<p class="hint">A line a run, coloured by the metric. Drag along an axis to keep only the lines that pass there; drag a name '
     'to move its axis. <span data-shown="parallel"></span></p>'
 )
+SEARCH = (
+    f'{plot("search")}<p class="hint">Trials in the order in which they were begun, by what the search goes by; crosses were given up, '
+    "at the best that they had reached. The line is the best so far.</p>"
+)
 PICTURE = "Samples of a batch: before, after, and the difference, grey where there is none."
 DIFFERENCES = (
     '<div class="scroll tall" tabindex="0" role="region" aria-label="config differences"><table class="differences"><thead><tr><th>key</th>{head}</tr></thead><tbody>{body}</tbody></table></div>'

@@ -23,6 +23,7 @@ from recipes.compare.page_sections import (
     NAVIGATION,
     PARALLEL,
     PICTURE,
+    SEARCH,
     classes_section,
     confusion_section,
     controls,
@@ -46,6 +47,7 @@ from recipes.compare.plots import (
     settings,
 )
 from recipes.compare.rulers import measured_alike
+from recipes.compare.search_plots import course
 from recipes.compare.statistics import ROUNDING, Row
 from recipes.compare.table import arrange, decimals
 from recipes.compare.technique_plots import technique_pictures, techniques, used_techniques
@@ -107,6 +109,7 @@ class Page:
             "cost": cost(self.rows, self.metric, self.baseline),
             "forest": forest(self.rows, self.metric, self.baseline),
             "parallel": parallel(self.groups, self.settings, self.metric),
+            "search": course(comparison, self.rows) if comparison.chosen_by else {},
             "classes": class_results(self.groups),
             "confusion": confusion_matrices(self.groups),
             "techniques": techniques(self.groups, comparison.runs, points),
@@ -145,6 +148,8 @@ class Page:
             sections.append(("curves", "Curves", curves_section(figures["curves"], self.comparison.metric)))
         sections.append(("seeds", "Seeds and intervals", forest_section(self.metric)))
         sections.append(("cost", "Cost", cost_section(figures["cost"])))
+        if figures["search"]:
+            sections.append(("search", "Search", SEARCH))
         if figures["parallel"]:
             sections.append(("parallel", "Hyperparameters", PARALLEL))
         if self.settings:
@@ -220,14 +225,23 @@ class Page:
         """What a search has found: what it chose by validation, and how that did in the test."""
         by = str(self.comparison.chosen_by)
         test = by.replace("val/", "test/", 1)
-        values = {name: list(chosen.group.metric(name).values()) for name in (by, test)}
-        told = [
-            f"{(metric := Metric(name)).title} {metric.text(sum(some) / len(some))}{metric.unit}".replace(" %", "\u00a0%")
-            for name, some in values.items()
-            if all(map(math.isfinite, some))
-        ]
+        again = frozenset(run.folder for run in chosen.group.runs if run.folder in self.comparison.again)
+        others = frozenset(run.folder for run in chosen.group.runs) - again
+
+        def told(left_out: frozenset[Path]) -> str:
+            means = {name: chosen.group.mean(name, left_out) for name in (by, test)}
+            return " and ".join(
+                f"{(metric := Metric(name)).title} {metric.text(mean)}{metric.unit}".replace(" %", "\u00a0%")
+                for name, mean in means.items()
+                if math.isfinite(mean)
+            )
+
         label = f"<b>{escape(chosen.label)}</b>"
-        return f"The search chose {label} of {len(self.rows)} trials by {escape(by)}: {' and '.join(told)}."
+        sentence = f"The search chose {label} of {len(self.rows)} trials by {escape(by)}: {told(again)}."
+        if again:
+            seeds = "a fresh seed" if len(again) == 1 else f"{len(again)} fresh seeds"
+            sentence += f" Trained again with {seeds}, by which nothing was chosen: {told(others)}."
+        return sentence
 
     def unfinished(self) -> str:
         """The runs that are not in the table, and why."""

@@ -161,6 +161,7 @@ const drawers = {
   curves: () => { say("curves", LIMIT.curves); return drawCurves("curves", figures.curves[control("curves").value], LIMIT.curves); },
   cost: drawCost,
   forest: drawForest,
+  search: drawSearch,
   parallel: drawParallel,
   classes: drawClasses,
   confusion: drawConfusion,

@@ -93,6 +93,22 @@ function drawCost() {
   return { data: traces, layout };
 }
 
+/** The trials of a search in their order. */
+function drawSearch() {
+  const { data: traces, layout } = copy(figures.search);
+  for (const trace of traces) {
+    if (trace.meta.part === "best") {
+      trace.line = { color: cssColour("quiet"), width: 2, shape: "hv" };
+      trace.hoverinfo = "skip";
+      continue;
+    }
+    const given = trace.meta.part === "pruned";
+    trace.marker = { color: cssColour(given ? "quiet" : "accent"), size: given ? 7 : 9, symbol: given ? "x-thin" : "circle", line: { width: given ? 2 : 0, color: cssColour("quiet") } };
+    trace.hovertemplate = "trial %{x}: %{y:.4~g}<br>%{text}<extra></extra>";
+  }
+  return { data: traces, layout: { ...layout, hovermode: "closest", height: 380 } };
+}
+
 /** A category axis with the groups from top to bottom. */
 function groupAxis(shown, place) {
   const width = place.clientWidth;

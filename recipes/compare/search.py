@@ -6,9 +6,17 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from recipes.compare.runs import Run
+from recipes.launch.search import repeated_jobs
 from recipes.store.plan import sweep_of
 
 SWEEPER = "hydra/sweeper=optuna"
+
+
+def repeats(runs: Sequence[Run]) -> frozenset[Path]:
+    """The folders of runs in which a search has trained its best trial again, with seeds that nothing was chosen by."""
+    places = {found[0] for run in runs if (found := sweep_of(run.folder))}
+    again = {folder.absolute() for place in places for folder in repeated_jobs(place)}
+    return frozenset(run.folder for run in runs if run.folder.absolute() in again)
 
 
 def is_search(runs: Sequence[Run]) -> bool:

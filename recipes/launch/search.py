@@ -1,10 +1,10 @@
-"""What a search has found, told at its end. Nothing here imports torch or Optuna."""
+"""What a search has found, told at its end. Nothing here imports torch."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from recipes.config.kinds import is_number
+from recipes.config.kinds import is_number, is_texts
 from recipes.config.settings import SEARCH_RESULTS
 from recipes.config.untrusted import read_yaml
 
@@ -16,7 +16,7 @@ def best_of_search(folder: Path) -> str:
     except FileNotFoundError:
         return ""
     words, value = found.get("best_words"), found.get("best_value")
-    if not isinstance(words, list) or not words or not all(isinstance(word, str) for word in words) or not is_number(value):
+    if not words or not is_texts(words) or not is_number(value):
         return ""
     line = f"{' '.join(words)}  ({found.get('metric')} {value:.4f} in the search"
     if is_number(mean := found.get("repeated_mean")):
@@ -24,3 +24,12 @@ def best_of_search(folder: Path) -> str:
         spread = f" ± {deviation:.4f}" if is_number(deviation) else ""
         line += f", {mean:.4f}{spread} with {found.get('repeated')} fresh seeds"
     return line + ")"
+
+
+def repeated_jobs(folder: Path) -> set[Path]:
+    """The folders of the jobs that have trained the best trial of a search again, with seeds that nothing was chosen by."""
+    try:
+        found = read_yaml(folder / SEARCH_RESULTS).get("repeated_jobs")
+    except FileNotFoundError:
+        return set()
+    return {folder / name for name in found} if is_texts(found) else set()  # type: ignore[union-attr]

@@ -103,6 +103,7 @@ def write_found(search: Search, folder: Path) -> None:
         if again:
             found |= {
                 "repeated": len(again),
+                "repeated_jobs": [str(job.folder.relative_to(folder)) for job in search.repeated],
                 "repeated_mean": fmean(again),
                 "repeated_deviation": stdev(again) if len(again) > 1 else None,
             }

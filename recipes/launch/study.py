@@ -22,7 +22,7 @@ from recipes.launch.space import Space
 from recipes.store.shapes import numbers_of
 
 STUDY = "study.log"  # in a sweep's folder, for Optuna's own tools
-EVERY = 0.5  # seconds between two looks at what running trials have logged
+EVERY = 0.1  # seconds between two looks at whether running trials have logged
 OF_A_RUN = ("steps", "seconds", "peak_memory", "parameters")  # objectives that are no metric; less is better
 
 
@@ -35,6 +35,7 @@ class Trial:
     seeds: list[str]  # that are still to be trained
     jobs: list[Job] = field(default_factory=list)
     seen: int = -1  # the last step that was reported
+    size: int = -1  # of the file that it was read from
     pruned_at: int | None = None
     told: bool = False
 
@@ -214,9 +215,11 @@ class Search:
         if self.pruner is None or trial.pruned_at is not None or not job.result:
             return
         try:
-            rows = list(numbers_of(job.folder / METRICS))
+            size = (job.folder / METRICS).stat().st_size
+            rows = list(numbers_of(job.folder / METRICS)) if size != trial.size else []
         except (OSError, RecipeError):  # it is being written
             return
+        trial.size = size
         for row in rows:
             step, value = int(row["step"]), row.get(name)
             if not value or step <= trial.seen:

@@ -19,6 +19,7 @@ from recipes.run.train import train
 from tests.browser.browser import Report, path_of_browser, started
 from tests.command import ROOT
 from tests.recipes.compare.fabricated import config, leave
+from tests.recipes.compare.test_comparison import search
 
 CATALOGUE = Catalogue()
 NOTHING = "+diagnostics=gradient_stats"  # in all real runs
@@ -443,6 +444,15 @@ def test_names_of_users_do_no_harm(tmp_path, open_report):
         report.plot(name)
         ticks = report.page.locator(f'[data-plot="{name}"] .ytick text').all_text_contents()
         assert any(text.startswith("</script><scri") for text in ticks) and "<i>b</i>" in ticks
+
+
+def test_a_search_is_drawn_in_its_order(tmp_path, open_report):
+    search(tmp_path / "s", (0.5, 0.9), (0.8, 0.6), (0.7, 0.95), again=[(0.2, 0.3)], pruned=[0.3])
+    report_of([tmp_path / "s"], tmp_path / "report.html")
+    report = open_report(tmp_path / "report.html")
+    best, trials, pruned = report.plot("search")
+    assert (trials["x"], trials["y"], best["y"]) == ([0, 1, 2], [50, 80, 70], [50, 80, 80])
+    assert (pruned["x"], pruned["y"]) == ([3], [30]) and pruned["marker"]["symbol"] == "x-thin"
 
 
 def test_one_group_of_one_run_without_anything_else(tmp_path, open_report):

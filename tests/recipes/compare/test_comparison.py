@@ -146,15 +146,36 @@ def test_what_held_on_the_way_counts_among_the_circumstances(tmp_path):
 # Searches
 
 
-def search(place, *values, monitor="val/acc", sweeper="optuna"):
-    """A search as Optuna leaves it: for each trial what it had in validation and in the test."""
+def search(place, *values, monitor="val/acc", sweeper="optuna", again=(), pruned=()):
+    """A search as Optuna leaves it: for each trial what it had in validation and in the test; what the best had afterwards, with fresh seeds."""
     jobs = {}
     for number, (validation, test) in enumerate(values):
         metrics = {monitor: validation, monitor.replace("val/", "test/"): test}
         leave(place / str(number), f"optimizer.lr=0.{number + 1}", metrics=metrics, monitor=monitor)
         jobs[str(number)] = [f"optimizer.lr=0.{number + 1}"]
     plan = {"words": ["optimizer.lr=interval(0.1,1)"], "hydra": [f"hydra/sweeper={sweeper}"], "config_dir": None, "jobs": jobs}
+    larger = monitor.endswith("acc")
+    best = (max if larger else min)(range(len(values)), key=lambda number: values[number][0])
+    for number, (validation, test) in enumerate(again, len(values)):
+        metrics = {monitor: validation, monitor.replace("val/", "test/"): test}
+        leave(place / str(number), f"optimizer.lr=0.{best + 1}", seed=number, metrics=metrics, monitor=monitor)
+        jobs[str(number)] = [f"optimizer.lr=0.{best + 1}", f"seed={number}"]
+    for number, value in enumerate(pruned, len(jobs)):
+        leave(place / str(number), f"optimizer.lr=0.0{number}", status="pruned", metrics={monitor: value}, pruned_at=3)
+        jobs[str(number)] = [f"optimizer.lr=0.0{number}"]
     (place / "jobs.yaml").write_text(yaml.safe_dump(plan))
+    if again:
+        repeated = [str(number) for number in range(len(values), len(values) + len(again))]
+        (place / "optimization_results.yaml").write_text(yaml.safe_dump({"repeated_jobs": repeated}))
+
+
+def test_the_fresh_seeds_of_the_best_trial_choose_nothing(tmp_path):
+    search(tmp_path, (0.5, 0.9), (0.8, 0.6), (0.7, 0.95), again=[(0.2, 0.3), (0.4, 0.1)])
+    found = comparison(tmp_path)
+    assert found.baseline.label == "optimizer.lr=0.2" and len(found.baseline.runs) == 3
+    assert "of 3 trials by val/acc (val/acc 0.8000, test/acc 0.6000)" in found.notes[0]
+    assert {folder.name for folder in found.again} == {"3", "4"}
+    assert found.baseline.mean("val/acc", found.again) == 0.8 and found.baseline.mean("val/acc") == pytest.approx(1.4 / 3)
 
 
 @pytest.mark.parametrize(

@@ -284,6 +284,14 @@ def test_the_head_of_a_search_is_what_validation_chose(tmp_path):
     assert "No group is better" not in text and "has the best mean" not in text
 
 
+def test_the_head_of_a_search_says_what_fresh_seeds_say(tmp_path):
+    search(tmp_path, (0.5, 0.9), (0.8, 0.6), again=[(0.2, 0.3), (0.4, 0.1)])
+    text = (tmp_path / "report.html").read_text() if report_of(tmp_path) else ""
+    lead = re.search(r'<p class="lead">(.*?)</p>', text)[1].replace("\u00a0", " ")
+    assert "validation accuracy 80.00 % and test accuracy 60.00 %." in lead
+    assert "2 fresh seeds, by which nothing was chosen: validation accuracy 30.00 % and test accuracy 20.00 %." in lead
+
+
 def test_rates_that_rounding_has_lengthened_are_written_short(tmp_path):
     for number, rate in enumerate((0.00010000000000000002, 0.001, 0.010000000000000002)):
         leave(tmp_path / str(number), f"optimizer.lr={rate!r}", metrics={"test/acc": 0.5 + number / 10})
