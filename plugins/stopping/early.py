@@ -9,17 +9,8 @@ from typing import Any, NamedTuple
 import lightning as L
 from torch import Tensor
 
-from plugins.base import (
-    MODES,
-    Module,
-    Plugin,
-    RecipeError,
-    Selection,
-    Stage,
-    declare,
-    declared_directions,
-    larger_is_better,
-)
+from plugins.base import Module, RecipeError, declare
+from plugins.stopping._by_metric import ByMetric, metric_name
 
 
 class Search(NamedTuple):
@@ -36,7 +27,7 @@ class Search(NamedTuple):
         return self._replace(waited=self.waited + 1)
 
 
-class EarlyStopping(Plugin):
+class EarlyStopping(ByMetric):
     """Stop when the validation metric has not improved for `patience` evaluations, and go back to the best weights.
 
     Algorithm 7.1: every n steps the validation error v' is compared with the smallest one, v. If v' < v − min_delta, then
@@ -49,46 +40,24 @@ class EarlyStopping(Plugin):
     Source: Goodfellow, Bengio & Courville, "Deep Learning", section 7.8; lectures A, C, D.
     """
 
-    stage = Stage.STOPPING
-    on_shards = True
+    names = "monitor"
 
-    monitor: str = declare.value(
-        "validation metric",
-        "the name of a metric such as val/loss",
-        lambda value: isinstance(value, str) and value != "",
-        default="val/loss",
-    )
+    monitor: str = metric_name("val/loss")
     patience: int = declare.count("evaluations in a row without improvement that end training", default=5)
     every_n_steps: int | None = declare.count("optimizer steps between evaluations", default=None, null="every_n_epochs counts")
     every_n_epochs: int = declare.count("epochs between evaluations", default=1, note="1: every validation is one")
     min_delta: float = declare.number("improvements no larger than this count as none", default=0.0, least=0)
-    mode: str | None = declare.choice(
-        *MODES,
-        default=None,
-        help="which value of it is best, max | min",
-        null="as declared by what measures it, or known from its name",
-    )
 
     def __post_init__(self) -> None:
         """Nothing has been evaluated yet."""
-        self.monitor_mode = self.mode
-        self.declared: dict[str, str] = {}
+        super().__post_init__()
         self.search = Search()
         self.best_weights: dict[str, Tensor] = {}
 
     @property
     def sign(self) -> float:
         """What makes an error of the metric."""
-        larger = self.monitor_mode == "max" if self.monitor_mode else larger_is_better(self.monitor, self.declared)
-        if larger is None:
-            raise RecipeError(
-                f"whether a larger or a smaller {self.monitor} is better is not known: type stopping.mode=max or min"
-            )
-        return -1.0 if larger else 1.0
-
-    def check(self, selection: Selection) -> None:
-        """Learn what techniques declare of their metrics."""
-        self.declared = declared_directions(selection.plugins, selection.setting.tasks)
+        return -1.0 if self.larger else 1.0
 
     @property
     def best_step(self) -> int:
@@ -109,19 +78,14 @@ class EarlyStopping(Plugin):
 
     def on_train_start(self, trainer: L.Trainer, pl_module: Any) -> None:
         """Begin anew, or go on with what a checkpoint held."""
-        if not trainer.enable_validation:
-            raise RecipeError("stopping/early needs validation data: give the training some, or leave stopping out")
-        _ = self.sign  # known before the first batch
+        super().on_train_start(trainer, pl_module)
         if pl_module.steps_done == 0:
             self.search, self.best_weights = Search(), {}
         trainer.should_stop = trainer.should_stop or self.search.waited >= self.patience
 
     def after_validation(self, module: Module, metrics: Mapping[str, float]) -> dict[str, float]:
         """Go through the body of the algorithm's loop."""
-        if self.monitor not in metrics:
-            there = ", ".join(sorted(name for name in metrics if name.startswith("val/")))
-            raise RecipeError(f"stopping.monitor={self.monitor} is no metric of this run; there are: {there}")
-        self.search = self.search.observe(self.sign * metrics[self.monitor], module.steps_done, self.min_delta)
+        self.search = self.search.observe(self.sign * self.value(metrics), module.steps_done, self.min_delta)
         if self.search.waited == 0:
             self.best_weights = {name: value.detach().clone() for name, value in module.state_dict().items()}
         if self.search.waited >= self.patience:

@@ -6,18 +6,10 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from plugins.base import (
-    MODES,
-    GivenUp,
-    Module,
-    Plugin,
-    RecipeError,
-    Selection,
-    Stage,
-    declare,
-    declared_directions,
-    larger_is_better,
-)
+import lightning as L
+
+from plugins.base import GivenUp, Module, declare
+from plugins.stopping._by_metric import ByMetric, metric_name
 
 
 def missed(reach: Mapping[int, float], step: int, best: float, larger: bool) -> tuple[int, float] | None:
@@ -36,7 +28,7 @@ def are_milestones(value: Any) -> bool:
     )
 
 
-class Milestones(Plugin):
+class Milestones(ByMetric):
     """Give a training up whose validation metric has not reached a value by a step.
 
     Of milestones {n: x} each is looked at in the first validation at step n or later: where the best value up to then is worse than x the run
@@ -46,15 +38,9 @@ class Milestones(Plugin):
         RecipeError: no validation data; no metric of that name, or none of a known direction.
     """
 
-    stage = Stage.STOPPING
-    on_shards = True
+    names = "metric"
 
-    metric: str = declare.value(
-        "validation metric",
-        "the name of a metric such as val/acc",
-        lambda value: isinstance(value, str) and value != "",
-        default="val/loss",
-    )
+    metric: str = metric_name("val/loss")
     reach: Mapping[int, float] | None = declare.value(
         "values by step, such as {500: 0.6}",
         "values by step, such as {500: 0.6}",
@@ -63,46 +49,21 @@ class Milestones(Plugin):
         off=None,
         null="none",
     )
-    mode: str | None = declare.choice(
-        *MODES,
-        default=None,
-        help="which value of it is best, max | min",
-        null="as declared by what measures it, or known from its name",
-    )
 
     def __post_init__(self) -> None:
         """Nothing has been evaluated yet."""
+        super().__post_init__()
         self.best: float | None = None
-        self.declared: dict[str, str] = {}
 
-    def check(self, selection: Selection) -> None:
-        """Learn what techniques declare of their metrics."""
-        self.declared = declared_directions(selection.plugins, selection.setting.tasks)
-
-    def on_train_start(self, trainer: Any, pl_module: Any) -> None:
+    def on_train_start(self, trainer: L.Trainer, pl_module: Any) -> None:
         """Begin anew, or go on with what a checkpoint held."""
-        if not trainer.enable_validation:
-            raise RecipeError("stopping/milestones needs validation data: give the training some, or leave stopping out")
-        _ = self.larger  # known before the first batch
+        super().on_train_start(trainer, pl_module)
         if pl_module.steps_done == 0:
             self.best = None
 
-    @property
-    def larger(self) -> bool:
-        """Whether a larger value of the metric is better."""
-        larger = self.mode == "max" if self.mode else larger_is_better(self.metric, self.declared)
-        if larger is None:
-            raise RecipeError(
-                f"whether a larger or a smaller {self.metric} is better is not known: type stopping.mode=max or min"
-            )
-        return larger
-
     def after_validation(self, module: Module, metrics: Mapping[str, float]) -> dict[str, float]:
         """Look at the milestones that are behind."""
-        if self.metric not in metrics:
-            there = ", ".join(sorted(name for name in metrics if name.startswith("val/")))
-            raise RecipeError(f"stopping.metric={self.metric} is no metric of this run; there are: {there}")
-        value = metrics[self.metric]
+        value = self.value(metrics)
         if self.best is None or not math.isfinite(self.best) or (value > self.best if self.larger else value < self.best):
             self.best = value
         if found := missed(self.reach or {}, module.steps_done, self.best, self.larger):

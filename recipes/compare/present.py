@@ -150,7 +150,7 @@ def _print_notes(console: Console, comparison: Comparison) -> None:
 def _print_unfinished(console: Console, runs: Sequence[Run]) -> None:
     if not runs:
         return
-    console.print("not finished:")
+    console.print("not compared:")
     for run in runs[:LISTED]:
         _print_line(console, f"  {run.status}", f"{run.folder}{': ' if run.error else ''}{run.error}")
     if len(runs) > LISTED:

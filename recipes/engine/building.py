@@ -163,7 +163,7 @@ def _check_hooks(module: Whole) -> None:
     for name in (hook.name for hook in HOOKS if hook.alone):
         if len(defining := [*module.hooks[name], *implementers(to_come, name)]) > 1:
             both = " and ".join(called(option) for option in defining)
-            raise RecipeError(f"{both} both want to {name.replace('_', ' ')}: leave one of them out")
+            raise RecipeError(f"{both} both define {name}, and there can be one only: leave one of them out")
 
 
 def _combining(module: Whole) -> Combine | None:

@@ -45,7 +45,7 @@ def test_what_one_can_do_is_refused_to_two(hook):
         return type(name, (Plugin,), {hook.name: lambda self, *_: None, "option": name, "group": "", "stage": Stage.PENALTY})()
 
     module = RecipeModule(nn.Linear(4, 3), nn.CrossEntropyLoss(), lambda groups: None)
-    with pytest.raises(RecipeError, match="^first and second both want to"):
+    with pytest.raises(RecipeError, match="^first and second both define"):
         module.build([one("first"), one("second")], SETTING, devices=1)
 
 

@@ -87,7 +87,7 @@ def test_each_task_has_its_own():
 def test_refuses():
     with pytest.raises(RecipeError, match="scales logits of classes, and there are none"):
         built(Temperature(), tasks=(Task("", "regression", 2),))
-    with pytest.raises(RecipeError, match="both want to predict"):
+    with pytest.raises(RecipeError, match="both define predict"):
         built_both()
     module = built(plugin := Temperature(), tasks=(Task("", "classification", 3),))
     with pytest.raises(RecipeError, match=r"this one was trained without: train with \+inference=temperature"):

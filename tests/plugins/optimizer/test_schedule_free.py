@@ -96,7 +96,7 @@ def test_a_schedule_is_refused_and_so_is_another_average():
     module = RecipeModule(Net(), functional.cross_entropy, ScheduleFreeAdamW, lambda optimizer, steps: make(optimizer))
     with pytest.raises(Refusal, match=told):
         fit(module, StepLoader(samples(16), 8, 0, 1, lambda: module.steps_done), steps=2)
-    with pytest.raises(RecipeError, match="averaging/ema and optimizer/schedule_free both want to evaluation weights"):
+    with pytest.raises(RecipeError, match="averaging/ema and optimizer/schedule_free both define evaluation_weights"):
         build(config_of(["optimizer/schedule_free", "averaging/ema"]))
 
 

@@ -421,7 +421,7 @@ def test_plugins_run_in_their_declared_order():
 @pytest.mark.parametrize("method", ["predict", "combine", "aggregate", "evaluation_weights"])
 def test_what_only_one_can_do_is_refused_to_two(method):
     techniques = [type(name, (Named,), {method: lambda *_: None, "option": name})() for name in ("one", "two")]
-    with pytest.raises(RecipeError, match=f"test/one and test/two both want to {method.replace('_', ' ')}"):
+    with pytest.raises(RecipeError, match=f"test/one and test/two both define {method}"):
         train(net(), samples(), *techniques)
 
 
