@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from plugins.errors import RecipeError
-from recipes.cli.exits import FAILED, MISTAKE
+from recipes.cli.exits import FAILED, MISTAKE, exit_with
 from recipes.cli.printing import expect_printed
 from recipes.config.environment import told
 from recipes.config.errors import is_mistake
@@ -24,7 +24,6 @@ def expect_writable(folder: Path) -> None:
 
 
 def start(config: dict[str, Any], folder: Path, words: Sequence[str]) -> dict[str, Any]:
-    ranks.end_with_parent()
     if ranks.rank() == 0 and ranks.node() == 0:
         failures.forget_earlier(folder)
     slurm.listen(*(slurm.ASKING if ranks.world() > 1 else ()))
@@ -32,7 +31,8 @@ def start(config: dict[str, Any], folder: Path, words: Sequence[str]) -> dict[st
     try:
         ranks.check_started(config["trainer"])
         if count := ranks.to_start(config):
-            return watch.train(count, config, folder, words)
+            return watch.train(count, config, folder, words, as_rank)
+        ranks.end_with_parent()
         with memory.told(config):
             with told():
                 from recipes.run.train import train
@@ -44,6 +44,14 @@ def start(config: dict[str, Any], folder: Path, words: Sequence[str]) -> dict[st
     if result.get("status") == "stopped" and ranks.rank() == 0:  # for all
         slurm.come_back(str(result.get("stopped_by")))
     return result
+
+
+def as_rank(arguments: dict[str, Any]) -> None:
+    """Train as a fork of a warm job; ends the process with an exit code unless all went well."""
+    import torch
+
+    torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))  # which torch has read when it was loaded, for another process
+    exit_with(lambda: exit_code(start(**arguments)))
 
 
 def exit_code(result: dict[str, Any]) -> int:

@@ -62,20 +62,23 @@ def asking() -> list[signal.Signals]:
     return [number for number in numbers if signal.getsignal(number) != signal.SIG_IGN]
 
 
+def lifeline() -> int | None:
+    """The descriptor that can be read once the process is gone that has started this one; None where nobody has, or it was taken."""
+    descriptor = os.environ.pop(LIFELINE, None)
+    return None if descriptor is None else int(descriptor)
+
+
 def end_with_parent() -> None:
     """End as if stopped, with a saved state, once the process is gone that has started this one, however it went."""
-    if (descriptor := os.environ.pop(LIFELINE, None)) is None:
+    if (descriptor := lifeline()) is None:
         return
-    alive: IO[bytes] = os.fdopen(int(descriptor), "rb", buffering=0)
+    alive: IO[bytes] = os.fdopen(descriptor, "rb", buffering=0)
 
     def wait() -> None:
         alive.read(1)
         os.kill(os.getpid(), signal.SIGTERM)
 
     threading.Thread(target=wait, daemon=True).start()
-
-
-# ------------------------------------------------------------------ errors
 
 
 # ------------------------------------------------------------------ ranks of our own

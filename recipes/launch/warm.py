@@ -35,6 +35,7 @@ NEEDED = (
 )
 LOOK = 0.02  # seconds between two looks at the jobs
 _codes: list[int] = []  # with which a fork ends
+is_fork = False  # whether this process is one
 
 
 def is_wanted() -> bool:
@@ -117,6 +118,8 @@ def request(words: Sequence[str], environment: Mapping[str, str], folder: Path) 
 
 
 def _become(wanted: int, output: int, lifeline: int) -> list[str]:
+    global is_fork
+    is_fork = True
     os.setpgid(0, 0)
     parent_number = os.getppid()
     with open(wanted, "rb") as file:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
 import socket
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import FrameType
@@ -19,7 +20,7 @@ import yaml
 
 from plugins.errors import RecipeError
 from recipes.config.run_files import LOG
-from recipes.launch import parent
+from recipes.launch import parent, warm
 from recipes.launch import slurm_job as slurm
 from recipes.launch.failures import (
     GRACE,
@@ -34,8 +35,10 @@ from recipes.launch.failures import (
     write_failure,
     write_log,
 )
+from recipes.launch.forked_rank import ForkedRank
+from recipes.launch.gpus import accelerators
 from recipes.launch.identity import LIFELINE, WATCHED, repeated
-from recipes.launch.ranks import STOPPING, asking, is_watched, node
+from recipes.launch.ranks import STOPPING, asking, is_watched, lifeline, node
 from recipes.store.folder import result_or_empty, write_result
 
 
@@ -43,14 +46,20 @@ def given() -> dict[str, Any] | None:
     """What the process that has started this rank wants it to train; None elsewhere."""
     if not is_watched():
         return None
+    return _heard(yaml.safe_load(sys.stdin.buffer))
+
+
+def _heard(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments of a rank, which from now on hears what asks for an end."""
     slurm.listen(*slurm.ASKING)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, asking())
-    arguments = yaml.safe_load(sys.stdin.buffer)
     return {**arguments, "folder": Path(arguments["folder"])}
 
 
-def train(count: int, config: Mapping[str, Any], folder: Path, words: Sequence[str]) -> dict[str, Any]:
-    """Train with `count` ranks on this machine; returns what `result.json` holds.
+def train(
+    count: int, config: Mapping[str, Any], folder: Path, words: Sequence[str], as_rank: Callable[[dict[str, Any]], None]
+) -> dict[str, Any]:
+    """Train with `count` ranks on this machine; returns what `result.json` holds. `as_rank` is what a rank does that is a fork.
 
     All of them get one and the same resolved config. A signal is handed on to each once; whatever ends this process ends them,
     with a saved state.
@@ -60,7 +69,9 @@ def train(count: int, config: Mapping[str, Any], folder: Path, words: Sequence[s
         RankError: a rank has failed or was killed.
     """
     before = _changed(folder)
-    watch = Watch(folder)
+    # a process that may have asked CUDA for the number of GPUs is not forked
+    forks = warm.is_fork and (isinstance(config["trainer"]["devices"], int) or not accelerators())
+    watch = Watch(folder, as_rank if forks else None)
     watch.run(count, int(config["trainer"]["num_nodes"]), {"config": dict(config), "folder": str(folder), "words": list(words)})
     result = result_or_empty(folder)
     found = notes(folder)
@@ -104,21 +115,21 @@ class Watch:
         asked: the signals that have asked for an end.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.processes: dict[int, subprocess.Popen[bytes]] = {}
+    def __init__(self, folder: Path, as_rank: Callable[[dict[str, Any]], None] | None = None) -> None:
+        self.folder, self.as_rank, self._above = folder, as_rank, lifeline()
+        self.processes: dict[int, subprocess.Popen[bytes] | ForkedRank] = {}
         self.codes: dict[int, int] = {}
         self.asked: list[str] = []
 
     def run(self, count: int, nodes: int, arguments: Mapping[str, Any]) -> None:
         """Return once all have ended."""
-        lifeline = os.pipe()  # never written to
+        ends = os.pipe()  # never written to
         meeting = hold_port()
         previous = {number: signal.signal(number, self._hand_on) for number in asking()}
         try:
             blocked = signal.pthread_sigmask(signal.SIG_BLOCK, asking())  # until all are there; in a rank until it listens
             try:
-                self._start(count, nodes, arguments, lifeline[0], meeting.getsockname()[1])
+                self._start(count, nodes, arguments, ends, meeting)
             finally:
                 signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
             for name in slurm.received:  # before there were ranks
@@ -129,20 +140,26 @@ class Watch:
             for number, handler in previous.items():
                 signal.signal(number, handler)
             meeting.close()
-            for end in lifeline:
+            for end in ends:
                 os.close(end)
 
-    def _start(self, count: int, nodes: int, arguments: Mapping[str, Any], lifeline: int, port: int) -> None:
+    def _start(
+        self, count: int, nodes: int, arguments: Mapping[str, Any], ends: tuple[int, int], meeting: socket.socket
+    ) -> None:
         again = repeated(os.environ)
         environment = {name: value for name, value in os.environ.items() if name not in again}
         environment |= {WATCHED: str(count * nodes), "WORLD_SIZE": str(count * nodes)}
-        environment |= {LIFELINE: str(lifeline), "NODE_RANK": str(node())}
+        environment |= {LIFELINE: str(ends[0]), "NODE_RANK": str(node())}
         if nodes == 1:
-            environment |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+            environment |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(meeting.getsockname()[1])}
         # threads of several ranks would wait for each other
         environment.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // count)))
         for local in range(count):
             number = node() * count + local
+            own = parent.of_mine(environment) | {"LOCAL_RANK": str(local), "RANK": str(number)}
+            if (as_rank := self.as_rank) is not None:
+                self.processes[number] = ForkedRank(lambda: as_rank(_heard(arguments)), own, [ends[1], meeting.fileno()])
+                continue
             with tempfile.TemporaryFile() as file:
                 file.write(yaml.safe_dump(dict(arguments)).encode())
                 file.seek(0)
@@ -150,8 +167,8 @@ class Watch:
                     [sys.executable, *sys.argv],
                     stdin=file,
                     start_new_session=True,  # Ctrl-C comes from here only
-                    pass_fds=[lifeline],
-                    env=parent.of_mine(environment) | {"LOCAL_RANK": str(local), "RANK": str(number)},
+                    pass_fds=[ends[0]],
+                    env=own,
                 )
 
     def _hand_on(self, number: int, frame: FrameType | None) -> None:
@@ -171,6 +188,9 @@ class Watch:
                     self.codes[number] = code
                     if code < 0 and time.monotonic() < limit:
                         self._note_killed(number, -code)
+            if self._above is not None and select.select([self._above], [], [], 0)[0]:  # who has started this process is gone
+                self._above = None
+                self._hand_on(signal.SIGTERM, None)
             if any(self.codes.values()) or self.asked.count("SIGINT") > 1:
                 limit = min(limit, time.monotonic() + GRACE)
             if time.monotonic() > limit:

@@ -73,6 +73,7 @@ def test_the_defaults():
         "overwrite",
         "sweep",
         "explain",
+        "tune",
         "name",
         "tags",
         "notes",
