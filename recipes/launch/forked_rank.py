@@ -18,6 +18,8 @@ from recipes.launch.identity import here
 class ForkedRank:
     """What `subprocess.Popen` is for a rank that starts by itself.
 
+    Signals that ask for an end are to be blocked when it is made, and unblocked by `train`: until then it has the job's handlers.
+
     Args:
         train: what it does.
         environment: all of its own.

@@ -38,9 +38,11 @@ def fail():
     raise OverflowError("much")
 
 def sleep():
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
     time.sleep(100)
 
 environment = {"RANK": "1", "LOCAL_RANK": "1", "WORLD_SIZE": "2", "LIGHTNING_RECIPES_WORLD": "2", "NODE_RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "1", "LIGHTNING_RECIPES_LIFELINE": str(ends[0])}
+signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])  # as who starts ranks does, so that none hears it before it is ready
 ranks = [ForkedRank(what, environment, [other]) for what in (look, fail, sleep, sleep)]
 ranks[2].send_signal(signal.SIGTERM)
 ranks[3].kill()
