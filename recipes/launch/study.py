@@ -211,8 +211,8 @@ class Search:
     def _report(self, trial: Trial) -> None:
         """Tell Optuna what the first job of a trial has logged since the last look, step by step, until it gives the trial up."""
         job = trial.jobs[0]
-        name = str(job.result.get("monitor"))
-        if self.pruner is None or trial.pruned_at is not None or not job.result:
+        name = str(job.result.get("monitor", ""))
+        if self.pruner is None or trial.pruned_at is not None or not name:  # a run does not know it from the first moment on
             return
         try:
             size = (job.folder / METRICS).stat().st_size

@@ -2,6 +2,7 @@
 
 import json
 import random
+import shutil
 import signal
 import subprocess
 import time
@@ -131,6 +132,35 @@ def test_what_is_hopeless_is_given_up_at_the_same_step_whenever_it_is_seen(tmp_p
                 break
         again.train(job)
     assert [again.search.pruned_at(trial.jobs[0]) for trial in again.search.trials] == given_up
+
+
+def test_what_a_run_has_logged_before_it_tells_by_what_it_chooses_is_seen_later(tmp_path):
+    trials = Trials(
+        tmp_path,
+        lambda values: 1 - float(values["x"]) / 2,
+        made("pruner", {"name": "median", "n_startup_trials": 1}),
+        {"n_trials": 20},
+    )
+    given_up = []
+    while not trials.search.is_done():
+        (job,) = trials.search.more()
+        trials.train(job)
+        given_up.append(trials.search.pruned_at(job))
+    assert any(step is not None for step in given_up)
+    later = Trials(
+        tmp_path / "later", trials.value, made("pruner", {"name": "median", "n_startup_trials": 1}), {"n_trials": 20}
+    )
+    found = []
+    while not later.search.is_done():
+        (job,) = later.search.more()
+        job.folder.mkdir()
+        (job.folder / "result.json").write_text('{"status": "running", "config": {}, "metrics": {}, "command": []}')
+        shutil.copy(trials.folder / job.folder.name / "metrics.csv", job.folder)
+        later.search._looked = 0
+        assert later.search.hopeless([job]) == []
+        later.train(job)
+        found.append(later.search.pruned_at(job))
+    assert found == given_up
 
 
 def test_several_objectives_and_what_is_no_metric(tmp_path):

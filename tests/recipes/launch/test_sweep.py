@@ -221,7 +221,7 @@ def test_optuna_looks_for_the_largest_accuracy_and_goes_on(tmp_path):
     assert f"best_value: {best}" in (tmp_path / "mine" / "optimization_results.yaml").read_text()
     done = command("train.py", "-m", *words, "trainer.monitor=val/loss", "hydra.sweeper.n_trials=1", "sweep=loss", cwd=tmp_path)
     (loss,) = (result["metrics"]["val/loss"] for result in results(tmp_path / "loss").values())
-    assert done.returncode == 0 and f"({loss:.4f} in validation)" in done.stdout  # the smallest is looked for
+    assert done.returncode == 0 and f"(val/loss {loss:.4f} in the search)" in done.stdout  # the smallest is looked for
     further = ("trainer.monitor=val/loss", "hydra.sweeper.direction=maximize", "hydra.sweeper.n_trials=1")
     done = command("train.py", "-m", *words, *further, cwd=tmp_path)
     assert done.returncode == 2 and "hydra.sweeper.direction=minimize" in done.stderr
