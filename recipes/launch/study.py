@@ -200,7 +200,7 @@ class Search:
         if given is not None and larger is not None and (given == "maximize") != larger:
             right = "maximize" if larger else "minimize"
             raise RecipeError(
-                f"hydra.sweeper.direction={given}: of {name} the {'largest' if larger else 'smallest'} value is best: type {right}, or leave it out"
+                f"hydra.sweeper.direction={given}: of {name} the {'largest' if larger else 'smallest'} value is best: type hydra.sweeper.direction={right}, or leave it out"
             )
         if given is None and larger is None:
             raise RecipeError(
