@@ -1,4 +1,4 @@
-"""Checked words are handed to Hydra, which makes the folder and calls a task; a sweep is compared at its end."""
+"""A checked run is started in the folder that Hydra makes; Hydra spreads a sweep into jobs, which are compared at its end."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import argparse
 import os
 import secrets
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -24,6 +25,7 @@ from recipes.launch import slurm_job as slurm
 from recipes.store.files import remove_empty
 
 if TYPE_CHECKING:
+    from recipes.config.composing import Checked
     from recipes.launch.sweep import Sweep
 
 
@@ -45,9 +47,40 @@ class Outcome:
 outcome = Outcome()
 
 
+def run_once(flags: argparse.Namespace, checked: Checked) -> int:
+    """Train in the folder that Hydra makes, with its callbacks, as `hydra.main` does: that would compose the config twice more."""
+    from hydra import initialize_config_dir
+    from hydra._internal.callbacks import Callbacks
+    from hydra.core.global_hydra import GlobalHydra
+    from hydra.core.utils import run_job
+    from hydra.types import HydraContext, RunMode
+    from omegaconf import read_write
+
+    config = checked.config
+    with read_write(config.hydra):
+        config.hydra.mode = RunMode.RUN
+    with _as_typed(flags, checked.words), initialize_config_dir(str(FOLDER), job_name="train", version_base="1.3"):
+        context = HydraContext(GlobalHydra.instance().config_loader(), callbacks := Callbacks(config))
+        callbacks.on_run_start(config=config, config_name="train")
+        done = run_job(task, config, "hydra.run.dir", None, context)
+        callbacks.on_run_end(config=config, config_name="train", job_return=done)
+    return outcome.code
+
+
 def run_hydra(flags: argparse.Namespace, words: Sequence[str]) -> int:
-    """Hand checked words to Hydra, which makes the folder and calls :func:`task`, once or for each job of a sweep."""
+    """Hand checked words to Hydra, which shows a config, or spreads a sweep into the jobs of a launcher."""
     import hydra
+
+    with _as_typed(flags, words):
+        hydra.main(config_path=str(FOLDER), config_name="train", version_base="1.3")(task)()
+    if flags.cfg or flags.info or flags.shell_completion:
+        expect_printed()
+    return end_sweep(sweep, flags.all_jobs) if (sweep := _sweep()) else outcome.code
+
+
+@contextmanager
+def _as_typed(flags: argparse.Namespace, words: Sequence[str]) -> Iterator[None]:
+    """What Hydra and Lightning look for around a command: its words, and that errors come here."""
     from hydra.errors import HydraException
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
@@ -63,7 +96,7 @@ def run_hydra(flags: argparse.Namespace, words: Sequence[str]) -> int:
     os.environ["HYDRA_FULL_ERROR"] = "1"  # exceptions come here instead of being printed
     outcome.__init__()  # type: ignore[misc]
     try:
-        hydra.main(config_path=str(FOLDER), config_name="train", version_base="1.3")(task)()
+        yield
     except OSError as error:
         if outcome.started:
             raise
@@ -79,9 +112,6 @@ def run_hydra(flags: argparse.Namespace, words: Sequence[str]) -> int:
         # else Optuna's end of a search in which no job has a score
     if outcome.error is not None:
         raise outcome.error
-    if flags.cfg or flags.info or flags.shell_completion:
-        expect_printed()
-    return end_sweep(sweep, flags.all_jobs) if (sweep := _sweep()) else outcome.code
 
 
 def _sweep() -> Sweep | None:
@@ -124,7 +154,7 @@ def end_sweep(sweep: Sweep, all_jobs: bool) -> int:
 
 
 def task(config: Any) -> float | None:
-    """What Hydra calls for a run, or for each job of a sweep; returns the metric that chose the best model."""
+    """What Hydra calls for a run; returns the metric that chose the best model."""
     from hydra.core.hydra_config import HydraConfig
 
     from recipes.config.composing import as_given, finish

@@ -13,7 +13,7 @@ from pathlib import Path
 from plugins.errors import RecipeError
 from recipes.cli.exits import exit_with, run_command
 from recipes.cli.flags import parse_flags
-from recipes.cli.hydra_task import run_hydra
+from recipes.cli.hydra_task import run_hydra, run_once
 from recipes.cli.printing import expect_printed
 from recipes.cli.start import exit_code, expect_writable, start
 from recipes.cli.words import (
@@ -53,7 +53,7 @@ def _train(words: list[str]) -> int:
         register(installed_folders())
         return run_hydra(flags, flags.overrides)
     from recipes.config.changing import ON_RESUME, change, read_run
-    from recipes.config.composing import check, resolve
+    from recipes.config.composing import compose_checked, resolve
 
     if (mode := value_of("hydra.mode", flags.overrides)) is not None:
         if mode not in ("RUN", "MULTIRUN") or (flags.multirun and mode == "RUN"):
@@ -94,17 +94,17 @@ def _train(words: list[str]) -> int:
         expect_one_folder(flags.overrides, flags.multirun)
     if flags.multirun:
         expect_search_packages(flags.overrides)
-    checked = check(catalogue, flags.overrides, flags.multirun, trains)
+    checked = compose_checked(catalogue, flags.overrides, flags.multirun, trains)
     if flags.package not in (None, "_global_"):
-        expect_part(flags, checked)
+        expect_part(flags, checked.words)
     if flags.cfg == "job" and not flags.package and not flags.multirun:
         import yaml
 
         # Hydra's own answer would still hold a recipe's values for an option that the words replace
-        print(yaml.safe_dump(resolve(catalogue, checked), sort_keys=False, allow_unicode=True), end="")
+        print(yaml.safe_dump(resolve(catalogue, checked.words), sort_keys=False, allow_unicode=True), end="")
         expect_printed()
         return 0
-    return run_hydra(flags, checked)
+    return run_once(flags, checked) if trains and not flags.multirun else run_hydra(flags, checked.words)
 
 
 # ------------------------------------------------------------------ evaluate.py

@@ -10,6 +10,9 @@ from __future__ import annotations
 import re
 import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 import hydra
@@ -39,8 +42,26 @@ FORCED = "++"  # before a word, which Hydra then takes whatever is there
 OF_INHERITED = re.compile(rf"(?!hydra\.)\w+(?:\.\w+)?\.(?:{'|'.join(INHERITED)})=")
 
 
+@dataclass(frozen=True)
+class Checked:
+    """Words that have been looked at.
+
+    Attributes:
+        words: for Hydra.
+        config: what Hydra makes of them, of a sweep of those of its first job.
+    """
+
+    words: list[str]
+    config: DictConfig
+
+
 def check(catalogue: Catalogue, words: Sequence[str], multirun: bool = False, trains: bool = True) -> list[str]:
-    """Raise :class:`RecipeError` unless the words give a config that can run; returns the words for Hydra.
+    """Raise :class:`RecipeError` unless the words give a config that can run; returns the words for Hydra."""
+    return compose_checked(catalogue, words, multirun, trains).words
+
+
+def compose_checked(catalogue: Catalogue, words: Sequence[str], multirun: bool = False, trains: bool = True) -> Checked:
+    """Raise :class:`RecipeError` unless the words give a config that can run; returns them with what they are composed to.
 
     Of a sweep, every value is checked once, beside the first values of the others. Where nothing is trained, but the config
     shown, settings of a sweep need none.
@@ -57,7 +78,7 @@ def check(catalogue: Catalogue, words: Sequence[str], multirun: bool = False, tr
             fix = f"write {key}=[{value}]" if many else "put a text with commas in quotes"
             raise RecipeError(f"{override.input_line} is a sweep over several values: add -m, or {fix}")
     expect_search(overrides)
-    expect_settings(overrides, compose)
+    expect_settings(overrides, settings_of_hydra)
     values = [expand(override) for override in overrides]
     for override in (override for expanded in values for override in expanded):
         check_names(catalogue, override, overrides)
@@ -77,11 +98,13 @@ def check(catalogue: Catalogue, words: Sequence[str], multirun: bool = False, tr
         swept_too = any(other.is_sweep_override() and other.key_or_group == key.partition(".")[0] for other in joined)
         raise RecipeError(f"{text} in any of the jobs; leave it out") if added and swept_too else error
     job = ["hydra.job.num=0", "hydra.job.id='0'"] if multirun else []
-    for composing, variant, _ in fitting:
-        if composing:
-            resolve(catalogue, [str(override.input_line) for override in variant], job)
+    configs = [
+        _resolve(catalogue, [str(override.input_line) for override in variant], job)[0]
+        for composing, variant, _ in fitting
+        if composing
+    ]
     swept = {override.key_or_group for override in joined if override.is_sweep_override()}
-    return [_for_hydra(override, swept) for override in joined]
+    return Checked([_for_hydra(override, swept) for override in joined], configs[0])
 
 
 def _that_fit(catalogue: Catalogue, overrides: Sequence[Override]) -> tuple[list[Override], dict[str, NotChosen]]:
@@ -135,11 +158,15 @@ def _with_plus(catalogue: Catalogue, overrides: Sequence[Override]) -> list[Over
 
 def resolve(catalogue: Catalogue, words: Sequence[str], job: Sequence[str] = ()) -> dict[str, Any]:
     """The config that a run with checked words gets."""
+    return _resolve(catalogue, words, job)[1]
+
+
+def _resolve(catalogue: Catalogue, words: Sequence[str], job: Sequence[str]) -> tuple[DictConfig, dict[str, Any]]:
     config = compose([*words, *job])
     check_settings(config.hydra, bool(job))
     HydraConfig.instance().set_config(config)  # a value may refer to it: name=${hydra:job.num}
     try:
-        return finish(catalogue, config, words)
+        return config, finish(catalogue, config, words)
     finally:
         HydraConfig.instance().cfg = None
 
@@ -163,6 +190,17 @@ def compose(words: Sequence[str]) -> DictConfig:
         raise
     except (HydraException, OmegaConfBaseException, ValueError) as error:
         raise RecipeError(_composing(error)) from None
+
+
+def settings_of_hydra(words: Sequence[str]) -> DictConfig:
+    """Hydra's own settings, with its options that the words choose; not to be changed: a process composes them once."""
+    return _settings_of_hydra(tuple(words), tuple(InstalledConfigs.folders))
+
+
+@cache
+def _settings_of_hydra(words: tuple[str, ...], folders: tuple[tuple[str, Path], ...]) -> DictConfig:
+    settings: DictConfig = compose(words).hydra
+    return settings
 
 
 def _composing(error: BaseException) -> str:

@@ -6,6 +6,7 @@ The launchers stand in `hydra_plugins/lightning_recipes.py`. `hydra/launcher=pro
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
@@ -86,6 +87,7 @@ class RayConf:
     n_jobs: int = -1  # jobs at a time; -1: as many as the cluster has room for
 
 
+@cache  # Hydra keeps them
 def offer_launchers() -> None:
     """Let Hydra find our launchers, in this process only: other applications of the environment keep theirs.
 

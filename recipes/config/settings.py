@@ -32,18 +32,18 @@ INSTEAD = {  # of launchers of other packages
 }
 
 
-def expect_settings(overrides: Sequence[Override], compose: Callable[[Sequence[str]], DictConfig]) -> None:
+def expect_settings(overrides: Sequence[Override], settings_of_hydra: Callable[[Sequence[str]], DictConfig]) -> None:
     """Raise for a setting that the chosen launcher, sweeper or Hydra itself does not have.
 
     Args:
         overrides: all words of the command line; those of other groups are not looked at.
-        compose: the config that Hydra makes of words.
+        settings_of_hydra: its settings with the options that words choose.
     """
     ours = [override for override in overrides if override.is_hydra_override()]
     settings = [override for override in ours if override.key_or_group.startswith("hydra.")]
     if not settings:
         return
-    tree = compose([str(override.input_line) for override in ours if override not in settings]).hydra
+    tree = settings_of_hydra([str(override.input_line) for override in ours if override not in settings])
     for override in settings:
         node: Any = tree
         path = override.key_or_group.split(".")

@@ -8,6 +8,7 @@ it keeps the jobs that are finished, resumes those that left a checkpoint and st
 from __future__ import annotations
 
 import os
+import select
 import signal
 import sys
 import time
@@ -37,6 +38,7 @@ from recipes.store.files import hold, is_held, open_to_append, unwritable
 from recipes.store.folder import write_result
 from recipes.store.plan import Plan, expect_sweep_or_empty
 
+LOOK = 0.05  # seconds between two looks at the jobs
 PATIENCE = 60.0  # seconds for a job of an earlier, killed process to save its state and end
 
 
@@ -131,7 +133,8 @@ class Sweep:
                     if job not in self._given_up:
                         self._given_up.add(job)
                         running[job].process.send(signal.SIGTERM)
-                for job in [job for job, each in running.items() if each.process.poll() is not None]:
+                ended_now = [job for job, each in running.items() if each.process.poll() is not None]
+                for job in ended_now:
                     ended = running.pop(job)
                     self._end(job, ended.process, bool(received))
                     if self._room is not None:
@@ -143,7 +146,8 @@ class Sweep:
                     took = duration(time.monotonic() - ended.began)
                     self._say(f"{job.name}  {job.error or summary(job)}  ({took})")
                 self.display.show(running)
-                time.sleep(0.05)
+                if not ended_now:  # else the next one begins at once
+                    self._wait()
             if received:
                 finished = sum(job.result.get("status") == "finished" for job in self.jobs)
                 self._say(f"stopped by {signal.Signals(received[0]).name}; {finished} jobs are finished")
@@ -151,6 +155,14 @@ class Sweep:
                     self._say(line)
         if received:
             sys.exit(128 + received[0])
+
+    def _wait(self) -> None:
+        """Until a warm process has something to say, or it is time to look at the jobs again."""
+        talking = [warm.socket for warm in (self._warm or {}).values() if warm.asked or warm.jobs]
+        if talking:
+            select.select(talking, [], [], LOOK)
+        else:
+            time.sleep(LOOK)
 
     def _note_pruned(self, job: Job, step: int | None) -> None:
         """Say in the result of a job that its trial was given up: it has ended, and is compared with nothing."""

@@ -31,7 +31,8 @@ from recipes.launch.identity import LIFELINE
 SOCKET = "LIGHTNING_RECIPES_WARM"  # names the socket, in a process that is to be forked
 NEEDED = (
     *("recipes.run.train", "recipes.cli.train", "recipes.config.composing", "hydra.main", "torchvision", "wandb"),
-    *("sklearn.datasets", "rich.table", "fsspec", "PIL.Image"),
+    *("sklearn.datasets", "rich.table", "fsspec", "PIL.Image", "torch.utils.serialization", "recipes.launch.sweep"),
+    "wandb.sdk.launch",  # a second of imports in each wandb.init
 )
 LOOK = 0.02  # seconds between two looks at the jobs
 _codes: list[int] = []  # with which a fork ends
@@ -97,9 +98,10 @@ def load() -> None:
     """Import what jobs need, with the plugins of installed packages; what cannot be imported is told by the job that needs it."""
     from recipes.config.catalogue import Catalogue, installed_folders
 
+    installed = installed_folders()
     named = {
         str(option.node.get("_target_", "")).rpartition(".")[0]
-        for options in Catalogue(installed_folders()).groups.values()
+        for options in Catalogue(installed).groups.values()
         for option in options.values()
     }
     for name in (*NEEDED, *sorted(named)):
@@ -107,7 +109,8 @@ def load() -> None:
             with suppress(Exception):
                 importlib.import_module(name)
     with suppress(Exception):
-        importlib.import_module("recipes.config.composing").compose(["seed=0"])  # Hydra looks for its plugins the first time
+        importlib.import_module("recipes.config.searching").register(installed)
+        importlib.import_module("recipes.config.composing").settings_of_hydra([])  # which every job compares its own with
     gc.collect()
     gc.freeze()  # a fork that collects would copy the pages of all of it
 

@@ -102,3 +102,47 @@ def test_evaluation_keeps_the_split(tmp_path):
     expect_same_split(npz, {**npz, "path": "b.npz", "split_seed": 1})
     with pytest.raises(RecipeError, match="data.split_seed"):
         expect_same_split(npz, {**npz, "path": "./a.npz", "split_seed": 1})
+
+
+def test_a_run_has_what_hydra_gives_it(tmp_path):
+    """Its folder, callbacks, environment and log, as any application of Hydra has them; the config is composed once."""
+    (tmp_path / "heard.py").write_text(HEARD)
+    words = [
+        "max_epochs=1",
+        "logger=csv",
+        "trainer.accelerator=cpu",
+        "hydra.run.dir=run-${now:%Y}-${run_id:}",
+        "name=${now:%Y}",
+    ]
+    words += ["+hydra.callbacks.heard._target_=heard.Heard", "+hydra.job.env_set.SAID=hello", "hydra/job_logging=default"]
+    done = command("train.py", *words, cwd=tmp_path, PYTHONPATH=str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    [folder] = tmp_path.glob("run-20*")
+    heard = (tmp_path / "heard.txt").read_text().split("\n")
+    assert heard[:2] == ["on_run_start RUN train", f"on_job_start {folder} hello"]
+    assert heard[2:] == ["on_job_end COMPLETED", "on_run_end", ""]
+    assert (folder / "train.log").is_file()
+    assert json.loads((folder / "result.json").read_text())["config"]["name"] == folder.name.split("-")[1]
+
+
+HEARD = """
+import os
+from hydra.experimental.callback import Callback
+
+class Heard(Callback):
+    def tell(self, line):
+        with open("heard.txt", "a") as file:
+            file.write(line + "\\n")
+
+    def on_run_start(self, config, config_name):
+        self.tell(f"on_run_start {config.hydra.mode.name} {config_name}")
+
+    def on_job_start(self, config, task_function):
+        self.tell(f"on_job_start {config.hydra.runtime.output_dir} {os.environ['SAID']}")
+
+    def on_job_end(self, config, job_return):
+        self.tell(f"on_job_end {job_return.status.name}")
+
+    def on_run_end(self, config, **others):
+        self.tell("on_run_end")
+"""
