@@ -59,6 +59,32 @@ class Data:
         """The training samples, and the test split if the data set has one."""
         raise NotImplementedError
 
+    def learn(self, train: Source) -> None:
+        """Learn encodings, such as the numbers of categories and what stands for missing values, of the training split alone.
+
+        Args:
+            train: what is trained on: the validation and test samples are in no statistic.
+        """
+
+    def state(self) -> dict[str, Any]:
+        """What `learn` has learned, as plain values and tensors; a run keeps it, and its model is used with it only."""
+        return {}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Take over what another run has learned, before anything is loaded; `learn` is not called then."""
+
+    def load_inputs(self) -> Source:
+        """All samples for a prediction, with no or empty labels: targets need not be there.
+
+        Raises:
+            RecipeError: they do not fit what the run was trained on, or this kind of data has no inputs by themselves.
+        """
+        raise RecipeError(f"{type(self).__name__} cannot be predicted without its targets: define load_inputs()")
+
+    def ids(self) -> list[str]:
+        """A name for each sample of `load_inputs`, such as its file or its row; empty where their number says enough."""
+        return []
+
     def setup(self) -> None:
         """Load and split; a second call does nothing."""
         if self.splits:
