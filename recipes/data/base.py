@@ -63,15 +63,23 @@ class Data:
         """Learn encodings, such as the numbers of categories and what stands for missing values, of the training split alone.
 
         Args:
-            train: what is trained on: the validation and test samples are in no statistic.
+            train: what is trained on, as loaded: the validation and test samples are in no statistic.
         """
+
+    def encode(self, split: Source) -> Source:
+        """A split as the model takes it, by what was learned."""
+        return split
 
     def state(self) -> dict[str, Any]:
         """What `learn` has learned, as plain values and tensors; a run keeps it, and its model is used with it only."""
         return {}
 
     def load_state(self, state: dict[str, Any]) -> None:
-        """Take over what another run has learned, before anything is loaded; `learn` is not called then."""
+        """Take over what another run has learned, before anything is loaded; `learn` is not called then.
+
+        Raises:
+            RecipeError: it is nothing that this kind of data has learned.
+        """
 
     def load_inputs(self) -> Source:
         """All samples for a prediction, with no or empty labels: targets need not be there.
@@ -108,7 +116,9 @@ class Data:
         else:
             check_classes(train, test, self.ignored)
         train, validation = self._divide(train, self.validation, "validation")
-        self.splits = {"train": train, "val": validation, "test": test}
+        if not self.state():
+            self.learn(train)
+        self.splits = {"train": self.encode(train), "val": self.encode(validation), "test": self.encode(test)}
 
     def setup_test(self, seen: str | None, content: str | None) -> str:
         """Load what a trained model is tested on, as the split `test`; returns in words which samples these are.
@@ -139,7 +149,7 @@ class Data:
                         "this is the data that the run was trained on, split in another way: the test would have samples that "
                         "were trained on; leave the words about its split out"
                     )
-        self.splits = {"test": train if test is None else test}
+        self.splits = {"test": self.encode(train if test is None else test)}
         if seen == "" and test is None:
             return "all of them; the run does not tell what it was trained on, which may be among these"
         return "all of them, other data than the run was trained on" if test is None else "the test split of other data"
