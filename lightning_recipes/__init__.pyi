@@ -116,3 +116,4 @@ from recipes.run.build import load_run as load_run
 from recipes.run.loggers.csv_files import CsvRunLogger as CsvRunLogger
 from recipes.run.loggers.tensorboard import TensorBoardRunLogger as TensorBoardRunLogger
 from recipes.run.loggers.wandb import WandbRunLogger as WandbRunLogger
+from recipes.run.predictor import Prediction as Prediction, Predictor as Predictor, load as load

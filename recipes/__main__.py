@@ -1,4 +1,4 @@
-"""`python -m recipes WORDS`: as `train.py`; `evaluate RUN` and `compare FOLDERS`: as those scripts; `check PACKAGE`: its options."""
+"""`python -m recipes WORDS`: as `train.py`; `evaluate RUN`, `predict RUN` and `compare FOLDERS`: as those scripts; `check PACKAGE`: its options."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 ENTRIES = {
     "train": ("recipes.cli.train", "main"),
     "evaluate": ("recipes.cli.evaluate", "main"),
+    "predict": ("recipes.cli.predict", "main"),
     "compare": ("recipes.cli.compare", "main"),
     "check": ("recipes.cli.check", "main"),
 }

@@ -1,4 +1,4 @@
-"""The flags of `train.py` and `evaluate.py`, apart from the words between them, in whatever order."""
+"""The flags of `train.py`, `evaluate.py` and `predict.py`, apart from the words between them, in whatever order."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def parse_flags(words: Sequence[str], script: str = "train.py") -> argparse.Name
 
     Args:
         words: the command line; flags may stand anywhere in it.
-        script: `evaluate.py` has fewer flags.
+        script: those that train nothing have fewer flags.
 
     Raises:
         RecipeError: for a flag that there is not, or that lacks its value.
@@ -39,7 +39,7 @@ def parse_flags(words: Sequence[str], script: str = "train.py") -> argparse.Name
     parser.error = refuse  # type: ignore[method-assign]
     flags, unknown = parser.parse_known_intermixed_args(words)
     flags.all_jobs = False  # of a sweep that goes on
-    few = script == "evaluate.py"
+    few = script != "train.py"
     actions = [action for action in parser._actions if action.option_strings and action.dest not in NOT_SUPPORTED]
     known = [flag for action in actions if not few or action.dest in OF_EVALUATION for flag in action.option_strings]
     if unknown:
@@ -53,7 +53,7 @@ def parse_flags(words: Sequence[str], script: str = "train.py") -> argparse.Name
     ]
     if further:
         raise RecipeError(
-            f"evaluate.py has no flags but --help, --version and --config-dir: leave out --{further[0].replace('_', '-')}"
+            f"{script} has no flags but --help, --version and --config-dir: leave out --{further[0].replace('_', '-')}"
         )
     if flags.package and not flags.cfg:
         raise RecipeError("--package says which part of a config --cfg prints: add --cfg job, or leave it out")

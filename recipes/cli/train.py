@@ -105,6 +105,3 @@ def _train(words: list[str]) -> int:
         expect_printed()
         return 0
     return run_once(flags, checked) if trains and not flags.multirun else run_hydra(flags, checked.words)
-
-
-# ------------------------------------------------------------------ evaluate.py

@@ -42,6 +42,7 @@ ON_RESUME: tuple[str, ...] = (
 TRACES = (f"{CHECKPOINTS}/{LAST}", RESULT)  # either shows that a run began in a folder
 BEFORE = {"matmul_precision": "high"}  # what all runs had when the trainer had no such setting
 ON_EVALUATION = ("inference", "metric", "data", "trainer")
+ON_PREDICTION = ("inference", "data", "trainer")
 
 
 def read_run(catalogue: Catalogue, folder: Path) -> dict[str, Any]:

@@ -24,6 +24,11 @@ python evaluate.py RUN_FOLDER
 python evaluate.py RUN_FOLDER +inference=mc_dropout inference.samples=50
 python evaluate.py RUN_FOLDER data=npz data.path=FILE"""
 
+PREDICT = """\
+python predict.py RUN_FOLDER output=predictions.csv                        its test split
+python predict.py RUN_FOLDER data.path=FILE output=predictions.npz         other data, which needs no targets
+python predict.py RUN_FOLDER RUN_FOLDER RUN_FOLDER data.path=FILE          the mean of several runs"""
+
 
 def train_help(catalogue: Catalogue, asked: Sequence[str] = ()) -> str:
     """All groups and options; or what there is to say about the groups, options, parameters and keys in `asked`."""
@@ -32,14 +37,26 @@ def train_help(catalogue: Catalogue, asked: Sequence[str] = ()) -> str:
 
 def evaluate_help(catalogue: Catalogue, groups: Sequence[str], asked: Sequence[str] = ()) -> str:
     """The same for evaluate.py."""
+    usage = "python evaluate.py RUN_FOLDER [GROUP=OPTION ...] [GROUP.PARAMETER=VALUE ...]"
+    does = "Measure a finished run again, with another way to predict, on other data or on another device."
+    return _of_runs(catalogue, groups, asked, usage, does, EVALUATE)
+
+
+def predict_help(catalogue: Catalogue, groups: Sequence[str], asked: Sequence[str] = ()) -> str:
+    """The same for predict.py."""
+    usage = "python predict.py RUN_FOLDER ... [output=FILE.csv|FILE.npz] [GROUP=OPTION ...] [GROUP.PARAMETER=VALUE ...]"
+    does = "Predict with a finished run, or with the mean of several: the test split, or other data, which needs no targets."
+    return _of_runs(catalogue, groups, asked, usage, does, PREDICT)
+
+
+def _of_runs(catalogue: Catalogue, groups: Sequence[str], asked: Sequence[str], usage: str, does: str, examples: str) -> str:
     if asked:
         return train_help(catalogue, asked)
-    lines = ["python evaluate.py RUN_FOLDER [GROUP=OPTION ...] [GROUP.PARAMETER=VALUE ...]", ""]
-    lines += _wrap("Measure a finished run again, with another way to predict, on other data or on another device.", "")
+    lines = [usage, "", *_wrap(does, "")]
     for group in groups:
         if group in catalogue.groups:
             lines += ["", *_group(catalogue, group, mark=False)]
-    return "\n".join([*lines, "", "Examples", *textwrap.indent(EVALUATE, "  ").splitlines()]) + "\n"
+    return "\n".join([*lines, "", "Examples", *textwrap.indent(examples, "  ").splitlines()]) + "\n"
 
 
 def _overview(catalogue: Catalogue) -> Iterator[str]:

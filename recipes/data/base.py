@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 import torch
 from sklearn.model_selection import train_test_split
+from torch import Tensor
 
 from plugins.base import RecipeError, Setting, Task, expect, expect_count
 from plugins.inputs import joined
 from recipes.data.arrays import check_classes, check_several_classes
 from recipes.data.source import Source
-from recipes.data.split import fingerprint, pieces
+from recipes.data.split import fingerprint, nested, pieces
 from recipes.data.targets import expect_labels, expect_meant, kind_of, known_labels, places_of
 
 
@@ -31,6 +32,7 @@ class Data:
         validation: share of the training samples, in (0, 1), that is held out to choose the model.
         test: share of all samples, in (0, 1), that is held out for the test, where the data set has no test split.
         split_seed: seed of both splits.
+        train_samples: how many training samples are kept, ≥ 1, of each class its share; fewer are a part of more; None: all.
         standardize_targets: whether a regression is learned with mean 0 and deviation 1 (`recipes/engine/units.py`).
     """
 
@@ -40,6 +42,7 @@ class Data:
         validation: float = 0.1,
         test: float = 0.2,
         split_seed: int = 0,
+        train_samples: int | None = None,
         standardize_targets: bool = True,
     ) -> None:
         if batch_size != "full":
@@ -50,7 +53,11 @@ class Data:
         self.batch_size, self.validation, self.test, self.split_seed = batch_size, validation, test, split_seed
         expect(isinstance(standardize_targets, bool), "data.standardize_targets", "true or false", standardize_targets)
         self.standardize_targets = standardize_targets
+        if train_samples is not None:
+            expect_count("data.train_samples", train_samples)
+        self.train_samples = train_samples
         self.splits: dict[str, Source] = {}
+        self.held_out: Tensor | None = None  # which of the samples are the test split, where it was split off
         self.content: str | None = None  # a hash of all samples and targets, however they are split
         self.class_names: dict[str, tuple[str, ...]] = {}  # by task, where classes are given as text
         self.ignored: int | None = None  # the label of samples that the loss leaves out, which names no class
@@ -90,7 +97,10 @@ class Data:
         raise RecipeError(f"{type(self).__name__} cannot be predicted without its targets: define load_inputs()")
 
     def ids(self) -> list[str]:
-        """A name for each sample of `load_inputs`, such as its file or its row; empty where their number says enough."""
+        """A name for each sample that was loaded, such as its file or its row; empty where their number says enough.
+
+        Where the data set has a test split of its own, these are its samples.
+        """
         return []
 
     def setup(self) -> None:
@@ -112,10 +122,11 @@ class Data:
     def _split_up(self, train: Source, test: Source | None) -> None:
         check_several_classes(train, self.ignored)
         if test is None:
-            train, test = self._divide(train, self.test, "test")
+            train, test, self.held_out = self._divide(train, self.test, "test")
         else:
             check_classes(train, test, self.ignored)
-        train, validation = self._divide(train, self.validation, "validation")
+        train, validation, _ = self._divide(train, self.validation, "validation")
+        train = self._fewer(train)
         if not self.state():
             self.learn(train)
         self.splits = {"train": self.encode(train), "val": self.encode(validation), "test": self.encode(test)}
@@ -154,7 +165,20 @@ class Data:
             return "all of them; the run does not tell what it was trained on, which may be among these"
         return "all of them, other data than the run was trained on" if test is None else "the test split of other data"
 
-    def _divide(self, split: Source, share: float, name: str) -> tuple[Source, Source]:
+    def _fewer(self, train: Source) -> Source:
+        """The training samples that are kept."""
+        if self.train_samples is None:
+            return train
+        if self.train_samples > len(train):
+            raise RecipeError(
+                f"data.train_samples must be at most {len(train)}, the training samples there are, got {self.train_samples}"
+            )
+        labels = next(iter(train.labels.values()))
+        few = train[nested(labels, self.train_samples, self.split_seed)]
+        check_several_classes(few, self.ignored)
+        return few
+
+    def _divide(self, split: Source, share: float, name: str) -> tuple[Source, Source, Tensor]:
         labels = next(iter(split.labels.values()))
         stratify = None
         if not labels.is_floating_point() and labels.ndim == 1:  # maps of classes have no class of their own
@@ -168,7 +192,8 @@ class Data:
             )
         except ValueError as error:
             raise RecipeError(f"data.{name}={share} does not split {len(split)} samples: {error}") from None
-        return split[torch.from_numpy(np.sort(kept))], split[torch.from_numpy(np.sort(held_out))]
+        places = torch.from_numpy(np.sort(held_out))
+        return split[torch.from_numpy(np.sort(kept))], split[places], places
 
     @cached_property
     def fingerprint(self) -> str:

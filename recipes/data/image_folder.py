@@ -138,6 +138,7 @@ class ImageFolder(Data):
         expect_count("data.workers", workers, least=0)
         self.path, self.channels, self.workers = Path(str(path)), channels, workers
         self.size = None if given is None else (given[0], given[1])
+        self._files: list[Path] = []
 
     def load(self) -> tuple[Source, Source | None]:
         """The files, looked at."""
@@ -151,6 +152,7 @@ class ImageFolder(Data):
         if test and (unknown := [folder.name for folder in class_folders(test) if folder.name not in names]):
             raise RecipeError(f"{test} has the class {unknown[0]}, which {train} does not have: there are {', '.join(names)}")
         found = [labelled_files(folder, names) for folder in (train, test) if folder]
+        self._files = [path for path, _ in found[-1]]
         looked = [look_at([path for path, _ in files]) for files in found]
         everything = [
             (path, look)
@@ -168,6 +170,23 @@ class ImageFolder(Data):
             for files, looks in zip(found, looked, strict=True)
         ]
         return splits[0], splits[1] if len(splits) > 1 else None
+
+    def load_inputs(self) -> Source:
+        """All images below the folder, whatever folders they are in."""
+        if not self.path.is_dir():
+            raise RecipeError(f"no folder {self.path.absolute()}: data.path must be a folder of images")
+        paths = image_files(self.path)
+        if not paths:
+            raise RecipeError(f"{self.path} has no images ({', '.join(ENDINGS)})")
+        looked = look_at(paths)
+        self._files = paths
+        everything = list(zip(paths, looked, strict=True))
+        size, channels = self.size or one_size(everything), self.channels or (1 if all(look.grey for look in looked) else 3)
+        return ImageFiles(paths, torch.empty(len(paths), dtype=torch.long), size, channels, looked, self.workers)
+
+    def ids(self) -> list[str]:
+        """The files, as they lie below the folder."""
+        return [str(file.relative_to(self.path)) for file in self._files]
 
     def _folders(self) -> tuple[Path, Path | None]:
         """Where the classes of training lie, and those of the test."""
@@ -198,15 +217,18 @@ def class_folders(path: Path) -> list[Path]:
     return found
 
 
+def image_files(path: Path) -> list[Path]:
+    """All images below a folder, by name, but for hidden ones."""
+    return sorted(
+        file for file in path.rglob("*") if file.suffix.lower() in ENDINGS and not file.name.startswith(".") and file.is_file()
+    )
+
+
 def labelled_files(path: Path, names: Sequence[str]) -> list[tuple[Path, int]]:
     """All images of all classes with the class's number, by name."""
     found = []
     for folder in class_folders(path):
-        files = sorted(
-            file
-            for file in folder.rglob("*")
-            if file.suffix.lower() in ENDINGS and not file.name.startswith(".") and file.is_file()
-        )
+        files = image_files(folder)
         if not files:
             raise RecipeError(f"{folder} has no images ({', '.join(ENDINGS)}): take the folder away, or put some in")
         found += [(file, names.index(folder.name)) for file in files]

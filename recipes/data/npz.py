@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from torch import Tensor
 
 from plugins.base import RecipeError, expect, expect_count
 from recipes.data.arrays import as_inputs, as_labels, as_named_input, check_inputs, same_length
@@ -98,6 +99,21 @@ class NpzData(Data):
         splits = [self._split(arrays, parts, part) for part in parts]
         return splits[0], splits[1] if len(splits) > 1 else None
 
+    def load_inputs(self) -> Source:
+        """The arrays of inputs alone; of a file with a test split its test split."""
+        if not self.path.is_file() and not self.path.is_dir():
+            raise RecipeError(f"no file {self.path.absolute()}: data.path must be an npz file with arrays of inputs")
+        there = array_names(self.path)
+        part = "_test" if all(f"{name}_test" in there for name in self.inputs) else ""
+        names = [name + part for name in self.inputs]
+        expect_names(self.path, names)
+        stored = self._in_place(names)
+        arrays: dict[str, Any] = {**read_arrays(self.path, [name for name in names if name not in stored]), **stored}
+        if not self.is_named:
+            check_inputs(arrays[names[0]], f"{self.path}: {names[0]}")
+        same_length([(name, arrays[name]) for name in names], str(self.path))
+        return self._inputs(arrays, part, {})
+
     def _in_place(self, names: Sequence[str]) -> dict[str, StoredArray]:
         """The inputs, where they stay in the file; nothing where they are loaded."""
         if self.in_memory:
@@ -125,9 +141,8 @@ class NpzData(Data):
         return found
 
     def _split(self, arrays: dict[str, Any], parts: Sequence[str], part: str) -> Source:
-        x, where = arrays[self.inputs[0] + part], f"{self.path}: {self.inputs[0]}{part}"
         if not self.is_named:
-            check_inputs(x, where)
+            check_inputs(arrays[self.inputs[0] + part], f"{self.path}: {self.inputs[0]}{part}")
         same_length([(name + part, arrays[name + part]) for name in (*self.inputs, *self.names)], str(self.path))
         targets = {}
         for name in self.names:
@@ -137,6 +152,11 @@ class NpzData(Data):
             targets[task] = as_labels(y, f"{self.path}: {name}{part}", text, self.ignored)
             if text is not None:
                 self.class_names[task] = tuple(map(str, text))
+        return self._inputs(arrays, part, targets)
+
+    def _inputs(self, arrays: dict[str, Any], part: str, targets: dict[str, Tensor]) -> Source:
+        """A split of inputs and targets."""
+        x, where = arrays[self.inputs[0] + part], f"{self.path}: {self.inputs[0]}{part}"
         if isinstance(x, StoredArray):
             remark = f"{x.nbytes / 2**30:.2f} GiB stay in {self.path} and are read as they are needed: data.in_memory=true loads them"
             try:

@@ -74,7 +74,7 @@ class Source(ABC):
             for name, values in ({"": x} if isinstance(x, Tensor) else x).items():
                 if not number:
                     yield f"{f'{name} ' if name else ''}{values.dtype} {(len(self), *values.shape[1:])}".encode()
-                yield values.contiguous().view(torch.uint8).numpy().data
+                yield values.contiguous().flatten().view(torch.uint8).numpy().data
 
     def __getitem__(self, index: Any) -> Source:
         """Some of the samples: a slice, or a tensor of whole numbers."""

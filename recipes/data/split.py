@@ -83,8 +83,32 @@ def fingerprint(splits: Mapping[str, Source]) -> str:
             found.update(part)
         for task, values in split.labels.items():
             found.update(f"{name} y {task} {values.dtype} {tuple(values.shape)}".encode())
-            found.update(values.contiguous().view(torch.uint8).numpy().data)
+            found.update(values.contiguous().flatten().view(torch.uint8).numpy().data)
     return found.hexdigest()
+
+
+def nested(labels: Tensor, samples: int, seed: int) -> Tensor:
+    """Some samples, of which fewer with the same seed are a part; of classes each has its share, within one sample.
+
+    In class c of n_c samples the sample of random rank r gets the place (r + u) / n_c, u uniform in [0, 1) for the class; the first
+    places are taken.
+
+    Args:
+        labels: of all samples: whole numbers (samples,) for classes; any others are taken as one class.
+        samples: how many, from 1 to all.
+        seed: which.
+
+    Returns:
+        Their indices in ascending order.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    classes = labels if labels.ndim == 1 and not labels.is_floating_point() else torch.zeros(len(labels), dtype=torch.long)
+    place = torch.empty(len(labels), dtype=torch.float64)
+    for label in classes.unique():
+        there = (classes == label).nonzero()[:, 0]
+        ranks = torch.randperm(len(there), generator=generator).double()
+        place[there] = (ranks + torch.rand(1, generator=generator, dtype=torch.float64)) / len(there)
+    return place.argsort(stable=True)[:samples].sort().values
 
 
 def pieces(source: Source, size: int | None = None) -> Iterator[Inputs]:

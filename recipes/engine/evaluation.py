@@ -11,6 +11,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from plugins.base import Batch
+from plugins.inputs import Inputs, some
 from plugins.sites import evaluation_mode
 from recipes.data.loaders import EvaluationLoader
 from recipes.engine.calibration import calibrate
@@ -100,6 +101,19 @@ class Evaluation:
         if split in self._measuring:
             self._measuring[split].add(outputs, batch)
 
+    def predict(self, data: Any, index: int) -> dict[str, Tensor]:
+        """What is predicted for a batch of inputs, by task: class probabilities (samples, classes, *places), or numbers (samples, outputs).
+
+        Whatever draws at an evaluation draws as at a test of the same samples in the same batches.
+        """
+        module = self.module
+        x = module.inputs_of(data[0])
+        module.positions = self._positions("predict", index, len(some(x)))
+        module.draws.seed_evaluation("test", index, module.trainer.global_rank, module.device)
+        outputs = self._predictions(x) if module.hooks["predict"] else module.outputs(x)
+        kinds = {task.name: task.kind for task in module.setting.tasks}  # type: ignore[union-attr]
+        return {task: found.softmax(1) if kinds[task] == "classification" else found for task, found in outputs.items()}
+
     def of_training(self, limit: int) -> dict[str, float]:
         """Loss and accuracy on up to `limit` clean training samples in evaluation mode."""
         module, means = self.module, Means()
@@ -158,7 +172,9 @@ class Evaluation:
     def _positions(self, split: str, index: int, samples: int) -> range:
         """Which samples of the split a batch has: ours say so, others deal them out to the processes one by one."""
         trainer = self.module.trainer
-        loader = trainer.val_dataloaders if split == "val" else trainer.test_dataloaders
+        loader = {"val": trainer.val_dataloaders, "test": trainer.test_dataloaders, "predict": trainer.predict_dataloaders}[
+            split
+        ]
         if isinstance(loader, EvaluationLoader):
             return loader.positions(index)
         rank, world = trainer.global_rank, trainer.world_size
@@ -166,7 +182,7 @@ class Evaluation:
         self._dealt[split] = first + samples
         return range(first * world + rank, (first + samples) * world + rank, world)
 
-    def _predictions(self, x: Tensor) -> dict[str, Tensor]:
+    def _predictions(self, x: Inputs) -> dict[str, Tensor]:
         """Predicted probabilities as log-probabilities, which every loss and metric takes like logits."""
         module = self.module
         predictions = module.hooks["predict"][0].predict(module, x)

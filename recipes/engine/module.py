@@ -21,13 +21,13 @@ from recipes.engine.building import build, set_up
 from recipes.engine.calibration import Calibrated, expect_splits
 from recipes.engine.callbacks import BuildFirst, Settle, defines, stand_first
 from recipes.engine.divergence import expect_finite
+from recipes.engine.evaluating import Evaluating
 from recipes.engine.evaluation import Evaluation
 from recipes.engine.groups import GroupRules
 from recipes.engine.lightning_private import is_attached
-from recipes.engine.loading import as_batch, dtype_of, is_there
+from recipes.engine.loading import as_batch, dtype_of, is_there, prepared
 from recipes.engine.objective import TaskLosses
 from recipes.engine.optimizers import configure
-from recipes.engine.parts import Whole
 from recipes.engine.randomness import Draws
 from recipes.engine.recorder import Recorder
 from recipes.engine.schedules import step_schedules
@@ -35,7 +35,7 @@ from recipes.engine.step import TOLD, Step
 from recipes.engine.stopwatch import Stopwatch
 
 
-class RecipeModule(Whole):
+class RecipeModule(Evaluating):
     """Train a model with any set of plugins.
 
     A step of the optimizer is one batch of the loader, cut into `parts` that pass forward and backward one after the
@@ -97,6 +97,7 @@ class RecipeModule(Whole):
         self.metrics, self.rulers, self.confusion = {}, {}, {}
         self.recorded = Recording(())
         self.data_seen = self.data_content = self.clean_batch = self.positions = None
+        self.data_state = {}
 
     # ------------------------------------------------------------------ before training
 
@@ -225,45 +226,6 @@ class RecipeModule(Whole):
         self.recorder.end_training()
         self.evaluation.settle()
 
-    # ------------------------------------------------------------------ evaluation
-
-    def on_validation_model_eval(self) -> None:
-        """Put the weights in place that are evaluated and saved."""
-        self.evaluation.put_weights()
-
-    def on_validation_model_train(self) -> None:
-        """Put the training weights and modes back."""
-        self.evaluation.put_back()
-
-    on_test_model_eval = on_validation_model_eval
-    on_test_model_train = on_validation_model_train
-
-    def on_validation_epoch_start(self) -> None:
-        """Start counting."""
-        self.evaluation.begin("val")
-
-    def on_test_epoch_start(self) -> None:
-        """Start counting."""
-        self.evaluation.begin("test")
-
-    def validation_step(self, batch: Any, batch_idx: int) -> None:
-        """Metrics of a validation batch."""
-        self.evaluation.add(batch, batch_idx, "val")
-
-    def test_step(self, batch: Any, batch_idx: int) -> None:
-        """Metrics of a test batch."""
-        self.evaluation.add(batch, batch_idx, "test")
-
-    def on_validation_epoch_end(self) -> None:
-        """Publish validation metrics, and the training metrics since the last validation beside them."""
-        self.evaluation.publish()
-
-    def on_test_epoch_end(self) -> None:
-        """Publish test metrics."""
-        self.draws.seed_between(self.steps_done, self.device)
-        self.confusion = self.evaluation.confusion()
-        self.recorder.publish(self.evaluation.metrics("test"))
-
     # ------------------------------------------------------------------ batches and checkpoints
 
     def as_batch(self, data: Any) -> Batch:
@@ -271,6 +233,10 @@ class RecipeModule(Whole):
         assert self.setting is not None
         looked_at, ignored = self.data_seen is not None, self.task_losses.ignored
         return as_batch(data, self.setting.tasks, dtype_of(self.model, self.dtype), self.takes_tokens, looked_at, ignored)
+
+    def inputs_of(self, x: Inputs) -> Inputs:
+        """Inputs that a loader yields as the model takes them."""
+        return prepared(x, self.takes_tokens, dtype_of(self.model, self.dtype))
 
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
         """Move a batch; one of our loaders, which is there already, need not be searched for tensors."""
@@ -285,6 +251,7 @@ class RecipeModule(Whole):
             "shape": plain(self.setting.shape),
             "data": self.data_seen,
             "content": self.data_content,
+            "data_state": self.data_state,
             "tasks": [asdict(task) for task in self.setting.tasks],
             "metrics": dict(self.metrics),
             "total_steps": self._total_steps,

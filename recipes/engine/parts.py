@@ -60,6 +60,7 @@ class Whole(L.LightningModule):
     phase: dict[str, Any]
     data_seen: str | None  # the fingerprint of the data, where it is known
     data_content: str | None  # the same of all samples, however they are split
+    data_state: dict[str, Any]  # what the data has learned of its training split
     metrics: dict[str, float]  # the last published value of each
     rulers: dict[str, dict[str, Any]]  # what the metrics of techniques were measured with, by their names
     confusion: dict[str, list[list[int]]]  # of the last test, by task: rows are true classes, columns predicted
@@ -94,6 +95,10 @@ class Whole(L.LightningModule):
     @abstractmethod
     def as_batch(self, data: Any) -> Batch:
         """A batch from what a loader yields: (inputs, targets), targets being a tensor or a dict with one entry a task."""
+
+    @abstractmethod
+    def inputs_of(self, x: Inputs) -> Inputs:
+        """Inputs that a loader yields as the model takes them."""
 
     @abstractmethod
     def outputs(self, x: Inputs) -> dict[str, Tensor]:

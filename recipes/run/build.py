@@ -265,7 +265,7 @@ def make_module(config: Mapping[str, Any], data: Data, plugins: Sequence[Plugin]
             f"the data has several targets ({names}): add +multitask=equal to train them together, or name one in data.target"
         )
     module = build_module(config, data.shape, data.tasks[0].outputs, data.tasks[0].shape)
-    module.data_seen, module.data_content = data.fingerprint, data.content
+    module.data_seen, module.data_content, module.data_state = data.fingerprint, data.content, data.state()
     trainer = config["trainer"]
     module.build(
         plugins,

@@ -40,6 +40,7 @@ def evaluate(folder: Path, config: dict[str, Any], changes: Sequence[str]) -> di
     module = load_module(config, checkpoint, plugins)
     seen = load_checkpoint(checkpoint)["recipe"]
     elsewhere = any(word.partition("=")[0] in ("data", *(f"data.{name}" for name in SOURCE)) for word in changes)
+    data.load_state(seen.get("data_state", {}))
     which = data.setup_test(seen.get("data") or ("" if elsewhere else None), seen.get("content"))
     assert module.setting is not None
     if not fits(data.shape, module.setting.shape):

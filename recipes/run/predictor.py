@@ -1,0 +1,216 @@
+"""Trained runs as something that predicts: `load("outputs/mine").predict(x)`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import numpy as np
+import torch
+from torch import Tensor
+
+from plugins.base import Plugin, RecipeError, Task
+from plugins.inputs import described, fits
+from recipes.config.catalogue import Catalogue, installed_folders
+from recipes.config.changing import ON_PREDICTION, change, read_run
+from recipes.config.quoting import typed
+from recipes.config.run_files import BEST, CHECKPOINTS
+from recipes.data.arrays import as_features, as_images, as_named_input
+from recipes.data.base import Data
+from recipes.data.loaders import EvaluationLoader
+from recipes.data.source import Source
+from recipes.data.split import Split
+from recipes.data.targets import describe
+from recipes.engine.checkpoint import load_checkpoint
+from recipes.engine.module import RecipeModule
+from recipes.run.build import build_data, build_plugins, load_module
+from recipes.run.preflight import check_devices
+from recipes.run.process import set_up_process
+from recipes.run.trainer import make_trainer
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What was predicted.
+
+    Attributes:
+        tasks: the targets.
+        outputs: by task: of classes their probabilities, the softmax of the outputs, (samples, classes, *places), else numbers (samples, outputs).
+        ids: a name for each sample.
+    """
+
+    tasks: tuple[Task, ...]
+    outputs: dict[str, Tensor]
+    ids: list[str] = field(default_factory=list)
+
+    def of(self, task: str = "") -> Tensor:
+        """Probabilities or numbers of one target; without a name of the first one."""
+        return self.outputs[task or self.tasks[0].name]
+
+    def labels(self, task: str = "") -> list[Any]:
+        """The most probable class of each sample, by name where classes have names; of a regression the numbers."""
+        of = next(each for each in self.tasks if each.name == (task or self.tasks[0].name))
+        found = self.outputs[of.name]
+        if of.kind != "classification":
+            return list(found.squeeze(1).tolist() if of.outputs == 1 else found.tolist())
+        best = found.argmax(1)
+        return [of.names[number] for number in best.tolist()] if of.names and best.ndim == 1 else list(best.tolist())
+
+
+class Predictor:
+    """One or several trained runs, whose predictions are averaged: of classes the probabilities.
+
+    Args:
+        folders: of the runs; of each the weights that validated best are taken.
+        words: of a command line, that change inference, data or device.
+
+    Raises:
+        RecipeError: a folder is no run that has validated, or the runs were trained on different targets or inputs.
+    """
+
+    def __init__(self, folders: Sequence[str | Path], words: Sequence[str] = (), catalogue: Catalogue | None = None) -> None:
+        if not folders:
+            raise RecipeError("expected the folder of a run")
+        self.members = [Member(Path(folder), words, catalogue or Catalogue(installed_folders())) for folder in folders]
+        first, *others = self.members
+        for other in others:
+            if not fits(other.shape, first.shape) or [(t.name, t.kind, t.outputs, t.names, t.shape) for t in other.tasks] != [
+                (t.name, t.kind, t.outputs, t.names, t.shape) for t in first.tasks
+            ]:
+                raise RecipeError(
+                    f"{other.folder} was trained on {other.described()}, {first.folder} on {first.described()}: their predictions "
+                    f"cannot be averaged"
+                )
+
+    @property
+    def tasks(self) -> tuple[Task, ...]:
+        """The targets."""
+        return self.members[0].tasks
+
+    def predict(self, x: Any) -> Prediction:
+        """What the runs predict for inputs.
+
+        Args:
+            x: an array or tensor (samples, *shape), or a dict of such, as the data has them; images as bytes or in [0, 1]; or the path of
+                a file or folder of the kind that the runs were trained on.
+
+        Raises:
+            RecipeError: it does not fit what the runs were trained on.
+        """
+        if isinstance(x, (str, Path)):
+            return self._together([member.of_data(member.data_at(Path(x))) for member in self.members])
+        return self._together([member.of_source(as_source(x, member)) for member in self.members])
+
+    def predict_data(self, elsewhere: bool) -> Prediction:
+        """What the runs predict for the data of their config.
+
+        Args:
+            elsewhere: whether that is other data, of which all samples are predicted; otherwise the test split is.
+        """
+        return self._together([member.of_data(member.data, elsewhere) for member in self.members])
+
+    def _together(self, found: Sequence[Prediction]) -> Prediction:
+        if len({len(each.ids) for each in found}) > 1:
+            raise RecipeError("the runs have test splits of different samples: name the data, such as data.path=FILE")
+        if any(each.ids != found[0].ids for each in found):
+            raise RecipeError("the runs have test splits of different samples: name the data, such as data.path=FILE")
+        mean = {name: torch.stack([each.outputs[name] for each in found]).mean(0) for name in found[0].outputs}
+        return Prediction(found[0].tasks, mean, found[0].ids)
+
+
+class Member:
+    """A run that predicts."""
+
+    def __init__(self, folder: Path, words: Sequence[str], catalogue: Catalogue) -> None:
+        self.folder = folder
+        config = change(catalogue, read_run(catalogue, folder), words, ON_PREDICTION, "a prediction")
+        self.config = {**config, "trainer": config["trainer"] | {"devices": 1, "num_nodes": 1, "strategy": "auto"}}
+        checkpoint = folder / CHECKPOINTS / BEST
+        if not checkpoint.exists():
+            raise RecipeError(
+                f"{folder} has no checkpoints/best.ckpt: the run has not validated yet; type python train.py {typed('resume', folder)}"
+            )
+        set_up_process(self.config)
+        check_devices(self.config["trainer"])
+        self.plugins: list[Plugin] = build_plugins(self.config)
+        self.module: RecipeModule = load_module(self.config, checkpoint, self.plugins)
+        self.seen: Mapping[str, Any] = load_checkpoint(checkpoint)["recipe"]
+        assert self.module.setting is not None
+        self.shape, self.tasks = self.module.setting.shape, self.module.setting.tasks
+        self.data = build_data(self.config)
+        self.data.load_state(dict(self.seen.get("data_state", {})))
+
+    def described(self) -> str:
+        """What it was trained on, in words."""
+        return f"samples of shape {described(self.shape)} and {', '.join(map(describe, self.tasks))}"
+
+    def data_at(self, path: Path) -> Data:
+        """Data of the kind it was trained on, elsewhere."""
+        if "path" not in self.config["data"]:
+            raise RecipeError(f"{self.folder} was trained on data that lies at no path: give its inputs as an array")
+        data = build_data({**self.config, "data": {**self.config["data"], "path": str(path)}})
+        data.load_state(dict(self.seen.get("data_state", {})))
+        return data
+
+    def of_data(self, data: Data, elsewhere: bool = True) -> Prediction:
+        """Predictions for all samples of other data, or for the test split of that which it was trained on."""
+        if elsewhere:
+            source, names = data.load_inputs(), data.ids()
+        else:
+            data.setup_test(self.seen.get("data"), self.seen.get("content"))
+            source, names = data.splits["test"], data.ids()
+            if data.held_out is not None:
+                names = [names[row] if names else str(row) for row in data.held_out.tolist()]
+        return self.of_source(source, names)
+
+    def of_source(self, source: Source, ids: Sequence[str] = ()) -> Prediction:
+        """Predictions for samples."""
+        if not len(source):
+            raise RecipeError("there is no sample to predict")
+        if not fits(source.shape, self.shape):
+            raise RecipeError(
+                f"{self.folder} was trained on samples of shape {described(self.shape)}, the data has {described(source.shape)}"
+            )
+        trainer: L.Trainer = make_trainer(self.config, self.folder, [], self.plugins)
+        loader = EvaluationLoader(source)
+        loader.device = trainer.strategy.root_device
+        batches: Any = trainer.predict(self.module, loader)
+        found = {task.name: torch.cat([batch[task.name].cpu() for batch in batches]) for task in self.tasks}
+        for name, values in found.items():
+            if not bool(values.isfinite().all()):
+                raise RecipeError(f"{self.folder} predicts numbers that are NaN or infinite{f' for {name}' if name else ''}")
+        return Prediction(self.tasks, found, [*ids] or [str(number) for number in range(len(source))])
+
+
+def as_source(x: Any, member: Member) -> Source:
+    """Inputs of a caller as samples; refused where the run learned how to encode its data, which an array does not tell."""
+    if member.data.state():
+        raise RecipeError(
+            f"{member.folder} was trained on columns that it encodes: give the path of a file in place of an array"
+        )
+    if isinstance(x, Mapping):
+        return Split({str(name): as_named_input(np.asarray(value), f"the input {name}") for name, value in x.items()}, {})
+    array = x.detach().cpu().numpy() if isinstance(x, Tensor) else np.asarray(x)
+    if array.dtype.kind not in "fiub" or array.ndim < 1 or not array.size:
+        raise RecipeError(f"expected numbers (samples, …), got an array of {array.dtype} of shape {array.shape}")
+    shape = member.shape
+    if not isinstance(shape, Mapping) and len(shape) == 3:
+        return Split(as_images(array, "the input"), {})
+    if not isinstance(shape, Mapping) and len(shape) == 1 and array.ndim == 2:
+        return Split(as_features(array, "the input"), {})
+    return Split(as_named_input(array, "the input"), {})
+
+
+def load(*folders: str | Path) -> Predictor:
+    """A trained run that predicts, or several, whose predictions are averaged.
+
+    Args:
+        folders: of the runs, such as outputs/DATE/TIME-ID.
+
+    Raises:
+        RecipeError: a folder is no run that has validated, or the runs were trained on different targets or inputs.
+    """
+    return Predictor(folders)
