@@ -1,5 +1,6 @@
 """Every command of the README and the guide runs as it stands there; those that take minutes are marked slow."""
 
+import ast
 import os
 import re
 import shlex
@@ -28,7 +29,7 @@ for path in (ROOT / "README.md", *GUIDE):
 INSTALLING = [block for block in BLOCKS if block[0].startswith("python3 -m venv")]
 ON_CLUSTER = [block for block in BLOCKS if "hydra/launcher=slurm" in block[0]]  # run by tests/cluster
 COMMANDS = [block for block in BLOCKS if block not in INSTALLING and block not in ON_CLUSTER]
-SCRIPTS = ("train.py", "evaluate.py", "compare.py")
+SCRIPTS = ("train.py", "evaluate.py", "predict.py", "compare.py")
 LONG = (
     "data=fashion_mnist",
     "recipe=fashion_mnist",
@@ -105,8 +106,18 @@ def test_continuous_integration_runs_what_the_readme_says():
     assert "README.md" in script and "test command" in script
 
 
+def test_predicting_from_python(place):
+    code = next(code for code in re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL) if "load(" in code)
+    run("python train.py +regularizer=dropout hydra.run.dir=outputs/dropout max_epochs=5 logger=csv", place)
+    (place / "script.py").write_text(code)
+    environment = variables(PYTHONPATH=str(ROOT), CUDA_VISIBLE_DEVICES="")
+    done = subprocess.run([sys.executable, "script.py"], cwd=place, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert sum(a == b for a, b in zip(ast.literal_eval(done.stdout), [0, 1, 2, 3, 4], strict=True)) >= 3
+
+
 def test_python_example(tmp_path):
-    code = re.search(r"```python\n(.*?)```", README, flags=re.DOTALL).group(1)
+    code = next(code for code in re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL) if "RecipeModule" in code)
     (tmp_path / "script.py").write_text(code)
     environment = variables(PYTHONPATH=str(ROOT), CUDA_VISIBLE_DEVICES="")
     done = subprocess.run([sys.executable, "script.py"], cwd=tmp_path, env=environment, capture_output=True, text=True)

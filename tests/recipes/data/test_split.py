@@ -1,0 +1,56 @@
+import numpy as np
+import pytest
+import torch
+
+from plugins.base import RecipeError
+from recipes.data.digits import Digits
+from recipes.data.split import Split, fingerprint, nested
+
+
+def test_fewer_samples_are_a_part_of_more_and_keep_the_shares():
+    generator = torch.Generator().manual_seed(int(np.random.default_rng().integers(1 << 30)))
+    labels = torch.multinomial(torch.tensor([0.6, 0.3, 0.07, 0.03]), 700, replacement=True, generator=generator)
+    counts = labels.bincount(minlength=4).double()
+    before: set[int] = set()
+    for samples in (1, 10, 57, 200, 400, 699, 700):
+        found = nested(labels, samples, seed=3)
+        assert len(found) == samples and bool((found[1:] > found[:-1]).all())
+        assert before <= set(found.tolist())
+        before = set(found.tolist())
+        shares = labels[found].bincount(minlength=4) - samples * counts / 700
+        assert float(shares.abs().max()) <= 2  # each class has a start of its own between two samples
+    assert nested(labels, 200, seed=3).tolist() == nested(labels, 200, seed=3).tolist() != nested(labels, 200, seed=4).tolist()
+
+
+def test_numbers_and_class_maps_are_drawn_as_one_class():
+    for labels in (torch.rand(50, 1), torch.randint(0, 3, (50, 4, 4))):
+        assert set(nested(labels, 10, 0).tolist()) < set(nested(labels, 30, 0).tolist())
+
+
+def test_fewer_training_samples_leave_the_other_splits_alone():
+    splits = {}
+    for samples in (200, 400, None):
+        data = Digits(train_samples=samples)
+        data.setup()
+        splits[samples] = data.splits
+    for name in ("val", "test"):
+        assert len({fingerprint({name: found[name]}) for found in splits.values()}) == 1
+    rows = {samples: {image.numpy().tobytes() for image in found["train"].x} for samples, found in splits.items()}
+    assert rows[200] < rows[400] < rows[None] and len(splits[200]["train"]) == 200
+    counts = splits[200]["train"].labels[""].bincount()
+    assert int(counts.min()) >= 18 and int(counts.max()) <= 22
+
+
+@pytest.mark.parametrize(
+    ("samples", "line"),
+    [(0, "data.train_samples must be a whole number ≥ 1"), (5000, "must be at most 1293, the training samples there are")],
+)
+def test_numbers_of_samples_that_there_are_not_are_refused(samples, line):
+    with pytest.raises(RecipeError, match=line):
+        Digits(train_samples=samples).setup()
+
+
+def test_the_fingerprint_takes_columns_of_any_strides():
+    x, y = torch.rand(6, 3), torch.rand(6, 4)
+    narrow = Split(x, {"": y[:, :1]})
+    assert fingerprint({"": narrow}) == fingerprint({"": Split(x.clone(), {"": y[:, :1].clone()})})

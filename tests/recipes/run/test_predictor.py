@@ -1,0 +1,180 @@
+"""What a trained run predicts is what its own test has counted, for every kind of data and inference."""
+
+import numpy as np
+import pytest
+import torch
+from sklearn.datasets import load_digits
+from torch.nn import functional as F
+
+from plugins.base import RecipeError
+from recipes.config.catalogue import Catalogue
+from recipes.config.changing import read_run
+from recipes.run.build import build_data, load_run
+from recipes.run.predictor import load
+
+X, Y = load_digits(return_X_y=True)
+IMAGES = (X.reshape(-1, 1, 8, 8) / 16).astype("float32")
+FEW = 400
+
+TRAINED = {
+    "plain": (),
+    "averaged weights": ("+averaging=ema",),
+    "mc_dropout": ("+regularizer=dropout", "+inference=mc_dropout", "inference.samples=3"),
+    "temperature": ("+inference=temperature",),
+    "64 bits": ("trainer.precision=64-true",),
+    "hinge": ("loss=hinge",),
+    "batch norm": ("model=cnn", "normalization=batch"),
+}
+
+
+def test_split(folder):
+    """The inputs and targets of the test split of a run."""
+    data = build_data(read_run(Catalogue(), folder.path))
+    data.setup()
+    return data.splits["test"].fetch(torch.arange(len(data.splits["test"])))
+
+
+test_split.__test__ = False
+
+
+@pytest.mark.parametrize("words", TRAINED.values(), ids=TRAINED)
+def test_classes_are_those_that_the_test_has_counted(folder, words):
+    folder.train("max_steps=40", *words)
+    found = load(folder.path).predict_data(elsewhere=False)
+    p, (_, targets) = found.of(), test_split(folder)
+    metrics = folder.result["metrics"]
+    torch.testing.assert_close(p.sum(1), torch.ones(len(p), dtype=p.dtype))
+    assert float((p.argmax(1) == targets[""]).float().mean()) == pytest.approx(metrics["test/acc"], abs=1e-6)
+    if "loss=hinge" not in words:
+        assert float(F.nll_loss(p.double().log(), targets[""])) == pytest.approx(metrics["test/loss"], abs=1e-5)
+    assert found.labels() == p.argmax(1).tolist() and len(found.ids) == len(p)
+
+
+def test_the_rows_of_the_test_split_are_named_by_their_place_in_the_data(folder):
+    folder.train("max_steps=5")
+    found = load(folder.path).predict_data(elsewhere=False)
+    x, _ = test_split(folder)
+    everything = torch.from_numpy(load_digits().images).float() / 16
+    torch.testing.assert_close(
+        x[:, 0].float() / (1 if x.is_floating_point() else 255), everything[[int(name) for name in found.ids]]
+    )
+
+
+def file_of(path, **arrays):
+    np.savez(path, **arrays)
+    return ("data=npz", f"data.path={path}", "data.test=0.5")
+
+
+def noisy(columns, seed=0):
+    weights = np.random.default_rng(seed).normal(size=(64, columns))
+    return (100 + X[:FEW] @ weights).astype("float32")
+
+
+def test_several_numbers_in_their_units(folder, tmp_path):
+    folder.train("max_steps=40", *file_of(tmp_path / "a.npz", x=X[:FEW].astype("float32"), y=noisy(2)))
+    predicted, (_, targets) = load(folder.path).predict_data(elsewhere=False).of(), test_split(folder)
+    assert predicted.shape == targets[""].shape and abs(float(predicted.mean()) - 100) < 60
+    assert float(F.mse_loss(predicted, targets[""])) == pytest.approx(folder.result["metrics"]["test/loss"], rel=1e-5)
+
+
+def test_several_targets(folder, tmp_path):
+    words = file_of(tmp_path / "a.npz", x=X[:FEW].astype("float32"), digit=Y[:FEW], size=noisy(1))
+    folder.train("max_steps=40", *words, "data.target=[digit,size]", "+multitask=equal")
+    found, (_, targets) = load(folder.path).predict_data(elsewhere=False), test_split(folder)
+    metrics = folder.result["metrics"]
+    right = (found.of("digit").argmax(1) == targets["digit"]).float().mean()
+    assert float(right) == pytest.approx(metrics["test/digit/acc"], abs=1e-6)
+    assert float(F.mse_loss(found.of("size"), targets["size"])) == pytest.approx(metrics["test/size/loss"], rel=1e-5)
+    assert found.labels("size") == found.of("size")[:, 0].tolist()
+
+
+def test_class_maps(folder, tmp_path):
+    words = file_of(tmp_path / "a.npz", x=IMAGES[:FEW], y=(IMAGES[:FEW, 0] > 0.5).astype("int64"))
+    folder.train("max_steps=20", "model=fcn", *words)
+    p, (_, targets) = load(folder.path).predict_data(elsewhere=False).of(), test_split(folder)
+    assert p.shape == (len(targets[""]), 2, 8, 8)
+    right = (p.argmax(1) == targets[""]).double().mean()
+    assert float(right) == pytest.approx(folder.result["metrics"]["test/acc"], abs=1e-6)
+
+
+def test_a_mapping_of_tokens_and_mask(folder, tmp_path):
+    tokens = np.random.default_rng(1).integers(0, 20, (FEW, 12))
+    mask = np.arange(12) < np.random.default_rng(2).integers(3, 12, (FEW, 1))
+    arrays = {"tokens": tokens, "mask": mask, "y": (tokens[:, 0] > 9).astype("int64")}
+    words = [*file_of(tmp_path / "a.npz", **arrays), "data.input=[tokens,mask]", "model=transformer", "preprocessing=none"]
+    folder.train("max_steps=20", *words)
+    predictor = load(folder.path)
+    p, (x, targets) = predictor.predict_data(elsewhere=False).of(), test_split(folder)
+    right = (p.argmax(1) == targets[""]).double().mean()
+    assert float(right) == pytest.approx(folder.result["metrics"]["test/acc"], abs=1e-6)
+    torch.testing.assert_close(predictor.predict({name: value.numpy() for name, value in x.items()}).of(), p)
+    with pytest.raises(RecipeError, match="was trained on samples of shape"):
+        predictor.predict({"tokens": tokens})
+
+
+def test_arrays_of_a_caller_and_other_files(folder, tmp_path):
+    folder.train("max_steps=20", *file_of(tmp_path / "a.npz", x=IMAGES[:FEW], y=Y[:FEW]))
+    predictor, module = load(folder.path), load_run(folder.path)
+    with torch.no_grad():
+        expected = module.model(torch.from_numpy(IMAGES[FEW:500])).softmax(1)
+    np.savez(tmp_path / "b.npz", x=IMAGES[FEW:500])  # no target
+    given = [
+        IMAGES[FEW:500],
+        torch.from_numpy(IMAGES[FEW:500]),
+        IMAGES[FEW:500, 0],
+        tmp_path / "b.npz",
+        str(tmp_path / "b.npz"),
+    ]
+    for x in given:
+        found = predictor.predict(x)
+        torch.testing.assert_close(found.of(), expected)
+        assert found.ids == [str(number) for number in range(500 - FEW)]
+    torch.testing.assert_close(
+        predictor.predict((255 * IMAGES[FEW:500]).round().astype("uint8")).of(), expected, atol=0.02, rtol=0
+    )
+
+
+@pytest.mark.parametrize(
+    ("x", "line"),
+    [
+        (np.zeros((3, 64), "float32"), "the input must be images"),
+        (np.zeros((3, 1, 9, 9), "float32"), r"was trained on samples of shape \(1, 8, 8\)"),
+        (np.full((3, 1, 8, 8), np.nan, "float32"), "holds 192 values that are NaN or infinite"),
+        (np.full((3, 1, 8, 8), 16, "float32"), "holds images from 16 to 16"),
+        (np.zeros((0, 1, 8, 8), "float32"), "expected numbers"),
+        (np.array(["a", "b"]), "expected numbers"),
+        (np.float32(1), "expected numbers"),
+        ("nowhere.npz", "lies at no path"),
+    ],
+)
+def test_what_does_not_fit_is_refused_in_a_line(folder, x, line):
+    folder.train("max_steps=2")
+    with pytest.raises(RecipeError, match=line) as refused:
+        load(folder.path).predict(x)
+    assert "\n" not in str(refused.value)
+
+
+def test_several_runs_are_averaged(folders):
+    members = [folders(f"{seed}") for seed in range(3)]
+    for seed, member in enumerate(members):
+        member.train("max_steps=20", f"seed={seed}")
+    each = [load(member.path).predict_data(elsewhere=False) for member in members]
+    together = load(*(member.path for member in members)).predict_data(elsewhere=False)
+    torch.testing.assert_close(together.of(), torch.stack([one.of() for one in each]).mean(0))
+    assert together.ids == each[0].ids
+
+
+def test_runs_that_cannot_be_averaged_are_refused(folders, tmp_path):
+    first, other, split = folders("first"), folders("other"), folders("split")
+    first.train("max_steps=2")
+    other.train("max_steps=2", *file_of(tmp_path / "a.npz", x=IMAGES[:FEW], y=Y[:FEW] % 2))
+    split.train("max_steps=2", "data.split_seed=1")
+    with pytest.raises(RecipeError, match="their predictions cannot be averaged"):
+        load(first.path, other.path)
+    with pytest.raises(RecipeError, match="test splits of different samples"):
+        load(first.path, split.path).predict_data(elsewhere=False)
+    torch.testing.assert_close(load(first.path, split.path).predict(IMAGES[:2]).of().sum(1), torch.ones(2))
+    with pytest.raises(RecipeError, match="is no run"):
+        load(tmp_path)
+    with pytest.raises(RecipeError, match="expected the folder of a run"):
+        load()
