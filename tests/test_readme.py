@@ -40,6 +40,7 @@ LONG = (
     "hydra/sweeper=optuna",
     "seed=0,1,2,3,4",
     "seed=0,1 max_epochs=2",
+    "data.folds=5",
 )
 
 

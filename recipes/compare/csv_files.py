@@ -47,7 +47,7 @@ def to_csv(rows: Sequence[Row], data: Sequence[str] = ()) -> str:
 
 
 def runs_csv(rows: Sequence[Row], differing: Sequence[str], data: Sequence[str] = ()) -> str:
-    """A row for each finished run: its group, seed and folder, all metrics, the cost, and the config where groups differ.
+    """A row for each finished run: its group, seed, fold where there are folds, and folder, all metrics, the cost, and the config where groups differ.
 
     `data`: the data set of each group, where there are several.
     """
@@ -57,6 +57,7 @@ def runs_csv(rows: Sequence[Row], differing: Sequence[str], data: Sequence[str] 
     names = [
         "label",
         "seed",
+        *["fold"] * any(run.folds for *_, run in runs),
         "folder",
         *["data"] * bool(data),
         *metrics,
@@ -74,7 +75,8 @@ def _facts(label: str, run: Run, metrics: Sequence[str], differing: Sequence[str
     facts |= {name: run.result.get(name) for name in (*RESULTS, "git_commit", "machine")}
     facts |= {"torch": (run.result.get("versions") or {}).get("torch")}
     facts |= {name: run.metrics.get(name) for name in metrics}
-    return facts | {"label": label, "seed": run.seed, "folder": run.folder}
+    fold = {"fold": run.replicate[1]} if run.folds else {}
+    return facts | {"label": label, "seed": run.seed, "folder": run.folder, **fold}
 
 
 def csv_text(names: Sequence[str], rows: Sequence[dict[str, Any]]) -> str:

@@ -1,4 +1,4 @@
-"""Runs grouped into those that differ in nothing but the seed, each group with a label. Nothing here imports torch."""
+"""Runs grouped into those that differ in nothing but seed and fold, each group with a label. Nothing here imports torch."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 from plugins.directions import larger_is_better
 from plugins.errors import RecipeError
-from recipes.compare.runs import RESUMED, Run, in_one_line
+from recipes.compare.runs import RESUMED, Replicate, Run, in_one_line
 from recipes.config.catalogue import Catalogue
 from recipes.config.effect import has_effect
 from recipes.config.quoting import show
@@ -24,7 +24,7 @@ NOTHING_ADDED = "nothing added"
 
 @dataclass
 class Group:
-    """Finished runs with one config, one for each seed, by seed. `label` says in what it differs from the other groups."""
+    """Finished runs with one config, one for each seed and fold, by these. `label` says in what it differs from the other groups."""
 
     runs: list[Run]
     label: str = ""
@@ -40,13 +40,14 @@ class Group:
         return self.runs[0].options
 
     @property
-    def seeds(self) -> list[int]:
-        """The seeds, in order."""
-        return [run.seed for run in self.runs]
+    def shared(self) -> float:
+        """Test samples a training sample of folds, 1 / (folds − 1), whose training samples are mostly the same; 0 where there are no folds."""
+        several = len({run.replicate[1:] for run in self.runs}) > 1
+        return 1 / (self.runs[0].folds - 1) if several else 0.0
 
-    def metric(self, name: str) -> dict[int, float]:
-        """A metric by seed; not a number where a run does not have it."""
-        return {run.seed: run.metrics.get(name, math.nan) for run in self.runs}
+    def metric(self, name: str) -> dict[Replicate, float]:
+        """A metric by seed and fold; not a number where a run does not have it."""
+        return {run.replicate: run.metrics.get(name, math.nan) for run in self.runs}
 
     def mean(self, name: str, left_out: frozenset[Path] = frozenset()) -> float:
         """The mean of a metric over the runs that are not left out; not a number where one of them does not have it."""
@@ -113,12 +114,12 @@ def larger_for(metric: str, runs: Iterable[Run]) -> bool | None:
 
 
 def group_runs(runs: Iterable[Run]) -> list[Group]:
-    """Runs with one config together; where a seed was run more than once, the later run counts."""
-    together: dict[str, dict[int, Run]] = {}
+    """Runs with one config together; where a seed, or a fold with a seed, was run more than once, the later run counts."""
+    together: dict[str, dict[Replicate, Run]] = {}
     for run in runs:
         key = json.dumps(run.values, sort_keys=True, default=str)
-        together.setdefault(key, {})[run.seed] = run
-    return [Group([by_seed[seed] for seed in sorted(by_seed)]) for by_seed in together.values()]
+        together.setdefault(key, {})[run.replicate] = run
+    return [Group([found[one] for one in sorted(found)]) for found in together.values()]
 
 
 def label(groups: Sequence[Group], catalogue: Catalogue, sets: Sequence[Sequence[Group]] = ()) -> None:

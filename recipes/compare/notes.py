@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 
 from recipes.compare.groups import Comparison
 from recipes.compare.rulers import about_rulers, measured_alike
-from recipes.compare.runs import Run
+from recipes.compare.runs import Replicate, Run, named
 from recipes.compare.statistics import ROUNDING, Row, interval_factor, rows
 from recipes.config.quoting import quote
 
@@ -28,6 +28,7 @@ def notes(comparison: Comparison, finished: Sequence[Run]) -> list[str]:
         *_about_tuning(comparison),
         *_about_failures(comparison),
         *_about_seeds(comparison, table, finished),
+        *_about_folds(comparison),
         *_about_equal_numbers(comparison, table),
         *_about_losses(comparison),
         *about_rulers(comparison),
@@ -79,7 +80,7 @@ def _about_failures(comparison: Comparison) -> Iterator[str]:
     lacking = []
     for group in comparison.groups:
         values = group.metric(comparison.metric)
-        diverged = [run.seed for run in group.runs if run.status == "diverged"]
+        diverged = [run.replicate for run in group.runs if run.status == "diverged"]
         if diverged:
             of = _count(list(values), "run", "runs")
             lacking.append(
@@ -101,7 +102,7 @@ def _about_seeds(comparison: Comparison, table: Sequence[Row], finished: Sequenc
     twice = [run for run in finished if id(run) not in counted]
     if twice:
         hit = [group.label for group in comparison.groups if any(run.values == group.values for run in twice)]
-        seeds = sorted({run.seed for run in twice})
+        seeds = sorted({run.replicate for run in twice})
         yield f"{_labels(hit)}: run more than once ({_seeds(seeds)}); the run found last counts."
     single = [row.label for row in table if row.n == 1]
     few = [row for row in table if 1 < row.n < ENOUGH_SEEDS]
@@ -127,6 +128,14 @@ def _about_seeds(comparison: Comparison, table: Sequence[Row], finished: Sequenc
         yield (
             f"The baseline has no number for every seed, so no difference is given for {_labels(lacking)}; choose another one "
             "with --baseline."
+        )
+
+
+def _about_folds(comparison: Comparison) -> Iterator[str]:
+    if folds := sorted({group.runs[0].folds for group in comparison.groups if group.shared}):
+        yield (
+            f"The runs are on folds of the data ({_listed([str(number) for number in folds])}), which have most of their training samples "
+            "in common: intervals and p-values are those of the corrected resampled t-test (Nadeau and Bengio, 2003)."
         )
 
 
@@ -240,5 +249,5 @@ def _listed(words: Sequence[str], between: str = ", ") -> str:
     return between.join(words[:LISTED]) + (f" and {len(words) - LISTED} more" if len(words) > LISTED else "")
 
 
-def _seeds(seeds: Sequence[int]) -> str:
-    return "seed " + _listed([str(seed) for seed in seeds])
+def _seeds(seeds: Sequence[Replicate]) -> str:
+    return "seed " + _listed([named(seed) for seed in seeds])

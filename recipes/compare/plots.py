@@ -12,7 +12,7 @@ from typing import Any
 
 from recipes.compare.groups import Group, tidy
 from recipes.compare.notes import shorten
-from recipes.compare.runs import Run
+from recipes.compare.runs import Run, named
 from recipes.compare.statistics import Row
 from recipes.compare.summaries import F1, PRECISION, RECALL, average, class_scores, summed_confusion
 from recipes.compare.units import Metric, number, plain
@@ -137,7 +137,7 @@ def forest(rows: Sequence[Row], metric: Metric, baseline: int) -> dict[str, Any]
             go.Scatter(
                 x=metric.scaled(seeds.values()),
                 y=[name] * len(seeds),
-                customdata=[*seeds],
+                customdata=[*map(named, seeds)],
                 mode="markers",
                 meta={"group": place, "part": "seeds"},
             )

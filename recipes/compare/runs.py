@@ -27,6 +27,7 @@ from recipes.store.shapes import histograms_of, read_confusion, read_result, row
 
 RESUMED = "resumed"  # beside the keys of a config: what was changed on the way
 LARGEST_PICTURE = 20_000_000  # bytes
+Replicate = tuple[int, ...]  # seed, or seed and fold
 BEHIND_LINKS = 10_000  # folders that are looked at behind links, which may lead anywhere
 
 
@@ -54,6 +55,17 @@ class Run:
         return int(self.config.get("seed", 0))
 
     @property
+    def folds(self) -> int:
+        """Into how many folds its data was cut; 0: into none."""
+        data = self.config.get("data")
+        return int((data.get("folds") if isinstance(data, Mapping) else None) or 0)
+
+    @property
+    def replicate(self) -> Replicate:
+        """What sets it apart from the other runs of one config: seed and fold, or the seed alone."""
+        return (self.seed, int(self.config["data"].get("fold") or 0)) if self.folds else (self.seed,)
+
+    @property
     def metrics(self) -> dict[str, float]:
         """The numbers of the best model; not a number where the result has null, and for a run that has diverged."""
         if self.status == "diverged":
@@ -75,7 +87,8 @@ class Run:
         """The config as dotted keys, without what makes no difference to the training or was found for it; and what was changed on the way."""
         flat = flatten(self.config) | ({RESUMED: self.resumed} if self.resumed else {})
         flat.pop(str((self.result.get("tuned") or {}).get("key")), None)
-        return {key: value for key, value in flat.items() if has_effect(key) and key != "data.path"}
+        left_out = ("data.path", "data.fold") if self.folds else ("data.path",)
+        return {key: value for key, value in flat.items() if has_effect(key) and key not in left_out}
 
     @property
     def content(self) -> str | None:
@@ -199,7 +212,7 @@ def read(folder: Path, catalogue: Catalogue) -> Run:
             raise RecipeError(f"{folder / RESULT} cannot be read: it has no {missing[0]}")
         status = str(result["status"])
         plain = Run(folder, status, result)
-        _ = plain.seed, plain.metrics
+        _ = plain.replicate, plain.metrics
         log = folder / LOG  # held as long as a process trains there
         if status == "running" and log.exists() and not is_held(log):
             status = "interrupted"
@@ -220,6 +233,11 @@ def is_whole_png(path: Path) -> bool:
 
 
 # Grouping
+
+
+def named(replicate: Replicate) -> str:
+    """A seed, or a seed and a fold, in words behind the word seed."""
+    return " fold ".join(map(str, replicate))
 
 
 def in_one_line(name: object) -> str:

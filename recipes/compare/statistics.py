@@ -1,4 +1,4 @@
-"""What the seeds of each group say: means, intervals, paired differences. Nothing here imports torch.
+"""What the seeds and folds of each group say: means, intervals, paired differences. Nothing here imports torch.
 
 A number that the runs do not support is left out instead of being made up: one seed has no deviation, equal differences have
 no test, and a run that diverged leaves its group without a mean.
@@ -89,11 +89,11 @@ def _row(group: Group, baseline: Group, metric: str) -> Row:
         n=len(values),
         mean=float(values.mean()) if np.isfinite(values).all() else math.nan,
         deviation=float(values.std(ddof=1)) if len(values) > 1 and np.isfinite(values).all() else None,
-        interval=interval(values),
+        interval=interval(values, shared=group.shared),
         pairs=len(difference),
         difference=float(difference.mean()) if known else None,
-        difference_interval=interval(difference, scale) if known else None,
-        p=float(stats.ttest_rel(ours, theirs).pvalue) if known and scatters(difference, scale) else None,
+        difference_interval=interval(difference, scale, group.shared) if known else None,
+        p=p_value(difference, group.shared) if known and scatters(difference, scale) else None,
         p_corrected=None,
         seconds=seconds,
         seconds_ratio=_ratio(seconds, average(baseline, "seconds")),
@@ -103,23 +103,45 @@ def _row(group: Group, baseline: Group, metric: str) -> Row:
 
 
 def pairs(group: Group, baseline: Group, metric: str) -> tuple[np.ndarray, np.ndarray]:
-    """The metric of a group and of the baseline, for each seed that both have."""
+    """The metric of a group and of the baseline, for each seed, or seed and fold, that both have."""
     ours, theirs = group.metric(metric), baseline.metric(metric)
     seeds = [seed for seed in ours if seed in theirs]
     return np.array([ours[seed] for seed in seeds]), np.array([theirs[seed] for seed in seeds])
 
 
-def interval(values: np.ndarray, scale: float | None = None) -> tuple[float, float] | None:
-    """Student's interval of 95 % confidence for the mean; None where the values do not scatter or are no numbers."""
+def p_value(difference: np.ndarray, shared: float = 0.0) -> float:
+    """Of the paired t-test, two-sided: t = mean / (s √(1/n + shared)), with n − 1 degrees of freedom.
+
+    Runs on folds have most of their training samples in common, so their differences scatter less than those of new data would. With
+    shared = test samples / training samples this is the corrected resampled t-test of Nadeau and Bengio, "Inference for the
+    generalization error", Machine Learning 52, 2003; with 0 it is Student's.
+
+    Args:
+        difference: of each pair, (n,), n ≥ 2.
+        shared: ≥ 0.
+    """
+    n = len(difference)
+    t = float(difference.mean()) / (float(difference.std(ddof=1)) * math.sqrt(1 / n + shared))
+    return float(2 * stats.t.sf(abs(t), n - 1))
+
+
+def interval(values: np.ndarray, scale: float | None = None, shared: float = 0.0) -> tuple[float, float] | None:
+    """Student's interval of 95 % confidence for the mean; None where the values do not scatter or are no numbers.
+
+    Args:
+        values: of which.
+        scale: how large the numbers are of which rounding is told.
+        shared: as of :func:`p_value`.
+    """
     if not scatters(values, scale):
         return None
-    half = interval_factor(len(values)) * float(values.std(ddof=1))
+    half = interval_factor(len(values), shared) * float(values.std(ddof=1))
     return float(values.mean()) - half, float(values.mean()) + half
 
 
-def interval_factor(n: int) -> float:
-    """Half the width of the interval for the mean of n values, in standard deviations."""
-    return float(stats.t.ppf((1 + CONFIDENCE) / 2, n - 1)) / math.sqrt(n)
+def interval_factor(n: int, shared: float = 0.0) -> float:
+    """Half the width of the interval for the mean of n values, in standard deviations; `shared` as of :func:`p_value`."""
+    return float(stats.t.ppf((1 + CONFIDENCE) / 2, n - 1)) * math.sqrt(1 / n + shared)
 
 
 def scatters(values: np.ndarray, scale: float | None = None) -> bool:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from sklearn.model_selection import train_test_split
+from sklearn.model_selection import KFold, StratifiedKFold, train_test_split
 from torch import Tensor
 
 from plugins.base import RecipeError, Setting, Task, expect, expect_count
@@ -32,6 +32,8 @@ class Data:
         validation: share of the training samples, in (0, 1), that is held out to choose the model.
         test: share of all samples, in (0, 1), that is held out for the test, where the data set has no test split.
         split_seed: seed of both splits.
+        folds: into how many folds all samples are cut, ≥ 2, of which one is the test split and no other test split is made; None: into none.
+        fold: which of them is the test split, from 0 to folds − 1.
         train_samples: how many training samples are kept, ≥ 1, of each class its share; fewer are a part of more; None: all.
         standardize_targets: whether a regression is learned with mean 0 and deviation 1 (`recipes/engine/units.py`).
     """
@@ -42,6 +44,8 @@ class Data:
         validation: float = 0.1,
         test: float = 0.2,
         split_seed: int = 0,
+        folds: int | None = None,
+        fold: int = 0,
         train_samples: int | None = None,
         standardize_targets: bool = True,
     ) -> None:
@@ -53,6 +57,14 @@ class Data:
         self.batch_size, self.validation, self.test, self.split_seed = batch_size, validation, test, split_seed
         expect(isinstance(standardize_targets, bool), "data.standardize_targets", "true or false", standardize_targets)
         self.standardize_targets = standardize_targets
+        if folds is not None:
+            expect_count("data.folds", folds, least=2)
+        expect_count("data.fold", fold, least=0)
+        if fold and fold >= (folds or 1):
+            raise RecipeError(
+                f"data.fold must be below data.folds, which is {folds or 'null'}, got {fold}: the folds are numbered from 0"
+            )
+        self.folds, self.fold = folds, fold
         if train_samples is not None:
             expect_count("data.train_samples", train_samples)
         self.train_samples = train_samples
@@ -122,7 +134,12 @@ class Data:
     def _split_up(self, train: Source, test: Source | None) -> None:
         check_several_classes(train, self.ignored)
         if test is None:
-            train, test, self.held_out = self._divide(train, self.test, "test")
+            divided = self._fold(train) if self.folds else self._divide(train, self.test, "test")
+            train, test, self.held_out = divided
+        elif self.folds:
+            raise RecipeError(
+                "data.folds: the data set has a test split of its own, which is the same for everybody: leave folds out"
+            )
         else:
             check_classes(train, test, self.ignored)
         train, validation, _ = self._divide(train, self.validation, "validation")
@@ -177,6 +194,19 @@ class Data:
         few = train[nested(labels, self.train_samples, self.split_seed)]
         check_several_classes(few, self.ignored)
         return few
+
+    def _fold(self, samples: Source) -> tuple[Source, Source, Tensor]:
+        """All folds but one, and that one: of the classes each has its share."""
+        folds, labels = int(self.folds or 0), next(iter(samples.labels.values()))
+        if folds > len(samples):
+            raise RecipeError(f"data.folds={folds} does not cut {len(samples)} samples: at most {len(samples)}")
+        stratified = (
+            not labels.is_floating_point() and labels.ndim == 1 and int(labels.unique(return_counts=True)[1].min()) >= folds
+        )
+        cut = (StratifiedKFold if stratified else KFold)(folds, shuffle=True, random_state=self.split_seed)
+        kept, held_out = list(cut.split(np.zeros(len(samples)), labels.numpy() if stratified else None))[self.fold]
+        places = torch.from_numpy(held_out)
+        return samples[torch.from_numpy(kept)], samples[places], places
 
     def _divide(self, split: Source, share: float, name: str) -> tuple[Source, Source, Tensor]:
         labels = next(iter(split.labels.values()))

@@ -316,7 +316,7 @@ def test_a_seed_that_ran_twice_is_told(tmp_path):
     leave(tmp_path / "z", "+regularizer=dropout", seed=3, metrics={"test/acc": 0.99})
     (note,) = notes(tmp_path, "more than once")
     assert "+regularizer=dropout" in note and "seed 3" in note
-    assert comparison(tmp_path).groups[1].metric("test/acc")[3] == 0.99
+    assert comparison(tmp_path).groups[1].metric("test/acc")[3,] == 0.99
 
 
 def test_equal_numbers_are_told(tmp_path):

@@ -69,7 +69,10 @@ def test_the_content_says_which_data_it_is_wherever_it_lies(tmp_path, first, sec
     found = compare_all(runs_of(tmp_path), CATALOGUE)
     assert len(found) == (1 if same else 2)
     if same and first[0][:1] == second[0][:1] and "data.validation=0.3" not in second[0]:
-        assert len(found[0].groups) == 1 and found[0].groups[0].seeds == [0, 1]  # where it lies parts no runs
+        assert len(found[0].groups) == 1 and [run.seed for run in found[0].groups[0].runs] == [
+            0,
+            1,
+        ]  # where it lies parts no runs
 
 
 def test_an_older_run_whose_file_has_had_two_contents_belongs_to_neither(tmp_path):

@@ -117,7 +117,7 @@ def test_what_makes_no_difference_to_the_training_does_not_part_runs(tmp_path):
     leave(tmp_path / "b", "logger=csv", "trainer.progress=false", "notes=hello", seed=1)
     leave(tmp_path / "c", "optimizer.lr=0.3", seed=1)
     groups = groups_of(tmp_path)
-    assert [group.seeds for group in groups] == [[1, 3], [1]]
+    assert [[run.seed for run in group.runs] for group in groups] == [[1, 3], [1]]
     assert differing_keys(groups) == ["optimizer.lr"]
 
 
@@ -125,12 +125,12 @@ def test_of_a_seed_that_ran_twice_the_later_run_counts(tmp_path):
     leave(tmp_path / "1", metrics={"test/acc": 0.1})
     leave(tmp_path / "2", metrics={"test/acc": 0.2})
     (group,) = groups_of(tmp_path)
-    assert group.metric("test/acc") == {0: 0.2}
+    assert group.metric("test/acc") == {(0,): 0.2}
 
 
 def test_a_metric_that_a_run_lacks_is_not_a_number(tmp_path):
     leave(tmp_path / "a", metrics={"test/loss": 1.0})
-    assert math.isnan(groups_of(tmp_path)[0].metric("test/acc")[0])
+    assert math.isnan(groups_of(tmp_path)[0].metric("test/acc")[0,])
 
 
 def test_labels_say_in_typed_words_what_sets_groups_apart(tmp_path):
@@ -218,7 +218,7 @@ def test_a_run_that_was_changed_on_the_way_is_in_a_group_of_its_own(tmp_path):
     for number, history in enumerate((None, [entry()], same, PRECISION, PRECISION, other)):
         leave(tmp_path / str(number), seed=number, history=history)
     groups = groups_of(tmp_path)
-    assert [group.seeds for group in groups] == [[0, 1, 2], [3, 4], [5]]
+    assert [[run.seed for run in group.runs] for group in groups] == [[0, 1, 2], [3, 4], [5]]
     assert [group.label for group in groups] == [
         NOTHING_ADDED,
         "resumed: trainer.precision 32-true→16-mixed at step 40",

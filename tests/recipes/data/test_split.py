@@ -54,3 +54,33 @@ def test_the_fingerprint_takes_columns_of_any_strides():
     x, y = torch.rand(6, 3), torch.rand(6, 4)
     narrow = Split(x, {"": y[:, :1]})
     assert fingerprint({"": narrow}) == fingerprint({"": Split(x.clone(), {"": y[:, :1].clone()})})
+
+
+def test_folds_cover_all_samples_once_and_keep_the_shares():
+    seen, contents = [], set()
+    for fold in range(5):
+        data = Digits(folds=5, fold=fold)
+        data.setup()
+        sizes = {name: len(split) for name, split in data.splits.items()}
+        assert sum(sizes.values()) == 1797 and sizes["test"] in (359, 360)
+        counts = data.splits["test"].labels[""].bincount()
+        assert int(counts.min()) >= 34 and int(counts.max()) <= 38
+        assert data.held_out is not None
+        seen += data.held_out.tolist()
+        contents.add(data.content)
+    assert sorted(seen) == list(range(1797)) and len(contents) == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        ({"folds": 1}, "data.folds must be a whole number ≥ 2"),
+        ({"folds": 3, "fold": 3}, "data.fold must be below data.folds, which is 3, got 3"),
+        ({"fold": 1}, "data.fold must be below data.folds, which is null"),
+        ({"fold": -1}, "data.fold must be a whole number ≥ 0"),
+        ({"folds": 2000}, "data.folds=2000 does not cut 1797 samples"),
+    ],
+)
+def test_folds_that_there_are_not_are_refused(arguments, line):
+    with pytest.raises(RecipeError, match=line):
+        Digits(**arguments).setup()
