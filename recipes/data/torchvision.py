@@ -1,4 +1,4 @@
-"""MNIST, Fashion-MNIST, CIFAR-10: from an npz file where there is one, from torchvision's download otherwise."""
+"""MNIST, Fashion-MNIST, CIFAR-10, CIFAR-100: from an npz file where there is one, from torchvision's download otherwise."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from recipes.data.base import Data
 from recipes.data.npz import read_arrays
 from recipes.data.split import Split
 
-CLASSES = {"mnist": "MNIST", "fashion_mnist": "FashionMNIST", "cifar10": "CIFAR10"}
+CLASSES = {"mnist": "MNIST", "fashion_mnist": "FashionMNIST", "cifar10": "CIFAR10", "cifar100": "CIFAR100"}
 
 
 class TorchvisionImages(Data):
@@ -24,7 +24,7 @@ class TorchvisionImages(Data):
     `ROOT/NAME.npz` with x_train, y_train, x_test, y_test is used where it lies; else torchvision's files below ROOT.
 
     Args:
-        name: mnist | fashion_mnist | cifar10.
+        name: mnist | fashion_mnist | cifar10 | cifar100 (its hundred fine classes).
         root: folder of the files.
         download: whether torchvision may download what is missing.
     """

@@ -54,6 +54,25 @@ def test_the_files_of_cifar10_are_read(tmp_path, monkeypatch):
     np.testing.assert_array_equal(data.splits["test"].x.numpy(), x)
 
 
+def test_the_files_of_cifar100_are_read_with_their_fine_classes(tmp_path, monkeypatch):
+    from torchvision.datasets import CIFAR100
+
+    monkeypatch.setattr(CIFAR100, "_check_integrity", lambda self: True)  # these are not the published files
+    monkeypatch.setattr("torchvision.datasets.cifar.check_integrity", lambda *_: True)
+    folder = tmp_path / "cifar-100-python"
+    folder.mkdir()
+    x, _ = arrays(200, (3, 32, 32))
+    fine = np.arange(200) % 100
+    for name in ("train", "test"):
+        content = {"data": x.reshape(200, -1), "fine_labels": fine.tolist(), "coarse_labels": (fine // 5).tolist()}
+        (folder / name).write_bytes(pickle.dumps(content))
+    (folder / "meta").write_bytes(pickle.dumps({"fine_label_names": [str(label) for label in range(100)]}))
+    data = TorchvisionImages("cifar100", str(tmp_path), validation=0.5)
+    data.setup()
+    assert data.shape == (3, 32, 32) and data.tasks[0].outputs == 100
+    assert data.splits["test"].targets[""].tolist() == fine.tolist()
+
+
 def test_an_npz_file_goes_first(tmp_path):
     (x, y), (test, labels) = arrays(30, (32, 32, 3)), arrays(10, (32, 32, 3))
     np.savez(tmp_path / "cifar10.npz", x_train=x, y_train=y[:, None], x_test=test, y_test=labels[:, None])
