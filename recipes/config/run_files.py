@@ -12,7 +12,7 @@ LOG = "train.log"  # held by the process that trains there
 OUTPUT = "output.log"  # what a sweep's job has printed
 SLURM_JOB = "slurm-job.txt"  # a job's number in Slurm's queue
 CHECKPOINTS, PICTURES, WANDB, TENSORBOARD, ERRORS = "checkpoints", "pictures", "wandb", "tensorboard", "errors"  # folders
-BEST, LAST = "best.ckpt", "last.ckpt"  # in the folder of checkpoints
+BEST, LAST, PREVIOUS = "best.ckpt", "last.ckpt", "previous.ckpt"  # in the folder of checkpoints
 
 JOBS = "jobs.yaml"  # a sweep's plan
 SWEEP_LOG = "sweep.log"

@@ -16,7 +16,7 @@ from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from lightning.pytorch.callbacks import Checkpoint
 
 from plugins.base import RecipeError, larger_is_better
-from recipes.config.run_files import BEST, LAST
+from recipes.config.run_files import BEST, LAST, PREVIOUS
 from recipes.engine import kept
 from recipes.engine.divergence import expect_finite
 from recipes.engine.lightning_private import before_epoch_cut_short, take_up, without_sigterm_broadcast
@@ -112,7 +112,7 @@ class BestAndLast(Checkpoint):
     @property
     def previous_path(self) -> Path:
         """The file of the best weights that `last.ckpt` knows of, where `best.ckpt` is younger."""
-        return self.folder / "previous.ckpt"
+        return self.folder / PREVIOUS
 
     def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
         """Go on where the number of steps done says, whatever limits were in force when the state was saved."""
