@@ -96,6 +96,7 @@ from plugins.stopping.milestones import Milestones as Milestones
 from plugins.wrapper.gradient_noise import GradientNoise as GradientNoise
 from plugins.wrapper.sam import SAM as SAM
 from recipes.data.base import Data as Data
+from recipes.data.csv import CsvData as CsvData
 from recipes.data.digits import Digits as Digits
 from recipes.data.image_folder import ImageFolder as ImageFolder
 from recipes.data.loaders import EvaluationLoader as EvaluationLoader, StepLoader as StepLoader

@@ -1,0 +1,249 @@
+"""A user's own table, from a csv file."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from plugins.base import RecipeError, expect, expect_choice
+from recipes.data import table_targets
+from recipes.data.base import Data
+from recipes.data.columns import CATEGORICAL, NUMERIC, Values, read, refuse_id
+from recipes.data.encoding import IMPUTE, Column, as_plain, encode, from_plain, learn
+from recipes.data.rows import TEST, TRAIN, VALIDATION, Encoded, Rows, fold_of_groups, groups_of, held_out_groups, parts_of
+from recipes.data.source import Source
+from recipes.data.split import fingerprint
+from recipes.data.table import SHOWN, Table, shown, word
+from recipes.data.table_roles import Roles, names_of
+from recipes.data.table_targets import CLASSIFICATION, REGRESSION, Target, decide, labels_of
+
+MISSING = ("NA", "NaN", "nan", "null", "?")
+
+
+class CsvData(Data):
+    """A table from a csv file: a row a sample, columns of numbers and of categories, one or several of them to predict.
+
+    A column of numbers is one feature; one of text has a feature, 0 or 1, for each category of the training rows. What holes are filled
+    with, too, is a statistic of the training rows alone. Both belong to a trained model, which reads other files by them.
+
+    Args:
+        path: the file, in UTF-8, whose first line names the columns.
+        target: name of the column to predict, or a list of names: one task each.
+        task: `classification` or `regression`, of all targets; None: text is classes, and so are at most 20 different whole numbers with more
+            than five rows for each; other numbers are a regression.
+        inputs: names of the columns to predict from; None: all others.
+        drop: names of columns that are left out.
+        categorical: names of columns of numbers that are categories.
+        separator: what stands between two cells: one letter, or `tab`.
+        missing: cells that are holes, as empty ones always are.
+        impute: what fills the holes of numbers: `mean`, `median` or `most_frequent`; of categories always the most frequent; None: holes are
+            refused.
+        unseen: what becomes of a category that no training row has: `error`, or `ignore`: zeros.
+        groups: name of a column, no input, of which rows with the same value are never in two splits; None: rows are drawn by themselves.
+        split: name of a column, no input, that holds train, validation or test; None: the rows are split here.
+
+    Raises:
+        RecipeError: a file, a column or a cell that cannot be right, by its name and line.
+    """
+
+    def __init__(
+        self,
+        path: str | None = None,
+        target: str | Sequence[str] | None = None,
+        task: str | None = None,
+        inputs: Sequence[str] | None = None,
+        drop: Sequence[str] = (),
+        categorical: Sequence[str] = (),
+        separator: str = ",",
+        missing: Sequence[str] = MISSING,
+        impute: str | None = None,
+        unseen: str = "error",
+        groups: str | None = None,
+        split: str | None = None,
+        **further: Any,
+    ) -> None:
+        super().__init__(**further)
+        expect(path is not None, "data.path", "the path of a csv file (data=csv data.path=FILE data.target=NAME)", path)
+        expect(target is not None, "data.target", "the name of the column to predict (data.target=NAME)", target)
+        if task is not None:
+            expect_choice("data.task", task, (CLASSIFICATION, REGRESSION))
+        if impute is not None:
+            expect_choice("data.impute", impute, tuple(IMPUTE))
+        expect_choice("data.unseen", unseen, ("error", "ignore"))
+        self.separator = "\t" if separator in ("tab", "\\t") else separator
+        single = isinstance(separator, str) and len(self.separator) == 1 and self.separator not in '"\r\n'
+        expect(single and self.separator.isascii(), "data.separator", "one letter, no quote, or tab", separator)
+        expect(isinstance(missing, Sequence) and not isinstance(missing, str), "data.missing", "a list of cells", missing)
+        self.path, self.task, self.impute, self.unseen = Path(str(path)), task, impute, unseen
+        self.roles = Roles(
+            names_of("data.target", target),
+            None if inputs is None else names_of("data.inputs", inputs),
+            *(names_of("data.drop", drop), names_of("data.categorical", categorical)),
+            *(None if name is None else str(name) for name in (groups, split)),
+        )
+        expect(self.roles.inputs != [], "data.inputs", "the name of at least one column", inputs)
+        expect(bool(self.roles.targets), "data.target", "the name of at least one column", target)
+        self.missing = frozenset(["", *map(str, missing)])
+        self._columns: list[Column] = []  # what was learned
+        self._targets: list[Target] = []
+        self._inputs: list[str] = []  # names, and of this file
+        self._words: list[list[str] | None] = []  # the words of each, None of numbers
+        self._lines: list[int] = []
+        self._whole: Rows | None = None
+
+    def load(self) -> tuple[Source, Source | None]:
+        """The rows of the file, not encoded yet."""
+        table = Table(self.path, self.separator)
+        if self._columns:
+            self._expect_inputs(table)
+            table.expect_columns(self.roles.targets, "data.target")
+            kinds = {column.name: column.kind for column in self._columns} | {each.name: each.column for each in self._targets}
+        else:
+            self._inputs = self.roles.chosen(table)
+            kinds = self.roles.kinds(table, self._inputs, self.missing, self.impute is not None)
+        others = [self.roles.groups, self.roles.split]
+        if self._columns:  # another file may do without
+            others = [name if name in table.names else None for name in others]
+        lines, values = read(table, kinds | {name: CATEGORICAL for name in others if name is not None}, self.missing)
+        if not self._columns:
+            self._decide(values)
+        rows = self._rows(lines, values, others)
+        test = rows.parts == TEST
+        self._lines = (rows.lines[test] if test.any() else rows.lines).tolist()
+        if not test.any():
+            return rows, None
+        self._whole = rows
+        return rows[~test], rows[test]
+
+    def _loaded(self) -> tuple[Source, Source | None]:
+        found, whole = super()._loaded(), self._whole
+        self._whole = None
+        if whole is not None:  # the same content whether or not a column says the split
+            self.content = fingerprint({"": whole})
+        return found
+
+    def learn(self, train: Source) -> None:
+        """Learn categories and what fills holes of the training rows."""
+        self._columns = learn(train.between(0, len(train))[0].numpy(), self._inputs, self._words, self.impute, str(self.path))
+
+    def encode(self, split: Source) -> Source:
+        """Rows as features."""
+        if not isinstance(split, Rows):
+            raise RecipeError(f"{type(self).__name__} encodes the rows that it has loaded, got a {type(split).__name__}")
+        if not self._columns:
+            raise RecipeError("the run was trained on no columns of a table, and knows nothing of those of data=csv")
+        x = encode(split.x.numpy(), self._words, self._columns, self.unseen, split.lines.numpy(), str(self.path))
+        return Encoded(torch.from_numpy(x), split.targets, self._remark(x.shape[1]))
+
+    def state(self) -> dict[str, Any]:
+        """The columns, their categories and what fills their holes, and the targets with their classes."""
+        if not self._columns:
+            return {}
+        return {"columns": as_plain(self._columns), "targets": table_targets.as_plain(self._targets)}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Take over the columns and the targets of another run; of a run that has learned none, nothing."""
+        if not state:
+            return
+        try:
+            columns, targets = from_plain(state["columns"]), table_targets.from_plain(state["targets"])
+        except (TypeError, ValueError, KeyError) as error:
+            raise RecipeError(f"this is nothing that data=csv has learned: {error}") from None
+        if [target.name for target in targets] != self.roles.targets:
+            trained, given = (", ".join(names) for names in ([each.name for each in targets], self.roles.targets))
+            raise RecipeError(f"data.target must be {trained}, which the run was trained to predict, got {given}")
+        self._columns, self._targets, self._inputs = columns, targets, [column.name for column in columns]
+        self._name_classes()
+
+    def load_inputs(self) -> Source:
+        """All rows of the file as features, without targets."""
+        if not self._columns:
+            raise RecipeError("data=csv reads inputs by what a run has learned of its training rows: load_state() comes first")
+        table = Table(self.path, self.separator)
+        self._expect_inputs(table)
+        lines, values = read(table, {column.name: column.kind for column in self._columns}, self.missing)
+        self._lines = lines.tolist()
+        return self.encode(self._rows(lines, values, targets=False))
+
+    def ids(self) -> list[str]:
+        """The line of the file where each row begins."""
+        return list(map(str, self._lines))
+
+    def _decide(self, values: Mapping[str, Values]) -> None:
+        """What the targets are, of all rows; no input may be an id."""
+        for name in self._inputs:
+            refuse_id(values[name], f"{self.path}: column {shown(name)}", f"leave it out by {word('data.drop', name)}")
+        self._targets = [
+            decide(name, values[name], self.task, f"{self.path}: column {shown(name)}") for name in self.roles.targets
+        ]
+        self._name_classes()
+
+    def _name_classes(self) -> None:
+        several = len(self._targets) > 1
+        self.class_names = {each.name if several else "": each.classes for each in self._targets if each.classes}
+
+    def _expect_inputs(self, table: Table) -> None:
+        """Refuse a file without a column that the run was trained on."""
+        if lacking := [name for name in self._inputs if name not in table.names]:
+            more = f" and {len(lacking) - SHOWN} more" if len(lacking) > SHOWN else ""
+            raise RecipeError(
+                f"{self.path} lacks inputs that the run was trained on: {', '.join(map(shown, lacking[:SHOWN]))}{more}"
+            )
+
+    def _rows(
+        self, lines: np.ndarray, values: Mapping[str, Values], others: Sequence[str | None] = (None, None), targets: bool = True
+    ) -> Rows:
+        """The rows of the file; its words are those that the numbers stand for from now on."""
+        self._words = [values[name].words for name in self._inputs]
+        (groups, split), where = others, f"{self.path}: column "
+        parts = torch.full((len(lines),), TRAIN)
+        if split is not None:
+            parts = parts_of(values[split], lines, where + shown(split))
+        labels = {
+            each.name if len(self._targets) > 1 else "": labels_of(each, values[each.name], lines, where + shown(each.name))
+            for each in self._targets
+            if targets
+        }
+        return Rows(
+            torch.from_numpy(np.stack([values[name].numbers for name in self._inputs], 1)),
+            labels,
+            torch.from_numpy(lines),
+            parts,
+            None if groups is None else groups_of(values[groups], parts, lines, where + shown(groups)),
+            json.dumps([self._inputs, self._words, [each.classes for each in self._targets if targets]]),
+        )
+
+    def _divide(self, split: Source, share: float, name: str) -> tuple[Source, Source, Tensor]:
+        assert isinstance(split, Rows)
+        validation = split.parts == VALIDATION
+        if name == "validation" and validation.any():
+            return split.without(validation.nonzero()[:, 0])
+        free = (~validation).nonzero()[:, 0]
+        rows = split[free]
+        if rows.groups is None:
+            return split.without(free[super()._divide(rows, share, name)[2]])
+        return split.without(free[held_out_groups(rows.groups, share, self.split_seed, name)])
+
+    def _fold(self, samples: Source) -> tuple[Source, Source, Tensor]:
+        assert isinstance(samples, Rows)
+        free = (samples.parts != VALIDATION).nonzero()[:, 0]
+        rows = samples[free]
+        if rows.groups is None:
+            return samples.without(free[super()._fold(rows)[2]])
+        return samples.without(free[fold_of_groups(rows.groups, int(self.folds or 0), self.fold, self.split_seed)])
+
+    def _remark(self, features: int) -> str:
+        """What was made of the file."""
+        counts = [sum(column.kind == kind for column in self._columns) for kind in (NUMERIC, CATEGORICAL)]
+        columns = " and ".join(f"{count} {kind}" for count, kind in zip(counts, (NUMERIC, CATEGORICAL), strict=True) if count)
+        targets = ", ".join(each.told(self.task is None) for each in self._targets)
+        return (
+            f"{shown(self.path.name)}: {columns} column{'s' if sum(counts) != 1 else ''} ({features} inputs), {len(self._lines):,} rows; "
+            f"target{'s' if len(self._targets) > 1 else ''} {targets}"
+        )
