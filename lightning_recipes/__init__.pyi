@@ -104,6 +104,7 @@ from recipes.data.npz import NpzData as NpzData
 from recipes.data.source import Source as Source
 from recipes.data.split import Split as Split
 from recipes.data.torchvision import TorchvisionImages as TorchvisionImages
+from recipes.data.toy import Toy as Toy
 from recipes.engine.logger import RunLogger as RunLogger
 from recipes.engine.module import RecipeModule as RecipeModule
 from recipes.models.cnn import CNN as CNN
