@@ -110,6 +110,8 @@ from recipes.models.fcn import FCN as FCN
 from recipes.models.linear import LinearModel as LinearModel
 from recipes.models.mlp import MLP as MLP
 from recipes.models.resnet18 import ResNet18 as ResNet18
+from recipes.models.resnet34 import ResNet34 as ResNet34
+from recipes.models.resnet50 import ResNet50 as ResNet50
 from recipes.models.torchvision import TorchvisionModel as TorchvisionModel
 from recipes.models.transformer import TransformerModel as TransformerModel
 from recipes.run.build import load_run as load_run
