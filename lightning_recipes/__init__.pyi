@@ -114,6 +114,7 @@ from recipes.models.resnet34 import ResNet34 as ResNet34
 from recipes.models.resnet50 import ResNet50 as ResNet50
 from recipes.models.torchvision import TorchvisionModel as TorchvisionModel
 from recipes.models.transformer import TransformerModel as TransformerModel
+from recipes.models.wide_resnet import WideResNet as WideResNet
 from recipes.run.build import load_run as load_run
 from recipes.run.loggers.csv_files import CsvRunLogger as CsvRunLogger
 from recipes.run.loggers.tensorboard import TensorBoardRunLogger as TensorBoardRunLogger
