@@ -109,6 +109,7 @@ from recipes.models.cnn import CNN as CNN
 from recipes.models.fcn import FCN as FCN
 from recipes.models.linear import LinearModel as LinearModel
 from recipes.models.mlp import MLP as MLP
+from recipes.models.polynomial import PolynomialModel as PolynomialModel
 from recipes.models.resnet18 import ResNet18 as ResNet18
 from recipes.models.resnet34 import ResNet34 as ResNet34
 from recipes.models.resnet50 import ResNet50 as ResNet50
