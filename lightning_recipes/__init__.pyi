@@ -113,6 +113,7 @@ from recipes.models.polynomial import PolynomialModel as PolynomialModel
 from recipes.models.resnet18 import ResNet18 as ResNet18
 from recipes.models.resnet34 import ResNet34 as ResNet34
 from recipes.models.resnet50 import ResNet50 as ResNet50
+from recipes.models.rnn import RecurrentModel as RecurrentModel
 from recipes.models.torchvision import TorchvisionModel as TorchvisionModel
 from recipes.models.transformer import TransformerModel as TransformerModel
 from recipes.models.wide_resnet import WideResNet as WideResNet
