@@ -106,9 +106,11 @@ from recipes.data.torchvision import TorchvisionImages as TorchvisionImages
 from recipes.engine.logger import RunLogger as RunLogger
 from recipes.engine.module import RecipeModule as RecipeModule
 from recipes.models.cnn import CNN as CNN
+from recipes.models.dgcnn import DGCNN as DGCNN
 from recipes.models.fcn import FCN as FCN
 from recipes.models.linear import LinearModel as LinearModel
 from recipes.models.mlp import MLP as MLP
+from recipes.models.pointnet import PointNet as PointNet
 from recipes.models.polynomial import PolynomialModel as PolynomialModel
 from recipes.models.resnet18 import ResNet18 as ResNet18
 from recipes.models.resnet34 import ResNet34 as ResNet34

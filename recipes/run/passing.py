@@ -16,7 +16,7 @@ def expect_takes_named_inputs(kind: type, shape: Mapping[str, Entry]) -> None:
     if not getattr(kind, "takes_named_inputs", False):
         raise RecipeError(
             f"model: {kind.__name__} takes inputs that are one tensor, and these are several ({', '.join(shape)}): take model=transformer or model=rnn "
-            f"for tokens, or name one array in data.input"
+            f"for tokens, model=pointnet or model=dgcnn for points, or name one array in data.input"
         )
 
 
