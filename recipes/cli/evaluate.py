@@ -33,7 +33,7 @@ def expect_same_split(trained: dict[str, Any], tested: dict[str, Any]) -> None:
     name = "standardize_targets"
     if trained.get(name, tested.get(name)) != tested.get(name):
         raise RecipeError(f"data.{name} is part of the trained model: leave it out")
-    for name in ("split_seed", "test", "validation", "folds", "fold", "train_samples"):
+    for name in ("split_seed", "test", "validation", "folds", "fold", "train_samples", "groups", "split"):
         if source(trained) == source(tested) and trained.get(name) != tested.get(name):
             raise RecipeError(f"data.{name} cannot be changed on evaluation: the test would have samples that were trained on")
 

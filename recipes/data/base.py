@@ -120,6 +120,9 @@ class Data:
         if self.splits:
             return
         self._split_up(*self._loaded())
+        if not self.state():
+            self.learn(self.splits["train"])
+        self._encode()
 
     def _loaded(self) -> tuple[Source, Source | None]:
         train, test = self.load()
@@ -144,9 +147,10 @@ class Data:
             check_classes(train, test, self.ignored)
         train, validation, _ = self._divide(train, self.validation, "validation")
         train = self._fewer(train)
-        if not self.state():
-            self.learn(train)
-        self.splits = {"train": self.encode(train), "val": self.encode(validation), "test": self.encode(test)}
+        self.splits = {"train": train, "val": validation, "test": test}
+
+    def _encode(self) -> None:
+        self.splits = {name: self.encode(split) for name, split in self.splits.items()}
 
     def setup_test(self, seen: str | None, content: str | None) -> str:
         """Load what a trained model is tested on, as the split `test`; returns in words which samples these are.
@@ -170,6 +174,7 @@ class Data:
                 if seen is None or content is not None:
                     raise
             else:
+                self._encode()
                 if seen is None or seen == self.fingerprint:
                     return "the test split"
                 if content is not None:

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from typing import ClassVar
 
-from torch import nn
-from torchvision.models import resnet18
-
-from recipes.models.base import expect_image
+from recipes.models.small_stem import SmallStem
 
 
-class ResNet18(nn.Module):
-    """Torchvision's ResNet-18 with the stem for small images: a 3 × 3 convolution of stride 1, no max pooling."""
+class ResNet18(SmallStem):
+    """Torchvision's ResNet-18 with the stem for small images: a 3 × 3 convolution of stride 1, no max pooling.
 
-    def __new__(cls, shape: Sequence[int], outputs: int) -> Any:
-        """The network itself: there is nothing to wrap."""
-        expect_image("resnet18", shape)
-        model = resnet18(num_classes=outputs)
-        model.conv1 = nn.Conv2d(shape[0], 64, 3, padding=1, bias=False)
-        nn.init.kaiming_normal_(model.conv1.weight, mode="fan_out", nonlinearity="relu")
-        model.maxpool = nn.Identity()
-        return model
+    Residual blocks h + f(h) of two convolutions each, 8 of them, in four stages, of which all but the first halve height and width.
+
+    Source: He et al., "Deep Residual Learning for Image Recognition", CVPR 2016 (section 4.2 for the stem).
+
+    Args:
+        shape: (channels, height, width).
+        outputs: size of the last layer.
+
+    Raises:
+        RecipeError: samples that are no images.
+    """
+
+    network: ClassVar[str] = "resnet18"

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from plugins.base import RecipeError, expect, expect_choice, expect_count
 from plugins.inputs import Entry
 from recipes.models.base import activation_class
+from recipes.models.named import vocabulary_of
 
 
 class Attention(nn.Module):
@@ -107,7 +108,7 @@ class TransformerModel(nn.Module):
         self.tokens, self.mask = _places(shape, tokens, mask)
         entry = shape[self.tokens]
         self.pooling = pooling
-        self.embedding = nn.Embedding(_vocabulary(vocabulary, entry), width)
+        self.embedding = nn.Embedding(vocabulary_of(vocabulary, entry), width)
         self.position = nn.Embedding(entry.shape[0], width)
         self.encoder = nn.ModuleList([Layer(width, heads, hidden, activation) for _ in range(layers)])
         self.norm, self.head = nn.LayerNorm(width), nn.Linear(width, outputs)
@@ -153,22 +154,3 @@ def _places(shape: object, tokens: str, mask: str | None) -> tuple[str, str | No
             f"model=transformer takes tokens and a mask, and has no use for {', '.join(unused)}: leave it out of data.input"
         )
     return tokens, mask
-
-
-def _vocabulary(given: int | None, entry: Entry) -> int:
-    """The number of different tokens."""
-    largest, least = entry.largest, entry.smallest
-    if least is not None and least < 0:
-        raise RecipeError(f"tokens must be 0, 1, …; the smallest is {least}: count them from 0, and tell of padding by a mask")
-    if given is None:
-        if largest is None:
-            raise RecipeError(
-                "model.vocabulary must be given where the data does not tell the largest token: type model.vocabulary=N"
-            )
-        return largest + 1
-    expect_count("model.vocabulary", given)
-    if largest is not None and largest >= given:
-        raise RecipeError(
-            f"model.vocabulary={given} is too small for the token {largest}: type model.vocabulary={largest + 1} or more"
-        )
-    return given

@@ -15,8 +15,8 @@ def expect_takes_named_inputs(kind: type, shape: Mapping[str, Entry]) -> None:
     """Refuse a model that is made for one tensor; one that takes a dict of them says so by `takes_named_inputs`."""
     if not getattr(kind, "takes_named_inputs", False):
         raise RecipeError(
-            f"model: {kind.__name__} takes inputs that are one tensor, and these are several ({', '.join(shape)}): take model=transformer, "
-            f"or name one array in data.input"
+            f"model: {kind.__name__} takes inputs that are one tensor, and these are several ({', '.join(shape)}): take model=transformer or model=rnn "
+            f"for tokens, model=pointnet or model=dgcnn for points, or name one array in data.input"
         )
 
 

@@ -19,13 +19,15 @@ REFUSED = {  # options, and groups of which each is
         *("adversarial", "distillation/logits", "preprocessing/center", "preprocessing/standardize"),
         *(f"augmentation/{name}" for name in ("crop", "cutmix", "cutout", "horizontal_flip", "mixup", "randaugment")),
         *("regularizer/dropblock", "metric/top_k_accuracy", "metric/mae", "metric/r2", "metric/rmse"),
-        *("model/cnn", "model/fcn", "model/linear", "model/mlp", "model/resnet18", "model/torchvision"),
+        *(f"model/{name}" for name in ("cnn", "dgcnn", "fcn", "linear", "mlp", "pointnet", "polynomial", "resnet18")),
+        *(f"model/{name}" for name in ("resnet34", "resnet50", "torchvision", "wide_resnet")),
         "normalization/batch",
     },
     "maps": {
         *("adversarial", "distillation/logits", "augmentation/randaugment", "sampling/balanced", "loss/hinge"),
         *("metric/top_k_accuracy", "metric/mae", "metric/r2", "metric/rmse", "regularizer/stochastic_depth"),
-        *("model/cnn", "model/linear", "model/mlp", "model/resnet18", "model/torchvision", "model/transformer"),
+        *(f"model/{name}" for name in ("cnn", "dgcnn", "linear", "mlp", "pointnet", "polynomial", "resnet18", "resnet34")),
+        *(f"model/{name}" for name in ("resnet50", "rnn", "torchvision", "transformer", "wide_resnet")),
     },
 }
 

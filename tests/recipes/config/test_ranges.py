@@ -4,6 +4,7 @@ import subprocess
 import sys
 
 import pytest
+import torch
 from torch import nn
 
 from plugins.errors import RecipeError
@@ -19,6 +20,7 @@ CATALOGUE = Catalogue()
 VALUES = (-1, -0.5, 0, 0.5, 1, 1.5, 2, 1000)
 TOKENS = {"tokens": Entry((6,), "int64", 0, 0)}
 BESIDE = {("transformer", "width"): {"heads": 1}, ("transformer", "heads"): {"width": 1000}}  # one is a multiple of the other
+SHAPES = {"polynomial": (1,), "pointnet": (1000, 3), "dgcnn": (1000, 3)}  # of samples, for models that are not made for images
 NO_CLASS = ("trainer", "logger", "recipe")
 OPTIONS = [option for group, options in CATALOGUE.groups.items() if group not in NO_CLASS for option in options.values()]
 
@@ -33,7 +35,9 @@ def built(option, name, value):
             build_callbacks({"callback": {option.name: node}})
         elif option.group == "model":
             tokens = getattr(find_class(option.node["_target_"]), "takes_named_inputs", False)
-            instantiate(node, nn.Module, shape=TOKENS if tokens else (1, 16, 16), outputs=3)
+            shape = SHAPES.get(option.name, TOKENS if tokens else (1, 16, 16))
+            with torch.device("meta"):  # a thousand may be too many for the memory, and is in the range
+                instantiate(node, nn.Module, shape=shape, outputs=3)
         else:
             instantiate(node | ({"path": "x"} if "path" in node else {}))
     except RecipeError:
