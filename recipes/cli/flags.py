@@ -55,6 +55,8 @@ def parse_flags(words: Sequence[str], script: str = "train.py") -> argparse.Name
         raise RecipeError(
             f"{script} has no flags but --help, --version and --config-dir: leave out --{further[0].replace('_', '-')}"
         )
+    if flags.resolve and not flags.cfg:
+        raise RecipeError("--resolve fills in the references in a config that --cfg prints: add --cfg job, or leave it out")
     if flags.package and not flags.cfg:
         raise RecipeError("--package says which part of a config --cfg prints: add --cfg job, or leave it out")
     return flags
