@@ -60,10 +60,6 @@ class Data:
         if folds is not None:
             expect_count("data.folds", folds, least=2)
         expect_count("data.fold", fold, least=0)
-        if fold and fold >= (folds or 1):
-            raise RecipeError(
-                f"data.fold must be below data.folds, which is {folds or 'null'}, got {fold}: the folds are numbered from 0"
-            )
         self.folds, self.fold = folds, fold
         if train_samples is not None:
             expect_count("data.train_samples", train_samples)
@@ -136,6 +132,10 @@ class Data:
 
     def _split_up(self, train: Source, test: Source | None) -> None:
         check_several_classes(train, self.ignored)
+        if self.fold and self.fold >= (self.folds or 1):
+            raise RecipeError(
+                f"data.fold must be below data.folds, which is {self.folds or 'null'}, got {self.fold}: the folds are numbered from 0"
+            )
         if test is None:
             divided = self._fold(train) if self.folds else self._divide(train, self.test, "test")
             train, test, self.held_out = divided

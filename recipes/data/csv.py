@@ -23,6 +23,7 @@ from recipes.data.table import SHOWN, Table, shown, word
 from recipes.data.table_roles import Roles, names_of
 from recipes.data.table_targets import CLASSIFICATION, REGRESSION, Target, decide, labels_of
 
+SEPARATORS = {"comma": ",", "semicolon": ";", "tab": "\t"}
 MISSING = ("NA", "NaN", "nan", "null", "?")
 
 
@@ -40,8 +41,8 @@ class CsvData(Data):
         inputs: names of the columns to predict from; None: all others.
         drop: names of columns that are left out.
         categorical: names of columns of numbers that are categories.
-        separator: what stands between two cells: one letter, or `tab`.
-        missing: cells that are holes, as empty ones always are.
+        separator: what stands between two cells: `comma`, `semicolon`, `tab`, or any other letter.
+        missing: cells that are holes, as empty ones always are; None: NA, NaN, nan, null and ?.
         impute: what fills the holes of numbers: `mean`, `median` or `most_frequent`; of categories always the most frequent; None: holes are
             refused.
         unseen: what becomes of a category that no training row has: `error`, or `ignore`: zeros.
@@ -60,8 +61,8 @@ class CsvData(Data):
         inputs: Sequence[str] | None = None,
         drop: Sequence[str] = (),
         categorical: Sequence[str] = (),
-        separator: str = ",",
-        missing: Sequence[str] = MISSING,
+        separator: str = "comma",
+        missing: Sequence[str] | None = None,
         impute: str | None = None,
         unseen: str = "error",
         groups: str | None = None,
@@ -76,10 +77,13 @@ class CsvData(Data):
         if impute is not None:
             expect_choice("data.impute", impute, tuple(IMPUTE))
         expect_choice("data.unseen", unseen, ("error", "ignore"))
-        self.separator = "\t" if separator in ("tab", "\\t") else separator
+        self.separator = SEPARATORS.get(separator, separator)
         single = isinstance(separator, str) and len(self.separator) == 1 and self.separator not in '"\r\n'
-        expect(single and self.separator.isascii(), "data.separator", "one letter, no quote, or tab", separator)
-        expect(isinstance(missing, Sequence) and not isinstance(missing, str), "data.missing", "a list of cells", missing)
+        expect(
+            single and self.separator.isascii(), "data.separator", "comma, semicolon, tab or one letter, no quote", separator
+        )
+        given = missing is None or (isinstance(missing, Sequence) and not isinstance(missing, str))
+        expect(given, "data.missing", "a list of cells or null", missing)
         self.path, self.task, self.impute, self.unseen = Path(str(path)), task, impute, unseen
         self.roles = Roles(
             names_of("data.target", target),
@@ -89,7 +93,7 @@ class CsvData(Data):
         )
         expect(self.roles.inputs != [], "data.inputs", "the name of at least one column", inputs)
         expect(bool(self.roles.targets), "data.target", "the name of at least one column", target)
-        self.missing = frozenset(["", *map(str, missing)])
+        self.missing = frozenset(["", *map(str, MISSING if missing is None else missing)])
         self._columns: list[Column] = []  # what was learned
         self._targets: list[Target] = []
         self._inputs: list[str] = []  # names, and of this file

@@ -144,10 +144,11 @@ class Table:
             ) from None
 
     def _expect_separator(self) -> None:
-        for other in (",", ";", "|", "\t"):
+        for other, name in ((",", "comma"), (";", "semicolon"), ("\t", "tab"), ("|", "'|'")):
             if other in self.names[0]:
-                told, typed = ("tabs", "tab") if other == "\t" else (other, f"'{other}'")
-                raise RecipeError(f'{self.path}: the header has one column, which holds {told}: type "data.separator={typed}"')
+                told = {"\t": "tabs"}.get(other, other)
+                typed = f'"data.separator={name}"' if other == "|" else f"data.separator={name}"
+                raise RecipeError(f"{self.path}: the header has one column, which holds {told}: type {typed}")
 
     def _instead(self, name: str) -> str:
         if close := nearest(name, self.names):

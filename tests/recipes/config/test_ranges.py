@@ -39,7 +39,8 @@ def built(option, name, value):
             with torch.device("meta"):  # a thousand may be too many for the memory, and is in the range
                 instantiate(node, nn.Module, shape=shape, outputs=3)
         else:
-            instantiate(node | ({"path": "x"} if "path" in node else {}))
+            required = {name: "x" for name in ("path", "target") if name in node and node[name] is None}
+            instantiate(node | required)
     except RecipeError:
         return False
     return True

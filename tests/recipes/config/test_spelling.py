@@ -76,7 +76,7 @@ def test_a_slip_is_close_and_another_word_is_not():
 @pytest.mark.parametrize(
     ("word", "says"),
     [
-        ("data=csv", "data has no option csv; there is cifar10"),
+        ("data=yaml", "data has no option yaml; there is cifar10"),
         ("data=mixup", "there is cifar10"),
         ("model=early", "there is cnn"),
         ("logger=norm", "there is csv"),

@@ -408,7 +408,7 @@ def test_a_column_without_a_name_is_left_out_or_named(tmp_path):
         ({"task": "auto"}, "data.task must be one of classification, regression"),
         ({"impute": "mode"}, "data.impute must be one of mean, median, most_frequent"),
         ({"unseen": "zero"}, "data.unseen must be one of error, ignore"),
-        ({"separator": ", "}, "data.separator must be one letter, no quote, or tab"),
+        ({"separator": ", "}, "data.separator must be comma, semicolon, tab or one letter, no quote"),
         ({"separator": '"'}, "data.separator must be"),
         ({"missing": "NA"}, "data.missing must be a list"),
     ],
@@ -420,7 +420,7 @@ def test_bad_arguments(arguments, message):
 
 def test_other_separators_and_holes(tmp_path):
     rows = [[number * 0.5 if number % 3 else -999, "ab"[number % 2], number % 2] for number in range(30)]
-    for separator, given in (("\t", "tab"), (";", ";"), ("|", "|")):
+    for separator, given in (("\t", "tab"), (";", "semicolon"), ("|", "|")):
         path = write(tmp_path / "own.csv", ["size", "kind", "target"], rows, separator)
         data = CsvData(str(path), "target", separator=given, missing=[-999], impute="most_frequent")
         data.setup()
