@@ -14,10 +14,6 @@ class ResNet50(SmallStem):
 
     Source: He et al., "Deep Residual Learning for Image Recognition", CVPR 2016 (section 4.2 for the stem).
 
-    Args:
-        shape: (channels, height, width).
-        outputs: size of the last layer.
-
     Raises:
         RecipeError: samples that are no images.
     """
