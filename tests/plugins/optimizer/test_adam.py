@@ -11,7 +11,7 @@ def test_is_algorithm_8_7(option, start, gradients):
         unbiased_s, unbiased_r = s / (1 - rho1**t), r / (1 - rho2**t)
         theta = theta - adam.lr * unbiased_s / (np.sqrt(unbiased_r) + adam.eps)
         expected.append(theta)
-    np.testing.assert_allclose(adam.run(start, lambda _, k: gradients[k], len(gradients)), expected, rtol=1e-11)
+    np.testing.assert_allclose(adam.run(start, lambda _, k: gradients[k], len(gradients)), expected, rtol=1e-11, atol=1e-13)
 
 
 def test_defaults_are_the_suggested_ones(option):

@@ -9,7 +9,7 @@ def test_is_algorithm_8_2(option, start, gradients):
         v = momentum.momentum * v - momentum.lr * g
         theta = theta + v
         expected.append(theta)
-    np.testing.assert_allclose(momentum.run(start, lambda _, k: gradients[k], len(gradients)), expected, rtol=1e-11)
+    np.testing.assert_allclose(momentum.run(start, lambda _, k: gradients[k], len(gradients)), expected, rtol=1e-11, atol=1e-13)
 
 
 def test_dampening_as_large_as_momentum_makes_a_running_average(option, start, gradients):
@@ -21,7 +21,7 @@ def test_dampening_as_large_as_momentum_makes_a_running_average(option, start, g
             v = 0.9 * v + (1 - 0.9) * g
         theta = theta - momentum.lr * v
         expected.append(theta)
-    np.testing.assert_allclose(momentum.run(start, lambda _, k: gradients[k], len(gradients)), expected, rtol=1e-11)
+    np.testing.assert_allclose(momentum.run(start, lambda _, k: gradients[k], len(gradients)), expected, rtol=1e-11, atol=1e-13)
 
 
 def test_a_new_rate_acts_on_the_whole_velocity(option, start, gradients):
@@ -34,4 +34,4 @@ def test_a_new_rate_acts_on_the_whole_velocity(option, start, gradients):
         weights.grad = torch.tensor(gradients[0])
         optimizer.step()
     expected = start - momentum.lr * gradients[0] - momentum.lr / 10 * (1 + momentum.momentum) * gradients[0]
-    np.testing.assert_allclose(weights.detach().numpy(), expected, rtol=1e-11)
+    np.testing.assert_allclose(weights.detach().numpy(), expected, rtol=1e-11, atol=1e-13)

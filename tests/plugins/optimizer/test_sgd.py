@@ -7,7 +7,7 @@ def test_is_algorithm_8_1(option, start, gradients):
     for g in gradients:
         theta = theta - sgd.lr * g
         expected.append(theta)
-    np.testing.assert_allclose(sgd.run(start, lambda _, k: gradients[k], len(gradients)), expected, rtol=1e-12)
+    np.testing.assert_allclose(sgd.run(start, lambda _, k: gradients[k], len(gradients)), expected, rtol=1e-12, atol=1e-13)
 
 
 def test_weight_decay_is_off_until_asked_for(option, start):
