@@ -10,7 +10,7 @@ from plugins.errors import RecipeError
 from recipes.cli.exits import exit_with, run_command
 from recipes.cli.flags import parse_flags
 from recipes.cli.printing import expect_printed
-from recipes.cli.words import key_of
+from recipes.cli.words import expect_one_device, folders_among
 from recipes.config.catalogue import Catalogue, installed_folders
 from recipes.config.environment import told
 from recipes.config.invoked import as_typed
@@ -53,13 +53,11 @@ def _evaluate(words: list[str]) -> int:
         print(as_typed(evaluate_help(catalogue, ON_EVALUATION, asked)), end="")
         expect_printed()
         return 0
-    folders = [word for word in flags.overrides if "=" not in word or Path(word).is_dir()]
+    folders = folders_among(flags.overrides)
     if len(folders) != 1:
         raise RecipeError(f"expected one run folder, got {' and '.join(folders) or 'none'}: python evaluate.py RUN_FOLDER")
     folder, changes = Path(folders[0]), [word for word in flags.overrides if word != folders[0]]
-    several = [word for word in changes if key_of(word) in ("trainer.devices", "trainer.num_nodes", "trainer.strategy")]
-    if several:
-        raise RecipeError(f"evaluate.py tests on one device: leave out {' and '.join(several)}")
+    expect_one_device("evaluate.py", "tests", changes)
     trained = read_run(catalogue, folder)
     config = change(catalogue, trained, changes, ON_EVALUATION, "evaluation")
     expect_same_split(trained["data"], config["data"])

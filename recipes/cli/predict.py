@@ -9,7 +9,7 @@ from plugins.errors import RecipeError
 from recipes.cli.exits import exit_with, run_command
 from recipes.cli.flags import parse_flags
 from recipes.cli.printing import expect_printed
-from recipes.cli.words import key_of, value_of
+from recipes.cli.words import expect_one_device, folders_among, key_of, value_of
 from recipes.config.catalogue import Catalogue, installed_folders
 from recipes.config.environment import told
 from recipes.config.invoked import as_typed
@@ -38,14 +38,12 @@ def _predict(words: list[str]) -> int:
         print(as_typed(predict_help(catalogue, ON_PREDICTION, asked)), end="")
         expect_printed()
         return 0
-    folders = [word for word in flags.overrides if "=" not in word or Path(word).is_dir()]
+    folders = folders_among(flags.overrides)
     if not folders:
         raise RecipeError("expected one run folder or several: python predict.py RUN_FOLDER output=predictions.csv")
     changes = [word for word in flags.overrides if word not in folders and key_of(word) != "output"]
     output = value_of("output", flags.overrides) or OUTPUT
-    several = [word for word in changes if key_of(word) in ("trainer.devices", "trainer.num_nodes", "trainer.strategy")]
-    if several:
-        raise RecipeError(f"predict.py predicts on one device: leave out {' and '.join(several)}")
+    expect_one_device("predict.py", "predicts", changes)
     from recipes.run import memory
 
     with memory.told(read_run(catalogue, Path(folders[0]))):

@@ -31,6 +31,17 @@ def expect_part(flags: argparse.Namespace, words: Sequence[str]) -> None:
         raise RecipeError(f"the config has no part {part}; {suggest(part, shown, '--package {}')}")
 
 
+def folders_among(words: Sequence[str]) -> list[str]:
+    """The words that name folders of runs, not what is changed."""
+    return [word for word in words if "=" not in word or Path(word).is_dir()]
+
+
+def expect_one_device(script: str, does: str, words: Sequence[str]) -> None:
+    """Refuse words for several devices where a command has one."""
+    if several := [word for word in words if key_of(word) in ("trainer.devices", "trainer.num_nodes", "trainer.strategy")]:
+        raise RecipeError(f"{script} {does} on one device: leave out {' and '.join(several)}")
+
+
 def value_of(key: str, words: Sequence[str]) -> str | None:
     """The value that the words give to a top-level key, null and quotes taken away."""
     from hydra.core.override_parser.overrides_parser import OverridesParser

@@ -159,10 +159,7 @@ class ImageFolder(Data):
             for files, looks in zip(found, looked, strict=True)
             for (path, _), look in zip(files, looks, strict=True)
         ]
-        size, channels = (
-            self.size or one_size(everything),
-            self.channels or (1 if all(look.grey for _, look in everything) else 3),
-        )
+        size, channels = self._form(everything)
         splits = [
             ImageFiles(
                 [path for path, _ in files], torch.tensor([label for _, label in files]), size, channels, looks, self.workers
@@ -180,13 +177,16 @@ class ImageFolder(Data):
             raise RecipeError(f"{self.path} has no images ({', '.join(ENDINGS)})")
         looked = look_at(paths)
         self._files = paths
-        everything = list(zip(paths, looked, strict=True))
-        size, channels = self.size or one_size(everything), self.channels or (1 if all(look.grey for look in looked) else 3)
+        size, channels = self._form(list(zip(paths, looked, strict=True)))
         return ImageFiles(paths, torch.empty(len(paths), dtype=torch.long), size, channels, looked, self.workers)
 
     def ids(self) -> list[str]:
         """The files, as they lie below the folder."""
         return [str(file.relative_to(self.path)) for file in self._files]
+
+    def _form(self, looked: Sequence[tuple[Path, Looked]]) -> tuple[tuple[int, int], int]:
+        """Size and channels that all images get."""
+        return self.size or one_size(looked), self.channels or (1 if all(look.grey for _, look in looked) else 3)
 
     def _folders(self) -> tuple[Path, Path | None]:
         """Where the classes of training lie, and those of the test."""

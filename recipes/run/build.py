@@ -25,7 +25,7 @@ from recipes.config.catalogue import Catalogue, installed_folders
 from recipes.config.changing import read_run
 from recipes.config.choices import choices
 from recipes.config.errors import first_line, one_line
-from recipes.config.quoting import show
+from recipes.config.quoting import show, typed
 from recipes.config.run_files import BEST, CHECKPOINTS
 from recipes.data.base import Data
 from recipes.engine.callbacks import check_callbacks
@@ -240,6 +240,25 @@ def load_module(config: Mapping[str, Any], checkpoint: Path, further: list[Plugi
     except RuntimeError as error:
         raise RecipeError(f"{checkpoint} does not fit the configured model: {first_line(error)}") from None
     return module.eval()
+
+
+def on_one_device(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The config of a run as it is evaluated and predicts."""
+    return {**config, "trainer": config["trainer"] | {"devices": 1, "num_nodes": 1, "strategy": "auto"}}
+
+
+def best_checkpoint(folder: Path) -> Path:
+    """The checkpoint of a run's best weights.
+
+    Raises:
+        RecipeError: the run has not validated yet.
+    """
+    checkpoint = folder / CHECKPOINTS / BEST
+    if not checkpoint.exists():
+        raise RecipeError(
+            f"{folder} has no checkpoints/best.ckpt: the run has not validated yet; type python train.py {typed('resume', folder)}"
+        )
+    return checkpoint
 
 
 def load_run(folder: str | Path) -> RecipeModule:

@@ -10,12 +10,10 @@ from rich.console import Console
 
 from plugins.errors import RecipeError
 from plugins.inputs import described, fits
-from recipes.config.quoting import typed
-from recipes.config.run_files import BEST, CHECKPOINTS
 from recipes.data.loaders import EvaluationLoader
 from recipes.data.targets import describe
 from recipes.engine.checkpoint import load_checkpoint
-from recipes.run.build import build_data, build_plugins, load_module
+from recipes.run.build import best_checkpoint, build_data, build_plugins, load_module, on_one_device
 from recipes.run.preflight import check_devices
 from recipes.run.process import set_up_process
 from recipes.run.terminal import print_lines, table
@@ -27,16 +25,12 @@ SOURCE = ("path", "root", "name", "input", "target")  # keys of `data` that say 
 def evaluate(folder: Path, config: dict[str, Any], changes: Sequence[str]) -> dict[str, Any]:
     """Test a finished run on its test split, or with other data or another inference, on one device; returns the metrics."""
     console = Console()
-    config = {**config, "trainer": config["trainer"] | {"devices": 1, "num_nodes": 1, "strategy": "auto"}}
+    config = on_one_device(config)
     set_up_process(config)
     plugins = build_plugins(config)
     data = build_data(config)
     check_devices(config["trainer"])
-    checkpoint = folder / CHECKPOINTS / BEST
-    if not checkpoint.exists():
-        raise RecipeError(
-            f"{folder} has no checkpoints/best.ckpt: the run has not validated yet; type python train.py {typed('resume', folder)}"
-        )
+    checkpoint = best_checkpoint(folder)
     module = load_module(config, checkpoint, plugins)
     seen = load_checkpoint(checkpoint)["recipe"]
     elsewhere = any(word.partition("=")[0] in ("data", *(f"data.{name}" for name in SOURCE)) for word in changes)

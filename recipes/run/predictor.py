@@ -16,8 +16,6 @@ from plugins.base import Plugin, RecipeError, Task
 from plugins.inputs import described, fits
 from recipes.config.catalogue import Catalogue, installed_folders
 from recipes.config.changing import ON_PREDICTION, change, read_run
-from recipes.config.quoting import typed
-from recipes.config.run_files import BEST, CHECKPOINTS
 from recipes.data.arrays import as_features, as_images, as_named_input
 from recipes.data.base import Data
 from recipes.data.loaders import EvaluationLoader
@@ -26,7 +24,7 @@ from recipes.data.split import Split
 from recipes.data.targets import describe
 from recipes.engine.checkpoint import load_checkpoint
 from recipes.engine.module import RecipeModule
-from recipes.run.build import build_data, build_plugins, load_module
+from recipes.run.build import best_checkpoint, build_data, build_plugins, load_module, on_one_device
 from recipes.run.preflight import check_devices
 from recipes.run.process import set_up_process
 from recipes.run.trainer import make_trainer
@@ -77,9 +75,7 @@ class Predictor:
         self.members = [Member(Path(folder), words, catalogue or Catalogue(installed_folders())) for folder in folders]
         first, *others = self.members
         for other in others:
-            if not fits(other.shape, first.shape) or [(t.name, t.kind, t.outputs, t.names, t.shape) for t in other.tasks] != [
-                (t.name, t.kind, t.outputs, t.names, t.shape) for t in first.tasks
-            ]:
+            if not fits(other.shape, first.shape) or other.tasks != first.tasks:
                 raise RecipeError(
                     f"{other.folder} was trained on {other.described()}, {first.folder} on {first.described()}: their predictions "
                     f"cannot be averaged"
@@ -113,8 +109,6 @@ class Predictor:
         return self._together([member.of_data(member.data, elsewhere) for member in self.members])
 
     def _together(self, found: Sequence[Prediction]) -> Prediction:
-        if len({len(each.ids) for each in found}) > 1:
-            raise RecipeError("the runs have test splits of different samples: name the data, such as data.path=FILE")
         if any(each.ids != found[0].ids for each in found):
             raise RecipeError("the runs have test splits of different samples: name the data, such as data.path=FILE")
         mean = {name: torch.stack([each.outputs[name] for each in found]).mean(0) for name in found[0].outputs}
@@ -126,13 +120,8 @@ class Member:
 
     def __init__(self, folder: Path, words: Sequence[str], catalogue: Catalogue) -> None:
         self.folder = folder
-        config = change(catalogue, read_run(catalogue, folder), words, ON_PREDICTION, "a prediction")
-        self.config = {**config, "trainer": config["trainer"] | {"devices": 1, "num_nodes": 1, "strategy": "auto"}}
-        checkpoint = folder / CHECKPOINTS / BEST
-        if not checkpoint.exists():
-            raise RecipeError(
-                f"{folder} has no checkpoints/best.ckpt: the run has not validated yet; type python train.py {typed('resume', folder)}"
-            )
+        self.config = on_one_device(change(catalogue, read_run(catalogue, folder), words, ON_PREDICTION, "a prediction"))
+        checkpoint = best_checkpoint(folder)
         set_up_process(self.config)
         check_devices(self.config["trainer"])
         self.plugins: list[Plugin] = build_plugins(self.config)

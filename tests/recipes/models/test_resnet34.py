@@ -1,24 +1,6 @@
-import pytest
-import torch
-import torchvision
-
-from plugins.base import RecipeError
 from recipes.models.resnet34 import ResNet34
+from tests.recipes.models.with_small_stem import WithSmallStem
 
 
-def test_is_torchvisions_with_a_small_stem():
-    model = ResNet34((2, 8, 8), 7).eval()
-    theirs = torchvision.models.resnet34(num_classes=7).eval()
-    ours, shapes = model.state_dict(), {name: value.shape for name, value in theirs.state_dict().items()}
-    assert {name for name, value in ours.items() if value.shape != shapes[name]} == {"conv1.weight"}
-    assert ours["conv1.weight"].shape == (64, 2, 3, 3) and ours.keys() == shapes.keys()
-    theirs.conv1 = torch.nn.Conv2d(2, 64, 3, stride=1, padding=1, bias=False)
-    theirs.maxpool = torch.nn.Identity()
-    theirs.load_state_dict(ours)
-    x = torch.rand(3, 2, 8, 8)
-    assert torch.equal(model(x), theirs(x))
-
-
-def test_takes_images_alone():
-    with pytest.raises(RecipeError, match="data for model=resnet34 must be images"):
-        ResNet34((12,), 2)
+class TestResNet34(WithSmallStem):
+    model, name = ResNet34, "resnet34"
