@@ -11,6 +11,8 @@ import os
 import signal
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
 
 PARENT = "LIGHTNING_RECIPES_PARENT"  # number of the process that has started this one
 ON_PARENTS_END = 1  # PR_SET_PDEATHSIG of prctl
@@ -30,6 +32,8 @@ def find() -> None:
         end_with(int(number))
     elif "TORCHELASTIC_RUN_ID" in os.environ:
         end_with(os.getppid())
+        if not _is_below_torch():
+            sys.exit("the torchrun that has started this rank is gone")
 
 
 def end_with(number: int) -> None:
@@ -46,3 +50,19 @@ def ends_by(number: signal.Signals) -> None:
     ctypes.CDLL(None).prctl(ON_PARENTS_END, int(number), 0, 0, 0)
     if os.getppid() != _parent:
         os.kill(os.getpid(), number)
+
+
+def _is_below_torch() -> bool:
+    """Whether a process above this one has loaded torch, as torchrun has: one that was gone before has left this one to init."""
+    if sys.platform != "linux":
+        return True
+    number = os.getppid()
+    while number:
+        with suppress(OSError):  # of another user, thus no torchrun of this rank
+            if "libtorch" in Path(f"/proc/{number}/maps").read_text(errors="replace"):
+                return True
+        try:  # number, name in parentheses, state, number of the parent
+            number = int(Path(f"/proc/{number}/stat").read_text(errors="replace").rpartition(")")[2].split()[1])
+        except OSError:
+            break
+    return False
