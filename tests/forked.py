@@ -1,10 +1,11 @@
-"""Commands in children of one process that has imported the libraries, where their start is not what is tested.
+"""Commands in children of one process that has imported all that a job needs, where their start is not what is tested.
 
-A start of `train.py` spends seconds on imports. Here a server imports the libraries once, has one thread and has done nothing
-else, and forks a child for each command. A child is as good as a real start in these respects:
+A start of `train.py` spends seconds on imports. Here a server imports the libraries once, and of the project what the parent of a sweep's
+warm jobs does (:mod:`recipes.launch.warm`), has one thread and has done nothing else, and forks a child for each command. A child is as
+good as a real start in these respects:
 
-- the script and all modules of the project are loaded anew: whatever they compute when they are imported, such as the name of
-  a run's folder or the time a process began, is of this child, and reads this child's environment, arguments and folder;
+- the script is loaded anew; what the project's modules compute, such as the name of a run's folder, is of this child, and reads this
+  child's environment, arguments and folder, as in a warm job;
 - its arguments, folder, environment and standard streams are those given, signals are as at a start, and it leads a process
   group of its own;
 - it ends as the interpreter ends a script: exit code, traceback, threads waited for, `atexit`, streams flushed. What the
@@ -35,7 +36,6 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 ROOT = Path(__file__).resolve().parents[1]
-OURS = ("lightning_recipes", "recipes", "plugins", "hydra_plugins", "conf", "benchmarks")
 LIBRARIES = (
     *("torch", "torch.distributed", "torchvision", "lightning.pytorch", "torchmetrics", "numpy", "scipy.stats", "PIL.Image"),
     *(
@@ -146,14 +146,14 @@ def serve() -> dict[str, Any]:
     """Fork a child for each request; returns in a child only, with its request."""
     requests, answers = os.dup(0), os.dup(1)
     os.dup2(2, 1)
+    gc.disable()  # until all is loaded
     for name in LIBRARIES:
         with suppress(ImportError):  # an optional one
             import_module(name)
+    sys.path.insert(0, str(ROOT))
+    import_module("recipes.launch.warm").load()
+    del sys.path[0]
     assert len(os.listdir("/proc/self/task")) == 1 if sys.platform == "linux" else True, "a library has started a thread"
-    loaded = {name.partition(".")[0] for name in sys.modules} & set(OURS)
-    assert not loaded, f"{loaded} must be loaded by each command"
-    gc.collect()
-    gc.freeze()  # a child would copy all pages on which it counts references
     buffer = b""
     while True:
         while b"\n" not in buffer:
@@ -203,6 +203,7 @@ def become(request: dict[str, Any]) -> None:
     os.environ.update(request["env"])
     os.chdir(request["cwd"])
     time.tzset()
+    sys.modules["recipes.launch.failures"].BEGAN = time.time()  # type: ignore[attr-defined]
     sys.argv = [request["script"], *request["words"]]
     sys.path[0] = str(Path(request["script"]).parent)
     sys.path[1:1] = [path for path in request["env"].get("PYTHONPATH", "").split(os.pathsep) if path not in ("", *sys.path)]

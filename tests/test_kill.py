@@ -148,7 +148,7 @@ def children(process):
 
 @pytest.mark.slow
 def test_a_sweep_of_thirty_jobs_killed_three_times(tmp_path):
-    assert command("train.py", *SWEEP, "sweep=whole", cwd=tmp_path, timeout=900).returncode == 0
+    assert command("train.py", *SWEEP, "sweep=whole", cwd=tmp_path, forked=True, timeout=900).returncode == 0
     assert finished(tmp_path / "whole") == 30
     folder = tmp_path / "broken"
     for number, with_jobs in enumerate((False, True, False)):
@@ -164,6 +164,6 @@ def test_a_sweep_of_thirty_jobs_killed_three_times(tmp_path):
         process.kill()
         process.wait()
         assert finished(folder) < 30
-    assert command("train.py", "sweep=broken", cwd=tmp_path, timeout=900).returncode == 0
+    assert command("train.py", "sweep=broken", cwd=tmp_path, forked=True, timeout=900).returncode == 0
     assert finished(folder) == 30
     assert table_of(folder) == table_of(tmp_path / "whole")

@@ -70,8 +70,10 @@ def original(tmp_path_factory):
     """A run and a sweep as they are left."""
 
     def make(folder):
-        assert command("train.py", *WORDS, "hydra.run.dir=run", cwd=folder, timeout=600).returncode == 0
-        assert command("train.py", "-m", *WORDS, "seed=0,1", "sweep=sweep", cwd=folder, timeout=600).returncode == 0
+        assert command("train.py", *WORDS, "hydra.run.dir=run", cwd=folder, forked=True, timeout=600).returncode == 0
+        assert (
+            command("train.py", "-m", *WORDS, "seed=0,1", "sweep=sweep", cwd=folder, forked=True, timeout=600).returncode == 0
+        )
 
     return once(tmp_path_factory.getbasetemp(), "strangers", make)
 

@@ -6,6 +6,7 @@ variable it was is told by what it says, by the line of its code that failed, or
 
 from __future__ import annotations
 
+import gc
 import os
 import re
 import sys
@@ -27,11 +28,16 @@ NARROWEST = 20  # columns
 
 @contextmanager
 def told() -> Iterator[None]:
-    """Libraries are imported or started here: :class:`RecipeError` where one does not take a variable of the environment."""
+    """Libraries are imported or started here: :class:`RecipeError` where one does not take a variable of the environment.
+
+    Garbage is not looked for meanwhile: a sixth of an import would go into looking through what it leaves, which is none.
+    """
     for name in ALLOCATORS:
         value = os.environ.get(name, "")
         if value and not re.fullmatch(rf"{OPTION}(,{OPTION})*,?", value):
             refuse(name, "expected OPTION:VALUE, and a comma between several")
+    collects = gc.isenabled()
+    gc.disable()
     try:
         yield
     except Exception as error:
@@ -40,6 +46,9 @@ def told() -> Iterator[None]:
         if named is None:
             raise
         refuse(named, one_line(error))
+    finally:
+        if collects:
+            gc.enable()
 
 
 def blamed(error: BaseException, environ: Mapping[str, str]) -> str | None:

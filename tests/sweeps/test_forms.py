@@ -111,7 +111,7 @@ def test_two_processes_train_what_one_does_in_two_parts(form, tmp_path):
         ("ddp", ("data.batch_size=16", "trainer=ddp", "trainer.devices=2")),
         ("fsdp", ("data.batch_size=16", "trainer=fsdp", "trainer.devices=2")),
     ):
-        command("train.py", *words, *further, f"hydra.run.dir={tmp_path / name}", cwd=tmp_path)
+        command("train.py", *words, *further, f"hydra.run.dir={tmp_path / name}", cwd=tmp_path, forked=True)
         results[name] = json.loads((tmp_path / name / "result.json").read_text())["metrics"]
     for name in ("ddp", "fsdp"):
         assert results[name] == pytest.approx(results["parts"], rel=1e-5, abs=1e-6)

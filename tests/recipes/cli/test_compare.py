@@ -70,7 +70,7 @@ def read(path):
 
 
 def test_the_statistics_of_a_real_sweep_are_those_of_its_runs(sweep):
-    done = command("compare.py", cwd=sweep.parents[2])  # the last sweep
+    done = command("compare.py", cwd=sweep.parents[2], forked=True)  # the last sweep
     assert done.returncode == 0 and done.stderr == ""
     assert {path.name for path in sweep.iterdir() if path.is_file()} == FILES
     of_runs, of_groups = read(sweep / "runs.csv"), read(sweep / "compare.csv")
@@ -345,7 +345,7 @@ def test_an_output_folder_that_cannot_be_written_is_a_mistake(work, capsys):
 
 
 def test_help_shows_what_to_type(work):
-    done = command("compare.py", "--help", cwd=work)
+    done = command("compare.py", "--help", cwd=work, forked=True)
     assert done.returncode == 0 and done.stderr == ""
     for word in ("--baseline", "--metric", "--sort", "--output", "--wandb", "python compare.py", "compare.tex", "runs.csv"):
         assert word in done.stdout

@@ -32,14 +32,14 @@ def test_help_and_mistakes_import_nothing_heavy(tmp_path, words):
 
 
 def test_hydras_own_flags(tmp_path):
-    shown = command("train.py", "--cfg", "job", "optimizer=adam", "--package", "optimizer", cwd=tmp_path)
+    shown = command("train.py", "--cfg", "job", "optimizer=adam", "--package", "optimizer", cwd=tmp_path, forked=True)
     assert shown.returncode == 0 and "torch.optim.Adam" in shown.stdout
-    whole = yaml.safe_load(command("train.py", "--cfg", "job", "optimizer=adam", "logger=[]", cwd=tmp_path).stdout)
+    whole = yaml.safe_load(command("train.py", "--cfg", "job", "optimizer=adam", "logger=[]", cwd=tmp_path, forked=True).stdout)
     assert whole["optimizer"]["_target_"] == "torch.optim.Adam" and whole["logger"] == {}
-    assert "optimizer: adam" in command("train.py", "--info", "defaults", "optimizer=adam", cwd=tmp_path).stdout.replace(
-        "/", ": "
-    )
-    assert "Hydra" in command("train.py", "--hydra-help", cwd=tmp_path).stdout
+    assert "optimizer: adam" in command(
+        "train.py", "--info", "defaults", "optimizer=adam", cwd=tmp_path, forked=True
+    ).stdout.replace("/", ": ")
+    assert "Hydra" in command("train.py", "--hydra-help", cwd=tmp_path, forked=True).stdout
     assert not list(tmp_path.iterdir())
 
 
@@ -66,20 +66,20 @@ def test_options_of_installed_packages_and_of_a_further_folder(tmp_path):
 
 
 def test_a_run_is_trained_resumed_and_evaluated(tmp_path):
-    assert command("train.py", *SMALL, "+regularizer=l2", "name=a b", cwd=tmp_path).returncode == 0
+    assert command("train.py", *SMALL, "+regularizer=l2", "name=a b", cwd=tmp_path, forked=True).returncode == 0
     run = run_folder(tmp_path)
     config = yaml.safe_load((run / "config.yaml").read_text())
     assert config["regularizer"]["l2"]["weight"] == 1e-4 and config["name"] == "a b" and config["resume"] is None
-    assert command("train.py", f"resume={run}", "max_steps=4", cwd=tmp_path).returncode == 0
+    assert command("train.py", f"resume={run}", "max_steps=4", cwd=tmp_path, forked=True).returncode == 0
     assert run_folder(tmp_path) == run and json.loads((run / "result.json").read_text())["steps"] == 4
-    done = command("evaluate.py", str(run), "data.batch_size=8", cwd=tmp_path)
+    done = command("evaluate.py", str(run), "data.batch_size=8", cwd=tmp_path, forked=True)
     assert done.returncode == 0 and "test" in done.stdout
-    done = command("evaluate.py", str(run), "data.test=0.5", cwd=tmp_path)
+    done = command("evaluate.py", str(run), "data.test=0.5", cwd=tmp_path, forked=True)
     assert done.returncode == 2 and "samples that were trained on" in done.stderr
 
 
 def test_explaining_leaves_nothing_behind(tmp_path):
-    done = command("train.py", *SMALL, "explain=true", cwd=tmp_path)
+    done = command("train.py", *SMALL, "explain=true", cwd=tmp_path, forked=True)
     assert done.returncode == 0 and done.stdout
     assert not list(tmp_path.iterdir())
 

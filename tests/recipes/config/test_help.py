@@ -24,7 +24,7 @@ CATALOGUE = Catalogue()
 
 @pytest.mark.parametrize("columns", ["60", "100", "200"])
 def test_help_lists_every_group_option_and_key(tmp_path, columns):
-    done = command("train.py", "--help", cwd=tmp_path, COLUMNS=columns)
+    done = command("train.py", "--help", cwd=tmp_path, forked=True, COLUMNS=columns)
     assert done.returncode == 0 and done.stderr == ""
     lines = done.stdout.splitlines()
     for group, options in CATALOGUE.groups.items():
@@ -44,16 +44,16 @@ def test_help_lists_every_group_option_and_key(tmp_path, columns):
 
 
 def test_help_of_a_group_and_of_an_option(tmp_path):
-    group = command("train.py", "--help", "regularizer", cwd=tmp_path).stdout
+    group = command("train.py", "--help", "regularizer", cwd=tmp_path, forked=True).stdout
     assert "regularizer.dropout.p=0.5" in group and "probability that a unit is dropped" in group and "+regularizer=l2" in group
-    option = command("train.py", "optimizer=adam", "-h", cwd=tmp_path).stdout
+    option = command("train.py", "optimizer=adam", "-h", cwd=tmp_path, forked=True).stdout
     assert "optimizer.lr=0.001" in option and "dropout" not in option
-    unknown = command("train.py", "--help", "regularizr", cwd=tmp_path)
+    unknown = command("train.py", "--help", "regularizr", cwd=tmp_path, forked=True)
     assert unknown.returncode == 2 and "did you mean --help regularizer?" in unknown.stderr
 
 
 def test_help_of_evaluation(tmp_path):
-    done = command("evaluate.py", "--help", cwd=tmp_path)
+    done = command("evaluate.py", "--help", cwd=tmp_path, forked=True)
     assert done.returncode == 0 and "RUN_FOLDER" in done.stdout and "mnist" in done.stdout and "optimizer" not in done.stdout
 
 

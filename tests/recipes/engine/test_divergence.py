@@ -202,8 +202,8 @@ def test_a_job_of_a_sweep_that_diverged_is_no_failure_and_has_no_score(folder, t
 def test_a_sweep_goes_on_with_the_others_and_counts_it(tmp_path):
     words = ("-m", "optimizer.lr=0.1,1e30", "max_steps=4", "logger=[]", f"hydra.sweep.dir={tmp_path / 's'}")
     for start in (words, (f"sweep={tmp_path / 's'}",)):  # going on runs neither again
-        done = command("train.py", *start, cwd=tmp_path)
+        done = command("train.py", *start, cwd=tmp_path, forked=True)
         assert done.returncode == 0 and "1 of 2 jobs diverged" in done.stderr and "failed" not in done.stderr
         assert "diverged at step" in done.stdout
     alone = ("-m", "optimizer.lr=1e29,1e30", "max_steps=4", "logger=[]", f"hydra.sweep.dir={tmp_path / 'bad'}")
-    assert command("train.py", *alone, cwd=tmp_path).returncode == 1
+    assert command("train.py", *alone, cwd=tmp_path, forked=True).returncode == 1

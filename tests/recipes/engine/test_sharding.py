@@ -170,9 +170,9 @@ def test_weight_decay_stands_in_for_the_l2_penalty(tmp_path):
 
 
 def test_help_and_explain(tmp_path):
-    told = command("train.py", "--help", "trainer=fsdp", cwd=tmp_path).stdout
+    told = command("train.py", "--help", "trainer=fsdp", cwd=tmp_path, forked=True).stdout
     assert told.startswith("trainer=fsdp: ") and "trainer.strategy=fsdp" in told
-    told = command("train.py", *FSDP, "trainer.accelerator=cpu", "explain=true", cwd=tmp_path).stdout
+    told = command("train.py", *FSDP, "trainer.accelerator=cpu", "explain=true", cwd=tmp_path, forked=True).stdout
     assert "each step of 32 samples over 2 processes, each of which keeps a part of the weights" in told
 
 
@@ -182,7 +182,7 @@ def test_commands(tmp_path):
     small = ("trainer.accelerator=cpu", "model=cnn", "model.channels=[4,8]", "logger=[csv,wandb]", "max_epochs=1")
     words = (*small, "data.batch_size=32", "+wrapper=sam", "optimizer=adam")
     sweep = ("-m", "trainer=fsdp", "trainer.devices=1,2", "hydra.sweep.dir=sweep")
-    done = command("train.py", *sweep, *words, cwd=tmp_path)
+    done = command("train.py", *sweep, *words, cwd=tmp_path, forked=True)
     assert done.returncode == 0
     runs = [tmp_path / "sweep" / name for name in ("0", "1")]
     for path in runs:
@@ -191,6 +191,7 @@ def test_commands(tmp_path):
     one, two = (load_checkpoint(path / "checkpoints" / "last.ckpt")["state_dict"] for path in runs)
     assert_close(one, two)  # with a batch that has the same samples in all
     told = [
-        command("evaluate.py", str(path), "trainer=default", "trainer.accelerator=cpu", cwd=tmp_path).stdout for path in runs
+        command("evaluate.py", str(path), "trainer=default", "trainer.accelerator=cpu", cwd=tmp_path, forked=True).stdout
+        for path in runs
     ]
     assert all(text.count("loss") == 1 for text in told)

@@ -177,7 +177,7 @@ def test_ranks_whose_command_was_killed_save_and_end(tmp_path):
     process.kill()
     end_of(process, tmp_path)
     assert result(tmp_path / "mine")["status"] == "stopped"
-    done = command("train.py", "resume=mine", f"max_steps={result(tmp_path / 'mine')['steps'] + 3}", cwd=tmp_path)
+    done = command("train.py", "resume=mine", f"max_steps={result(tmp_path / 'mine')['steps'] + 3}", cwd=tmp_path, forked=True)
     assert done.returncode == 0 and f"going on from step {result(tmp_path / 'mine')['steps'] - 3}" in done.stdout
 
 
@@ -224,7 +224,7 @@ def test_a_stopped_run_of_two_ranks_is_saved_once_and_goes_on(tmp_path, name, mo
     code, out, err = end_of(process, tmp_path)
     assert code == 0 and f"going on from step {left['steps']}" in out
     words = [word.replace("1000000", str(left["steps"] + 2)) for word in ENDLESS]
-    whole = command("train.py", *words, "hydra.run.dir=whole", cwd=tmp_path)
+    whole = command("train.py", *words, "hydra.run.dir=whole", cwd=tmp_path, forked=True)
     assert whole.returncode == 0 and result(tmp_path / "mine")["metrics"] == result(tmp_path / "whole")["metrics"]
     rows, expected = ((tmp_path / name / "metrics.csv").read_text().splitlines() for name in ("mine", "whole"))
     assert rows == expected
@@ -267,10 +267,10 @@ def test_the_numbers_of_several_devices(tmp_path):
         **{"devices": 2, "nodes": 1},
         "samples_per_step": 48,
     }
-    done = command("evaluate.py", "mine", cwd=tmp_path)  # on one device
+    done = command("evaluate.py", "mine", cwd=tmp_path, forked=True)  # on one device
     assert done.returncode == 0 and done.stdout.count("folder   mine") == 1
     assert f"{left['metrics']['test/loss']:.4f}" in done.stdout
-    refused = command("evaluate.py", "mine", "trainer.devices=2", cwd=tmp_path)
+    refused = command("evaluate.py", "mine", "trainer.devices=2", cwd=tmp_path, forked=True)
     assert refused.returncode == 2 and "evaluate.py tests on one device: leave out trainer.devices=2" in refused.stderr
 
 
@@ -287,7 +287,7 @@ def test_the_commands_about_batch_size_and_learning_rate(tmp_path):
     assert len(lines) == 2
     for number, line in enumerate(lines):
         script, *words = shlex.split(line, comments=True)[1:]
-        done = command(script, *words, *TWO, "max_epochs=1", f"hydra.run.dir={number}", cwd=tmp_path)
+        done = command(script, *words, *TWO, "max_epochs=1", f"hydra.run.dir={number}", cwd=tmp_path, forked=True)
         assert done.returncode == 0 and "2 devices: each step takes 256 samples, 128 on each" in done.stdout
 
 
@@ -299,7 +299,7 @@ def test_torchrun_equals_the_command_alone(tmp_path):
     words = [*TWO, "model=mlp", "max_steps=20"]
     code, out, _ = end_of(begin(torchrun("train.py", *words, "hydra.run.dir=torchrun"), tmp_path), tmp_path)
     assert code == 0 and out.count("best step") == 1
-    assert command("train.py", *words, "hydra.run.dir=own", cwd=tmp_path).returncode == 0
+    assert command("train.py", *words, "hydra.run.dir=own", cwd=tmp_path, forked=True).returncode == 0
     assert result(tmp_path / "torchrun")["metrics"] == result(tmp_path / "own")["metrics"]
 
 

@@ -225,7 +225,7 @@ def left(folder):
 def test_a_search_that_is_killed_twice_ends_as_one_that_was_not(tmp_path):
     prunes = ("hydra/sweeper/pruner=median", "hydra.sweeper.pruner.n_startup_trials=2", "hydra.sweeper.n_trials=7")
     words = ("-m", *WORDS, *prunes, "max_epochs=40", "optimizer.lr=tag(log,interval(0.0001,1))")
-    done = command("train.py", *words, "sweep=whole", cwd=tmp_path)
+    done = command("train.py", *words, "sweep=whole", cwd=tmp_path, forked=True)
     assert done.returncode == 0, done.stderr
     whole = left(tmp_path / "whole")
     assert {status for _, status, _, _ in whole.values()} == {"finished", "pruned"}
@@ -244,7 +244,7 @@ def test_a_search_that_is_killed_twice_ends_as_one_that_was_not(tmp_path):
         process.send_signal(signal.SIGKILL)
         process.wait()
         start = ()
-    done = command("train.py", "sweep=mine", cwd=tmp_path)
+    done = command("train.py", "sweep=mine", cwd=tmp_path, forked=True)
     assert done.returncode == 0, done.stderr
     mine = left(tmp_path / "mine")
     assert {name: found[1:] for name, found in mine.items()} == {name: found[1:] for name, found in whole.items()}

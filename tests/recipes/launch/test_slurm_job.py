@@ -99,10 +99,10 @@ def test_a_signal_that_came_early_and_the_one_that_has_most_to_say(monkeypatch):
 def test_a_job_that_slurm_starts_again_goes_on(tmp_path):
     words = ["model=linear", "max_epochs=3", "logger=csv", "trainer.progress=false", "trainer.accelerator=cpu"]
     inside = {"SLURM_JOB_ID": "7", "SLURM_NTASKS": "1", "SLURM_NNODES": "1", "SLURM_JOB_NAME": "x"}
-    assert command("train.py", *words, "hydra.run.dir=mine", cwd=tmp_path, **inside).returncode == 0
+    assert command("train.py", *words, "hydra.run.dir=mine", cwd=tmp_path, forked=True, **inside).returncode == 0
     before = (tmp_path / "mine" / "result.json").read_bytes()
-    done = command("train.py", *words, "hydra.run.dir=mine", cwd=tmp_path, **inside, SLURM_RESTART_COUNT="1")
+    done = command("train.py", *words, "hydra.run.dir=mine", cwd=tmp_path, forked=True, **inside, SLURM_RESTART_COUNT="1")
     assert done.returncode == 0 and "the run is finished" in done.stdout
     assert (tmp_path / "mine" / "result.json").read_bytes() == before
-    other = command("train.py", *words, "hydra.run.dir=other", cwd=tmp_path, **inside, SLURM_RESTART_COUNT="1")
+    other = command("train.py", *words, "hydra.run.dir=other", cwd=tmp_path, forked=True, **inside, SLURM_RESTART_COUNT="1")
     assert other.returncode == 0 and json.loads((tmp_path / "other" / "result.json").read_text())["status"] == "finished"

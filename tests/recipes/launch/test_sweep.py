@@ -64,7 +64,7 @@ def test_a_disk_that_is_full_for_a_while(tmp_path):
         assert "sweep.log cannot be written (No space left on device)" in printed + said
         assert as_at_home(said).splitlines()[-1] == "to run them again: python train.py -m sweep=disk/mine"
         (disk / "ballast").unlink()
-        again = command("train.py", "-m", "sweep=disk/mine", cwd=tmp_path)
+        again = command("train.py", "-m", "sweep=disk/mine", cwd=tmp_path, forked=True)
         assert again.returncode == 0
         assert {name: left["status"] for name, left in results(disk / "mine").items()} == {"0": "finished", "1": "finished"}
     finally:
@@ -73,7 +73,7 @@ def test_a_disk_that_is_full_for_a_while(tmp_path):
 
 def test_a_sweep_goes_on_after_a_failed_job_and_compares(tmp_path):
     words = ["preprocessing.per=wrong,channel,feature", "name=job-${hydra:job.num}"]  # which is found by the job only
-    done = command("train.py", "-m", *SMALL, *words, "sweep=mine", "hydra.launcher.n_jobs=2", cwd=tmp_path)
+    done = command("train.py", "-m", *SMALL, *words, "sweep=mine", "hydra.launcher.n_jobs=2", cwd=tmp_path, forked=True)
     assert done.returncode == 1
     *_, summary, job, again = done.stderr.splitlines()
     assert summary == "error: 1 of 3 jobs failed:"
@@ -99,22 +99,22 @@ def test_a_killed_sweep_goes_on_where_it_was(tmp_path):
     assert json.loads(finished)["status"] == "finished"
     process.kill()
     process.wait()
-    done = command("train.py", "sweep=mine", cwd=tmp_path)
+    done = command("train.py", "sweep=mine", cwd=tmp_path, forked=True)
     assert done.returncode == 0
     assert "job 0  +regularizer=[]  is finished: val/acc" in done.stdout
     assert (folder / "0" / "result.json").read_bytes() == finished
     output = (folder / "1" / "output.log").read_text()
     assert "stopped by SIGTERM" in output and "going on from step" in output  # the job had noticed that its sweep was gone
-    whole = command("train.py", *words[:4], "+regularizer=dropout", "seed=3", "hydra.run.dir=whole", cwd=tmp_path)
+    whole = command("train.py", *words[:4], "+regularizer=dropout", "seed=3", "hydra.run.dir=whole", cwd=tmp_path, forked=True)
     assert whole.returncode == 0
     assert results(folder)["1"]["metrics"] == results(tmp_path)["whole"]["metrics"]
 
 
 @pytest.mark.slow
 def test_a_sweep_grows(tmp_path):
-    assert command("train.py", "-m", *SMALL, "seed=0,1", "sweep=mine", cwd=tmp_path).returncode == 0
+    assert command("train.py", "-m", *SMALL, "seed=0,1", "sweep=mine", cwd=tmp_path, forked=True).returncode == 0
     before = {name: (tmp_path / "mine" / name / "result.json").stat().st_mtime_ns for name in "01"}
-    done = command("train.py", "-m", *SMALL, "optimizer=adam,sgd", "seed=0,1", "sweep=mine", cwd=tmp_path)
+    done = command("train.py", "-m", *SMALL, "optimizer=adam,sgd", "seed=0,1", "sweep=mine", cwd=tmp_path, forked=True)
     assert done.returncode == 0  # other words: all are new, and none takes the folder of an old one
     assert sorted(results(tmp_path / "mine")) == list("012345")
     for name, when in before.items():
@@ -130,7 +130,7 @@ def test_ctrl_c_ends_the_jobs_in_flight_and_the_sweep(tmp_path):
         arguments("train.py", "-m", *words), cwd=tmp_path, env=variables(), stdout=subprocess.PIPE, text=True
     )
     wait_until(lambda: len(list((tmp_path / "mine").glob("[01]/config.yaml"))) == 2, process)  # the last sign of a start
-    second = command("train.py", "sweep=mine", cwd=tmp_path)  # while the first one works
+    second = command("train.py", "sweep=mine", cwd=tmp_path, forked=True)  # while the first one works
     assert second.returncode == 2 and "another process works on the sweep in mine" in second.stderr
     process.send_signal(signal.SIGINT)
     out, _ = process.communicate(timeout=LIMIT)
@@ -143,19 +143,19 @@ def test_a_run_folder_takes_one_process(tmp_path):
     words = [*ENDLESS, "hydra.run.dir=mine"]
     process = subprocess.Popen(arguments("train.py", *words), cwd=tmp_path, env=variables(), stdout=subprocess.DEVNULL)
     wait_until((tmp_path / "mine" / "config.yaml").exists, process)
-    refused = command("train.py", "resume=mine", cwd=tmp_path)
+    refused = command("train.py", "resume=mine", cwd=tmp_path, forked=True)
     process.kill()
     process.wait()
     assert refused.returncode == 2 and "another process trains in mine" in refused.stderr
 
 
 def test_explaining_a_sweep_trains_nothing(tmp_path):
-    done = command("train.py", "-m", *SMALL, "optimizer=adam,sgd", "explain=true", "sweep=mine", cwd=tmp_path)
+    done = command("train.py", "-m", *SMALL, "optimizer=adam,sgd", "explain=true", "sweep=mine", cwd=tmp_path, forked=True)
     assert done.returncode == 0 and "update     adam lr=" in done.stdout and not list(tmp_path.iterdir())
 
 
 def test_a_terminal_shows_the_jobs_in_flight(tmp_path):
-    words = ["model=mlp", "max_epochs=60", "logger=[]", "trainer.accelerator=cpu", "seed=0,1", "sweep=mine"]
+    words = ["model=mlp", "max_epochs=20", "logger=[]", "trainer.accelerator=cpu", "seed=0,1", "sweep=mine"]
     controller, terminal = pty.openpty()
     process = subprocess.Popen(
         arguments("train.py", "-m", *words, "hydra.launcher.n_jobs=2"),
@@ -170,7 +170,7 @@ def test_a_terminal_shows_the_jobs_in_flight(tmp_path):
             shown += part
     assert process.wait(LIMIT) == 0
     text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown.decode())
-    assert re.search(r"sweep .* 0/2", text) and re.search(r"job 1  seed=1 .* \d+/60 .*train/loss 0\.\d+", text)
+    assert re.search(r"sweep .* 0/2", text) and re.search(r"job 1  seed=1 .* \d+/20 .*train/loss 0\.\d+", text)
 
 
 @pytest.mark.parametrize(
@@ -206,11 +206,11 @@ def test_mistakes(tmp_path, words, told):
 def test_optuna_looks_for_the_largest_accuracy_and_goes_on(tmp_path):
     pytest.importorskip("optuna")
     words = [*SMALL[1:], "model=mlp", "+regularizer=[dropout]", "optimizer.lr=interval(0.001,1)", "hydra/sweeper=optuna"]
-    done = command("train.py", "-m", *words, "hydra.sweeper.n_trials=2", "sweep=mine", cwd=tmp_path)
+    done = command("train.py", "-m", *words, "hydra.sweeper.n_trials=2", "sweep=mine", cwd=tmp_path, forked=True)
     assert done.returncode == 0
     first = results(tmp_path / "mine")
     assert sorted(first) == ["0", "1"]
-    done = command("train.py", "sweep=mine", "hydra.sweeper.n_trials=3", cwd=tmp_path)
+    done = command("train.py", "sweep=mine", "hydra.sweeper.n_trials=3", cwd=tmp_path, forked=True)
     assert done.returncode == 0 and done.stdout.count("is finished: val/acc") == 2
     after = results(tmp_path / "mine")
     assert sorted(after) == ["0", "1", "2"] and all(after[name] == first[name] for name in first)
@@ -219,21 +219,32 @@ def test_optuna_looks_for_the_largest_accuracy_and_goes_on(tmp_path):
     best = max(result["metrics"]["val/acc"] for result in after.values())
     assert f"(val/acc {best:.4f} in the search" in done.stdout
     assert f"best_value: {best}" in (tmp_path / "mine" / "optimization_results.yaml").read_text()
-    done = command("train.py", "-m", *words, "trainer.monitor=val/loss", "hydra.sweeper.n_trials=1", "sweep=loss", cwd=tmp_path)
+    done = command(
+        "train.py",
+        "-m",
+        *words,
+        "trainer.monitor=val/loss",
+        "hydra.sweeper.n_trials=1",
+        "sweep=loss",
+        cwd=tmp_path,
+        forked=True,
+    )
     (loss,) = (result["metrics"]["val/loss"] for result in results(tmp_path / "loss").values())
     assert done.returncode == 0 and f"(val/loss {loss:.4f} in the search)" in done.stdout  # the smallest is looked for
     further = ("trainer.monitor=val/loss", "hydra.sweeper.direction=maximize", "hydra.sweeper.n_trials=1")
-    done = command("train.py", "-m", *words, *further, cwd=tmp_path)
+    done = command("train.py", "-m", *words, *further, cwd=tmp_path, forked=True)
     assert done.returncode == 2 and "hydra.sweeper.direction=minimize" in done.stderr
-    done = command("train.py", "-m", *words, "data=npz", "data.path=nowhere.npz", "hydra.sweeper.n_trials=1", cwd=tmp_path)
+    done = command(
+        "train.py", "-m", *words, "data=npz", "data.path=nowhere.npz", "hydra.sweeper.n_trials=1", cwd=tmp_path, forked=True
+    )
     assert done.returncode == 1 and "error: 1 of 1 jobs failed:" in done.stderr and "Traceback" not in done.stderr
 
 
 @pytest.mark.slow
 def test_jobs_on_two_devices_are_one_run_each(tmp_path):
     words = ["-m", "model=mlp", "max_steps=30", "trainer.accelerator=cpu", "trainer.progress=false", "seed=0,1"]
-    two = command("train.py", *words, "trainer=ddp", "trainer.devices=2", "sweep=two", cwd=tmp_path)
-    one = command("train.py", *words, "logger=csv", "sweep=one", cwd=tmp_path)
+    two = command("train.py", *words, "trainer=ddp", "trainer.devices=2", "sweep=two", cwd=tmp_path, forked=True)
+    one = command("train.py", *words, "logger=csv", "sweep=one", cwd=tmp_path, forked=True)
     assert two.returncode == one.returncode == 0
     assert sorted(path.name for path in (tmp_path / "two").iterdir() if path.is_dir()) == ["0", "1"]
     for name, expected in results(tmp_path / "one").items():
@@ -246,12 +257,12 @@ def test_jobs_on_two_devices_are_one_run_each(tmp_path):
 @pytest.mark.slow
 def test_without_words_every_job_that_was_ever_asked_for_goes_on(tmp_path):
     folder = tmp_path / "a b"
-    assert command("train.py", "-m", *SMALL, "seed=0,1", 'sweep="a b"', cwd=tmp_path).returncode == 0
+    assert command("train.py", "-m", *SMALL, "seed=0,1", 'sweep="a b"', cwd=tmp_path, forked=True).returncode == 0
     assert "python train.py -m 'sweep=\"a b\"'" in (folder / "jobs.yaml").read_text()
     shutil.rmtree(folder / "1")
-    done = command("train.py", "-m", *SMALL, "seed=5", 'sweep="a b"', "++hydra.launcher.n_jobs=2", cwd=tmp_path)
+    done = command("train.py", "-m", *SMALL, "seed=5", 'sweep="a b"', "++hydra.launcher.n_jobs=2", cwd=tmp_path, forked=True)
     assert done.returncode == 0 and sorted(results(folder)) == ["0", "2"]
-    done = command("train.py", 'sweep="a b"', cwd=tmp_path)
+    done = command("train.py", 'sweep="a b"', cwd=tmp_path, forked=True)
     assert done.returncode == 0 and sorted(results(folder)) == ["0", "1", "2"]
     assert [result["seed"] for _, result in sorted(results(folder).items())] == [0, 1, 5]
     assert done.stdout.count("  is finished: ") == 2

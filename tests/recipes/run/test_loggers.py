@@ -420,7 +420,7 @@ def test_tensorboard_without_its_package_is_one_line(monkeypatch, tmp_path):
 
 def test_a_run_goes_on_without_wandbs_service(tmp_path):
     """Slurm's SIGTERM ends all processes of a job but those that have something to save."""
-    words = ["model=mlp", "max_epochs=60", "trainer.accelerator=cpu", "trainer.progress=false", "hydra.run.dir=mine"]
+    words = ["model=mlp", "max_epochs=20", "trainer.accelerator=cpu", "trainer.progress=false", "hydra.run.dir=mine"]
     process = subprocess.Popen(
         arguments("train.py", *words), cwd=tmp_path, env=variables(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT
     )

@@ -140,14 +140,14 @@ def test_a_folder_of_ones_own_and_a_finished_run_survive_the_command(tmp_path):
     assert "single run" in mistake("-m", "seed=0,1", "overwrite=true", cwd=tmp_path)
     assert content(tmp_path) == before
     words = [*WORDS, "logger=csv", "trainer.accelerator=cpu", "hydra.run.dir=run"]
-    assert command("train.py", *words, cwd=tmp_path).returncode == 0
+    assert command("train.py", *words, cwd=tmp_path, forked=True).returncode == 0
     before = content(tmp_path)
-    refused = command("train.py", *words, cwd=tmp_path)
+    refused = command("train.py", *words, cwd=tmp_path, forked=True)
     assert refused.returncode == 2 and "holds a finished run" in refused.stderr
-    refused = command("train.py", "-m", "seed=0,1", "sweep=run", cwd=tmp_path)
+    refused = command("train.py", "-m", "seed=0,1", "sweep=run", cwd=tmp_path, forked=True)
     assert refused.returncode == 2 and "no sweep" in refused.stderr
     assert content(tmp_path) == before
-    assert command("train.py", *words, "seed=1", "overwrite=true", cwd=tmp_path).returncode == 0
+    assert command("train.py", *words, "seed=1", "overwrite=true", cwd=tmp_path, forked=True).returncode == 0
     result = json.loads((tmp_path / "run" / "result.json").read_text())
     assert result["seed"] == 1 and "overwrite=true" not in result["command"]
     assert (tmp_path / "run" / "train.log").read_text().count("started") == 1
