@@ -1,3 +1,4 @@
+import gc
 import os
 import signal
 import subprocess
@@ -12,6 +13,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from tests import shapes
 
 shapes.install()
+os.fsync = lambda descriptor: None  # no test cuts the power, and waiting for the disk is a tenth of all
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell has its background jobs, and all they start, ignore Ctrl-C
 
 
@@ -40,6 +42,12 @@ def _nothing_runs_on(monkeypatch):
             leads = os.getpgid(process.pid) == process.pid
             (os.killpg if leads else os.kill)(process.pid, signal.SIGKILL)
             process.wait()
+
+
+def pytest_collection_finish():
+    """Libraries and tests stay: looking through them for garbage takes half a second, again and again."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_terminal_summary(terminalreporter):

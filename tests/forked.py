@@ -203,6 +203,7 @@ def become(request: dict[str, Any]) -> None:
     os.environ.update(request["env"])
     os.chdir(request["cwd"])
     time.tzset()
+    os.fsync = lambda descriptor: None  # see tests/conftest.py
     sys.modules["recipes.launch.failures"].BEGAN = time.time()  # type: ignore[attr-defined]
     sys.argv = [request["script"], *request["words"]]
     sys.path[0] = str(Path(request["script"]).parent)

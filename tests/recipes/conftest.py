@@ -1,6 +1,8 @@
+import copy
 import csv
 import json
 import shutil
+from functools import cache
 
 import pytest
 import yaml
@@ -12,6 +14,12 @@ from recipes.config.composing import compose, finish
 from recipes.run import run, train
 
 SMALL = ("logger=[]", "trainer.progress=false", "trainer.accelerator=cpu")
+
+
+@cache
+def composed(words):
+    """The config of these words, which many runs of a test have in common."""
+    return finish(Catalogue(), compose(words), words)
 
 
 class Folder:
@@ -35,7 +43,7 @@ class Folder:
                 words += ["model=mlp", "model.hidden=[16]"]
             if sum(word.startswith("logger=") for word in words) > 1:
                 words.remove("logger=[]")
-            config = finish(Catalogue(), compose(words), words)
+            config = copy.deepcopy(composed(tuple(words)))
         return train.train(config, self.path, words)
 
     def resume(self, *words):

@@ -21,7 +21,7 @@ from tests.command import SMALL, arguments, as_at_home, command, mistake, variab
 
 ENDLESS = ("model=linear", "max_steps=1000000", "logger=[]", "trainer.progress=false", "trainer.accelerator=cpu")
 ON_RAY = ("hydra/launcher=ray", "hydra.launcher.ray.init.num_cpus=2", "sweep=mine")
-LIMIT = 240  # seconds for a command
+LIMIT = 600
 CLUSTER = """
 import sys, time
 from ray.cluster_utils import Cluster
