@@ -13,6 +13,7 @@ from torch import nn
 from plugins.base import RecipeError
 from plugins.pretrained import Pretrained
 from recipes.config.errors import first_line
+from recipes.config.quoting import show
 from recipes.models.base import expect_image
 from recipes.models.weights import how_adapted, load_stored, place_of, read, with_inputs, with_size
 
@@ -70,7 +71,7 @@ class TimmModel(nn.Module):
         except Exception as error:  # whatever the library, the network or the hub raises
             if by_name and load_weights:
                 raise RecipeError(
-                    f"model.weights={weights} of {full} could not be had for images {tuple(shape)}: {first_line(error)}; where there is no "
+                    f"model.weights={show(weights)} of {full} could not be had for images {tuple(shape)}: {first_line(error)}; where there is no "
                     f"network, give a file or the folder of a run, model.weights=FILE"
                 ) from None
             raise RecipeError(f"model.name={name} takes no images {tuple(shape)}: {first_line(error)}") from None
