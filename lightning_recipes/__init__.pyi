@@ -74,6 +74,7 @@ from plugins.optimizer.muon import Muon as Muon
 from plugins.optimizer.schedule_free import ScheduleFreeAdamW as ScheduleFreeAdamW
 from plugins.preprocessing.center import CenterInputs as CenterInputs
 from plugins.preprocessing.none import NoPreprocessing as NoPreprocessing
+from plugins.preprocessing.pretrained import PretrainedInputs as PretrainedInputs
 from plugins.preprocessing.standardize import StandardizeInputs as StandardizeInputs
 from plugins.regularizer.activation_l1 import ActivationL1 as ActivationL1
 from plugins.regularizer.class_weights import ClassWeights as ClassWeights
@@ -118,6 +119,7 @@ from recipes.models.resnet18 import ResNet18 as ResNet18
 from recipes.models.resnet34 import ResNet34 as ResNet34
 from recipes.models.resnet50 import ResNet50 as ResNet50
 from recipes.models.rnn import RecurrentModel as RecurrentModel
+from recipes.models.timm import TimmModel as TimmModel
 from recipes.models.torchvision import TorchvisionModel as TorchvisionModel
 from recipes.models.transformer import TransformerModel as TransformerModel
 from recipes.models.wide_resnet import WideResNet as WideResNet

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
 from plugins.base import RecipeError, declare
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
 
 
 class InputLayer(nn.Module):
@@ -79,6 +82,12 @@ def moments(pieces: Iterable[Tensor], shape: Sequence[int]) -> tuple[Tensor, Ten
     if not bool(torch.isfinite(mean + squares).all()):
         raise RecipeError("the training inputs must be finite numbers, got NaN or Inf among them: clean the data")
     return mean.reshape(tuple(shape)), (squares / count).reshape(tuple(shape))
+
+
+def inverse_std(variance: Float[Tensor, "*shape"], eps: float) -> Float[Tensor, "*shape"]:
+    """1/√variance, and 0 where the standard deviation is eps or less. Shape kept."""
+    std = variance.sqrt()
+    return torch.where(std > eps, 1 / std, 0.0)
 
 
 def _size(shape: Sequence[int]) -> int:

@@ -3,24 +3,14 @@
 from __future__ import annotations
 
 import warnings
-from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from plugins.base import Plugin, Stage, declare
-from plugins.preprocessing._layer import Affine, moments, per_parameter, statistics_shape
-
-if TYPE_CHECKING:
-    from jaxtyping import Float
+from plugins.preprocessing._layer import Affine, inverse_std, moments, per_parameter, statistics_shape
 
 ROUNDING = 1e-7  # a deviation of a share of the mean as small as this comes from rounding
-
-
-def inverse_std(variance: Float[Tensor, "*shape"], eps: float) -> Float[Tensor, "*shape"]:
-    """1/√variance, and 0 where the standard deviation is eps or less. Shape kept."""
-    std = variance.sqrt()
-    return torch.where(std > eps, 1 / std, 0.0)
 
 
 class StandardizeInputs(Plugin):

@@ -36,6 +36,7 @@ from recipes.config.settings import INSTEAD, check_settings, expect_settings
 from recipes.config.spelling import suggest
 from recipes.config.syntax import expand, without_globs
 from recipes.config.tree import check_tree
+from recipes.config.weights import prepare_as_weights_expect
 from recipes.config.words import expect_at_work, expect_once, expect_repeatable, expect_search, readable
 
 FORCED = "++"  # before a word, which Hydra then takes whatever is there
@@ -238,6 +239,9 @@ def finish(catalogue: Catalogue, config: DictConfig, words: Sequence[str]) -> di
     except OmegaConfBaseException as error:
         raise RecipeError(f"{error.full_key}: {one_line(error).partition(' full_key')[0]}") from None
     check_tree(catalogue, plain, chosen)
+    recipe = recipe_of(overrides)
+    by_recipe = {**catalogue.recipe_choices(recipe), **catalogue.recipe_values(recipe)} if recipe else {}
+    prepare_as_weights_expect(catalogue, plain, overrides, by_recipe)
     return plain
 
 

@@ -18,7 +18,7 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import nn
 from torch.optim import Optimizer
 
-from plugins.base import Plugin, Task, derive_seed, larger_is_better
+from plugins.base import Plugin, Setting, Task, derive_seed, larger_is_better
 from plugins.errors import RecipeError
 from plugins.inputs import Shape, from_plain
 from recipes.config.catalogue import Catalogue, installed_folders
@@ -37,6 +37,7 @@ from recipes.engine.randomness import seed_global
 from recipes.engine.samples import ignored_label
 from recipes.engine.units import MEAN
 from recipes.run.passing import expect_passes, expect_takes_named_inputs
+from recipes.run.pretrained import without_weights
 
 OWN = ("plugins", "recipes")
 LIBRARIES = ("torch", "torchvision", "torchmetrics", "lightning", "timm")
@@ -79,6 +80,8 @@ def instantiate(node: Mapping[str, Any], base: type | None = None, **further: An
         raise RecipeError(
             f"when={show(arguments['when'])} is for techniques that act step by step, {found.__name__} does not: leave it out"
         )
+    if "load_weights" not in inspect.signature(found).parameters:
+        arguments.pop("load_weights", None)
     try:
         inspect.signature(found).bind(**arguments, **further)
     except TypeError as error:
@@ -220,8 +223,6 @@ def build_loggers(config: Mapping[str, Any], folder: Path, facts: Mapping[str, A
 
 def load_module(config: Mapping[str, Any], checkpoint: Path, further: list[Plugin] | None = None) -> RecipeModule:
     """The trained module of a finished run, in evaluation mode, with its weights from `checkpoint`."""
-    from plugins.base import Setting
-
     state = load_checkpoint(checkpoint)
     kept = state["recipe"]
     tasks = tuple(
@@ -229,7 +230,7 @@ def load_module(config: Mapping[str, Any], checkpoint: Path, further: list[Plugi
         for task in kept["tasks"]
     )
     shape = from_plain(kept["shape"])
-    module = build_module(config, shape, tasks[0].outputs, tasks[0].shape)
+    module = build_module(without_weights(config), shape, tasks[0].outputs, tasks[0].shape)
     module.standardize_targets = f"model.{MEAN}" in state["state_dict"]  # older runs did not
     plugins = build_plugins(config) if further is None else further
     module.build(plugins, Setting(shape, tasks, config["seed"], None, load_run), devices=1)

@@ -17,6 +17,7 @@ from recipes.data.base import Data
 from recipes.data.targets import describe as describe_target
 from recipes.engine.module import RecipeModule
 from recipes.run.build import build_model, technique_nodes
+from recipes.run.pretrained import told, without_weights
 from recipes.run.terminal import print_lines
 
 OWN = (  # what the engine does itself in a step: after which hook, a word in front of it, and what it is
@@ -36,7 +37,10 @@ def explain(console: Console, config: Mapping[str, Any], data: Data, module: Rec
     size = sum(parameter.numel() for parameter in module.model.parameters())
     makers = implementers(module.plugins, "transform_model")
     added = list(
-        added_layers(build_model(config, data.shape, data.tasks[0].outputs, config["seed"], data.tasks[0].shape), module.model)
+        added_layers(
+            build_model(without_weights(config), data.shape, data.tasks[0].outputs, config["seed"], data.tasks[0].shape),
+            module.model,
+        )
     )
     print_lines(
         console,
@@ -45,6 +49,7 @@ def explain(console: Console, config: Mapping[str, Any], data: Data, module: Rec
         *(f"        {describe(plugin, values)}" for plugin in makers if plugin.stage <= Stage.PREPROCESSING),
         f"        layers added: {len(added) or 'none'}",
         *(f"          {line}" for line in added),
+        *(f"        {line}" for line in told(module)),
         *(f"        {plugin.option}: {remark}" for plugin in module.plugins for remark in plugin.remarks),
         "",
         f"each step of {data.batch_size} samples"

@@ -25,6 +25,7 @@ from recipes.engine.units import InTargetUnits
 from recipes.launch.ranks import is_first_rank
 from recipes.run.build import count_parameters
 from recipes.run.limits import time_is_up, why_early
+from recipes.run.pretrained import told
 from recipes.store import history
 
 ORDER = ("loss", "acc")
@@ -140,5 +141,6 @@ def show_start(console: Console, module: RecipeModule, samples: int, loader: Ste
         "target" + targets,
         *(f"data: {remark}" for remark in [loader.split.remark] if remark),
         *shares(loader.step_size, trainer.world_size, trainer.num_nodes, module.parts),
+        *told(module),
         *(f"{plugin.state_key}: {remark}" for plugin in module.plugins for remark in plugin.remarks),
     )
