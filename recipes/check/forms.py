@@ -77,7 +77,7 @@ FORMS = {
         ),
     ),
     "maps": Form(maps, ("model=fcn", "model.channels=[4,4]", "loss=cross_entropy", f"loss.ignore_index={IGNORED}")),
-    "labels": Form(labels, ("model=mlp", "model.hidden=[8]")),
+    "labels": Form(labels, ("model=cnn", "model.channels=[4]", "model.hidden=8")),
 }
 
 

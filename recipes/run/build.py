@@ -150,9 +150,8 @@ def build_callbacks(config: Mapping[str, Any]) -> list[L.Callback]:
 def build_data(config: Mapping[str, Any]) -> Data:
     """The data, not loaded yet; it knows the label of samples that the loss leaves out, and what the loss says of its tasks."""
     data: Data = instantiate(config["data"], Data)
-    if "loss" in config:
-        loss = build_loss(config)
-        data.ignored, data.refine = ignored_label(loss), partial(refined, loss)
+    loss = build_loss(config) if "loss" in config else None
+    data.ignored, data.refine = ignored_label(loss), partial(refined, loss)
     return data
 
 
