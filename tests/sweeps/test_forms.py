@@ -36,7 +36,8 @@ REFUSED = {  # options, and groups of which each is
         *(f"loss/{name}" for name in ("cross_entropy", "hinge", "huber", "mae", "mse", "quantile")),
         *(f"metric/{name}" for name in ("balanced_accuracy", "calibration_error", "cohen_kappa", "mae", "r2", "rmse")),
         "metric/top_k_accuracy",
-        *(f"model/{name}" for name in ("dgcnn", "fcn", "pointnet", "polynomial", "rnn", "transformer")),
+        *(f"model/{name}" for name in ("dgcnn", "fcn", "pointnet", "torchvision", "transformer")),
+        "regularizer/stochastic_depth",
     },
 }
 
