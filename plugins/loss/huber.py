@@ -41,14 +41,14 @@ class Huber(LossOfNumbers):
     )
 
     def __post_init__(self) -> None:
-        self._deviation: Callable[[], Tensor] | None = None  # of the targets, where they are standardized
+        self.deviation: Callable[[], Tensor] | None = None  # of the targets, where they are standardized
 
     def in_units(self, deviation: Callable[[], Tensor]) -> Huber:
         """The same loss of numbers in the units of the targets, whose deviation, (outputs,), is asked for at each call."""
         found = copy.copy(self)
-        found._deviation = deviation
+        found.deviation = deviation
         return found
 
     def values(self, residual: Tensor) -> Tensor:
         """½ r² where |r| ≤ δ, δ (|r| − ½ δ) beyond."""
-        return huber(residual, self.delta if self._deviation is None else self.delta * self._deviation())
+        return huber(residual, self.delta if self.deviation is None else self.delta * self.deviation())

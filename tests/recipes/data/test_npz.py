@@ -199,5 +199,5 @@ def test_refuses_what_says_no_labels(saved):
             data_of(saved(x=x, y=wrong), task="multilabel")
     with pytest.raises(RecipeError, match="differ in kind: torch.bool and torch.int64"):
         data_of(saved(x_train=x, y_train=y, x_test=x, y_test=y.astype(int)))
-    with pytest.raises(RecipeError, match="data.task must be multilabel"):
+    with pytest.raises(RecipeError, match="data.task must be one of multilabel, got .regression."):
         data_of(saved(x=x, y=y), task="regression")
