@@ -48,10 +48,16 @@ from plugins.init.kaiming_uniform import KaimingUniformInit as KaimingUniformIni
 from plugins.init.normal import NormalInit as NormalInit
 from plugins.init.xavier_normal import XavierNormalInit as XavierNormalInit
 from plugins.init.xavier_uniform import XavierUniformInit as XavierUniformInit
+from plugins.loss.bce import BinaryCrossEntropy as BinaryCrossEntropy
 from plugins.loss.by_task import LossByTask as LossByTask
 from plugins.loss.cross_entropy import CrossEntropy as CrossEntropy
+from plugins.loss.focal import FocalLoss as FocalLoss
 from plugins.loss.hinge import Hinge as Hinge
+from plugins.loss.huber import Huber as Huber
+from plugins.loss.mae import MAE as MAE
 from plugins.loss.mse import MSE as MSE
+from plugins.loss.poly1 import Poly1 as Poly1
+from plugins.loss.quantile import QuantileLoss as QuantileLoss
 from plugins.metric.auroc import AUROC as AUROC
 from plugins.metric.average_precision import AveragePrecision as AveragePrecision
 from plugins.metric.balanced_accuracy import BalancedAccuracy as BalancedAccuracy

@@ -40,13 +40,52 @@ class Task:
 
     `shape` are the places of a sample that each have a label, such as (height, width) of a class map; () where a sample has one.
     The model's outputs are (samples, outputs, *shape) then, labels (samples, *shape).
+
+    Of several labels a sample, kind "multilabel", outputs are logits, one a label, and a label counts as predicted where its probability
+    is at least `threshold`. Of a regression that predicts several `quantiles` of each number the outputs are those of the first column, then
+    those of the next.
     """
 
     name: str
-    kind: str  # "classification" | "regression"
+    kind: str  # "classification" | "multilabel" | "regression"
     outputs: int
-    names: tuple[str, ...] = ()  # of the classes, where they have some
+    names: tuple[str, ...] = ()  # of the classes or labels, where they have some
     shape: tuple[int, ...] = ()
+    threshold: float = 0.5
+    quantiles: tuple[float, ...] = ()
+
+    def in_shape(self, target: Tensor, output: Tensor) -> Tensor:
+        """The numbers of a regression in the shape of the outputs, so that nothing broadcasts; each once a quantile, where these are several."""
+        if self.quantiles and target.numel() * len(self.quantiles) == output.numel():
+            target = target.reshape(len(output), -1).repeat_interleave(len(self.quantiles), 1)
+        return target.reshape(output.shape)
+
+    def point(self, output: Tensor) -> Tensor:
+        """The one prediction of each number, (samples, columns): of several quantiles the median."""
+        if not self.quantiles:
+            return output
+        return output.unflatten(1, (-1, len(self.quantiles)))[:, :, self.quantiles.index(0.5)]
+
+    def probabilities(self, output: Tensor) -> Tensor:
+        """Logits (samples, outputs, *shape) as probabilities of classes, or of each of several labels; numbers as they are."""
+        if self.kind == "regression":
+            return output
+        return output.softmax(1) if self.kind == "classification" else output.sigmoid()
+
+    def logits(self, probabilities: Tensor) -> Tensor:
+        """Probabilities as logits that :meth:`probabilities` makes them of again; numbers as they are."""
+        if self.kind == "regression":
+            return probabilities
+        kept = probabilities.clamp_min(torch.finfo(probabilities.dtype).tiny).log()
+        if self.kind == "classification":
+            return kept
+        return kept - (1 - probabilities).clamp_min(torch.finfo(probabilities.dtype).eps).log()
+
+    def hits(self, output: Tensor, labels: Tensor) -> Tensor:
+        """Which labels are predicted right, (samples, *shape), of several labels (samples, labels): the most probable class, or each label."""
+        if self.kind == "multilabel":
+            return (output >= math.log(self.threshold / (1 - self.threshold))) == labels
+        return output.argmax(1) == labels
 
 
 @dataclass
@@ -55,7 +94,8 @@ class Batch:
 
     `x` has shape (samples, *sample shape), raw, with bytes as numbers in [0, 1]; where inputs are several by name it is a dict of
     such tensors, which techniques see that declare `on_named_inputs`. `targets` is what the loss sees, one entry a
-    task: labels (samples,), or probabilities (samples, classes) once a technique softens them; of class maps labels (samples, *places),
+    task: labels (samples,), or probabilities (samples, classes) once a technique softens them; of several labels a sample truth values
+    (samples, labels), or the probability of each; of class maps labels (samples, *places),
     or probabilities (samples, classes, *places), which techniques see that declare `on_class_maps`. `labels` are the true,
     unmodified targets, for metrics. `extra` carries what a technique keeps from `transform_batch` to `penalty`. In an
     evaluation `positions` says which samples of the split these are.

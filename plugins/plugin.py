@@ -203,8 +203,8 @@ class Option(Identity):
     def metrics(self, task: Task) -> Mapping[str, Metric]:
         """Further metrics of a task, as torchmetrics objects, new ones at each call; logged as SPLIT/NAME, of several tasks SPLIT/TASK/NAME.
 
-        Of a classification they are given probabilities (samples, classes) and the true labels (samples,), of a regression
-        predictions and targets, both (samples, columns) in the units of the targets. They see each sample of a split once,
+        Of a classification they are given probabilities (samples, classes) and the true labels (samples,), of several labels a sample
+        both (samples, labels), of a regression predictions and targets, both (samples, columns) in the units of the targets. They see each sample of a split once,
         their states are put together over all processes, and they compute one number.
         """
         return {}

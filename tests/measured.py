@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from plugins.base import Batch, Plugin, Setting, Task
+from plugins.loss.by_task import LossByTask
 from recipes.engine.measuring import Measuring
 from recipes.engine.module import RecipeModule
 
@@ -25,15 +26,24 @@ def built(*plugins: Plugin, tasks: tuple[Task, ...], loss=None) -> RecipeModule:
 
 
 def measured(plugin: Plugin, outputs: Tensor, labels: Tensor, classes: int = 0) -> float:
-    """What a metric is of all samples; of a regression where `classes` is 0."""
-    task = Task("", "classification" if classes else "regression", classes or outputs.shape[1])
-    measuring = Measuring(built(plugin, tasks=(task,)))
+    """What a metric is of all samples; of a regression where `classes` is 0, of several labels a sample where they are truth values."""
+    kind = "multilabel" if labels.dtype == torch.bool else "classification" if classes else "regression"
+    task = Task("", kind, classes or outputs.shape[1])
+    measuring = Measuring(built(plugin, tasks=(task,), loss=LossByTask() if kind == "multilabel" else None))
     sizes = [*SIZES, len(outputs) - sum(SIZES)]
     for output, label in zip(outputs.split(sizes), labels.split(sizes), strict=True):
         measuring.add({"": output}, Batch(output, {"": label}, {"": label}))
     found = measuring.compute()
     assert list(found) == [plugin.option]
     return found[plugin.option]
+
+
+def drawn_labels(labels: int, samples: int = 200, missing: int | None = None) -> tuple[Tensor, Tensor]:
+    """Logits that have learned something, and which of several labels each sample has; one of them is nowhere."""
+    there = torch.rand(samples, labels) < torch.linspace(0.1, 0.6, labels)
+    if missing is not None:
+        there[:, missing] = False
+    return 2 * torch.randn(samples, labels) + 3 * there.float() - 1.5, there
 
 
 def drawn(classes: int, samples: int = 200, missing: int | None = None) -> tuple[Tensor, Tensor]:

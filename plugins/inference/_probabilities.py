@@ -14,9 +14,12 @@ if TYPE_CHECKING:
 
 
 def probabilities(outputs: Mapping[str, Tensor], setting: Setting) -> dict[str, Tensor]:
-    """Outputs (samples, classes) as class probabilities; those of a regression as they are."""
-    kinds = {task.name: task.kind for task in setting.tasks}
-    return {task: output.float().softmax(1) if kinds[task] == "classification" else output for task, output in outputs.items()}
+    """Outputs (samples, classes) as class probabilities, of several labels as those of each; of a regression as they are."""
+    tasks = {task.name: task for task in setting.tasks}
+    return {
+        task: output if tasks[task].kind == "regression" else tasks[task].probabilities(output.float())
+        for task, output in outputs.items()
+    }
 
 
 def entropy(p: Float[Tensor, "samples classes *places"]) -> Float[Tensor, " samples *places"]:

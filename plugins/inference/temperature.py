@@ -10,6 +10,7 @@ from torch import Tensor
 from torchmetrics.utilities.distributed import gather_all_tensors
 
 from plugins.base import Batch, Module, Plugin, RecipeError, Refusal, Selection, Stage, Task
+from plugins.inference._probabilities import probabilities
 from plugins.inputs import Inputs, some
 
 if TYPE_CHECKING:
@@ -85,8 +86,8 @@ class Temperature(Plugin):
             )
         outputs = module.outputs(x)
         for task, T in zip(classifications(module.setting.tasks), found["T"].to(some(x).device), strict=True):
-            outputs[task.name] = (outputs[task.name].float() / T).softmax(1)
-        return outputs
+            outputs[task.name] = outputs[task.name].float() / T
+        return probabilities(outputs, module.setting)
 
     def after_validation(self, module: Module, metrics: Mapping[str, float]) -> dict[str, float]:
         """Log T: above 1 the model is too sure, below 1 not sure enough."""

@@ -1,16 +1,17 @@
-"""The loss that fits the task: cross entropy for a classification, mean squared error for a regression."""
+"""The loss that fits the task: cross entropy for classes, binary for several labels, mean squared error for a regression."""
 
 from __future__ import annotations
 
 from torch import Tensor
 
 from plugins.base import Task
+from plugins.loss.bce import BinaryCrossEntropy
 from plugins.loss.cross_entropy import CrossEntropy
 from plugins.loss.mse import MSE
 
 
 class LossByTask:
-    """Cross entropy for labels and probabilities, mean squared error for the numbers of a regression.
+    """Cross entropy for labels and probabilities, of several labels a sample the binary one, mean squared error for numbers.
 
     The engine asks for the loss of each task. Called without a task, whole numbers are labels; other numbers are
     probabilities where there is one for each of two outputs or more, and values of a regression where there is one output.
@@ -25,8 +26,10 @@ class LossByTask:
     def __init__(self) -> None:
         self.cross_entropy, self.mse = CrossEntropy(), MSE()
 
-    def for_task(self, task: Task) -> CrossEntropy | MSE:
+    def for_task(self, task: Task) -> CrossEntropy | MSE | BinaryCrossEntropy:
         """The loss of one task, whatever the shapes of its targets."""
+        if task.kind == "multilabel":
+            return BinaryCrossEntropy().for_task(task)
         return self.cross_entropy if task.kind == "classification" else self.mse
 
     def __call__(self, output: Tensor, target: Tensor, reduction: str = "none") -> Tensor:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class ClassificationMetric(Plugin):
-    """A metric of each task that is a classification; a subclass makes the torchmetrics object.
+    """A metric of each task that is a classification, or has several labels a sample; a subclass makes the torchmetrics object.
 
     Raises:
         Refusal: no task is a classification.
@@ -25,19 +25,36 @@ class ClassificationMetric(Plugin):
     stage = Stage.DIAGNOSTICS
 
     def check(self, selection: Selection) -> None:
-        """Refuse a run without classes."""
-        if not any(task.kind == "classification" for task in selection.setting.tasks):
+        """Refuse a run without classes, and one with several labels a sample where the metric is not defined for them."""
+        kinds = {task.kind for task in selection.setting.tasks}
+        if "multilabel" in kinds and "classification" not in kinds and not self.takes_labels:
+            raise Refusal(
+                f"{self.state_key} measures predictions of one class a sample, and these samples have several labels: type +metric=f1, auroc, "
+                f"average_precision, precision or recall"
+            )
+        if kinds == {"regression"}:
             raise Refusal(
                 f"{self.state_key} measures how classes are predicted, and there is none to predict: for a regression type +metric=rmse, mae or r2"
             )
 
     def metrics(self, task: Task) -> Mapping[str, Metric]:
         """One object for a classification."""
+        if task.kind == "multilabel" and self.takes_labels:
+            return {self.option: self.make_of_labels(task)}
         return {self.option: self.make(task)} if task.kind == "classification" else {}
 
     def make(self, task: Task) -> Metric:
         """The torchmetrics object, which is given probabilities (samples, classes) and labels (samples,)."""
         raise NotImplementedError
+
+    def make_of_labels(self, task: Task) -> Metric:
+        """The torchmetrics object of several labels a sample, which is given probabilities and labels 0 and 1, both (samples, labels)."""
+        raise NotImplementedError
+
+    @property
+    def takes_labels(self) -> bool:
+        """Whether it is defined for several labels a sample."""
+        return type(self).make_of_labels is not ClassificationMetric.make_of_labels
 
 
 def averaged(kind: Any, task: Task, average: str | None) -> Metric:
@@ -56,6 +73,17 @@ def averaged(kind: Any, task: Task, average: str | None) -> Metric:
             return super().compute()[1]
 
     return OfSecond(num_classes=2, average="none", validate_args=False)
+
+
+def averaged_over_labels(kind: Any, task: Task, average: str | None) -> Metric:
+    """A torchmetrics object that counts right and wrong predictions of several labels a sample, averaged over labels.
+
+    Args:
+        kind: its class.
+        task: of one target.
+        average: "macro", "micro" or "weighted"; None: macro.
+    """
+    return kind(num_labels=task.outputs, threshold=task.threshold, average=average or "macro", validate_args=False)
 
 
 def over_classes(
@@ -97,5 +125,34 @@ def by_support(kind: Any, both: bool = False) -> Any:
                 known = self.support.sum() > 0 if not both else (self.support > 0).all()
                 return values[1].where(known, torch.nan)
             return over_classes(values, self.support, self.over or "macro", both)
+
+    return Occurring
+
+
+def by_support_of_labels(kind: Any, both: bool = False) -> Any:
+    """As `by_support`, of several labels a sample: averages over the labels that some samples have, or with `both` some and not all."""
+
+    class Occurring(kind):
+        support: Tensor
+        samples: Tensor
+
+        def __init__(self, labels: int, over: str | None, **arguments: Any) -> None:
+            super().__init__(num_labels=labels, average="none", validate_args=False, **arguments)
+            self.over = over
+            self.add_state("support", torch.zeros(labels, dtype=torch.long), dist_reduce_fx="sum")
+            self.add_state("samples", torch.zeros((), dtype=torch.long), dist_reduce_fx="sum")
+
+        def update(self, preds: Tensor, target: Tensor) -> None:
+            super().update(preds, target)
+            self.support += target.sum(0)
+            self.samples += len(target)
+
+        def compute(self) -> Tensor:
+            known = (self.support > 0) & (self.support < (self.samples if both else torch.inf))
+            if not bool(known.any()):
+                return torch.tensor(torch.nan)
+            values = super().compute()
+            weights = known.to(values.dtype) * (self.support.to(values.dtype) if self.over == "weighted" else 1.0)
+            return values.where(known, 0.0).mul(weights).sum() / weights.sum()
 
     return Occurring

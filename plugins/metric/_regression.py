@@ -25,6 +25,10 @@ class RegressionMetric(Plugin):
                 f"{self.state_key} measures how numbers are predicted, and the targets are classes: type +metric=f1, auroc or another "
                 f"metric of classes"
             )
+        if any(task.quantiles and 0.5 not in task.quantiles for task in selection.setting.tasks):
+            raise Refusal(
+                f"{self.state_key} measures one prediction of each number, and loss.q has several without the median: add 0.5 to it"
+            )
 
     def metrics(self, task: Task) -> Mapping[str, Metric]:
         """One object for a regression."""

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from torchmetrics import Metric
-from torchmetrics.classification import MulticlassAUROC
+from torchmetrics.classification import MulticlassAUROC, MultilabelAUROC
 
 from plugins.base import Task, declare
-from plugins.metric._classification import ClassificationMetric, by_support
+from plugins.metric._classification import ClassificationMetric, by_support, by_support_of_labels
 
 
 class AUROC(ClassificationMetric):
@@ -41,3 +41,7 @@ class AUROC(ClassificationMetric):
     def make(self, task: Task) -> Metric:
         """The object for one task."""
         return by_support(MulticlassAUROC, both=True)(task.outputs, self.average, thresholds=self.thresholds)
+
+    def make_of_labels(self, task: Task) -> Metric:
+        """The object for one task of several labels a sample."""
+        return by_support_of_labels(MultilabelAUROC, both=True)(task.outputs, self.average, thresholds=self.thresholds)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from torchmetrics import Metric
-from torchmetrics.classification import MulticlassAveragePrecision
+from torchmetrics.classification import MulticlassAveragePrecision, MultilabelAveragePrecision
 
 from plugins.base import Task, declare
-from plugins.metric._classification import ClassificationMetric, by_support
+from plugins.metric._classification import ClassificationMetric, by_support, by_support_of_labels
 
 
 class AveragePrecision(ClassificationMetric):
@@ -40,3 +40,7 @@ class AveragePrecision(ClassificationMetric):
     def make(self, task: Task) -> Metric:
         """The object for one task."""
         return by_support(MulticlassAveragePrecision)(task.outputs, self.average, thresholds=self.thresholds)
+
+    def make_of_labels(self, task: Task) -> Metric:
+        """The object for one task of several labels a sample."""
+        return by_support_of_labels(MultilabelAveragePrecision)(task.outputs, self.average, thresholds=self.thresholds)

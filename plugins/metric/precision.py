@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from torchmetrics import Metric
-from torchmetrics.classification import MulticlassPrecision
+from torchmetrics.classification import MulticlassPrecision, MultilabelPrecision
 
 from plugins.base import Task, declare
-from plugins.metric._classification import ClassificationMetric, averaged
+from plugins.metric._classification import ClassificationMetric, averaged, averaged_over_labels
 
 
 class Precision(ClassificationMetric):
@@ -32,3 +32,7 @@ class Precision(ClassificationMetric):
     def make(self, task: Task) -> Metric:
         """The object for one task."""
         return averaged(MulticlassPrecision, task, self.average)
+
+    def make_of_labels(self, task: Task) -> Metric:
+        """The object for one task of several labels a sample."""
+        return averaged_over_labels(MultilabelPrecision, task, self.average)

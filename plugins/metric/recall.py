@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from torchmetrics import Metric
-from torchmetrics.classification import MulticlassRecall
+from torchmetrics.classification import MulticlassRecall, MultilabelRecall
 
 from plugins.base import Task, declare
-from plugins.metric._classification import ClassificationMetric, averaged
+from plugins.metric._classification import ClassificationMetric, averaged, averaged_over_labels
 
 
 class Recall(ClassificationMetric):
@@ -32,3 +32,7 @@ class Recall(ClassificationMetric):
     def make(self, task: Task) -> Metric:
         """The object for one task."""
         return averaged(MulticlassRecall, task, self.average)
+
+    def make_of_labels(self, task: Task) -> Metric:
+        """The object for one task of several labels a sample."""
+        return averaged_over_labels(MultilabelRecall, task, self.average)

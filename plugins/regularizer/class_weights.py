@@ -57,7 +57,13 @@ class ClassWeights(Plugin):
         self._weights: dict[str, Tensor] = {}
 
     def check(self, selection: Selection) -> None:
-        """Refuse data without classes."""
+        """Refuse data without classes, of which each sample has one."""
+        kinds = {task.kind for task in selection.setting.tasks}
+        if "multilabel" in kinds and "classification" not in kinds:
+            raise Refusal(
+                "regularizer/class_weights weighs a sample by its one class, and these samples have several labels: type loss=bce with "
+                "loss.pos_weight=[NUMBERS], a weight for each label that is there"
+            )
         if not any(task.kind == "classification" for task in selection.setting.tasks):
             raise Refusal("regularizer/class_weights needs a classification task, and the data has none: leave it out")
 

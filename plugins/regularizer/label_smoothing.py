@@ -19,7 +19,7 @@ from plugins.base import (
 )
 
 if TYPE_CHECKING:
-    from jaxtyping import Float, Int
+    from jaxtyping import Bool, Float, Int
 
 
 def smooth(
@@ -39,11 +39,21 @@ def smooth(
     return (1 - eps) * probabilities + eps / classes
 
 
+def smooth_labels(
+    target: Bool[Tensor, "samples labels"] | Float[Tensor, "samples labels"], eps: float, spread: str = "others"
+) -> Float[Tensor, "samples labels"]:
+    """Move each of several labels, or its probability, by eps towards the contrary, or by eps/2."""
+    probabilities = target if target.is_floating_point() else target.float()
+    share = eps if spread == "others" else eps / 2
+    return (1 - 2 * share) * probabilities + share
+
+
 class LabelSmoothing(Plugin):
     """Train every classification task on targets that leave room for doubt.
 
     With k classes the true one gets 1 − eps and each other eps/(k − 1) (`others`), or the true one gets 1 − eps + eps/k
-    and each other eps/k (`all`). Targets that are probabilities already are smoothed class by class in the same way.
+    and each other eps/k (`all`). Targets that are probabilities already are smoothed class by class in the same way. Of several labels a
+    sample each is a decision between two: one that is there gets 1 − eps, one that is not eps (`others`), or 1 − eps/2 and eps/2 (`all`).
 
     Raises:
         Refusal: no classification task with two outputs or more.
@@ -62,7 +72,7 @@ class LabelSmoothing(Plugin):
 
     def check(self, selection: Selection) -> None:
         """Refuse data without classes, and a single output for two of them."""
-        classifications = [task for task in selection.setting.tasks if task.kind == "classification"]
+        classifications = [task for task in selection.setting.tasks if task.kind != "regression"]
         if not classifications:
             raise Refusal("regularizer/label_smoothing needs a classification task, and the data has none: leave it out")
         for task in classifications:
@@ -75,8 +85,10 @@ class LabelSmoothing(Plugin):
     def transform_batch(self, batch: Batch, module: Module) -> Batch:
         """Smooth the targets; the labels beside them stay."""
         smoothed = {
-            task.name: smooth(batch.targets[task.name], task.outputs, self.eps, self.spread)
+            task.name: smooth_labels(batch.targets[task.name], self.eps, self.spread)
+            if task.kind == "multilabel"
+            else smooth(batch.targets[task.name], task.outputs, self.eps, self.spread)
             for task in module.setting.tasks
-            if task.kind == "classification"
+            if task.kind != "regression"
         }
         return replace(batch, targets={**batch.targets, **smoothed})

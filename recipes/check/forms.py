@@ -1,4 +1,4 @@
-"""What an option does with data of another form than an image with one label: tokens with their mask, and class maps."""
+"""What an option does with data of another form than an image with one label: tokens with their mask, class maps, several labels."""
 
 from __future__ import annotations
 
@@ -51,6 +51,15 @@ def maps(samples: int = 80, size: int = 8, ignored: bool = True) -> Mapping[str,
     return {"x": x, "y": y}
 
 
+@cache
+def labels(samples: int = 80, size: int = 8) -> Mapping[str, Any]:
+    """Arrays of images of bytes and of which of three labels each has: whether its top, its middle, its bottom is bright."""
+    random = np.random.default_rng(0)
+    x = random.integers(0, 256, (samples, size, size)).astype(np.uint8)
+    bright = np.stack([x[:, rows].mean((1, 2)) for rows in (slice(0, 3), slice(3, 5), slice(5, size))], 1)
+    return {"x": x, "y": bright > np.median(bright, 0)}
+
+
 @dataclass(frozen=True)
 class Form:
     """A form of data: its arrays, and the words with which a small model is trained on them."""
@@ -68,6 +77,7 @@ FORMS = {
         ),
     ),
     "maps": Form(maps, ("model=fcn", "model.channels=[4,4]", "loss=cross_entropy", f"loss.ignore_index={IGNORED}")),
+    "labels": Form(labels, ("model=cnn", "model.channels=[4]", "model.hidden=8")),
 }
 
 
@@ -118,7 +128,7 @@ def expect_told(name: str, refusal: RecipeError) -> None:
 
 
 def other_forms(name: str, folder: Path) -> None:
-    """An option trains on tokens with a mask and on class maps, or is refused in a line before the first batch."""
+    """An option trains on tokens with a mask, on class maps and on several labels a sample, or is refused in a line before the first batch."""
     if name.split("/")[0] in SAY_NOTHING_OF_BATCHES:
         raise NotAsked("says nothing of a batch")
     for form in FORMS:

@@ -13,7 +13,7 @@ from torch import Tensor
 from plugins.base import RecipeError, expect
 from plugins.inputs import alike, described
 from recipes.data.source import Source
-from recipes.data.targets import known_labels
+from recipes.data.targets import are_several_labels, known_labels
 
 
 def as_inputs(x: np.ndarray, where: str) -> Tensor:
@@ -130,6 +130,8 @@ def as_labels(y: np.ndarray, where: str, names: np.ndarray | None = None, ignore
         return torch.from_numpy(y.astype(np.float32))
     if y.dtype.kind not in "iub":
         raise RecipeError(f"{where} must hold numbers or names, got {y.dtype}")
+    if y.dtype.kind == "b" and y.ndim == 2:  # several labels a sample
+        return torch.from_numpy(np.ascontiguousarray(y))
     y = y.astype(np.int64)
     classes = y if ignored is None else y[y != ignored]
     if classes.size and (classes.min() < 0 or classes.max() >= max(1000, len(y))):
@@ -140,6 +142,25 @@ def as_labels(y: np.ndarray, where: str, names: np.ndarray | None = None, ignore
     return torch.from_numpy(y)
 
 
+def as_several_labels(y: np.ndarray, where: str) -> Tensor:
+    """Which of several labels each sample has, truth values (samples, labels), of numbers 0 and 1 or truth values.
+
+    Raises:
+        RecipeError: another shape, other numbers.
+    """
+    if y.ndim != 2 or y.shape[1] < 2 or y.dtype.kind not in "fiub":
+        raise RecipeError(
+            f"{where} must have a column for each of at least two labels (data.task=multilabel), numbers 0 and 1 (samples, labels); got an "
+            f"array of {y.dtype} of shape {y.shape}"
+        )
+    if (other := y[(y != 0) & (y != 1)]).size:
+        raise RecipeError(
+            f"{where} must hold 0 and 1 alone, whether a sample has a label (data.task=multilabel); got {other[0]}: for numbers or "
+            f"class maps leave data.task out"
+        )
+    return torch.from_numpy(np.ascontiguousarray(y.astype(bool)))
+
+
 def check_several_classes(train: Source, ignored: int | None = None) -> None:
     """Refuse targets of one class, from which no model can learn to tell classes apart."""
     for name, given in train.labels.items():
@@ -147,6 +168,10 @@ def check_several_classes(train: Source, ignored: int | None = None) -> None:
         if len(given) and not len(target):
             raise RecipeError(
                 f"all {len(given)} training labels{f' of {name}' if name else ''} are {ignored}, which the loss ignores"
+            )
+        if are_several_labels(target) and len(target) and bool((target == target[0]).all()):
+            raise RecipeError(
+                f"all {len(target)} training samples have the same labels{f' of {name}' if name else ''}: there is nothing to tell apart"
             )
         if not target.is_floating_point() and len(target) > 1 and bool((target == target.flatten()[0]).all()):
             raise RecipeError(
@@ -159,7 +184,9 @@ def check_classes(train: Source, test: Source, ignored: int | None = None) -> No
     """Refuse a test split with targets that training cannot know."""
     for name, given in train.labels.items():
         target, other = known_labels(given, ignored), known_labels(test.labels[name], ignored)
-        if target.is_floating_point() != other.is_floating_point():
+        if target.is_floating_point() != other.is_floating_point() or (target.dtype == torch.bool) != (
+            other.dtype == torch.bool
+        ):
             raise RecipeError(f"the targets {name} of training and test differ in kind: {target.dtype} and {other.dtype}")
         if not target.is_floating_point() and len(other) and int(other.max()) > int(target.max()):
             raise RecipeError(

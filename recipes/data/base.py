@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
@@ -16,7 +17,11 @@ from plugins.inputs import joined
 from recipes.data.arrays import check_classes, check_several_classes
 from recipes.data.source import Source
 from recipes.data.split import fingerprint, nested, pieces
-from recipes.data.targets import expect_labels, expect_meant, kind_of, known_labels, places_of
+from recipes.data.targets import MULTILABEL, expect_labels, expect_meant, kind_of, known_labels, places_of
+
+
+def _as_it_is(task: Task) -> Task:
+    return task
 
 
 class Data:
@@ -68,6 +73,7 @@ class Data:
         self.held_out: Tensor | None = None  # which of the samples are the test split, where it was split off
         self.content: str | None = None  # a hash of all samples and targets, however they are split
         self.class_names: dict[str, tuple[str, ...]] = {}  # by task, where classes are given as text
+        self.refine: Callable[[Task], Task] = _as_it_is  # what the loss says of a task, such as the quantiles of each number
         self.ignored: int | None = None  # the label of samples that the loss leaves out, which names no class
 
     def load(self) -> tuple[Source, Source | None]:
@@ -249,12 +255,15 @@ class Data:
         tasks = []
         for name in next(iter(self.splits.values())).labels:
             values = [split.labels[name] for split in self.splits.values()]
-            if kind_of(name, values[0]) == "regression":
-                tasks.append(Task(name, "regression", values[0].shape[1] if values[0].ndim == 2 else 1))
+            if (kind := kind_of(name, values[0])) == "regression":
+                task = self.refine(Task(name, kind, values[0].shape[1] if values[0].ndim == 2 else 1))
+                tasks.append(replace(task, outputs=task.outputs * max(1, len(task.quantiles))))
+            elif kind == MULTILABEL:
+                tasks.append(self.refine(Task(name, kind, values[0].shape[1], self.class_names.get(name, ()))))
             else:
                 names = self.class_names.get(name, ())
                 outputs = len(names) or 1 + max(int(known_labels(value, self.ignored).max()) for value in values)
-                tasks.append(Task(name, "classification", outputs, names, places_of(values[0])))
+                tasks.append(Task(name, kind, outputs, names, places_of(values[0])))
         return tuple(tasks)
 
     def setting(self, seed: int, load_run: Callable[[str], Any] | None = None) -> Setting:

@@ -22,6 +22,7 @@ from recipes.data.split import fingerprint
 from recipes.data.table import SHOWN, Table, shown, word
 from recipes.data.table_roles import Roles, names_of
 from recipes.data.table_targets import CLASSIFICATION, REGRESSION, Target, decide, labels_of
+from recipes.data.targets import MULTILABEL
 
 SEPARATORS = {"comma": ",", "semicolon": ";", "tab": "\t"}
 MISSING = ("NA", "NaN", "nan", "null", "?")
@@ -35,8 +36,8 @@ class CsvData(Data):
 
     Args:
         path: the file, in UTF-8, whose first line names the columns.
-        target: name of the column to predict, or a list of names: one task each.
-        task: `classification` or `regression`, of all targets; None: text is classes, and so are at most 20 different whole numbers with more
+        target: name of the column to predict, or a list of names: one task each, or of `multilabel` one label each.
+        task: `classification` or `regression`, of all targets, or `multilabel`: columns of 0 and 1, false and true, or no and yes; None: text is classes, and so are at most 20 different whole numbers with more
             than five rows for each; other numbers are a regression.
         inputs: names of the columns to predict from; None: all others.
         drop: names of columns that are left out.
@@ -73,7 +74,7 @@ class CsvData(Data):
         expect(path is not None, "data.path", "the path of a csv file (data=csv data.path=FILE data.target=NAME)", path)
         expect(target is not None, "data.target", "the name of the column to predict (data.target=NAME)", target)
         if task is not None:
-            expect_choice("data.task", task, (CLASSIFICATION, REGRESSION))
+            expect_choice("data.task", task, (CLASSIFICATION, MULTILABEL, REGRESSION))
         if impute is not None:
             expect_choice("data.impute", impute, tuple(IMPUTE))
         expect_choice("data.unseen", unseen, ("error", "ignore"))
@@ -92,7 +93,9 @@ class CsvData(Data):
             *(None if name is None else str(name) for name in (groups, split)),
         )
         expect(self.roles.inputs != [], "data.inputs", "the name of at least one column", inputs)
-        expect(bool(self.roles.targets), "data.target", "the name of at least one column", target)
+        least = 2 if task == MULTILABEL else 1
+        several = "the names of the columns of at least two labels, [NAMES]" if least > 1 else "the name of at least one column"
+        expect(len(self.roles.targets) >= least, "data.target", several, target)
         self.missing = frozenset(["", *map(str, MISSING if missing is None else missing)])
         self._columns: list[Column] = []  # what was learned
         self._targets: list[Target] = []
@@ -189,6 +192,9 @@ class CsvData(Data):
         self._name_classes()
 
     def _name_classes(self) -> None:
+        if self.task == MULTILABEL:
+            self.class_names = {"": tuple(each.name for each in self._targets)}
+            return
         several = len(self._targets) > 1
         self.class_names = {each.name if several else "": each.classes for each in self._targets if each.classes}
 
@@ -214,6 +220,8 @@ class CsvData(Data):
             for each in self._targets
             if targets
         }
+        if targets and self.task == MULTILABEL:
+            labels = {"": torch.stack([*labels.values()], 1).bool()}
         return Rows(
             torch.from_numpy(np.stack([values[name].numbers for name in self._inputs], 1)),
             labels,
@@ -247,6 +255,8 @@ class CsvData(Data):
         counts = [sum(column.kind == kind for column in self._columns) for kind in (NUMERIC, CATEGORICAL)]
         columns = " and ".join(f"{count} {kind}" for count, kind in zip(counts, (NUMERIC, CATEGORICAL), strict=True) if count)
         targets = ", ".join(each.told(self.task is None) for each in self._targets)
+        if self.task == MULTILABEL:
+            targets = f"{', '.join(each.name for each in self._targets)}: labels that a row may have"
         return (
             f"{shown(self.path.name)}: {columns} column{'s' if sum(counts) != 1 else ''} ({features} inputs), {len(self._lines):,} rows; "
             f"target{'s' if len(self._targets) > 1 else ''} {targets}"

@@ -15,13 +15,14 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from plugins.base import RecipeError, expect, expect_count
-from recipes.data.arrays import as_inputs, as_labels, as_named_input, check_inputs, same_length
+from plugins.base import RecipeError, expect, expect_choice, expect_count
+from recipes.data.arrays import as_inputs, as_labels, as_named_input, as_several_labels, check_inputs, same_length
 from recipes.data.base import Data
 from recipes.data.memory import fits
 from recipes.data.source import Source
 from recipes.data.split import Split
 from recipes.data.stored import Stored, StoredArray, head
+from recipes.data.targets import MULTILABEL
 from recipes.launch.ranks import world
 
 BROKEN: tuple[type[Exception], ...] = (  # what a damaged file makes NumPy, zipfile and zlib raise
@@ -40,12 +41,13 @@ class NpzData(Data):
 
     A list of names as `input` makes of them a mapping, such as tokens and a mask, which the model gets as a dict: floats, whole numbers
     and truth values of any shape stay what they are, and are in memory. Whole numbers (samples, *places) as targets are class maps or
-    sequences of labels.
+    sequences of labels, truth values (samples, labels) say which of several labels a sample has.
 
     Args:
         path: the file or the folder.
         input: name of the array of inputs, or a list of names: a mapping of several.
         target: name of the array of targets, or a list of names: one task each.
+        task: "multilabel": numbers 0 and 1 (samples, labels) say which of several labels a sample has; None: as their type says.
         in_memory: whether the inputs are loaded whole; None: where three times their size is free.
         workers: processes that read ahead where they are not, ≥ 0.
 
@@ -58,6 +60,7 @@ class NpzData(Data):
         path: str | None = None,
         input: str | Sequence[str] = "x",
         target: str | Sequence[str] = "y",
+        task: str | None = None,
         in_memory: bool | None = None,
         workers: int = 0,
         **split: Any,
@@ -76,7 +79,9 @@ class NpzData(Data):
         expect(len({*self.names}) == len(self.names), "data.target", "names of which each is given once", target)
         expect(in_memory is None or isinstance(in_memory, bool), "data.in_memory", "true, false or null", in_memory)
         expect_count("data.workers", workers, least=0)
-        self.in_memory, self.workers = in_memory, workers
+        if task is not None:
+            expect_choice("data.task", task, (MULTILABEL,))
+        self.in_memory, self.workers, self.task = in_memory, workers, task
 
     def load(self) -> tuple[Source, Source | None]:
         """The file's arrays."""
@@ -149,7 +154,8 @@ class NpzData(Data):
             y = arrays[name + part]
             text = np.unique(np.concatenate([arrays[name + each].ravel() for each in parts])) if y.dtype.kind in "US" else None
             task = name if len(self.names) > 1 else ""
-            targets[task] = as_labels(y, f"{self.path}: {name}{part}", text, self.ignored)
+            where = f"{self.path}: {name}{part}"
+            targets[task] = as_labels(y, where, text, self.ignored) if self.task is None else as_several_labels(y, where)
             if text is not None:
                 self.class_names[task] = tuple(map(str, text))
         return self._inputs(arrays, part, targets)

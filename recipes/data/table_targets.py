@@ -13,9 +13,10 @@ from torch import Tensor
 from plugins.base import RecipeError
 from recipes.data.columns import CATEGORICAL, FEW_ROWS, Look, Values
 from recipes.data.table import lines_in_words, shown
-from recipes.data.targets import MOST_LABELS
+from recipes.data.targets import MOST_LABELS, MULTILABEL
 
 CLASSIFICATION, REGRESSION = "classification", "regression"
+ABSENT_OR_THERE = (("0", "1"), ("false", "true"), ("no", "yes"))  # the cells of a label that a row may have
 ROWS_A_CLASS = 5  # whole numbers of which there are fewer rows for each are no classes
 
 
@@ -52,12 +53,14 @@ def decide(name: str, values: Values, task: str | None, where: str) -> Target:
     Args:
         name: of the column.
         values: all of it, without holes.
-        task: `classification` or `regression`; None: by the rule.
+        task: `classification`, `regression` or `multilabel`, of which this is one label; None: by the rule.
         where: the file and the column, for the error.
 
     Raises:
         RecipeError: targets that are of another kind, of one value, or of another value in each row.
     """
+    if task == MULTILABEL:
+        return Target(name, CLASSIFICATION, "numeric" if values.words is None else CATEGORICAL, _both(values, where))
     different = np.unique(values.numbers)
     one = f"{where}, the target: all {len(values.numbers)} rows hold %s: there is nothing to learn"
     if values.words is not None:
@@ -83,6 +86,22 @@ def decide(name: str, values: Values, task: str | None, where: str) -> Target:
         )
     _refuse_id(len(different), len(values.numbers), where)
     return Target(name, CLASSIFICATION, "numeric", tuple(map(_label, different)))
+
+
+def _both(values: Values, where: str) -> tuple[str, ...]:
+    """The cell of a row without a label, and of one that has it."""
+    different = np.unique(values.numbers)
+    given = (
+        values.words
+        if values.words is not None
+        else [_label(each) if each == round(each) else f"{each:g}" for each in different]
+    )
+    if tuple(each.lower() for each in given) not in ABSENT_OR_THERE:
+        raise RecipeError(
+            f"{where}, a label of data.task=multilabel, must hold 0 and 1, false and true, or no and yes, both of them; got "
+            f"{', '.join(map(shown, given[:MOST_LABELS]))}"
+        )
+    return tuple(given)
 
 
 def _label(number: float) -> str:

@@ -24,11 +24,12 @@ from torch import Tensor
 
 from plugins.base import RecipeError, Task
 
+MULTILABEL = "multilabel"
 MOST_LABELS = 20  # so many different whole numbers that are stored as floats may be labels
 
 
 def kind_of(name: str, target: Tensor) -> str:
-    """The kind of a target, "classification" or "regression".
+    """The kind of a target: "regression" of floats, "multilabel" of truth values (samples, labels), else "classification".
 
     Args:
         name: of the task, "" for the only one.
@@ -49,12 +50,22 @@ def kind_of(name: str, target: Tensor) -> str:
             f"{shown} has the shape {tuple(target.shape)}, no label a sample: there are tasks with one label a sample, (samples,), with one "
             f"for each place, (samples, *places), and with numbers, floats of shape (samples, columns)"
         )
-    return "classification"
+    return MULTILABEL if are_several_labels(target) else "classification"
+
+
+def are_several_labels(target: Tensor) -> bool:
+    """Whether a target says of each of several labels whether a sample has it: truth values (samples, labels)."""
+    return target.dtype == torch.bool and target.ndim == 2 and target.shape[1] > 1
 
 
 def places_of(target: Tensor) -> tuple[int, ...]:
     """The places of a sample that have a label each; () where a sample has one, or numbers."""
-    if target.is_floating_point() or target.ndim < 2 or (target.ndim == 2 and target.shape[1] == 1):
+    if (
+        target.is_floating_point()
+        or target.ndim < 2
+        or (target.ndim == 2 and target.shape[1] == 1)
+        or are_several_labels(target)
+    ):
         return ()
     return tuple(target.shape[1:])
 
@@ -97,12 +108,13 @@ def expect_labels(name: str, target: Tensor, classes: int | None = None, ignored
 
 
 def known_labels(target: Tensor, ignored: int | None) -> Tensor:
-    """The labels that name a class, without those that the loss leaves out; numbers as they are."""
-    return target if ignored is None or target.is_floating_point() else target[target != ignored]
+    """The labels that name a class, without those that the loss leaves out; numbers and truth values as they are."""
+    whole = ignored is None or target.is_floating_point() or target.dtype == torch.bool
+    return target if whole else target[target != ignored]
 
 
 def as_target(task: Task, target: Tensor, known: bool = False, ignored: int | None = None) -> Tensor:
-    """A batch's target as losses and metrics take it: labels (samples, *places); numbers as they are.
+    """A batch's target as losses and metrics take it: labels (samples, *places); numbers and several labels a sample as they are.
 
     Args:
         task: the target to predict.
@@ -115,6 +127,10 @@ def as_target(task: Task, target: Tensor, known: bool = False, ignored: int | No
     """
     if kind_of(task.name, target) != task.kind:
         raise RecipeError(f"target {task.name or 'y'} was a {task.kind} so far, and now holds {target.dtype} numbers")
+    if task.kind == MULTILABEL and target.shape[1] != task.outputs:
+        raise RecipeError(
+            f"target {task.name or 'y'} of {describe(task)} now has {target.shape[1]}: give the model an output for each"
+        )
     if task.kind == "classification":
         if not known:
             expect_labels(task.name, target, task.outputs, ignored)
@@ -195,6 +211,11 @@ def width_of(name: str, kind: str, output: Tensor, places: tuple[int, ...] = ())
             f"{tuple(output.shape)}: it must return (samples, classes, {', '.join(map(str, places))}), such as model=fcn; for one label a "
             f"sample give targets (samples,)"
         )
+    if kind == MULTILABEL and output.ndim != 2:
+        raise RecipeError(
+            f"target {name or 'y'} has several labels a sample, and the model returns the shape {tuple(output.shape)}: it must return "
+            f"(samples, labels)"
+        )
     width = 1 if output.ndim < 2 else int(output.shape[1] if places else output.shape[-1])
     if kind == "classification" and width < 2:
         raise RecipeError(
@@ -208,4 +229,9 @@ def describe(task: Task) -> str:
     """A target in words."""
     if task.kind == "classification":
         return f"{task.outputs} classes" + (f" at each of {' × '.join(map(str, task.shape))} places" if task.shape else "")
+    if task.kind == MULTILABEL:
+        return f"{task.outputs} labels, of which a sample may have several"
+    if task.quantiles:
+        numbers = task.outputs // len(task.quantiles)
+        return f"{'a number' if numbers == 1 else f'{numbers} numbers'}, {len(task.quantiles)} quantiles of each"
     return "a number" if task.outputs == 1 else f"{task.outputs} numbers"

@@ -18,6 +18,7 @@ from plugins.base import (
     RecipeError,
     Selection,
     Setting,
+    Task,
     called,
     check_selection,
     derive_seed,
@@ -28,7 +29,7 @@ from plugins.recording import Recording
 from plugins.sites import is_compiled, takes_tokens
 from recipes.engine.callbacks import check_callbacks
 from recipes.engine.loading import give_order, setting_from_loader
-from recipes.engine.losses import TaskLoss
+from recipes.engine.losses import TaskLoss, of_task, refined
 from recipes.engine.objective import Combine, TaskLosses, total_of
 from recipes.engine.parts import Whole
 from recipes.engine.randomness import own_draws
@@ -72,7 +73,7 @@ def build(module: Whole, plugins: Iterable[Plugin], setting: Setting | None, fac
         module.standardize_targets &= given.training_targets is not None
     if given.has_maps and (label := ignored_label(module.loss)) is not None:
         given = replace(given, ignored={task.name: label for task in given.tasks if task.kind == "classification"})
-    module.setting = given
+    module.setting = given = replace(given, tasks=tuple(refined(module.loss, task) for task in given.tasks))
     facts = facts or _facts(module)
     given_parts: tuple[Any, ...] = (module.model, module.loss)
     module.others = [part for part in given_parts if isinstance(part, Option)]
@@ -151,9 +152,10 @@ def list_hooks_of_optimizer(module: Whole, options: Sequence[Option]) -> None:
 
 
 def _check_hooks(module: Whole) -> None:
-    classifies = module.setting and any(task.kind == "classification" for task in module.setting.tasks)
+    tasks = module.setting.tasks if module.setting else ()
+    of_others = [task for task in tasks if task.kind == "classification" and not _trains_logits(module.loss, task)]
     of_logits = [*module.hooks["predict"], *(option for option in module.options if option.needs_logits)]
-    if of_logits and classifies and not getattr(module.loss, "takes_logits", True):
+    if of_logits and of_others:
         raise RecipeError(
             f"{of_logits[0].state_key} makes probabilities of logits, which {type(module.loss).__name__} does not train: take "
             f"loss=cross_entropy"
@@ -164,6 +166,10 @@ def _check_hooks(module: Whole) -> None:
         if len(defining := [*module.hooks[name], *implementers(to_come, name)]) > 1:
             both = " and ".join(called(option) for option in defining)
             raise RecipeError(f"{both} both define {name}, and there can be one only: leave one of them out")
+
+
+def _trains_logits(loss: Any, task: Task) -> bool:
+    return bool(getattr(of_task(loss, task), "takes_logits", True))
 
 
 def _combining(module: Whole) -> Combine | None:

@@ -102,7 +102,7 @@ class Evaluation:
             self._measuring[split].add(outputs, batch)
 
     def predict(self, data: Any, index: int) -> dict[str, Tensor]:
-        """What is predicted for a batch of inputs, by task: class probabilities (samples, classes, *places), or numbers (samples, outputs).
+        """What is predicted for a batch of inputs, by task: class probabilities (samples, classes, *places), those of labels, or numbers.
 
         Whatever draws at an evaluation draws as at a test of the same samples in the same batches.
         """
@@ -111,8 +111,7 @@ class Evaluation:
         module.positions = self._positions("predict", index, len(some(x)))
         module.draws.seed_evaluation("test", index, module.trainer.global_rank, module.device)
         outputs = self._predictions(x) if module.hooks["predict"] else module.outputs(x)
-        kinds = {task.name: task.kind for task in module.setting.tasks}  # type: ignore[union-attr]
-        return {task: found.softmax(1) if kinds[task] == "classification" else found for task, found in outputs.items()}
+        return {task.name: task.probabilities(outputs[task.name]) for task in module.setting.tasks}  # type: ignore[union-attr]
 
     def of_training(self, limit: int) -> dict[str, float]:
         """Loss and accuracy on up to `limit` clean training samples in evaluation mode."""
@@ -186,8 +185,4 @@ class Evaluation:
         """Predicted probabilities as log-probabilities, which every loss and metric takes like logits."""
         module = self.module
         predictions = module.hooks["predict"][0].predict(module, x)
-        kinds = {task.name: task.kind for task in module.setting.tasks}  # type: ignore[union-attr]
-        return {
-            task: value.clamp_min(torch.finfo(value.dtype).tiny).log() if kinds[task] == "classification" else value
-            for task, value in predictions.items()
-        }
+        return {task.name: task.logits(predictions[task.name]) for task in module.setting.tasks}  # type: ignore[union-attr]

@@ -18,7 +18,7 @@ from recipes.config.places import open_file
 
 DEEPEST, MOST = 40, 10_000_000  # mappings and lists inside of each other, and values altogether
 NUMBERS = ("float16", "bfloat16", "float32", "float64", "int64", "bool")
-KINDS = ("classification", "regression")
+KINDS = ("classification", "multilabel", "regression")
 LARGEST_SAMPLE = 2**26  # numbers
 
 
@@ -112,10 +112,16 @@ def _is_pair(value: object) -> bool:
 
 
 def _is_task(task: object) -> bool:
-    if not isinstance(task, dict) or set(task) - {"shape"} != {"name", "kind", "outputs", "names"}:
+    if not isinstance(task, dict) or set(task) - {"shape", "threshold", "quantiles"} != {"name", "kind", "outputs", "names"}:
         return False
     places = task.get("shape", ())  # older checkpoints have none
     if not isinstance(places, list | tuple) or not _are_sizes([*places]):
+        return False
+    threshold = task.get("threshold", 0.5)  # older checkpoints have none
+    if not is_number(threshold) or not 0 < threshold < 1:
+        return False
+    levels = task.get("quantiles", ())
+    if not isinstance(levels, list | tuple) or not all(is_number(level) and 0 < level < 1 for level in levels):
         return False
     names, outputs = task["names"], task["outputs"]
     fits = is_count(outputs) and 0 < outputs < 2**24 and isinstance(names, list | tuple) and is_texts(list(names))

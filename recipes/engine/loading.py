@@ -145,7 +145,7 @@ def setting_from_loader(
             places = places_of(target)
             tasks.append(Task(name, kind, width_of(name, kind, by_name[name], places), shape=places))
             expect_labels(name, target, tasks[-1].outputs, ignored)
-        elif kind == "regression":
+        elif kind != "classification":
             tasks.append(Task(name, kind, 1 if target.ndim == 1 else target.shape[1]))
         else:
             classes = 1 + max(int(known_labels(targets[name], ignored).max()) for _, targets in batches_aside(loader))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import warnings
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,6 +17,7 @@ from recipes.engine.samples import labels_of, per_sample
 from recipes.engine.sums import Loss, are_log_probabilities, is_mean_over_samples, takes_labels_like_probabilities
 
 log = logging.getLogger("recipes")
+FITTING = {"classification": "cross_entropy", "multilabel": "bce", "regression": "mse"}  # a loss for each kind of task
 
 
 class TaskLoss:
@@ -40,7 +43,12 @@ class TaskLoss:
     """
 
     def __init__(self, loss: Loss, task: Task, cut: str = "", may_ignore: bool = True) -> None:
-        self.loss: Loss = loss.for_task(task) if hasattr(loss, "for_task") else loss
+        self.loss: Loss = of_task(loss, task)
+        if task.kind == "multilabel" and not getattr(self.loss, "takes_logits", True):
+            raise RecipeError(
+                f"the loss {name_of(self.loss)} does not train logits, of which the probability of each label is made, and target "
+                f"{task.name or 'y'} has several labels a sample: take loss=bce"
+            )
         self.task, self.cut = task, cut
         self.single = per_sample(self.loss, task)
         if self.single is not None and not may_ignore:
@@ -52,6 +60,7 @@ class TaskLoss:
         self._is_vector = False  # one of somebody's own, which returns a value a sample, or a label
         self._per_label = self.single is not None  # whether each label of a sample has a value
         self._told = False
+        self._in_units: TaskLoss | None = None  # as it is reported, where that is another
         self._tried: set[bool] = set()  # with targets of whole numbers, of floats
 
     def __call__(
@@ -66,7 +75,9 @@ class TaskLoss:
             total: what the sum of the values is divided by; None: the :meth:`denominator` of these samples.
         """
         if self.task.kind == "regression":
-            target = target.reshape(output.shape)
+            target = self.task.in_shape(target, output)
+        elif self.task.kind == "multilabel":
+            target = target.to(output.dtype)
         if target.is_floating_point() in self._tried or not len(output):
             return self._value(output, target, weight, total)
         value = self._first(output, target, weight, total)
@@ -75,7 +86,14 @@ class TaskLoss:
 
     def reported(self, output: Tensor, target: Tensor) -> Tensor:
         """The mean over samples, also of a loss that is a sum, which would depend on their number."""
+        if self._in_units is not None:
+            return self._in_units.reported(output, target)
         return self(output, target, None, self.denominator(target) if self.sums else None)
+
+    def measure_in(self, deviation: Callable[[], Tensor]) -> None:
+        """Have what is reported measured in the units of the targets, of which a loss has a parameter that counts deviations."""
+        if hasattr(self.loss, "in_units"):
+            self._in_units = TaskLoss(self.loss.in_units(deviation), self.task, self.cut)
 
     def denominator(self, target: Tensor, weight: Tensor | None = None) -> Tensor | float:
         """What the sum of the values of these samples is divided by, of a mean: it depends on no output."""
@@ -132,7 +150,7 @@ class TaskLoss:
         except (RuntimeError, ValueError, TypeError, IndexError) as error:
             if isinstance(error, RecipeError):
                 raise
-            fix = "cross_entropy" if self.task.kind == "classification" else "mse"
+            fix = FITTING[self.task.kind]
             raise RecipeError(
                 f"the loss {name} does not take outputs {tuple(output.shape)} and targets {tuple(target.shape)} ({shown}): "
                 f"{first_line(error)}; take loss={fix}, or one of such a form"
@@ -144,10 +162,16 @@ class TaskLoss:
             )
         with torch.no_grad(), torch.random.fork_rng(_devices(output)):
             shares = self.task.kind == "regression" and _are_shares(target)
-            if self.task.kind == "regression" and not shares and _is_for_classes(self._value, output.detach(), target):
+            if self.task.kind != "classification" and not shares and _is_for_classes(self._value, output.detach(), target):
+                what = "is a regression" if self.task.kind == "regression" else "are no classes"
+                instead = (
+                    " or give labels as whole numbers"
+                    if self.task.kind == "regression"
+                    else " which decides each label by itself"
+                )
                 raise RecipeError(
-                    f"the loss {name} is for classes: it stays the same when all outputs of a sample grow, and {shown} is a "
-                    f"regression; take loss=mse, or give labels as whole numbers"
+                    f"the loss {name} is for classes: it stays the same when all outputs of a sample grow, and {shown} {what}; take "
+                    f"loss={FITTING[self.task.kind]},{instead}"
                 )
             if self.task.kind == "classification" and _takes_log_probabilities(self._value, output.detach(), target):
                 raise RecipeError(
@@ -196,6 +220,16 @@ class TaskLoss:
 def _devices(output: Tensor) -> list[torch.device]:
     """Those whose random numbers a loss may draw, beside the CPU's."""
     return [output.device] if output.is_cuda else []
+
+
+def of_task(loss: Any, task: Task) -> Any:
+    """The loss of one task."""
+    return loss.for_task(task) if hasattr(loss, "for_task") else loss
+
+
+def refined(loss: Any, task: Task) -> Task:
+    """The task with what a loss says of it, such as the probability from which on a label counts as predicted."""
+    return loss.refine(task) if hasattr(loss, "refine") else task
 
 
 def name_of(loss: Loss) -> str:

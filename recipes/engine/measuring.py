@@ -33,9 +33,7 @@ class Measuring:
     def add(self, outputs: Mapping[str, Tensor], batch: Batch) -> None:
         """Count a batch: outputs as the model gives them or as log-probabilities, compared with the true targets."""
         pairs = {
-            task.name: (_of_classes if task.kind == "classification" else _of_numbers)(
-                outputs[task.name].to(self.wide), batch.labels[task.name]
-            )
+            task.name: PAIRS[task.kind](task.point(outputs[task.name]).to(self.wide), batch.labels[task.name])
             for task in self.tasks
         }
         for name, (owner, task, metric) in self.metrics.items():
@@ -69,6 +67,14 @@ def _of_classes(output: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
 def _of_numbers(output: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
     """Predictions and targets, both (samples, columns)."""
     return output.flatten(1), target.to(output.dtype).reshape(output.shape).flatten(1)
+
+
+def _of_labels(output: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """Probabilities and labels of 0 and 1, both (samples, labels)."""
+    return output.sigmoid(), labels.long()
+
+
+PAIRS = {"classification": _of_classes, "multilabel": _of_labels, "regression": _of_numbers}
 
 
 @contextmanager

@@ -20,11 +20,6 @@ def widest(device: torch.device) -> torch.dtype:
     return torch.float32 if device.type == "mps" else torch.float64
 
 
-def correct(outputs: Tensor, labels: Tensor) -> Tensor:
-    """How many labels of a batch are classified right: the label is where the output is largest."""
-    return (outputs.argmax(1) == labels).sum()
-
-
 class Means:
     """Running means of several numbers, kept as sums on their device and read only when asked for.
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from plugins.base import Batch, Setting
 from recipes.engine.logger import RunLogger
-from recipes.engine.metrics import Histogram, Means, correct
+from recipes.engine.metrics import Histogram, Means
 from recipes.engine.objective import total_of
 from recipes.engine.parts import Whole
 
@@ -185,7 +185,7 @@ class Recorder:
 def add_metrics(
     means: Means, setting: Setting, outputs: Mapping[str, Tensor], batch: Batch, losses: Mapping[str, Tensor], module: Whole
 ) -> None:
-    """Count the losses of a batch, and of each classification how many labels are right; what a loss ignores does not count.
+    """Count the losses of a batch, and how many labels are right, where there are some; what a loss ignores does not count.
 
     Args:
         means: to which they are added.
@@ -196,8 +196,9 @@ def add_metrics(
         module: knows what these are means of.
     """
     weighted, kept = module.task_losses.counts(batch.labels), module.task_losses.kept(batch.labels)
-    tasks = [task for task in setting.tasks if task.kind == "classification"]
-    apart = len(losses) > 1 and (bool(weighted) or setting.has_maps)  # the tasks' means are not of the same samples
+    tasks = [task for task in setting.tasks if task.kind != "regression"]
+    uneven = bool(weighted) or setting.has_maps or any(task.kind == "multilabel" for task in tasks)
+    apart = len(losses) > 1 and uneven  # the tasks' means are not of the same samples
     if apart:
         for task, loss in losses.items():
             means.add("loss", loss, weighted.get(task, len(batch)), part=task)
@@ -205,7 +206,7 @@ def add_metrics(
         means.add("loss", total_of(losses), next(iter(weighted.values()), len(batch)))
     for each in tasks:
         labels = batch.labels[each.name]
-        hits, samples = correct(outputs[each.name], labels), kept.get(each.name, labels.numel())
+        hits, samples = each.hits(outputs[each.name], labels).sum(), kept.get(each.name, labels.numel())
         if len(setting.tasks) > 1:
             means.add(f"{each.name}/acc", hits, samples, summed=True)
         if apart:

@@ -90,7 +90,7 @@ class SampleLoss:
         Args:
             target: labels (samples, *places), softened labels (samples, classes, *places), or numbers.
         """
-        if self.task.kind == "regression":
+        if self.task.kind != "classification":
             return None
         weight = self._weight() if self.divides else None
         if target.is_floating_point():
@@ -122,7 +122,7 @@ class SampleLoss:
             return False  # samples are compared with each other, or it draws
         ways = [(divides, label) for divides in (False, True) for label in dict.fromkeys((self._label, None))]
         for self.divides, self.ignored in ways:
-            if self.divides and (self.task.kind == "regression" or self._weight() is None):
+            if self.divides and (self.task.kind != "classification" or self._weight() is None):
                 break
             if self._holds(output, target) and (self.ignored is None or self._holds(output, _with(target, self.ignored))):
                 weight = self._weight()
@@ -146,7 +146,7 @@ class SampleLoss:
         weight = _setting(self._loss, "weight")
         of = weight if isinstance(weight, Tensor) else torch.zeros(())
         output = (0.1 + 0.8 * torch.rand(ROWS, width, generator=generator)).to(of)
-        if self.task.kind == "regression":
+        if self.task.kind != "classification":
             return output, (0.1 + 0.8 * torch.rand(ROWS, width, generator=generator)).to(of)
         output = 3 * output
         labels = torch.randint(width, (ROWS,), generator=generator)
@@ -183,7 +183,10 @@ def ignored_label(loss: Any) -> int | None:
     """The label that a loss leaves out; None: there is none."""
     weight = _setting(loss, "weight")
     task = Task("", "classification", len(weight) if isinstance(weight, Tensor) and weight.ndim == 1 else 3)
-    found = per_sample(loss.for_task(task) if hasattr(loss, "for_task") else loss, task)
+    try:
+        found = per_sample(loss.for_task(task) if hasattr(loss, "for_task") else loss, task)
+    except RecipeError:  # is for no labels
+        return None
     return None if found is None else found.ignored
 
 

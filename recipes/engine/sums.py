@@ -123,7 +123,7 @@ def _one_hot(output: Tensor, labels: Tensor) -> Tensor:
 def _probes(output: Tensor, target: Tensor, task: Task) -> Iterator[tuple[Tensor, Tensor]]:
     """Outputs and targets of several samples: at least two, of different classes or numbers, all classes among them."""
     generator = torch.Generator().manual_seed(0)
-    if task.kind == "regression":
+    if task.kind != "classification":
         rows = torch.arange(max(16, min(len(output), ROWS))) % len(output)
         low, high = target.float().min(), target.float().max()
         if low == high:

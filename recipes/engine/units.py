@@ -6,6 +6,7 @@ A loss of numbers in the hundreds has gradients in the ten thousands, under whic
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -120,10 +121,18 @@ class InTargetUnits(nn.Module):
                 self._buffers[name] = numbers.to(moved.device)
         return self
 
+    def deviation(self, name: str) -> Tensor:
+        """Of the targets of a task, (columns,)."""
+        return self.target_deviation[self.places[name]]
+
     def scaled(self, name: str, values: Tensor) -> Tensor:
         """Outputs or targets of a task, (samples, columns) or (samples,), as z = (y − mean) / deviation."""
         if (place := self.places.get(name)) is None:
             return values
+        width = place.stop - place.start
+        if width > 1 and values.numel() != len(values) * width:  # an output for each of several quantiles
+            columns = values.reshape(len(values), -1)
+            values = columns.repeat_interleave(width // columns.shape[1], 1)
         return (values - self.target_mean[place]) / self.target_deviation[place]
 
     def _in_units(self, name: str, z: Any) -> Any:
@@ -172,6 +181,11 @@ def standardized(
     if names and (targets := setting.training_targets) is not None:
         found = {name: column_moments(target[name] for target in targets()) for name in names}
         widths = {task.name: task.outputs for task in regressions}
+        levels = {task.name: max(1, len(task.quantiles)) for task in regressions}
+        found = {
+            name: (mean.repeat_interleave(levels[name]), width.repeat_interleave(levels[name]))
+            for name, (mean, width) in found.items()
+        }
         moments = {name: numbers for name, numbers in found.items() if len(numbers[0]) == widths[name]}
         names = list(moments)  # an output for each column, or the loss will tell
         for mean, deviation in moments.values():
@@ -179,4 +193,7 @@ def standardized(
     if not names:
         return model, {}
     units = InTargetUnits(model, setting.tasks, names, moments)
+    for name in names:
+        if (measure_in := getattr(losses[name], "measure_in", None)) is not None:
+            measure_in(partial(units.deviation, name))
     return units, {name: Standardized(losses[name], units, name) for name in names}

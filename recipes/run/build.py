@@ -32,6 +32,7 @@ from recipes.engine.callbacks import check_callbacks
 from recipes.engine.checkpoint import load_checkpoint
 from recipes.engine.groups import GroupRules
 from recipes.engine.logger import RunLogger
+from recipes.engine.losses import refined
 from recipes.engine.module import RecipeModule
 from recipes.engine.randomness import seed_global
 from recipes.engine.samples import ignored_label
@@ -150,9 +151,10 @@ def build_callbacks(config: Mapping[str, Any]) -> list[L.Callback]:
 
 
 def build_data(config: Mapping[str, Any]) -> Data:
-    """The data, not loaded yet; it knows the label of samples that the loss leaves out."""
+    """The data, not loaded yet; it knows the label of samples that the loss leaves out, and what the loss says of its tasks."""
     data: Data = instantiate(config["data"], Data)
-    data.ignored = ignored_label(build_loss(config)) if "loss" in config else None
+    loss = build_loss(config) if "loss" in config else None
+    data.ignored, data.refine = ignored_label(loss), partial(refined, loss)
     return data
 
 

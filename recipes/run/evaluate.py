@@ -8,10 +8,10 @@ from typing import Any
 
 from rich.console import Console
 
-from plugins.errors import RecipeError
+from plugins.base import RecipeError, Task
 from plugins.inputs import described, fits
 from recipes.data.loaders import EvaluationLoader
-from recipes.data.targets import describe
+from recipes.data.targets import MULTILABEL, describe
 from recipes.engine.checkpoint import load_checkpoint
 from recipes.run.build import best_checkpoint, build_data, build_plugins, load_module, on_one_device
 from recipes.run.preflight import check_devices
@@ -44,7 +44,7 @@ def evaluate(folder: Path, config: dict[str, Any], changes: Sequence[str]) -> di
     trained = {task.name: task for task in module.setting.tasks}
     for task in data.tasks:
         known = trained.get(task.name)
-        if known is None or (task.kind, task.shape) != (known.kind, known.shape) or task.outputs > known.outputs:
+        if known is None or (task.kind, task.shape) != (known.kind, known.shape) or not _fits(task, known):
             there = ", ".join(map(describe, module.setting.tasks))
             raise RecipeError(f"the run was trained on {there}, the data has {describe(task)}")
         if task.names != known.names:
@@ -59,3 +59,8 @@ def evaluate(folder: Path, config: dict[str, Any], changes: Sequence[str]) -> di
     console.print(table(result))
     print_lines(console, f"samples  {samples:,}: {which}", f"folder   {folder}")
     return result
+
+
+def _fits(task: Task, known: Task) -> bool:
+    """Whether targets have no class, or label, that the run does not know."""
+    return task.outputs == known.outputs if task.kind == MULTILABEL else task.outputs <= known.outputs

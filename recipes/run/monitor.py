@@ -29,7 +29,7 @@ OF_STEPS = ("lr", "epoch", "step")
 def metrics_of(tasks: Sequence[Task], plugins: Sequence[Plugin] = ()) -> list[str]:
     """The metrics that every validation has, and those that plugins measure with torchmetrics objects, whose names are known."""
     each = [task for task in tasks if len(tasks) > 1]
-    classified = [task for task in tasks if task.kind == "classification"]
+    classified = [task for task in tasks if task.kind != "regression"]
     names = ["loss", *(["acc"] if classified else []), *(f"{task.name}/loss" for task in each)]
     names += [f"{task.name}/acc" for task in each if task in classified]
     return [f"val/{name}" for name in (*names, *own_metrics(plugins, tasks))]

@@ -60,9 +60,14 @@ def expect_output(output: Path, tasks: Sequence[Task]) -> None:
 def columns(task: Task) -> list[str]:
     """The names of a target's columns."""
     head = task.name or "y"
-    if task.kind != "classification":
-        return [head] if task.outputs == 1 else [f"{head}_{number}" for number in range(task.outputs)]
-    return [head, *(f"probability_{head}_{name}" for name in task.names or range(task.outputs))]
+    each = task.names or range(task.outputs)
+    if task.kind == "classification":
+        return [head, *(f"probability_{head}_{name}" for name in each)]
+    if task.kind == "multilabel":
+        return [*(f"{head}_{name}" for name in each), *(f"probability_{head}_{name}" for name in each)]
+    numbers = task.outputs // max(1, len(task.quantiles))
+    names = [head] if numbers == 1 else [f"{head}_{number}" for number in range(numbers)]
+    return [f"{name}_q{level:g}" for name in names for level in task.quantiles] or names
 
 
 def rows(found: Prediction) -> Iterator[list[Any]]:
@@ -70,8 +75,12 @@ def rows(found: Prediction) -> Iterator[list[Any]]:
     parts: list[list[list[Any]]] = []
     for task in found.tasks:
         numbers = found.outputs[task.name].tolist()
-        labels = found.labels(task.name) if task.kind == "classification" else []
-        parts.append([[label, *values] for label, values in zip(labels, numbers, strict=True)] if labels else numbers)
+        if task.kind == "regression":
+            parts.append(numbers)
+            continue
+        one = task.kind == "classification"
+        heads = [[label] for label in found.labels(task.name)] if one else found.there(task.name).int().tolist()
+        parts.append([[*head, *values] for head, values in zip(heads, numbers, strict=True)])
     for name, *cells in zip(found.ids, *parts, strict=True):
         yield [name, *(f"{cell:.9g}" if isinstance(cell, float) else cell for part in cells for cell in part)]
 
@@ -86,14 +95,15 @@ def as_csv(found: Prediction) -> bytes:
 
 
 def as_npz(found: Prediction) -> bytes:
-    """Arrays: `ids`, for each target TASK its most probable class or its numbers, `probability_TASK` and the names `classes_TASK`."""
+    """Arrays: `ids`, for each target TASK its most probable class, its labels or numbers, `probability_TASK`, the names `classes_TASK`."""
     arrays: dict[str, np.ndarray] = {"ids": np.array(found.ids)}
     for task in found.tasks:
         name, values = task.name or "y", found.outputs[task.name].numpy()
-        if task.kind != "classification":
+        if task.kind == "regression":
             arrays[name] = values
             continue
-        arrays |= {name: values.argmax(1), f"probability_{name}": values}
+        decided = values.argmax(1) if task.kind == "classification" else found.there(task.name).numpy()
+        arrays |= {name: decided, f"probability_{name}": values}
         if task.names:
             arrays[f"classes_{name}"] = np.array(task.names)
     content = io.BytesIO()
@@ -111,6 +121,9 @@ def told(found: Prediction) -> Iterator[str]:
                 f"{task.names[label] if task.names else label} {count:,}" for label, count in Counter(best).most_common(5)
             )
             text = f"{describe(task)}, most often {most}"
+        elif task.kind == "multilabel":
+            counts = Counter(dict(zip(task.names or range(task.outputs), found.there(task.name).sum(0).tolist(), strict=True)))
+            text = f"{describe(task)}; {', '.join(f'{label} {count:,}' for label, count in counts.most_common(5))}"
         else:
             text = f"{describe(task)}, mean {float(values.double().mean()):.4g}, from {float(values.min()):.4g} to {float(values.max()):.4g}"
         yield f"target {task.name or 'y'}: {text}"

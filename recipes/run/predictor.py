@@ -36,7 +36,8 @@ class Prediction:
 
     Attributes:
         tasks: the targets.
-        outputs: by task: of classes their probabilities, the softmax of the outputs, (samples, classes, *places), else numbers (samples, outputs).
+        outputs: by task: of classes their probabilities, the softmax of the outputs, (samples, classes, *places), of several labels the
+            probability of each, (samples, labels), else numbers (samples, outputs).
         ids: a name for each sample.
     """
 
@@ -48,10 +49,18 @@ class Prediction:
         """Probabilities or numbers of one target; without a name of the first one."""
         return self.outputs[task or self.tasks[0].name]
 
+    def there(self, task: str = "") -> Tensor:
+        """Of several labels which are predicted for each sample, truth values (samples, labels)."""
+        of = next(each for each in self.tasks if each.name == (task or self.tasks[0].name))
+        return self.outputs[of.name] >= of.threshold
+
     def labels(self, task: str = "") -> list[Any]:
-        """The most probable class of each sample, by name where classes have names; of a regression the numbers."""
+        """The most probable class of each sample, by name where classes have names; a list of several labels; of a regression the numbers."""
         of = next(each for each in self.tasks if each.name == (task or self.tasks[0].name))
         found = self.outputs[of.name]
+        if of.kind == "multilabel":
+            names = of.names or range(of.outputs)
+            return [[name for name, there in zip(names, row, strict=True) if there] for row in self.there(of.name).tolist()]
         if of.kind != "classification":
             return list(found.squeeze(1).tolist() if of.outputs == 1 else found.tolist())
         best = found.argmax(1)

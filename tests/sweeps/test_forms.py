@@ -1,4 +1,4 @@
-"""Over all options of conf/, with tokens and with class maps: each trains, or is refused in one line that names it, before the first batch."""
+"""Over all options of conf/, with tokens, class maps and several labels a sample: each trains, or is refused in one line that names it, before the first batch."""
 
 import json
 import warnings
@@ -23,12 +23,22 @@ REFUSED = {  # options, and groups of which each is
         *(f"model/{name}" for name in ("resnet34", "resnet50", "timm", "torchvision", "wide_resnet")),
         "preprocessing/pretrained",
         "normalization/batch",
+        *(f"loss/{name}" for name in ("huber", "mae", "quantile")),
     },
     "maps": {
         *("adversarial", "distillation/logits", "augmentation/randaugment", "sampling/balanced", "loss/hinge"),
         *("metric/top_k_accuracy", "metric/mae", "metric/r2", "metric/rmse", "regularizer/stochastic_depth"),
         *(f"model/{name}" for name in ("cnn", "dgcnn", "linear", "mlp", "pointnet", "polynomial", "resnet18", "resnet34")),
         *(f"model/{name}" for name in ("resnet50", "rnn", "timm", "torchvision", "transformer", "wide_resnet")),
+        *(f"loss/{name}" for name in ("huber", "mae", "quantile")),
+    },
+    "labels": {
+        *("distillation/logits", "inference/temperature", "sampling/balanced", "regularizer/class_weights"),
+        *(f"loss/{name}" for name in ("cross_entropy", "hinge", "huber", "mae", "mse", "quantile")),
+        *(f"metric/{name}" for name in ("balanced_accuracy", "calibration_error", "cohen_kappa", "mae", "r2", "rmse")),
+        "metric/top_k_accuracy",
+        *(f"model/{name}" for name in ("dgcnn", "fcn", "pointnet", "timm", "torchvision", "transformer")),
+        "regularizer/stochastic_depth",
     },
 }
 
@@ -56,6 +66,12 @@ def test_trains_or_is_refused_in_one_line(form, name, tmp_path):
 
 
 BESIDE = {
+    "labels": (
+        "+augmentation=[crop,cutmix,mixup]",
+        "+regularizer=[dropout,label_smoothing]",
+        "+inference=mc_dropout",
+        "+metric=f1",
+    ),
     "tokens": ("+regularizer=[dropout,label_smoothing]", "+averaging=ema", "+inference=mc_dropout", "+metric=f1"),
     "maps": ("+augmentation=[crop,horizontal_flip,cutmix,mixup]", "+regularizer=[class_weights,label_smoothing]", "+metric=f1"),
 }

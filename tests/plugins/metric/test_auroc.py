@@ -7,7 +7,7 @@ from sklearn.metrics import roc_auc_score
 
 from plugins.base import RecipeError
 from plugins.metric.auroc import AUROC
-from tests.measured import drawn, measured
+from tests.measured import drawn, drawn_labels, measured
 
 
 def one_against_the_rest(labels, p):
@@ -58,3 +58,13 @@ def test_many_thresholds_are_nearly_exact(classes):
 def test_refuses(arguments, message):
     with pytest.raises(RecipeError, match=message):
         AUROC(**arguments)
+
+
+@pytest.mark.parametrize("missing", [None, 2])
+def test_of_several_labels_equals_scikit_learn_over_those_that_tell(missing):
+    outputs, labels = drawn_labels(5, missing=missing)
+    kept = [label for label in range(5) if label != missing]
+    for average in ("macro", "weighted"):
+        expected = roc_auc_score(labels[:, kept], outputs[:, kept], average=average)
+        assert measured(AUROC(average), outputs, labels) == pytest.approx(expected, abs=1e-6)
+    assert math.isnan(measured(AUROC(), outputs, torch.ones_like(labels)))

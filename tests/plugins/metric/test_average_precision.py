@@ -7,7 +7,7 @@ from sklearn.metrics import average_precision_score
 
 from plugins.base import RecipeError
 from plugins.metric.average_precision import AveragePrecision
-from tests.measured import drawn, measured
+from tests.measured import drawn, drawn_labels, measured
 
 
 @pytest.mark.parametrize(("classes", "missing"), [(3, None), (6, None), (6, 1)])
@@ -42,3 +42,12 @@ def test_refuses():
         AveragePrecision("micro")
     with pytest.raises(RecipeError, match="thresholds must be a whole number ≥ 2"):
         AveragePrecision(thresholds=0)
+
+
+@pytest.mark.parametrize("missing", [None, 2])
+def test_of_several_labels_equals_scikit_learn_over_those_that_occur(missing):
+    outputs, labels = drawn_labels(5, missing=missing)
+    kept = [label for label in range(5) if label != missing]
+    for average in ("macro", "weighted"):
+        expected = average_precision_score(labels[:, kept], outputs[:, kept], average=average)
+        assert measured(AveragePrecision(average), outputs, labels) == pytest.approx(expected, abs=1e-6)

@@ -3,7 +3,7 @@ from sklearn.metrics import f1_score
 
 from plugins.base import RecipeError
 from plugins.metric.f1 import F1Score
-from tests.measured import drawn, measured
+from tests.measured import drawn, drawn_labels, measured
 
 
 @pytest.mark.parametrize("average", ["macro", "micro", "weighted"])
@@ -25,3 +25,10 @@ def test_is_that_of_the_second_of_two_classes_and_the_mean_over_more():
 def test_refuses():
     with pytest.raises(RecipeError, match="average must be one of macro, micro, weighted or null, got 'all'"):
         F1Score("all")
+
+
+@pytest.mark.parametrize("average", [None, "macro", "micro", "weighted"])
+def test_of_several_labels_equals_scikit_learn(average):
+    outputs, labels = drawn_labels(5)
+    expected = f1_score(labels, outputs >= 0, average=average or "macro", zero_division=0)
+    assert measured(F1Score(average), outputs, labels) == pytest.approx(expected, abs=1e-6)

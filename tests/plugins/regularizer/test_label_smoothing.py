@@ -9,7 +9,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from plugins.base import Batch, Refusal, Selection, Setting, Task
 from plugins.loss.by_task import LossByTask
-from plugins.regularizer.label_smoothing import LabelSmoothing, smooth
+from plugins.regularizer.label_smoothing import LabelSmoothing, smooth, smooth_labels
 from recipes.engine.module import RecipeModule
 
 
@@ -79,3 +79,12 @@ def test_refuses():
     for task, message in ((Task("", "regression", 1), "the data has none"), (Task("", "classification", 1), "each class")):
         with pytest.raises(Refusal, match=message):
             LabelSmoothing().check(Selection([], Setting((2,), (task,))))
+
+
+@pytest.mark.parametrize("eps", [0.1, 0.3])
+def test_several_labels_are_each_smoothed_as_two_classes(eps):
+    there = torch.rand(20, 4) < 0.4
+    for spread in ("others", "all"):
+        found = smooth_labels(there, eps, spread)
+        torch.testing.assert_close(found.flatten(), smooth(there.flatten().long(), 2, eps, spread)[:, 1])
+        torch.testing.assert_close(smooth_labels(there.float(), eps, spread), found)

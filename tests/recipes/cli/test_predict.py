@@ -119,3 +119,27 @@ def test_mistakes_are_one_line_and_write_nothing(tmp_path, words, line):
 def test_help(tmp_path):
     shown = run("predict.py", "--help", cwd=tmp_path).stdout
     assert "python predict.py RUN_FOLDER" in shown and "mc_dropout" in shown and "data.path=FILE" in shown
+
+
+def test_several_labels_of_a_table(tmp_path):
+    rows = [(number / 9, number % 5, int(number % 2), ("no", "yes")[number % 3 == 0]) for number in range(90)]
+    lines = ["age,size,ill,old", *(",".join(map(str, row)) for row in rows)]
+    (tmp_path / "own.csv").write_text("\n".join(lines))
+    data = ("data=csv", "data.path=own.csv", "data.target=[ill,old]", "data.task=multilabel")
+    metrics = train(tmp_path / "run", *data, "loss=bce", "loss.threshold=0.4")
+    assert run("predict.py", "run", cwd=tmp_path).returncode == 0
+    found = table(tmp_path / "predictions.csv")
+    assert list(found[0]) == ["id", "y_ill", "y_old", "probability_y_ill", "probability_y_old"]
+    right = []
+    for row in found:
+        truth = rows[int(row["id"]) - 2]  # a line of the file, whose first one has the names
+        for name, there in (("ill", truth[2] == 1), ("old", truth[3] == "yes")):
+            assert int(row[f"y_{name}"]) == (float(row[f"probability_y_{name}"]) >= 0.4)
+            right.append(int(row[f"y_{name}"]) == there)
+    assert np.mean(right) == pytest.approx(metrics["test/acc"], abs=1e-6)
+    assert run("predict.py", "run", "output=own.npz", cwd=tmp_path).returncode == 0
+    arrays = np.load(tmp_path / "own.npz")
+    assert arrays["y"].dtype == bool and arrays["classes_y"].tolist() == ["ill", "old"]
+    assert arrays["y"].tolist() == (arrays["probability_y"] >= 0.4).tolist()
+    done = run("evaluate.py", "run", cwd=tmp_path)
+    assert done.returncode == 0 and f"{metrics['test/acc']:.4f}" in done.stdout

@@ -479,3 +479,34 @@ def test_training_of_classes_and_prediction(tmp_path):
     predicted = Predictor([folder]).predict(other)
     assert list(predicted.ids) == [str(line) for line in range(2, 571)]
     assert np.mean([label == row[-1] for label, row in zip(predicted.labels(), rows[::-1], strict=True)]) > 0.93
+
+
+def test_columns_of_labels_that_a_row_may_have(tmp_path):
+    rows = [
+        [number / 7, number % 2, ("no", "yes")[number % 3 == 0], ("False", "True")[number % 5 == 1]] for number in range(60)
+    ]
+    path = write(tmp_path / "labels.csv", ["age", "ill", "old", "big"], rows)
+    labels = {"target": ["ill", "old", "big"], "task": "multilabel", "drop": []}
+    data = data_of(path, **labels)
+    assert [(task.name, task.kind, task.outputs, task.names) for task in data.tasks] == [
+        ("", "multilabel", 3, ("ill", "old", "big"))
+    ]
+    assert "targets ill, old, big: labels that a row may have" in data.splits["train"].remark
+    for split in data.splits.values():
+        numbers = [round(7 * float(age)) for age in split.x[:, 0]]
+        assert split.targets[""].tolist() == [[n % 2 == 1, n % 3 == 0, n % 5 == 1] for n in numbers]
+    few = write(tmp_path / "few.csv", ["age", "ill", "old", "big"], [[1.5, 1, "no", "False"], [2.5, 1, "no", "True"]])
+    other = loaded(few, data.state(), **labels)
+    other.setup_test("", "x")
+    assert other.splits["test"].targets[""].tolist() == [[True, False, False], [True, False, True]]
+
+
+def test_refuses_columns_that_are_no_labels(tmp_path):
+    path = write(tmp_path / "labels.csv", ["age", "ill", "old", "far"], [[n / 7, n % 3, n % 2, 1] for n in range(60)])
+    for target, message in (
+        (["ill", "old"], "column ill, a label of data.task=multilabel, must hold 0 and 1, .*; got 0, 1, 2"),
+        (["old", "far"], "column far, a label of data.task=multilabel, must hold 0 and 1, .*; got 1"),
+        ("old", "the names of the columns of at least two labels"),
+    ):
+        with pytest.raises(RecipeError, match=message):
+            data_of(path, target=target, task="multilabel", drop=[])

@@ -167,3 +167,37 @@ def test_damaged_files_are_read_whole_or_refused_in_one_line(tmp_path, save):
         except RecipeError as error:
             messages.append(str(error))
     assert messages and not any("\n" in message for message in messages)
+
+
+def test_truth_values_say_which_labels_a_sample_has(saved):
+    x, y = np.random.randn(50, 3), np.arange(150).reshape(50, 3) % 7 < 3
+    data = data_of(saved(x=x, y=y))
+    assert [(task.kind, task.outputs, task.shape) for task in data.tasks] == [("multilabel", 3, ())]
+    for split in data.splits.values():
+        rows = [np.flatnonzero((np.abs(x - row.numpy()) < 1e-6).all(1))[0] for row in split.x]
+        assert split.targets[""].dtype == torch.bool and split.targets[""].tolist() == y[rows].tolist()
+    for numbers in (y.astype(np.float32), y.astype(int)):
+        same = data_of(saved(x=x, y=numbers), task="multilabel")
+        assert same.tasks == data.tasks and same.fingerprint == data.fingerprint
+    assert [task.kind for task in data_of(saved(x=x, y=y.astype(np.float32))).tasks] == ["regression"]
+    assert [task.shape for task in data_of(saved(x=x, y=y.astype(int))).tasks] == [(3,)]
+    assert [task.kind for task in data_of(saved(x=x, y=y[:, :1])).tasks] == ["classification"]
+
+
+def test_refuses_what_says_no_labels(saved):
+    x, y = np.random.randn(50, 3), np.arange(150).reshape(50, 3) % 7 < 3
+    for wrong, message in (
+        (y[:, 0], "a column for each of at least two labels"),
+        (y[:, :1], "a column for each of at least two labels"),
+        (y * 0.5, r"must hold 0 and 1 alone.*got 0.5"),
+        (np.where(y, np.nan, 0.0), "must hold 0 and 1 alone.*got nan"),
+        (y * 2, "must hold 0 and 1 alone.*got 2"),
+        (y.astype(str), "a column for each of at least two labels"),
+        (np.ones((50, 3), bool), "have the same labels: there is nothing to tell apart"),
+    ):
+        with pytest.raises(RecipeError, match=message):
+            data_of(saved(x=x, y=wrong), task="multilabel")
+    with pytest.raises(RecipeError, match="differ in kind: torch.bool and torch.int64"):
+        data_of(saved(x_train=x, y_train=y, x_test=x, y_test=y.astype(int)))
+    with pytest.raises(RecipeError, match="data.task must be one of multilabel, got .regression."):
+        data_of(saved(x=x, y=y), task="regression")

@@ -8,7 +8,7 @@ import torch.distributed as dist
 from sklearn.metrics import confusion_matrix
 
 from recipes.engine import metrics
-from recipes.engine.metrics import PIECE, Confusion, Histogram, Means, correct
+from recipes.engine.metrics import PIECE, Confusion, Histogram, Means
 from tests.ranks import on_ranks
 
 
@@ -69,11 +69,6 @@ def test_an_older_state_has_the_sums_of_all_ranks():
     for rank, (total, count) in enumerate(((3.5, 7), (0, 0))):
         means = Means.from_state({"loss": [3.5, 7]}, rank, 2)
         assert means.sums["loss"] == total and means.counts == {"loss": count}
-
-
-def test_correct():
-    outputs = torch.tensor([[0.1, 0.9], [0.8, 0.2], [0.4, 0.6]])
-    assert correct(outputs, torch.tensor([1, 1, 1])) == 2
 
 
 @pytest.mark.parametrize("classes", [2, 7, 300])
