@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from plugins.base import RecipeError, expect, expect_count
+from plugins.base import RecipeError, expect, expect_choice, expect_count
 from recipes.data.arrays import as_labels
 from recipes.data.arrow import as_array, look_at_images, pieces
 from recipes.data.arrow_source import ArrowSource, Pictures
@@ -17,7 +17,9 @@ from recipes.data.base import Data
 from recipes.data.hub import opened, parts_of
 from recipes.data.images import expect_form, one_size
 from recipes.data.source import Source
+from recipes.data.table_targets import CLASSIFICATION, REGRESSION
 
+TASKS = (CLASSIFICATION, REGRESSION)
 AHEAD = 2  # processes that decode images, where nothing else is asked for
 
 
@@ -34,6 +36,7 @@ class HuggingFaceData(Data):
         config: name of a part of a data set on the hub that has several; None: the only one.
         input: name of the column to predict from, or a list of names.
         target: name of the column to predict, or a list of names: one task each.
+        task: `classification` or `regression`, of all targets; None: texts and whole numbers are classes, other numbers a regression.
         size: pixels that each image is resized to (bilinear), one number or (height, width); None: all have one size.
         channels: 1 (grey) or 3 (colours) of an image; None: 1 if all are grey.
         workers: processes that read ahead, ≥ 0; None: 2 for images, 0 for numbers.
@@ -48,6 +51,7 @@ class HuggingFaceData(Data):
         config: str | None = None,
         input: str | Sequence[str] | None = None,
         target: str | Sequence[str] | None = None,
+        task: str | None = None,
         size: int | Sequence[int] | None = None,
         channels: int | None = None,
         workers: int | None = None,
@@ -61,6 +65,9 @@ class HuggingFaceData(Data):
         for name, given in (("data.input", input), ("data.target", target)):
             names = [given] if isinstance(given, str) or given is None else list(given)
             expect(bool(names) and len({*names}) == len(names), name, "names of columns, each once", given)
+        if task is not None:
+            expect_choice("data.task", task, list(TASKS))
+        self.task = task
         self.path, self.config, self.input, self.target, self.workers = path, config, input, target, workers
         self.where = path if isinstance(path, str) else "the data set"
         self._validation = 0  # rows of a split of its own, the last of those that are not of the test
@@ -125,9 +132,18 @@ class HuggingFaceData(Data):
             task, places = name if len(targets) > 1 else "", [f"{self.where}: column {name}"] * len(tables)
             if len(tables) > 1:
                 places = [f"{place} of the split {part}" for place, part in zip(places, ("train", "test"), strict=True)]
-            found = [column_of(table, name, place) for table, place in zip(tables, places, strict=True)]
-            text = np.unique(np.concatenate([y.ravel() for y in found])) if found[0].dtype.kind == "U" else None
-            names = names_of(tables, name, self.where) if text is None else tuple(map(str, text))
+            found = [
+                as_asked(column_of(table, name, place), self.task, place) for table, place in zip(tables, places, strict=True)
+            ]
+            kinds = {"text" if y.dtype.kind == "U" else "numbers" for y in found}
+            if len(kinds) > 1:
+                raise RecipeError(
+                    f"{self.where}: column {name} holds text in one split and numbers in another: give both the same"
+                )
+            text, names = None, names_of(tables, name, self.where) if found[0].dtype.kind in "iub" else ()
+            if kinds == {"text"}:
+                text = np.unique(np.concatenate([y.ravel() for y in found]))
+                names = tuple(map(str, text))
             if names:
                 self.class_names[task] = names
             for into, y, place in zip(labels, found, places, strict=True):
@@ -166,7 +182,29 @@ class HuggingFaceData(Data):
 
 def described(feature: Any) -> str:
     """What a column holds, in a word."""
-    return getattr(feature, "dtype", None) if type(feature).__name__ == "Value" else type(feature).__name__  # type: ignore[return-value]
+    kind = type(feature).__name__
+    return str(feature.dtype) if kind == "Value" else kind
+
+
+def as_asked(y: np.ndarray, task: str | None, where: str) -> np.ndarray:
+    """A target's numbers as floats for a regression, and as whole numbers for classes; as they are where neither is asked for.
+
+    Raises:
+        RecipeError: text as numbers, numbers with fractions as classes.
+    """
+    if task == REGRESSION:
+        if y.dtype.kind == "U":
+            raise RecipeError(
+                f"{where} holds text, and data.task=regression takes numbers: leave it out, or take another target"
+            )
+        return y.astype(np.float64).reshape(len(y), -1)  # one column, as floats in a row may be labels
+    if task == CLASSIFICATION and y.dtype.kind == "f":
+        if not (y == np.round(y)).all():
+            raise RecipeError(
+                f"{where} holds numbers with fractions, which are no classes: leave data.task out, or type data.task=regression"
+            )
+        return y.astype(np.int64)
+    return y
 
 
 def column_of(table: Any, name: str, where: str) -> np.ndarray:
