@@ -58,7 +58,7 @@ def as_array(cells: Any, where: str, rows: Sequence[int], text: bool = False) ->
         array = array.flatten()
     kind = array.type
     if pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind):
-        return array.to_numpy(zero_copy_only=False).reshape(sizes)
+        return np.array(array.to_numpy(zero_copy_only=False)).reshape(sizes)  # a copy: what is mapped cannot be written to
     if pa.types.is_decimal(kind):
         return array.cast(pa.float64()).to_numpy().reshape(sizes)
     if pa.types.is_string(kind) or pa.types.is_large_string(kind):

@@ -115,7 +115,9 @@ def test_columns_of_numbers_are_features(tmp_path, form):
     assert data.shape == (2,) and data.tasks[0].outputs == 3
     x, targets = whole(data.splits["train"])
     assert x.dtype == torch.float32 and torch.equal(x[:, 0].long() % 3, targets[""])
-    torch.testing.assert_close(x[:, 1].double(), torch.tensor(given["a"][:])[x[:, 0].long()], rtol=0, atol=1e-6)
+    torch.testing.assert_close(
+        x[:, 1].double(), torch.tensor(given["a"][:], dtype=torch.float64)[x[:, 0].long()], rtol=0, atol=1e-6
+    )
     words = data_of(tmp_path / f"numbers.{form}", input="a", target=["word"])
     assert words.shape == (1,) and words.tasks[0].names == ("no", "yes")
     assert data_of(tmp_path / f"numbers.{form}", input="b", target="a").tasks[0].kind == "regression"
