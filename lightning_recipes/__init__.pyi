@@ -105,9 +105,11 @@ from plugins.wrapper.sam import SAM as SAM
 from recipes.data.base import Data as Data
 from recipes.data.csv import CsvData as CsvData
 from recipes.data.digits import Digits as Digits
+from recipes.data.huggingface import HuggingFaceData as HuggingFaceData
 from recipes.data.image_folder import ImageFolder as ImageFolder
 from recipes.data.loaders import EvaluationLoader as EvaluationLoader, StepLoader as StepLoader
 from recipes.data.npz import NpzData as NpzData
+from recipes.data.points import PointClouds as PointClouds
 from recipes.data.source import Source as Source
 from recipes.data.split import Split as Split
 from recipes.data.torchvision import TorchvisionImages as TorchvisionImages

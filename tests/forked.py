@@ -87,6 +87,9 @@ def command(
 
 # what the server has been started with
 _started = {**os.environ, "OMP_NUM_THREADS": "1"}
+NO_THREAD = {
+    "JE_ARROW_MALLOC_CONF": "background_thread:false"
+}  # pandas imports pyarrow where that is installed, and scikit-learn pandas
 _server: Server | None = None
 
 
@@ -109,7 +112,12 @@ class Server:
 
     def __init__(self) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, __file__], cwd=ROOT, env=_started, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            [sys.executable, __file__],
+            cwd=ROOT,
+            env={**_started, **NO_THREAD},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
         )
 
     def run(

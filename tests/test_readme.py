@@ -64,9 +64,11 @@ def run(line, place):
             folders = sorted((place / "outputs").glob("*/*"))
         words = [word.replace("RUN_FOLDER", str(folders[-1])) for word in words]
     if words[0] in SCRIPTS:  # how long a start takes is not what is tested
-        done = command(*words, cwd=place, forked=True, timeout=3600, COLUMNS="120")
+        done = command(
+            *words, cwd=place, forked=True, timeout=3600, COLUMNS="120", HF_HOME=str(place / "cache"), HF_HUB_OFFLINE="1"
+        )
     else:
-        environment = variables(PYTHONPATH=str(ROOT), COLUMNS="120")
+        environment = variables(PYTHONPATH=str(ROOT), COLUMNS="120", HF_HOME=str(place / "cache"), HF_HUB_OFFLINE="1")
         done = subprocess.run([sys.executable, *words], cwd=place, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, f"{line}\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}"
     assert "Traceback" not in done.stderr

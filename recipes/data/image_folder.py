@@ -2,34 +2,21 @@
 
 from __future__ import annotations
 
-import hashlib
-import io
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
 from plugins.base import RecipeError, expect, expect_count
 from recipes.data.base import Data
+from recipes.data.images import Looked, decode, expect_form, look_at_one, one_size
 from recipes.data.source import Sample, Source
 
 ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
-GREY = ("1", "L")  # modes of PIL that have 8 bits or fewer, and no colours
-COLOURS = ("P", "PA", "LA", "La", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "LAB", "HSV")
 READERS = 8  # threads that look at the files once; they wait for the disk
-
-
-class Looked(NamedTuple):
-    """What is known of a file without decoding it."""
-
-    digest: bytes
-    size: tuple[int, int]  # height, width
-    grey: bool
 
 
 class ImageFiles(Source):
@@ -127,17 +114,9 @@ class ImageFolder(Data):
         expect(
             path is not None, "data.path", "a folder with a folder for each class (data=image_folder data.path=FOLDER)", path
         )
-        given = [size, size] if isinstance(size, int) else size
-        pair = (
-            isinstance(given, (list, tuple))
-            and len(given) == 2
-            and all(type(number) is int and number >= 1 for number in given)
-        )
-        expect(given is None or pair, "data.size", "a number of pixels ≥ 1, [HEIGHT,WIDTH] or null", size)
-        expect(channels in (None, 1, 3), "data.channels", "1, 3 or null", channels)
+        self.size = expect_form(size, channels)
         expect_count("data.workers", workers, least=0)
         self.path, self.channels, self.workers = Path(str(path)), channels, workers
-        self.size = None if given is None else (given[0], given[1])
         self._files: list[Path] = []
 
     def load(self) -> tuple[Source, Source | None]:
@@ -239,48 +218,3 @@ def look_at(paths: Sequence[Path]) -> list[Looked]:
     """Read each file once."""
     with ThreadPoolExecutor(READERS) as pool:
         return list(pool.map(look_at_one, paths))
-
-
-def look_at_one(path: Path) -> Looked:
-    """A hash of a file's content, and what its head says of the image."""
-    try:
-        content = path.read_bytes()
-        with Image.open(io.BytesIO(content)) as image:
-            mode, (width, height) = image.mode, image.size
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise unreadable(path, error) from None
-    if mode not in (*GREY, *COLOURS):
-        raise RecipeError(f"{path} has pixels of the kind {mode}, expected 8 bits: convert the image, or take it away")
-    return Looked(hashlib.blake2b(content, digest_size=16).digest(), (height, width), mode in GREY)
-
-
-def decode(path: Path, size: tuple[int, int], channels: int) -> Tensor:
-    """An image as bytes (channels, height, width)."""
-    try:
-        with Image.open(path) as image:
-            converted = image.convert("L" if channels == 1 else "RGB")
-            if converted.size != (size[1], size[0]):
-                converted = converted.resize((size[1], size[0]), Image.Resampling.BILINEAR)
-            pixels = np.array(converted)
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise unreadable(path, error) from None
-    return torch.from_numpy(pixels[None] if channels == 1 else pixels.transpose(2, 0, 1))
-
-
-def unreadable(path: Path, error: Exception) -> RecipeError:
-    """The error about a file that is no image."""
-    reason = (str(error).splitlines() or [type(error).__name__])[0]
-    return RecipeError(f"{path} cannot be read as an image ({reason}): write it again, or take it away")
-
-
-def one_size(looked: Sequence[tuple[Path, Looked]]) -> tuple[int, int]:
-    """The size that all images have."""
-    path, first = looked[0]
-    for other, look in looked:
-        if look.size != first.size:
-            sizes = [f"{here.size[0]} × {here.size[1]}" for here in (first, look)]
-            raise RecipeError(
-                f"images differ in size: {path} has {sizes[0]} pixels, {other} {sizes[1]}; type data.size=N to resize all, or "
-                f"data.size=[HEIGHT,WIDTH]"
-            )
-    return first.size
