@@ -87,9 +87,6 @@ def command(
 
 # what the server has been started with
 _started = {**os.environ, "OMP_NUM_THREADS": "1"}
-NO_THREAD = {
-    "JE_ARROW_MALLOC_CONF": "background_thread:false"
-}  # pandas imports pyarrow where that is installed, and scikit-learn pandas
 _server: Server | None = None
 
 
@@ -111,10 +108,12 @@ class Server:
     """The process that forks; one command at a time."""
 
     def __init__(self) -> None:
+        from recipes.launch.warm import NO_THREAD
+
         self.process = subprocess.Popen(
             [sys.executable, __file__],
             cwd=ROOT,
-            env={**_started, **NO_THREAD},
+            env={**NO_THREAD, **_started},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,

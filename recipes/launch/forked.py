@@ -60,7 +60,7 @@ class Warm:
 
     def __init__(self, command: Sequence[str], environment: Mapping[str, str]) -> None:
         self.socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self.environment = {**environment, warm.SOCKET: str(theirs.fileno())}
+        self.environment = {**warm.NO_THREAD, **environment, warm.SOCKET: str(theirs.fileno())}
         self.process = subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,

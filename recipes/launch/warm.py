@@ -34,6 +34,7 @@ NEEDED = (
     *("sklearn.datasets", "rich.table", "fsspec", "PIL.Image", "torch.utils.serialization", "recipes.launch.sweep"),
     "wandb.sdk.launch",  # a second of imports in each wandb.init
 )
+NO_THREAD = {"JE_ARROW_MALLOC_CONF": "background_thread:false"}  # of pyarrow, which pandas imports, and scikit-learn pandas
 LOOK = 0.02  # seconds between two looks at the jobs
 _codes: list[int] = []  # with which a fork ends
 is_fork = False  # whether this process is one
