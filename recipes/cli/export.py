@@ -44,7 +44,7 @@ def _export(words: list[str]) -> int:
     if len(folders) != 1:
         raise RecipeError(f"expected one run folder, got {len(folders)}: python export.py RUN_FOLDER format=onnx")
     changes = [word for word in flags.overrides if word not in folders and key_of(word) not in OWN]
-    form, output = _file(value_of("format", flags.overrides), value_of("output", flags.overrides))
+    form, output = file_of(value_of("format", flags.overrides), value_of("output", flags.overrides))
     folder = Path(folders[0])
     from recipes.run import memory
 
@@ -57,12 +57,12 @@ def _export(words: list[str]) -> int:
     return 0
 
 
-def _file(form: str | None, name: str | None) -> tuple[str, Path]:
+def file_of(form: str | None, name: str | None) -> tuple[str, Path]:
     """Format and file, of which each may be told by the other; refused where they do not fit."""
     ending = Path(name or "").suffix
     form = form or next((each for each, known in ENDINGS.items() if known == ending), None)
     if form is None:
-        raise RecipeError(f"no format is given: type format={' or format='.join(ENDINGS)}")
+        raise RecipeError(f"no format is given: expected one of format={', format='.join(ENDINGS)}")
     if form not in ENDINGS:
         raise RecipeError(f"there is no format={form}; {suggest(form, [*ENDINGS], 'format={}')}")
     output = Path(name or f"model{ENDINGS[form]}")

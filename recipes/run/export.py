@@ -23,7 +23,7 @@ from recipes.run.terminal import print_lines
 from recipes.store.files import write_whole
 
 TOLERANCE = 1e-5  # of a probability, and of a number relatively to the largest
-COMPARED, AT_ONCE, TRACED = 256, 64, 3  # samples that are compared, that pass together, that are recorded
+COMPARED, AT_ONCE, TRACED = 128, 32, 3  # samples that are compared, that pass together, that are recorded
 PLAIN = ("trainer.accelerator=cpu", "trainer.compile=false", "trainer.matmul_precision=highest")
 SINGLE, DOUBLE = "32-true", "64-true"
 
@@ -44,15 +44,15 @@ def export(catalogue: Catalogue, folder: Path, words: Sequence[str], form: str, 
     Raises:
         RecipeError: the run predicts what no file holds, or the file predicts something else.
     """
-    FORMATS[form].expect_installed(form)
     config = change(catalogue, read_run(catalogue, folder), words, ON_EXPORT, "an export")
+    FORMATS[form].expect_installed(form)
     precision = config["trainer"]["precision"]
     computed = DOUBLE if precision == DOUBLE else SINGLE
     member = Member(folder, [*words, *PLAIN, f"trainer.precision={computed}"], catalogue)
     which = member.data.setup_test(member.seen.get("data"), member.seen.get("content"))
-    source = member.data.splits["test"]
-    samples = _some_of(source)
-    own = {output_name(task): member.of_source(samples).of(task.name) for task in member.tasks}
+    samples = _some_of(member.data.splits["test"])
+    predicted_here = member.of_source(samples)
+    own = {output_name(task): predicted_here.of(task.name) for task in member.tasks}
     _expect_function(member, samples)
     raw = samples.fetch(torch.arange(len(samples)))[0]
     found: dict[str, float] = {}
@@ -91,7 +91,7 @@ def export(catalogue: Catalogue, folder: Path, words: Sequence[str], form: str, 
 
 
 def _some_of(source: Source) -> Source:
-    """Up to 256 samples from all over a split."""
+    """Up to 128 samples from all over a split."""
     return source[torch.linspace(0, len(source) - 1, min(COMPARED, len(source))).round().long()]
 
 

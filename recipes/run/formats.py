@@ -133,9 +133,8 @@ class SafeTensors(Format):
         """Write the tensors and, as metadata, the facts."""
         from safetensors.torch import save
 
-        weights = {
-            name: value.detach().clone().contiguous() for name, value in self.module.state_dict().items()
-        }  # tied ones twice
+        # copies, as no two may share memory: tied weights are there twice
+        weights = {name: value.detach().clone().contiguous() for name, value in self.module.state_dict().items()}
         file.write(save(weights, metadata=dict(facts)))
 
     def read(self, path: Path) -> Any:
