@@ -1,4 +1,4 @@
-"""`python -m recipes WORDS`: as `train.py`; `evaluate RUN`, `predict RUN` and `compare FOLDERS`: as those scripts; `check PACKAGE`: its options;
+"""`python -m recipes WORDS`: as `train.py`; `evaluate RUN`, `predict RUN`, `export RUN` and `compare FOLDERS`: as those scripts; `check PACKAGE`: its options;
 `clean FOLDERS`: what finished runs need no more."""
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ ENTRIES = {
     "train": ("recipes.cli.train", "main"),
     "evaluate": ("recipes.cli.evaluate", "main"),
     "predict": ("recipes.cli.predict", "main"),
+    "export": ("recipes.cli.export", "main"),
     "compare": ("recipes.cli.compare", "main"),
     "clean": ("recipes.cli.clean", "main"),
     "check": ("recipes.cli.check", "main"),

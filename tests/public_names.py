@@ -69,7 +69,13 @@ def _of_commands() -> Iterator[str]:
 
     of_training = [action for action in get_args_parser()._actions if action.dest not in flags.NOT_SUPPORTED]
     of_evaluation = [action for action in of_training if action.dest in flags.OF_EVALUATION]
-    actions = {"train": of_training, "evaluate": of_evaluation, "predict": of_evaluation, "compare": compare._parser()._actions}
+    actions = {
+        "train": of_training,
+        "evaluate": of_evaluation,
+        "predict": of_evaluation,
+        "export": of_evaluation,
+        "compare": compare._parser()._actions,
+    }
     for command, known in actions.items():
         yield from (f"{command}.py {flag}" for action in known for flag in action.option_strings)
     yield from (f"check {flag}" for action in check.parser()._actions for flag in action.option_strings)

@@ -29,7 +29,7 @@ for path in (ROOT / "README.md", *GUIDE):
 INSTALLING = [block for block in BLOCKS if block[0].startswith("python3 -m venv")]
 ON_CLUSTER = [block for block in BLOCKS if "hydra/launcher=slurm" in block[0]]  # run by tests/cluster
 COMMANDS = [block for block in BLOCKS if block not in INSTALLING and block not in ON_CLUSTER]
-SCRIPTS = ("train.py", "evaluate.py", "predict.py", "compare.py")
+SCRIPTS = ("train.py", "evaluate.py", "predict.py", "export.py", "compare.py")
 LONG = (
     "data=fashion_mnist",
     "recipe=fashion_mnist",

@@ -1,4 +1,4 @@
-"""The flags of `train.py`, `evaluate.py` and `predict.py`, apart from the words between them, in whatever order."""
+"""The flags of `train.py`, `evaluate.py`, `predict.py` and `export.py`, apart from the words between them, in whatever order."""
 
 from __future__ import annotations
 

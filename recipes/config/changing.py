@@ -43,6 +43,7 @@ TRACES = (f"{CHECKPOINTS}/{LAST}", RESULT)  # either shows that a run began in a
 BEFORE = {"matmul_precision": "high"}  # what all runs had when the trainer had no such setting
 ON_EVALUATION = ("inference", "metric", "data", "trainer")
 ON_PREDICTION = ("inference", "data", "trainer")
+ON_EXPORT = ("inference", "data")
 
 
 def read_run(catalogue: Catalogue, folder: Path) -> dict[str, Any]:

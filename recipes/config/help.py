@@ -29,6 +29,11 @@ python predict.py RUN_FOLDER output=predictions.csv                        its t
 python predict.py RUN_FOLDER data.path=FILE output=predictions.npz         other data, which needs no targets
 python predict.py RUN_FOLDER RUN_FOLDER RUN_FOLDER data.path=FILE          the mean of several runs"""
 
+EXPORT = """\
+python export.py RUN_FOLDER format=onnx output=model.onnx                  for onnxruntime and others
+python export.py RUN_FOLDER format=torch_export output=model.pt2           for torch.export.load
+python export.py RUN_FOLDER format=safetensors                             the weights alone"""
+
 
 def train_help(catalogue: Catalogue, asked: Sequence[str] = ()) -> str:
     """All groups and options; or what there is to say about the groups, options, parameters and keys in `asked`."""
@@ -47,6 +52,13 @@ def predict_help(catalogue: Catalogue, groups: Sequence[str], asked: Sequence[st
     usage = "python predict.py RUN_FOLDER ... [output=FILE.csv|FILE.npz] [GROUP=OPTION ...] [GROUP.PARAMETER=VALUE ...]"
     does = "Predict with a finished run, or with the mean of several: the test split, or other data, which needs no targets."
     return _of_runs(catalogue, groups, asked, usage, does, PREDICT)
+
+
+def export_help(catalogue: Catalogue, groups: Sequence[str], asked: Sequence[str] = ()) -> str:
+    """The same for export.py."""
+    usage = "python export.py RUN_FOLDER format=onnx|torch_export|safetensors [output=FILE] [GROUP=OPTION ...] [GROUP.PARAMETER=VALUE ...]"
+    does = "Write a finished run as one file for use elsewhere, which is left only if it predicts what the run does on its test split."
+    return _of_runs(catalogue, groups, asked, usage, does, EXPORT)
 
 
 def _of_runs(catalogue: Catalogue, groups: Sequence[str], asked: Sequence[str], usage: str, does: str, examples: str) -> str:

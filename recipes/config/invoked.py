@@ -10,9 +10,9 @@ from pathlib import Path
 
 from recipes.config.quoting import path_word, quote
 
-COMMANDS = ("train", "evaluate", "predict", "compare")
+COMMANDS = ("train", "evaluate", "predict", "export", "compare")
 INSTALLED = "lightning-recipes"  # the command that an installation makes
-WITH_CONFIGS = ("train", "evaluate", "predict")  # these take --config-dir
+WITH_CONFIGS = ("train", "evaluate", "predict", "export")  # these take --config-dir
 PLAIN = re.compile(rf"\bpython ({'|'.join(COMMANDS)})\.py\b")
 
 

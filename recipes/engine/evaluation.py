@@ -110,6 +110,11 @@ class Evaluation:
         x = module.inputs_of(data[0])
         module.positions = self._positions("predict", index, len(some(x)))
         module.draws.seed_evaluation("test", index, module.trainer.global_rank, module.device)
+        return self.predicted(x)
+
+    def predicted(self, x: Inputs) -> dict[str, Tensor]:
+        """The same for inputs as the model takes them, with the weights and random numbers that there are."""
+        module = self.module
         outputs = self._predictions(x) if module.hooks["predict"] else module.outputs(x)
         return {task.name: task.probabilities(outputs[task.name]) for task in module.setting.tasks}  # type: ignore[union-attr]
 

@@ -172,7 +172,7 @@ class RecipeModule(Evaluating):
 
     def outputs(self, x: Inputs) -> dict[str, Tensor]:
         """The model's outputs for raw inputs, one entry a task."""
-        return as_outputs(self.setting.tasks, self.model(x), len(some(x)))  # type: ignore[union-attr]
+        return as_outputs(self.setting.tasks, self.model(x), some(x).shape[0])  # type: ignore[union-attr]
 
     def losses(
         self, outputs: Mapping[str, Tensor], targets: Mapping[str, Tensor], weight: Mapping[str, Tensor] | None = None

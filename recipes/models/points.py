@@ -29,6 +29,10 @@ class PlaceNorm(nn.Module):
         """Features (samples, channels, *places) with a mask (samples, *places), or None; 0 where it leaves out."""
         if valid is None:
             return self.norm(x.flatten(2)).view(x.shape)
+        if (
+            not self.norm.training and getattr(self.norm, "running_mean", None) is not None
+        ):  # each number by itself: none need be sought
+            return self.norm(x.flatten(2)).view(x.shape).masked_fill(~valid.unsqueeze(1), 0)
         rows = x.movedim(1, -1)
         found = self.norm(rows[valid])
         return found.new_zeros(rows.shape).index_put((valid,), found).movedim(-1, 1)

@@ -115,7 +115,7 @@ class RecurrentModel(nn.Module):
         x = x.masked_fill(~valid if x.ndim == 2 else ~valid.unsqueeze(-1), 0)
         x = x if self.embedding is None else self.embedding(x)
         if mask is not None:  # what is valid first
-            x = _ordered(x, (~valid).to(torch.uint8).argsort(dim=1, stable=True))
+            x = _ordered(x, _valid_first(valid))
         steps, lengths = torch.arange(x.shape[1], device=x.device), valid.sum(1, keepdim=True)
         turned = torch.where(steps < lengths, lengths - 1 - steps, steps)
         for layer in self.layers:
@@ -129,6 +129,13 @@ def _named(inputs: Mapping[str, Tensor], names: tuple[str, str | None] | None) -
     """The sequence and its mask."""
     assert names is not None, "made for one tensor"
     return inputs[names[0]], None if names[1] is None else inputs[names[1]]
+
+
+def _valid_first(valid: Tensor) -> Tensor:
+    """The index (samples, steps) that puts valid steps first, all in their order; by counting, as not every runtime sorts stably."""
+    ones, others = valid.long(), (~valid).long()
+    places = torch.where(valid, ones.cumsum(1), ones.sum(1, keepdim=True) + others.cumsum(1)) - 1
+    return torch.zeros_like(places).scatter(1, places, torch.arange(valid.shape[1], device=valid.device).expand_as(places))
 
 
 def _ordered(x: Tensor, index: Tensor) -> Tensor:
