@@ -200,7 +200,8 @@ class Run:
         module = self.module
         if phase["index"]:  # the techniques of the first phase decide what comes next; later phases train with fresh ones
             plugins = [plugin for plugin in build_plugins(config) if plugin.group != "stopping"]
-            module = make_module(config, self.data, plugins, world_size(trainer_config))
+            keeps = start is not None or not phase.get("fresh", True)  # weights of a checkpoint, or of the phase before
+            module = make_module(config, self.data, plugins, world_size(trainer_config), keeps)
         plugins = module.plugins
         module.phase = dict(phase)
         if previous is not None:

@@ -11,7 +11,7 @@ import torch
 import torch.distributed as dist
 from rich.console import Console
 
-from recipes.config.run_files import LOG
+from recipes.config.run_files import CHECKPOINTS, LAST, LOG
 from recipes.data.loaders import StepLoader
 from recipes.launch.ranks import is_first_rank
 from recipes.run.build import build_callbacks, build_data, build_plugins, count_parameters, make_module
@@ -55,7 +55,8 @@ def train(config: dict[str, Any], folder: Path, overrides: Sequence[str]) -> dic
     data.setup()
     check_devices(config["trainer"])
     world = world_size(config["trainer"])
-    module = make_module(config, data, plugins, world)  # so are wrong combinations
+    restored = resumed and (folder / CHECKPOINTS / LAST).exists()
+    module = make_module(config, data, plugins, world, restored)  # so are wrong combinations
     if config["trainer"]["num_threads"] is None and count_parameters(module) < SMALL_MODEL:
         torch.set_num_threads(1)  # several threads wait for each other longer than a small model takes
     StepLoader(data.splits["train"], data.batch_size, config["seed"], module.parts, world=world)
@@ -64,7 +65,7 @@ def train(config: dict[str, Any], folder: Path, overrides: Sequence[str]) -> dic
         config,
         data,
         module.plugins,
-        lambda other: make_module(other, data, build_plugins(other)),
+        lambda other: make_module(other, data, build_plugins(other), restored=restored),
         lambda other, callbacks: make_trainer(other, folder, [], callbacks),
     )
     if config["explain"]:
