@@ -85,13 +85,16 @@ class Freezing(Plugin):
             return
         self._stage = stage
         prefix = _prefix(self._starts, dict(module.model.named_parameters()))
+        if prefix is None:
+            raise RecipeError(f"{self.state_key}: parameters have changed their names since the model was built: build it anew")
         module.train_parameters({prefix + name: start <= epochs + ROUNDING for name, start in self._starts.items()})
         self._set_norms(module.model, prefix, epochs)
 
 
-def _prefix(names: Iterable[str], now: Mapping[str, Any]) -> str:
-    """What layers that were put around the model since have put in front of its names."""
-    return next("model." * layers for layers in range(DEEPEST) if all("model." * layers + name in now for name in names))
+def _prefix(names: Iterable[str], now: Mapping[str, Any]) -> str | None:
+    """What layers that were put around the model since have put in front of its names; None: they have become others."""
+    prefixes = ("model." * layers for layers in range(DEEPEST))
+    return next((prefix for prefix in prefixes if all(prefix + name in now for name in names)), None)
 
 
 def by_depth(model: nn.Module, option: str) -> dict[int, list[str]]:

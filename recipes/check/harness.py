@@ -69,7 +69,8 @@ def give_runs(config: dict[str, Any], name: str) -> None:
     node, starts = node_of(config, name), name.startswith("init/")
     for parameter in asks_for_run(name):
         if node[parameter] is None:
-            node[parameter] = str(weights_file(config, _own_data(config) or digits()) if starts else trained_run())
+            found = weights_file(config, _own_data(config) or digits()) if starts else None
+            node[parameter] = str(found or trained_run())
 
 
 def merged_config(names: Sequence[str], settings: Mapping[str, Any] | None = None) -> dict[str, Any]:

@@ -1,12 +1,11 @@
-import lightning as L
+import math
+from types import SimpleNamespace
+
 import pytest
-import torch
 from torch import nn
-from torch.utils.data import DataLoader, IterableDataset
 
 from plugins.base import RecipeError
 from plugins.finetuning.linear_probe import LinearProbe
-from recipes.engine.module import RecipeModule
 
 BODY = ("0", "1", "3", "4")
 
@@ -35,12 +34,7 @@ def test_refuses_what_cannot_be(net):
 
 
 def test_refuses_data_without_an_end(net):
-    class Endless(IterableDataset):
-        def __iter__(self):
-            while True:
-                yield torch.randn(6), 1
-
-    module = RecipeModule(net, nn.functional.cross_entropy, lambda groups: torch.optim.SGD(groups, 0.1))
-    trainer = L.Trainer(max_steps=2, accelerator="cpu", callbacks=[LinearProbe()], logger=False, enable_checkpointing=False)
+    plugin = LinearProbe()
+    plugin.transform_model(net)
     with pytest.raises(RecipeError, match="counts epochs, and the training data has no end"):
-        trainer.fit(module, DataLoader(Endless(), batch_size=4))
+        plugin.on_train_start(SimpleNamespace(num_training_batches=math.inf), None)

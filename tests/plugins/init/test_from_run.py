@@ -110,8 +110,6 @@ def test_a_run_starts_from_another_and_goes_on_without_it(tmp_path):
     best, still = (torch.load(tmp_path / name / "checkpoints" / "best.ckpt") for name in ("first", "still"))
     assert inner(still).keys() >= {"1.weight", "3.bias"}
     assert all(torch.equal(inner(best)[name], value) for name, value in inner(still).items() if name[0].isdigit())
-    last = torch.load(tmp_path / "first" / "checkpoints" / "last.ckpt")
-    assert not torch.equal(inner(last)["1.weight"], inner(best)["1.weight"])  # the average is something else
     for folder, steps in (("whole", 4), ("stopped", 2)):
         run = (*WORDS, *words, f"max_steps={steps}", f"hydra.run.dir={folder}")
         assert command("train.py", *run, cwd=tmp_path, forked=True).returncode == 0

@@ -11,7 +11,7 @@ def test_parameters_are_trained_or_not_and_lose_their_gradient():
         nn.functional.cross_entropy,
         lambda groups: torch.optim.SGD(groups, 0.1),
     )
-    module.build([], Setting((3,), (Task("", "classification", 2),)))
+    module.build([], Setting((3,), (Task("", "classification", 2),)), devices=1)
     module.model(torch.randn(5, 3)).sum().backward()
     module.train_parameters({"0.weight": False, "1.bias": True})
     parameters = dict(module.model.named_parameters())
