@@ -9,7 +9,7 @@ import lightning as L
 from torch import nn
 
 from plugins.base import declare
-from plugins.finetuning._freezing import Freezing, by_depth, called
+from plugins.finetuning._freezing import LATE, Freezing, by_depth, called
 
 
 class GradualUnfreezing(Freezing):
@@ -21,9 +21,12 @@ class GradualUnfreezing(Freezing):
 
     Raises:
         RecipeError: a model of one layer; training data without an end.
+        Refusal: optimizer=schedule_free.
 
     Source: Howard & Ruder, "Universal Language Model Fine-tuning for Text Classification", ACL 2018.
     """
+
+    refuses = LATE
 
     direction: ClassVar[str]  # `order`, which is a hook's name
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from torch import nn
 
 from plugins.base import declare
-from plugins.finetuning._freezing import Freezing, by_depth, called, share_of
+from plugins.finetuning._freezing import LATE, Freezing, by_depth, called, share_of
 
 
 class LinearProbe(Freezing):
@@ -18,9 +18,12 @@ class LinearProbe(Freezing):
 
     Raises:
         RecipeError: a model of one layer; training data without an end.
+        Refusal: optimizer=schedule_free.
 
     Source: Kumar et al., "Fine-Tuning can Distort Pretrained Features and Underperform Out-of-Distribution", ICLR 2022.
     """
+
+    refuses = LATE
 
     epochs: float = declare.number("epochs in which the head alone is trained", default=1.0, least=0, off=0.0)
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from plugins.averaging.swa import SWA
-from plugins.base import RecipeError
+from plugins.base import RecipeError, Refusal
 from plugins.finetuning.gradual import GradualUnfreezing
 from plugins.norm_statistics import measured_norms
 from plugins.wrapper.sam import SAM
@@ -102,6 +102,11 @@ def test_two_processes_train_what_one_does(tmp_path, monkeypatch):
     start = parameters(build(config_of()))
     moved = [key for key, value in found["ddp"]["parameters"].items() if key in start and not torch.equal(value, start[key])]
     assert STEPS == 4 and "model.4.weight" in moved and "model.0.weight" not in moved
+
+
+def test_refuses_an_optimizer_that_counts_for_all_together():
+    with pytest.raises(Refusal, match="cannot be combined with optimizer/schedule_free: .* take optimizer=adamw"):
+        build(merged_config(("finetuning/gradual", "optimizer/schedule_free")))
 
 
 def test_tells_when_each_block_thaws(net):
