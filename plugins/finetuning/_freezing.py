@@ -121,7 +121,7 @@ def called(names: list[str]) -> str:
             break
         common.append(words[0])
     shared = ".".join(common)
-    return shared or ", ".join(dict.fromkeys(".".join(words) or name for words, name in zip(parts, names, strict=True)))
+    return shared or " and ".join(dict.fromkeys(".".join(words) or name for words, name in zip(parts, names, strict=True)))
 
 
 def share_of(model: nn.Module, names: Iterable[str]) -> str:

@@ -22,7 +22,8 @@ EVERY = 0.012  # of an epoch of about 80 steps: another block with each step
 def test_equals_a_loop_that_thaws_block_after_block(net, train, by_hand, same, order, next):
     other = FIRST if next is SECOND else SECOND
     resting = [FIRST + SECOND] * 2 + [other] * 2 + [()] * 3
-    same(train(net, GradualUnfreezing(0.5, order), steps=7), by_hand(net, resting))
+    expected = by_hand(net, resting)
+    same(train(net, GradualUnfreezing(0.5, order), steps=7), expected)
 
 
 def test_adam_counts_the_steps_of_a_block_from_its_thaw(net, train, by_hand, same):
@@ -112,7 +113,7 @@ def test_refuses_an_optimizer_that_counts_for_all_together():
 def test_tells_when_each_block_thaws(net):
     plugin = GradualUnfreezing(1.5)
     plugin.transform_model(net)
-    assert plugin.remarks == ["trains 6 from epoch 0 on, 3 from epoch 1.5 on, 0 from epoch 3 on"]
+    assert plugin.remarks == ["trains 6 from epoch 0 on, 3 and 4 from epoch 1.5 on, 0 and 1 from epoch 3 on"]
 
 
 def test_refuses_values_out_of_range():
