@@ -11,7 +11,6 @@ from plugins.regularizer.l1 import L1Penalty as L1
 from plugins.regularizer.l2 import L2Penalty as L2
 from plugins.regularizer.weight_noise import WeightNoise
 from plugins.wrapper.sam import SAM
-from tests.command import SMALL, mistake
 
 BODY = ("0", "1", "3", "4")
 
@@ -96,8 +95,3 @@ def test_refuses_what_cannot_be(net):
         Freeze(["*"]).transform_model(net)
     with pytest.raises(RecipeError, match="needs layers before the head, and Linear is its head alone"):
         Freeze().transform_model(nn.Linear(3, 2))
-
-
-def test_a_mistake_is_one_line(tmp_path):
-    told = mistake("+finetuning=freeze", "finetuning.modules=[layer9]", *SMALL[1:], cwd=tmp_path, forked=True)
-    assert "finetuning.modules names layer9" in told and "head is the last" in told

@@ -12,6 +12,7 @@ from plugins.wrapper.sam import SAM
 from recipes.check.harness import build, fit, merged_config
 from recipes.check.processes import STEPS, equals_copies, equals_two_parts, train_all
 from recipes.check.trained import parameters, same_bits, weights
+from tests.command import SMALL, mistake
 from tests.ranks import on_ranks
 
 FIRST, SECOND = ("0", "1"), ("3", "4")
@@ -121,3 +122,8 @@ def test_refuses_values_out_of_range():
         GradualUnfreezing(0.0)
     with pytest.raises(RecipeError, match="^order must be one of head_first, input_first"):
         GradualUnfreezing(order="head_last")
+
+
+def test_a_mistake_is_one_line(tmp_path):
+    told = mistake("+finetuning=freeze", "finetuning.modules=[layer9]", *SMALL[1:], cwd=tmp_path, forked=True)
+    assert "finetuning.modules names layer9" in told and "head is the last" in told
