@@ -49,8 +49,7 @@ class Freezing(Plugin):
         self._stage: int | None = None
         parameters = dict(model.named_parameters())
         for name, start in self._starts.items():
-            parameters[name].requires_grad_(start <= 0)
-        self._set_norms(model, "", 0.0)
+            parameters[name].requires_grad_(start <= 0)  # norm layers follow when the training starts
         return model
 
     def _resting_norms(self, model: nn.Module) -> Iterator[tuple[str, float]]:
