@@ -39,10 +39,14 @@ from plugins.clipping.norm import ClipNorm as ClipNorm
 from plugins.diagnostics.generalization_gap import GeneralizationGap as GeneralizationGap
 from plugins.diagnostics.gradient_stats import GradientStats as GradientStats
 from plugins.distillation.logits import LogitDistillation as LogitDistillation
+from plugins.finetuning.freeze import Freeze as Freeze
+from plugins.finetuning.gradual import GradualUnfreezing as GradualUnfreezing
+from plugins.finetuning.linear_probe import LinearProbe as LinearProbe
 from plugins.guard.nan_rollback import NaNRollback as NaNRollback
 from plugins.inference.mc_dropout import MCDropout as MCDropout
 from plugins.inference.temperature import Temperature as Temperature
 from plugins.init.framework import FrameworkInit as FrameworkInit
+from plugins.init.from_run import FromRunInit as FromRunInit
 from plugins.init.kaiming_normal import KaimingNormalInit as KaimingNormalInit
 from plugins.init.kaiming_uniform import KaimingUniformInit as KaimingUniformInit
 from plugins.init.normal import NormalInit as NormalInit

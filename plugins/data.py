@@ -138,7 +138,8 @@ class Setting:
     `training_targets` yields the targets of the training split piece by piece, by task. `may_ignore` tells whether there may be labels
     that the loss ignores, in any split, and `ignored` which the loss ignores, by task, where there are class maps. `tokens`: inputs are whole numbers that stay such, as
     for an embedding. `training_inputs` yields the training split's raw inputs piece by piece; it is None when a finished run is loaded,
-    whose fitted values come from the checkpoint. `load_run(folder)` gives the trained module of another run.
+    whose fitted values come from the checkpoint. `load_run(folder)` gives the trained module of another run, `load_weights(place)` the
+    tensors, by name, of another run or of a file. `restored`: the weights will come from a checkpoint of this run, which goes on.
     """
 
     shape: Any  # of a sample: a tuple, or by name an `Entry` for each of several inputs
@@ -150,6 +151,8 @@ class Setting:
     may_ignore: bool = True
     ignored: Mapping[str, int] = field(default_factory=dict)
     tokens: bool = False
+    load_weights: Callable[[str], Mapping[str, Tensor]] | None = None
+    restored: bool = False
 
     @property
     def is_image(self) -> bool:

@@ -30,7 +30,8 @@ class Parameter:
 
     `words` are what a value must be and `accepts` whether it is; `range` is the range as a comment tells it. `null` says what None
     stands for, without which None is refused; `also` a word that is taken beside numbers; `note` and `more` what else is to be
-    known, `more` in the docstring alone. `off` is the value with which the technique does nothing.
+    known, `more` in the docstring alone. `off` is the value with which the technique does nothing. `kept` is the attribute that holds
+    the value, where a method has the parameter's name.
     """
 
     help: str
@@ -47,6 +48,7 @@ class Parameter:
     off: Any = NEVER
     convert: Callable[[Any], Any] | None = None
     kw_only: bool = False
+    kept: str = ""
     applies: Callable[[type], bool] | None = None
 
     def checked(self, name: str, value: Any) -> Any:
@@ -175,7 +177,9 @@ class Declared:
         super().__init_subclass__(**arguments)
         cls._own_parameters = {name: held for name, held in vars(cls).items() if isinstance(held, Parameter)}
         for name, held in cls._own_parameters.items():
-            setattr(cls, name, held.default)
+            if held.kept:
+                delattr(cls, name)  # so that the method is seen again
+            setattr(cls, held.kept or name, held.default)
         found: dict[str, Parameter] = {}
         for base in cls.__mro__:
             own = vars(base).get("_own_parameters", {})
@@ -197,7 +201,7 @@ class Declared:
         except TypeError as error:
             raise TypeError(f"{kind.__name__}: {error}") from None
         for name, parameter in kind.declared_parameters.items():
-            setattr(self, name, parameter.checked(name, bound.get(name, parameter.default)))
+            setattr(self, parameter.kept or name, parameter.checked(name, bound.get(name, parameter.default)))
         self.__post_init__()
 
     def __post_init__(self) -> None:

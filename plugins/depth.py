@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from fnmatch import fnmatchcase
 
 from torch import nn
 
+from plugins.errors import RecipeError
 from plugins.sites import NORMS
 
+HEAD = "head"  # the last layer, whatever the model calls it
 CONTAINERS: tuple[type[nn.Module], ...] = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
 
 
@@ -54,3 +57,41 @@ def _is_made_of_layers(module: nn.Module, alone: bool) -> bool:
         return True
     rows = [[type(each) for each in row.children() if any(True for _ in each.children())] for row in module.children()]
     return any(len(row) > 1 and len(set(row)) == 1 for row in rows)
+
+
+def meant_by(pattern: str, model: nn.Module, names: Iterable[str], depth: Mapping[str, int], parameter: str) -> list[str]:
+    """The parameters of a model that a name of a module or parameter means, with wildcards; "head" means the last layer, whatever its name.
+
+    Args:
+        pattern: the name; of layers that were put in front of the model it need not tell.
+        model: the model.
+        names: of its parameters, each once.
+        depth: of its parameters, as :func:`depths` tells.
+        parameter: where the name was typed.
+
+    Raises:
+        RecipeError: it means none.
+    """
+    names = list(names)
+    meant = [name for name in names if _fits(pattern, name)]
+    if pattern == HEAD and not meant:
+        meant = [name for name in names if depth.get(name) == 0]
+    if not meant:
+        while isinstance(inner := getattr(model, "model", None), nn.Module):  # without what was put in front of it
+            model = inner
+        children = ", ".join(name for name, child in model.named_children() if _has_weights(child))
+        raise RecipeError(
+            f"{parameter} names {pattern}, which no parameter of the model has; its parts are: {children}; head is the last"
+        )
+    return meant
+
+
+def _fits(pattern: str, name: str) -> bool:
+    """Whether a pattern names a parameter or a module around it."""
+    parts = name.split(".")
+    while True:
+        if any(fnmatchcase(".".join(parts[: end + 1]), pattern) for end in range(len(parts))):
+            return True
+        if parts[0] != "model":
+            return False
+        parts = parts[1:]

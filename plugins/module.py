@@ -51,6 +51,9 @@ class Module(Protocol):
         `aggregate`, `transform_gradient` and `after_step`, which act on a step as a whole, all ranks draw the same.
         """
 
+    def train_parameters(self, trained: Mapping[str, bool]) -> None:
+        """Have parameters of `model`, by name, trained from the next step on, or not; between two steps, on all processes alike."""
+
     def outputs(self, x: Inputs) -> dict[str, Tensor]:
         """The model's outputs for raw inputs, one entry a task."""
 

@@ -13,6 +13,7 @@ class Stage(IntEnum):
     LAYERS = 20  # dropout and other layers put beside the existing ones,
     HEADS = 30  # the output layer split into one head for each task,
     INIT = 40  # initial weights drawn,
+    FINETUNING = 45  # which layers are trained,
     PREPROCESSING = 50  # the input layer put in front
     SAMPLING = 105  # the batch: which samples it has,
     GEOMETRY = 110  # where pixels are,

@@ -49,7 +49,8 @@ class SWA(Averaging):
         super().__post_init__()
         self.lowered = 1.0  # by a guard, since `lr` is in force
         self._kept: list[tuple[Any, Any]] = []  # of each group in a step with `lr`: the schedule's rate, and what was set
-        self._frozen: set[int] | None = None  # norm layers that are not trained, by id
+        self._norms: list[Any] = []  # the layers that have running statistics
+        self._frozen: set[int] | None = None  # those of them that are not trained, by id
 
     def move(self, average: list[Tensor], weights: list[Tensor]) -> None:
         """See :func:`take_in`."""
@@ -73,7 +74,8 @@ class SWA(Averaging):
         if pl_module.steps_done == 0:
             self.lowered = 1.0
         self._kept = []
-        self._frozen = {id(layer) for layer in measured_norms(pl_module.model) if not layer.training}
+        self._norms = measured_norms(pl_module.model)
+        self._frozen = {id(layer) for layer in self._norms if not layer.training}
 
     def on_train_batch_start(self, trainer: L.Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:
         """Put the constant learning rate in place for this step; the schedule goes on beneath it."""
@@ -96,6 +98,7 @@ class SWA(Averaging):
                 scheduled = scheduled * factor
             group["lr"] = scheduled
         self._kept = []
+        self._frozen = {id(layer) for layer in self._norms if not layer.training}  # some may thaw on the way
         super().after_step(module, optimizer)
 
     def calibrate(self, module: Module, batches: Iterable[Batch]) -> None:

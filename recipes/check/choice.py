@@ -79,6 +79,6 @@ def place_of(name: str) -> str:
 
 
 def asks_for_run(name: str) -> list[str]:
-    """The parameters of an option that are the folder of a trained run."""
+    """The parameters of an option that are the folder of a trained run, or a file of its weights."""
     declared = getattr(plugin_class(name), "declared_parameters", {})
-    return [parameter for parameter, held in declared.items() if held.words == RUN_FOLDER]
+    return [parameter for parameter, held in declared.items() if held.words.startswith(RUN_FOLDER)]

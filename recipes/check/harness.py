@@ -23,6 +23,7 @@ from plugins.base import Plugin, RecipeError
 from recipes.check.choice import NO_TECHNIQUES, asks_for_run, catalogue, is_many, node_of, option_of, select
 from recipes.check.samples import expect_loss
 from recipes.check.trained import CopyingKeeper
+from recipes.check.weights_file import weights_file
 from recipes.config.catalogue import FOLDER
 from recipes.config.launchers import offer_launchers
 from recipes.config.run_files import CHECKPOINTS, CONFIG
@@ -65,10 +66,11 @@ def _composed(names: tuple[str, ...], *overrides: str) -> dict[str, Any]:
 
 def give_runs(config: dict[str, Any], name: str) -> None:
     """Name a trained run where an option asks for one, as a user would."""
-    node = node_of(config, name)
+    node, starts = node_of(config, name), name.startswith("init/")
     for parameter in asks_for_run(name):
         if node[parameter] is None:
-            node[parameter] = str(trained_run())
+            found = weights_file(config, _own_data(config) or digits()) if starts else None
+            node[parameter] = str(found or trained_run())
 
 
 def merged_config(names: Sequence[str], settings: Mapping[str, Any] | None = None) -> dict[str, Any]:
@@ -86,10 +88,11 @@ def merged_config(names: Sequence[str], settings: Mapping[str, Any] | None = Non
             config[group] = node
         if group == "data" and "batch_size" in node:
             node["batch_size"] = 16
-        give_runs(config, name)
     groups = {name.split("/")[0] for name in names}
     if "data" in groups and "model" not in groups and len(data_of(config).shape) != 3:
         config["model"] = {**catalogue().groups["model"]["mlp"].node, "hidden": [16]}  # takes samples of any shape
+    for name in names:
+        give_runs(config, name)
     for place, value in (settings or {}).items():
         group, key = place.split(".")
         config[group][key] = value

@@ -114,9 +114,14 @@ def borders_fit(option: Option, kind: type[Declared]) -> None:
     for name, held in own(kind).items():
         if found := re.fullmatch(r"≥ (\d+)|in \[(\d+), .*", held.range):
             least = int(found[1] or found[2])
-            expect(getattr(kind(**{name: least}), name) == least, f"{name}={least} is at the border, and is not kept")
+            expect(_kept(kind(**{name: least}), name) == least, f"{name}={least} is at the border, and is not kept")
         if held.null:
-            expect(getattr(kind(**{name: None}), name) is None, f"{name}=None is not kept")
+            expect(_kept(kind(**{name: None}), name) is None, f"{name}=None is not kept")
+
+
+def _kept(made: Declared, name: str) -> Any:
+    """The value of a parameter."""
+    return getattr(made, own(type(made))[name].kept or name)
 
 
 def pickled(option: Option, kind: type[Declared]) -> None:
@@ -124,10 +129,10 @@ def pickled(option: Option, kind: type[Declared]) -> None:
     made = pickle.loads(pickle.dumps(kind(**option.parameters)))
     by_place = kind(*(held.default for held in own(kind).values()))
     for name, value in option.parameters.items() if _taken(kind) else ():
-        kept = getattr(made, name) == getattr(by_place, name) == value
+        kept = _kept(made, name) == _kept(by_place, name) == value
         expect(
             kept,
-            f"{name} is {getattr(made, name)!r} once pickled, {getattr(by_place, name)!r} by place, and {value!r} in the file",
+            f"{name} is {_kept(made, name)!r} once pickled, {_kept(by_place, name)!r} by place, and {value!r} in the file",
         )
     try:
         kind(no_such_parameter=1)

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from fnmatch import fnmatchcase
 from typing import Any
 
 from torch import nn
 from torch.optim import Optimizer
 
 from plugins.base import Named, Option, RecipeError, called, expect, expect_positive, implementers
-from plugins.depth import depths
+from plugins.depth import depths, meant_by
 from plugins.parameters import named_parameters
 
 SPARED = ("bias", "norm")
-HEAD = "head"  # the last layer, whatever the model calls it
 
 
 @dataclass(frozen=True)
@@ -50,40 +48,13 @@ class GroupRules:
         depth = depths(model) if self.layer_decay != 1 or self.rates else {}
         rates = dict.fromkeys((each.name for each in named), 1.0)
         for pattern, rate in self.rates.items():
-            meant = [each.name for each in named if fits(str(pattern), each.name)]
-            if pattern == HEAD and not meant:
-                meant = [each.name for each in named if depth.get(each.name) == 0]
-            if not meant:
-                children = ", ".join(
-                    name for name, child in _inner(model).named_children() if any(True for _ in child.parameters())
-                )
-                raise RecipeError(
-                    f"optimizer.rates names {pattern}, which no parameter of the model has; its parts are: {children}; head is the last"
-                )
+            meant = meant_by(str(pattern), model, list(rates), depth, "optimizer.rates")
             rates |= dict.fromkeys(meant, float(rate))
         said: list[dict[str, Any]] = []
         for each in named:
             rate = rates[each.name] * self.layer_decay ** depth.get(each.name, 0)
             said.append(({"weight_decay": 0.0} if each.kind in self.no_decay else {}) | ({"rate": rate} if rate != 1 else {}))
         return said
-
-
-def fits(pattern: str, name: str) -> bool:
-    """Whether a pattern names a parameter or a module around it; layers that were put in front of the model do not count."""
-    parts = name.split(".")
-    while True:
-        if any(fnmatchcase(".".join(parts[: end + 1]), pattern) for end in range(len(parts))):
-            return True
-        if parts[0] != "model":
-            return False
-        parts = parts[1:]
-
-
-def _inner(model: nn.Module) -> nn.Module:
-    """The model without what was put in front of it."""
-    while isinstance(inner := getattr(model, "model", None), nn.Module):
-        model = inner
-    return model
 
 
 def parameter_groups(

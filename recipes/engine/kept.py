@@ -28,10 +28,24 @@ def load(path: Path, map_location: Any = "cpu") -> dict[str, Any]:
     Raises:
         RecipeError: it is not there, cannot be loaded, or holds something else; or no file lies there.
     """
+    state = read(path, map_location)
+    try:
+        check(state)
+    except ValueError as error:
+        raise RecipeError(f"{path} is no checkpoint of this project: {one_line(error)}") from None
+    return state
+
+
+def read(path: Path, map_location: Any = "cpu") -> Any:
+    """What a file of torch's holds, without anything being executed; not looked at yet.
+
+    Raises:
+        RecipeError: it is not there, or cannot be loaded so; or no file lies there.
+    """
     try:
         with open(open_file(path), "rb") as file:
             _check_archive(file)
-            state = torch.load(file, map_location=map_location or "cpu", weights_only=True)
+            return torch.load(file, map_location=map_location or "cpu", weights_only=True)
     except FileNotFoundError:
         raise RecipeError(f"no checkpoint {path}") from None
     except RecipeError:
@@ -39,11 +53,13 @@ def load(path: Path, map_location: Any = "cpu") -> dict[str, Any]:
     except (Exception, RecursionError) as error:
         first = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise RecipeError(f"the checkpoint {path} cannot be loaded: {one_line(ValueError(first))}") from None
-    try:
-        check(state)
-    except ValueError as error:
-        raise RecipeError(f"{path} is no checkpoint of this project: {one_line(error)}") from None
-    return state
+
+
+def check_tensors(weights: Any) -> None:
+    """Raise ValueError unless `weights` are tensors by name, of the kinds that runs save."""
+    if not isinstance(weights, Mapping) or not weights or not all(isinstance(value, Tensor) for value in weights.values()):
+        raise ValueError("it holds no tensors by name")
+    _check_plain(dict(weights), 0, [MOST])
 
 
 def _check_archive(file: Any) -> None:

@@ -23,6 +23,7 @@ from recipes.engine.callbacks import BuildFirst, Settle, defines, stand_first
 from recipes.engine.divergence import expect_finite
 from recipes.engine.evaluating import Evaluating
 from recipes.engine.evaluation import Evaluation
+from recipes.engine.freezing import train_parameters
 from recipes.engine.groups import GroupRules
 from recipes.engine.lightning_private import is_attached
 from recipes.engine.loading import as_batch, dtype_of, is_there, prepared
@@ -161,6 +162,10 @@ class RecipeModule(Evaluating):
     def seconds(self) -> float:
         """Seconds of training so far, those of earlier phases and of the run before it was resumed included."""
         return float(self.phase["seconds"]) + self.stopwatch.seconds
+
+    def train_parameters(self, trained: Mapping[str, bool]) -> None:
+        """Have parameters of the model, by name, trained from the next step on, or not; on all processes at the same step."""
+        train_parameters(self, trained)
 
     def off_the_clock(self) -> AbstractContextManager[None]:
         """Do what is no training, and would make one technique look slower than another."""

@@ -6,7 +6,7 @@ import importlib
 import inspect
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from functools import cache, partial
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -25,7 +25,7 @@ from recipes.config.catalogue import Catalogue, installed_folders
 from recipes.config.changing import read_run
 from recipes.config.choices import choices
 from recipes.config.errors import first_line, one_line
-from recipes.config.quoting import show, typed
+from recipes.config.quoting import show
 from recipes.config.run_files import BEST, CHECKPOINTS
 from recipes.data.base import Data
 from recipes.engine.callbacks import check_callbacks
@@ -39,6 +39,7 @@ from recipes.engine.samples import ignored_label
 from recipes.engine.units import MEAN
 from recipes.run.passing import expect_passes, expect_takes_named_inputs
 from recipes.run.pretrained import without_weights
+from recipes.run.weights import load_weights
 
 OWN = ("plugins", "recipes")
 LIBRARIES = ("torch", "torchvision", "torchmetrics", "lightning", "timm")
@@ -250,20 +251,6 @@ def on_one_device(config: Mapping[str, Any]) -> dict[str, Any]:
     return {**config, "trainer": config["trainer"] | {"devices": 1, "num_nodes": 1, "strategy": "auto"}}
 
 
-def best_checkpoint(folder: Path) -> Path:
-    """The checkpoint of a run's best weights.
-
-    Raises:
-        RecipeError: the run has not validated yet.
-    """
-    checkpoint = folder / CHECKPOINTS / BEST
-    if not checkpoint.exists():
-        raise RecipeError(
-            f"{folder} has no checkpoints/best.ckpt: the run has not validated yet; type python train.py {typed('resume', folder)}"
-        )
-    return checkpoint
-
-
 def load_run(folder: str | Path) -> RecipeModule:
     """The trained module of another run, with the weights of its best checkpoint, in evaluation mode.
 
@@ -279,19 +266,22 @@ def count_parameters(module: RecipeModule) -> int:
     return sum(parameter.numel() for parameter in module.model.parameters())
 
 
-def make_module(config: Mapping[str, Any], data: Data, plugins: Sequence[Plugin], world: int = 1) -> RecipeModule:
-    """The module with all plugins' changes."""
+def make_module(
+    config: Mapping[str, Any], data: Data, plugins: Sequence[Plugin], world: int = 1, restored: bool = False
+) -> RecipeModule:
+    """The module with all plugins' changes; `restored`: its weights will come from a checkpoint."""
     if len(data.tasks) > 1 and not any(plugin.group == "multitask" for plugin in plugins):
         names = ", ".join(task.name for task in data.tasks)
         raise RecipeError(
             f"the data has several targets ({names}): add +multitask=equal to train them together, or name one in data.target"
         )
-    module = build_module(config, data.shape, data.tasks[0].outputs, data.tasks[0].shape)
+    begun = without_weights(config) if restored else config
+    module = build_module(begun, data.shape, data.tasks[0].outputs, data.tasks[0].shape)
     module.data_seen, module.data_content, module.data_state = data.fingerprint, data.content, data.state()
     trainer = config["trainer"]
     module.build(
         plugins,
-        data.setting(config["seed"], load_run),
+        replace(data.setting(config["seed"], load_run), load_weights=load_weights, restored=restored),
         precision=trainer["precision"],
         devices=world,
         batch_size=None if data.batch_size == "full" else int(data.batch_size),

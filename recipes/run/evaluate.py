@@ -13,11 +13,12 @@ from plugins.inputs import described, fits
 from recipes.data.loaders import EvaluationLoader
 from recipes.data.targets import MULTILABEL, describe
 from recipes.engine.checkpoint import load_checkpoint
-from recipes.run.build import best_checkpoint, build_data, build_plugins, load_module, on_one_device
+from recipes.run.build import build_data, build_plugins, load_module, on_one_device
 from recipes.run.preflight import check_devices
 from recipes.run.process import set_up_process
 from recipes.run.terminal import print_lines, table
 from recipes.run.trainer import make_trainer
+from recipes.run.weights import best_checkpoint
 
 SOURCE = ("path", "root", "name", "input", "target")  # keys of `data` that say which data it is
 

@@ -24,10 +24,11 @@ from recipes.data.split import Split
 from recipes.data.targets import describe
 from recipes.engine.checkpoint import load_checkpoint
 from recipes.engine.module import RecipeModule
-from recipes.run.build import best_checkpoint, build_data, build_plugins, load_module, on_one_device
+from recipes.run.build import build_data, build_plugins, load_module, on_one_device
 from recipes.run.preflight import check_devices
 from recipes.run.process import set_up_process
 from recipes.run.trainer import make_trainer
+from recipes.run.weights import best_checkpoint
 
 
 @dataclass(frozen=True)

@@ -38,7 +38,6 @@ from recipes.run.logs import Journal
 from recipes.run.monitor import choose_monitor, direction_of
 from recipes.run.pictures import draw_pictures
 from recipes.run.preflight import world_size
-from recipes.run.pretrained import without_weights
 from recipes.run.progress import ProgressBar
 from recipes.run.record import at_start, for_loggers, of_phase
 from recipes.run.resume import Start, is_of_content, start_of_resumed
@@ -201,8 +200,8 @@ class Run:
         module = self.module
         if phase["index"]:  # the techniques of the first phase decide what comes next; later phases train with fresh ones
             plugins = [plugin for plugin in build_plugins(config) if plugin.group != "stopping"]
-            begun = config if start is None else without_weights(config)
-            module = make_module(begun, self.data, plugins, world_size(trainer_config))
+            keeps = start is not None or not phase.get("fresh", True)  # weights of a checkpoint, or of the phase before
+            module = make_module(config, self.data, plugins, world_size(trainer_config), keeps)
         plugins = module.plugins
         module.phase = dict(phase)
         if previous is not None:

@@ -20,7 +20,7 @@ from recipes.run.limits import goes_further, told_finished
 from recipes.run.logs import log_to
 from recipes.run.monitor import check_monitors
 from recipes.run.preflight import build_early_objects, check_devices, expect_not_diverged, world_size
-from recipes.run.pretrained import expect_weights_kept, without_weights
+from recipes.run.pretrained import expect_weights_kept
 from recipes.run.process import set_up_process
 from recipes.run.resume import resume_command
 from recipes.run.run import Run
@@ -57,8 +57,8 @@ def train(config: dict[str, Any], folder: Path, overrides: Sequence[str]) -> dic
     data.setup()
     check_devices(config["trainer"])
     world = world_size(config["trainer"])
-    goes_on = resumed and (folder / CHECKPOINTS / LAST).exists()  # then all weights come from there
-    module = make_module(without_weights(config) if goes_on else config, data, plugins, world)  # so are wrong combinations
+    restored = resumed and (folder / CHECKPOINTS / LAST).exists()
+    module = make_module(config, data, plugins, world, restored)  # so are wrong combinations
     if config["trainer"]["num_threads"] is None and count_parameters(module) < SMALL_MODEL:
         torch.set_num_threads(1)  # several threads wait for each other longer than a small model takes
     StepLoader(data.splits["train"], data.batch_size, config["seed"], module.parts, world=world)
@@ -67,7 +67,7 @@ def train(config: dict[str, Any], folder: Path, overrides: Sequence[str]) -> dic
         config,
         data,
         module.plugins,
-        lambda other: make_module(without_weights(other), data, build_plugins(other)),
+        lambda other: make_module(other, data, build_plugins(other), restored=True),
         lambda other, callbacks: make_trainer(other, folder, [], callbacks),
     )
     if config["explain"]:
