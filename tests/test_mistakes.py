@@ -66,9 +66,15 @@ def contents(folder):
     return {path: path.read_bytes() if path.is_file() else None for path in folder.rglob("*")}
 
 
+FOLLOWED = set()
+
+
 def follow(place, script, words, output):
-    """Type what was advised; it trains nothing here, and a comparison leaves its files in `output`."""
+    """Type what was advised, the first time it is; it trains nothing here, and a comparison leaves its files in `output`."""
     print("advised:", script, *words)
+    if (place, script, *words) in FOLLOWED:
+        return
+    FOLLOWED.add((place, script, *words))
     sweeps = [word for word in words if word in ("-m", "--multirun")]
     if sweeps:  # what is checked before a sweep begins
         check(Catalogue(), [word for word in words if word not in sweeps], multirun=True)

@@ -12,6 +12,7 @@ from plugins.base import derive_seed
 from tests.command import ROOT
 
 
+@pytest.mark.slow
 def test_prints_a_table_of_finite_numbers():
     words = ["--rounds", "2", "--steps", "2"]
     done = subprocess.run(

@@ -21,6 +21,7 @@ from tests.command import ROOT
 from tests.recipes.compare.fabricated import config, leave
 from tests.recipes.compare.test_comparison import search
 
+pytestmark = pytest.mark.slow
 CATALOGUE = Catalogue()
 NOTHING = "+diagnostics=gradient_stats"  # in all real runs
 DROPOUT, MIXUP = f"{NOTHING} +regularizer=dropout", f"{NOTHING} +augmentation=mixup"

@@ -405,7 +405,7 @@ def test_a_column_without_a_name_is_left_out_or_named(tmp_path):
         ({"target": ["a", "a"]}, "data.target must be names of which each is given once"),
         ({"drop": {"a": 1}}, "data.drop must be a name of a column or a list"),
         ({"inputs": []}, "data.inputs must be the name of at least one column"),
-        ({"task": "auto"}, "data.task must be one of classification, regression"),
+        ({"task": "auto"}, "data.task must be one of classification, multilabel, regression"),
         ({"impute": "mode"}, "data.impute must be one of mean, median, most_frequent"),
         ({"unseen": "zero"}, "data.unseen must be one of error, ignore"),
         ({"separator": ", "}, "data.separator must be comma, semicolon, tab or one letter, no quote"),
