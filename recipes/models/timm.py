@@ -15,7 +15,8 @@ from plugins.pretrained import Pretrained
 from recipes.config.errors import first_line
 from recipes.config.quoting import show
 from recipes.models.base import expect_image
-from recipes.models.weights import how_adapted, load_stored, place_of, read, with_inputs, with_size
+from recipes.models.stored import place_of, read
+from recipes.models.weights import how_adapted, load_stored, with_inputs, with_size
 
 DEFAULT = (True, "true", "DEFAULT")
 

@@ -14,7 +14,8 @@ from plugins.base import RecipeError
 from plugins.pretrained import Pretrained
 from recipes.config.errors import first_line
 from recipes.models.base import expect_image
-from recipes.models.weights import first_convolution, fit, load_stored, place_of, read, with_inputs, with_size
+from recipes.models.stored import place_of, read
+from recipes.models.weights import first_convolution, fit, load_stored, with_inputs, with_size
 
 DEFAULT = "DEFAULT"
 INCEPTIONS = ("googlenet", "inception_v3")  # have further outputs in training; their weights expect inputs in [-1, 1]

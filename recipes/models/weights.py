@@ -1,119 +1,19 @@
-"""Weights from a file or a run folder: read without executing anything, and fitted to a model as far as names and shapes agree."""
+"""Weights from a file or a run folder, fitted to a model as far as names and shapes agree."""
 
 from __future__ import annotations
 
-import zipfile
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from plugins.base import RecipeError
 from plugins.pretrained import Pretrained
-from recipes.config.errors import first_line
-from recipes.config.places import check_files
-from recipes.config.run_files import BEST, CHECKPOINTS
+from recipes.models.stored import Stored
 
-SAFETENSORS = ".safetensors"
-ENDINGS = (".pth", ".pt", ".ckpt", ".bin", SAFETENSORS)
-NAMED = ("state_dict_ema", "state_dict", "model_state_dict", "model")  # below which trainings keep the weights
 COUNTS = "num_batches_tracked"  # of a norm layer: no weight, and older files have none
 MOST = 4  # names in a line
-
-
-@dataclass(frozen=True)
-class Stored:
-    """Weights as they lie somewhere.
-
-    Attributes:
-        place: the file.
-        tensors: by name.
-        of_run: whether a run of this project has saved them.
-    """
-
-    place: Path
-    tensors: dict[str, Tensor]
-    of_run: bool
-
-    def named_as(self, names: Iterable[str]) -> tuple[dict[str, Tensor], str]:
-        """The tensors without what stands in front of a model's own `names`, such as `module.`, and that prefix."""
-        known, votes = set(names), Counter[str]()
-        for name in self.tensors:
-            parts = name.split(".")
-            votes.update(".".join([*parts[:cut], ""]) for cut in range(len(parts)) if ".".join(parts[cut:]) in known)
-        prefix = max(votes, key=lambda each: (votes[each], -len(each)), default="")
-        return {name.removeprefix(prefix): value for name, value in self.tensors.items() if name.startswith(prefix)}, prefix
-
-    def inputs(self, prefix: str) -> tuple[Tensor, Tensor] | None:
-        """Shift and scale of the inputs that a run has trained its weights with; None where that is not known."""
-        parts = prefix.split(".")[:-1]
-        for cut in range(len(parts)):
-            front = "".join(f"{part}." for part in parts[:cut])
-            if {f"{front}shift", f"{front}scale"} <= self.tensors.keys():
-                return self.tensors[f"{front}shift"], self.tensors[f"{front}scale"]
-        return (torch.zeros(1), torch.ones(1)) if self.of_run and parts == ["model"] else None
-
-
-def place_of(weights: str) -> Path | None:
-    """The file or folder that `model.weights` means; None where it can be no path, but the name of weights."""
-    path = Path(weights)
-    return path if "/" in weights or path.suffix.lower() in ENDINGS or path.exists() else None
-
-
-def read(place: Path) -> Stored:
-    """The weights in a file, or of the best checkpoint in a run folder.
-
-    Raises:
-        RecipeError: there are none, or they cannot be read without executing something.
-    """
-    path = place
-    if place.is_dir():
-        path = place / CHECKPOINTS / BEST
-        if not path.exists():
-            raise RecipeError(
-                f"model.weights={place} is a folder without {CHECKPOINTS}/{BEST}: name the folder of a run, or a file"
-            )
-        check_files(place)
-    if not path.is_file():
-        raise RecipeError(f"model.weights={place}: there is no such file or folder")
-    try:
-        state = _read_safetensors(path) if path.suffix.lower() == SAFETENSORS else _read_torch(path)
-    except RecipeError:
-        raise
-    except (Exception, RecursionError) as error:
-        raise RecipeError(
-            f"model.weights={path} cannot be read: expected a state_dict of tensors, saved by torch.save or safetensors: "
-            f"{first_line(error)}"
-        ) from None
-    of_run = isinstance(state, Mapping) and "recipe" in state and "state_dict" in state
-    for name in NAMED:
-        if isinstance(state, Mapping) and isinstance(state.get(name), Mapping):
-            state = state[name]
-    plain = isinstance(state, Mapping)
-    tensors = {str(name): value for name, value in state.items() if isinstance(value, Tensor)} if plain else {}
-    if not tensors:
-        raise RecipeError(f"model.weights={path} holds no weights: expected a state_dict, tensors by name")
-    return Stored(path, tensors, of_run)
-
-
-def _read_torch(path: Path) -> Any:
-    if zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
-            if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
-                raise ValueError("its parts are compressed, torch's never are")
-    return torch.load(path, map_location="cpu", weights_only=True)
-
-
-def _read_safetensors(path: Path) -> Any:
-    try:
-        from safetensors.torch import load_file
-    except ModuleNotFoundError:
-        raise RecipeError(f"model.weights={path} needs a package of its own: pip install safetensors") from None
-    return load_file(path)
 
 
 def first_convolution(model: nn.Module) -> tuple[str, nn.Conv2d] | None:

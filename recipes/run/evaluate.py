@@ -18,7 +18,7 @@ from recipes.run.preflight import check_devices
 from recipes.run.process import set_up_process
 from recipes.run.terminal import print_lines, table
 from recipes.run.trainer import make_trainer
-from recipes.run.weights import best_checkpoint
+from recipes.store.folder import best_checkpoint
 
 SOURCE = ("path", "root", "name", "input", "target")  # keys of `data` that say which data it is
 

@@ -28,7 +28,7 @@ from recipes.run.build import build_data, build_plugins, load_module, on_one_dev
 from recipes.run.preflight import check_devices
 from recipes.run.process import set_up_process
 from recipes.run.trainer import make_trainer
-from recipes.run.weights import best_checkpoint
+from recipes.store.folder import best_checkpoint
 
 
 @dataclass(frozen=True)

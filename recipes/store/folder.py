@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from plugins.errors import RecipeError
-from recipes.config.quoting import quote, show
-from recipes.config.run_files import CONFIG, CONFUSION, RESULT
+from recipes.config.quoting import quote, show, typed
+from recipes.config.run_files import BEST, CHECKPOINTS, CONFIG, CONFUSION, RESULT
 from recipes.store import shapes
 from recipes.store.files import write_text
 
@@ -27,6 +27,20 @@ def write_config(folder: Path, config: Mapping[str, Any], command: Sequence[str]
         lines = "".join(f"#   {line}\n" for line in changed)
         head = f"# The resolved config of this run. It was changed on the way, so no single command repeats it:\n{lines}"
     write_text(folder / CONFIG, head + yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True))
+
+
+def best_checkpoint(folder: Path) -> Path:
+    """The checkpoint of a run's best weights.
+
+    Raises:
+        RecipeError: the run has not validated yet.
+    """
+    checkpoint = folder / CHECKPOINTS / BEST
+    if not checkpoint.exists():
+        raise RecipeError(
+            f"{folder} has no checkpoints/best.ckpt: the run has not validated yet; type python train.py {typed('resume', folder)}"
+        )
+    return checkpoint
 
 
 def command_line(command: Sequence[str]) -> str:

@@ -1,84 +1,17 @@
-import zipfile
-
 import pytest
 import timm
 import torch
-from safetensors.torch import save_file
 from torch import nn
 
 from plugins.base import RecipeError
 from plugins.pretrained import Pretrained
-from recipes.models.weights import first_convolution, fit, for_channels, place_of, read, with_inputs, with_size
+from recipes.models.weights import first_convolution, fit, for_channels, with_inputs, with_size
 
 
 def network(channels=3, outputs=4):
     return nn.Sequential(
         nn.Conv2d(channels, 5, 3), nn.BatchNorm2d(5), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(5, outputs)
     )
-
-
-@pytest.mark.parametrize("ending", [".pth", ".pt", ".ckpt", ".bin", ".safetensors"])
-def test_files_are_read(tmp_path, ending):
-    state, path = network().state_dict(), tmp_path / f"weights{ending}"
-    save_file(state, path) if ending == ".safetensors" else torch.save(state, path)
-    found = read(path).tensors
-    assert found.keys() == state.keys() and all(torch.equal(found[name], value) for name, value in state.items())
-
-
-@pytest.mark.parametrize("prefix", ["", "module.", "model.", "_orig_mod.module.", "model.model."])
-@pytest.mark.parametrize("below", [None, "state_dict", "model", "model_state_dict"])
-def test_names_are_found_behind_what_stands_in_front(tmp_path, prefix, below):
-    state = network().state_dict()
-    saved = {f"{prefix}{name}": value for name, value in state.items()}
-    torch.save(saved if below is None else {below: saved, "epoch": 3}, tmp_path / "a.pth")
-    found, front = read(tmp_path / "a.pth").named_as(state)
-    assert front == prefix and found.keys() == state.keys()
-
-
-class Harm:
-    def __reduce__(self):
-        return (print, ("executed",))
-
-
-def test_nothing_is_executed(tmp_path, capsys):
-    torch.save({"weight": torch.ones(2), "x": Harm()}, tmp_path / "a.pth")
-    with pytest.raises(RecipeError, match="cannot be read: expected a state_dict of tensors"):
-        read(tmp_path / "a.pth")
-    assert capsys.readouterr().out == ""
-
-
-def test_what_unpacks_to_more_than_it_holds_is_refused(tmp_path):
-    torch.save(network().state_dict(), tmp_path / "a.pth")
-    with zipfile.ZipFile(tmp_path / "a.pth") as whole, zipfile.ZipFile(tmp_path / "b.pth", "w", zipfile.ZIP_DEFLATED) as packed:
-        for name in whole.namelist():
-            packed.writestr(name, whole.read(name))
-    with pytest.raises(RecipeError, match="its parts are compressed"):
-        read(tmp_path / "b.pth")
-
-
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        ([torch.ones(2)], "holds no weights: expected a state_dict, tensors by name"),
-        ({"epoch": 3}, "holds no weights"),
-        (None, "there is no such file or folder"),
-        (b"no weights", "cannot be read"),
-    ],
-)
-def test_what_holds_no_weights(tmp_path, content, message):
-    path = tmp_path / "a.pth"
-    if isinstance(content, bytes):
-        path.write_bytes(content)
-    elif content is not None:
-        torch.save(content, path)
-    with pytest.raises(RecipeError, match=message) as error:
-        read(path)
-    assert "\n" not in str(error.value)
-
-
-def test_a_folder_that_is_no_run(tmp_path):
-    with pytest.raises(RecipeError, match="is a folder without checkpoints/best.ckpt: name the folder of a run, or a file"):
-        read(tmp_path)
 
 
 def test_what_fits_is_taken_and_the_rest_told():
@@ -126,11 +59,6 @@ def test_the_first_convolution():
     assert first_convolution(network())[0] == "0"
     assert first_convolution(nn.Linear(2, 2)) is None
     assert first_convolution(nn.Conv2d(4, 4, 1, groups=2)) is None
-
-
-@pytest.mark.parametrize(("word", "path"), [("a.pth", True), ("runs/a", True), ("DEFAULT", False), ("a1_in1k", False)])
-def test_what_is_a_place(word, path):
-    assert (place_of(word) is not None) is path
 
 
 @pytest.mark.parametrize(("shape", "mean"), [((3, 8, 8), [0.1, 0.2, 0.6]), ((1, 8, 8), [0.3]), ((2, 8, 8), [0.3, 0.3])])
