@@ -44,6 +44,11 @@ def _nothing_runs_on(monkeypatch):
             process.wait()
 
 
+def pytest_collection_modifyitems(items):
+    """Those in tests/ itself first: they take longest, and at the end one process would wait for another that has got them."""
+    items.sort(key=lambda item: item.path.parent != Path(__file__).parent)
+
+
 def pytest_collection_finish():
     """Libraries and tests stay: looking through them for garbage takes half a second, again and again."""
     gc.collect()
