@@ -6,7 +6,7 @@ import contextlib
 import io
 import math
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -18,8 +18,10 @@ from plugins.base import RecipeError
 from recipes.check.choice import asks_for_run, catalogue, place_of, select
 from recipes.check.harness import trained_run, with_companions
 from recipes.check.outcome import NotAsked, Wrong, expect, wrong
+from recipes.check.weights_file import weights_file
 from recipes.config.composing import compose, finish
 from recipes.run import train
+from recipes.run.build import build_data
 
 IGNORED = 255  # the label of a place that counts for nothing
 SMALL = (
@@ -94,8 +96,21 @@ def words_of(form: str, name: str, folder: Path) -> list[str]:
     names = (name,) if name.startswith("model/") else with_companions(name)
     groups = {name.split("/")[0] for name in names}
     words = [word for word in (*SMALL, *FORMS[form].words) if word.partition("=")[0].partition(".")[0] not in groups]
-    runs = [f"{place_of(name)}.{parameter}={trained_run()}" for name in names for parameter in asks_for_run(name)]
-    return [*words, saved(form, folder), *select(names), *runs]
+    words = [*words, saved(form, folder), *select(names)]
+    runs = [
+        f"{place_of(name)}.{parameter}={_weights(words) if name.startswith('init/') else trained_run()}"
+        for name in names
+        for parameter in asks_for_run(name)
+    ]
+    return [*words, *runs]
+
+
+def _weights(words: Sequence[str]) -> Path:
+    """What a run with these words may start from."""
+    config = finish(catalogue(), compose(words), words)
+    data = build_data(config)
+    data.setup()
+    return weights_file(config, data) or trained_run()
 
 
 def outcome(form: str, name: str, folder: Path) -> dict[str, Any] | RecipeError:
