@@ -87,7 +87,7 @@ def test_files_of_other_sizes_and_outputs(tmp_path, name):
         ({"name": None}, "model.name must be a model of timm.*, got None"),
         ({"shape": (9,)}, "data for model=timm must be images"),
         ({"weights": "imagenet"}, "must be one of true, r160_in1k, a file or the folder of a run, got 'imagenet'"),
-        ({"weights": "no/such.pth"}, "model.weights=no/such.pth: there is no such file or folder"),
+        ({"weights": "no/such.pth"}, "model.weights=no/such.pth is not there: give the folder of a run"),
         ({"weights": True}, "model.weights=true of test_resnet could not be had for images .*, model.weights=FILE"),
         ({"name": "botnet50ts_256", "weights": True}, "timm has no weights of botnet50ts_256: leave model.weights out"),
         ({"name": "test_vit_relpos", "shape": (3, 8, 8)}, r"model.name=test_vit_relpos takes no images \(3, 8, 8\)"),

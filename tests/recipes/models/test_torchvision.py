@@ -50,7 +50,7 @@ def test_any_classifier_by_its_name(name):
             {"weights": "IMAGENET"},
             "model.weights of resnet18 must be one of IMAGENET1K_V1, DEFAULT, a file or the folder of a run, got 'IMAGENET'",
         ),
-        ({"weights": "no/such/file.pth"}, "model.weights=no/such/file.pth: there is no such file or folder"),
+        ({"weights": "no/such/file.pth"}, "model.weights=no/such/file.pth is not there: give the folder of a run"),
     ],
 )
 def test_refuses(arguments, message):
