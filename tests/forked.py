@@ -157,9 +157,8 @@ def serve() -> dict[str, Any]:
     for name in LIBRARIES:
         with suppress(ImportError):  # an optional one
             import_module(name)
-    sys.path.insert(0, str(ROOT))
+    sys.path[0] = str(ROOT)
     import_module("recipes.launch.warm").load()
-    del sys.path[0]
     assert len(os.listdir("/proc/self/task")) == 1 if sys.platform == "linux" else True, "a library has started a thread"
     buffer = b""
     while True:
@@ -199,6 +198,7 @@ def become(request: dict[str, Any]) -> None:
     """Be the process that was asked for, up to its first line of Python."""
     with suppress(OSError):
         os.setpgid(0, 0)
+    sys.modules["recipes.launch.warm"].inherit_no_exit()  # type: ignore[attr-defined]
     signal.signal(signal.SIGINT, signal.default_int_handler)
     place = Path(request["place"])
     for number, (name, flags) in enumerate((("stdin", os.O_RDONLY), ("stdout", os.O_WRONLY), ("stderr", os.O_WRONLY))):

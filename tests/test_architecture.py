@@ -165,6 +165,7 @@ PRIVATE_FILE = "recipes.engine.lightning_private"
 OF_OTHERS = {  # private names of other libraries
     *("_schema", "_buffers", "_modules", "_parameters"),  # torch
     *("_actions", "_is_none", "_get_node"),  # argparse, omegaconf
+    "_registry",  # weakref.finalize
     *("_clear", "_run_exitfuncs"),  # atexit, as multiprocessing has it for its own forks since Python 3.13
 }
 

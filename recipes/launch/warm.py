@@ -18,8 +18,10 @@ import os
 import select
 import socket
 import sys
+import tempfile
 import time
 import traceback
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -37,6 +39,7 @@ NEEDED = (
 NO_THREAD = {"JE_ARROW_MALLOC_CONF": "background_thread:false"}  # of pyarrow, which pandas imports, and scikit-learn pandas
 LOOK = 0.02  # seconds between two looks at the jobs
 _codes: list[int] = []  # with which a fork ends
+_folders: list[tempfile.TemporaryDirectory[str]] = []  # that libraries have made when they were imported
 is_fork = False  # whether this process is one
 
 
@@ -115,7 +118,16 @@ def load() -> None:
         importlib.import_module("recipes.config.composing").settings_of_hydra([])  # which every job compares its own with
     gc.enable()
     gc.collect()
+    _folders.extend(each for each in gc.get_objects() if type(each) is tempfile.TemporaryDirectory)
     gc.freeze()  # a fork that collects would copy the pages of all of it
+
+
+def inherit_no_exit() -> None:
+    """Clean up nothing that the parent has made: at the end of a fork it goes on, with wandb's folder of media and torch's operators."""
+    for folder in _folders:
+        atexit.unregister(folder.cleanup)
+    for finalizer in weakref.finalize._registry:  # type: ignore[attr-defined]
+        finalizer.atexit = False
 
 
 def request(words: Sequence[str], environment: Mapping[str, str], folder: Path) -> bytes:
@@ -126,6 +138,7 @@ def request(words: Sequence[str], environment: Mapping[str, str], folder: Path) 
 def _become(wanted: int, output: int, lifeline: int) -> list[str]:
     global is_fork
     is_fork = True
+    inherit_no_exit()
     os.setpgid(0, 0)
     parent_number = os.getppid()
     with open(wanted, "rb") as file:

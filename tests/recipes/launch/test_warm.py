@@ -90,6 +90,19 @@ def test_ends_are_heard(process, lifeline, tmp_path):
     assert ended(endless) == -signal.SIGTERM
 
 
+@pytest.mark.slow  # everything is imported
+def test_a_job_leaves_the_next_what_libraries_have_made(lifeline, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "script.py").write_text(SCRIPT.replace("warm.load = lambda: None", "pass"))
+    process = Warm([sys.executable, str(tmp_path / "script.py")], variables(PYTHONPATH=str(ROOT)))
+    image = "import numpy, wandb; wandb.Image(numpy.zeros((4, 4, 3), numpy.uint8))"  # is written to a folder made by the import
+    try:
+        codes = [ended(process.start([image], tmp_path, lifeline, {}), limit=120) for _ in range(2)]
+    finally:
+        process.close()
+    assert codes == [0, 0], (tmp_path / "output.log").read_text()
+
+
 def test_forks_draw_on_their_own(process, lifeline, tmp_path):
     for job in [process.start(["import random; print(random.random())"], tmp_path, lifeline, {}) for _ in range(2)]:
         assert ended(job) == 0
