@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from importlib.metadata import entry_points
 from pathlib import Path
 
 import yaml
 
 from plugins.errors import RecipeError
-from recipes.config.catalogue import ENTRY_POINTS, Catalogue, installed_folders, package_folder
+from recipes.config.catalogue import ENTRY_POINTS, Catalogue, installed_entries, installed_folders, package_folder
 from recipes.config.searching import register
 from recipes.config.spelling import nearest
 
@@ -63,15 +62,16 @@ def find_package(name: str) -> Package:
     Raises:
         RecipeError: there is none, with those that there are; or it has no config folder.
     """
-    entries = {entry.name: entry for entry in entry_points(group=ENTRY_POINTS)}
-    roots = {entry.value.partition(":")[0].partition(".")[0]: entry for entry in entries.values()}
+    entries = {entry: (entry, value) for entry, value in installed_entries()}
+    roots = {value.partition(":")[0].partition(".")[0]: (entry, value) for entry, value in entries.values()}
     wanted = name.replace("-", "_")
-    entry = entries.get(name) or entries.get(wanted) or roots.get(wanted)
-    if entry is not None:
-        folder = package_folder(entry.value)
+    found = entries.get(name) or entries.get(wanted) or roots.get(wanted)
+    if found is not None:
+        entry, value = found
+        folder = package_folder(value)
         if folder is None:
-            raise RecipeError(f"{name} names {entry.value}, where no config folder is: a folder has GROUP/OPTION.yaml in it")
-        return Package(entry.name, folder.resolve())
+            raise RecipeError(f"{name} names {value}, where no config folder is: a folder has GROUP/OPTION.yaml in it")
+        return Package(entry, folder.resolve())
     if Path(name).is_dir():
         return Package(name, Path(name).resolve())
     close = nearest(wanted, list(entries))

@@ -8,7 +8,7 @@ import re
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
@@ -219,13 +219,23 @@ def _comments(text: str, indent: str) -> Iterator[tuple[str, str]]:
 def installed_folders() -> list[tuple[str, Path]]:
     """The config folders that installed packages bring, with the names of their entry points."""
     found = []
-    for entry in entry_points(group=ENTRY_POINTS):
-        folder = package_folder(entry.value)
+    for name, value in installed_entries():
+        folder = package_folder(value)
         if folder is None:
-            warn(f"the entry point {entry.name} of group {ENTRY_POINTS} names {entry.value}, where no config folder is")
+            warn(f"the entry point {name} of group {ENTRY_POINTS} names {value}, where no config folder is")
         else:
-            found.append((entry.name, folder))
+            found.append((name, folder))
     return found
+
+
+def installed_entries() -> Sequence[tuple[str, str]]:
+    """Name and value of the entry points of packages that bring options."""
+    return _entries(tuple(sys.path))
+
+
+@cache  # a file of each installed package is read
+def _entries(path: Sequence[str]) -> Sequence[tuple[str, str]]:
+    return [(entry.name, entry.value) for entry in entry_points(group=ENTRY_POINTS)]
 
 
 def package_folder(name: str) -> Path | None:

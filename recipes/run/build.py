@@ -8,7 +8,6 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields, replace
 from functools import cache, partial
-from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,7 @@ from torch.optim import Optimizer
 from plugins.base import Plugin, Setting, Task, derive_seed, larger_is_better
 from plugins.errors import RecipeError
 from plugins.inputs import Shape, from_plain
-from recipes.config.catalogue import Catalogue, installed_folders
+from recipes.config.catalogue import Catalogue, installed_entries, installed_folders
 from recipes.config.changing import read_run
 from recipes.config.choices import choices
 from recipes.config.errors import first_line, one_line
@@ -66,8 +65,8 @@ def find_class(target: str, base: type | None = None) -> type:
 
 
 def installed_roots() -> set[str]:
-    """The top packages of installed plugin packages; to look for them takes longer than to make most objects."""
-    return {entry.value.partition(":")[0].partition(".")[0] for entry in entry_points(group="lightning_recipes")}
+    """The top packages of installed plugin packages."""
+    return {value.partition(":")[0].partition(".")[0] for _, value in installed_entries()}
 
 
 def instantiate(node: Mapping[str, Any], base: type | None = None, **further: Any) -> Any:
