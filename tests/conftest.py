@@ -63,5 +63,5 @@ def pytest_terminal_summary(terminalreporter):
     }
     if any(counts.values()):
         terminalreporter.write_line(
-            f"pairs of techniques: {counts['pairs']} built, {counts['refused']} of them refused; trained in {counts['runs']} runs"
+            f"pairs of techniques: {counts['pairs']}, {counts['refused']} of them refused; trained in {counts['runs']} runs"
         )

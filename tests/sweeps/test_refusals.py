@@ -1,28 +1,25 @@
-"""What is refused is what refusals.yaml lists: every pair is built, none is trained."""
+"""What is refused is what refusals.yaml lists: what it lists is built pair by pair, all other pairs in runs of about eight; none is trained."""
 
 import pytest
 
 from recipes.check import choice, refusals
-from recipes.check.selections import everything, refusal_of
-
-SHARES = 4
+from recipes.check.selections import Fault, everything, refusal_of
 
 
-@pytest.mark.parametrize("share", range(SHARES))
-def test_no_pair_is_refused_but_those_that_are_listed(share, record_property):
+def test_no_pair_is_refused_but_those_that_are_listed(tmp_path, record_property):
     selections = everything()
-    listed, wrong, refused = selections.pinned, [], 0
-    pairs = selections.pairs[share::SHARES]
-    for pair in pairs:
-        message = refusal_of(selections.complete(pair))
-        if (reason := listed.get(frozenset(pair))) is not None:
-            wrong += problems(pair, message, reason)
-        elif message is not None and not any(names <= set(selections.complete(pair)) for names in listed):
-            wrong.append(f"{refusals.TIMES.join(pair)} is refused and not listed: {message}")
-        refused += message is not None
-    record_property("sweep: pairs", len(pairs))  # summed up at the end of the session
-    record_property("sweep: refused", refused)
-    assert not wrong, "\n".join(wrong)
+    refused = [(names, Fault(True, message)) for names in selections.runs if (message := refusal_of(names)) is not None]
+    record_property("sweep: pairs", len(selections.pairs))  # summed up at the end of the session
+    assert not refused, "\n".join(selections.told(names, fault, tmp_path) for names, fault in refused)
+
+
+def test_what_is_listed_is_refused_for_the_reason_that_stands_there(record_property):
+    selections, wrong = everything(), []
+    listed = [pair for pair in selections.pairs if frozenset(pair) in selections.pinned]
+    for pair in listed:
+        wrong += problems(pair, refusal_of(selections.complete(pair)), selections.pinned[frozenset(pair)])
+    record_property("sweep: refused", len(listed))
+    assert listed and not wrong, "\n".join(wrong)
 
 
 def test_what_is_for_classes_is_refused_beside_what_is_for_numbers():
