@@ -59,6 +59,7 @@ LIBRARIES = (
     ),
 )
 READ_AT_START = ("PYTHON", "OMP_", "KMP_", "MKL_", "OPENBLAS_", "TORCH_", "PYTORCH_", "MPL", "LD_", "LC_", "LANG")
+SWEEPS = {"-m", "--multirun", "sweep"}
 PAUSE = 0.01
 
 
@@ -79,10 +80,14 @@ def command(
         ValueError: the environment has another value of a variable that is read at a real start only.
         subprocess.TimeoutExpired: as `subprocess.run` does.
     """
-    differs = {name for name in {*env, *_started} if name.startswith(READ_AT_START) and env.get(name) != _started.get(name)}
-    if differs:
-        raise ValueError(f"{', '.join(sorted(differs))}: read when a process starts; a forked one has started before")
+    if other := differs(env):
+        raise ValueError(f"{', '.join(sorted(other))}: read when a process starts; a forked one has started before")
     return _the_server().run(str(ROOT / script), list(words), Path(cwd), dict(env), stdin, timeout)
+
+
+def differs(env: Mapping[str, str]) -> set[str]:
+    """Variables that are read at a real start only, and are not what they were at that of the server."""
+    return {name for name in {*env, *_started} if name.startswith(READ_AT_START) and env.get(name) != _started.get(name)}
 
 
 # what the server has been started with
@@ -198,7 +203,9 @@ def become(request: dict[str, Any]) -> None:
     """Be the process that was asked for, up to its first line of Python."""
     with suppress(OSError):
         os.setpgid(0, 0)
-    sys.modules["recipes.launch.warm"].inherit_no_exit()  # type: ignore[attr-defined]
+    warm = sys.modules["recipes.launch.warm"]
+    warm.inherit_no_exit()  # type: ignore[attr-defined]
+    warm.is_fork = True  # type: ignore[attr-defined]  # whose ranks are forks, too
     signal.signal(signal.SIGINT, signal.default_int_handler)
     place = Path(request["place"])
     for number, (name, flags) in enumerate((("stdin", os.O_RDONLY), ("stdout", os.O_WRONLY), ("stderr", os.O_WRONLY))):
@@ -215,6 +222,9 @@ def become(request: dict[str, Any]) -> None:
     sys.argv = [request["script"], *request["words"]]
     sys.path[0] = str(Path(request["script"]).parent)
     sys.path[1:1] = [path for path in request["env"].get("PYTHONPATH", "").split(os.pathsep) if path not in ("", *sys.path)]
+    if SWEEPS.intersection(word.partition("=")[0] for word in request["words"]):
+        spare = import_module("tests.spare").Spare(differs, end)
+        sys.modules["recipes.launch.forked"].subprocess = spare  # type: ignore[attr-defined]
 
 
 def end(script: str) -> NoReturn:
