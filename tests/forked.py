@@ -87,7 +87,8 @@ def command(
 
 def differs(env: Mapping[str, str]) -> set[str]:
     """Variables that are read at a real start only, and are not what they were at that of the server."""
-    return {name for name in {*env, *_started} if name.startswith(READ_AT_START) and env.get(name) != _started.get(name)}
+    names = {name for name in {*env, *_started} if name.startswith(READ_AT_START)} - {"PYTHONPATH"}  # which `become` heeds
+    return {name for name in names if env.get(name) != _started.get(name)}
 
 
 # what the server has been started with

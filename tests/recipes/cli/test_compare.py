@@ -275,7 +275,7 @@ def test_two_hundred_groups_are_compared(work, capsys):
 
 def test_a_mistake_is_one_line_and_no_traceback(work):
     two_groups(work / "runs")
-    line = mistake("runs", "--basline", "x", cwd=work, script="compare.py")
+    line = mistake("runs", "--basline", "x", cwd=work, forked=True, script="compare.py")
     assert line == "error: there is no flag --basline; did you mean --baseline?"
     assert not (work / "runs" / "compare.csv").exists()
 

@@ -55,14 +55,14 @@ def test_options_of_installed_packages_and_of_a_further_folder(tmp_path):
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: foreign_recipes\nVersion: 1.0\n")
     (info / "entry_points.txt").write_text("[lightning_recipes]\nforeign = foreign_recipes.conf\nbroken = no_such_package\n")
     words = ["--config-dir", str(tmp_path / "further"), "recipe=mine", "+regularizer=foreign", "regularizer.foreign.p=0.25"]
-    done = command("train.py", *words, "--cfg", "job", cwd=tmp_path, PYTHONPATH=str(tmp_path / "packages"))
+    done = command("train.py", *words, "--cfg", "job", cwd=tmp_path, forked=True, PYTHONPATH=str(tmp_path / "packages"))
     config = yaml.safe_load(done.stdout)
     assert config["seed"] == 5 and config["optimizer"]["_target_"] == "torch.optim.Adam"
     assert config["regularizer"]["foreign"]["p"] == 0.25
     assert len(done.stderr.splitlines()) == 1 and "warning: the entry point broken" in done.stderr
-    wrong = command("train.py", "+regularizer=foregn", cwd=tmp_path, PYTHONPATH=str(tmp_path / "packages"))
+    wrong = command("train.py", "+regularizer=foregn", cwd=tmp_path, forked=True, PYTHONPATH=str(tmp_path / "packages"))
     assert "did you mean +regularizer=foreign?" in wrong.stderr
-    assert "Foreign." in command("train.py", "--help", cwd=tmp_path, PYTHONPATH=str(tmp_path / "packages")).stdout
+    assert "Foreign." in command("train.py", "--help", cwd=tmp_path, forked=True, PYTHONPATH=str(tmp_path / "packages")).stdout
 
 
 def test_a_run_is_trained_resumed_and_evaluated(tmp_path):
@@ -115,7 +115,7 @@ def test_a_run_has_what_hydra_gives_it(tmp_path):
         "name=${now:%Y}",
     ]
     words += ["+hydra.callbacks.heard._target_=heard.Heard", "+hydra.job.env_set.SAID=hello", "hydra/job_logging=default"]
-    done = command("train.py", *words, cwd=tmp_path, PYTHONPATH=str(tmp_path))
+    done = command("train.py", *words, cwd=tmp_path, forked=True, PYTHONPATH=str(tmp_path))
     assert done.returncode == 0, done.stderr
     [folder] = tmp_path.glob("run-20*")
     heard = (tmp_path / "heard.txt").read_text().split("\n")

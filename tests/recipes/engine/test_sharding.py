@@ -154,9 +154,9 @@ def test_a_torch_without_it(monkeypatch):
 
 
 def test_refused_before_anything_is_trained(tmp_path):
-    told = mistake(*FSDP, "trainer.accelerator=cpu", "+regularizer=l2", cwd=tmp_path)
+    told = mistake(*FSDP, "trainer.accelerator=cpu", "+regularizer=l2", cwd=tmp_path, forked=True)
     assert "type optimizer.weight_decay=0.0001 optimizer.no_decay=[bias,norm] in its place, or trainer=ddp" in told
-    told = mistake(*FSDP, "trainer.accelerator=cpu", "+regularizer=weight_noise", cwd=tmp_path)
+    told = mistake(*FSDP, "trainer.accelerator=cpu", "+regularizer=weight_noise", cwd=tmp_path, forked=True)
     assert told.startswith("error: regularizer/weight_noise needs whole weights") and told.endswith("type trainer=ddp")
 
 

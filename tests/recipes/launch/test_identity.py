@@ -266,16 +266,16 @@ def test_processes_that_the_config_does_not_want_are_refused(monkeypatch, enviro
     ],
 )
 def test_a_variable_that_was_left_behind_stops_every_command_that_trains_or_tests(tmp_path, name, value):
-    line = mistake(*SMALL, cwd=tmp_path, **{name: value})
+    line = mistake(*SMALL, cwd=tmp_path, forked=True, **{name: value})
     assert line.endswith(f"type unset {name}")
-    assert mistake("-m", "seed=0,1", *SMALL, cwd=tmp_path, **{name: value}) == line
-    assert mistake("nothing", script="evaluate.py", cwd=tmp_path, **{name: value}) == line
+    assert mistake("-m", "seed=0,1", *SMALL, cwd=tmp_path, forked=True, **{name: value}) == line
+    assert mistake("nothing", script="evaluate.py", cwd=tmp_path, forked=True, **{name: value}) == line
     assert not list(tmp_path.iterdir())
 
 
 def test_one_process_of_a_container_trains_with_ranks_of_its_own(tmp_path):
     words = [*SMALL, "trainer=ddp", "trainer.devices=2", "hydra.run.dir=mine"]
-    done = command("train.py", *words, cwd=tmp_path, **CONTAINER)
+    done = command("train.py", *words, cwd=tmp_path, forked=True, **CONTAINER)
     assert done.returncode == 0, done.stderr
     left = json.loads((tmp_path / "mine" / "result.json").read_text())
     assert left["status"] == "finished" and left["devices"] == 2

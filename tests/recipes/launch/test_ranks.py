@@ -276,7 +276,7 @@ def test_the_numbers_of_several_devices(tmp_path):
 
 @pytest.mark.parametrize("strategy", ["ddp_spawn", "ddp_fork", "ddp_notebook"])
 def test_processes_that_give_nothing_back_are_refused(tmp_path, strategy):
-    told = mistake(*TWO, f"trainer.strategy={strategy}", cwd=tmp_path)
+    told = mistake(*TWO, f"trainer.strategy={strategy}", cwd=tmp_path, forked=True)
     assert f"trainer.strategy={strategy}" in told and "type trainer=ddp" in told
 
 

@@ -233,7 +233,7 @@ def test_what_ray_cannot_do_is_refused_before_it_starts(remote, trainer, told):
 def test_without_the_package_or_a_cluster_the_error_says_what_to_do(tmp_path):
     words = ("-m", "hydra/launcher=ray", "seed=0,1", "sweep=mine")
     (tmp_path / "ray.py").write_text("raise ModuleNotFoundError('ray')")
-    assert 'pip install -e ".[ray]"' in mistake(*words, cwd=tmp_path, PYTHONPATH=str(tmp_path))
+    assert 'pip install -e ".[ray]"' in mistake(*words, cwd=tmp_path, forked=True, PYTHONPATH=str(tmp_path))
     (tmp_path / "ray.py").unlink()
     if find_spec("ray") is not None:
         told = mistake(*words, "hydra.launcher.ray.init.address=localhost:1", cwd=tmp_path)

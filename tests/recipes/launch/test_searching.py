@@ -204,7 +204,7 @@ def test_a_budget_begins_no_trial_after_its_end(tmp_path):
     ],
 )
 def test_mistakes_in_a_search(tmp_path, words, told):
-    assert told in mistake("-m", *WORDS, *words, cwd=tmp_path)
+    assert told in mistake("-m", *WORDS, *words, cwd=tmp_path, forked=True)
 
 
 def left(folder):

@@ -67,10 +67,10 @@ def test_a_job_without_srun_and_nodes_without_slurm_are_refused(monkeypatch):
 
 
 def test_the_commands_refuse_them(tmp_path):
-    told = mistake(*SMALL, "trainer.num_nodes=2", cwd=tmp_path)
+    told = mistake(*SMALL, "trainer.num_nodes=2", cwd=tmp_path, forked=True)
     assert "python train.py -m hydra/launcher=slurm trainer=ddp trainer.num_nodes=2" in told
     inside = {"SLURM_JOB_ID": "7", "SLURM_NTASKS": "2", "SLURM_NNODES": "1", "SLURM_JOB_NAME": "x"}
-    assert "put srun in front of python" in mistake(*SMALL, cwd=tmp_path, **inside)
+    assert "put srun in front of python" in mistake(*SMALL, cwd=tmp_path, forked=True, **inside)
 
 
 def test_a_signal_that_came_early_and_the_one_that_has_most_to_say(monkeypatch):

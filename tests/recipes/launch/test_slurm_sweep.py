@@ -49,10 +49,10 @@ def test_what_does_not_fit_is_refused(settings, told):
 
 def test_without_the_packages_or_slurm_the_error_says_what_to_do(tmp_path):
     words = ("-m", "hydra/launcher=slurm", "seed=0,1", "sweep=mine")
-    assert "there is no sbatch here" in mistake(*words, cwd=tmp_path, PATH=str(tmp_path))
+    assert "there is no sbatch here" in mistake(*words, cwd=tmp_path, forked=True, PATH=str(tmp_path))
     (tmp_path / "submitit.py").write_text("raise ModuleNotFoundError('submitit')")
-    assert 'pip install -e ".[slurm]"' in mistake(*words, cwd=tmp_path, PYTHONPATH=str(tmp_path))
-    assert "type hydra/launcher=slurm" in mistake("-m", "hydra/launcher=submitit_slurm", "seed=0,1", cwd=tmp_path)
+    assert 'pip install -e ".[slurm]"' in mistake(*words, cwd=tmp_path, forked=True, PYTHONPATH=str(tmp_path))
+    assert "type hydra/launcher=slurm" in mistake("-m", "hydra/launcher=submitit_slurm", "seed=0,1", cwd=tmp_path, forked=True)
 
 
 def test_gpus_are_not_asked_for_where_nobody_answers(monkeypatch, tmp_path):

@@ -198,7 +198,7 @@ def test_mistakes(tmp_path, words, told):
     for name, content in (("there/0/a.txt", "x"), ("broken/jobs.yaml", "words: 3")):
         (tmp_path / name).parent.mkdir(parents=True)
         (tmp_path / name).write_text(content)
-    assert told in mistake(*words, cwd=tmp_path)
+    assert told in mistake(*words, cwd=tmp_path, forked=True)
     assert (tmp_path / "there" / "0" / "a.txt").read_text() == "x"
 
 

@@ -134,10 +134,10 @@ def test_a_folder_of_ones_own_and_a_finished_run_survive_the_command(tmp_path):
     for name in ("config.yaml", "x.part-1", "result.json.part-y"):
         (tmp_path / "mine" / name).write_text("mine")
     before = content(tmp_path)
-    assert "config.yaml" in mistake("hydra.run.dir=.", *WORDS, cwd=tmp_path / "mine")
-    assert "hydra.run.dir has no name" in mistake("hydra.run.dir=", *WORDS, cwd=tmp_path / "mine")
-    assert "no sweep" in mistake("-m", "seed=0,1", "hydra.sweep.dir=mine", cwd=tmp_path)
-    assert "single run" in mistake("-m", "seed=0,1", "overwrite=true", cwd=tmp_path)
+    assert "config.yaml" in mistake("hydra.run.dir=.", *WORDS, cwd=tmp_path / "mine", forked=True)
+    assert "hydra.run.dir has no name" in mistake("hydra.run.dir=", *WORDS, cwd=tmp_path / "mine", forked=True)
+    assert "no sweep" in mistake("-m", "seed=0,1", "hydra.sweep.dir=mine", cwd=tmp_path, forked=True)
+    assert "single run" in mistake("-m", "seed=0,1", "overwrite=true", cwd=tmp_path, forked=True)
     assert content(tmp_path) == before
     words = [*WORDS, "logger=csv", "trainer.accelerator=cpu", "hydra.run.dir=run"]
     assert command("train.py", *words, cwd=tmp_path, forked=True).returncode == 0
