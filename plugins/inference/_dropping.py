@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from plugins.activations import tensors
 from plugins.inputs import Inputs, blank, each
@@ -38,7 +38,8 @@ def passes_are_equal(model: nn.Module, shape: Sequence[int], frozen: Collection[
     place = next((weight for weight in model.parameters() if weight.is_floating_point()), torch.zeros(()))
     x: Inputs
     if isinstance(shape, Mapping):
-        x = blank(shape, TRIED, "cpu", place.dtype)
+        # tokens and masks as they are, of which each has a say; numbers that are 0 have none
+        x = each(blank(shape, TRIED, "cpu", place.dtype), lambda value: _drawn(value, generator))
     elif takes_tokens(model):
         most = min(part.num_embeddings for part in model.modules() if isinstance(part, (nn.Embedding, nn.EmbeddingBag)))
         x = torch.randint(most, (TRIED, *shape), generator=generator)
@@ -55,6 +56,10 @@ def passes_are_equal(model: nn.Module, shape: Sequence[int], frozen: Collection[
         except (RuntimeError, ValueError, TypeError, IndexError):
             return False  # it does not take such inputs: nothing is known
     return True
+
+
+def _drawn(value: Tensor, generator: torch.Generator) -> Tensor:
+    return torch.randn(value.shape, generator=generator).to(value.dtype) if value.is_floating_point() else value
 
 
 @contextmanager

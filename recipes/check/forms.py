@@ -1,4 +1,4 @@
-"""What an option does with data of another form than an image with one label: tokens with their mask, class maps, several labels."""
+"""What an option does with data of another form than an image with one label: tokens, points, tables, class maps, several labels or numbers."""
 
 from __future__ import annotations
 
@@ -62,6 +62,34 @@ def labels(samples: int = 80, size: int = 8) -> Mapping[str, Any]:
     return {"x": x, "y": bright > np.median(bright, 0)}
 
 
+@cache
+def table(samples: int = 80, columns: int = 6) -> Mapping[str, Any]:
+    """Arrays of the columns of a table, of scales of their own, and of three classes."""
+    random = np.random.default_rng(0)
+    x = random.normal(0, 1, (samples, columns)).astype(np.float32)
+    return {"x": x * 10.0 ** np.arange(-2, columns - 2, dtype=np.float32), "y": x[:, :3].argmax(1)}
+
+
+@cache
+def numbers(samples: int = 80, columns: int = 6, outputs: int = 2) -> Mapping[str, Any]:
+    """Arrays of the columns of a table, and of several numbers a row, linear in them and with noise."""
+    random = np.random.default_rng(0)
+    x = random.normal(0, 1, (samples, columns)).astype(np.float32)
+    noise = random.normal(0, 0.1, (samples, outputs)).astype(np.float32)
+    return {"x": x, "y": x @ random.normal(0, 1, (columns, outputs)).astype(np.float32) + noise}
+
+
+@cache
+def points(samples: int = 80, number: int = 24) -> Mapping[str, Any]:
+    """Arrays of sets of points in the plane, of which ones there are, and of three classes: how far they lie apart."""
+    random = np.random.default_rng(0)
+    y = np.arange(samples) % 3
+    mask = np.arange(number) < random.integers(3, number + 1, (samples, 1))
+    mask[:3] = True
+    found = random.uniform(-1, 1, (samples, number, 2)) * (1 + y)[:, None, None]
+    return {"points": found.astype(np.float32), "mask": mask, "y": y}
+
+
 @dataclass(frozen=True)
 class Form:
     """A form of data: its arrays, and the words with which a small model is trained on them."""
@@ -80,6 +108,12 @@ FORMS = {
     ),
     "maps": Form(maps, ("model=fcn", "model.channels=[4,4]", "loss=cross_entropy", f"loss.ignore_index={IGNORED}")),
     "labels": Form(labels, ("model=cnn", "model.channels=[4]", "model.hidden=8")),
+    "table": Form(table, ("model=mlp", "model.hidden=[8]")),
+    "numbers": Form(numbers, ("model=mlp", "model.hidden=[8]", "loss=mse")),
+    "points": Form(
+        points,
+        ("data.input=[points,mask]", "model=pointnet", "model.channels=[8,16]", "model.hidden=[16]", "preprocessing=none"),
+    ),
 }
 
 
@@ -143,7 +177,7 @@ def expect_told(name: str, refusal: RecipeError) -> None:
 
 
 def other_forms(name: str, folder: Path) -> None:
-    """An option trains on tokens with a mask, on class maps and on several labels a sample, or is refused in a line before the first batch."""
+    """An option trains on data of each other form, or is refused in a line before the first batch."""
     if name.split("/")[0] in SAY_NOTHING_OF_BATCHES:
         raise NotAsked("says nothing of a batch")
     for form in FORMS:
