@@ -265,6 +265,7 @@ def test_a_resumed_run_equals_the_uninterrupted_one(name, tmp_path):
     assert all(torch.equal(value, resumed[key]) for key, value in whole.items())
 
 
+@pytest.mark.slow  # the compiler takes seconds to import
 @pytest.mark.parametrize("name", OURS)
 def test_a_compiled_model_is_refused_where_there_are_several_tasks(name):
     """It gives zeros for what a task does not reach."""

@@ -251,8 +251,8 @@ def check_chains(number, tmp_path, folders, arrays, with_plugin, extra):
             shutil.rmtree(folder.path)
 
 
-def test_twelve_chains(tmp_path, folders, arrays, with_plugin, extra):
-    check_chains(12, tmp_path, folders, arrays, with_plugin, extra)
+def test_five_chains(tmp_path, folders, arrays, with_plugin, extra):
+    check_chains(5, tmp_path, folders, arrays, with_plugin, extra)
 
 
 @pytest.mark.parametrize(
