@@ -14,7 +14,7 @@ from torch import Tensor
 
 from plugins.base import RecipeError, Setting, Task, expect, expect_count
 from plugins.inputs import joined
-from recipes.data.arrays import check_classes, check_several_classes
+from recipes.data.arrays import check_classes, check_several_classes, check_some_weight
 from recipes.data.source import Source
 from recipes.data.split import fingerprint, nested, pieces
 from recipes.data.targets import MULTILABEL, expect_labels, expect_meant, kind_of, known_labels, places_of
@@ -153,6 +153,7 @@ class Data:
             check_classes(train, test, self.ignored)
         train, validation, _ = self._divide(train, self.validation, "validation")
         train = self._fewer(train)
+        check_some_weight(train)
         self.splits = {"train": train, "val": validation, "test": test}
 
     def _encode(self) -> None:
@@ -239,7 +240,7 @@ class Data:
     @cached_property
     def fingerprint(self) -> str:
         """A hash of all samples and targets, by which a run that goes on knows its data wherever that lies."""
-        return fingerprint(self.splits)
+        return fingerprint(self.splits, weighted=True)
 
     @property
     def shape(self) -> Any:

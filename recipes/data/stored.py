@@ -145,13 +145,22 @@ class Stored(Source):
         where: the array's place, for errors.
         remark: for the first lines of a run.
         workers: processes that read ahead.
+        weight: how much each sample counts; None: all alike.
 
     Raises:
         RecipeError: values that are NaN or infinite, images out of [0, 1].
     """
 
-    def __init__(self, array: StoredArray, targets: dict[str, Tensor], where: str, remark: str = "", workers: int = 0) -> None:
-        self.array, self.targets, self.where = array, targets, where
+    def __init__(
+        self,
+        array: StoredArray,
+        targets: dict[str, Tensor],
+        where: str,
+        remark: str = "",
+        workers: int = 0,
+        weight: Tensor | None = None,
+    ) -> None:
+        self.array, self.targets, self.where, self.weight = array, targets, where, weight
         self.remark, self.workers = remark, workers
         check_values(((piece, self._inputs(piece)) for piece in array.pieces()), where)
 
