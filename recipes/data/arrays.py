@@ -57,7 +57,7 @@ def to_inputs(x: np.ndarray, where: str, images: bool) -> Tensor:
     """Images or features as `as_images` and `as_features` give them, whatever their values are."""
     if not images:
         with np.errstate(over="ignore"):
-            return torch.from_numpy(np.ascontiguousarray(x.astype(np.float32)))
+            return torch.from_numpy(np.ascontiguousarray(x.astype(np.float32, copy=not x.flags.writeable)))
     if x.ndim == 3:
         x = x[:, None]
     elif x.ndim == 4 and x.shape[-1] in (1, 3) and x.shape[1] not in (1, 3):

@@ -84,20 +84,27 @@ class Split(Source):
         )
 
 
-def fingerprint(splits: Mapping[str, Source], weighted: bool = False) -> str:
-    """A hash of all samples and targets, split by split: the same wherever they lie; `weighted`: and of what each sample counts."""
+def fingerprint(splits: Mapping[str, Source]) -> str:
+    """A hash of all samples and targets, split by split: the same wherever they lie."""
     found = hashlib.blake2b(digest_size=16)
     for name, split in splits.items():
         found.update(f"{name} x ".encode())
         for part in split.contents():
             found.update(part)
-        kept = {f"y {task}": values for task, values in split.labels.items()}
-        if weighted and split.weight is not None:
-            kept["weight"] = split.weight
-        for what, values in kept.items():
-            found.update(f"{name} {what} {values.dtype} {tuple(values.shape)}".encode())
+        for task, values in split.labels.items():
+            found.update(f"{name} y {task} {values.dtype} {tuple(values.shape)}".encode())
             found.update(values.contiguous().flatten().view(torch.uint8).numpy().data)
     return found.hexdigest()
+
+
+def fingerprint_of_weights(splits: Mapping[str, Source]) -> str:
+    """A hash of what each sample counts; empty where all count alike."""
+    found = hashlib.blake2b(digest_size=16)
+    weights = {name: split.weight for name, split in splits.items() if split.weight is not None}
+    for name, weight in weights.items():
+        found.update(f"{name} {len(weight)}".encode())
+        found.update(weight.contiguous().view(torch.uint8).numpy().data)
+    return found.hexdigest() if weights else ""
 
 
 def nested(labels: Tensor, samples: int, seed: int) -> Tensor:

@@ -10,7 +10,6 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
-from plugins.augmentation.mixup import Mixup
 from plugins.base import RecipeError
 from plugins.loss.by_task import LossByTask
 from recipes.data.csv import CsvData
@@ -108,17 +107,10 @@ def test_metrics_count_all_rows_alike(tables):
         with torch.no_grad():
             for parameter in model.parameters():
                 parameter -= 0.1 * parameter.grad
-    assert metrics["train/loss"] == pytest.approx(np.mean(losses), rel=1e-6)
+    assert metrics["train/loss"] == pytest.approx(losses[-1], rel=1e-6)  # since the last validation
     val = data.splits["val"]
     assert val.weight.tolist() == [0, 1, 2]
     assert metrics["val/loss"] == pytest.approx(float(((model(val.x.double()) - val.targets[""]) ** 2).mean()), rel=1e-6)
-
-
-def test_mixed_samples_have_the_weights_of_both(tables):
-    weighted, _ = tables
-    assert trained(weighted, "kind", "count", plugins=[Mixup(1e-6)])[0] == pytest.approx(
-        trained(weighted, "kind", "count")[0], rel=1e-2
-    )
 
 
 def test_a_step_of_rows_that_do_not_count_changes_nothing(tmp_path):
@@ -245,9 +237,10 @@ def test_a_run_with_weights_is_tested_on_files_without(tables, tmp_path):
     assert done.returncode == 0 and "rows count by count" in done.stdout
     folder = run_folder(tmp_path)
     names, *rows = csv.reader(weighted.open())
-    other = write(tmp_path / "other.csv", [[*row[:2], *row[4:]] for row in rows], [*names[:2], *names[4:]])
-    found = command("evaluate.py", str(folder), f"data.path={other}", cwd=tmp_path, forked=True)
-    assert found.returncode == 0 and "all of them" in found.stdout
+    for few, which in ((rows, "the test split"), (rows[:20], "all of them")):
+        other = write(tmp_path / "other.csv", [[*row[:3], *row[4:]] for row in few], [*names[:3], *names[4:]])
+        found = command("evaluate.py", str(folder), f"data.path={other}", cwd=tmp_path, forked=True)
+        assert found.returncode == 0 and which in found.stdout
     again = command("evaluate.py", str(folder), cwd=tmp_path, forked=True)
     assert again.returncode == 0 and "the test split" in again.stdout
     assert json.loads((folder / "result.json").read_text())["metrics"]["test/acc"] in (0, 1 / 3, 2 / 3, 1)
