@@ -104,11 +104,11 @@ FORMS: Mapping[str, tuple[Callable[[Path, int], None], str]] = {
 }
 
 
-def source_of(form: str, path: Path) -> Source:
+def source_of(form: str, path: Path, workers: int = 0) -> Source:
     """The samples where they lie."""
     if form == "Arrow":
-        return HuggingFaceData(str(path), input="x", target="y").load()[0]
-    return NpzData(str(path), in_memory=False).load()[0]
+        return HuggingFaceData(str(path), input="x", target="y", workers=workers).load()[0]
+    return NpzData(str(path), in_memory=False, workers=workers).load()[0]
 
 
 # ------------------------------------------------------------------ memory
@@ -179,23 +179,16 @@ def measure_arrays(rows: int, rounds: int, steps: int, place: Path) -> list[list
         path = place / ("own.npz" if form == "npz file" else form.replace(" ", "_"))
         write(path, rows)
         whole, own = most_memory(form, path, FIRST + steps)
-        source = source_of(form, path)
         if in_memory is None:
             in_memory = NpzData(str(path), in_memory=True).load()[0]
-        turns = [(trained(source, steps), trained(in_memory, steps)) for _ in range(rounds + 1)][1:]
-        ratios = [stored / loaded for stored, loaded in turns]
-        low, high = interval(ratios)
-        rates = [f"{statistics.median(side):,.0f}" for side in zip(*turns, strict=True)]
-        found.append(
-            [
-                form,
-                f"{own / 1e9:.2f} GB",
-                f"{whole / 1e9:.2f} GB",
-                *rates,
-                f"{statistics.median(ratios):.2f}",
-                f"{low:.2f} to {high:.2f}",
-            ]
-        )
+        sides = [in_memory, source_of(form, path), source_of(form, path, workers=1)]
+        turns = [[trained(side, steps) for side in sides] for _ in range(rounds + 1)][1:]
+        for number, told in enumerate((form, f"{form}, data.workers=1"), 1):
+            ratios = [turn[number] / turn[0] for turn in turns]
+            rates = [f"{statistics.median(turn[side] for turn in turns):,.0f}" for side in (number, 0)]
+            low, high = interval(ratios)
+            memory = [f"{own / 1e9:.2f} GB", f"{whole / 1e9:.2f} GB"] if number == 1 else ["", ""]
+            found.append([told, *memory, *rates, f"{statistics.median(ratios):.2f}", f"{low:.2f} to {high:.2f}"])
         for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
             file.unlink()
     return found
