@@ -41,7 +41,10 @@ LONG = (
     "seed=0,1,2,3,4",
     "seed=0,1 max_epochs=2",
     "data.folds=5",
+    "model.name=vit_b_16",
 )
+EXTRAS = {"data=huggingface": "datasets", "model=timm": "timm"}  # what a command needs beside
+EXAMPLES = (ROOT / "docs/guide/data.md").read_text()
 
 
 @pytest.fixture
@@ -75,26 +78,39 @@ def run(line, place):
     return done.stdout
 
 
+def prepare(block, place, monkeypatch):
+    """Write the files that the lines of Python above a block of the examples of data write."""
+    for word, package in EXTRAS.items():
+        if any(word in line for line in block):
+            pytest.importorskip(package)
+    monkeypatch.chdir(place)
+    for section in EXAMPLES.split("\n## "):
+        for code in re.findall(r"```python\n(.*?)```", section, flags=re.DOTALL) if block in blocks(section) else ():
+            exec(code, {"__name__": "examples"})
+
+
 def is_long(block):
     return any(word in command for command in block for word in LONG)
 
 
 @pytest.mark.parametrize("block", [block for block in COMMANDS if not is_long(block)], ids=lambda block: block[0])
-def test_commands(block, place):
+def test_commands(block, place, monkeypatch):
+    prepare(block, place, monkeypatch)
     for line in block:
         run(line, place)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("block", [block for block in COMMANDS if is_long(block)], ids=lambda block: block[0])
-def test_long_commands(block, place):
+def test_long_commands(block, place, monkeypatch):
+    prepare(block, place, monkeypatch)
     if any("DIR" in command for command in block) and not os.environ.get("FASHION_MNIST_ROOT"):
         pytest.skip("FASHION_MNIST_ROOT does not name a folder with fashion_mnist.npz")
     for line in block:
         if "recipe=" in line:  # as it stands, but for the comparison of recipes, whose runs take 20 minutes
             line = line.replace("seed=0,1,2,3,4", "seed=0,1").replace("max_epochs=2", "max_steps=20")
         if "-m benchmarks" in line:  # that they run, not what they measure
-            line += " --rounds 2"
+            line += " --rounds 2" + (" --size 0.01 --images 300" if "benchmarks.reading" in line else "")
         output = run(line, place)
         if "max_epochs=5" in line:
             assert float(re.search(r"│ acc .*│ *([\d.]+) │", output).group(1)) >= 0.905
@@ -142,6 +158,7 @@ def test_python_examples(path, tmp_path, monkeypatch):
     model = nn.Sequential(nn.Flatten(), nn.Linear(64, 16), nn.ReLU(), nn.Linear(16, 4))
     names = {"model": model, "loader": torch.utils.data.DataLoader(samples, batch_size=16), "__name__": path.stem}
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "tests").symlink_to(ROOT / "tests")
     for code in re.findall(r"```python\n(.*?)```", path.read_text(), flags=re.DOTALL):
         exec(code, names)
     if "RecipeModule(" in path.read_text():

@@ -57,7 +57,7 @@ def to_inputs(x: np.ndarray, where: str, images: bool) -> Tensor:
     """Images or features as `as_images` and `as_features` give them, whatever their values are."""
     if not images:
         with np.errstate(over="ignore"):
-            return torch.from_numpy(np.ascontiguousarray(x.astype(np.float32)))
+            return torch.from_numpy(np.ascontiguousarray(x.astype(np.float32, copy=not x.flags.writeable)))
     if x.ndim == 3:
         x = x[:, None]
     elif x.ndim == 4 and x.shape[-1] in (1, 3) and x.shape[1] not in (1, 3):
@@ -161,6 +161,21 @@ def as_several_labels(y: np.ndarray, where: str) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(y.astype(bool)))
 
 
+def as_weights(weights: np.ndarray, where: str) -> Tensor:
+    """What each sample counts, (samples,) floats of 32 bits.
+
+    Raises:
+        RecipeError: another shape, no numbers, numbers below 0, NaN or infinite.
+    """
+    expect(weights.dtype.kind in "fiub", where, "numbers", weights.dtype)
+    expect(weights.ndim == 1, where, "one weight a sample, (samples,)", weights.shape)
+    with np.errstate(over="ignore"):
+        found = weights.astype(np.float32)
+    for row in np.flatnonzero(~np.isfinite(found) | (found < 0))[:1]:
+        raise RecipeError(f"{where}, sample {row}: a weight must be a finite number ≥ 0 of 32 bits, got {weights[row]:g}")
+    return torch.from_numpy(found)
+
+
 def check_several_classes(train: Source, ignored: int | None = None) -> None:
     """Refuse targets of one class, from which no model can learn to tell classes apart."""
     for name, given in train.labels.items():
@@ -178,6 +193,12 @@ def check_several_classes(train: Source, ignored: int | None = None) -> None:
                 f"all {len(target)} training labels{f' of {name}' if name else ''} are of one class, "
                 f"{int(target.flatten()[0])}: there is nothing to tell apart; to predict a number give targets as floats"
             )
+
+
+def check_some_weight(train: Source) -> None:
+    """Refuse training samples none of which counts."""
+    if train.weight is not None and not bool((train.weight > 0).any()):
+        raise RecipeError(f"data.weights: all {len(train)} training samples have the weight 0: there is nothing to learn from")
 
 
 def check_classes(train: Source, test: Source, ignored: int | None = None) -> None:

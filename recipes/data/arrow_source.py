@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from plugins.inputs import Entry, Inputs, alike, described, joined, shape_of
 from recipes.data.arrays import as_named_input, check_inputs, check_values, to_inputs
 from recipes.data.arrow import as_array, as_one, content_of, pieces
 from recipes.data.images import Looked, decode
+from recipes.data.mapped import Mapped, mapped
 from recipes.data.source import Sample, Source
 
 
@@ -51,6 +52,7 @@ class ArrowSource(Source):
         form: the shape of a sample; None: that of the first.
         workers: processes that read ahead.
         remark: for the first lines of a run.
+        in_place: columns that are read where they are mapped, once the source is checked.
     """
 
     table: Any
@@ -63,6 +65,7 @@ class ArrowSource(Source):
     form: Any = None
     workers: int = 0
     remark: str = ""
+    in_place: Mapping[str, Mapped] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.places)
@@ -79,8 +82,11 @@ class ArrowSource(Source):
 
     def fetch(self, index: Tensor) -> Sample:
         """Samples by index, read from the table."""
-        rows = self.places[index].tolist()
+        places = self.places[index]
         targets = {task: target.index_select(0, index) for task, target in self.targets.items()}
+        if len(self.in_place) == len(self.columns):
+            return self.inputs({name: self.in_place[name].rows(places.numpy()) for name in self.columns}), targets
+        rows = places.tolist()
         return self.inputs(self.arrays(self.table[rows], rows)), targets
 
     def arrays(self, cells: Any, rows: Sequence[int]) -> dict[str, np.ndarray]:
@@ -128,7 +134,12 @@ class ArrowSource(Source):
             check_values(part._looked_at(shapes), part._where_inputs)
             form = shapes[0]
             entries.update(joined(form, shapes[1:]) if self.by_name else {})
-        return replace(self, form={name: entries[name] for name in self.columns} if self.by_name else form)
+        found = {name: mapped(self.table, name) for name in numbers}
+        return replace(
+            self,
+            form={name: entries[name] for name in self.columns} if self.by_name else form,
+            in_place={name: column for name, column in found.items() if column is not None},
+        )
 
     def _looked_at(self, shapes: list[Any]) -> Iterator[tuple[np.ndarray, Tensor]]:
         """All rows as they are and as inputs, of which only those by name are checked here; adds the shape of each piece's samples."""
@@ -157,7 +168,7 @@ class ArrowSource(Source):
             yield f"{name} {len(self)} images {(known.channels, *known.size)}".encode()
             yield from (known.looked[place].digest for place in self.places.tolist())
         if numbers := [name for name in self.columns if name not in pictures]:
-            yield from replace(self, columns=numbers, form=None).contents()
+            yield from replace(self, columns=numbers, form=None, in_place={}).contents()
 
     def __getitem__(self, index: Any) -> ArrowSource:
         chosen = torch.arange(len(self))[index]

@@ -14,14 +14,19 @@ from torch import Tensor
 
 from plugins.base import RecipeError, Setting, Task, expect, expect_count
 from plugins.inputs import joined
-from recipes.data.arrays import check_classes, check_several_classes
+from recipes.data.arrays import check_classes, check_several_classes, check_some_weight
 from recipes.data.source import Source
-from recipes.data.split import fingerprint, nested, pieces
+from recipes.data.split import fingerprint, fingerprint_of_weights, nested, pieces
 from recipes.data.targets import MULTILABEL, expect_labels, expect_meant, kind_of, known_labels, places_of
 
 
 def _as_it_is(task: Task) -> Task:
     return task
+
+
+def samples_of(fingerprint: str) -> str:
+    """The part of a fingerprint that tells samples and targets, without weights."""
+    return fingerprint.partition("-")[0]
 
 
 class Data:
@@ -153,6 +158,7 @@ class Data:
             check_classes(train, test, self.ignored)
         train, validation, _ = self._divide(train, self.validation, "validation")
         train = self._fewer(train)
+        check_some_weight(train)
         self.splits = {"train": train, "val": validation, "test": test}
 
     def _encode(self) -> None:
@@ -181,7 +187,7 @@ class Data:
                     raise
             else:
                 self._encode()
-                if seen is None or seen == self.fingerprint:
+                if seen is None or samples_of(seen) == samples_of(self.fingerprint):  # a test does not ask for weights
                     return "the test split"
                 if content is not None:
                     raise RecipeError(
@@ -238,8 +244,8 @@ class Data:
 
     @cached_property
     def fingerprint(self) -> str:
-        """A hash of all samples and targets, by which a run that goes on knows its data wherever that lies."""
-        return fingerprint(self.splits)
+        """A hash of all samples and targets, and of their weights, by which a run that goes on knows its data wherever that lies."""
+        return "-".join(filter(None, (fingerprint(self.splits), fingerprint_of_weights(self.splits))))
 
     @property
     def shape(self) -> Any:

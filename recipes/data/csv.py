@@ -16,13 +16,14 @@ from recipes.data import table_targets
 from recipes.data.base import Data
 from recipes.data.columns import CATEGORICAL, NUMERIC, Values, read, refuse_id
 from recipes.data.encoding import IMPUTE, Column, as_plain, encode, from_plain, learn
-from recipes.data.rows import TEST, TRAIN, VALIDATION, Encoded, Rows, fold_of_groups, groups_of, held_out_groups, parts_of
+from recipes.data.rows import TEST, TRAIN, Encoded, Rows, groups_of, parts_of, weights_of
 from recipes.data.source import Source
 from recipes.data.split import fingerprint
 from recipes.data.table import SHOWN, Table, shown, word
 from recipes.data.table_roles import Roles, names_of
 from recipes.data.table_targets import CLASSIFICATION, REGRESSION, Target, decide, labels_of
 from recipes.data.targets import MULTILABEL
+from recipes.data.times import times_of
 
 SEPARATORS = {"comma": ",", "semicolon": ";", "tab": "\t"}
 MISSING = ("NA", "NaN", "nan", "null", "?")
@@ -49,6 +50,10 @@ class CsvData(Data):
         unseen: what becomes of a category that no training row has: `error`, or `ignore`: zeros.
         groups: name of a column, no input, of which rows with the same value are never in two splits; None: rows are drawn by themselves.
         split: name of a column, no input, that holds train, validation or test; None: the rows are split here.
+        time: name of a column, no input, of numbers or ISO dates: the test split is the latest rows, validation the latest of the others, and
+            folds go forward (`recipes/data/times.py`); None: rows are drawn.
+        weights: name of a column, no input, of what each row counts in the loss that is minimized, ≥ 0; metrics, and what is learned of the
+            training rows beside the model, count all alike; None: all alike.
 
     Raises:
         RecipeError: a file, a column or a cell that cannot be right, by its name and line.
@@ -68,6 +73,8 @@ class CsvData(Data):
         unseen: str = "error",
         groups: str | None = None,
         split: str | None = None,
+        time: str | None = None,
+        weights: str | None = None,
         **further: Any,
     ) -> None:
         super().__init__(**further)
@@ -90,8 +97,14 @@ class CsvData(Data):
             names_of("data.target", target),
             None if inputs is None else names_of("data.inputs", inputs),
             *(names_of("data.drop", drop), names_of("data.categorical", categorical)),
-            *(None if name is None else str(name) for name in (groups, split)),
+            *(None if name is None else str(name) for name in (groups, split, time, weights)),
         )
+        if time is not None and groups is not None:
+            raise RecipeError(
+                "data.time holds out the latest rows, which would tear the groups of data.groups apart: leave one of them out"
+            )
+        if time is not None and split is not None:
+            raise RecipeError("data.time and data.split both say which rows are held out: leave one of them out")
         expect(self.roles.inputs != [], "data.inputs", "the name of at least one column", inputs)
         least = 2 if task == MULTILABEL else 1
         several = "the names of the columns of at least two labels, [NAMES]" if least > 1 else "the name of at least one column"
@@ -102,6 +115,7 @@ class CsvData(Data):
         self._inputs: list[str] = []  # names, and of this file
         self._words: list[list[str] | None] = []  # the words of each, None of numbers
         self._lines: list[int] = []
+        self._times: list[str] = []  # the different ones, in their order
         self._whole: Rows | None = None
 
     def load(self) -> tuple[Source, Source | None]:
@@ -114,10 +128,11 @@ class CsvData(Data):
         else:
             self._inputs = self.roles.chosen(table)
             kinds = self.roles.kinds(table, self._inputs, self.missing, self.impute is not None)
-        others = [self.roles.groups, self.roles.split]
+        others = self.roles.others
         if self._columns:  # another file may do without
-            others = [name if name in table.names else None for name in others]
-        lines, values = read(table, kinds | {name: CATEGORICAL for name in others if name is not None}, self.missing)
+            others = {use: name for use, name in others.items() if name in table.names}
+        kinds |= {name: NUMERIC if use == "weights" else CATEGORICAL for use, name in others.items()}
+        lines, values = read(table, kinds, self.missing)
         if not self._columns:
             self._decide(values)
         rows = self._rows(lines, values, others)
@@ -146,7 +161,9 @@ class CsvData(Data):
         if not self._columns:
             raise RecipeError("the run was trained on no columns of a table, and knows nothing of those of data=csv")
         x = encode(split.x.numpy(), self._words, self._columns, self.unseen, split.lines.numpy(), str(self.path))
-        return Encoded(torch.from_numpy(x), split.targets, self._remark(x.shape[1]))
+        return Encoded(
+            torch.from_numpy(x), split.targets, self._remark(x.shape[1], split.weight is not None), weight=split.weight
+        )
 
     def state(self) -> dict[str, Any]:
         """The columns, their categories and what fills their holes, and the targets with their classes."""
@@ -207,14 +224,14 @@ class CsvData(Data):
             )
 
     def _rows(
-        self, lines: np.ndarray, values: Mapping[str, Values], others: Sequence[str | None] = (None, None), targets: bool = True
+        self, lines: np.ndarray, values: Mapping[str, Values], others: Mapping[str, str] | None = None, targets: bool = True
     ) -> Rows:
         """The rows of the file; its words are those that the numbers stand for from now on."""
         self._words = [values[name].words for name in self._inputs]
-        (groups, split), where = others, f"{self.path}: column "
-        parts = torch.full((len(lines),), TRAIN)
-        if split is not None:
-            parts = parts_of(values[split], lines, where + shown(split))
+        where = f"{self.path}: column "
+        given = {use: (values[name], lines, where + shown(name)) for use, name in (others or {}).items()}
+        parts = parts_of(*given["split"]) if "split" in given else torch.full((len(lines),), TRAIN)
+        times, self._times = times_of(*given["time"]) if "time" in given else (None, [])
         labels = {
             each.name if len(self._targets) > 1 else "": labels_of(each, values[each.name], lines, where + shown(each.name))
             for each in self._targets
@@ -227,30 +244,23 @@ class CsvData(Data):
             labels,
             torch.from_numpy(lines),
             parts,
-            None if groups is None else groups_of(values[groups], parts, lines, where + shown(groups)),
+            groups_of(parts, *given["groups"]) if "groups" in given else None,
+            times,
             json.dumps([self._inputs, self._words, [each.classes for each in self._targets if targets]]),
+            weight=weights_of(*given["weights"]) if "weights" in given else None,
         )
 
     def _divide(self, split: Source, share: float, name: str) -> tuple[Source, Source, Tensor]:
         assert isinstance(split, Rows)
-        validation = split.parts == VALIDATION
-        if name == "validation" and validation.any():
-            return split.without(validation.nonzero()[:, 0])
-        free = (~validation).nonzero()[:, 0]
-        rows = split[free]
-        if rows.groups is None:
-            return split.without(free[super()._divide(rows, share, name)[2]])
-        return split.without(free[held_out_groups(rows.groups, share, self.split_seed, name)])
+        drawn = super()._divide
+        return split.divided(share, self.split_seed, name, lambda rows: drawn(rows, share, name)[2])
 
     def _fold(self, samples: Source) -> tuple[Source, Source, Tensor]:
         assert isinstance(samples, Rows)
-        free = (samples.parts != VALIDATION).nonzero()[:, 0]
-        rows = samples[free]
-        if rows.groups is None:
-            return samples.without(free[super()._fold(rows)[2]])
-        return samples.without(free[fold_of_groups(rows.groups, int(self.folds or 0), self.fold, self.split_seed)])
+        drawn = super()._fold
+        return samples.folded(int(self.folds or 0), self.fold, self.split_seed, lambda rows: drawn(rows)[2])
 
-    def _remark(self, features: int) -> str:
+    def _remark(self, features: int, weighted: bool) -> str:
         """What was made of the file."""
         counts = [sum(column.kind == kind for column in self._columns) for kind in (NUMERIC, CATEGORICAL)]
         columns = " and ".join(f"{count} {kind}" for count, kind in zip(counts, (NUMERIC, CATEGORICAL), strict=True) if count)
@@ -259,5 +269,14 @@ class CsvData(Data):
             targets = f"{', '.join(each.name for each in self._targets)}: labels that a row may have"
         return (
             f"{shown(self.path.name)}: {columns} column{'s' if sum(counts) != 1 else ''} ({features} inputs), {len(self._lines):,} rows; "
-            f"target{'s' if len(self._targets) > 1 else ''} {targets}"
+            f"target{'s' if len(self._targets) > 1 else ''} {targets}{self._told_of_times()}"
+            f"{f'; rows count by {shown(str(self.roles.weights))}' if weighted else ''}"
         )
+
+    def _told_of_times(self) -> str:
+        begin = {
+            name: self._times[int(split.times.min())]
+            for name, split in self.splits.items()
+            if isinstance(split, Rows) and split.times is not None
+        }
+        return f"; validation from {shown(begin['val'])}, test from {shown(begin['test'])} on" if len(begin) == 3 else ""

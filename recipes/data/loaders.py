@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from itertools import tee
 
 import torch
 import torch.distributed as dist
@@ -10,7 +11,7 @@ from torch import Tensor
 
 from plugins.base import Option, RecipeError, derive_seed
 from recipes.data.fetching import fetched
-from recipes.data.source import Sample, Source
+from recipes.data.source import Sample, Source, Weighted
 
 
 class StepLoader:
@@ -47,9 +48,15 @@ class StepLoader:
     def __len__(self) -> int:
         return len(self.split) // self.step_size
 
-    def __iter__(self) -> Iterator[Sample]:
+    def __iter__(self) -> Iterator[Sample | Weighted]:
         self.split = self.split.to(self.device)
-        yield from fetched(self.split, self._indices(self.position()), self.device)
+        indices, places = tee(self._indices(self.position()))
+        batches = fetched(self.split, places, self.device)
+        if (weight := self.split.weight) is None:
+            yield from batches
+            return
+        for index, (x, targets) in zip(indices, batches, strict=True):
+            yield Weighted(x, targets, weight[index].to(self.device))
 
     def _indices(self, first: int) -> Iterator[Tensor]:
         steps, known = len(self), -1

@@ -16,7 +16,7 @@ import numpy as np
 from torch import Tensor
 
 from plugins.base import RecipeError, expect, expect_choice, expect_count
-from recipes.data.arrays import as_inputs, as_labels, as_named_input, as_several_labels, check_inputs, same_length
+from recipes.data.arrays import as_inputs, as_labels, as_named_input, as_several_labels, as_weights, check_inputs, same_length
 from recipes.data.base import Data
 from recipes.data.memory import fits
 from recipes.data.source import Source
@@ -50,6 +50,8 @@ class NpzData(Data):
         task: "multilabel": numbers 0 and 1 (samples, labels) say which of several labels a sample has; None: as their type says.
         in_memory: whether the inputs are loaded whole; None: where three times their size is free.
         workers: processes that read ahead where they are not, ≥ 0.
+        weights: name of an array (samples,) of what each sample counts in the loss that is minimized, ≥ 0; metrics count all alike; None: all
+            alike.
 
     Raises:
         RecipeError: arrays that are missing, damaged or of another kind, that cannot stay in the file, or from which a step takes all samples.
@@ -63,6 +65,7 @@ class NpzData(Data):
         task: str | None = None,
         in_memory: bool | None = None,
         workers: int = 0,
+        weights: str | None = None,
         **split: Any,
     ) -> None:
         super().__init__(**split)
@@ -82,6 +85,9 @@ class NpzData(Data):
         if task is not None:
             expect_choice("data.task", task, (MULTILABEL,))
         self.in_memory, self.workers, self.task = in_memory, workers, task
+        if weights is not None and str(weights) in (*self.inputs, *self.names):
+            raise RecipeError(f"data.weights must name another array than data.input and data.target, got {weights}")
+        self.weights = None if weights is None else str(weights)
 
     def load(self) -> tuple[Source, Source | None]:
         """The file's arrays."""
@@ -95,10 +101,13 @@ class NpzData(Data):
             parts = ["_train", "_test"] if all(f"{name}_test" in there for name in wanted) else ["_train"]
         else:
             parts = [""]
-        expect_names(self.path, [name + part for part in parts for name in wanted])
+        if self.weights is not None:  # only what is trained on needs some
+            wanted.append(self.weights)
+        names = [name + part for part in parts for name in wanted if name != self.weights or part != "_test"]
+        expect_names(self.path, names)
         inputs: dict[str, Any] = self._in_place([name + part for part in parts for name in self.inputs])
         arrays = {
-            **read_arrays(self.path, [name + part for part in parts for name in wanted if name + part not in inputs]),
+            **read_arrays(self.path, [name for name in names if name not in inputs]),
             **inputs,
         }
         splits = [self._split(arrays, parts, part) for part in parts]
@@ -118,6 +127,16 @@ class NpzData(Data):
             check_inputs(arrays[names[0]], f"{self.path}: {names[0]}")
         same_length([(name, arrays[name]) for name in names], str(self.path))
         return self._inputs(arrays, part, {})
+
+    def setup_test(self, seen: str | None, content: str | None) -> str:
+        """As of any data; another file may do without weights, which a test does not ask for."""
+        if (
+            self.weights is not None
+            and self.path.exists()
+            and not {self.weights, f"{self.weights}_train"} & {*array_names(self.path)}
+        ):
+            self.weights = None
+        return super().setup_test(seen, content)
 
     def _in_place(self, names: Sequence[str]) -> dict[str, StoredArray]:
         """The inputs, where they stay in the file; nothing where they are loaded."""
@@ -148,7 +167,8 @@ class NpzData(Data):
     def _split(self, arrays: dict[str, Any], parts: Sequence[str], part: str) -> Source:
         if not self.is_named:
             check_inputs(arrays[self.inputs[0] + part], f"{self.path}: {self.inputs[0]}{part}")
-        same_length([(name + part, arrays[name + part]) for name in (*self.inputs, *self.names)], str(self.path))
+        given = [name + part for name in (*self.inputs, *self.names, *filter(None, [self.weights])) if name + part in arrays]
+        same_length([(name, arrays[name]) for name in given], str(self.path))
         targets = {}
         for name in self.names:
             y = arrays[name + part]
@@ -160,22 +180,25 @@ class NpzData(Data):
                 self.class_names[task] = tuple(map(str, text))
         return self._inputs(arrays, part, targets)
 
+    def _weight(self, arrays: dict[str, Any], part: str) -> Tensor | None:
+        name = f"{self.weights}{part}"
+        return as_weights(arrays[name], f"{self.path}: {name}") if self.weights is not None and name in arrays else None
+
     def _inputs(self, arrays: dict[str, Any], part: str, targets: dict[str, Tensor]) -> Source:
         """A split of inputs and targets."""
         x, where = arrays[self.inputs[0] + part], f"{self.path}: {self.inputs[0]}{part}"
         if isinstance(x, StoredArray):
             remark = f"{x.nbytes / 2**30:.2f} GiB stay in {self.path} and are read as they are needed: data.in_memory=true loads them"
             try:
-                return Stored(x, targets, where, remark, self.workers)
+                return Stored(x, targets, where, remark, self.workers, self._weight(arrays, part))
             except RecipeError:
                 raise
             except BROKEN as error:
                 raise damaged(self.path, error) from None
         if self.is_named:
-            return Split(
-                {name: as_named_input(arrays[name + part], f"{self.path}: {name}{part}") for name in self.inputs}, targets
-            )
-        return Split(as_inputs(x, where), targets)
+            named = {name: as_named_input(arrays[name + part], f"{self.path}: {name}{part}") for name in self.inputs}
+            return Split(named, targets, weight=self._weight(arrays, part))
+        return Split(as_inputs(x, where), targets, weight=self._weight(arrays, part))
 
 
 def array_names(path: Path) -> list[str]:

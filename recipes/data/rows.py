@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,6 +15,7 @@ from plugins.base import RecipeError
 from recipes.data.columns import Values
 from recipes.data.split import Split
 from recipes.data.table import shown
+from recipes.data.times import forward, latest
 
 TRAIN, VALIDATION, TEST = range(3)
 PARTS = {"train": TRAIN, "training": TRAIN, "val": VALIDATION, "valid": VALIDATION, "validation": VALIDATION, "test": TEST}
@@ -27,18 +28,44 @@ class Rows(Split):
     lines: Tensor  # of the file
     parts: Tensor  # of each row, TRAIN, VALIDATION or TEST
     groups: Tensor | None  # of each row, a number
+    times: Tensor | None  # of each row, its place among the different times
     meaning: str  # what the numbers of x and of the labels stand for
 
     def __getitem__(self, index: Any) -> Rows:
         chosen = super().__getitem__(index)
-        groups = None if self.groups is None else self.groups[index]
-        return Rows(chosen.x, chosen.targets, self.lines[index], self.parts[index], groups, self.meaning)
+        groups, times = (None if each is None else each[index] for each in (self.groups, self.times))
+        lines, parts = self.lines[index], self.parts[index]
+        return Rows(chosen.x, chosen.targets, lines, parts, groups, times, self.meaning, weight=chosen.weight)
 
     def without(self, held_out: Tensor) -> tuple[Rows, Rows, Tensor]:
         """The other rows, those that are held out, and their places."""
         kept = torch.ones(len(self), dtype=torch.bool)
         kept[held_out] = False
         return self[kept], self[held_out], held_out
+
+    def divided(self, share: float, seed: int, name: str, drawn: Callable[[Rows], Tensor]) -> tuple[Rows, Rows, Tensor]:
+        """The rows that are kept, those held out, and their places: as a column says, the latest, of other groups, or drawn one by one."""
+        validation = self.parts == VALIDATION
+        if name == "validation" and validation.any():
+            return self.without(validation.nonzero()[:, 0])
+        free = (~validation).nonzero()[:, 0]
+        rows = self[free]
+        if rows.times is not None:
+            held_out = latest(rows.times, share, name)
+        elif rows.groups is not None:
+            held_out = held_out_groups(rows.groups, share, seed, name)
+        else:
+            held_out = drawn(rows)
+        return self.without(free[held_out])
+
+    def folded(self, folds: int, fold: int, seed: int, drawn: Callable[[Rows], Tensor]) -> tuple[Rows, Rows, Tensor]:
+        """The rows that are trained on, those of one fold, and their places; of times only earlier ones are trained on."""
+        free = (self.parts != VALIDATION).nonzero()[:, 0]
+        rows = self[free]
+        if rows.times is not None:
+            earlier, held_out = forward(rows.times, folds, fold)
+            return self[free[earlier]], self[free[held_out]], free[held_out]
+        return self.without(free[drawn(rows) if rows.groups is None else fold_of_groups(rows.groups, folds, fold, seed)])
 
     def contents(self) -> Iterator[Any]:
         """What tells the rows from others: names and words, too, which the numbers stand for."""
@@ -55,7 +82,21 @@ class Encoded(Split):
     def to(self, device: torch.device) -> Split:
         """The rows on a device."""
         there = super().to(device)
-        return there if there is self else replace(self, x=there.x, targets=there.targets)
+        return there if there is self else replace(self, x=there.x, targets=there.targets, weight=there.weight)
+
+
+def weights_of(values: Values, lines: np.ndarray, where: str) -> Tensor:
+    """What each row counts, floats of 32 bits.
+
+    Raises:
+        RecipeError: a row without a weight, or with one below 0.
+    """
+    numbers = values.numbers
+    for row in np.flatnonzero(np.isnan(numbers))[:1]:
+        raise RecipeError(f"{where}, line {lines[row]}: the cell is empty: each row must have a weight, 0 to leave it out")
+    for row in np.flatnonzero(numbers < 0)[:1]:
+        raise RecipeError(f"{where}, line {lines[row]}: a weight must be ≥ 0, got {numbers[row]:g}")
+    return torch.from_numpy(numbers.astype(np.float32))
 
 
 def parts_of(values: Values, lines: np.ndarray, where: str) -> Tensor:
@@ -78,7 +119,7 @@ def parts_of(values: Values, lines: np.ndarray, where: str) -> Tensor:
     return torch.from_numpy(parts)
 
 
-def groups_of(values: Values, parts: Tensor, lines: np.ndarray, where: str) -> Tensor:
+def groups_of(parts: Tensor, values: Values, lines: np.ndarray, where: str) -> Tensor:
     """The number of each row's group.
 
     Raises:

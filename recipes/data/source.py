@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -13,8 +13,17 @@ from plugins.inputs import numbers_in, shape_of
 
 Sample = tuple[Any, dict[str, Tensor]]  # inputs, one tensor or a dict of several, and targets by task
 
+
 PIECE = 4096  # samples that are looked at together,
 LARGEST_PIECE = 16 * 2**20  # and the bytes of them as floats, which bound it where a sample is large
+
+
+class Weighted(NamedTuple):
+    """A training batch whose samples count differently."""
+
+    x: Any
+    targets: dict[str, Tensor]
+    weight: Tensor  # (samples,)
 
 
 class Source(ABC):
@@ -27,10 +36,12 @@ class Source(ABC):
     Attributes:
         workers: processes that fetch ahead while the model trains; 0: the one that trains does.
         remark: where the samples lie, for the first lines of a run; empty where they lie in memory.
+        weight: how much each sample counts in what is minimized, ≥ 0, (samples,), in memory; None: all alike.
     """
 
     workers: int = 0
     remark: str = ""
+    weight: Tensor | None = None
 
     @abstractmethod
     def __len__(self) -> int:
@@ -98,6 +109,7 @@ class Chosen(Source):
         self.workers, self.remark = source.workers, source.remark
         self._labels = {task: target[index] for task, target in source.labels.items()}
         self._shape = source.shape
+        self.weight = None if source.weight is None else source.weight[index]
 
     def __len__(self) -> int:
         return len(self.index)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -18,10 +18,11 @@ from recipes.data.source import Sample, Source, ranges
 
 @dataclass
 class Split(Source):
-    """Inputs (samples, *shape), or several by name, and one target tensor a task, in memory."""
+    """Inputs (samples, *shape), or several by name, one target tensor a task, and what each sample counts, in memory."""
 
     x: Any  # a tensor, or a dict of tensors
     targets: dict[str, Tensor]
+    weight: Tensor | None = field(default=None, kw_only=True)
 
     def __len__(self) -> int:
         return len(some(self.x))
@@ -52,7 +53,11 @@ class Split(Source):
         return each(self.x, lambda x: x[start:stop]), {task: target[start:stop] for task, target in self.targets.items()}
 
     def __getitem__(self, index: Any) -> Split:
-        return Split(each(self.x, lambda x: x[index]), {task: target[index] for task, target in self.targets.items()})
+        return Split(
+            each(self.x, lambda x: x[index]),
+            {task: target[index] for task, target in self.targets.items()},
+            weight=None if self.weight is None else self.weight[index],
+        )
 
     def __add__(self, other: Any) -> Split:
         if not isinstance(other, Split):
@@ -65,13 +70,18 @@ class Split(Source):
         return Split(
             joined,
             {task: torch.cat([target, other.targets[task]]) for task, target in self.targets.items()},
+            weight=None if self.weight is None or other.weight is None else torch.cat([self.weight, other.weight]),
         )
 
     def to(self, device: torch.device) -> Split:
         """The split on a device: the same object where it is there already."""
         if self.device == device:
             return self
-        return Split(each(self.x, lambda x: x.to(device)), {task: target.to(device) for task, target in self.targets.items()})
+        return Split(
+            each(self.x, lambda x: x.to(device)),
+            {task: target.to(device) for task, target in self.targets.items()},
+            weight=None if self.weight is None else self.weight.to(device),
+        )
 
 
 def fingerprint(splits: Mapping[str, Source]) -> str:
@@ -85,6 +95,16 @@ def fingerprint(splits: Mapping[str, Source]) -> str:
             found.update(f"{name} y {task} {values.dtype} {tuple(values.shape)}".encode())
             found.update(values.contiguous().flatten().view(torch.uint8).numpy().data)
     return found.hexdigest()
+
+
+def fingerprint_of_weights(splits: Mapping[str, Source]) -> str:
+    """A hash of what each sample counts; empty where all count alike."""
+    found = hashlib.blake2b(digest_size=16)
+    weights = {name: split.weight for name, split in splits.items() if split.weight is not None}
+    for name, weight in weights.items():
+        found.update(f"{name} {len(weight)}".encode())
+        found.update(weight.contiguous().view(torch.uint8).numpy().data)
+    return found.hexdigest() if weights else ""
 
 
 def nested(labels: Tensor, samples: int, seed: int) -> Tensor:

@@ -109,9 +109,13 @@ class StoredArray:
         order = None if rises else np.argsort(index, kind="stable")
         wanted = index if order is None else index[order]
         found = np.empty((len(index), *self.shape[1:]), self.dtype)
-        into = memoryview(found.reshape(-1).view(np.uint8).data)
+        into, one = memoryview(found.reshape(-1).view(np.uint8).data), self.bytes_of_one
         ends = [*(np.flatnonzero(np.diff(wanted) != 1) + 1).tolist(), len(index)]  # neighbours are read at once
-        first, one = 0, self.bytes_of_one
+        if order is not None and 2 * len(ends) > len(index):  # few of them: each row is read where it belongs
+            for place, row in zip(order.tolist(), wanted.tolist(), strict=True):
+                self._read(into[place * one : (place + 1) * one], self.offset + row * one)
+            return found
+        first = 0
         for end in ends:
             self._read(into[first * one : end * one], self.offset + int(wanted[first]) * one)
             first = end
@@ -125,12 +129,15 @@ class StoredArray:
         if self._file is None or self._file[0] != os.getpid():  # processes that share an open file share its position
             self._file = os.getpid(), open(self.path, "rb", buffering=0)  # noqa: SIM115
         file = self._file[1]
-        file.seek(at)
         while into:
-            count = file.readinto(into)  # type: ignore[attr-defined]
+            if hasattr(os, "preadv"):  # one call of the system in place of two
+                count = os.preadv(file.fileno(), [into], at)
+            else:
+                file.seek(at)
+                count = file.readinto(into)  # type: ignore[attr-defined]
             if not count:
                 raise RecipeError(f"{self.path} has become shorter since it was opened: write it again, and resume")
-            into = into[count:]
+            into, at = into[count:], at + count
 
     def __getstate__(self) -> dict[str, Any]:
         return {**vars(self), "_file": None}
@@ -145,13 +152,22 @@ class Stored(Source):
         where: the array's place, for errors.
         remark: for the first lines of a run.
         workers: processes that read ahead.
+        weight: how much each sample counts; None: all alike.
 
     Raises:
         RecipeError: values that are NaN or infinite, images out of [0, 1].
     """
 
-    def __init__(self, array: StoredArray, targets: dict[str, Tensor], where: str, remark: str = "", workers: int = 0) -> None:
-        self.array, self.targets, self.where = array, targets, where
+    def __init__(
+        self,
+        array: StoredArray,
+        targets: dict[str, Tensor],
+        where: str,
+        remark: str = "",
+        workers: int = 0,
+        weight: Tensor | None = None,
+    ) -> None:
+        self.array, self.targets, self.where, self.weight = array, targets, where, weight
         self.remark, self.workers = remark, workers
         check_values(((piece, self._inputs(piece)) for piece in array.pieces()), where)
 

@@ -1,4 +1,4 @@
-"""Which column of a table is what: a target, an input, left out, or what rows are split by; and of which kind."""
+"""Which column of a table is what: a target, an input, left out, what rows are split by or count; and of which kind."""
 
 from __future__ import annotations
 
@@ -33,6 +33,8 @@ class Roles:
         categorical: inputs of numbers that are categories.
         groups: by which rows stay together.
         split: which says the split.
+        time: by which the latest rows are held out.
+        weights: what each row counts.
     """
 
     targets: list[str]
@@ -41,6 +43,14 @@ class Roles:
     categorical: list[str]
     groups: str | None
     split: str | None
+    time: str | None
+    weights: str | None
+
+    @property
+    def others(self) -> dict[str, str]:
+        """The columns that are neither inputs nor targets, by what they are for."""
+        given = {"groups": self.groups, "split": self.split, "time": self.time, "weights": self.weights}
+        return {use: name for use, name in given.items() if name is not None}
 
     def chosen(self, table: Table) -> list[str]:
         """The inputs, in the order of the table.
@@ -100,13 +110,10 @@ class Roles:
     def _taken(self, table: Table) -> dict[str, str]:
         """The parameter that takes each column which is no input."""
         taken: dict[str, str] = {}
-        given: dict[str, Sequence[str | None]] = {
-            "data.target": self.targets,
-            "data.groups": [self.groups],
-            "data.split": [self.split],
-        }
+        given: dict[str, Sequence[str]] = {"data.target": self.targets}
+        given |= {f"data.{use}": [name] for use, name in self.others.items()}
         for parameter, names in given.items():
-            for name in (name for name in names if name is not None):
+            for name in names:
                 table.expect_columns([name], parameter)
                 if name in taken:
                     raise RecipeError(f"{parameter} must be another column than {taken[name]}, got {shown(name)}")

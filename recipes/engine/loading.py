@@ -15,6 +15,7 @@ from plugins.base import Batch, Option, RecipeError, Setting, Task
 from plugins.inputs import Inputs, each, shape_of, some, unknown_ends
 from plugins.sites import evaluation_mode, takes_tokens
 from recipes.data.numbers import as_entry, to_unit_range
+from recipes.data.source import Weighted
 from recipes.data.targets import as_target, by_task, expect_labels, expect_meant, kind_of, known_labels, places_of, width_of
 from recipes.engine.lightning_private import loader_of
 from recipes.engine.parts import Whole
@@ -88,14 +89,15 @@ def clean_batches(loader: Any, limit: int) -> Iterator[Any]:
 
 
 def batches_aside(loader: Any) -> Iterator[Any]:
-    """The batches of a loader, whose draws for the order leave its generator and the global one as they were."""
+    """The batches of a loader, without weights; draws for their order leave its generator and the global one as they were."""
     own = [getattr(owner, "generator", None) for owner in (loader, getattr(loader, "sampler", None))]
     states = [(generator, generator.get_state()) for generator in own if generator is not None]
     try:
         with torch.random.fork_rng(devices=[]):
             iterator = iter(loader)
             first = list(islice(iterator, 1))
-        yield from chain(first, iterator)
+        for data in chain(first, iterator):
+            yield data[:2] if isinstance(data, Weighted) else data
     finally:
         for generator, state in states:
             generator.set_state(state)
@@ -188,11 +190,11 @@ def give_order(module: Whole, options: Sequence[Option]) -> None:
 
 def is_there(batch: Any, device: torch.device) -> bool:
     """Whether a batch is of our form, (inputs, a dict of targets), and all of it on a device."""
-    if not (isinstance(batch, tuple) and len(batch) == 2 and isinstance(batch[1], dict)):
+    if not (isinstance(batch, tuple) and (len(batch) == 2 or isinstance(batch, Weighted)) and isinstance(batch[1], dict)):
         return False
-    x, targets = batch
+    x, targets, *weight = batch
     inputs = (x,) if isinstance(x, Tensor) else x.values() if isinstance(x, dict) else (x,)
-    return all(isinstance(value, Tensor) and value.device == device for value in (*inputs, *targets.values()))
+    return all(isinstance(value, Tensor) and value.device == device for value in (*inputs, *targets.values(), *weight))
 
 
 def has_length(loader: Any) -> bool:
@@ -211,7 +213,7 @@ def as_batch(
     looked_at: bool,
     ignored: Mapping[str, int],
 ) -> Batch:
-    """A batch from what a loader yields: (inputs, targets), targets being a tensor or a dict with one entry a task.
+    """A batch from what a loader yields: (inputs, targets), targets being a tensor or a dict with one entry a task; ours may be weighted.
 
     Args:
         data: what it yields.
@@ -224,7 +226,7 @@ def as_batch(
     Raises:
         RecipeError: it is something else, or its targets are not those of the tasks.
     """
-    x, given = pair(data)
+    x, given = pair(data[:2] if isinstance(data, Weighted) else data)
     named = {tasks[0].name: given} if isinstance(given, Tensor) else given
     if set(named) != {task.name for task in tasks}:
         raise RecipeError(f"a batch has the targets {', '.join(named)}, expected {', '.join(task.name for task in tasks)}")
@@ -238,4 +240,7 @@ def as_batch(
         if left_out.is_cuda or bool(left_out.any()):  # a GPU would be waited for
             batch.targets[name] = labels[name].masked_fill(left_out, 0)
             batch.weight[name] = (~left_out).float()
+    if isinstance(data, Weighted):
+        for task in tasks:
+            batch.weight = batch.weighted(task.name, data.weight)
     return batch
