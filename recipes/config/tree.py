@@ -8,6 +8,7 @@ from typing import Any
 from plugins.errors import RecipeError
 from recipes.config.catalogue import Catalogue, Option
 from recipes.config.choosing import check_key, check_parameter, unknown_key
+from recipes.config.own import SOURCE, TARGET, untyped
 from recipes.config.quoting import show
 from recipes.config.spelling import suggest
 from recipes.config.types import check_type
@@ -45,7 +46,9 @@ def options_with(catalogue: Catalogue, group: str, node: Mapping[str, Any]) -> l
     target = node.get("_target_")
     options = [option for option in catalogue.groups[group].values() if option.node.get("_target_") == target]
     if not options:
-        raise RecipeError(f"{group}._target_ is {target}, which no option of {group} names")
+        again = untyped(group, target)
+        fix = f"; if it is a class of yours, whose file would be run, type it with this command: {again}" if again else ""
+        raise RecipeError(f"{group}._target_ is {target}, which no option of {group} names{fix}")
 
     def misfit(option: Option) -> tuple[int, int, int]:
         other = [value for name, value in option.node.items() if node.get(name) != value]
@@ -69,6 +72,8 @@ def check_node(option: Option, place: str, node: object) -> None:
     if node.get("_target_") != option.node.get("_target_"):
         raise RecipeError(f"{place}._target_ must be {option.node.get('_target_')}, got {node.get('_target_')}")
     for name, value in node.items():
-        if name != "_target_":
+        if name == SOURCE and isinstance(value, str):
+            continue
+        if name != TARGET:
             check_parameter(option, place, name)
             check_type(f"{place}.{name}", value, option.settable[name], option.comments.get(name, ""))

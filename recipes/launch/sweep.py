@@ -20,6 +20,7 @@ from rich.console import Console
 
 from plugins.errors import RecipeError
 from recipes.config.errors import one_line, printable
+from recipes.config.own import changed, own_words
 from recipes.config.places import check_sweep
 from recipes.config.quoting import quoted, typed
 from recipes.config.run_files import JOBS, LOG, OUTPUT, SWEEP_LOG
@@ -214,8 +215,11 @@ class Sweep:
         """Start a job, unless it is finished."""
         job.read()
         if job.result.get("status") in ("finished", "diverged", "pruned"):
+            if told := changed(job.result.get("config", {})):
+                job.error = f"{told}: it was trained with another class than the others would be; sweep in another folder"
             self.display.done(1)
-            self._say(f"{job.name}  {'is finished' if job.result['status'] == 'finished' else 'has ended'}: {summary(job)}")
+            ended = "is finished" if job.result["status"] == "finished" else "has ended"
+            self._say(f"{job.name}  {job.error or f'{ended}: {summary(job)}'}")
             return
         gpus = deal(self.gpus, [each.gpus for each in self._running.values()], job.devices)
         self._running[job] = Running(self._launch(job, gpus), gpus)
@@ -226,7 +230,7 @@ class Sweep:
         """What a job is started with: to go on if it can, else anew, in a folder without what an earlier start has left."""
         place = quoted(job.folder)
         if can_go_on(job.folder):
-            return [f"resume={place}"]
+            return [f"resume={place}", *own_words(job.words)]
         remove_run(job.folder)  # such as what a process left that was killed before its first checkpoint
         return [*job.words, f"hydra.run.dir={place}", f"hydra.job.num={job.number}", f"hydra.job.id='{job.number}'"]
 

@@ -11,7 +11,8 @@ import torch
 from plugins.base import MODES, expect, expect_choice, expect_count
 from plugins.errors import RecipeError
 from recipes.launch import ranks
-from recipes.run.build import build_loss, build_optimizer, instantiate
+from recipes.run.build import build_loss, build_optimizer
+from recipes.run.classes import instantiate
 from recipes.store.folder import command_line
 
 

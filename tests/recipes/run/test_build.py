@@ -4,7 +4,8 @@ from torch import nn
 
 from plugins.base import Plugin, RecipeError
 from plugins.regularizer.dropout import Dropout
-from recipes.run.build import build_loss, build_model, build_optimizer, build_plugins, find_class, instantiate
+from recipes.run.build import build_loss, build_model, build_optimizer, build_plugins
+from recipes.run.classes import find_class, instantiate
 
 MLP = {"_target_": "recipes.models.mlp.MLP", "hidden": [4], "activation": "relu"}
 
