@@ -63,7 +63,7 @@ class SourceFile:
     def imported(self) -> dict[str, str]:
         """What its imports name, by the name they have here."""
         package = self.module if self.path.stem == "__init__" else self.module.rpartition(".")[0]
-        found = {}
+        found: dict[str, str] = {}
         for node in statements(self.tree.body):
             if isinstance(node, ast.Import):
                 found |= {

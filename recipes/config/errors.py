@@ -48,9 +48,14 @@ def of_own_code(error: BaseException) -> str:
     """What an exception in a user's own code says, behind the last of its lines: `mine.py, line 3: KeyError: 'x'`."""
     if isinstance(error, SyntaxError) and error.filename:
         return f"{Path(error.filename).name}, line {error.lineno}: {error.msg}"
+    kind = type(error).__name__
+    return f"{own_place(error)}{kind}: {first_line(error)}" if str(error) else f"{own_place(error)}{kind}"
+
+
+def own_place(error: BaseException) -> str:
+    """The last line of a user's own code that has led to an exception, `mine.py, line 3: `; empty where none has."""
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if _is_own(frame.filename)]
-    place = f"{Path(frames[-1].filename).name}, line {frames[-1].lineno}: " if frames else ""
-    return f"{place}{type(error).__name__}: {first_line(error)}" if str(error) else f"{place}{type(error).__name__}"
+    return f"{Path(frames[-1].filename).name}, line {frames[-1].lineno}: " if frames else ""
 
 
 def _is_own(file: str) -> bool:

@@ -219,7 +219,17 @@ def expect_unchanged(config: Mapping[str, Any], folder: Path) -> None:
         )
 
 
-def untyped(group: str, target: object) -> str | None:
-    """What to type for a class that a run names and nobody has typed; None for what no class of one's own can be."""
-    known = isinstance(target, str) and NAME.fullmatch(target) and group in GROUPS
-    return f"{group}.{TARGET}={quote(str(target))}" if known else None
+def expect_typed(known: Catalogue, config: Mapping[str, Any]) -> None:
+    """Refuse a run of classes that are no options here, and were not typed: their files would be run."""
+    words = []
+    for group in GROUPS:
+        node = config.get(group)
+        target = node.get(TARGET) if isinstance(node, Mapping) else None
+        there = {option.node.get(TARGET) for option in known.groups[group].values()}
+        if isinstance(target, str) and NAME.fullmatch(target) and target not in there:
+            words.append(f"{group}.{TARGET}={target}")
+    if words:
+        raise RecipeError(
+            f"it was trained with {' and '.join(words)}, which no option here names: if the code is yours, or you trust it, as it would be "
+            f"run, type it with this command: {' '.join(map(quote, words))}"
+        )

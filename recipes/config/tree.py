@@ -8,7 +8,7 @@ from typing import Any
 from plugins.errors import RecipeError
 from recipes.config.catalogue import Catalogue, Option
 from recipes.config.choosing import check_key, check_parameter, unknown_key
-from recipes.config.own import SOURCE, TARGET, untyped
+from recipes.config.own import SOURCE, TARGET
 from recipes.config.quoting import show
 from recipes.config.spelling import suggest
 from recipes.config.types import check_type
@@ -46,9 +46,7 @@ def options_with(catalogue: Catalogue, group: str, node: Mapping[str, Any]) -> l
     target = node.get("_target_")
     options = [option for option in catalogue.groups[group].values() if option.node.get("_target_") == target]
     if not options:
-        again = untyped(group, target)
-        fix = f"; if it is a class of yours, whose file would be run, type it with this command: {again}" if again else ""
-        raise RecipeError(f"{group}._target_ is {target}, which no option of {group} names{fix}")
+        raise RecipeError(f"{group}._target_ is {target}, which no option of {group} names")
 
     def misfit(option: Option) -> tuple[int, int, int]:
         other = [value for name, value in option.node.items() if node.get(name) != value]

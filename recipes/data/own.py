@@ -44,6 +44,10 @@ class SamplesData(Data):
         self.class_names = names_of(dataset, samples)
         return samples, None
 
+    def load_inputs(self) -> Source:
+        """All samples, with their targets."""
+        return self.load()[0]
+
 
 class LoadersData(Data):
     """The data sets behind the loaders of a LightningDataModule; which samples a step has is decided as for all other data.
@@ -62,7 +66,7 @@ class LoadersData(Data):
     def __init__(
         self, make: Callable[[], Any], batch_size: int | str | None = None, workers: int | None = None, **split: Any
     ) -> None:
-        super().__init__(**split, **({} if batch_size is None else {"batch_size": batch_size}))
+        super().__init__(**(split if batch_size is None else {**split, "batch_size": batch_size}))
         if workers is not None:
             expect_count("data.workers", workers, least=0)
         self.make, self.workers, self._its_size = make, workers, batch_size is None
@@ -94,6 +98,11 @@ class LoadersData(Data):
         self._validation = len(parts[VALIDATION].dataset) if VALIDATION in parts else 0
         self.class_names = names_of(train.dataset, samples)
         return samples, Samples([parts[TEST]], name, workers) if TEST in parts else None
+
+    def load_inputs(self) -> Source:
+        """The samples of the test split where it has one, else all; with their targets."""
+        samples, test = self.load()
+        return samples if test is None else test
 
     def _divide(self, split: Source, share: float, name: str) -> tuple[Source, Source, Tensor]:
         if not self._validation:
@@ -140,7 +149,8 @@ def _defines(module: Any, part: str) -> bool:
 
 def names_of(dataset: Any, samples: Samples) -> dict[str, tuple[str, ...]]:
     """The names of the classes, where a data set has them as its attribute `classes`, as those of torchvision do."""
-    names, labels = getattr(dataset, "classes", None), samples.labels.get("")
+    names: Any = getattr(dataset, "classes", None)
+    labels = samples.labels.get("")
     fits = isinstance(names, list | tuple) and all(isinstance(name, str) for name in names)
     if (
         not fits

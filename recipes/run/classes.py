@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from recipes.data.own import LoadersData, SamplesData
 
 OWN = ("plugins", "recipes")
 LIBRARIES = ("torch", "torchvision", "torchmetrics", "lightning", "timm")
-WRAPPERS: dict[type, type[Data]] = {L.LightningDataModule: LoadersData, Dataset: SamplesData}
+WRAPPERS: dict[type, Callable[..., Data]] = {L.LightningDataModule: LoadersData, Dataset: SamplesData}
 
 
 def find_class(target: str, base: type | None = None) -> type:
@@ -38,6 +38,8 @@ def find_class(target: str, base: type | None = None) -> type:
     module_name, _, name = target.rpartition(".")
     try:
         found = getattr(importlib.import_module(module_name) if known else _imported(module_name), name)
+    except RecipeError:
+        raise
     except (ImportError, AttributeError, ValueError, TypeError) as error:
         raise RecipeError(f"_target_ {target} names nothing that can be imported: {error}") from None
     if not inspect.isclass(found) or (base is not None and not issubclass(found, base)):
