@@ -73,8 +73,16 @@ class SourceFile:
             elif isinstance(node, ast.ImportFrom):
                 above = package.split(".")[: len(package.split(".")) - node.level + 1] if node.level else []
                 place = ".".join([*above, *([node.module] if node.module else [])])
-                found |= {name.asname or name.name: f"{place}.{name.name}" for name in node.names}
+                found |= {
+                    name.asname or (name.name if name.name != "*" else f"*{place}"): f"{place}.{name.name}"
+                    for name in node.names
+                }
         return found
+
+    @property
+    def all_of(self) -> list[str]:
+        """The modules of which it imports all names, `from x import *`."""
+        return [place.removesuffix(".*") for name, place in self.imported.items() if name.startswith("*")]
 
     @property
     def classes(self) -> list[str]:
@@ -225,6 +233,9 @@ def located(name: str, left: int = DEEPEST) -> ClassFile:
             raise RecipeError(f"{own} in {file.path} is a function, expected a class")
     if left and own in file.imported and file.imported[own] != name:
         return located(file.imported[own], left - 1)
+    for place in file.all_of if left else ():
+        with suppress(RecipeError):
+            return located(f"{place}.{own}", left - 1)
     near = nearest(own, file.classes)
     raise RecipeError(
         f"{file.path} has no class {own}; "

@@ -121,7 +121,7 @@ def learn(words: Sequence[str], folders: Iterable[tuple[str, Path]] = ()) -> lis
             raise RecipeError(f"{word}: expected the name of a file and of a class in it, such as {group}.{TARGET}=mine.Mine")
         known = Catalogue().groups[group] if names else {}
         for name in names:
-            if name not in known and (said or not nearest(name, known)):
+            if (group, name) in catalogue.own_options or (name not in known and (said or not nearest(name, known))):
                 _offer(group, name)
         found.append(f"{group}={value}" if said else word)
     return found

@@ -20,7 +20,7 @@ from rich.console import Console
 
 from plugins.errors import RecipeError
 from recipes.config.errors import one_line, printable
-from recipes.config.own import changed, own_words
+from recipes.config.own import own_words
 from recipes.config.places import check_sweep
 from recipes.config.quoting import quoted, typed
 from recipes.config.run_files import JOBS, LOG, OUTPUT, SWEEP_LOG
@@ -29,7 +29,7 @@ from recipes.config.untrusted import LARGEST_RECORD, read_text
 from recipes.launch.display import Display, duration
 from recipes.launch.forked import Warm
 from recipes.launch.gpus import accelerators, deal
-from recipes.launch.job import Job, Process, Running, can_go_on, check_job, start_job, summary
+from recipes.launch.job import Job, Process, Running, can_go_on, check_job, start_job, summary, told_before
 from recipes.launch.ranks import cores_here
 from recipes.launch.room import Room
 from recipes.launch.signals import collect_signals
@@ -215,11 +215,8 @@ class Sweep:
         """Start a job, unless it is finished."""
         job.read()
         if job.result.get("status") in ("finished", "diverged", "pruned"):
-            if told := changed(job.result.get("config", {})):
-                job.error = f"{told}: it was trained with another class than the others would be; sweep in another folder"
             self.display.done(1)
-            ended = "is finished" if job.result["status"] == "finished" else "has ended"
-            self._say(f"{job.name}  {job.error or f'{ended}: {summary(job)}'}")
+            self._say(f"{job.name}  {told_before(job)}")
             return
         gpus = deal(self.gpus, [each.gpus for each in self._running.values()], job.devices)
         self._running[job] = Running(self._launch(job, gpus), gpus)
