@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import lightning as L
@@ -15,7 +18,9 @@ from recipes.config.errors import of_own_code
 from recipes.data.base import Data
 from recipes.data.samples import Part, Samples
 from recipes.data.source import Source
+from recipes.store.files import hold
 
+PATIENCE = 6 * 3600.0  # seconds for another process that prepares data
 TRAIN, VALIDATION, TEST = "train_dataloader", "val_dataloader", "test_dataloader"
 
 
@@ -77,7 +82,7 @@ class LoadersData(Data):
         module = self.make()
         name = type(module).__name__
         try:
-            module.prepare_data()
+            prepare(module)
             module.setup("fit")
             loaders = {part: loader for part in (TRAIN, VALIDATION) if (loader := loader_of(module, part)) is not None}
             if _defines(module, TEST):
@@ -112,6 +117,14 @@ class LoadersData(Data):
             return split[:first], split[first:], torch.arange(first, len(split))
         kept, test, places = super()._divide(split[:first], share, name)  # of what is not validated with
         return kept + split[first:], test, places
+
+
+def prepare(module: Any) -> None:
+    """Have a LightningDataModule prepare its data, such as by a download, one process of this machine after the other."""
+    if _defines(module, "prepare_data"):
+        user = getattr(os, "getuid", lambda: 0)()
+        with hold(Path(tempfile.gettempdir()) / f"lightning-recipes-{user}.lock", "prepares data", patience=PATIENCE):
+            module.prepare_data()
 
 
 def loader_of(module: Any, part: str) -> Any:

@@ -196,9 +196,8 @@ class Sweep:
     def _next(self, waiting: list[Job]) -> Job | None:
         """The first job in whose folder no process of an earlier start is still ending."""
         for job in list(waiting):
-            if any(
-                job.folder == other.folder for other in self._running
-            ):  # the same words once more: it answers when that has ended
+            # the same words once more: it answers when that has ended
+            if any(job.folder == other.folder for other in self._running):
                 continue
             held = is_held(job.folder / LOG)
             if held and self._held.setdefault(job, time.monotonic()) > time.monotonic() - PATIENCE:

@@ -162,6 +162,20 @@ def test_the_collate_function_of_each_loader_counts():
     assert torch.equal(x, torch.stack([b[5], 2 * a[3], b[0], 2 * a[0]]))
 
 
+def test_data_is_prepared_before_it_is_loaded(tmp_path):
+    class Written(L.LightningDataModule):
+        def prepare_data(self):
+            torch.save(torch.randn(30, 4, generator=torch.Generator().manual_seed(0)), tmp_path / "x.pt")
+
+        def setup(self, stage):
+            self.x = torch.load(tmp_path / "x.pt", weights_only=True)
+
+        def train_dataloader(self):
+            return DataLoader(TensorDataset(self.x, torch.arange(30) % 2), batch_size=6)
+
+    assert sum(map(len, loaded(LoadersData(Written)).splits.values())) == 30
+
+
 class Stream(IterableDataset):
     def __iter__(self):
         yield torch.zeros(2), 0

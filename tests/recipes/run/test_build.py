@@ -85,7 +85,7 @@ def test_a_loss_of_torch_or_of_our_own():
         ("", "is refused"),
         (".Dropout", "is refused"),
         ("plugins.base.os", "names nothing"),
-        ("recipes.run.build.importlib", "is refused: expected a class"),
+        ("recipes.run.classes.importlib", "is refused: expected a class"),
     ],
 )
 def test_only_classes_that_are_known_are_found(target, message):
