@@ -15,14 +15,14 @@ from plugins.errors import RecipeError
 from recipes.config import untrusted
 from recipes.config.spelling import nearest
 
-MODULE, DATA, LOADERS, SAMPLES, STREAM = "module", "data", "loaders", "samples", "stream"
+MODULE, TRAINER, DATA, LOADERS, SAMPLES, STREAM = "module", "trainer", "data", "loaders", "samples", "stream"
 KINDS = {  # bases of libraries, and ours, by name
     **{f"torch.nn.{place}Module": MODULE for place in ("", "modules.", "modules.module.")},
     **{f"{place}.Data": DATA for place in ("lightning_recipes", "recipes.data.base")},
     **{f"torch.utils.data.{place}Dataset": SAMPLES for place in ("", "dataset.")},
     **{f"torch.utils.data.{place}IterableDataset": STREAM for place in ("", "dataset.")},
     **{f"{place}.LightningDataModule": LOADERS for place in ("lightning", "lightning.pytorch", "pytorch_lightning")},
-    **{f"{place}.LightningModule": MODULE for place in ("lightning", "lightning.pytorch", "pytorch_lightning")},
+    **{f"{place}.LightningModule": TRAINER for place in ("lightning", "lightning.pytorch", "pytorch_lightning")},
 }
 DEEPEST = 8  # files from which one class is taken after the other
 ENDINGS = (".py", "/__init__.py", ".pyi", "/__init__.pyi")

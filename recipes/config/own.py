@@ -14,12 +14,22 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from hydra.core.config_store import ConfigStore
-
 from plugins.errors import RecipeError
 from recipes.config import catalogue
 from recipes.config.catalogue import Catalogue, Option
-from recipes.config.class_files import DATA, LOADERS, MISSING, MODULE, SAMPLES, STREAM, UNKNOWN, ClassFile, Parameter, located
+from recipes.config.class_files import (
+    DATA,
+    LOADERS,
+    MISSING,
+    MODULE,
+    SAMPLES,
+    STREAM,
+    TRAINER,
+    UNKNOWN,
+    ClassFile,
+    Parameter,
+    located,
+)
 from recipes.config.errors import printable
 from recipes.config.quoting import quote
 from recipes.config.spelling import nearest
@@ -136,6 +146,8 @@ def _dotted(found: re.Match[str]) -> str:
 
 def _offer(group: str, name: str) -> None:
     """Let Hydra, and every catalogue of this process, find a class as an option."""
+    from hydra.core.config_store import ConfigStore  # which a command that names no class need not load
+
     typed = f"{group}.{TARGET}={name}"
     try:
         found = located(name)
@@ -143,6 +155,10 @@ def _offer(group: str, name: str) -> None:
         raise RecipeError(f"{typed}: {error}") from None
     if found.kind == STREAM:
         raise RecipeError(stream(name))
+    if found.kind == TRAINER and group == "model":
+        raise RecipeError(
+            f"{typed}: it is a LightningModule, whose training_step and optimizers would not be used: name the nn.Module that it trains"
+        )
     if found.kind is not None and found.kind not in GROUPS[group]:
         raise RecipeError(f"{typed}: expected {WANTED[group]}, and {name} is {', '.join(found.bases)}")
     if group == "model" and (missing := [each for each in GIVEN if each not in found.parameters]):

@@ -21,6 +21,7 @@ from recipes.data.source import Source
 from recipes.store.files import hold
 
 PATIENCE = 6 * 3600.0  # seconds for another process that prepares data
+ON_BATCHES = ("on_before_batch_transfer", "transfer_batch_to_device", "on_after_batch_transfer")  # hooks that nothing calls
 TRAIN, VALIDATION, TEST = "train_dataloader", "val_dataloader", "test_dataloader"
 
 
@@ -81,6 +82,10 @@ class LoadersData(Data):
         """The samples of all its loaders."""
         module = self.make()
         name = type(module).__name__
+        if hooks := [hook for hook in ON_BATCHES if _defines(module, hook)]:
+            raise RecipeError(
+                f"{name} defines {hooks[0]}, which is not called here: do it in __getitem__, or, where it is random, by +augmentation="
+            )
         try:
             prepare(module)
             module.setup("fit")

@@ -185,6 +185,7 @@ def test_what_is_in_the_file_is_told_without_running_it(place):
 
 
 BROKEN = """
+import lightning as L
 import torch
 from torch import nn
 from torch.utils.data import IterableDataset
@@ -224,6 +225,11 @@ class Other:
     pass
 
 
+class Lit(L.LightningModule):
+    def __init__(self, shape, outputs):
+        super().__init__()
+
+
 def function(shape, outputs):
     return Few(shape, outputs)
 """
@@ -239,8 +245,9 @@ def test_mistakes_in_the_file(place):
     for words, said in (
         ("model._target_=broken.NoShape", "takes width: add shape and outputs to its __init__"),
         ("model._target_=broken.Few", "expected outputs of shape (samples, 10), got (samples, 7)"),
-        ("model._target_=broken.Raises", "cannot be made: broken.py, line 24: KeyError: 'width'"),
-        ("model._target_=broken.Forward", "broken.py, line 29: AttributeError: 'Forward' object has no attribute 'missing'"),
+        ("model._target_=broken.Raises", "cannot be made: broken.py, line 25: KeyError: 'width'"),
+        ("model._target_=broken.Forward", "broken.py, line 30: AttributeError: 'Forward' object has no attribute 'missing'"),
+        ("model._target_=broken.Lit", "a LightningModule, whose training_step and optimizers would not be used"),
         ("model._target_=broken.function", "is a function, expected a class"),
         ("model._target_=broken.Other", "takes nothing: add shape and outputs"),
         ("data._target_=broken.Stream", "it is an IterableDataset, whose samples cannot be reached by their number"),

@@ -196,6 +196,13 @@ def test_loaders_that_are_refused(loader, said):
         loaded(LoadersData(module(train_dataloader=loader)))
 
 
+def test_hooks_that_nobody_would_call_are_refused():
+    kind = module(train_dataloader=tensors(20, 0))
+    kind.on_after_batch_transfer = lambda self, batch, index: batch
+    with pytest.raises(RecipeError, match="defines on_after_batch_transfer, which is not called here"):
+        loaded(LoadersData(kind))
+
+
 def test_batches_of_its_own_are_refused():
     class Own(BatchSampler):
         pass
