@@ -15,8 +15,11 @@ from torch.utils.data import (
 )
 
 from plugins.errors import RecipeError
+from recipes.data.base import Data
+from recipes.data.fetching import fetched
 from recipes.data.own import LoadersData, SamplesData
 from recipes.data.samples import Part, Samples
+from recipes.data.source import Source
 
 
 class Pairs(Dataset):
@@ -174,6 +177,50 @@ def test_data_is_prepared_before_it_is_loaded(tmp_path):
             return DataLoader(TensorDataset(self.x, torch.arange(30) % 2), batch_size=6)
 
     assert sum(map(len, loaded(LoadersData(Written)).splits.values())) == 30
+
+
+class Wrong(Data):
+    def load(self):
+        return torch.zeros(3), None
+
+
+class Fails(Data):
+    def load(self):
+        return self.nothing
+
+
+class Rows(Source):
+    def __init__(self, limit):
+        self.limit = limit
+
+    def __len__(self):
+        return 40
+
+    @property
+    def labels(self):
+        return {"": torch.arange(40) % 2}
+
+    def fetch(self, index):
+        return torch.ones(len(index), 3), {"": [torch.arange(40) % 2][self.limit][index]}
+
+
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [
+        (Wrong, r"Wrong.load\(\) must return the samples"),
+        (Fails, r"Fails.load\(\) fails: test_own.py, line \d+: AttributeError"),
+    ],
+)
+def test_data_that_does_not_load(kind, said):
+    with pytest.raises(RecipeError, match=said):
+        loaded(kind())
+
+
+def test_a_source_that_fails_on_the_way():
+    places = [torch.arange(3)]
+    assert next(fetched(Rows(0), places, torch.device("cpu")))[0].shape == (3, 3)
+    with pytest.raises(RecipeError, match=r"samples cannot be fetched: test_own.py, line \d+: IndexError"):
+        next(fetched(Rows(1), places, torch.device("cpu")))
 
 
 class Stream(IterableDataset):
