@@ -16,7 +16,7 @@ from plugins.hooks import HOOKS
 from recipes.config.catalogue import ENTRY_POINTS, Catalogue, installed_folders
 from recipes.config.composing import check, compose, finish
 from recipes.config.searching import register
-from recipes.run.build import find_class
+from recipes.run.classes import find_class
 from recipes.run.train import train
 
 ROOT = Path(__file__).parents[1]

@@ -42,14 +42,24 @@ LONG = (
     "seed=0,1 max_epochs=2",
     "data.folds=5",
     "model.name=vit_b_16",
+    "seed=0,1 max_epochs=1",
 )
 EXTRAS = {"data=huggingface": "datasets", "model=timm": "timm"}  # what a command needs beside
 EXAMPLES = (ROOT / "docs/guide/data.md").read_text()
 
 
+BESIDE = {  # files that the guide says to write, by name: their first line is it
+    name: f"# {name}{code}"
+    for path in GUIDE
+    for name, code in re.findall(r"```python\n# (\w+\.py)(\n.*?)```", path.read_text(), flags=re.DOTALL)
+}
+
+
 @pytest.fixture
 def place(tmp_path):
-    """A folder that looks like a clone, so that outputs go to it."""
+    """A folder that looks like a clone, so that outputs go to it, with the files of the guide."""
+    for name, code in BESIDE.items():
+        (tmp_path / name).write_text(code)
     for name in (*SCRIPTS, "tests"):
         (tmp_path / name).symlink_to(ROOT / name)
     return tmp_path

@@ -11,7 +11,7 @@ from plugins.declare import RUN_FOLDER
 from recipes.config import catalogue as catalogue_module
 from recipes.config.catalogue import FOLDER, Catalogue, Option, installed_folders
 from recipes.config.searching import InstalledConfigs
-from recipes.run.build import find_class
+from recipes.run.classes import find_class
 
 NO_TECHNIQUES = (*catalogue_module.NO_TECHNIQUES, "callback")
 

@@ -16,7 +16,7 @@ from plugins.plugin import acts_in_steps
 from recipes.check import choice
 from recipes.check.outcome import NotAsked, expect, wrong
 from recipes.config.catalogue import INHERITED, Option
-from recipes.run.build import find_class, instantiate
+from recipes.run.classes import find_class, instantiate
 
 LONGEST = 160  # of the line in --help
 SHARES: tuple[Any, ...] = ((0.9, 0.1), (0.5, 0.5), (-0.1, 1), (0, 1.1), 0.5, [0.5], "late", None, (False, True), (0, math.nan))

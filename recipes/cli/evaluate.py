@@ -11,7 +11,7 @@ from plugins.errors import RecipeError
 from recipes.cli.exits import exit_with, run_command
 from recipes.cli.flags import parse_flags
 from recipes.cli.printing import expect_printed
-from recipes.cli.words import expect_one_device, folders_among
+from recipes.cli.words import expect_one_device, folders_among, learn_own, warn_of_changes
 from recipes.config.catalogue import Catalogue, installed_folders
 from recipes.config.environment import told
 from recipes.config.invoked import as_typed
@@ -44,8 +44,10 @@ def _evaluate(words: list[str]) -> int:
     if ranks.world() > 1:
         raise RecipeError("evaluate.py tests in one process: start one, not several")
     from recipes.config.changing import ON_EVALUATION, change, read_run
+    from recipes.config.own import typed_again
     from recipes.config.searching import search_folders
 
+    learn_own(flags)
     catalogue = Catalogue([*installed_folders(), *search_folders([], flags.config_dir)])
     if flags.help:
         from recipes.config.help import evaluate_help
@@ -60,6 +62,8 @@ def _evaluate(words: list[str]) -> int:
     folder, changes = Path(folders[0]), [word for word in flags.overrides if word != folders[0]]
     expect_one_device("evaluate.py", "tests", changes)
     trained = read_run(catalogue, folder)
+    changes = typed_again(trained, changes)
+    warn_of_changes(trained, folder)
     config = change(catalogue, trained, changes, ON_EVALUATION, "evaluation")
     expect_same_split(trained["data"], config["data"])
     with memory.told(config):

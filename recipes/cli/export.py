@@ -9,7 +9,7 @@ from plugins.errors import RecipeError
 from recipes.cli.exits import exit_with, run_command
 from recipes.cli.flags import parse_flags
 from recipes.cli.printing import expect_printed
-from recipes.cli.words import folders_among, key_of, value_of
+from recipes.cli.words import folders_among, key_of, learn_own, value_of, warn_of_changes
 from recipes.config.catalogue import Catalogue, installed_folders
 from recipes.config.environment import told
 from recipes.config.invoked import as_typed
@@ -30,8 +30,10 @@ def _export(words: list[str]) -> int:
     if ranks.world() > 1:
         raise RecipeError("export.py writes a file in one process: start one, not several")
     from recipes.config.changing import ON_EXPORT, read_run
+    from recipes.config.own import typed_again
     from recipes.config.searching import search_folders
 
+    learn_own(flags)
     catalogue = Catalogue([*installed_folders(), *search_folders([], flags.config_dir)])
     if flags.help:
         from recipes.config.help import export_help
@@ -48,7 +50,10 @@ def _export(words: list[str]) -> int:
     folder = Path(folders[0])
     from recipes.run import memory
 
-    with memory.told(read_run(catalogue, folder)):
+    trained = read_run(catalogue, folder)
+    changes = typed_again(trained, changes)
+    warn_of_changes(trained, folder)
+    with memory.told(trained):
         with told():
             from recipes.run.export import export
 

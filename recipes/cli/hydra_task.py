@@ -183,11 +183,14 @@ def task(config: Any) -> float | None:
 def _claimed(catalogue: Catalogue, config: dict[str, Any], folder: Path, words: Sequence[str]) -> dict[str, Any]:
     """The config of a run in a folder that it may have: that of the run which is in it where it goes on with that."""
     from recipes.config.changing import read_run
+    from recipes.config.own import expect_unchanged
     from recipes.launch.job import can_go_on
     from recipes.store.claim import Claim, claim
     from recipes.store.plan import is_job
 
     found = claim(folder, words, config["overwrite"], slurm.restarts() > 0, is_job(folder, words))
     if found == Claim.GO_ON and can_go_on(folder):
-        return read_run(catalogue, folder) | {"resume": str(folder)}
+        earlier = read_run(catalogue, folder)
+        expect_unchanged(earlier, folder)
+        return earlier | {"resume": str(folder)}
     return {**config, "overwrite": found == Claim.REPLACE}

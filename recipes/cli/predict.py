@@ -10,7 +10,7 @@ from plugins.errors import RecipeError
 from recipes.cli.exits import exit_with, run_command
 from recipes.cli.flags import parse_flags
 from recipes.cli.printing import expect_printed
-from recipes.cli.words import expect_one_device, folders_among, key_of, value_of
+from recipes.cli.words import expect_one_device, folders_among, key_of, learn_own, value_of, warn_of_changes
 from recipes.config.catalogue import Catalogue, installed_folders
 from recipes.config.environment import told
 from recipes.config.invoked import as_typed
@@ -29,8 +29,10 @@ def _predict(words: list[str]) -> int:
     if ranks.world() > 1:
         raise RecipeError("predict.py predicts in one process: start one, not several")
     from recipes.config.changing import ON_PREDICTION, read_run
+    from recipes.config.own import typed_again
     from recipes.config.searching import search_folders
 
+    learn_own(flags)
     catalogue = Catalogue([*installed_folders(), *search_folders([], flags.config_dir)])
     if flags.help:
         from recipes.config.help import predict_help
@@ -47,7 +49,10 @@ def _predict(words: list[str]) -> int:
     expect_one_device("predict.py", "predicts", changes)
     from recipes.run import memory
 
-    with memory.told(read_run(catalogue, Path(folders[0]))):
+    first = read_run(catalogue, Path(folders[0]))
+    changes = typed_again(first, changes)
+    warn_of_changes(first, Path(folders[0]))
+    with memory.told(first):
         with told():
             from recipes.run.predict import predict
 

@@ -22,6 +22,7 @@ from recipes.cli.words import (
     expect_part,
     expect_search_packages,
     key_of,
+    learn_own,
     value_of,
     words_of_sweep,
 )
@@ -45,6 +46,7 @@ def main(words: Sequence[str] | None = None) -> None:
 
 def _train(words: list[str]) -> int:
     if given := watch.given():
+        learn_own(parse_flags(words))
         return exit_code(start(**given))
     flags = parse_flags(words)
     from recipes.config.searching import register, search_folders
@@ -54,7 +56,9 @@ def _train(words: list[str]) -> int:
         return run_hydra(flags, flags.overrides)
     from recipes.config.changing import ON_RESUME, change, read_run
     from recipes.config.composing import compose_checked, resolve
+    from recipes.config.own import expect_unchanged, typed_again
 
+    learn_own(flags)
     if (mode := value_of("hydra.mode", flags.overrides)) is not None:
         if mode not in ("RUN", "MULTIRUN") or (flags.multirun and mode == "RUN"):
             raise RecipeError(f"hydra.mode={mode}: leave it out, and type -m for a sweep")
@@ -84,10 +88,12 @@ def _train(words: list[str]) -> int:
             )
         folder = Path(resume)
         config = read_run(catalogue, folder)
-        others = [word for word in flags.overrides if key_of(word) not in ("resume", "hydra.searchpath")]
+        typed = typed_again(config, flags.overrides)
+        others = [word for word in typed if key_of(word) not in ("resume", "hydra.searchpath")]
         config = change(catalogue, config, others, ON_RESUME, "resume")
+        expect_unchanged(config, folder)
         expect_writable(folder)
-        return exit_code(start(config | {"resume": resume}, folder, flags.overrides))
+        return exit_code(start(config | {"resume": resume}, folder, typed))
     expect_folders(flags.overrides, flags.multirun)
     trains = flags.cfg is None and flags.info is None
     if trains:

@@ -3,15 +3,33 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from plugins.errors import RecipeError
+from recipes.config.catalogue import warn
 from recipes.config.quoting import quoted, typed
 from recipes.config.run_files import JOBS
 from recipes.config.spelling import suggest
 from recipes.launch.identity import here
+
+
+def learn_own(flags: argparse.Namespace) -> None:
+    """Make options of the classes of a user's own that the words name, so that all that follows knows them."""
+    from recipes.config.own import learn
+    from recipes.config.searching import search_folders
+
+    flags.overrides = learn(flags.overrides, search_folders(flags.overrides, flags.config_dir))
+
+
+def warn_of_changes(config: Mapping[str, Any], folder: Path) -> None:
+    """Tell that a run was trained by a class of the user's own whose file is another one now."""
+    from recipes.config.own import changed
+
+    if told := changed(config):
+        warn(f"{told}: {folder} was trained as it was then")
 
 
 def expect_part(flags: argparse.Namespace, words: Sequence[str]) -> None:
@@ -64,6 +82,7 @@ def value_of(key: str, words: Sequence[str]) -> str | None:
 def words_of_sweep(flags: argparse.Namespace, folder: Path) -> list[str]:
     """The words of a sweep that goes on in its folder: those given now or, without any, those it was started with."""
     from recipes.config.allowed import check_settings, check_words
+    from recipes.config.own import own_words
     from recipes.config.places import check_sweep
     from recipes.store.plan import Plan
 
@@ -73,9 +92,11 @@ def words_of_sweep(flags: argparse.Namespace, folder: Path) -> list[str]:
         raise RecipeError(f"sweep={folder} is the folder of the sweep already: leave out hydra.sweep.dir")
     hydra = [word for word in given if word.lstrip("+~").startswith(("hydra.", "hydra/"))]
     words = [word for word in given if word not in hydra]
+    plan = Plan.read(folder) if (folder / JOBS).exists() else None
+    if plan and words and {*words} <= {*own_words(words)} & {*plan.words}:  # typed again, to trust them
+        words = []
     flags.all_jobs = not words
-    if (folder / JOBS).exists():
-        plan = Plan.read(folder)
+    if plan:
         if not words:  # typed words are trusted, those of a file are not: it may be somebody else's
             for said in (plan.words, *plan.jobs.values()):
                 check_words(folder / JOBS, said)

@@ -17,6 +17,7 @@ from hydra.errors import HydraException
 from plugins.errors import RecipeError
 from recipes.config.errors import one_line, printable
 from recipes.config.kinds import is_count, is_flag, is_number
+from recipes.config.own import unknown_words
 from recipes.config.quoting import quote, typed
 from recipes.config.sweepers import PRUNERS, SAMPLERS
 
@@ -83,6 +84,11 @@ def check_words(path: Path, words: Iterable[str]) -> None:
         key = override.key_or_group
         if override.is_hydra_override() or key == "hydra" or key in NOT_FROM_A_FILE or override.package is not None:
             raise _refused(path, word, "it is no value of a config")
+        if unknown_words([word]):
+            raise RecipeError(
+                f"{path} says {printable(word)}, a class of one's own, whose file would be run: to go on with it type it again: "
+                f"python train.py {typed('sweep', path.parent)} {quote(printable(word))}"
+            )
         text = "" if override.is_delete() else override.get_value_string()
         if "${" in REFERENCE.sub("", text):
             raise _refused(path, word, "it reads more than the config")

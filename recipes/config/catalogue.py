@@ -113,8 +113,11 @@ class Option:
         return {name: default for name, (default, _) in INHERITED.items() if technique} | self.parameters
 
 
+own_options: dict[tuple[str, str], Option] = {}  # classes that were typed, by group and name: see `recipes/config/own.py`
+
+
 class Catalogue:
-    """All groups and their options, from this project's config folder and those of installed packages.
+    """All groups and their options, from this project's config folder, those of installed packages, and classes that were typed.
 
     `groups[GROUP][OPTION]` is an :class:`Option`; `defaults` has the option of each group that every run has one of;
     `keys` and `comments` are the top-level keys and what is said about groups and keys.
@@ -123,13 +126,15 @@ class Catalogue:
     def __init__(self, folders: Sequence[tuple[str, Path]] = ()) -> None:
         self.groups: dict[str, dict[str, Option]] = {}
         for folder, owner in {folder: owner for owner, folder in [("", FOLDER), *folders]}.items():
-            for option in _options(folder):
+            for option in options_in(folder):
                 there = self.groups.setdefault(option.group, {})
                 if option.name in there and owner:
                     warn(
                         f"{owner} brings {option.group}/{option.name}, which is there already: {there[option.name].path} is used"
                     )
                 there.setdefault(option.name, option)
+        for (group, name), option in own_options.items():
+            self.groups[group].setdefault(name, option)
         primary = read_yaml(FOLDER / "train.yaml")
         self.defaults: dict[str, str | None] = {}
         for entry in primary.pop("defaults"):
@@ -195,7 +200,8 @@ class Catalogue:
         return content
 
 
-def _options(folder: Path) -> Iterator[Option]:
+def options_in(folder: Path) -> Iterator[Option]:
+    """The options of a config folder."""
     for group in sorted(entry.name for entry in os.scandir(folder) if entry.is_dir()):
         if group.isidentifier() and group not in NOT_FOR_TRAINING:
             for file in sorted(os.listdir(folder / group)):
@@ -248,6 +254,6 @@ def package_folder(name: str) -> Path | None:
     for location in (spec and spec.submodule_search_locations) or []:
         package = Path(location, *rest)
         for folder in (package / "conf", package):
-            if folder.is_dir() and next(_options(folder), None):
+            if folder.is_dir() and next(options_in(folder), None):
                 return folder
     return None

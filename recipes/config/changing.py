@@ -17,6 +17,7 @@ from recipes.config.catalogue import Catalogue
 from recipes.config.choosing import check_names
 from recipes.config.moved import renew
 from recipes.config.nothing import is_nothing
+from recipes.config.own import expect_typed
 from recipes.config.parsing import parse
 from recipes.config.places import check_files
 from recipes.config.run_files import CHECKPOINTS, CONFIG, LAST, RESULT
@@ -56,6 +57,7 @@ def read_run(catalogue: Catalogue, folder: Path) -> dict[str, Any]:
     config = renew(untrusted.read_yaml(path))
     refuse_interpolation(config, str(path))
     try:
+        expect_typed(catalogue, config)
         check_tree(catalogue, config)
     except RecipeError as error:
         raise RecipeError(f"{path}: {error}") from None

@@ -22,7 +22,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, OverrideType
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from plugins.errors import RecipeError
 from recipes.config.catalogue import FOLDER, INHERITED, Catalogue
@@ -236,6 +236,8 @@ def finish(catalogue: Catalogue, config: DictConfig, words: Sequence[str]) -> di
     _drop_replaced(catalogue, tree, overrides, chosen)
     try:
         plain: dict[str, Any] = OmegaConf.to_container(tree, resolve=True, throw_on_missing=True)  # type: ignore[assignment]
+    except MissingMandatoryValue as error:
+        raise RecipeError(f"{error.full_key} has no default: type {error.full_key}=VALUE") from None
     except OmegaConfBaseException as error:
         raise RecipeError(f"{error.full_key}: {one_line(error).partition(' full_key')[0]}") from None
     check_tree(catalogue, plain, chosen)

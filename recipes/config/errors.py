@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import errno
+import sysconfig
+import traceback
 import unicodedata
+from pathlib import Path
 
 from plugins.errors import RecipeError
 
+PROJECT = Path(__file__).resolve().parents[2]
 HIDDEN = ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp")  # categories of Unicode that steer a terminal, or show nothing
 LONGEST = 1000  # letters of a message
 RUNS = "=+-@\t\r\n＝＋－＠"  # with which a cell begins that a spreadsheet runs
@@ -38,6 +42,31 @@ def one_line(error: BaseException) -> str:
 def first_line(error: BaseException) -> str:
     """The first line of an exception's message, or its kind where it has none."""
     return printable((str(error).strip().splitlines() or [type(error).__name__])[0])
+
+
+def of_own_code(error: BaseException) -> str:
+    """What an exception in a user's own code says, behind the last of its lines: `mine.py, line 3: KeyError: 'x'`."""
+    if isinstance(error, SyntaxError) and error.filename:
+        return f"{Path(error.filename).name}, line {error.lineno}: {error.msg}"
+    kind = type(error).__name__
+    return f"{own_place(error)}{kind}: {first_line(error)}" if str(error) else f"{own_place(error)}{kind}"
+
+
+def own_place(error: BaseException) -> str:
+    """The last line of a user's own code that has led to an exception, `mine.py, line 3: `; empty where none has."""
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if _is_own(frame.filename)]
+    return f"{Path(frames[-1].filename).name}, line {frames[-1].lineno}: " if frames else ""
+
+
+def _is_own(file: str) -> bool:
+    """Whether a file is neither ours nor Python's nor installed."""
+    path = Path(file)
+    libraries = {"site-packages", "dist-packages"} & {*path.parts} or path.is_relative_to(sysconfig.get_path("stdlib"))
+    return (
+        path.suffix == ".py"
+        and not libraries
+        and not any(path.is_relative_to(PROJECT / name) for name in ("recipes", "plugins"))
+    )
 
 
 def shortened(text: str) -> str:

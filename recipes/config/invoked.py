@@ -8,17 +8,24 @@ import shutil
 import sys
 from pathlib import Path
 
+from recipes.config.own import own_words
 from recipes.config.quoting import path_word, quote
 
 COMMANDS = ("train", "evaluate", "predict", "export", "compare")
 INSTALLED = "lightning-recipes"  # the command that an installation makes
 WITH_CONFIGS = ("train", "evaluate", "predict", "export")  # these take --config-dir
-PLAIN = re.compile(rf"\bpython ({'|'.join(COMMANDS)})\.py\b")
+PLAIN = re.compile(rf"\bpython ({'|'.join(COMMANDS)})\.py\b((?: -m)? (?:resume|sweep)=)?")
+OF_RUNS = ("evaluate", "predict", "export")  # these, and a resume, take a run, whose own classes are to be typed again
 
 
 def as_typed(text: str) -> str:
     """A text with its commands, written as in the project's own folder, as they are typed here."""
-    return PLAIN.sub(lambda found: invocation(found[1]), text)
+
+    def shown(found: re.Match[str]) -> str:
+        again = own_words(sys.argv[1:]) if found[1] in OF_RUNS or found[2] else []
+        return " ".join([invocation(found[1]), *map(quote, again)]) + (found[2] or "")
+
+    return PLAIN.sub(shown, text)
 
 
 def invocation(name: str) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 from plugins.errors import RecipeError
 from recipes.config.catalogue import Catalogue, Option
 from recipes.config.choosing import check_key, check_parameter, unknown_key
+from recipes.config.own import SOURCE, TARGET
 from recipes.config.quoting import show
 from recipes.config.spelling import suggest
 from recipes.config.types import check_type
@@ -69,6 +70,8 @@ def check_node(option: Option, place: str, node: object) -> None:
     if node.get("_target_") != option.node.get("_target_"):
         raise RecipeError(f"{place}._target_ must be {option.node.get('_target_')}, got {node.get('_target_')}")
     for name, value in node.items():
-        if name != "_target_":
+        if name == SOURCE and isinstance(value, str):
+            continue
+        if name != TARGET:
             check_parameter(option, place, name)
             check_type(f"{place}.{name}", value, option.settable[name], option.comments.get(name, ""))

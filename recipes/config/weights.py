@@ -9,6 +9,7 @@ from typing import Any
 from hydra.core.override_parser.types import Override
 
 from recipes.config.catalogue import Catalogue
+from recipes.config.own import SOURCE
 
 GROUP, OPTION = "preprocessing", "pretrained"
 
@@ -24,7 +25,9 @@ def prepare_as_weights_expect(
         overrides: that were typed.
         by_recipe: what a recipe chooses and sets, by group.
     """
-    weights = config["model"].get("weights")
+    weights = (
+        None if SOURCE in config["model"] else config["model"].get("weights")
+    )  # those of a class of one's own are its own affair
     typed = any(override.key_or_group.partition(".")[0] == GROUP for override in overrides)
     if (isinstance(weights, str) or weights is True) and not typed and GROUP not in by_recipe:
         config[GROUP] = deepcopy(catalogue.option(GROUP, OPTION).node)

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from plugins.base import RecipeError, Setting, Task, expect, expect_count
 from plugins.inputs import joined
+from recipes.config.errors import of_own_code, own_place
 from recipes.data.arrays import check_classes, check_several_classes, check_some_weight
 from recipes.data.source import Source
 from recipes.data.split import fingerprint, fingerprint_of_weights, nested, pieces
@@ -132,7 +133,7 @@ class Data:
         self._encode()
 
     def _loaded(self) -> tuple[Source, Source | None]:
-        train, test = self.load()
+        train, test = self._of_load()
         for name, target in train.labels.items():
             expect_meant(name, target, "store labels as whole numbers, or the numbers of a regression as floats (samples, 1)")
         for split in (train, test) if test is not None else (train,):
@@ -140,6 +141,26 @@ class Data:
                 expect_labels(name, target, len(self.class_names.get(name, ())) or None, self.ignored)
         self.content = fingerprint({"": train} if test is None else {"": train, "test": test})
         return train, test
+
+    def _of_load(self) -> tuple[Source, Source | None]:
+        """What `load` returns; what goes wrong in a user's own code is told with its line."""
+        name = f"{type(self).__name__}.load()"
+        try:
+            found: Any = self.load()
+        except (RecipeError, MemoryError):
+            raise
+        except Exception as error:
+            if not own_place(error):
+                raise
+            raise RecipeError(f"{name} fails: {of_own_code(error)}") from None
+        if not (
+            isinstance(found, tuple)
+            and len(found) == 2
+            and isinstance(found[0], Source)
+            and isinstance(found[1], Source | None)
+        ):
+            raise RecipeError(f"{name} must return the samples, a Source such as Split, and a test split or None")
+        return found
 
     def _split_up(self, train: Source, test: Source | None) -> None:
         check_several_classes(train, self.ignored)

@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from plugins.errors import RecipeError
 from plugins.inputs import each, some
-from recipes.config.errors import first_line
+from recipes.config.errors import first_line, of_own_code, own_place
 from recipes.data.source import Sample, Source
 from recipes.launch.parent import end_with
 
@@ -81,7 +81,14 @@ def worker_lost(error: BaseException) -> RecipeError:
 
 def take(source: Source, place: Place) -> Sample:
     """A batch."""
-    return source.between(place.start, place.stop) if isinstance(place, range) else source.fetch(place)
+    try:
+        return source.between(place.start, place.stop) if isinstance(place, range) else source.fetch(place)
+    except (RecipeError, MemoryError):
+        raise
+    except Exception as error:
+        if not own_place(error):
+            raise
+        raise RecipeError(f"samples cannot be fetched: {of_own_code(error)}") from None
 
 
 def moved(batch: Sample, device: torch.device) -> Sample:

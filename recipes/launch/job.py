@@ -15,6 +15,7 @@ from typing import Any, Protocol
 
 from plugins.errors import RecipeError
 from recipes.config.errors import printable
+from recipes.config.own import changed
 from recipes.config.places import check_files, open_file
 from recipes.config.run_files import CHECKPOINTS, CONFIG, LAST, OUTPUT, RESULT
 from recipes.config.untrusted import read_yaml
@@ -155,6 +156,14 @@ def check_job(folder: Path) -> None:
         with suppress(FileNotFoundError):
             if not read(folder):
                 raise RecipeError(f"{folder / name} is empty: move it away")
+
+
+def told_before(job: Job) -> str:
+    """What is told of a job that has ended in an earlier start; a mistake where its class stands in another file now."""
+    if told := changed(job.result.get("config", {})):
+        job.error = f"{told}: it was trained with another class than the others would be; sweep in another folder"
+    ended = "is finished" if job.result["status"] == "finished" else "has ended"
+    return job.error or f"{ended}: {summary(job)}"
 
 
 def summary(job: Job) -> str:

@@ -20,6 +20,7 @@ from rich.console import Console
 
 from plugins.errors import RecipeError
 from recipes.config.errors import one_line, printable
+from recipes.config.own import own_words
 from recipes.config.places import check_sweep
 from recipes.config.quoting import quoted, typed
 from recipes.config.run_files import JOBS, LOG, OUTPUT, SWEEP_LOG
@@ -28,7 +29,7 @@ from recipes.config.untrusted import LARGEST_RECORD, read_text
 from recipes.launch.display import Display, duration
 from recipes.launch.forked import Warm
 from recipes.launch.gpus import accelerators, deal
-from recipes.launch.job import Job, Process, Running, can_go_on, check_job, start_job, summary
+from recipes.launch.job import Job, Process, Running, can_go_on, check_job, start_job, summary, told_before
 from recipes.launch.ranks import cores_here
 from recipes.launch.room import Room
 from recipes.launch.signals import collect_signals
@@ -195,9 +196,8 @@ class Sweep:
     def _next(self, waiting: list[Job]) -> Job | None:
         """The first job in whose folder no process of an earlier start is still ending."""
         for job in list(waiting):
-            if any(
-                job.folder == other.folder for other in self._running
-            ):  # the same words once more: it answers when that has ended
+            # the same words once more: it answers when that has ended
+            if any(job.folder == other.folder for other in self._running):
                 continue
             held = is_held(job.folder / LOG)
             if held and self._held.setdefault(job, time.monotonic()) > time.monotonic() - PATIENCE:
@@ -215,7 +215,7 @@ class Sweep:
         job.read()
         if job.result.get("status") in ("finished", "diverged", "pruned"):
             self.display.done(1)
-            self._say(f"{job.name}  {'is finished' if job.result['status'] == 'finished' else 'has ended'}: {summary(job)}")
+            self._say(f"{job.name}  {told_before(job)}")
             return
         gpus = deal(self.gpus, [each.gpus for each in self._running.values()], job.devices)
         self._running[job] = Running(self._launch(job, gpus), gpus)
@@ -226,7 +226,7 @@ class Sweep:
         """What a job is started with: to go on if it can, else anew, in a folder without what an earlier start has left."""
         place = quoted(job.folder)
         if can_go_on(job.folder):
-            return [f"resume={place}"]
+            return [f"resume={place}", *own_words(job.words)]
         remove_run(job.folder)  # such as what a process left that was killed before its first checkpoint
         return [*job.words, f"hydra.run.dir={place}", f"hydra.job.num={job.number}", f"hydra.job.id='{job.number}'"]
 

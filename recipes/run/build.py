@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
-import inspect
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields, replace
@@ -20,7 +18,7 @@ from torch.optim import Optimizer
 from plugins.base import Plugin, Setting, Task, derive_seed, larger_is_better
 from plugins.errors import RecipeError
 from plugins.inputs import Shape, from_plain
-from recipes.config.catalogue import Catalogue, installed_entries, installed_folders
+from recipes.config.catalogue import Catalogue, installed_folders
 from recipes.config.changing import read_run
 from recipes.config.choices import choices
 from recipes.config.errors import first_line, one_line
@@ -36,62 +34,13 @@ from recipes.engine.module import RecipeModule
 from recipes.engine.randomness import seed_global
 from recipes.engine.samples import ignored_label
 from recipes.engine.units import MEAN
+from recipes.run.classes import find_class, instantiate, make_data, of_library
 from recipes.run.passing import expect_passes, expect_takes_named_inputs
 from recipes.run.pretrained import without_weights
 from recipes.run.weights import load_weights
 
-OWN = ("plugins", "recipes")
-LIBRARIES = ("torch", "torchvision", "torchmetrics", "lightning", "timm")
 SPEAKING = ("data", "model", "loss", "optimizer", "scheduler")  # one of each in every run
 OTHERS = ("data", "model", "loss", "optimizer", "scheduler", "trainer", "callback", "logger", "recipe", "hydra")
-
-
-def find_class(target: str, base: type | None = None) -> type:
-    """The class that `_target_` names: of this project, its libraries or an installed plugin package, and of kind `base`."""
-    root = target.partition(".")[0]
-    if root not in {*OWN, *LIBRARIES} and root not in installed_roots():
-        known = ", ".join((*OWN, *LIBRARIES))
-        raise RecipeError(
-            f"_target_ {target} is refused: a config may name classes of {known} and of installed plugin packages"
-        )
-    module_name, _, name = target.rpartition(".")
-    try:
-        found = getattr(importlib.import_module(module_name), name)
-    except (ImportError, AttributeError, ValueError, TypeError) as error:
-        raise RecipeError(f"_target_ {target} names nothing that can be imported: {error}") from None
-    if not inspect.isclass(found) or (base is not None and not issubclass(found, base)):
-        raise RecipeError(f"_target_ {target} is refused: expected a class{f' of kind {base.__name__}' if base else ''}")
-    return found
-
-
-def installed_roots() -> set[str]:
-    """The top packages of installed plugin packages."""
-    return {value.partition(":")[0].partition(".")[0] for _, value in installed_entries()}
-
-
-def instantiate(node: Mapping[str, Any], base: type | None = None, **further: Any) -> Any:
-    """The object that a config node describes."""
-    if not isinstance(node, Mapping) or "_target_" not in node:
-        raise RecipeError(f"expected a config with _target_, got {node!r}")
-    if base is None and _of_library(node):  # a library has classes of all kinds, some of which start processes
-        raise RecipeError(f"_target_ {node['_target_']} is refused: expected a class of {' or '.join(OWN)}")
-    arguments = {name: value for name, value in node.items() if name != "_target_"}
-    found = find_class(str(node["_target_"]), base)
-    if "when" in arguments and "when" not in inspect.signature(found).parameters:
-        raise RecipeError(
-            f"when={show(arguments['when'])} is for techniques that act step by step, {found.__name__} does not: leave it out"
-        )
-    if "load_weights" not in inspect.signature(found).parameters:
-        arguments.pop("load_weights", None)
-    try:
-        inspect.signature(found).bind(**arguments, **further)
-    except TypeError as error:
-        raise RecipeError(f"{node['_target_']}: {error}") from None
-    return found(**arguments, **further)
-
-
-def _of_library(node: Mapping[str, Any]) -> bool:
-    return str(node.get("_target_")).partition(".")[0] in LIBRARIES
 
 
 def technique_nodes(config: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
@@ -152,7 +101,7 @@ def build_callbacks(config: Mapping[str, Any]) -> list[L.Callback]:
 
 def build_data(config: Mapping[str, Any]) -> Data:
     """The data, not loaded yet; it knows the label of samples that the loss leaves out, and what the loss says of its tasks."""
-    data: Data = instantiate(config["data"], Data)
+    data = make_data(config["data"])
     loss = build_loss(config) if "loss" in config else None
     data.ignored, data.refine = ignored_label(loss), partial(refined, loss)
     return data
@@ -160,7 +109,7 @@ def build_data(config: Mapping[str, Any]) -> Data:
 
 def build_loss(config: Mapping[str, Any]) -> Any:
     """The loss."""
-    return instantiate(config["loss"], nn.Module if _of_library(config["loss"]) else None)
+    return instantiate(config["loss"], nn.Module if of_library(config["loss"]) else None)
 
 
 def build_optimizer(config: Mapping[str, Any]) -> tuple[partial[Optimizer], dict[str, Any]]:

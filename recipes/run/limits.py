@@ -18,7 +18,8 @@ from recipes.config.catalogue import Catalogue, installed_folders
 from recipes.config.choices import choices
 from recipes.config.duration import seconds_of, twice
 from recipes.config.quoting import quote, typed
-from recipes.run.build import build_optimizer, instantiate
+from recipes.run.build import build_optimizer
+from recipes.run.classes import instantiate
 from recipes.store.folder import command_line
 
 EARLY = "validation did not improve any more; for more patience start a new run with a larger stopping.patience"

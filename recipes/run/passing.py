@@ -9,6 +9,7 @@ from torch import nn
 
 from plugins.errors import RecipeError
 from plugins.inputs import Entry, Shape, blank, described
+from recipes.config.errors import first_line, of_own_code, own_place
 
 
 def expect_takes_named_inputs(kind: type, shape: Mapping[str, Entry]) -> None:
@@ -16,7 +17,8 @@ def expect_takes_named_inputs(kind: type, shape: Mapping[str, Entry]) -> None:
     if not getattr(kind, "takes_named_inputs", False):
         raise RecipeError(
             f"model: {kind.__name__} takes inputs that are one tensor, and these are several ({', '.join(shape)}): take model=transformer or model=rnn "
-            f"for tokens, model=pointnet or model=dgcnn for points, or name one array in data.input"
+            f"for tokens, model=pointnet or model=dgcnn for points, or name one array in data.input; a class of your own that takes a dict says "
+            f"so by takes_named_inputs = True"
         )
 
 
@@ -26,13 +28,11 @@ def expect_passes(model: nn.Module, shape: Shape, outputs: int, places: tuple[in
     try:
         with torch.no_grad():
             result = model(blank(shape, 2))
-    except RecipeError:
+    except (RecipeError, MemoryError):
         raise
-    except (RuntimeError, ValueError, TypeError, IndexError, AssertionError, KeyError) as error:
-        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise RecipeError(
-            f"model: samples of shape {described(shape)} do not pass through it, they may be too small: {first}"
-        ) from None
+    except Exception as error:
+        why = of_own_code(error) if own_place(error) else f"they may be too small: {first_line(error)}"
+        raise RecipeError(f"model: samples of shape {described(shape)} do not pass through it, {why}") from None
     if not isinstance(result, torch.Tensor) or result.shape != (2, outputs, *places):
         got = _in_words(result.shape[1:]) if isinstance(result, torch.Tensor) else type(result).__name__
         fix = "; for one label a sample give whole numbers (samples,), for a label at each place take a model that has outputs there, such as model=fcn"

@@ -16,6 +16,7 @@ from plugins.base import Plugin, RecipeError, Task
 from plugins.inputs import described, fits
 from recipes.config.catalogue import Catalogue, installed_folders
 from recipes.config.changing import ON_PREDICTION, change, read_run
+from recipes.config.own import learn, typed_again
 from recipes.data.arrays import as_features, as_images, as_named_input
 from recipes.data.base import Data
 from recipes.data.loaders import EvaluationLoader
@@ -73,7 +74,7 @@ class Predictor:
 
     Args:
         folders: of the runs; of each the weights that validated best are taken.
-        words: of a command line, that change inference, data or device.
+        words: of a command line, that change inference, data or device, or name the classes of one's own, such as model=mine.Mine.
 
     Raises:
         RecipeError: a folder is no run that has validated, or the runs were trained on different targets or inputs.
@@ -82,6 +83,7 @@ class Predictor:
     def __init__(self, folders: Sequence[str | Path], words: Sequence[str] = (), catalogue: Catalogue | None = None) -> None:
         if not folders:
             raise RecipeError("expected the folder of a run")
+        words = learn(words)
         self.members = [Member(Path(folder), words, catalogue or Catalogue(installed_folders())) for folder in folders]
         first, *others = self.members
         for other in others:
@@ -130,7 +132,8 @@ class Member:
 
     def __init__(self, folder: Path, words: Sequence[str], catalogue: Catalogue) -> None:
         self.folder = folder
-        self.config = on_one_device(change(catalogue, read_run(catalogue, folder), words, ON_PREDICTION, "a prediction"))
+        config = read_run(catalogue, folder)
+        self.config = on_one_device(change(catalogue, config, typed_again(config, words), ON_PREDICTION, "a prediction"))
         checkpoint = best_checkpoint(folder)
         set_up_process(self.config)
         check_devices(self.config["trainer"])
@@ -203,13 +206,14 @@ def as_source(x: Any, member: Member) -> Source:
     return Split(as_named_input(array, "the input"), {})
 
 
-def load(*folders: str | Path) -> Predictor:
+def load(*folders: str | Path, words: Sequence[str] = ()) -> Predictor:
     """A trained run that predicts, or several, whose predictions are averaged.
 
     Args:
         folders: of the runs, such as outputs/DATE/TIME-ID.
+        words: of a command line, that change inference, data or device, or name the classes of one's own, such as "model=mine.Mine".
 
     Raises:
         RecipeError: a folder is no run that has validated, or the runs were trained on different targets or inputs.
     """
-    return Predictor(folders)
+    return Predictor(folders, words)

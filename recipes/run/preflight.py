@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from plugins.base import MODES, expect, expect_choice, expect_count
 from plugins.errors import RecipeError
 from recipes.launch import ranks
-from recipes.run.build import build_loss, build_optimizer, instantiate
+from recipes.run.build import build_loss, build_optimizer
+from recipes.run.classes import find_class, instantiate
 from recipes.store.folder import command_line
 
 
@@ -32,6 +34,7 @@ def expect_not_diverged(config: Mapping[str, Any], earlier: Mapping[str, Any], f
 
 def build_early_objects(config: Mapping[str, Any]) -> None:
     """Try everything that needs no data, so that a bad value is told before data is read."""
+    find_class(str(config["model"]["_target_"]), nn.Module)
     build_loss(config)
     build_optimizer(config)
     try:

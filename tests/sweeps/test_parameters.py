@@ -19,7 +19,8 @@ from recipes.check.parameters import (
 from recipes.config.catalogue import INHERITED, Catalogue
 from recipes.config.composing import as_given, check, resolve
 from recipes.engine.module import RecipeModule
-from recipes.run.build import build_plugins, find_class
+from recipes.run.build import build_plugins
+from recipes.run.classes import find_class
 from tests.harness import build, config_of, is_many, with_companions
 
 CATALOGUE = Catalogue()

@@ -9,7 +9,7 @@ from recipes.config.catalogue import FOLDER, Catalogue, Option, installed_folder
 from recipes.config.spelling import nearest
 from recipes.config.types import expected
 from recipes.engine.groups import GroupRules
-from recipes.run.build import find_class
+from recipes.run.classes import find_class
 
 CATALOGUE = Catalogue()
 OPTIONS = [option for options in CATALOGUE.groups.values() for option in options.values()]

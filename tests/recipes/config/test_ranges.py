@@ -13,7 +13,8 @@ from recipes.config.catalogue import Catalogue
 from recipes.config.composing import check
 from recipes.config.quoting import show
 from recipes.config.types import RANGE, outside
-from recipes.run.build import build_callbacks, build_optimizer, find_class, instantiate
+from recipes.run.build import build_callbacks, build_optimizer
+from recipes.run.classes import find_class, instantiate
 from tests.command import ROOT, variables
 
 CATALOGUE = Catalogue()

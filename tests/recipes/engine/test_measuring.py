@@ -22,7 +22,8 @@ from plugins.metric.r2 import R2
 from plugins.multitask.equal import EqualWeights
 from recipes.engine.measuring import Measuring
 from recipes.engine.module import RecipeModule
-from recipes.run.build import build_plugins, instantiate
+from recipes.run.build import build_plugins
+from recipes.run.classes import instantiate
 from tests.harness import CONF, config_of, fit, options
 from tests.measured import built, drawn
 from tests.ranks import on_ranks

@@ -4,7 +4,8 @@ from torch import nn
 
 from plugins.base import Plugin, RecipeError
 from plugins.regularizer.dropout import Dropout
-from recipes.run.build import build_loss, build_model, build_optimizer, build_plugins, find_class, instantiate
+from recipes.run.build import build_loss, build_model, build_optimizer, build_plugins
+from recipes.run.classes import find_class, instantiate
 
 MLP = {"_target_": "recipes.models.mlp.MLP", "hidden": [4], "activation": "relu"}
 
@@ -84,7 +85,7 @@ def test_a_loss_of_torch_or_of_our_own():
         ("", "is refused"),
         (".Dropout", "is refused"),
         ("plugins.base.os", "names nothing"),
-        ("recipes.run.build.importlib", "is refused: expected a class"),
+        ("recipes.run.classes.importlib", "is refused: expected a class"),
     ],
 )
 def test_only_classes_that_are_known_are_found(target, message):

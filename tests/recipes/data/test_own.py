@@ -1,0 +1,260 @@
+"""Data sets and data modules of a user's own as samples by index."""
+
+import lightning as L
+import numpy as np
+import pytest
+import torch
+from torch.utils.data import (
+    BatchSampler,
+    DataLoader,
+    Dataset,
+    IterableDataset,
+    SequentialSampler,
+    TensorDataset,
+    WeightedRandomSampler,
+)
+
+from plugins.errors import RecipeError
+from recipes.data.base import Data
+from recipes.data.fetching import fetched
+from recipes.data.own import LoadersData, SamplesData
+from recipes.data.samples import Part, Samples
+from recipes.data.source import Source
+
+
+class Pairs(Dataset):
+    def __init__(self, give=lambda number: (torch.full((3,), float(number)), number % 4), size=60):
+        self.give, self.size = give, size
+
+    def __len__(self):
+        return self.size
+
+    def __getitem__(self, number):
+        return self.give(number)
+
+
+def tensors(size, seed, **further):
+    generator = torch.Generator().manual_seed(seed)
+    return DataLoader(TensorDataset(torch.randn(size, 5, generator=generator), torch.arange(size) % 3), batch_size=7, **further)
+
+
+def module(**loaders):
+    def giving(loader):
+        return lambda self: loader
+
+    return type("Mod", (L.LightningDataModule,), {name: giving(loader) for name, loader in loaders.items()})
+
+
+def loaded(data):
+    data.setup()
+    return data
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_samples_are_those_of_the_data_set(workers):
+    data = loaded(SamplesData(Pairs, workers, validation=0.2, test=0.2))
+    seen = []
+    for split in data.splits.values():
+        index = torch.randperm(len(split))
+        x, targets = split.fetch(index)
+        assert x.dtype == torch.float32 and torch.equal(targets[""], split.labels[""][index])
+        assert torch.equal(x[:, 0].long() % 4, targets[""])
+        seen += x[:, 0].tolist()
+    assert sorted(seen) == list(range(60))
+    assert data.tasks[0].outputs == 4 and data.shape == (3,)
+
+
+def test_the_same_content_has_the_same_fingerprint_and_other_content_another():
+    one, again, other = (
+        loaded(SamplesData(lambda give=give: Pairs(give)))
+        for give in (
+            lambda number: (torch.full((3,), float(number)), number % 4),
+            lambda number: (np.full(3, float(number)), number % 4),
+            lambda number: (torch.full((3,), float(number + (number == 59))), number % 4),
+        )
+    )
+    assert (one.content, one.fingerprint) == (again.content, again.fingerprint)
+    assert one.content != other.content
+
+
+def test_inputs_and_targets_by_name_images_and_class_names():
+    def give(number):
+        return {"tokens": torch.arange(4) + number % 3, "mask": np.ones(4, bool)}, {"a": number % 2, "b": float(number)}
+
+    data = loaded(SamplesData(lambda: Pairs(give)))
+    assert {name: entry.kind for name, entry in data.shape.items()} == {"tokens": "int64", "mask": "bool"}
+    assert data.shape["tokens"].largest == 5
+    assert [(task.name, task.kind) for task in data.tasks] == [("a", "classification"), ("b", "regression")]
+    images = Pairs(lambda number: (torch.full((1, 4, 4), number, dtype=torch.uint8), number % 2))
+    images.classes = ["cat", "dog"]
+    data = loaded(SamplesData(lambda: images))
+    assert data.tasks[0].names == ("cat", "dog") and data.splits["train"].fetch(torch.tensor([0]))[0].dtype == torch.uint8
+
+
+@pytest.mark.parametrize(
+    ("give", "said"),
+    [
+        (lambda number: torch.zeros(3), "expected a pair .input, target., got a Tensor alone"),
+        (lambda number: {"x": torch.zeros(3), "y": 1}, "got a dict with x, y"),
+        (lambda number: (torch.zeros(3), 1, 2), "got a tuple of 3"),
+        (lambda number: (torch.zeros(3), "cat"), "give a class as a whole number"),
+        (lambda number: ("text", 1), "expected an input that is a tensor"),
+        (lambda number: (torch.zeros(3 + number // 50), 1), "of one shape"),
+        (lambda number: (torch.rand(3), number % 2), "another sample each time"),
+        (lambda number: (torch.tensor([1.0, float("nan") if number == 33 else 0.0]), number % 2), "NaN or infinite"),
+        (lambda number: (torch.zeros(3), [0, 1][number]), r"test_own.py, line \d+: IndexError: list index out of range"),
+        (lambda number: (torch.zeros(2, dtype=torch.complex64), 1), "complex"),
+    ],
+)
+@pytest.mark.parametrize("workers", [0, 1])
+def test_what_is_no_sample(give, said, workers):
+    with pytest.raises(RecipeError, match=said):
+        loaded(SamplesData(lambda: Pairs(give), workers))
+
+
+def test_a_data_set_without_a_length_or_samples():
+    class Endless(Dataset):
+        def __getitem__(self, number):
+            return torch.zeros(2), 0
+
+    with pytest.raises(RecipeError, match="Endless has no __len__"):
+        loaded(SamplesData(Endless))
+    with pytest.raises(RecipeError, match="has no samples"):
+        loaded(SamplesData(lambda: Pairs(size=0)))
+
+
+def test_the_splits_of_a_module_are_its_own():
+    parts = {"train": tensors(40, 0, shuffle=True), "val": tensors(11, 1), "test": tensors(9, 2)}
+    kind = module(**{f"{name}_dataloader": loader for name, loader in parts.items()})
+    data = loaded(LoadersData(kind))
+    assert data.batch_size == 7 and loaded(LoadersData(kind, batch_size=4)).batch_size == 4
+    for name, loader in parts.items():
+        x, targets = data.splits[name].fetch(torch.arange(len(data.splits[name])))
+        assert torch.equal(x, loader.dataset.tensors[0]) and torch.equal(targets[""], loader.dataset.tensors[1])
+    both = data.splits["train"] + data.splits["val"]  # as a retraining on all data takes them
+    assert torch.equal(
+        both.fetch(torch.tensor([50, 0]))[0][:, 0],
+        torch.stack([parts["val"].dataset[10][0][0], parts["train"].dataset[0][0][0]]),
+    )
+
+
+@pytest.mark.parametrize("names", [("train",), ("train", "val"), ("train", "test")])
+def test_what_a_module_lacks_is_split_off(names):
+    loaders = {
+        name: tensors(size, seed)
+        for seed, (name, size) in enumerate((("train", 40), ("val", 12), ("test", 10)))
+        if name in names
+    }
+    data = loaded(
+        LoadersData(module(**{f"{name}_dataloader": loader for name, loader in loaders.items()}), validation=0.25, test=0.25)
+    )
+    sizes = {name: len(split) for name, split in data.splits.items()}
+    assert sum(sizes.values()) == sum(len(loader.dataset) for loader in loaders.values()) and min(sizes.values()) >= 8
+    if "val" in names:
+        assert torch.equal(data.splits["val"].fetch(torch.arange(12))[0], loaders["val"].dataset.tensors[0])
+
+
+def test_the_collate_function_of_each_loader_counts():
+    def doubled(samples):
+        return torch.stack([x for x, _ in samples]) * 2, torch.tensor([int(y) for _, y in samples])
+
+    train, val = tensors(20, 0, collate_fn=doubled), tensors(6, 1)
+    samples = Samples([Part(train.dataset, train.collate_fn), Part(val.dataset, val.collate_fn)], "Mod")
+    x, _ = samples.fetch(torch.tensor([25, 3, 20, 0]))
+    a, b = train.dataset.tensors[0], val.dataset.tensors[0]
+    assert torch.equal(x, torch.stack([b[5], 2 * a[3], b[0], 2 * a[0]]))
+
+
+def test_data_is_prepared_before_it_is_loaded(tmp_path):
+    class Written(L.LightningDataModule):
+        def prepare_data(self):
+            torch.save(torch.randn(30, 4, generator=torch.Generator().manual_seed(0)), tmp_path / "x.pt")
+
+        def setup(self, stage):
+            self.x = torch.load(tmp_path / "x.pt", weights_only=True)
+
+        def train_dataloader(self):
+            return DataLoader(TensorDataset(self.x, torch.arange(30) % 2), batch_size=6)
+
+    assert sum(map(len, loaded(LoadersData(Written)).splits.values())) == 30
+
+
+class Wrong(Data):
+    def load(self):
+        return torch.zeros(3), None
+
+
+class Fails(Data):
+    def load(self):
+        return self.nothing
+
+
+class Rows(Source):
+    def __init__(self, limit):
+        self.limit = limit
+
+    def __len__(self):
+        return 40
+
+    @property
+    def labels(self):
+        return {"": torch.arange(40) % 2}
+
+    def fetch(self, index):
+        return torch.ones(len(index), 3), {"": [torch.arange(40) % 2][self.limit][index]}
+
+
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [
+        (Wrong, r"Wrong.load\(\) must return the samples"),
+        (Fails, r"Fails.load\(\) fails: test_own.py, line \d+: AttributeError"),
+    ],
+)
+def test_data_that_does_not_load(kind, said):
+    with pytest.raises(RecipeError, match=said):
+        loaded(kind())
+
+
+def test_a_source_that_fails_on_the_way():
+    places = [torch.arange(3)]
+    assert next(fetched(Rows(0), places, torch.device("cpu")))[0].shape == (3, 3)
+    with pytest.raises(RecipeError, match=r"samples cannot be fetched: test_own.py, line \d+: IndexError"):
+        next(fetched(Rows(1), places, torch.device("cpu")))
+
+
+class Stream(IterableDataset):
+    def __iter__(self):
+        yield torch.zeros(2), 0
+
+
+@pytest.mark.parametrize(
+    ("loader", "said"),
+    [
+        (DataLoader(Stream(), batch_size=2), "whose samples cannot be reached by their number"),
+        (tensors(20, 0, sampler=WeightedRandomSampler([1.0] * 20, 20)), "by a WeightedRandomSampler"),
+        ([tensors(20, 0), tensors(20, 1)], "expected one DataLoader, got a list"),
+        ({"a": tensors(20, 0)}, "expected one DataLoader, got a dict"),
+        (None, "has no train_dataloader"),
+    ],
+)
+def test_loaders_that_are_refused(loader, said):
+    with pytest.raises(RecipeError, match=said):
+        loaded(LoadersData(module(train_dataloader=loader)))
+
+
+def test_hooks_that_nobody_would_call_are_refused():
+    kind = module(train_dataloader=tensors(20, 0))
+    kind.on_after_batch_transfer = lambda self, batch, index: batch
+    with pytest.raises(RecipeError, match="defines on_after_batch_transfer, which is not called here"):
+        loaded(LoadersData(kind))
+
+
+def test_batches_of_its_own_are_refused():
+    class Own(BatchSampler):
+        pass
+
+    data = TensorDataset(torch.zeros(20, 2), torch.arange(20) % 2)
+    loader = DataLoader(data, batch_sampler=Own(SequentialSampler(data), 5, False))
+    with pytest.raises(RecipeError, match="by a Own"):
+        loaded(LoadersData(module(train_dataloader=loader)))
