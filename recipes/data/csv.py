@@ -19,13 +19,10 @@ from recipes.data.encoding import IMPUTE, Column, as_plain, encode, from_plain, 
 from recipes.data.rows import TEST, TRAIN, VALIDATION, Encoded, Rows, fold_of_groups, groups_of, held_out_groups, parts_of
 from recipes.data.source import Source
 from recipes.data.split import fingerprint
-from recipes.data.table import SHOWN, Table, shown, word
+from recipes.data.table import MISSING, SHOWN, Table, separator_of, shown, word
 from recipes.data.table_roles import Roles, names_of
-from recipes.data.table_targets import CLASSIFICATION, REGRESSION, Target, decide, labels_of
+from recipes.data.table_targets import CLASSIFICATION, REGRESSION, Target, decide
 from recipes.data.targets import MULTILABEL
-
-SEPARATORS = {"comma": ",", "semicolon": ";", "tab": "\t"}
-MISSING = ("NA", "NaN", "nan", "null", "?")
 
 
 class CsvData(Data):
@@ -78,11 +75,7 @@ class CsvData(Data):
         if impute is not None:
             expect_choice("data.impute", impute, tuple(IMPUTE))
         expect_choice("data.unseen", unseen, ("error", "ignore"))
-        self.separator = SEPARATORS.get(separator, separator)
-        single = isinstance(separator, str) and len(self.separator) == 1 and self.separator not in '"\r\n'
-        expect(
-            single and self.separator.isascii(), "data.separator", "comma, semicolon, tab or one letter, no quote", separator
-        )
+        self.separator = separator_of(separator)
         given = missing is None or (isinstance(missing, Sequence) and not isinstance(missing, str))
         expect(given, "data.missing", "a list of cells or null", missing)
         self.path, self.task, self.impute, self.unseen = Path(str(path)), task, impute, unseen
@@ -192,11 +185,7 @@ class CsvData(Data):
         self._name_classes()
 
     def _name_classes(self) -> None:
-        if self.task == MULTILABEL:
-            self.class_names = {"": tuple(each.name for each in self._targets)}
-            return
-        several = len(self._targets) > 1
-        self.class_names = {each.name if several else "": each.classes for each in self._targets if each.classes}
+        self.class_names = table_targets.class_names(self._targets, self.task)
 
     def _expect_inputs(self, table: Table) -> None:
         """Refuse a file without a column that the run was trained on."""
@@ -215,13 +204,7 @@ class CsvData(Data):
         parts = torch.full((len(lines),), TRAIN)
         if split is not None:
             parts = parts_of(values[split], lines, where + shown(split))
-        labels = {
-            each.name if len(self._targets) > 1 else "": labels_of(each, values[each.name], lines, where + shown(each.name))
-            for each in self._targets
-            if targets
-        }
-        if targets and self.task == MULTILABEL:
-            labels = {"": torch.stack([*labels.values()], 1).bool()}
+        labels = table_targets.by_task(self._targets, values, lines, where, self.task) if targets else {}
         return Rows(
             torch.from_numpy(np.stack([values[name].numbers for name in self._inputs], 1)),
             labels,
@@ -254,10 +237,7 @@ class CsvData(Data):
         """What was made of the file."""
         counts = [sum(column.kind == kind for column in self._columns) for kind in (NUMERIC, CATEGORICAL)]
         columns = " and ".join(f"{count} {kind}" for count, kind in zip(counts, (NUMERIC, CATEGORICAL), strict=True) if count)
-        targets = ", ".join(each.told(self.task is None) for each in self._targets)
-        if self.task == MULTILABEL:
-            targets = f"{', '.join(each.name for each in self._targets)}: labels that a row may have"
         return (
             f"{shown(self.path.name)}: {columns} column{'s' if sum(counts) != 1 else ''} ({features} inputs), {len(self._lines):,} rows; "
-            f"target{'s' if len(self._targets) > 1 else ''} {targets}"
+            f"{table_targets.told(self._targets, self.task)}"
         )

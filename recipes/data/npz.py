@@ -18,7 +18,7 @@ from torch import Tensor
 from plugins.base import RecipeError, expect, expect_choice, expect_count
 from recipes.data.arrays import as_inputs, as_labels, as_named_input, as_several_labels, check_inputs, same_length
 from recipes.data.base import Data
-from recipes.data.memory import fits
+from recipes.data.memory import stays
 from recipes.data.source import Source
 from recipes.data.split import Split
 from recipes.data.stored import Stored, StoredArray, head
@@ -136,14 +136,7 @@ class NpzData(Data):
             raise RecipeError(f"data.in_memory=false: {self.path}: {', '.join(names)} must be read whole: {error}") from None
         as_floats = 1 if all(array.dtype == np.uint8 and array.ndim > 2 for array in found.values()) else 4
         size = sum(max(array.nbytes, array.size * as_floats) for array in found.values())
-        if self.in_memory is None and fits(size, world()):
-            return {}
-        if self.batch_size == "full" and self.in_memory is None:
-            raise RecipeError(
-                f"data.batch_size=full takes all samples of {self.path} at once, {size / 2**30:.1f} GiB, for which the memory is too small: "
-                f"give a number of samples, or type data.in_memory=true to try"
-            )
-        return found
+        return found if stays(self.in_memory, size, self.batch_size, self.path, world()) else {}
 
     def _split(self, arrays: dict[str, Any], parts: Sequence[str], part: str) -> Source:
         if not self.is_named:

@@ -55,6 +55,13 @@ class Means:
             lost = torch.where(before.abs() >= value.abs(), (before - total) + value, (value - total) + before)
             self.lost[name] = self.lost.get(name, 0.0) + lost
 
+    def add_all(self, other: Means) -> None:
+        """Add what was counted elsewhere."""
+        for name, value in other.sums.items():
+            self.add(name, value, other.counts[name], summed=True)
+            if name in other.lost:
+                self.lost[name] = self.lost.get(name, 0.0) + other.lost[name]
+
     def _sum(self, name: str) -> float | Tensor:
         """A sum with what rounding took from it."""
         total = self.sums[name]
