@@ -14,9 +14,10 @@ from recipes.data.arrays import as_labels
 from recipes.data.arrow import as_array, look_at_images, pieces
 from recipes.data.arrow_source import ArrowSource, Pictures
 from recipes.data.base import Data
+from recipes.data.fetching import fetched
 from recipes.data.hub import opened, parts_of
 from recipes.data.images import Form, expect_form, one_size
-from recipes.data.source import Source
+from recipes.data.source import Source, ranges
 from recipes.data.table_targets import CLASSIFICATION, REGRESSION
 
 TASKS = (CLASSIFICATION, REGRESSION)
@@ -174,12 +175,16 @@ class HuggingFaceData(Data):
                 known[name] = Pictures(looks, Form(size, channels, self.aspect))
         workers = (AHEAD if of_images else 0) if self.workers is None else self.workers
         told = f"{sum(map(len, tables)):,} rows are read as they are needed, by {workers or 'no'} processes of their own: data.workers"
-        return [
+        sources = [
             ArrowSource(
                 table, inputs, not alone, targets, known, self.where, torch.arange(len(table)), None, workers, told + remark
             ).checked()
             for table, targets, known in zip(tables, labels, pictures, strict=True)
         ]
+        for source in sources if of_images else ():  # one that breaks off is told now, and not while the model trains
+            for _ in fetched(source, (range(*ends) for ends in ranges(source)), torch.device("cpu")):
+                pass
+        return sources
 
 
 def described(feature: Any) -> str:

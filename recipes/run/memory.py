@@ -51,7 +51,7 @@ def in_words(cause: BaseException, config: Mapping[str, Any], reading: bool) -> 
     device = " on the GPU" if "CUDA" in str(cause) else ""
     head = f"out of memory{device}" + (f", {asked[1]} more were asked for" if asked else "")
     if reading:
-        return f"{head}: the data does not fit; take fewer samples or features, or write the file uncompressed (numpy.savez) and leave data.in_memory out, so that it is read as it is needed"
+        return f"{head}: the data does not fit; take fewer samples or features, or leave data.in_memory out, so that it is read as it is needed, an npz file if it is not compressed (numpy.savez)"
     size, parts = config["data"].get("batch_size"), config["trainer"].get("accumulate_grad_batches", 1)
     smaller = size // 2 if isinstance(size, int) and size > 1 else 64
     tries = [f"data.batch_size={smaller}"]
