@@ -176,10 +176,14 @@ def array_names(path: Path) -> list[str]:
     if path.is_dir():
         return sorted(file.stem for file in path.glob("*.npy"))
     try:
-        with np.load(path, allow_pickle=False) as file:
-            if not isinstance(file, np.lib.npyio.NpzFile):
-                raise RecipeError(f"{path} is no npz file: write it with numpy.savez")
-            return list(file.files)
+        with open(path, "rb") as file:
+            if file.read(len(np.lib.format.MAGIC_PREFIX)) == np.lib.format.MAGIC_PREFIX:
+                raise RecipeError(
+                    f"{path} is one array, and inputs and targets are two: write both with numpy.savez, or give a folder with a file NAME.npy "
+                    f"for each (data.path=FOLDER)"
+                )
+        with np.load(path, allow_pickle=False) as arrays:
+            return list(arrays.files)
     except RecipeError:
         raise
     except BROKEN:

@@ -44,7 +44,8 @@ class Table:
     def __init__(self, path: Path, separator: str = ",", of: str = "data.path") -> None:
         self.path, self.separator = path, separator
         if not path.is_file():  # a pipe would be waited for, and is read twice
-            raise RecipeError(f"no file {path.absolute()}: {of} must be a csv file, whose first line names the columns")
+            there = f"{path} is a folder" if path.is_dir() else f"no file {path.absolute()}"
+            raise RecipeError(f"{there}: {of} must be a csv file, whose first line names the columns")
         header = next(self._all_rows(), None)
         if header is None:
             raise RecipeError(f"{path} is empty: its first line must name the columns")

@@ -272,7 +272,7 @@ REFUSED = {
             ),
             "data.split=part",
         ),
-        "column colour, line 30: green",
+        "column colour, line 30: no training row holds green; data.unseen=ignore",
     ),
     "csv: dates": (
         csv(table(*(f"2024-01-{1 + row % 28:02},{line}" for row, line in enumerate(ROWS)), header="day,size,colour,label")),
@@ -323,7 +323,10 @@ REFUSED = {
     # arrays
     "npz: text": (raw("a.npz", b"1,2,3\n"), "a.npz cannot be read as an npz file: write it with numpy.savez"),
     "npz: nothing": (raw("a.npz", b""), "a.npz cannot be read as an npz file"),
-    "npz: an npy file": (raw("a.npz", head((2, 2)) + bytes(32)), "a.npz is no npz file: write it with numpy.savez"),
+    "npz: an npy file": (
+        raw("a.npz", head((2, 2)) + bytes(32)),
+        "a.npz is one array, and inputs and targets are two: write both with numpy.savez",
+    ),
     "npz: no array": (
         made(lambda folder: (zipfile.ZipFile(folder / "a.npz", "w").close(), folder / "a.npz")[1], "data=npz"),
         "a.npz holds no array",
