@@ -245,5 +245,6 @@ def fit(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         trainer = make_trainer(config, folder, [], [*plugins, keeper])
-        trainer.fit(module, loader, EvaluationLoader(data.splits["val"]), ckpt_path=resume and str(resume))
+        validation = EvaluationLoader(data.splits["val"], config["data"].get("eval_batch_size"))
+        trainer.fit(module, loader, validation, ckpt_path=resume and str(resume))
     return module

@@ -28,7 +28,7 @@ def expect_same_split(trained: dict[str, Any], tested: dict[str, Any]) -> None:
     """Refuse another split of the same data: it would test on samples that were trained on."""
 
     def source(node: dict[str, Any]) -> list[Any]:
-        places = [Path(node[name]).resolve() for name in ("path", "root") if node.get(name)]
+        places = [Path(node[name]).resolve() for name in ("path", "labels", "root") if node.get(name)]
         return [node.get("_target_"), node.get("name"), *places]
 
     name = "standardize_targets"

@@ -9,8 +9,8 @@ from pathlib import PurePath
 
 from recipes.compare.runs import Run, in_one_line
 
-SOURCE = ("_target_", "name", "path", "root", "input", "target")  # keys of `data` that say which data it is
-PLACES = ("data.path", "data.root")  # where it lies, which says nothing where its content is known
+SOURCE = ("_target_", "name", "path", "root", "labels", "input", "target")  # keys of `data` that say which data it is
+PLACES = ("data.path", "data.labels", "data.root")  # where it lies, which says nothing where its content is known
 LONGEST = 40  # letters of a name in the name of a file
 
 
@@ -51,7 +51,7 @@ def by_data(runs: Sequence[Run]) -> list[list[Run]]:
 def names(sets: Sequence[Sequence[Run]]) -> list[str]:
     """A name for each data set: its option or its file, and in what it differs from others of that name."""
     found = [_name(runs[0]) for runs in sets]
-    for words in (("target",), ("path", "root"), ("input",)):
+    for words in (("target",), ("path", "labels", "root"), ("input",)):
         for name in {name for name in found if found.count(name) > 1}:
             same = [place for place, other in enumerate(found) if other == name]
             values = [

@@ -87,7 +87,7 @@ class Run:
         """The config as dotted keys, without what makes no difference to the training or was found for it; and what was changed on the way."""
         flat = flatten(self.config) | ({RESUMED: self.resumed} if self.resumed else {})
         flat.pop(str((self.result.get("tuned") or {}).get("key")), None)
-        left_out = ("data.path", "data.fold") if self.folds else ("data.path",)
+        left_out = ("data.path", "data.labels", *(["data.fold"] if self.folds else []))
         return {key: value for key, value in flat.items() if has_effect(key) and key not in left_out}
 
     @property

@@ -35,9 +35,11 @@ ON_RESUME: tuple[str, ...] = (
     "trainer",
     "logger",
     "data.path",
+    "data.labels",
     "data.root",
     "data.in_memory",
     "data.workers",
+    "data.eval_batch_size",
     "explain",
 )
 TRACES = (f"{CHECKPOINTS}/{LAST}", RESULT)  # either shows that a run began in a folder

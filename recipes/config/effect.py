@@ -21,6 +21,7 @@ WITHOUT_EFFECT: tuple[str, ...] = (
     "data.download",
     "data.in_memory",
     "data.workers",
+    "data.eval_batch_size",
     *(f"callback.{name}" for name in ("learning_rate_monitor", "device_stats_monitor", "rich_model_summary")),
 )
 WITHOUT_EFFECT += tuple(f"trainer.{name}" for name in ("progress", "num_threads", "log_every_n_steps", "save_every_n_steps"))

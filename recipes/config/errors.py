@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import re
 import sysconfig
 import traceback
 import unicodedata
@@ -13,6 +14,7 @@ from plugins.errors import RecipeError
 PROJECT = Path(__file__).resolve().parents[2]
 HIDDEN = ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp")  # categories of Unicode that steer a terminal, or show nothing
 LONGEST = 1000  # letters of a message
+NO_MEMORY = re.compile(r"(can't|cannot|unable to|failed to) allocate|out of memory|bad_alloc|ALLOC_FAILED", re.IGNORECASE)
 RUNS = "=+-@\t\r\n＝＋－＠"  # with which a cell begins that a spreadsheet runs
 
 
@@ -95,3 +97,17 @@ def is_mistake(error: BaseException) -> bool:
     return isinstance(error, RecipeError) or (
         isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG
     )  # names are typed
+
+
+def out_of_memory(error: BaseException | None) -> BaseException | None:
+    """The error about memory that an error is, or comes from; None where there is none."""
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        named = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"  # torch's
+        if named or (isinstance(error, OSError) and error.errno == errno.ENOMEM):
+            return error
+        if isinstance(error, RuntimeError) and NO_MEMORY.search(str(error)):
+            return error
+        error = error.__cause__ or error.__context__
+    return None

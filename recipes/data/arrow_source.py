@@ -14,7 +14,7 @@ from plugins.base import RecipeError
 from plugins.inputs import Entry, Inputs, alike, described, joined, shape_of
 from recipes.data.arrays import as_named_input, check_inputs, check_values, to_inputs
 from recipes.data.arrow import as_array, as_one, content_of, pieces
-from recipes.data.images import Looked, decode
+from recipes.data.images import Form, Looked, decode
 from recipes.data.mapped import Mapped, mapped
 from recipes.data.source import Sample, Source
 
@@ -25,13 +25,11 @@ class Pictures:
 
     Args:
         looked: at the image of each row.
-        size: height and width that each is resized to.
-        channels: 1 or 3.
+        form: that each image gets.
     """
 
     looked: Sequence[Looked]
-    size: tuple[int, int]
-    channels: int
+    form: Form
 
 
 @dataclass(eq=False)
@@ -103,10 +101,10 @@ class ArrowSource(Source):
                 found[name] = as_array(cells.column(name), where, rows)
             else:
                 images = [
-                    decode(content_of(cell, row, where), pictures.size, pictures.channels, f"{where}, row {row}").numpy()
+                    decode(content_of(cell, row, where), pictures.form, f"{where}, row {row}").numpy()
                     for cell, row in zip(cells.column(name).to_pylist(), rows, strict=True)
                 ]
-                found[name] = np.stack(images) if images else np.empty((0, pictures.channels, *pictures.size), np.uint8)
+                found[name] = np.stack(images) if images else np.empty((0, *pictures.form.shape), np.uint8)
         return found
 
     def inputs(self, found: Mapping[str, np.ndarray]) -> Inputs:
@@ -126,7 +124,7 @@ class ArrowSource(Source):
         Raises:
             RecipeError: empty cells, lists of several lengths, values that are NaN or infinite, images out of [0, 1], no numbers.
         """
-        entries: dict[str, Any] = {name: Entry((each.channels, *each.size), "uint8") for name, each in self.pictures.items()}
+        entries: dict[str, Any] = {name: Entry(each.form.shape, "uint8") for name, each in self.pictures.items()}
         form: Any = next((entry.shape for entry in entries.values()), None)
         if numbers := [name for name in self.columns if name not in self.pictures]:
             shapes: list[Any] = []
@@ -165,7 +163,7 @@ class ArrowSource(Source):
             return
         for name in pictures:
             known = self.pictures[name]
-            yield f"{name} {len(self)} images {(known.channels, *known.size)}".encode()
+            yield f"{name} {len(self)} images {known.form}".encode()
             yield from (known.looked[place].digest for place in self.places.tolist())
         if numbers := [name for name in self.columns if name not in pictures]:
             yield from replace(self, columns=numbers, form=None, in_place={}).contents()

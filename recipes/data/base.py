@@ -40,6 +40,8 @@ class Data:
 
     Args:
         batch_size: samples in a step over all devices, or "full" for all of them.
+        eval_batch_size: samples that an evaluation looks at together, ≥ 1; None: 500, or as many as have 64 MiB as floats. Where the memory
+            does not hold them they are halved.
         validation: share of the training samples, in (0, 1), that is held out to choose the model.
         test: share of all samples, in (0, 1), that is held out for the test, where the data set has no test split.
         split_seed: seed of both splits.
@@ -59,6 +61,7 @@ class Data:
         fold: int = 0,
         train_samples: int | None = None,
         standardize_targets: bool = True,
+        eval_batch_size: int | None = None,
     ) -> None:
         if batch_size != "full":
             expect(isinstance(batch_size, int), "data.batch_size", 'a whole number ≥ 1 or "full"', batch_size)
@@ -75,6 +78,9 @@ class Data:
         if train_samples is not None:
             expect_count("data.train_samples", train_samples)
         self.train_samples = train_samples
+        if eval_batch_size is not None:
+            expect_count("data.eval_batch_size", eval_batch_size)
+        self.eval_batch_size = eval_batch_size
         self.splits: dict[str, Source] = {}
         self.held_out: Tensor | None = None  # which of the samples are the test split, where it was split off
         self.content: str | None = None  # a hash of all samples and targets, however they are split

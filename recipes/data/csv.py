@@ -19,14 +19,11 @@ from recipes.data.encoding import IMPUTE, Column, as_plain, encode, from_plain, 
 from recipes.data.rows import TEST, TRAIN, Encoded, Rows, groups_of, parts_of, weights_of
 from recipes.data.source import Source
 from recipes.data.split import fingerprint
-from recipes.data.table import SHOWN, Table, shown, word
+from recipes.data.table import MISSING, SHOWN, Table, separator_of, shown, word
 from recipes.data.table_roles import Roles, names_of
-from recipes.data.table_targets import CLASSIFICATION, REGRESSION, Target, decide, labels_of
+from recipes.data.table_targets import CLASSIFICATION, REGRESSION, Target, decide
 from recipes.data.targets import MULTILABEL
 from recipes.data.times import times_of
-
-SEPARATORS = {"comma": ",", "semicolon": ";", "tab": "\t"}
-MISSING = ("NA", "NaN", "nan", "null", "?")
 
 
 class CsvData(Data):
@@ -85,11 +82,7 @@ class CsvData(Data):
         if impute is not None:
             expect_choice("data.impute", impute, tuple(IMPUTE))
         expect_choice("data.unseen", unseen, ("error", "ignore"))
-        self.separator = SEPARATORS.get(separator, separator)
-        single = isinstance(separator, str) and len(self.separator) == 1 and self.separator not in '"\r\n'
-        expect(
-            single and self.separator.isascii(), "data.separator", "comma, semicolon, tab or one letter, no quote", separator
-        )
+        self.separator = separator_of(separator)
         given = missing is None or (isinstance(missing, Sequence) and not isinstance(missing, str))
         expect(given, "data.missing", "a list of cells or null", missing)
         self.path, self.task, self.impute, self.unseen = Path(str(path)), task, impute, unseen
@@ -209,11 +202,7 @@ class CsvData(Data):
         self._name_classes()
 
     def _name_classes(self) -> None:
-        if self.task == MULTILABEL:
-            self.class_names = {"": tuple(each.name for each in self._targets)}
-            return
-        several = len(self._targets) > 1
-        self.class_names = {each.name if several else "": each.classes for each in self._targets if each.classes}
+        self.class_names = table_targets.class_names(self._targets, self.task)
 
     def _expect_inputs(self, table: Table) -> None:
         """Refuse a file without a column that the run was trained on."""
@@ -232,13 +221,7 @@ class CsvData(Data):
         given = {use: (values[name], lines, where + shown(name)) for use, name in (others or {}).items()}
         parts = parts_of(*given["split"]) if "split" in given else torch.full((len(lines),), TRAIN)
         times, self._times = times_of(*given["time"]) if "time" in given else (None, [])
-        labels = {
-            each.name if len(self._targets) > 1 else "": labels_of(each, values[each.name], lines, where + shown(each.name))
-            for each in self._targets
-            if targets
-        }
-        if targets and self.task == MULTILABEL:
-            labels = {"": torch.stack([*labels.values()], 1).bool()}
+        labels = table_targets.by_task(self._targets, values, lines, where, self.task) if targets else {}
         return Rows(
             torch.from_numpy(np.stack([values[name].numbers for name in self._inputs], 1)),
             labels,
@@ -264,12 +247,9 @@ class CsvData(Data):
         """What was made of the file."""
         counts = [sum(column.kind == kind for column in self._columns) for kind in (NUMERIC, CATEGORICAL)]
         columns = " and ".join(f"{count} {kind}" for count, kind in zip(counts, (NUMERIC, CATEGORICAL), strict=True) if count)
-        targets = ", ".join(each.told(self.task is None) for each in self._targets)
-        if self.task == MULTILABEL:
-            targets = f"{', '.join(each.name for each in self._targets)}: labels that a row may have"
         return (
             f"{shown(self.path.name)}: {columns} column{'s' if sum(counts) != 1 else ''} ({features} inputs), {len(self._lines):,} rows; "
-            f"target{'s' if len(self._targets) > 1 else ''} {targets}{self._told_of_times()}"
+            f"{table_targets.told(self._targets, self.task)}{self._told_of_times()}"
             f"{f'; rows count by {shown(str(self.roles.weights))}' if weighted else ''}"
         )
 

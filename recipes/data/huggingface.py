@@ -14,9 +14,10 @@ from recipes.data.arrays import as_labels
 from recipes.data.arrow import as_array, look_at_images, pieces
 from recipes.data.arrow_source import ArrowSource, Pictures
 from recipes.data.base import Data
+from recipes.data.fetching import fetched
 from recipes.data.hub import opened, parts_of
-from recipes.data.images import expect_form, one_size
-from recipes.data.source import Source
+from recipes.data.images import Form, expect_form, one_size
+from recipes.data.source import Source, ranges
 from recipes.data.table_targets import CLASSIFICATION, REGRESSION
 
 TASKS = (CLASSIFICATION, REGRESSION)
@@ -38,6 +39,7 @@ class HuggingFaceData(Data):
         target: name of the column to predict, or a list of names: one task each.
         task: `classification` or `regression`, of all targets; None: texts and whole numbers are classes, other numbers a regression.
         size: pixels that each image is resized to (bilinear), one number or (height, width); None: all have one size.
+        aspect: what becomes of an image of another aspect: `stretch`; `crop`: its middle; `pad`: all of it between black edges.
         channels: 1 (grey) or 3 (colours) of an image; None: 1 if all are grey.
         workers: processes that read ahead, ≥ 0; None: 2 for images, 0 for numbers.
 
@@ -53,13 +55,14 @@ class HuggingFaceData(Data):
         target: str | Sequence[str] | None = None,
         task: str | None = None,
         size: int | Sequence[int] | None = None,
+        aspect: str = "stretch",
         channels: int | None = None,
         workers: int | None = None,
         **split: Any,
     ) -> None:
         super().__init__(**split)
         expect(path is not None, "data.path", "a folder, a file or a name on the hub (data=huggingface data.path=FOLDER)", path)
-        self.size, self.channels = expect_form(size, channels), channels
+        self.size, self.aspect, self.channels = expect_form(size, channels, aspect), aspect, channels
         if workers is not None:
             expect_count("data.workers", workers, least=0)
         for name, given in (("data.input", input), ("data.target", target)):
@@ -169,15 +172,19 @@ class HuggingFaceData(Data):
             size = self.size or one_size(every)
             channels = self.channels or (1 if all(look.grey for _, look in every) else 3)
             for known, looks in zip(pictures, looked, strict=True):
-                known[name] = Pictures(looks, size, channels)
+                known[name] = Pictures(looks, Form(size, channels, self.aspect))
         workers = (AHEAD if of_images else 0) if self.workers is None else self.workers
         told = f"{sum(map(len, tables)):,} rows are read as they are needed, by {workers or 'no'} processes of their own: data.workers"
-        return [
+        sources = [
             ArrowSource(
                 table, inputs, not alone, targets, known, self.where, torch.arange(len(table)), None, workers, told + remark
             ).checked()
             for table, targets, known in zip(tables, labels, pictures, strict=True)
         ]
+        for source in sources if of_images else ():  # one that breaks off is told now, and not while the model trains
+            for _ in fetched(source, (range(*ends) for ends in ranges(source)), torch.device("cpu")):
+                pass
+        return sources
 
 
 def described(feature: Any) -> str:

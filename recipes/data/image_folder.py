@@ -1,112 +1,81 @@
-"""A user's own images: files in a folder for each class, which worker processes read while the model trains."""
+"""A user's own images: files in a folder for each class, or that a table names, in memory or read while the model trains."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from plugins.base import RecipeError, expect, expect_count
+from plugins.base import RecipeError, expect, expect_choice, expect_count
 from recipes.data.base import Data
-from recipes.data.images import Looked, decode, expect_form, look_at_one, one_size
-from recipes.data.source import Sample, Source
+from recipes.data.folders import Found, class_folders, folders, images_below, labelled
+from recipes.data.image_files import File, Held, ImageFiles, in_words, look_at, read, refuse
+from recipes.data.image_labels import read_labels
+from recipes.data.images import ENDINGS, Form, Looked, Unreadable, expect_form, one_size
+from recipes.data.memory import stays
+from recipes.data.source import Source
+from recipes.data.table import separator_of
+from recipes.data.table_roles import names_of
+from recipes.data.table_targets import CLASSIFICATION, REGRESSION
+from recipes.data.targets import MULTILABEL
+from recipes.launch.ranks import world
 
-ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
-READERS = 8  # threads that look at the files once; they wait for the disk
+LISTED = 10  # broken files that the first lines of a run name
 
 
-class ImageFiles(Source):
-    """Images in files, (channels, height, width) bytes, decoded when they are fetched.
+class Part(NamedTuple):
+    """The files of a split, and their targets."""
 
-    Args:
-        paths: of the files.
-        labels: class numbers (samples,).
-        size: height and width that each is resized to.
-        channels: 1 or 3.
-        looked: at the files.
-        workers: processes that read ahead.
-    """
-
-    def __init__(
-        self,
-        paths: Sequence[Path],
-        labels: Tensor,
-        size: tuple[int, int],
-        channels: int,
-        looked: Sequence[Looked],
-        workers: int,
-    ) -> None:
-        self.paths, self._labels, self.size, self.channels = paths, {"": labels}, size, channels
-        self.looked, self.workers = looked, workers
-        self.remark = (
-            f"{len(paths):,} files are read as they are needed, by {workers or 'no'} processes of their own: data.workers"
-        )
-
-    def __len__(self) -> int:
-        return len(self.paths)
-
-    @property
-    def labels(self) -> Mapping[str, Tensor]:
-        """The classes."""
-        return self._labels
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Of an image."""
-        return (self.channels, *self.size)
-
-    def fetch(self, index: Tensor) -> Sample:
-        """Decoded images."""
-        images = torch.empty((len(index), *self.shape), dtype=torch.uint8)
-        for image, number in zip(images, index.tolist(), strict=True):
-            image.copy_(decode(self.paths[number], self.size, self.channels))
-        return images, {"": self._labels[""].index_select(0, index)}
-
-    def contents(self) -> Iterator[Any]:
-        """What the files hold, and what is made of it."""
-        yield f"{len(self)} images {self.shape}".encode()
-        yield from (looked.digest for looked in self.looked)
-
-    def __getitem__(self, index: Any) -> ImageFiles:
-        numbers = torch.arange(len(self))[index]
-        chosen = numbers.tolist()
-        paths, looked = [self.paths[number] for number in chosen], [self.looked[number] for number in chosen]
-        return ImageFiles(paths, self._labels[""][numbers], self.size, self.channels, looked, self.workers)
-
-    def __add__(self, other: Any) -> ImageFiles:
-        if not isinstance(other, ImageFiles):
-            return NotImplemented
-        labels = torch.cat([self._labels[""], other.labels[""]])
-        looked = [*self.looked, *other.looked]
-        return ImageFiles([*self.paths, *other.paths], labels, self.size, self.channels, looked, self.workers)
+    files: list[File]
+    targets: dict[str, Tensor]
 
 
 class ImageFolder(Data):
     """Images in files, a folder for each class, whose name it has: PATH/CLASS/*.png, or PATH/train/CLASS and PATH/test/CLASS.
 
-    Without a folder test, val beside train is the test split; files of other endings and hidden ones are left out. An image is
-    decoded each time it is needed, so the files may take more than the memory. Which files they are, and that each is an image, is
-    looked at when a run starts.
+    Without a folder test, val beside train is the test split; files of other endings are left out and counted, hidden ones are not looked
+    at. In place of folders of classes a csv file may name the images and their labels, or numbers for a regression. When a run starts each
+    file is decoded once: where the images fit into the memory they stay there, else they are decoded again each time that they are needed,
+    and the model becomes the same, bit for bit.
+
+    An image is turned as its camera was held (EXIF), in front of white where it is transparent; 16 bits are scaled to 8, CMYK and palettes
+    become colours, and of several frames the first is taken.
 
     Args:
         path: the folder.
+        labels: a csv file in UTF-8 with a row an image, whose first line names the columns; None: the folders are the classes.
+        file: of its columns the one that names the file, below `path`.
+        target: of its columns the one to predict, or a list of names: one task each, or of `multilabel` one label each.
+        task: of these `classification`, `regression` or `multilabel`; None: as `data=csv` decides it.
+        separator: what stands between two of its cells: `comma`, `semicolon`, `tab`, or any other letter.
         size: pixels that each image is resized to (bilinear), one number or (height, width); None: all have one size.
+        aspect: what becomes of an image of another aspect: `stretch`; `crop`: its middle; `pad`: all of it between black edges.
         channels: 1 (grey) or 3 (colours); None: 1 if all are grey.
-        workers: processes that read ahead, ≥ 0.
+        broken: what becomes of a file that is no image: `error`, or `skip`: it is left out, which the first lines of a run tell.
+        in_memory: whether the images are held in memory; None: where three times their size is free.
+        workers: processes that decode, ≥ 0.
 
     Raises:
-        RecipeError: no such folders, files that are no images, several sizes without `size`, a class that training does not know.
+        RecipeError: no such folders or files, files that are no images, several sizes without `size`, a class that training does not know,
+            labels that cannot be right.
     """
 
     def __init__(
         self,
         path: str | None = None,
+        labels: str | None = None,
+        file: str = "file",
+        target: str | Sequence[str] = "label",
+        task: str | None = None,
+        separator: str = "comma",
         size: int | Sequence[int] | None = None,
+        aspect: str = "stretch",
         channels: int | None = None,
+        broken: str = "error",
+        in_memory: bool | None = None,
         workers: int = 2,
         **split: Any,
     ) -> None:
@@ -114,58 +83,135 @@ class ImageFolder(Data):
         expect(
             path is not None, "data.path", "a folder with a folder for each class (data=image_folder data.path=FOLDER)", path
         )
-        self.size = expect_form(size, channels)
+        self.size, self.aspect = expect_form(size, channels, aspect), aspect
+        expect_choice("data.broken", broken, ("error", "skip"))
+        expect(in_memory is None or isinstance(in_memory, bool), "data.in_memory", "true, false or null", in_memory)
         expect_count("data.workers", workers, least=0)
+        if task is not None:
+            expect_choice("data.task", task, (CLASSIFICATION, MULTILABEL, REGRESSION))
         self.path, self.channels, self.workers = Path(str(path)), channels, workers
-        self._files: list[Path] = []
+        self.labels, self.file, self.target, self.task = labels, str(file), names_of("data.target", target), task
+        least = 2 if task == MULTILABEL else 1
+        several = "the names of the columns of at least two labels, [NAMES]" if least > 1 else "the name of at least one column"
+        expect(len(self.target) >= least, "data.target", several, target)
+        if labels is None:
+            expect(task is None, "data.task", "left out without data.labels=FILE.csv, as folders are classes", task)
+        self.separator = separator_of(separator)
+        self.broken, self.in_memory = broken, in_memory
+        self._files: list[File] = []
+        self._remark = ""  # what is to be told beside where the images are
 
     def load(self) -> tuple[Source, Source | None]:
-        """The files, looked at."""
-        if not self.path.is_dir():
-            raise RecipeError(
-                f"no folder {self.path.absolute()}: data.path must be a folder with a folder of images for each class"
-            )
-        train, test = self._folders()
-        names = [folder.name for folder in class_folders(train)]
-        self.class_names[""] = tuple(names)
-        if test and (unknown := [folder.name for folder in class_folders(test) if folder.name not in names]):
-            raise RecipeError(f"{test} has the class {unknown[0]}, which {train} does not have: there are {', '.join(names)}")
-        found = [labelled_files(folder, names) for folder in (train, test) if folder]
-        self._files = [path for path, _ in found[-1]]
-        looked = [look_at([path for path, _ in files]) for files in found]
-        everything = [
-            (path, look)
-            for files, looks in zip(found, looked, strict=True)
-            for (path, _), look in zip(files, looks, strict=True)
-        ]
-        size, channels = self._form(everything)
-        splits = [
-            ImageFiles(
-                [path for path, _ in files], torch.tensor([label for _, label in files]), size, channels, looks, self.workers
-            )
-            for files, looks in zip(found, looked, strict=True)
-        ]
+        """The images, each decoded once."""
+        self._expect_folder("a folder with a folder of images for each class")
+        splits = self._sources(self._of_folders() if self.labels is None else [self._of_table(Path(self.labels))])
+        for task, names in self.class_names.items():
+            labels = splits[0].labels[task]
+            if self.task != MULTILABEL and (lost := [name for number, name in enumerate(names) if number not in labels]):
+                raise RecipeError(f"{self.path}: none of the images of the class {lost[0]} can be read")
         return splits[0], splits[1] if len(splits) > 1 else None
 
     def load_inputs(self) -> Source:
         """All images below the folder, whatever folders they are in."""
-        if not self.path.is_dir():
-            raise RecipeError(f"no folder {self.path.absolute()}: data.path must be a folder of images")
-        paths = image_files(self.path)
-        if not paths:
+        self._expect_folder("a folder of images")
+        found = images_below(self.path)
+        if not found.files:
             raise RecipeError(f"{self.path} has no images ({', '.join(ENDINGS)})")
-        looked = look_at(paths)
-        self._files = paths
-        size, channels = self._form(list(zip(paths, looked, strict=True)))
-        return ImageFiles(paths, torch.empty(len(paths), dtype=torch.long), size, channels, looked, self.workers)
+        self._remark = found.remark
+        return self._sources([Part(self._below(found), {"": torch.empty(len(found.files), dtype=torch.long)})])[0]
 
     def ids(self) -> list[str]:
         """The files, as they lie below the folder."""
-        return [str(file.relative_to(self.path)) for file in self._files]
+        return [file.name for file in self._files]
 
-    def _form(self, looked: Sequence[tuple[Path, Looked]]) -> tuple[tuple[int, int], int]:
-        """Size and channels that all images get."""
-        return self.size or one_size(looked), self.channels or (1 if all(look.grey for _, look in looked) else 3)
+    def _expect_folder(self, expected: str) -> None:
+        if not self.path.is_dir():
+            there = f"{self.path} is a file" if self.path.exists() else f"no folder {self.path.absolute()}"
+            raise RecipeError(f"{there}: data.path must be {expected}")
+
+    def _below(self, found: Found) -> list[File]:
+        return [File(path, str(path.relative_to(self.path))) for path in found.files]
+
+    def _of_folders(self) -> list[Part]:
+        """The images of the folders of classes, of training and, where there are some, of the test."""
+        train, test = self._folders()
+        names = [folder.name for folder in class_folders(train)]
+        self.class_names[""] = tuple(names)
+        if test and (unknown := [folder.name for folder in folders(test) if folder.name not in names]):
+            raise RecipeError(f"{test} has the class {unknown[0]}, which {train} does not have: there are {', '.join(names)}")
+        found = [labelled(folder, names) for folder in (train, test) if folder]
+        if not found[-1].files:
+            raise RecipeError(f"{test} has no folders: it must have one for each class, with its images")
+        self._remark = Found(others=[other for each in found for other in each.others]).remark
+        return [Part(self._below(each), {"": torch.tensor(each.labels)}) for each in found]
+
+    def _of_table(self, labels: Path) -> Part:
+        """The images that a table names."""
+        named = read_labels(labels, self.separator, self.file, self.target, self.task)
+        self.class_names, self._remark = dict(named.class_names), f"; {named.remark}"
+        files = [
+            File(self.path / name, name, f" (line {line} of {labels})")
+            for name, line in zip(named.names, named.lines, strict=True)
+        ]
+        return Part(files, named.targets)
+
+    def _sources(self, parts: Sequence[Part]) -> list[Source]:
+        """The images of each split, without broken ones, in memory or not."""
+        everything = [file for part in parts for file in part.files]
+        looks = look_at(everything)
+        broken = {number: look for number, look in enumerate(looks) if isinstance(look, Unreadable)}
+        good = [(number, look) for number, look in enumerate(looks) if isinstance(look, Looked)]
+        if self.broken == "error" or not good:
+            refuse([*broken.values()])
+        form = self._form([(everything[number].where, look) for number, look in good])
+        size = len(good) * form.shape[0] * form.size[0] * form.size[1]
+        placed = stays(self.in_memory, size, self.batch_size, self.path, world())
+        images, further = read([everything[number] for number, _ in good], form, self.workers, keep=not placed)
+        if self.broken == "error" or len(further) == len(good):
+            refuse([*further.values()])
+        kept = [place for place in range(len(good)) if place not in further]
+        images = images if images is None or not further else images[kept]
+        broken |= {good[place][0]: error for place, error in further.items()}
+        remark = self._told(len(kept), form, placed, [broken[number] for number in sorted(broken)], [look for _, look in good])
+        digests = {good[place][0]: good[place][1].digest for place in kept}
+        sources: list[Source] = []
+        first = taken = 0
+        for part in parts:
+            rows = [row for row in range(len(part.files)) if first + row in digests]
+            self._files = [part.files[row] for row in rows]
+            hashes = [digests[first + row] for row in rows]
+            targets = {task: target[rows] for task, target in part.targets.items()}
+            if images is None:
+                sources.append(ImageFiles(self._files, targets, form, hashes, self.workers, remark))
+            else:
+                sources.append(Held(images[taken : taken + len(rows)], targets, form, hashes, remark))
+            first, taken = first + len(part.files), taken + len(rows)
+        return sources
+
+    def _form(self, looked: Sequence[tuple[str, Looked]]) -> Form:
+        """What is made of each image."""
+        return Form(
+            self.size or one_size(looked), self.channels or (1 if all(look.grey for _, look in looked) else 3), self.aspect
+        )
+
+    def _told(self, images: int, form: Form, placed: bool, broken: Sequence[Unreadable], looked: Sequence[Looked]) -> str:
+        """Where the images are and what was left out, in words."""
+        size = f"{images * form.shape[0] * form.size[0] * form.size[1] / 2**20:,.1f} MiB"
+        told = (
+            f"{len(broken)} broken file{'s' if len(broken) > 1 else ''} left out: {in_words(broken, LISTED)}; "
+            if broken
+            else ""
+        )
+        if placed:
+            told += (
+                f"{images:,} files are read as they are needed, by {self.workers or 'no'} processes of their own: data.workers; in memory "
+                f"they take {size}: data.in_memory=true"
+            )
+        else:
+            told += f"{images:,} images {form.shape} are in memory, {size}"
+        if several := sum(look.frames for look in looked):
+            told += f"; of {several} file{'s' if several > 1 else ''} with several frames the first is taken"
+        return told + self._remark
 
     def _folders(self) -> tuple[Path, Path | None]:
         """Where the classes of training lie, and those of the test."""
@@ -181,40 +227,3 @@ class ImageFolder(Data):
         if further := there - {"train", *of_test}:
             raise RecipeError(f"{self.path} has train and {', '.join(sorted(further))}: beside train there may be test, or val")
         return self.path / "train", self.path / of_test[0] if of_test else None
-
-
-def folders(path: Path) -> list[Path]:
-    """The folders in a folder, by name, but for hidden ones."""
-    return sorted(folder for folder in path.iterdir() if folder.is_dir() and not folder.name.startswith("."))
-
-
-def class_folders(path: Path) -> list[Path]:
-    """The folders of the classes."""
-    found = folders(path)
-    if not found:
-        raise RecipeError(f"{path} has no folders: it must have one for each class, with its images")
-    return found
-
-
-def image_files(path: Path) -> list[Path]:
-    """All images below a folder, by name, but for hidden ones."""
-    return sorted(
-        file for file in path.rglob("*") if file.suffix.lower() in ENDINGS and not file.name.startswith(".") and file.is_file()
-    )
-
-
-def labelled_files(path: Path, names: Sequence[str]) -> list[tuple[Path, int]]:
-    """All images of all classes with the class's number, by name."""
-    found = []
-    for folder in class_folders(path):
-        files = image_files(folder)
-        if not files:
-            raise RecipeError(f"{folder} has no images ({', '.join(ENDINGS)}): take the folder away, or put some in")
-        found += [(file, names.index(folder.name)) for file in files]
-    return found
-
-
-def look_at(paths: Sequence[Path]) -> list[Looked]:
-    """Read each file once."""
-    with ThreadPoolExecutor(READERS) as pool:
-        return list(pool.map(look_at_one, paths))

@@ -10,8 +10,12 @@ import torch.distributed as dist
 from torch import Tensor
 
 from plugins.base import Option, RecipeError, derive_seed
+from plugins.inputs import numbers_in
 from recipes.data.fetching import fetched
 from recipes.data.source import Sample, Source, Weighted
+
+MOST = 500  # samples of an evaluation's batch,
+LARGEST = 64 * 2**20  # and the bytes of them as floats
 
 
 class StepLoader:
@@ -36,7 +40,9 @@ class StepLoader:
         position: Callable[[], int] = lambda: 0,
         repeats: int = 1,
         world: int = 1,
+        eval_batch_size: int | None = None,
     ) -> None:
+        self.eval_batch_size = eval_batch_size
         self.split, self.seed, self.parts, self.position, self.repeats = split, seed, parts, position, repeats
         wanted = len(split) if batch_size == "full" else int(batch_size) * parts
         self.step_size = min(wanted, len(split) - len(split) % (parts * world))
@@ -106,7 +112,7 @@ class StepLoader:
         """Clean training samples, the first `limit` of a fixed random order, for metrics in evaluation mode."""
         generator = torch.Generator().manual_seed(derive_seed(self.seed, "evaluate"))
         index = torch.randperm(len(self.split), generator=generator)[:limit].to(self.split.device)
-        yield from EvaluationLoader(self.split[index])
+        yield from EvaluationLoader(self.split[index], self.eval_batch_size)
 
     def state_dict(self) -> dict[str, int]:
         """Nothing: the position is the number of steps done, which the checkpoint has."""
@@ -117,10 +123,16 @@ class StepLoader:
 
 
 class EvaluationLoader:
-    """A whole split in order, in batches whose sizes differ by at most one, an equal number of them on each rank."""
+    """A whole split in order, in batches whose sizes differ by at most one, an equal number of them on each rank.
 
-    def __init__(self, split: Source, batch_size: int = 500) -> None:
-        self.split, self.batch_size = split, batch_size
+    Args:
+        split: of which.
+        batch_size: samples of a batch at most; None: 500, or as many as have 64 MiB as floats, whatever memory is free just then, so
+            that the same run is rounded in the same way again.
+    """
+
+    def __init__(self, split: Source, batch_size: int | None = None) -> None:
+        self.split, self.batch_size = split, batch_size or batch_size_of(split)
         self.device: torch.device = split.device
 
     def __len__(self) -> int:
@@ -135,3 +147,8 @@ class EvaluationLoader:
         rank, world = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
         count, piece = len(self) * world, batch * world + rank
         return range(len(self.split) * piece // count, len(self.split) * (piece + 1) // count)
+
+
+def batch_size_of(split: Source) -> int:
+    """Samples of an evaluation's batch where nobody says how many."""
+    return max(1, min(MOST, LARGEST // max(1, 4 * numbers_in(split.shape))))

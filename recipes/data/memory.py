@@ -6,6 +6,8 @@ import math
 from contextlib import suppress
 from pathlib import Path
 
+from plugins.errors import RecipeError
+
 try:
     import resource
 except ImportError:  # Windows
@@ -22,6 +24,31 @@ def fits(size: float, processes: int = 1) -> bool:
         processes: on this machine that each load it.
     """
     return COPIES * size * processes <= available()
+
+
+def stays(in_memory: bool | None, size: float, batch_size: int | str, where: object, processes: int = 1) -> bool:
+    """Whether data stays where it lies, and is read as it is needed.
+
+    Args:
+        in_memory: `data.in_memory`; None: it stays where it does not fit.
+        size: bytes that it takes in memory.
+        batch_size: of a step, or "full".
+        where: the data lies, for the error.
+        processes: on this machine that each load it.
+
+    Raises:
+        RecipeError: it does not fit, and a step takes all of it.
+    """
+    if in_memory is not None:
+        return not in_memory
+    if fits(size, processes):
+        return False
+    if batch_size == "full":
+        raise RecipeError(
+            f"data.batch_size=full takes all samples of {where} at once, {size / 2**30:.1f} GiB, for which the memory is too small: "
+            f"give a number of samples, or type data.in_memory=true to try"
+        )
+    return True
 
 
 def available() -> float:

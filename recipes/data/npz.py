@@ -18,7 +18,7 @@ from torch import Tensor
 from plugins.base import RecipeError, expect, expect_choice, expect_count
 from recipes.data.arrays import as_inputs, as_labels, as_named_input, as_several_labels, as_weights, check_inputs, same_length
 from recipes.data.base import Data
-from recipes.data.memory import fits
+from recipes.data.memory import available, stays
 from recipes.data.source import Source
 from recipes.data.split import Split
 from recipes.data.stored import Stored, StoredArray, head
@@ -155,14 +155,7 @@ class NpzData(Data):
             raise RecipeError(f"data.in_memory=false: {self.path}: {', '.join(names)} must be read whole: {error}") from None
         as_floats = 1 if all(array.dtype == np.uint8 and array.ndim > 2 for array in found.values()) else 4
         size = sum(max(array.nbytes, array.size * as_floats) for array in found.values())
-        if self.in_memory is None and fits(size, world()):
-            return {}
-        if self.batch_size == "full" and self.in_memory is None:
-            raise RecipeError(
-                f"data.batch_size=full takes all samples of {self.path} at once, {size / 2**30:.1f} GiB, for which the memory is too small: "
-                f"give a number of samples, or type data.in_memory=true to try"
-            )
-        return found
+        return found if stays(self.in_memory, size, self.batch_size, self.path, world()) else {}
 
     def _split(self, arrays: dict[str, Any], parts: Sequence[str], part: str) -> Source:
         if not self.is_named:
@@ -206,10 +199,14 @@ def array_names(path: Path) -> list[str]:
     if path.is_dir():
         return sorted(file.stem for file in path.glob("*.npy"))
     try:
-        with np.load(path, allow_pickle=False) as file:
-            if not isinstance(file, np.lib.npyio.NpzFile):
-                raise RecipeError(f"{path} is no npz file: write it with numpy.savez")
-            return list(file.files)
+        with open(path, "rb") as file:
+            if file.read(len(np.lib.format.MAGIC_PREFIX)) == np.lib.format.MAGIC_PREFIX:
+                raise RecipeError(
+                    f"{path} is one array, and inputs and targets are two: write both with numpy.savez, or give a folder with a file NAME.npy "
+                    f"for each (data.path=FOLDER)"
+                )
+        with np.load(path, allow_pickle=False) as arrays:
+            return list(arrays.files)
     except RecipeError:
         raise
     except BROKEN:
@@ -233,13 +230,14 @@ def stored_array(path: Path, name: str) -> StoredArray:
 def read_arrays(path: Path, names: Sequence[str]) -> dict[str, np.ndarray]:
     """The named arrays of an npz file, or of a folder of npy files; never unpickles."""
     expect_names(path, names)
+    expect_room(path, names)
     try:
         if path.is_dir():
             return {name: np.load(path / f"{name}.npy", allow_pickle=False) for name in names}
         with np.load(path, allow_pickle=False) as file:
             return {name: file[name] for name in names}
     except BROKEN as error:
-        if isinstance(error, MemoryError) and all(is_as_large_as_told(path, name) for name in names):
+        if isinstance(error, MemoryError) and all(told <= there for told, there in (sizes(path, name) for name in names)):
             raise
         told = damaged(path, error)
     raise told  # out of the handler: it may have told of memory that nobody needs
@@ -250,16 +248,26 @@ def damaged(path: Path, error: Exception) -> RecipeError:
     return RecipeError(f"{path} is damaged: {(str(error).splitlines() or [type(error).__name__])[0]}")
 
 
-def is_as_large_as_told(path: Path, name: str) -> bool:
-    """Whether the file has the bytes of an array that the array's head tells of; a damaged head may tell of any number."""
+def sizes(path: Path, name: str) -> tuple[int, int]:
+    """The bytes of an array that its head tells of, and those that the file has for it; a damaged head may tell of any number."""
     with suppress(*BROKEN):
         if path.is_dir():
             with open(path / f"{name}.npy", "rb") as file:
                 shape, _, dtype = head(file)
-                return math.prod(shape) * dtype.itemsize <= (path / f"{name}.npy").stat().st_size
+                return math.prod(shape) * dtype.itemsize, (path / f"{name}.npy").stat().st_size
         with zipfile.ZipFile(path) as archive:
             entry = archive.getinfo(f"{name}.npy")
             with archive.open(entry) as file:
                 shape, _, dtype = head(file)
-                return math.prod(shape) * dtype.itemsize <= entry.file_size
-    return False
+                return math.prod(shape) * dtype.itemsize, entry.file_size
+    return 1, 0
+
+
+def expect_room(path: Path, names: Sequence[str]) -> None:
+    """Refuse arrays that the memory does not hold before they are read: a small file may be many times as large when it is unpacked."""
+    size, free = sum(min(sizes(path, name)) for name in names), available()
+    if size > free:
+        raise RecipeError(
+            f"out of memory: {', '.join(names)} of {path} take {size / 2**30:,.1f} GiB, and {free / 2**30:,.1f} GiB are free: take fewer samples "
+            f"or features, or write the file uncompressed (numpy.savez) and leave data.in_memory out, so that it is read as it is needed"
+        )

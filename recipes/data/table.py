@@ -8,11 +8,13 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from plugins.base import RecipeError
+from plugins.base import RecipeError, expect
 from recipes.config.errors import printable
 from recipes.config.quoting import quote, quoted
 from recipes.config.spelling import nearest
 
+SEPARATORS = {"comma": ",", "semicolon": ";", "tab": "\t"}
+MISSING = ("NA", "NaN", "nan", "null", "?")  # cells that are holes, as empty ones are
 MOST_COLUMNS = 10_000
 LONGEST_LINE = 8 * 2**20  # bytes
 CELLS = 50_000  # that are text at a time
@@ -28,6 +30,7 @@ class Table:
     Args:
         path: the file.
         separator: what stands between two cells, one letter.
+        of: the parameter that gives the path.
 
     Attributes:
         names: of the columns, each of them another.
@@ -38,10 +41,11 @@ class Table:
             has another number of cells than the header, or is not closed.
     """
 
-    def __init__(self, path: Path, separator: str = ",") -> None:
+    def __init__(self, path: Path, separator: str = ",", of: str = "data.path") -> None:
         self.path, self.separator = path, separator
         if not path.is_file():  # a pipe would be waited for, and is read twice
-            raise RecipeError(f"no file {path.absolute()}: data.path must be a csv file, whose first line names the columns")
+            there = f"{path} is a folder" if path.is_dir() else f"no file {path.absolute()}"
+            raise RecipeError(f"{there}: {of} must be a csv file, whose first line names the columns")
         header = next(self._all_rows(), None)
         if header is None:
             raise RecipeError(f"{path} is empty: its first line must name the columns")
@@ -155,6 +159,14 @@ class Table:
             return f"did you mean {shown(close)}?"
         more = f" and {len(self.names) - SHOWN} more" if len(self.names) > SHOWN else ""
         return f"there is {', '.join(map(shown, self.names[:SHOWN]))}{more}"
+
+
+def separator_of(given: str) -> str:
+    """The letter that `data.separator` means: `comma`, `semicolon`, `tab`, or any other letter."""
+    separator = SEPARATORS.get(given, given)
+    single = isinstance(given, str) and len(separator) == 1 and separator.isascii() and separator not in '"\r\n'
+    expect(single, "data.separator", "comma, semicolon, tab or one letter, no quote", given)
+    return separator
 
 
 def shown(cell: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
@@ -152,6 +152,38 @@ def labels_of(target: Target, values: Values, lines: np.ndarray, where: str) -> 
             f"{', '.join(map(shown, target.classes[:MOST_LABELS]))}"
         )
     return torch.from_numpy(labels)
+
+
+def by_task(
+    targets: Sequence[Target], values: Mapping[str, Values], lines: np.ndarray, where: str, task: str | None
+) -> dict[str, Tensor]:
+    """The labels of rows, one tensor a task; of `multilabel` truth values (samples, labels).
+
+    Args:
+        targets: to predict.
+        values: of the columns in these rows, by name.
+        lines: of the rows, for the error.
+        where: the file, as words in front of a column's name.
+        task: `data.task`.
+    """
+    found = {each.name: labels_of(each, values[each.name], lines, where + shown(each.name)) for each in targets}
+    if task == MULTILABEL:
+        return {"": torch.stack([*found.values()], 1).bool()}
+    return found if len(found) > 1 else {"": found[targets[0].name]}
+
+
+def class_names(targets: Sequence[Target], task: str | None) -> dict[str, tuple[str, ...]]:
+    """The names of classes by task; of `multilabel` those of the labels."""
+    if task == MULTILABEL:
+        return {"": tuple(each.name for each in targets)}
+    return {each.name if len(targets) > 1 else "": each.classes for each in targets if each.classes}
+
+
+def told(targets: Sequence[Target], task: str | None) -> str:
+    """Targets in words, for the first lines of a run."""
+    if task == MULTILABEL:
+        return f"targets {', '.join(each.name for each in targets)}: labels that a row may have"
+    return f"target{'s' if len(targets) > 1 else ''} {', '.join(each.told(task is None) for each in targets)}"
 
 
 def as_plain(targets: list[Target]) -> list[dict[str, Any]]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -11,7 +13,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from plugins.base import Batch
-from plugins.inputs import Inputs, some
+from plugins.inputs import Inputs, each, some
 from plugins.sites import evaluation_mode
 from recipes.data.loaders import EvaluationLoader
 from recipes.engine.calibration import calibrate
@@ -20,12 +22,22 @@ from recipes.engine.loading import clean_batches
 from recipes.engine.measuring import Measuring
 from recipes.engine.metrics import Confusion, Means, widest
 from recipes.engine.parts import Whole
+from recipes.engine.portions import Portions, portion
 from recipes.engine.recorder import add_metrics
 from recipes.engine.schedules import step_plateaus
 from recipes.engine.sharding import put_together_for_evaluation
 from recipes.engine.sync import share_buffers
 
 MOST_CLASSES = 1000  # of a confusion matrix: a larger one nobody looks at
+
+
+@dataclass(frozen=True)
+class Counted:
+    """Some samples, what the model makes of them, and their means."""
+
+    batch: Batch
+    outputs: dict[str, Tensor]
+    means: Means
 
 
 class Evaluation:
@@ -37,6 +49,7 @@ class Evaluation:
         self._means: dict[str, Means] = {}  # by split
         self._confusion: dict[str, Confusion] = {}  # by task
         self._measuring: dict[str, Measuring] = {}  # by split
+        self.portions = Portions()
         self._dealt: dict[str, int] = {}  # samples that this process has had, by split
 
     def put_weights(self) -> None:
@@ -77,17 +90,31 @@ class Evaluation:
 
     def add(self, data: Any, index: int, split: str) -> None:
         """Count a batch of a split."""
-        module, means = self.module, self._means[split]
+        module = self.module
+        whole = module.as_batch(data)
+        whole.positions = self._positions(split, index, len(whole))
+
+        def look(start: int, stop: int) -> Counted:
+            batch = portion(whole, start, stop)
+            module.positions = batch.positions
+            module.draws.seed_evaluation(split, index, module.trainer.global_rank, module.device, start)
+            return self._counted(batch, split)
+
+        for counted in self.portions.of(len(whole), look):
+            self._means[split].add_all(counted.means)
+            for task, confusion in self._confusion.items() if split == "test" else ():
+                confusion.add(counted.outputs[task], counted.batch.labels[task])
+            if split in self._measuring:
+                self._measuring[split].add(counted.outputs, counted.batch)
+
+    def _counted(self, batch: Batch, split: str) -> Counted:
+        """What there is to count of some samples."""
+        module, means = self.module, Means()
         assert module.setting is not None
-        batch = module.as_batch(data)
-        module.positions = batch.positions = self._positions(split, index, len(batch))
-        module.draws.seed_evaluation(split, index, module.trainer.global_rank, module.device)
         outputs = self._predictions(batch.x) if module.hooks["predict"] else module.outputs(batch.x)
         losses = module.task_losses.reported(outputs, batch.labels)
         # unweighted, so that weightings of tasks compare
         add_metrics(means, module.setting, outputs, batch, losses, module)
-        for task, confusion in self._confusion.items() if split == "test" else ():
-            confusion.add(outputs[task], batch.labels[task])
         if len(losses) > 1:
             counts = module.task_losses.counts(batch.labels)
             for task, loss in losses.items():
@@ -97,20 +124,25 @@ class Evaluation:
                 values, samples = self._without_ignored(batch, values.to(widest(values.device)))
                 means.add(name, values.sum(), samples, summed=True)
                 module.rulers.setdefault(name, dict(plugin.ruler(name)))
-
-        if split in self._measuring:
-            self._measuring[split].add(outputs, batch)
+        return Counted(batch, outputs, means)
 
     def predict(self, data: Any, index: int) -> dict[str, Tensor]:
         """What is predicted for a batch of inputs, by task: class probabilities (samples, classes, *places), those of labels, or numbers.
 
-        Whatever draws at an evaluation draws as at a test of the same samples in the same batches.
+        Whatever draws at an evaluation draws as at a test of the same samples.
         """
         module = self.module
         x = module.inputs_of(data[0])
-        module.positions = self._positions("predict", index, len(some(x)))
-        module.draws.seed_evaluation("test", index, module.trainer.global_rank, module.device)
-        return self.predicted(x)
+        samples = len(some(x))
+        positions = self._positions("predict", index, samples)
+
+        def look(start: int, stop: int) -> dict[str, Tensor]:
+            module.positions = positions[start:stop]
+            module.draws.seed_evaluation("test", index, module.trainer.global_rank, module.device, start)
+            return self.predicted(x if stop - start == samples else each(x, lambda x: x[start:stop]))
+
+        found = list(self.portions.of(samples, look))
+        return found[0] if len(found) == 1 else {task: torch.cat([part[task] for part in found]) for task in found[0]}
 
     def predicted(self, x: Inputs) -> dict[str, Tensor]:
         """The same for inputs as the model takes them, with the weights and random numbers that there are."""
@@ -124,10 +156,18 @@ class Evaluation:
         assert module.setting is not None
         with evaluation_mode(module.model), torch.no_grad():
             for data in clean_batches(module.trainer.train_dataloader, limit):
-                batch = module.as_batch(module.transfer_batch_to_device(data, module.device, 0))
-                outputs = module.outputs(batch.x)
-                add_metrics(means, module.setting, outputs, batch, module.task_losses.reported(outputs, batch.labels), module)
+                whole = module.as_batch(module.transfer_batch_to_device(data, module.device, 0))
+                for found in self.portions.of(len(whole), partial(self._of_clean, whole)):
+                    means.add_all(found)
         return means.compute()
+
+    def _of_clean(self, whole: Batch, start: int, stop: int) -> Means:
+        """The same of some samples of a batch."""
+        module, means, batch = self.module, Means(), portion(whole, start, stop)
+        assert module.setting is not None
+        outputs = module.outputs(batch.x)
+        add_metrics(means, module.setting, outputs, batch, module.task_losses.reported(outputs, batch.labels), module)
+        return means
 
     def metrics(self, split: str) -> dict[str, float]:
         """What was counted, over all processes, by the names that are published."""

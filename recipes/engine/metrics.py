@@ -34,7 +34,7 @@ class Means:
         self.lost: dict[str, Tensor] = {}  # by rounding, where sums have 32 bits
         self.counts: dict[str, int | float | Tensor] = {}
 
-    def add(self, name: str, value: Tensor, samples: int | Tensor, summed: bool = False, part: str = "") -> None:
+    def add(self, name: str, value: Tensor, samples: float | Tensor, summed: bool = False, part: str = "") -> None:
         """Add a batch's mean, or its sum over samples where `summed`; samples may be weighted, as their number is."""
         value = value.detach().to(widest(value.device))
         if isinstance(samples, Tensor):
@@ -54,6 +54,13 @@ class Means:
         if total.dtype != torch.float64:
             lost = torch.where(before.abs() >= value.abs(), (before - total) + value, (value - total) + before)
             self.lost[name] = self.lost.get(name, 0.0) + lost
+
+    def add_all(self, other: Means) -> None:
+        """Add what was counted elsewhere."""
+        for name, value in other.sums.items():
+            self.add(name, value, other.counts[name], summed=True)
+            if name in other.lost:
+                self.lost[name] = self.lost.get(name, 0.0) + other.lost[name]
 
     def _sum(self, name: str) -> float | Tensor:
         """A sum with what rounding took from it."""

@@ -73,6 +73,6 @@ class Draws:
         """
         seed_global(derive_seed(self.seed, "between", steps), device)
 
-    def seed_evaluation(self, split: str, index: int, rank: int, device: torch.device) -> None:
-        """Seed what a batch of an evaluation draws from."""
-        seed_global(derive_seed(self.seed, split, index, rank), device)
+    def seed_evaluation(self, split: str, index: int, rank: int, device: torch.device, start: int = 0) -> None:
+        """Seed what a batch of an evaluation draws from, or its part that begins with the sample `start`."""
+        seed_global(derive_seed(self.seed, split, index, rank, *([start] if start else [])), device)

@@ -20,7 +20,7 @@ from recipes.run.terminal import print_lines, table
 from recipes.run.trainer import make_trainer
 from recipes.store.folder import best_checkpoint
 
-SOURCE = ("path", "root", "name", "input", "target")  # keys of `data` that say which data it is
+SOURCE = ("path", "root", "name", "labels", "input", "target")  # keys of `data` that say which data it is
 
 
 def evaluate(folder: Path, config: dict[str, Any], changes: Sequence[str]) -> dict[str, Any]:
@@ -51,7 +51,7 @@ def evaluate(folder: Path, config: dict[str, Any], changes: Sequence[str]) -> di
         if task.names != known.names:
             raise RecipeError(f"the run was trained on classes {', '.join(known.names)}, the data has {', '.join(task.names)}")
     trainer = make_trainer(config, folder, [], plugins)
-    loader = EvaluationLoader(data.splits["test"])
+    loader = EvaluationLoader(data.splits["test"], data.eval_batch_size)
     loader.device = trainer.strategy.root_device
     trainer.test(module, loader, verbose=False)
     metrics = {name: value for name, value in module.metrics.items() if name.startswith("test/")}

@@ -6,36 +6,20 @@ that are too small. So it is looked for behind an error, where a run ends.
 
 from __future__ import annotations
 
-import errno
 import re
 import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from recipes.config.errors import one_line
+from recipes.config.errors import one_line, out_of_memory
 
-SAID = re.compile(r"(can't|cannot|unable to|failed to) allocate|out of memory|bad_alloc|ALLOC_FAILED", re.IGNORECASE)
 ASKED_FOR = re.compile(r"allocate ([\d.]+ ?(?:bytes|[KMGTPE]i?B))")
 DATA = ("recipes/data/", "recipes\\data\\")
 
 
 class OutOfMemory(Exception):
     """There was not enough memory; the message is for the user."""
-
-
-def out_of_memory(error: BaseException | None) -> BaseException | None:
-    """The error about memory that an error is, or comes from; None where there is none."""
-    seen: set[int] = set()
-    while error is not None and id(error) not in seen:
-        seen.add(id(error))
-        named = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"  # torch's
-        if named or (isinstance(error, OSError) and error.errno == errno.ENOMEM):
-            return error
-        if isinstance(error, RuntimeError) and SAID.search(str(error)):
-            return error
-        error = error.__cause__ or error.__context__
-    return None
 
 
 @contextmanager
@@ -67,7 +51,7 @@ def in_words(cause: BaseException, config: Mapping[str, Any], reading: bool) -> 
     device = " on the GPU" if "CUDA" in str(cause) else ""
     head = f"out of memory{device}" + (f", {asked[1]} more were asked for" if asked else "")
     if reading:
-        return f"{head}: the data does not fit; take fewer samples or features, or write the file uncompressed (numpy.savez) and leave data.in_memory out, so that it is read as it is needed"
+        return f"{head}: the data does not fit; take fewer samples or features, or leave data.in_memory out, so that it is read as it is needed, an npz file if it is not compressed (numpy.savez)"
     size, parts = config["data"].get("batch_size"), config["trainer"].get("accumulate_grad_batches", 1)
     smaller = size // 2 if isinstance(size, int) and size > 1 else 64
     tries = [f"data.batch_size={smaller}"]

@@ -177,7 +177,7 @@ class Member:
                 f"{self.folder} was trained on samples of shape {described(self.shape)}, the data has {described(source.shape)}"
             )
         trainer: L.Trainer = make_trainer(self.config, self.folder, [], self.plugins)
-        loader = EvaluationLoader(source)
+        loader = EvaluationLoader(source, self.data.eval_batch_size)
         loader.device = trainer.strategy.root_device
         batches: Any = trainer.predict(self.module, loader)
         found = {task.name: torch.cat([batch[task.name].cpu() for batch in batches]) for task in self.tasks}

@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from plugins.errors import RecipeError
+from recipes.config.errors import out_of_memory
 from recipes.config.run_files import CHECKPOINTS, LAST
 from recipes.engine.checkpoint import load_checkpoint
 from recipes.engine.module import RecipeModule
 from recipes.engine.stop import Stopped
 from recipes.engine.units import MEAN, InTargetUnits
 from recipes.launch import failures, ranks
-from recipes.run import memory
 from recipes.run.changes import check_changes
 from recipes.run.limits import check_limit
 from recipes.store import history
@@ -39,7 +39,7 @@ def resume_command(earlier: Mapping[str, Any], overrides: Sequence[str]) -> list
 def is_of_content(error: Exception) -> bool:
     """Whether an error at the start of a resumed run comes from what the checkpoint holds, not from the machine or the user."""
     others = (RecipeError, Stopped, OSError)
-    if memory.out_of_memory(error):
+    if out_of_memory(error):
         return False
     return not isinstance(error, others) and not (ranks.world() > 1 and failures.CONSEQUENCE.search(str(error)))
 
@@ -88,7 +88,7 @@ def start_of_resumed(
     checkpoint = load_checkpoint(last)
     recipe, step = checkpoint["recipe"], int(checkpoint["global_step"])
     if recipe.get("data", module.data_seen) != module.data_seen:
-        moved = {name: value for name in ("path", "root") if (value := config["data"].get(name))}
+        moved = {name: value for name in ("path", "labels", "root") if (value := config["data"].get(name))}
         place = " ".join(f"data.{name}={value}" for name, value in moved.items())
         raise RecipeError(
             f"{place or 'the data'} has other content than what the run was trained on: name the data as it was, or start "

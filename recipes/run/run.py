@@ -214,9 +214,10 @@ class Run:
         repeats = max((plugin.repeats for plugin in plugins), default=1)
         world = world_size(trainer_config)
         loader = StepLoader(
-            train, self.data.batch_size, config["seed"], module.parts, lambda: module.steps_done, repeats, world
+            *(train, self.data.batch_size, config["seed"], module.parts, lambda: module.steps_done, repeats, world),
+            self.data.eval_batch_size,
         )
-        validation = EvaluationLoader(self.data.splits["val"])
+        validation = EvaluationLoader(self.data.splits["val"], self.data.eval_batch_size)
         monitor, chooser = choose_monitor(config, plugins, self.data.tasks)
         every = trainer_config["save_every_n_steps"] or 0
         keeper = BestAndLast(
@@ -282,7 +283,7 @@ class Run:
     def _test(self, module: RecipeModule) -> None:
         """Test the weights that validated best; the test split has chosen nothing."""
         module.load_state_dict(load_checkpoint(self.keeper.best_path)["state_dict"])
-        loader = EvaluationLoader(self.data.splits["test"])
+        loader = EvaluationLoader(self.data.splits["test"], self.data.eval_batch_size)
         loader.device = self.trainer.strategy.root_device
         self.trainer.test(module, loader, verbose=False)
         if is_first_rank():

@@ -25,7 +25,7 @@ FACTS = ("versions", "git_commit", "machine")  # what an entry keeps beside its 
 OF_THE_COMMAND = ("resume", "overwrite", "explain", "sweep")  # keys of one command, not of the run
 # keys of which a change that is not refused leaves the run what it would be without a stop: limits (recipes/run/limits.py), and
 # where the data lies, whose content is compared
-EXACT = ("max_epochs", "max_steps", "data.path", "data.root")
+EXACT = ("max_epochs", "max_steps", "data.path", "data.labels", "data.root")
 SHOWN = 3  # changes in a line
 LONGEST = 60  # letters of a value in a line
 

@@ -11,9 +11,9 @@ import lightning as L
 import torch
 
 from plugins.errors import RecipeError
+from recipes.config.errors import out_of_memory
 from recipes.data.base import Data
 from recipes.launch.room import available
-from recipes.run.memory import out_of_memory
 from recipes.run.provenance import peak_memory
 from recipes.run.tuning.short import short_training
 

@@ -380,4 +380,4 @@ def test_data_larger_than_the_memory_train(large, tmp_path, words):
 @pytest.mark.slow
 def test_there_is_no_room_to_load_them(large, tmp_path):
     done = command("tests/limited.py", *WORDS, f"data.path={large}", "data.in_memory=true", cwd=tmp_path, ROOM=str(ROOM))
-    assert done.returncode == 1 and "out of memory" in done.stderr and done.stderr.count("\n") == 1
+    assert done.returncode == 2 and "out of memory" in done.stderr and done.stderr.count("\n") == 1
