@@ -151,8 +151,8 @@ function legend(name, shown, further = {}) {
     mark.className = "swatch";
     mark.innerHTML = swatch(group);
     const label = document.createElement("code");
-    label.textContent = groups[group].label;
-    entry.append(mark, label, further[group] ? ` ${further[group]}` : "");
+    label.textContent = groups[group].label + (further[group] ?? "");
+    entry.append(mark, label);
     return entry;
   }));
 }
