@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from plugins.errors import RecipeError
 from recipes.cli.exits import FAILED
+from recipes.cli.picture import leave_pictures
 from recipes.cli.printing import expect_printed
 from recipes.cli.start import exit_code, expect_writable, score_of, start
 from recipes.config.catalogue import FOLDER, Catalogue
@@ -140,6 +141,7 @@ def end_sweep(sweep: Sweep, all_jobs: bool) -> int:
             code = FAILED
         if best := best_of_search(sweep.folder):
             print(f"best     {best}")
+    leave_pictures(job.folder for job in sweep.jobs)
     if sweep.diverged:
         lines = "\n".join(f"  {job.name}: {job.result.get('error')}; {job.folder}" for job in sweep.diverged)
         print(f"{len(sweep.diverged)} of {len(sweep.jobs)} jobs diverged:\n{lines}", file=sys.stderr)

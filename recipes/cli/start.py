@@ -11,11 +11,13 @@ from typing import Any
 
 from plugins.errors import RecipeError
 from recipes.cli.exits import FAILED, MISTAKE, exit_with
+from recipes.cli.picture import leave_picture
 from recipes.cli.printing import expect_printed
 from recipes.config.environment import told
 from recipes.config.errors import is_mistake
 from recipes.launch import failures, ranks, watch
 from recipes.launch import slurm_job as slurm
+from recipes.launch.identity import LIFELINE
 from recipes.run import memory
 
 
@@ -27,25 +29,34 @@ def expect_writable(folder: Path) -> None:
 def start(config: dict[str, Any], folder: Path, words: Sequence[str]) -> dict[str, Any]:
     if ranks.rank() == 0 and ranks.node() == 0:
         failures.forget_earlier(folder)
+    is_child = LIFELINE in os.environ  # of a sweep, or of the command that trains on several devices: these draw the picture
     slurm.listen(*(slurm.ASKING if ranks.world() > 1 else ()))
     failures.end_with_others(folder)
     try:
         ranks.check_started(config["trainer"])
         if count := ranks.to_start(config):
-            return watch.train(count, config, folder, words, as_rank)
-        ranks.end_with_parent()
-        with memory.told(config):
-            with told():
-                from recipes.run.train import train
-
-            gc.freeze()  # it stays: looking through it takes half a second each time
-            result = train(config, folder, list(words))
+            result = watch.train(count, config, folder, words, as_rank)
+        else:
+            result = _train(config, folder, words)
     except BaseException as error:
         failures.fail(folder, error, MISTAKE if is_mistake(error) else FAILED, is_mistake(error))
         raise
-    if result.get("status") == "stopped" and ranks.rank() == 0:  # for all
+    if result.get("status") == "stopped" and ranks.rank() == 0 and not count:  # for all
         slurm.come_back(str(result.get("stopped_by")))
+    if not is_child and ranks.rank() == 0 and ranks.node() == 0:
+        leave_picture(folder, result)
     return result
+
+
+def _train(config: dict[str, Any], folder: Path, words: Sequence[str]) -> dict[str, Any]:
+    """Train in this process."""
+    ranks.end_with_parent()
+    with memory.told(config):
+        with told():
+            from recipes.run.train import train
+
+        gc.freeze()  # it stays: looking through it takes half a second each time
+        return train(config, folder, list(words))
 
 
 def as_rank(arguments: dict[str, Any]) -> None:

@@ -140,7 +140,7 @@ def _draw_curves(
         bands += [(x, middle - deviation), (x, middle + deviation)]
     _focus(axes, bands, WARM_UP * max(ends), bool(comparison.larger))
     axes.set_xlabel("epoch" if by_epoch else "step", fontsize=9)
-    _format(axes, curve_name(comparison), "y")
+    format_axis(axes, curve_name(comparison), "y")
     axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
 
 
@@ -218,7 +218,7 @@ def _draw_intervals(
     numbers.set_yticks(places, texts, fontsize=8)
     numbers.tick_params(length=0)
     numbers.spines["right"].set_visible(False)
-    _format(axes, comparison.metric, "x")
+    format_axis(axes, comparison.metric, "x")
     axes.tick_params(axis="y", length=0)
 
 
@@ -241,7 +241,7 @@ def _legend(rows: Sequence[Row], curves: bool) -> str:
     return "; ".join(parts)
 
 
-def _format(axes: Axes, metric: str, which: Literal["x", "y"]) -> None:
+def format_axis(axes: Axes, metric: str, which: Literal["x", "y"]) -> None:
     """Name the axis, in percent for an accuracy, and leave out frames."""
     split, _, name = metric.partition("/")
     name = {"acc": "accuracy"}.get(name, name)

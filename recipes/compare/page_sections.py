@@ -8,7 +8,6 @@ from typing import Any
 
 from recipes.compare.plots import SPLITS
 from recipes.compare.statistics import Row
-from recipes.compare.summaries import F1, PRECISION, RECALL
 from recipes.compare.technique_plots import owner
 from recipes.compare.units import Metric
 
@@ -32,9 +31,9 @@ def plot(name: str) -> str:
     return f'<div class="legend" data-legend="{name}"></div><div class="plot" data-plot="{name}"></div>'
 
 
-def curves_section(figures: Mapping[str, Any], metric: str) -> str:
-    """Metric and axis to choose, above the curves."""
-    wanted = [f"val/{metric.partition('/')[2]}", "val/acc", "val/loss", metric]
+def curves_section(figures: Mapping[str, Any], metric: str, alone: bool = False) -> str:
+    """Metric and axis to choose, above the curves; `alone`: of one run."""
+    wanted = ["loss"] * alone + [f"val/{metric.partition('/')[2]}", "val/acc", "val/loss", metric]
     chosen = next((name for name in wanted if name in figures), next(iter(figures)))
     options = ""
     for split in dict.fromkeys(owner(name) if "/" in name else "" for name in figures):
@@ -46,10 +45,11 @@ def curves_section(figures: Mapping[str, Any], metric: str) -> str:
     choice = f'<label>metric <select data-control="curves">{options}</select></label>'
     bands = '<label><input type="checkbox" data-control="curves-band" checked> bands</label>'
     logarithm = '<label><input type="checkbox" data-control="curves-log"> logarithmic</label>'
+    said = "Dotted: the step whose weights are kept." if alone else "Lines: mean over seeds; bands: ± one standard deviation."
     return (
-        controls(choice + AXIS.format(name="curves") + bands + logarithm)
+        controls(choice + AXIS.format(name="curves") + ("" if alone else bands) + logarithm)
         + plot("curves")
-        + '<p class="hint">Lines: mean over seeds; bands: ± one standard deviation. Of many steps, neighbours are averaged. <span data-shown="curves"></span></p>'
+        + f'<p class="hint">{said} Of many steps, neighbours are averaged. <span data-shown="curves"></span></p>'
     )
 
 
@@ -79,22 +79,62 @@ def task_choice(name: str, tasks: Iterable[str]) -> str:
     return f"<span{' hidden' if len(found) == 1 else ''}>{select(name, 'task', found)}</span>"
 
 
-def classes_section(figures: Mapping[str, Any]) -> str:
-    """Task and score to choose, above the heat map."""
-    scores = select("classes-score", "score", [(score, score) for score in (RECALL, PRECISION, F1)])
+def classes_section(figures: Mapping[str, Any], support: Mapping[str, Any], rows: Sequence[Row]) -> str:
+    """Task, score and group to choose, a heat map of all groups where there are several, and the table of one."""
+    names = dict.fromkeys(score for each in figures.values() for score in each)
+    scores = select("classes-score", "score", [(score, score) for score in names])
     against = '<label><input type="checkbox" data-control="classes-difference"> difference to the baseline</label>'
+    several = scores + against if len(rows) > 1 else ""
+    seeds = "" if all(row.n == 1 for row in rows) else " of all seeds together"
     return (
-        controls(task_choice("classes-task", figures) + scores + against)
-        + plot("classes")
-        + '<p class="hint">Test samples of all seeds together. <span data-shown="classes"></span></p>'
+        controls(task_choice("classes-task", figures) + several)
+        + (plot("classes") + f'<p class="hint">Test samples{seeds}. <span data-shown="classes"></span></p>' if several else "")
+        + controls(group_choice("classes-group", (place for each in support.values() for place in each["counts"]), rows))
+        + '<div class="scroll tall" tabindex="0" role="region" aria-label="results of each class" data-table="classes"></div>'
+    )
+
+
+def group_choice(name: str, places: Iterable[str], rows: Sequence[Row]) -> str:
+    """The group to choose, of those that have something to show; hidden where there is one."""
+    having = sorted({int(place) for place in places})
+    found = select(name, "group", [(str(place), rows[place].label) for place in having])
+    return f"<span{' hidden' if len(rows) == 1 else ''}>{found}</span>"
+
+
+def reliability_section(figures: Mapping[str, Any]) -> str:
+    """How often predictions are right, by their probability."""
+    return (
+        controls(task_choice("reliability-task", figures))
+        + plot("reliability")
+        + '<p class="hint">Test predictions in bins of their probability, larger marks for more of them; on the dotted line it is as often right as it says. '
+        'The calibration error is the mean distance to the line. <span data-shown="reliability"></span></p>'
+    )
+
+
+def numbers_section(figures: Mapping[str, Any], rows: Sequence[Row]) -> str:
+    """Task, number and group to choose, above predictions, residuals and quantiles."""
+    longest = max((entry["columns"] for entry in figures.values()), key=len)
+    columns = select("numbers-column", "number", [(str(place), name) for place, name in enumerate(longest)])
+    groups = group_choice("numbers-group", (place for entry in figures.values() for place in entry["tables"]), rows)
+    quantiles = plot("coverage") if any(entry["levels"] for entry in figures.values()) else ""
+    return (
+        controls(
+            task_choice("numbers-task", figures) + f"<span{' hidden' if len(longest) == 1 else ''}>{columns}</span>" + groups
+        )
+        + f'<div class="pair"><div>{plot("against")}</div><div>{plot("residuals")}</div></div>'
+        + '<p class="hint">Test samples in cells, darker for more; the outermost cells hold all that lies beyond. Dotted: a prediction that is right.</p>'
+        + (
+            quantiles
+            and f'{quantiles}<p class="hint">The share of the targets at or below each predicted quantile; on the dotted line it is as it should be.</p>'
+        )
     )
 
 
 def confusion_section(figures: Mapping[str, Any], rows: Sequence[Row]) -> str:
     """Task and group to choose, above the matrix."""
-    having = sorted({int(place) for entry in figures.values() for place in entry["counts"]})
-    groups = select("confusion-group", "group", [(str(place), rows[place].label) for place in having])
-    views = [("share", "share of the true class"), ("errors", "errors only"), ("difference", "difference to the baseline")]
+    groups = group_choice("confusion-group", (place for entry in figures.values() for place in entry["counts"]), rows)
+    views = [("share", "share of the true class"), ("errors", "errors only")]
+    views += [("difference", "difference to the baseline")] * (len(rows) > 1)
     return (
         controls(task_choice("confusion-task", figures) + groups + select("confusion-view", "show", views))
         + plot("confusion")

@@ -14,7 +14,7 @@ from recipes.compare.groups import Group, tidy
 from recipes.compare.notes import shorten
 from recipes.compare.runs import Run, named
 from recipes.compare.statistics import Row
-from recipes.compare.summaries import F1, PRECISION, RECALL, average, class_scores, summed_confusion
+from recipes.compare.summaries import average
 from recipes.compare.units import Metric, number, plain
 from recipes.config.effect import has_effect
 from recipes.config.quoting import show
@@ -241,35 +241,3 @@ def category_order(text: str | None) -> tuple[int, float, str]:
     """Nothing first, then numbers by size, then words."""
     value = as_number(text)
     return (0, 0.0, "") if text is None else (1, value, text) if value is not None else (2, 0.0, text)
-
-
-def confusion_matrices(groups: Sequence[Group]) -> dict[str, Any]:
-    """For each task its classes and each group's counts, for the script, which draws one at a time."""
-    return {
-        task: {
-            "classes": [plain(shorten(name, 24)) for name in entry["classes"]],
-            "counts": {str(place): counts for place, counts in entry["counts"].items()},
-        }
-        for task, entry in summed_confusion(groups).items()
-    }
-
-
-def class_results(groups: Sequence[Group]) -> dict[str, Any]:
-    """For each task a figure for recall, precision and F1 each: a row a group, a column a class, in percent."""
-    import plotly.graph_objects as go
-
-    found: dict[str, Any] = {}
-    for task, entry in summed_confusion(groups).items():
-        classes = [plain(shorten(name, 24)) for name in entry["classes"]]
-        scores = {place: class_scores(counts) for place, counts in entry["counts"].items()}
-        found[task] = {}
-        for score in (RECALL, PRECISION, F1):
-            trace = go.Heatmap(
-                x=list(range(len(classes))),
-                y=[str(place) for place in scores],
-                z=[[number(None if value is None else 100 * value) for value in scores[place][score]] for place in scores],
-                meta={"rows": [*scores]},
-            )
-            ticks = {"tickvals": list(range(len(classes))), "ticktext": classes}
-            found[task][score] = figure([trace], xaxis=ticks)
-    return found

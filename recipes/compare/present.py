@@ -119,7 +119,8 @@ def present(
     for each, ending in zip(tables, endings, strict=True):
         picture, page = folder / f"compare{ending}.png", folder / f"report{ending}.html"
         outputs.append(("figure", partial(write_figure, *each, picture), str(picture)))
-        outputs.append(("report", partial(write_report, *each, page), str(page)))
+        ranks = (*ranked, several) if several else None
+        outputs.append(("report", partial(write_report, *each, page, ranks), str(page)))
     outputs.append(("wandb", tell_wandb, ""))
     problems: list[Exception] = []
     for name, write, value in outputs:

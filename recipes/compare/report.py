@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from html import escape
 from pathlib import Path
@@ -16,28 +16,26 @@ from typing import Any
 
 from plotly.offline import get_plotlyjs
 
+from recipes.compare.class_plots import class_results, confusion_matrices, scored, support
 from recipes.compare.groups import Comparison
 from recipes.compare.notes import shorten
+from recipes.compare.page_run import curves_of_run, results, settings_of
 from recipes.compare.page_sections import (
-    AXIS,
     NAVIGATION,
     PARALLEL,
-    PICTURE,
     SEARCH,
     classes_section,
     confusion_section,
-    controls,
     cost_section,
     curves_section,
     forest_section,
-    plot,
-    select,
+    numbers_section,
+    reliability_section,
 )
 from recipes.compare.page_tables import LABEL, differences, table
+from recipes.compare.page_techniques import technique
 from recipes.compare.page_texts import probability, ranges
 from recipes.compare.plots import (
-    class_results,
-    confusion_matrices,
     cost,
     curve_names,
     curves,
@@ -48,9 +46,12 @@ from recipes.compare.plots import (
 )
 from recipes.compare.rulers import measured_alike
 from recipes.compare.search_plots import course
+from recipes.compare.standing import Standing, section
 from recipes.compare.statistics import ROUNDING, Row
+from recipes.compare.summaries import summed_confusion
 from recipes.compare.table import arrange, decimals
-from recipes.compare.technique_plots import technique_pictures, techniques, used_techniques
+from recipes.compare.technique_plots import techniques
+from recipes.compare.tested import numbers, reliabilities, summed_tested
 from recipes.compare.units import Metric, plain
 from recipes.config.errors import printable
 from recipes.store.files import write_text
@@ -65,13 +66,14 @@ MARKS = ("x", "circle", "square", "triangle-up", "diamond", "triangle-down", "cr
 DASHES = ("solid", "dash", "dot", "dashdot")  # where there are more groups than colours
 LISTED = 3  # runs that did not finish which are listed without a click
 # what the page may do: run its own scripts (WebGL needs compiled ones) and show its own pictures; it can reach no network
-SCRIPTS = ("groups", "plots", "grids", "table")  # files report_NAME.js, in this order
+SCRIPTS = ("groups", "plots", "grids", "tested", "table")  # files report_NAME.js, in this order
+Ranks = tuple[Sequence[Standing], Sequence[str], Sequence[str]]  # the ranked, the labels of the others, the data sets
 POLICY = "default-src 'none'; script-src 'unsafe-inline' 'unsafe-eval'; style-src 'unsafe-inline'; img-src data: blob:"
 
 
-def write_report(comparison: Comparison, rows: Sequence[Row], path: Path) -> None:
-    """Write the report of a comparison whose groups have these rows, the best group first."""
-    page = Page(comparison, rows)
+def write_report(comparison: Comparison, rows: Sequence[Row], path: Path, ranks: Ranks | None = None) -> None:
+    """Write the report of a comparison whose groups have these rows, the best group first; `ranks`: over all data sets."""
+    page = Page(comparison, rows, ranks)
     folder = Path(__file__).parent
     parts = {
         "policy": POLICY,
@@ -96,22 +98,31 @@ def embedded(value: object) -> str:
 class Page:
     """What stands on the page of a comparison."""
 
-    def __init__(self, comparison: Comparison, rows: Sequence[Row]) -> None:
+    def __init__(self, comparison: Comparison, rows: Sequence[Row], ranks: Ranks | None = None) -> None:
+        self.ranks = ranks
         self.comparison, self.metric = comparison, Metric(comparison.metric, decimals(rows))
         self.rows = arrange(rows, bool(comparison.larger))
         self.groups = [row.group for row in self.rows]
         self.settings = settings(self.groups, comparison.differing)
         self.baseline = next((number for number, row in enumerate(self.rows) if row.baseline), 0)
+        self.run = comparison.runs[0] if len(comparison.runs) == 1 else None  # the only one
         points = points_of_curves(self.groups)
+        confusion, tested = summed_confusion(self.groups), summed_tested(self.groups)
+        classes = scored(confusion, tested, self.baseline)
         # the figures in one place, by section: a section is on the page where it has something to show
         self.figures: dict[str, Any] = {
-            "curves": curves(self.groups, curve_names(comparison.runs), points),
+            "curves": curves_of_run(self.run, points)
+            if self.run
+            else curves(self.groups, curve_names(comparison.runs), points),
             "cost": cost(self.rows, self.metric, self.baseline),
             "forest": forest(self.rows, self.metric, self.baseline),
             "parallel": parallel(self.groups, self.settings, self.metric),
             "search": course(comparison, self.rows) if comparison.chosen_by else {},
-            "classes": class_results(self.groups),
-            "confusion": confusion_matrices(self.groups),
+            "classes": class_results(classes),
+            "support": support(classes),
+            "confusion": confusion_matrices(confusion, self.baseline),
+            "reliability": reliabilities(tested),
+            "numbers": numbers(tested, self.baseline),
             "techniques": techniques(self.groups, comparison.runs, points),
         }
 
@@ -128,10 +139,12 @@ class Page:
         """What the script reads."""
         groups = []
         others = [number for number in range(len(self.rows)) if number != self.baseline]
-        for number, row in enumerate(self.rows):
+        labels = [row.label for row in self.rows] + ["training", "validation"] * bool(self.run)
+        others += range(len(self.rows), len(labels))
+        for number, label in enumerate(labels):
             turn, hue = (0, -1) if number == self.baseline else divmod(others.index(number), len(MARKS) - 1)
             look = {"colour": hue + 1, "mark": MARKS[hue + 1], "dash": DASHES[turn % len(DASHES)]}
-            groups.append({"label": row.label, "short": plain(shorten(row.label, LABEL)), **look})
+            groups.append({"label": label, "short": plain(shorten(label, LABEL)), **look})
         return {
             "colours": COLOURS,
             "groups": groups,
@@ -143,11 +156,20 @@ class Page:
     def body(self) -> str:
         """The page without its scripts."""
         figures = self.figures
-        sections = [("table", "Table", table(self.rows, self.settings, self.metric))]
+        sections = []
+        if self.run:
+            sections.append(("results", "Results", results(self.run)))
+        else:
+            sections.append(("table", "Table", table(self.rows, self.settings, self.metric)))
+        if self.ranks:
+            sections.append(("ranks", "All data", section(*self.ranks)))
         if figures["curves"]:
-            sections.append(("curves", "Curves", curves_section(figures["curves"], self.comparison.metric)))
-        sections.append(("seeds", "Seeds and intervals", forest_section(self.metric)))
-        sections.append(("cost", "Cost", cost_section(figures["cost"])))
+            sections.append(("curves", "Curves", curves_section(figures["curves"], self.comparison.metric, bool(self.run))))
+        if self.run:
+            sections.append(("settings", "Settings", settings_of(self.run)))
+        else:
+            sections.append(("seeds", "Seeds and intervals", forest_section(self.metric)))
+            sections.append(("cost", "Cost", cost_section(figures["cost"])))
         if figures["search"]:
             sections.append(("search", "Search", SEARCH))
         if figures["parallel"]:
@@ -155,10 +177,16 @@ class Page:
         if self.settings:
             sections.append(("differences", "Config differences", differences(self.rows, self.settings)))
         if figures["classes"]:
-            sections.append(("classes", "Classes", classes_section(figures["classes"])))
+            sections.append(("classes", "Classes", classes_section(figures["classes"], figures["support"], self.rows)))
+        if figures["confusion"]:
             sections.append(("confusion", "Confusion", confusion_section(figures["confusion"], self.rows)))
+        if figures["reliability"]:
+            sections.append(("reliability", "Reliability", reliability_section(figures["reliability"])))
+        if figures["numbers"]:
+            sections.append(("numbers", "Predictions", numbers_section(figures["numbers"], self.rows)))
         if figures["techniques"]:
-            sections.append(("techniques", "Techniques", "".join(map(self.technique, figures["techniques"]))))
+            shown = "".join(technique(found, self.groups, self.rows) for found in figures["techniques"])
+            sections.append(("techniques", "Techniques", shown))
         links = "".join(f'<a href="#{name}">{escape(title)}</a>' for name, title, _ in sections)
         parts = "".join(
             f'<section id="{name}" aria-labelledby="{name}-title"><h2 id="{name}-title">{escape(title)}</h2>{content}</section>'
@@ -174,10 +202,9 @@ class Page:
         seeds = sorted({run.seed for run in runs})
         facts = {
             "metric": self.metric.name,
-            "baseline": self.rows[self.baseline].label,
+            **({} if self.run else {"baseline": self.rows[self.baseline].label}),
             "data set": self.comparison.data,
-            "groups": str(len(self.groups)),
-            "finished runs": str(len(runs)),
+            **({} if self.run else {"groups": str(len(self.groups)), "finished runs": str(len(runs))}),
             ("seed" if len(seeds) == 1 else f"{len(seeds)} seeds"): ranges(seeds),
             "written": f"{datetime.now():%Y-%m-%d %H:%M}",
         }
@@ -185,7 +212,8 @@ class Page:
         notes = "".join(f'<li class="note">{escape(note)}</li>' for note in self.comparison.notes)
         notes = f'<ul class="notes" aria-label="What to know before believing the table">{notes}</ul>' if notes else ""
         return (
-            f'<header class="top"><p class="eyebrow">Comparison of training techniques</p><h1>{escape(self.title)}</h1>'
+            f'<header class="top"><p class="eyebrow">{"A run" if self.run else "Comparison of training techniques"}</p>'
+            f"<h1>{escape(self.title)}</h1>"
             f'<p class="lead">{self.summary()}</p><dl class="facts">{listed}</dl>{notes}{self.unfinished()}</header>'
         )
 
@@ -259,33 +287,3 @@ class Page:
             f'<div class="scroll"><table><thead><tr><th>status</th><th>folder</th><th>error</th></tr></thead>'
             f"<tbody>{listed}</tbody></table></div></details>"
         )
-
-    def technique(self, found: Mapping[str, Any]) -> str:
-        """What a technique recorded: curves, histograms, pictures."""
-        name = found["name"]
-        key = escape(name)
-        used = [number for number, group in enumerate(self.groups) if name in used_techniques(group)]
-        count = "1 group" if len(used) == 1 else f"{len(used)} groups"
-        parts = [f"<h3>{key}</h3>", f'<p class="hint">In {count}.</p>' if used else ""]
-        if found["curves"]:
-            names = [(curve, curve.partition("/")[2] or curve) for curve in found["curves"]]
-            parts.append(controls(select(f"technique-{key}", "recorded", names) + AXIS.format(name=f"technique-{key}")))
-            parts.append(plot(f"technique-{key}"))
-        if found["histograms"]:
-            names = [(entry, entry.partition("/")[2] or entry) for entry in found["histograms"]]
-            numbers = sorted({int(number) for entry in found["histograms"].values() for number in entry})
-            groups = [(str(number), self.rows[number].label) for number in numbers]
-            parts.append(
-                controls(select(f"histogram-{key}", "histogram", names) + select(f"histogram-group-{key}", "group", groups))
-            )
-            parts.append(plot(f"histogram-{key}"))
-        pictures = technique_pictures(name, self.groups)
-        if pictures:
-            shown = "".join(
-                f'<figure data-group="{number}"><img alt="what {key} does to a batch" src="{source}">'
-                f'<figcaption><span class="swatch" data-swatch="{number}"></span>'
-                f"<code>{escape(shorten(self.rows[number].label, LABEL))}</code></figcaption></figure>"
-                for number, source in pictures.items()
-            )
-            parts.append(f'<div class="pictures">{shown}</div><p class="hint">{PICTURE}</p>')
-        return f'<article class="technique" data-technique="{key}">{"".join(parts)}</article>'

@@ -140,7 +140,7 @@ function drawHistogram(technique) {
 const empty = (text) => ({ text });
 
 /** The styles of the groups in a plot. */
-function legend(name, shown) {
+function legend(name, shown, further = {}) {
   const place = first(`[data-legend="${CSS.escape(name)}"]`);
   if (!place) return;
   if (shown.length > LEGEND) shown = []; // the table has them too
@@ -151,7 +151,7 @@ function legend(name, shown) {
     mark.className = "swatch";
     mark.innerHTML = swatch(group);
     const label = document.createElement("code");
-    label.textContent = groups[group].label;
+    label.textContent = groups[group].label + (further[group] ?? "");
     entry.append(mark, label);
     return entry;
   }));
@@ -194,6 +194,7 @@ function draw(place) {
 function refresh(names = null) {
   for (const place of every("[data-plot]")) if (!names || names.includes(place.dataset.plot)) stale.add(place);
   for (const place of [...stale]) if (inView.has(place)) draw(place);
+  showClasses();
 }
 
 const watcher = new IntersectionObserver((entries) => {

@@ -65,6 +65,8 @@ function drawCurves(name, figure, limit) {
   }
   const layout = copy(figure.layout);
   layout.xaxis = { title: { text: epochs ? "epoch" : "step" }, rangemode: "tozero" };
+  const epoch = epochs && traces[0]?.meta.epoch;
+  for (const shape of layout.shapes ?? []) if (epoch) Object.assign(shape, { x0: shape.x0 / epoch, x1: shape.x1 / epoch });
   layout.hovermode = traces.length > 10 ? "closest" : "x unified";
   layout.yaxis.type = control(`${name}-log`)?.checked ? "log" : "linear";
   layout.height = name === "curves" ? 440 : 320;

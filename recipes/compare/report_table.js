@@ -36,6 +36,7 @@ function showSelection() {
     row.classList.toggle("on", on);
     first("input", row).checked = on;
   }
+  if (!rows.length) return; // the page of one run
   const listed = rows.filter((row) => !row.hidden);
   const on = listed.filter((row) => row.classList.contains("on")).length;
   const box = first('[data-action="all"]');
@@ -56,10 +57,11 @@ function choose(change) {
   for (const cell of every(".differences [data-group]")) cell.hidden = !shown.includes(Number(cell.dataset.group)) && Number(cell.dataset.group) !== data.baseline;
   for (const picture of every(".pictures [data-group]")) picture.hidden = chosen.size > 0 && !chosen.has(Number(picture.dataset.group));
   say("differences", LIMIT.differences);
-  const matrix = control("confusion-group");
-  if (matrix && chosen.size && !chosen.has(Number(matrix.value))) {
-    const other = [...matrix.options].find((option) => chosen.has(Number(option.value)));
-    if (other) matrix.value = other.value;
+  for (const name of ["confusion-group", "classes-group", "numbers-group"]) {
+    const one = control(name);
+    if (!one || !chosen.size || chosen.has(Number(one.value))) continue;
+    const other = [...one.options].find((option) => chosen.has(Number(option.value)));
+    if (other) one.value = other.value;
   }
   refresh();
 }
@@ -74,8 +76,8 @@ for (const row of rows) {
   });
 }
 for (const head of every(".groups thead [aria-sort]")) first("button", head).addEventListener("click", () => sort(head));
-first('[data-action="filter"]').addEventListener("input", filter);
-first('[data-action="all"]').addEventListener("change", (event) => choose(() => {
+first('[data-action="filter"]')?.addEventListener("input", filter);
+first('[data-action="all"]')?.addEventListener("change", (event) => choose(() => {
   for (const row of rows) if (!row.hidden) toggle(Number(row.dataset.group), event.target.checked);
 }));
 for (const button of every('[data-action="clear"]')) button.addEventListener("click", () => choose(() => chosen.clear()));
@@ -91,9 +93,7 @@ for (const box of every("[data-show]")) {
 
 for (const choice of every("[data-control]")) {
   choice.addEventListener("change", () => {
-    const place = first("[data-plot]", choice.closest("article, section").contains(choice) ? choice.closest("article, section") : document);
-    const near = every("[data-plot]", choice.closest("article, section")).map((plot) => plot.dataset.plot);
-    refresh(near.length ? near : [place.dataset.plot]);
+    refresh(every("[data-plot]", choice.closest("article, section")).map((plot) => plot.dataset.plot));
   });
 }
 document.addEventListener("click", (event) => {
@@ -122,7 +122,7 @@ systemTheme.addEventListener("change", () => setTheme(rememberedTheme() ?? (syst
 const links = new Map(every(".links a").map((link) => [link.getAttribute("href").slice(1), link]));
 function markPlace() {
   const passed = every("main > section").filter((section) => section.getBoundingClientRect().top < innerHeight / 3);
-  const here = passed.length ? passed[passed.length - 1].id : "table";
+  const here = passed.length ? passed[passed.length - 1].id : first("main > section").id;
   for (const [name, link] of links) if (name === here) link.setAttribute("aria-current", "true"); else link.removeAttribute("aria-current");
 }
 addEventListener("scroll", markPlace, { passive: true });

@@ -24,6 +24,7 @@ from recipes.config.untrusted import read_bytes
 from recipes.store.files import is_held
 from recipes.store.history import resumed
 from recipes.store.shapes import histograms_of, read_confusion, read_result, rows_of
+from recipes.store.tested import read_tested
 
 RESUMED = "resumed"  # beside the keys of a config: what was changed on the way
 LARGEST_PICTURE = 20_000_000  # bytes
@@ -131,6 +132,14 @@ class Run:
         """For each task its classes and how often a test sample of one (row) was taken for another (column)."""
         try:
             return read_confusion(self.folder)
+        except (OSError, RecipeError):
+            return {}
+
+    @cached_property
+    def tested(self) -> dict[str, dict[str, Any]]:
+        """What else its test has counted, by task."""
+        try:
+            return read_tested(self.folder)
         except (OSError, RecipeError):
             return {}
 

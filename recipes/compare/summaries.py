@@ -10,7 +10,7 @@ import numpy as np
 
 from recipes.compare.groups import Group
 
-PRECISION, RECALL, F1 = "precision", "recall", "F1"
+PRECISION, RECALL, F1, IOU = "precision", "recall", "F1", "IoU"
 
 
 def average(
@@ -57,7 +57,7 @@ def summed_confusion(groups: Sequence[Group]) -> dict[str, dict[str, Any]]:
 
 
 def class_scores(counts: Sequence[Sequence[int]]) -> dict[str, list[float | None]]:
-    """Recall, precision and F1 of each class; None where a class neither occurs nor is predicted."""
+    """Recall, precision, F1 and intersection over union of each class; None where a class neither occurs nor is predicted."""
     classes = range(len(counts))
     true = [sum(row) for row in counts]
     predicted = [sum(row[place] for row in counts) for place in classes]
@@ -70,4 +70,5 @@ def class_scores(counts: Sequence[Sequence[int]]) -> dict[str, list[float | None
         RECALL: [share(right[place], true[place]) for place in classes],
         PRECISION: [share(right[place], predicted[place]) for place in classes],
         F1: [share(2 * right[place], true[place] + predicted[place]) for place in classes],
+        IOU: [share(right[place], true[place] + predicted[place] - right[place]) for place in classes],
     }

@@ -36,6 +36,11 @@ def is_texts(value: object) -> bool:
     return isinstance(value, list) and all(map(is_text, value))
 
 
+def is_counts(value: object) -> bool:
+    """A list of whole numbers."""
+    return isinstance(value, list) and all(map(is_count, value))
+
+
 def is_numbers(value: object) -> bool:
     """Numbers by name; null where there is none."""
     return isinstance(value, Mapping) and all(number is None or is_number(number) for number in value.values())

@@ -21,16 +21,18 @@ from recipes.config.run_files import (
     METRICS,
     MULTIRUN,
     OUTPUT,
+    PICTURE,
     PICTURES,
     RESULT,
     SLURM_JOB,
     SWEEP_LOG,
     TENSORBOARD,
+    TEST,
     WANDB,
 )
 
 CLOEXEC, NOFOLLOW, NONBLOCK = (getattr(os, f"O_{name}", 0) for name in ("CLOEXEC", "NOFOLLOW", "NONBLOCK"))
-RUN_FILES = (CONFIG, RESULT, METRICS, HISTOGRAMS, CONFUSION, LOG, OUTPUT, SLURM_JOB)
+RUN_FILES = (CONFIG, RESULT, METRICS, HISTOGRAMS, CONFUSION, TEST, PICTURE, LOG, OUTPUT, SLURM_JOB)
 RUN_FOLDERS = (CHECKPOINTS, PICTURES, WANDB, TENSORBOARD, ERRORS)
 SWEEP_FILES = (JOBS, SWEEP_LOG, MULTIRUN, "optimization_results.yaml", "wandb-workspace.json")
 LINKS = {  # that libraries make in a folder of theirs, and put new ones in place of, or never look at again

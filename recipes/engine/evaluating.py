@@ -50,5 +50,5 @@ class Evaluating(Whole):
     def on_test_epoch_end(self) -> None:
         """Publish test metrics."""
         self.draws.seed_between(self.steps_done, self.device)
-        self.confusion = self.evaluation.confusion()
+        self.confusion, self.tallied = self.evaluation.confusion(), self.evaluation.tallied()
         self.recorder.publish(self.evaluation.metrics("test"))

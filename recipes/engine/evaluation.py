@@ -27,6 +27,7 @@ from recipes.engine.recorder import add_metrics
 from recipes.engine.schedules import step_plateaus
 from recipes.engine.sharding import put_together_for_evaluation
 from recipes.engine.sync import share_buffers
+from recipes.engine.tallies import Tally, tallies_of
 
 MOST_CLASSES = 1000  # of a confusion matrix: a larger one nobody looks at
 
@@ -48,6 +49,7 @@ class Evaluation:
         self._weights = ExitStack()  # open while the weights that are evaluated are in place
         self._means: dict[str, Means] = {}  # by split
         self._confusion: dict[str, Confusion] = {}  # by task
+        self._tallies: dict[str, Tally] = {}  # of the test, by task
         self._measuring: dict[str, Measuring] = {}  # by split
         self.portions = Portions()
         self._dealt: dict[str, int] = {}  # samples that this process has had, by split
@@ -87,6 +89,7 @@ class Evaluation:
                 for task in self.module.setting.tasks  # type: ignore[union-attr]
                 if task.kind == "classification" and 2 <= task.outputs <= MOST_CLASSES
             }
+            self._tallies = tallies_of(self.module, self.module.trainer.test_dataloaders)
 
     def add(self, data: Any, index: int, split: str) -> None:
         """Count a batch of a split."""
@@ -104,6 +107,8 @@ class Evaluation:
             self._means[split].add_all(counted.means)
             for task, confusion in self._confusion.items() if split == "test" else ():
                 confusion.add(counted.outputs[task], counted.batch.labels[task])
+            for task, tally in self._tallies.items() if split == "test" else ():
+                tally.add(counted.outputs[task], counted.batch.labels[task])
             if split in self._measuring:
                 self._measuring[split].add(counted.outputs, counted.batch)
 
@@ -200,6 +205,10 @@ class Evaluation:
     def confusion(self) -> dict[str, list[list[int]]]:
         """The confusion matrices of the last test, by task: rows are true classes, columns predicted."""
         return {task: confusion.compute() for task, confusion in self._confusion.items()}
+
+    def tallied(self) -> dict[str, dict[str, Any]]:
+        """What else the last test has counted, by task, as `recipes/store/tested.py` keeps it."""
+        return {task: tally.compute() for task, tally in self._tallies.items()}
 
     def _without_ignored(self, batch: Batch, values: Tensor) -> tuple[Tensor, int | Tensor]:
         """What a technique measured, one value a sample, and of how many; one whose labels all losses leave out does not count."""

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from plugins.base import RecipeError
 from recipes.config.errors import one_line
-from recipes.config.kinds import is_count, is_mapping, is_number, is_text, is_texts
+from recipes.config.kinds import is_count, is_counts, is_mapping, is_number, is_text, is_texts
 from recipes.config.places import open_file
 
 DEEPEST, MOST = 40, 10_000_000  # mappings and lists inside of each other, and values altogether
@@ -93,6 +93,7 @@ def _check_kept(kept: Mapping[str, Any]) -> None:
         _expect(is_count(phase.get(name)) and 0 <= phase[name] < 2**62, f"recipe.phase.{name}", "a whole number ≥ 0")
     _expect(is_number(phase.get("seconds")), "recipe.phase.seconds", "a number")
     _expect(is_count(phase.get("max_steps", 0)), "recipe.phase.max_steps", "a whole number")
+    _expect(is_counts(phase.get("begun", [])), "recipe.phase.begun", "a list of whole numbers")
     below = phase.get("stop_below")
     _expect(below is None or _is_pair(below), "recipe.phase.stop_below", "a metric and a number")
     one = _are_sizes(shape) and shape != []

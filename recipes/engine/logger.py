@@ -17,6 +17,9 @@ class RunLogger(Logger):
         """What `result.json` says about where the numbers went."""
         return {}
 
+    def log_test(self, tasks: Mapping[str, Any]) -> None:
+        """What the test has counted, by task: as in `recipes/store/tested.py`, and of classes `classes` with the `matrix` of counts."""
+
     def finish(self, result: Mapping[str, Any]) -> str | None:
         """End the logging of a run with this result; returns a line for the user, such as how to sync."""
         return None
@@ -69,6 +72,10 @@ class Deferred(RunLogger):
     def log_histograms(self, histograms: Mapping[str, Histogram], step: int) -> None:
         """Log histograms where that is known."""
         self._each(lambda logger: hasattr(logger, "log_histograms") and logger.log_histograms(histograms, step))
+
+    def log_test(self, tasks: Mapping[str, Any]) -> None:
+        """Log what the test has counted."""
+        self._each(lambda logger: logger.log_test(tasks))
 
     def save(self) -> None:
         """Write what is still in memory."""

@@ -95,7 +95,7 @@ class RecipeModule(Evaluating):
         self.takes_tokens = self.is_built = self.is_timed = False
         self._total_steps = 0  # for which the scheduler was made
         self.phase = {"index": 0, "steps": 0, "seconds": 0.0}
-        self.metrics, self.rulers, self.confusion = {}, {}, {}
+        self.metrics, self.rulers, self.confusion, self.tallied = {}, {}, {}, {}
         self.recorded = Recording(())
         self.data_seen = self.data_content = self.clean_batch = self.positions = None
         self.data_state = {}

@@ -64,6 +64,7 @@ class Whole(L.LightningModule):
     metrics: dict[str, float]  # the last published value of each
     rulers: dict[str, dict[str, Any]]  # what the metrics of techniques were measured with, by their names
     confusion: dict[str, list[list[int]]]  # of the last test, by task: rows are true classes, columns predicted
+    tallied: dict[str, dict[str, Any]]  # what else the last test has counted, by task
     recorded: Recording  # outputs of modules that options look at, in the pass that is trained on
     clean_batch: Batch | None  # of this step, before any technique changed it
     positions: range | None  # which samples of their split an evaluation looks at

@@ -19,7 +19,7 @@ from recipes.config.choices import choices
 from recipes.config.duration import seconds_of
 from recipes.config.errors import first_line, is_mistake
 from recipes.config.quoting import path_word
-from recipes.config.run_files import CHECKPOINTS, CONFUSION, HISTOGRAMS, LAST, LOG, METRICS, PICTURES, RESULT
+from recipes.config.run_files import CHECKPOINTS, CONFUSION, HISTOGRAMS, LAST, LOG, METRICS, PICTURE, PICTURES, RESULT, TEST
 from recipes.data.base import Data
 from recipes.data.loaders import EvaluationLoader, StepLoader
 from recipes.engine.callbacks import Settle
@@ -46,7 +46,8 @@ from recipes.run.time_limit import TimeLimit
 from recipes.run.trainer import AfterStep, StopBelow, make_trainer
 from recipes.store import history
 from recipes.store.claim import remove_parts, remove_run
-from recipes.store.folder import command_line, write_config, write_confusion, write_result
+from recipes.store.folder import command_line, write_config, write_result
+from recipes.store.tested import write_test
 
 log = logging.getLogger("recipes")
 
@@ -151,7 +152,7 @@ class Run:
                 remove_run(self.folder, keep=(RESULT, LOG))
                 os.truncate(self.folder / LOG, 0)
             remove_parts(self.folder)
-            for outdated in (CONFUSION,) if self.start else (CONFUSION, HISTOGRAMS, METRICS):
+            for outdated in (CONFUSION, TEST, PICTURE, *(() if self.start else (HISTOGRAMS, METRICS))):
                 (self.folder / outdated).unlink(missing_ok=True)
             # after the result: whoever finds a config finds a run
             write_config(self.folder, self.config, self.command, history.commands(self.result))
@@ -192,6 +193,7 @@ class Run:
             "index": before["index"] + 1,
             "steps": before["steps"] + module.steps_done,
             "seconds": before["seconds"],
+            "begun": [*before.get("begun", []), before["steps"]],
             **described,
         }
 
@@ -287,7 +289,7 @@ class Run:
         loader.device = self.trainer.strategy.root_device
         self.trainer.test(module, loader, verbose=False)
         if is_first_rank():
-            write_confusion(self.folder, self.data.tasks, module.confusion)
+            self.logger.log_test(write_test(self.folder, self.data.tasks, module.confusion, module.tallied))
         self.result["metrics"] |= {name: value for name, value in module.metrics.items() if name.startswith("test/")}
         expect_finite_loss(module, "test")
         self.result["rulers"] |= module.rulers

@@ -25,7 +25,7 @@ BESIDE = (OUTPUT, SLURM_JOB, "errors", ".hydra")
 SHOWN = 3  # names of files in an error
 FOLDERS = ("", "checkpoints", "pictures", "wandb", "tensorboard", "errors")
 WRITTEN = re.compile(
-    r"(config\.yaml|result\.json|metrics\.csv|histograms\.csv|confusion\.json|train\.log|output\.log|slurm-job\.txt"
+    r"(config\.yaml|result\.json|metrics\.csv|histograms\.csv|confusion\.json|test\.json|run\.png|train\.log|output\.log|slurm-job\.txt"
     r"|checkpoints/(best|last|previous)\.ckpt|pictures/(?P<option>\w+)\.png|wandb/run-id\.txt|errors/\d+\.json"
     r"|tensorboard/(events\.out\.tfevents\.[\w.-]+|hparams\.yaml))(?P<part>\.part-\d+)?"
 )

@@ -77,9 +77,9 @@ def read_result(folder: Path) -> dict[str, Any]:
     return result
 
 
-def write_confusion(folder: Path, tasks: Iterable[Task], matrices: Mapping[str, list[list[int]]]) -> None:
-    """`confusion.json`: the matrix of each classification on the test split; rows are true classes, columns predicted."""
-    found = {
+def write_confusion(folder: Path, tasks: Iterable[Task], matrices: Mapping[str, list[list[int]]]) -> dict[str, dict[str, Any]]:
+    """`confusion.json`, and what it holds: the matrix of each classification on the test split; rows are true classes, columns predicted."""
+    found: dict[str, dict[str, Any]] = {
         task.name: {
             "classes": list(task.names) or [str(number) for number in range(task.outputs)],
             "matrix": matrices[task.name],
@@ -89,6 +89,7 @@ def write_confusion(folder: Path, tasks: Iterable[Task], matrices: Mapping[str, 
     }
     if found:
         write_text(folder / CONFUSION, json.dumps({"test": found}) + "\n")
+    return found
 
 
 def result_or_empty(folder: Path) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from typing import Any
 
 from plugins.errors import RecipeError
 from recipes.config.errors import from_cell, printable
-from recipes.config.kinds import is_count, is_flag, is_mapping, is_number, is_numbers, is_text, is_texts
+from recipes.config.kinds import is_count, is_counts, is_flag, is_mapping, is_number, is_numbers, is_text, is_texts
 from recipes.config.moved import renew
 from recipes.config.run_files import CONFUSION, HISTOGRAMS, METRICS, RESULT
 from recipes.config.untrusted import LARGEST_RECORD, read_json, read_text
@@ -69,7 +69,7 @@ ENTRIES |= dict.fromkeys(("epochs", "seconds", "samples_per_second", "peak_memor
 ENTRIES |= {"config": is_mapping, "versions": is_mapping, "wandb": is_mapping, "metrics": is_numbers, "stopped_early": is_flag}
 ENTRIES |= {"command": is_texts, "techniques": is_texts, "rulers": is_rulers, "directions": is_directions}
 ENTRIES |= {"history": is_history, "choices": is_choices, "data_content": is_text}
-ENTRIES |= {"tuned": is_tuned, "pruned_at": is_count, "reason": is_text}
+ENTRIES |= {"phase_begins": is_counts, "tuned": is_tuned, "pruned_at": is_count, "reason": is_text}
 STATUSES = ("running", "finished", "diverged", "stopped", "failed", "pruned")
 NEEDED = ("status", "config", "metrics", "command")  # never null
 

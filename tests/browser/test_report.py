@@ -460,7 +460,7 @@ def test_one_group_of_one_run_without_anything_else(tmp_path, open_report):
     leave(tmp_path / "run", metrics={"test/acc": 0.5})
     report_of([tmp_path], tmp_path / "report.html")
     report = open_report(tmp_path / "report.html")
-    assert [link.inner_text() for link in report.page.locator("nav a").all()] == ["Table", "Seeds and intervals", "Cost"]
+    assert [link.inner_text() for link in report.page.locator("nav a").all()] == ["Results", "Settings"]
     assert all(isinstance(report.plot(name), list) for name in report.plots())
 
 

@@ -26,6 +26,7 @@ from recipes.engine.logger import RunLogger
 from recipes.engine.metrics import Histogram
 from recipes.launch.ranks import is_first_rank
 from recipes.run.loggers.csv_files import rows_until
+from recipes.run.loggers.wandb_charts import charts_of_test
 from recipes.store.files import write_text
 from recipes.store.shapes import histograms_of
 from recipes.store.wandb_sync import HEADER, sync_command
@@ -185,6 +186,13 @@ class WandbRunLogger(WandbLogger, RunLogger):
         if charts:
             with self._going_on_if_lost():
                 self.experiment.log({**charts, "trainer/global_step": step})
+
+    @rank_zero_only
+    def log_test(self, tasks: Mapping[str, Any]) -> None:
+        """Results of each class, confusion matrices, reliability and residuals of the test, as tables and charts."""
+        with self._going_on_if_lost():
+            if charts := charts_of_test(tasks):
+                self.experiment.log(charts)
 
     def log_hyperparams(self, params: Any) -> None:
         """The config went along when the run was started."""
