@@ -34,7 +34,7 @@ class Means:
         self.lost: dict[str, Tensor] = {}  # by rounding, where sums have 32 bits
         self.counts: dict[str, int | float | Tensor] = {}
 
-    def add(self, name: str, value: Tensor, samples: int | Tensor, summed: bool = False, part: str = "") -> None:
+    def add(self, name: str, value: Tensor, samples: float | Tensor, summed: bool = False, part: str = "") -> None:
         """Add a batch's mean, or its sum over samples where `summed`; samples may be weighted, as their number is."""
         value = value.detach().to(widest(value.device))
         if isinstance(samples, Tensor):
