@@ -125,6 +125,10 @@ def as_labels(y: np.ndarray, where: str, names: np.ndarray | None = None, ignore
         )
     check_finite(y, where)
     if y.dtype.kind in "US":
+        if (empty := np.char.str_len(np.char.strip(y)) == 0).any():
+            raise RecipeError(
+                f"{where} has no label in {int(empty.sum())} of {y.size} places, such as number {int(empty.argmax())} (from 0): leave these samples out"
+            )
         y = np.searchsorted(np.unique(y) if names is None else names, y)
     if y.dtype.kind == "f":  # of one column or several
         return torch.from_numpy(y.astype(np.float32))

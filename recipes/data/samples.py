@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from plugins.base import RecipeError
-from plugins.inputs import Inputs, alike, described, joined, shape_of, some
+from plugins.inputs import Inputs, alike, described, each, joined, shape_of, some
 from recipes.config.errors import first_line, of_own_code
 from recipes.data.fetching import fetched
 from recipes.data.source import Chosen, Sample, Source, ranges
@@ -44,8 +45,8 @@ class Samples(Source):
 
     def __init__(self, parts: Sequence[Part], name: str, workers: int = 0) -> None:
         self.parts, self.name, self.workers = parts, name, workers
-        self._places = [(part, row) for part in parts for row in range(_length(part.dataset, name))]
-        if not self._places:
+        self._ends = list(accumulate(_length(part.dataset, name) for part in parts))
+        if not len(self):
             raise RecipeError(f"{name} has no samples")
         self._labels: dict[str, Tensor] = {}
         self._shape: Any = shape_of(self.between(0, 1)[0])
@@ -54,7 +55,7 @@ class Samples(Source):
         self._look()
 
     def __len__(self) -> int:
-        return len(self._places)
+        return self._ends[-1]
 
     @property
     def labels(self) -> Mapping[str, Tensor]:
@@ -68,25 +69,29 @@ class Samples(Source):
 
     def fetch(self, index: Tensor) -> Sample:
         """Samples by index, made by the data sets."""
+        if not len(index):  # of their form, but none
+            x, targets = self.fetch(torch.tensor([0]))
+            return each(x, lambda x: x[:0]), {task: target[:0] for task, target in targets.items()}
         rows, order, found = index.tolist(), [], []
-        for part in self.parts:
-            places = [place for place, row in enumerate(rows) if self._places[row][0] is part]
+        for part, first, end in zip(self.parts, [0, *self._ends], self._ends, strict=False):
+            places = [place for place, row in enumerate(rows) if first <= row < end]
             if places:
-                found.append(self._made(part, [rows[place] for place in places]))
+                found.append(self._made(part, first, [rows[place] for place in places]))
                 order += places
         if len(found) == 1:
             return found[0]
         back = torch.tensor(order).argsort()
-        first = found[0]
-        x: Inputs = (
-            torch.cat([x for x, _ in found])[back]
-            if isinstance(first[0], Tensor)
-            else {name: torch.cat([x[name] for x, _ in found])[back] for name in first[0]}
+        inputs = [x for x, _ in found]
+        x = (
+            torch.cat(inputs)[back]
+            if isinstance(inputs[0], Tensor)
+            else {name: torch.cat([x[name] for x in inputs])[back] for name in inputs[0]}
         )
-        return x, {task: torch.cat([target[task] for _, target in found])[back] for task in first[1]}
+        return x, {task: torch.cat([target[task] for _, target in found])[back] for task in found[0][1]}
 
-    def _made(self, part: Part, rows: Sequence[int]) -> Sample:
-        samples = [self._one(part, row) for row in rows]
+    def _made(self, part: Part, first: int, rows: Sequence[int]) -> Sample:
+        """Samples of one data set, whose own ones begin at `first`."""
+        samples = [self._one(part, first, row) for row in rows]
         where = f"{self.name}: sample {rows[0]}"
         try:
             batch = part.collate(samples)
@@ -102,10 +107,10 @@ class Samples(Source):
             str(task): as_target(target, f"{where}, target {task or 'y'}") for task, target in given.items()
         }
 
-    def _one(self, part: Part, row: int) -> Any:
+    def _one(self, part: Part, first: int, row: int) -> Any:
         """A sample as its data set gives it."""
         try:
-            sample = part.dataset[self._places[row][1]]
+            sample = part.dataset[row - first]
         except RecipeError:
             raise
         except Exception as error:

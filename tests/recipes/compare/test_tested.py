@@ -12,7 +12,7 @@ from recipes.compare.runs import Run
 from recipes.compare.summaries import F1, IOU, PRECISION, RECALL, class_scores, summed_confusion
 from recipes.compare.tested import label_scores, numbers, reliabilities, summed_tested, with_room
 from recipes.store.tested import write_tested
-from tests.recipes.compare.fabricated import leave, leave_group
+from tests.recipes.compare.fabricated import config, leave, leave_group
 from tests.recipes.compare.test_report import report_of
 
 RANDOM = np.random.default_rng()
@@ -140,7 +140,9 @@ def test_the_page_of_500_runs_stays_small(tmp_path):
     task = regression()
     task["columns"][0] |= {name: [[7] * 42] * 42 for name in ("predicted_true", "residual_predicted")}
     for number in range(500):
-        folder = leave(tmp_path / str(number), f"optimizer.lr=0.{number + 1:04d}", metrics={"test/loss": number / 1000})
+        whole = config()
+        whole["optimizer"]["lr"] = (number + 1) / 1000
+        folder = leave(tmp_path / str(number), metrics={"test/loss": number / 1000}, config=whole)
         write_tested(folder, {"": task, "label": labels(), "class": classes()})
     _, _, page = report_of(tmp_path)
     assert page.sections[-3:] == ["classes", "reliability", "numbers"]

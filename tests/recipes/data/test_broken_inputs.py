@@ -333,7 +333,10 @@ REFUSED = {
     ),
     "npz: an empty folder": (made(of_folder("a"), "data=npz"), "holds no array"),
     "npz: another name": (npz(), "a.npz has no array z: it has x, y"),
-    "npz: objects": (made(with_objects, "data=npz"), "a.npz"),
+    "npz: objects": (
+        made(with_objects, "data=npz"),
+        "a.npz holds an array of Python objects, which are never unpickled: write numbers or text",
+    ),
     "npz: a pickle": (made(pickled, "data=npz"), "a.npz cannot be read as an npz file"),
     "npz: a head that lies": (made(with_member(head((N, 10**12)) + bytes(64)), "data=npz"), "a.npz is damaged"),
     "npz: a packed head that lies": (
@@ -359,7 +362,10 @@ REFUSED = {
     "npz: dates as targets": (npz(y=Y.astype("datetime64[D]")), "y must hold numbers or names, got datetime64[D]"),
     "npz: fields": (npz(x=np.zeros((N, 2), [("a", "f4"), ("b", "i4")])), "x must be numbers, got dtype("),
     "npz: text as input": (npz(x=np.array([["a"]] * N)), "x must be numbers"),
-    "npz: text with holes": (npz(y=np.array(["a", "b", "", "c"] * 10)), "y"),
+    "npz: text with holes": (
+        npz(y=np.array(["a", "b", "", "c"] * 10)),
+        "y has no label in 10 of 40 places, such as number 2 (from 0)",
+    ),
     "npz: truth values alone": (npz(y=np.ones(N, bool)), "of one class"),
     "npz: a folder with a broken array": (
         made(lambda folder: (np.save(folder / "y.npy", Y), (folder / "x.npy").write_bytes(b"x"), folder)[2], "data=npz"),
@@ -498,7 +504,7 @@ TAKEN = {
     "csv: other line ends": (csv(table(*ROWS, end="\r\n")), "40 rows"),
     "csv: empty lines": (csv(table(*(line for row in ROWS for line in (row, "")))), "40 rows"),
     "csv: line breaks in a cell": (csv(table(*(row.replace("red", '"dark\nred"') for row in ROWS))), "40 rows"),
-    "npz: a bomb that fits": (npz(compressed=True, x=np.zeros((N, 1000))), "40"),
+    "npz: a bomb that fits": (npz(compressed=True, x=np.zeros((N, 1000))), "28 training samples"),
     "npz: column by column": (npz(x=np.asfortranarray(X)), "28 training samples"),
     "npz: the other end first": (npz(x=X.astype(">f8"), y=Y.astype(">i8")), "28 training samples"),
     "npz: truth values": (npz(y=Y.astype(bool)), "target y: 2 classes"),

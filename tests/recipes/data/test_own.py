@@ -160,6 +160,7 @@ def test_the_collate_function_of_each_loader_counts():
 
     train, val = tensors(20, 0, collate_fn=doubled), tensors(6, 1)
     samples = Samples([Part(train.dataset, train.collate_fn), Part(val.dataset, val.collate_fn)], "Mod")
+    assert samples.between(3, 3)[0].shape == (0, 5)  # as a rank gets them that has none
     x, _ = samples.fetch(torch.tensor([25, 3, 20, 0]))
     a, b = train.dataset.tensors[0], val.dataset.tensors[0]
     assert torch.equal(x, torch.stack([b[5], 2 * a[3], b[0], 2 * a[0]]))

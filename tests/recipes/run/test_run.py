@@ -63,7 +63,16 @@ def test_what_a_run_leaves(folder, folders, capsys):
     result = folder.train("max_epochs=2", "logger=[csv,wandb]", "logger.wandb.mode=offline", "+regularizer=dropout")
     assert {"format": FORMAT, **result} == folder.result
     there = {path.name for path in folder.path.iterdir()}
-    assert there == {"config.yaml", "result.json", "confusion.json", "metrics.csv", "checkpoints", "wandb", "train.log"}
+    assert there == {
+        "config.yaml",
+        "result.json",
+        "confusion.json",
+        "test.json",
+        "metrics.csv",
+        "checkpoints",
+        "wandb",
+        "train.log",
+    }
     assert {path.name for path in (folder.path / "checkpoints").iterdir()} == {"best.ckpt", "last.ckpt"}
 
     shown = capsys.readouterr().out
