@@ -2,11 +2,15 @@
 
 import json
 import re
+import sys
 
 import pytest
 import torch
 import yaml
 
+from plugins.errors import RecipeError
+from recipes.config import catalogue, own
+from recipes.run.predictor import load
 from tests.command import command, mistake
 
 MINE = '''
@@ -97,6 +101,23 @@ def test_a_run_and_what_can_be_done_with_it_once_the_words_are_typed_again(train
     longer = run("resume=run", MODEL, DATA, "max_epochs=2", cwd=place)
     assert longer.returncode == 0 and result(trained)["steps"] == 2 * result(trained)["steps_an_epoch"]
     assert "model.width=8" in result(trained)["command"]  # what was typed again takes no parameter away
+
+
+def test_a_run_from_python(trained, monkeypatch):
+    monkeypatch.chdir(trained.parent)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    monkeypatch.setattr(catalogue, "own_options", {})
+    monkeypatch.setattr(own, "trusted", set())
+    try:
+        with pytest.raises(RecipeError, match="type it with this command"):
+            load("run")
+        predictor = load("run", words=["model=mine.Mine", "data=mine.Waves"])
+        assert len(predictor.predict_data(elsewhere=False).ids) == 40
+        x = torch.randn(3, 24)
+        expected = predictor.members[0].module.model(x).softmax(1).detach()
+        torch.testing.assert_close(predictor.predict(x).of(), expected)
+    finally:
+        sys.modules.pop("mine", None)
 
 
 @pytest.mark.parametrize(
