@@ -235,6 +235,12 @@ def expect_unchanged(config: Mapping[str, Any], folder: Path) -> None:
         )
 
 
+def warn_of_changes(config: Mapping[str, Any], folder: Path) -> None:
+    """Tell that a run was trained with a class whose file is another one now."""
+    if told := changed(config):
+        catalogue.warn(f"{told}: {folder} was trained as it was then")
+
+
 def expect_typed(known: Catalogue, config: Mapping[str, Any]) -> None:
     """Refuse a run of classes that are no options here, and were not typed: their files would be run."""
     words = []

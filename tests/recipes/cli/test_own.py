@@ -139,6 +139,19 @@ def test_a_class_that_has_changed_since(trained):
     assert told.returncode == 2 and "mine.py has changed since (sha256:" in told.stderr
     evaluated = run("run", MODEL, DATA, cwd=place, script="evaluate.py")
     assert evaluated.returncode == 0 and "warning: mine.py has changed since" in evaluated.stderr
+    predicted = run("run", MODEL, DATA, cwd=place, script="predict.py")
+    assert predicted.returncode == 0 and predicted.stderr.count("warning: mine.py has changed since") == 1
+    taught = run(
+        MODEL,
+        DATA,
+        *SHORT,
+        "max_steps=2",
+        "+distillation=logits",
+        "distillation.teacher=run",
+        "hydra.run.dir=taught",
+        cwd=place,
+    )
+    assert taught.returncode == 0 and "warning: mine.py has changed since" in taught.stderr
     done = run(MODEL, DATA, "model.width=8", *SHORT, "max_epochs=1", "hydra.run.dir=other", cwd=place)
     assert done.returncode == 0
     compared = run("run", "other", cwd=place, script="compare.py")
