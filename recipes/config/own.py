@@ -133,7 +133,7 @@ def learn(words: Sequence[str], folders: Iterable[tuple[str, Path]] = ()) -> lis
         for name in names:
             if (group, name) in catalogue.own_options or (name not in known and (said or not nearest(name, known))):
                 _offer(group, name)
-        found.append(f"{group}={value}" if said else word)
+        found.append(f"{group}={value}" if said else f"{key}={value}" if names else word)
     return found
 
 
