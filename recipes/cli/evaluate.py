@@ -11,7 +11,7 @@ from plugins.errors import RecipeError
 from recipes.cli.exits import exit_with, run_command
 from recipes.cli.flags import parse_flags
 from recipes.cli.printing import expect_printed
-from recipes.cli.words import expect_one_device, folders_among, learn_own, warn_of_changes
+from recipes.cli.words import expect_one_device, folders_among, learn_own
 from recipes.config.catalogue import Catalogue, installed_folders
 from recipes.config.environment import told
 from recipes.config.invoked import as_typed
@@ -44,7 +44,7 @@ def _evaluate(words: list[str]) -> int:
     if ranks.world() > 1:
         raise RecipeError("evaluate.py tests in one process: start one, not several")
     from recipes.config.changing import ON_EVALUATION, change, read_run
-    from recipes.config.own import typed_again
+    from recipes.config.own import typed_again, warn_of_changes
     from recipes.config.searching import search_folders
 
     learn_own(flags)

@@ -9,7 +9,7 @@ from plugins.errors import RecipeError
 from recipes.cli.exits import exit_with, run_command
 from recipes.cli.flags import parse_flags
 from recipes.cli.printing import expect_printed
-from recipes.cli.words import folders_among, key_of, learn_own, value_of, warn_of_changes
+from recipes.cli.words import folders_among, key_of, learn_own, value_of
 from recipes.config.catalogue import Catalogue, installed_folders
 from recipes.config.environment import told
 from recipes.config.invoked import as_typed
@@ -52,7 +52,6 @@ def _export(words: list[str]) -> int:
 
     trained = read_run(catalogue, folder)
     changes = typed_again(trained, changes)
-    warn_of_changes(trained, folder)
     with memory.told(trained):
         with told():
             from recipes.run.export import export

@@ -10,7 +10,7 @@ from plugins.errors import RecipeError
 from recipes.cli.exits import exit_with, run_command
 from recipes.cli.flags import parse_flags
 from recipes.cli.printing import expect_printed
-from recipes.cli.words import expect_one_device, folders_among, key_of, learn_own, value_of, warn_of_changes
+from recipes.cli.words import expect_one_device, folders_among, key_of, learn_own, value_of
 from recipes.config.catalogue import Catalogue, installed_folders
 from recipes.config.environment import told
 from recipes.config.invoked import as_typed
@@ -51,7 +51,6 @@ def _predict(words: list[str]) -> int:
 
     first = read_run(catalogue, Path(folders[0]))
     changes = typed_again(first, changes)
-    warn_of_changes(first, Path(folders[0]))
     with memory.told(first):
         with told():
             from recipes.run.predict import predict

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 from plugins.errors import RecipeError
-from recipes.config.catalogue import warn
 from recipes.config.quoting import quoted, typed
 from recipes.config.run_files import JOBS
 from recipes.config.spelling import suggest
@@ -22,14 +20,6 @@ def learn_own(flags: argparse.Namespace) -> None:
     from recipes.config.searching import search_folders
 
     flags.overrides = learn(flags.overrides, search_folders(flags.overrides, flags.config_dir))
-
-
-def warn_of_changes(config: Mapping[str, Any], folder: Path) -> None:
-    """Tell that a run was trained by a class of the user's own whose file is another one now."""
-    from recipes.config.own import changed
-
-    if told := changed(config):
-        warn(f"{told}: {folder} was trained as it was then")
 
 
 def expect_part(flags: argparse.Namespace, words: Sequence[str]) -> None:

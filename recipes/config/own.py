@@ -133,7 +133,7 @@ def learn(words: Sequence[str], folders: Iterable[tuple[str, Path]] = ()) -> lis
         for name in names:
             if (group, name) in catalogue.own_options or (name not in known and (said or not nearest(name, known))):
                 _offer(group, name)
-        found.append(f"{group}={value}" if said else word)
+        found.append(f"{group}={value}" if said else f"{key}={value}" if names else word)
     return found
 
 
@@ -233,6 +233,12 @@ def expect_unchanged(config: Mapping[str, Any], folder: Path) -> None:
         raise RecipeError(
             f"{told}: {folder} would go on with another class than it has begun with; set it back, or start a new run"
         )
+
+
+def warn_of_changes(config: Mapping[str, Any], folder: Path) -> None:
+    """Tell that a run was trained with a class whose file is another one now."""
+    if told := changed(config):
+        catalogue.warn(f"{told}: {folder} was trained as it was then")
 
 
 def expect_typed(known: Catalogue, config: Mapping[str, Any]) -> None:

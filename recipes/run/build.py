@@ -22,6 +22,7 @@ from recipes.config.catalogue import Catalogue, installed_folders
 from recipes.config.changing import read_run
 from recipes.config.choices import choices
 from recipes.config.errors import first_line, one_line
+from recipes.config.own import warn_of_changes
 from recipes.config.quoting import show
 from recipes.config.run_files import BEST, CHECKPOINTS
 from recipes.data.base import Data
@@ -206,7 +207,9 @@ def load_run(folder: str | Path) -> RecipeModule:
         folder: what the run has left, such as outputs/DATE/TIME-ID.
     """
     place = Path(folder)
-    return load_module(read_run(Catalogue(installed_folders()), place), place / CHECKPOINTS / BEST)
+    config = read_run(Catalogue(installed_folders()), place)
+    warn_of_changes(config, place)
+    return load_module(config, place / CHECKPOINTS / BEST)
 
 
 def count_parameters(module: RecipeModule) -> int:

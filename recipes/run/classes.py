@@ -32,8 +32,8 @@ def find_class(target: str, base: type | None = None) -> type:
     known = root in {*OWN, *LIBRARIES} or root in installed_roots()
     if not known and target not in own.trusted:
         raise RecipeError(
-            f"_target_ {target} is refused: a config may name classes of {', '.join((*OWN, *LIBRARIES))} and of installed plugin packages; "
-            f"type one of your own: model._target_={target}"
+            f"_target_ {target} is refused: a config may name classes of {', '.join((*OWN, *LIBRARIES))}, of installed plugin packages, and "
+            f"those that were typed"
         )
     module_name, _, name = target.rpartition(".")
     try:

@@ -16,7 +16,7 @@ from plugins.base import Plugin, RecipeError, Task
 from plugins.inputs import described, fits
 from recipes.config.catalogue import Catalogue, installed_folders
 from recipes.config.changing import ON_PREDICTION, change, read_run
-from recipes.config.own import learn, typed_again
+from recipes.config.own import learn, typed_again, warn_of_changes
 from recipes.data.arrays import as_features, as_images, as_named_input
 from recipes.data.base import Data
 from recipes.data.loaders import EvaluationLoader
@@ -133,6 +133,7 @@ class Member:
     def __init__(self, folder: Path, words: Sequence[str], catalogue: Catalogue) -> None:
         self.folder = folder
         config = read_run(catalogue, folder)
+        warn_of_changes(config, folder)
         self.config = on_one_device(change(catalogue, config, typed_again(config, words), ON_PREDICTION, "a prediction"))
         checkpoint = best_checkpoint(folder)
         set_up_process(self.config)

@@ -2,11 +2,15 @@
 
 import json
 import re
+import sys
 
 import pytest
 import torch
 import yaml
 
+from plugins.errors import RecipeError
+from recipes.config import catalogue, own
+from recipes.run.predictor import load
 from tests.command import command, mistake
 
 MINE = '''
@@ -99,6 +103,23 @@ def test_a_run_and_what_can_be_done_with_it_once_the_words_are_typed_again(train
     assert "model.width=8" in result(trained)["command"]  # what was typed again takes no parameter away
 
 
+def test_a_run_from_python(trained, monkeypatch):
+    monkeypatch.chdir(trained.parent)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    monkeypatch.setattr(catalogue, "own_options", {})
+    monkeypatch.setattr(own, "trusted", set())
+    try:
+        with pytest.raises(RecipeError, match="type it with this command"):
+            load("run")
+        predictor = load("run", words=["model=mine.Mine", "data=mine.Waves"])
+        assert len(predictor.predict_data(elsewhere=False).ids) == 40
+        x = torch.randn(3, 24)
+        expected = predictor.members[0].module.model(x).softmax(1).detach()
+        torch.testing.assert_close(predictor.predict(x).of(), expected)
+    finally:
+        sys.modules.pop("mine", None)
+
+
 @pytest.mark.parametrize(
     "words",
     [("evaluate.py", "run"), ("predict.py", "run"), ("export.py", "run", "format=safetensors"), ("train.py", "resume=run")],
@@ -118,6 +139,19 @@ def test_a_class_that_has_changed_since(trained):
     assert told.returncode == 2 and "mine.py has changed since (sha256:" in told.stderr
     evaluated = run("run", MODEL, DATA, cwd=place, script="evaluate.py")
     assert evaluated.returncode == 0 and "warning: mine.py has changed since" in evaluated.stderr
+    predicted = run("run", MODEL, DATA, cwd=place, script="predict.py")
+    assert predicted.returncode == 0 and predicted.stderr.count("warning: mine.py has changed since") == 1
+    taught = run(
+        MODEL,
+        DATA,
+        *SHORT,
+        "max_steps=2",
+        "+distillation=logits",
+        "distillation.teacher=run",
+        "hydra.run.dir=taught",
+        cwd=place,
+    )
+    assert taught.returncode == 0 and "warning: mine.py has changed since" in taught.stderr
     done = run(MODEL, DATA, "model.width=8", *SHORT, "max_epochs=1", "hydra.run.dir=other", cwd=place)
     assert done.returncode == 0
     compared = run("run", "other", cwd=place, script="compare.py")

@@ -122,7 +122,7 @@ def test_kinds_and_parameters_are_those_that_python_finds(place):
 def test_a_class_is_an_option_of_this_command_alone(place):
     before = set(catalogue.Catalogue().groups["model"])
     words = own.learn(["+model._target_=netsfile.py:Net", "seed=1"])
-    assert words == ["model=netsfile.Net", "seed=1"]
+    assert words == ["model=netsfile.Net", "seed=1"] == own.learn(["model=netsfile.py:Net", "seed=1"])
     option = catalogue.Catalogue().groups["model"]["netsfile.Net"]
     assert option.parameters == {"width": 32, "rate": 1.0, "kernel": [3, 3], "depth": 2, "name": "a b", "off": -1.5}
     assert option.settable["depth"] is None and option.settable["width"] == 32
