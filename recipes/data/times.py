@@ -45,8 +45,8 @@ def times_of(values: Values, lines: np.ndarray, where: str) -> tuple[Tensor, lis
             f"{shown(words[codes[0]])}: write all in one way"
         )
     moments = np.array([moment(word) for word in words])
-    different, places = np.unique(moments, return_inverse=True)
-    written = [words[int(np.flatnonzero(places == place)[0])] for place in range(len(different))] if len(words) else []
+    _, first_of, places = np.unique(moments, return_index=True, return_inverse=True)
+    written = [words[number] for number in first_of.tolist()]
     return torch.from_numpy(places.reshape(-1)[codes]), written
 
 
