@@ -24,7 +24,7 @@ from tests.forked import command as forked
 WORDS = ("model=linear", "max_steps=4", "logger=csv", "trainer.progress=false", "trainer.accelerator=cpu")
 LIMIT = 120  # seconds, of a machine that does other things too
 BAIT = "api_key: 123456789"
-TEXT = ("config.yaml", "result.json", "metrics.csv", "confusion.json", "train.log")
+TEXT = ("config.yaml", "result.json", "metrics.csv", "confusion.json", "test.json", "train.log")
 IN_RUN = (*TEXT, "checkpoints/last.ckpt", "checkpoints/best.ckpt")
 IN_SWEEP = ("jobs.yaml", "sweep.log", "multirun.yaml")
 VALUES = (

@@ -76,7 +76,11 @@ def run_hydra(flags: argparse.Namespace, words: Sequence[str]) -> int:
         hydra.main(config_path=str(FOLDER), config_name="train", version_base="1.3")(task)()
     if flags.cfg or flags.info or flags.shell_completion:
         expect_printed()
-    return end_sweep(sweep, flags.all_jobs) if (sweep := _sweep()) else outcome.code
+    if not (sweep := _sweep()):
+        return outcome.code
+    code = end_sweep(sweep, flags.all_jobs)
+    leave_pictures(job.folder for job in sweep.jobs)
+    return code
 
 
 @contextmanager
@@ -141,7 +145,6 @@ def end_sweep(sweep: Sweep, all_jobs: bool) -> int:
             code = FAILED
         if best := best_of_search(sweep.folder):
             print(f"best     {best}")
-    leave_pictures(job.folder for job in sweep.jobs)
     if sweep.diverged:
         lines = "\n".join(f"  {job.name}: {job.result.get('error')}; {job.folder}" for job in sweep.diverged)
         print(f"{len(sweep.diverged)} of {len(sweep.jobs)} jobs diverged:\n{lines}", file=sys.stderr)

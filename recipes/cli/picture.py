@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
@@ -33,6 +34,7 @@ def leave_pictures(folders: Iterable[Path]) -> None:
 
 
 def _draw(folder: Path, quiet: bool = False) -> bool:
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it tells of fonts
     try:
         with told():
             from recipes.compare.run_picture import write_picture

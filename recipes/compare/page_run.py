@@ -34,7 +34,7 @@ def results(run: Run) -> str:
     facts = "".join(f"<div><dt>{name}</dt><dd>{escape(value)}</dd></div>" for name, value in _facts(run).items())
     return (
         f'<div class="scroll"><table class="plain"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
-        f'<p class="hint">Of the weights that were best in validation.</p><dl class="facts">{facts}</dl>'
+        f'<dl class="facts">{facts}</dl><p class="hint">Metrics are those of the weights that were best in validation.</p>'
     )
 
 

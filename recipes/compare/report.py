@@ -202,10 +202,9 @@ class Page:
         seeds = sorted({run.seed for run in runs})
         facts = {
             "metric": self.metric.name,
-            "baseline": self.rows[self.baseline].label,
+            **({} if self.run else {"baseline": self.rows[self.baseline].label}),
             "data set": self.comparison.data,
-            "groups": str(len(self.groups)),
-            "finished runs": str(len(runs)),
+            **({} if self.run else {"groups": str(len(self.groups)), "finished runs": str(len(runs))}),
             ("seed" if len(seeds) == 1 else f"{len(seeds)} seeds"): ranges(seeds),
             "written": f"{datetime.now():%Y-%m-%d %H:%M}",
         }

@@ -48,6 +48,7 @@ function numbered(trace, place, columns, format) {
 
 function drawClasses(place) {
   const figure = figures.classes[control("classes-task").value][control("classes-score").value];
+  if (!figure) return empty("This target has no such score.");
   const trace = copy(figure.data[0]);
   const layout = copy(figure.layout);
   const difference = control("classes-difference").checked;
@@ -151,8 +152,8 @@ function legend(name, shown, further = {}) {
     mark.className = "swatch";
     mark.innerHTML = swatch(group);
     const label = document.createElement("code");
-    label.textContent = groups[group].label;
-    entry.append(mark, label, further[group] ? ` ${further[group]}` : "");
+    label.textContent = groups[group].label + (further[group] ?? "");
+    entry.append(mark, label);
     return entry;
   }));
 }

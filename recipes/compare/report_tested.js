@@ -46,7 +46,7 @@ function drawReliability() {
     hovertemplate: "sure by %{x:.1f} %: %{y:.1f} % right, %{customdata} predictions<extra>%{fullData.name}</extra>",
     meta: { group, error: of[group].error },
   }));
-  legend("reliability", shown, Object.fromEntries(shown.map((group) => [group, `calibration error ${of[group].error} %`])));
+  legend("reliability", shown, Object.fromEntries(shown.map((group) => [group, `: calibration error ${of[group].error.toFixed(1)} %`])));
   say("reliability", LIMIT.curves);
   const axis = { range: [0, 103], ticksuffix: " %" };
   const layout = {
@@ -72,7 +72,7 @@ function middles(cells, low, high) {
 /** A heat map of counts, whose root is shown, so that rare ones are seen. */
 function heat(z, x, y, template) {
   return {
-    type: "heatmap", x, y, z: z.map((row) => row.map((count) => (count ? Math.sqrt(count) : null))), customdata: z, colorscale: sequential().map(([at, value]) => [at, at ? value : cssColour("grid")]),
+    type: "heatmap", x, y, z: z.map((row) => row.map((count) => (count ? Math.sqrt(count) : null))), customdata: z, colorscale: theme() === "dark" ? [[0, "#24486c"], [1, "#a5d3ff"]] : [[0, "#b5d3f0"], [1, "#0b3d73"]],
     showscale: false, hovertemplate: template, meta: { group: Number(control("numbers-group").value) },
   };
 }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 import warnings
 from collections.abc import Mapping
@@ -22,6 +21,7 @@ from recipes.compare.runs import Run
 from recipes.compare.units import Metric
 from recipes.config.effect import words_with_effect
 from recipes.config.errors import printable
+from recipes.config.kinds import is_number
 from recipes.config.run_files import METRICS, PICTURE
 from recipes.store.files import write_whole
 from recipes.store.shapes import read_result
@@ -52,7 +52,6 @@ def write_picture(folder: Path) -> bool:
     figure = draw_run(Run(folder, str(result.get("status")), result))
     if figure is None:
         return False
-    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it tells of fonts
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # letters that no font has
         write_whole(folder / PICTURE, lambda file: figure.savefig(file, format="png"))
@@ -166,9 +165,9 @@ def _shares(config: Mapping[str, Any]) -> dict[str, tuple[float, float]]:
     for options in config.values():
         for name, option in options.items() if isinstance(options, Mapping) else ():
             when = option.get("when") if isinstance(option, Mapping) else None
-            known = isinstance(when, list) and len(when) == 2 and all(isinstance(end, int | float) for end in when)
-            if known and 0 <= when[0] < when[1] <= 1 and when != [0, 1]:
-                found[printable(str(name))] = (float(when[0]), float(when[1]))
+            ends = [end for end in when if is_number(end)] if isinstance(when, list) else []
+            if len(ends) == 2 and 0 <= ends[0] < ends[1] <= 1 and ends != [0, 1]:
+                found[printable(str(name))] = (float(ends[0]), float(ends[1]))
     return dict(list(found.items())[:MOST_BARS])
 
 

@@ -36,6 +36,11 @@ def over_all(counts: Tensor) -> Tensor:
     return found
 
 
+def precise(output: Tensor) -> Tensor:
+    """Outputs with at least 32 bits, of which their probabilities are made."""
+    return output.to(torch.promote_types(output.dtype, torch.float32))
+
+
 class Reliability:
     """How often a prediction is right, by the probability that it was given, in bins of equal width that hold their upper end."""
 
@@ -67,7 +72,7 @@ class OfClasses:
         """Count a batch: outputs (samples, classes, *places) and labels (samples, *places)."""
         if self.reliability is None:
             return
-        probability, decided = self.task.probabilities(output).max(1)
+        probability, decided = self.task.probabilities(precise(output)).max(1)
         self.reliability.add(probability, decided == labels, (labels >= 0) & (labels < self.task.outputs))
 
     def compute(self) -> dict[str, Any]:
@@ -89,7 +94,7 @@ class OfLabels:
         predicted = self.task.hits(output, torch.ones_like(there))
         cells = [(~predicted & ~there), (predicted & ~there), (~predicted & there), (predicted & there)]
         self.counts += torch.stack([cell.sum(0) for cell in cells], 1)
-        self.reliability.add(self.task.probabilities(output), there)
+        self.reliability.add(self.task.probabilities(precise(output)), there)
 
     def compute(self) -> dict[str, Any]:
         """What was counted, over all processes: of each label true negatives, false positives, false negatives, true positives."""

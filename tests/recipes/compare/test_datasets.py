@@ -13,7 +13,7 @@ from recipes.compare.comparison import compare_all
 from recipes.compare.datasets import as_file, by_data, names
 from recipes.compare.groups import NOTHING_ADDED
 from recipes.compare.runs import find, read
-from recipes.compare.standing import standings
+from recipes.compare.standing import Standing, critical_difference, friedman, standings
 from recipes.config.catalogue import Catalogue
 from tests.recipes.compare.fabricated import leave, leave_group
 
@@ -220,3 +220,41 @@ def test_one_group_on_each_of_two_data_sets_is_named_by_what_it_has(tmp_path):
     leave(tmp_path / "c", seed=0, data_content="a")
     labels = [[group.label for group in each.groups] for each in compare_all(runs_of(tmp_path), CATALOGUE)]
     assert labels == [["+regularizer=l2", NOTHING_ADDED], ["+regularizer=l2"]]
+
+
+def standing_of(ranks):
+    return [Standing(str(place), tuple(column)) for place, column in enumerate(np.array(ranks, float).T)]
+
+
+def test_the_test_of_ranks_is_friedmans_exact_where_there_are_few_data_sets():
+    assert friedman(standing_of([[1, 2, 3]] * 3)) == pytest.approx(1 / 36)  # the tables of Friedman (1937)
+    assert friedman(standing_of([[1, 2, 3]] * 4)) == pytest.approx(1 / 216)
+    assert friedman(standing_of([[1, 2, 3, 4]] * 3)) == pytest.approx(1 / 576)
+    wins = [[1, 2]] * 7 + [[2, 1]] * 2
+    assert friedman(standing_of(wins)) == pytest.approx(stats.binomtest(2, 9).pvalue)  # the sign test
+    assert friedman(standing_of([[1.5, 1.5]] * 3)) == 1.0
+
+
+def test_the_test_of_ranks_is_that_of_scipy_where_there_are_many():
+    random = np.random.default_rng()
+    values = random.normal([0, 0.1, 0.2, 0.3, 0.6], size=(40, 5))
+    ranks = stats.rankdata(values, axis=1)
+    assert friedman(standing_of(ranks)) == pytest.approx(stats.friedmanchisquare(*ranks.T).pvalue, abs=0.02)
+    assert friedman(standing_of(ranks)) == friedman(standing_of(ranks))
+
+
+@pytest.mark.parametrize(("methods", "quantile"), [(2, 1.960), (3, 2.343), (5, 2.728), (10, 3.164)])
+def test_the_critical_difference_is_that_of_the_table(methods, quantile):
+    """Demšar, "Statistical Comparisons of Classifiers over Multiple Data Sets", JMLR 2006, table 5."""
+    expected = quantile * np.sqrt(methods * (methods + 1) / (6 * 14))
+    assert critical_difference(methods, 14) == pytest.approx(expected, abs=2e-3)
+
+
+def test_ranks_stand_in_each_report(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    three_sets(tmp_path / "runs")
+    main(["runs"])
+    assert "Friedman's test: p = " in capsys.readouterr().out
+    for name in ("digits", "mnist", "my.npz"):
+        text = (tmp_path / "runs" / f"report-{name}.html").read_text()
+        assert '<section id="ranks"' in text and "Friedman&#x27;s test" in text and ">mean rank</th>" in text

@@ -200,7 +200,7 @@ def test_groups_without_a_number_are_last_and_break_nothing(tmp_path):
 def test_sections_without_data_are_left_out(tmp_path):
     leave(tmp_path / "0")
     _, _, page = report_of(tmp_path)
-    assert page.sections == ["table", "seeds", "cost"]
+    assert page.sections == ["results", "settings"]  # the page of one run
     leave(tmp_path / "1", "+regularizer=dropout", curve={"val/acc": [0.1, 0.2]})
     _, _, page = report_of(tmp_path)
     assert page.sections == ["table", "curves", "seeds", "cost", "parallel", "differences"]

@@ -151,11 +151,11 @@ def test_a_run_that_goes_on_has_no_old_matrix(folder, folders, with_plugin, extr
                 raise SystemExit
 
     folder.train("max_epochs=1")
-    assert (folder.path / "confusion.json").exists()
+    assert (folder.path / "confusion.json").exists() and (folder.path / "test.json").exists()
     with_plugin(Ends)
     with pytest.raises(SystemExit):
         folder.resume("max_epochs=2")
-    assert not (folder.path / "confusion.json").exists()
+    assert not (folder.path / "confusion.json").exists() and not (folder.path / "test.json").exists()
     with_plugin()
     folder.resume()
     folders("whole").train("max_epochs=2")
