@@ -35,13 +35,15 @@ def curves_section(figures: Mapping[str, Any], metric: str, alone: bool = False)
     """Metric and axis to choose, above the curves; `alone`: of one run."""
     wanted = ["loss"] * alone + [f"val/{metric.partition('/')[2]}", "val/acc", "val/loss", metric]
     chosen = next((name for name in wanted if name in figures), next(iter(figures)))
-    options = ""
-    for split in dict.fromkeys(owner(name) if "/" in name else "" for name in figures):
-        names = [name for name in figures if (owner(name) if "/" in name else "") == split]
+    options, splits = "", {name: owner(name) if "/" in name and not alone else "" for name in figures}
+    for split in dict.fromkeys(splits.values()):
+        names = [name for name in figures if splits[name] == split]
         inner = "".join(
             f'<option value="{escape(name)}"{" selected" if name == chosen else ""}>{escape(name)}</option>' for name in names
         )
-        options += f'<optgroup label="{escape(SPLITS.get(split, split or "other"))}">{inner}</optgroup>'
+        options += (
+            f'<optgroup label="{escape(SPLITS.get(split, split or ("curves" if alone else "other")))}">{inner}</optgroup>'
+        )
     choice = f'<label>metric <select data-control="curves">{options}</select></label>'
     bands = '<label><input type="checkbox" data-control="curves-band" checked> bands</label>'
     logarithm = '<label><input type="checkbox" data-control="curves-log"> logarithmic</label>'

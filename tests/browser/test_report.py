@@ -16,10 +16,12 @@ from recipes.compare.statistics import rows
 from recipes.config.catalogue import Catalogue
 from recipes.config.composing import compose, finish
 from recipes.run.train import train
+from recipes.store.tested import write_tested
 from tests.browser.browser import Report, path_of_browser, started
 from tests.command import ROOT
 from tests.recipes.compare.fabricated import config, leave
 from tests.recipes.compare.test_comparison import search
+from tests.recipes.compare.test_tested import regression
 
 pytestmark = pytest.mark.slow
 CATALOGUE = Catalogue()
@@ -479,3 +481,55 @@ def test_the_picture_of_the_readme(real, tmp_path):
     assert picture.width == 1280 and picture.height > 600
     done = screenshot(tmp_path / "none.html", tmp_path / "picture.png")
     assert done.returncode == 1 and done.stderr == f"error: there is no file {tmp_path / 'none.html'}\n"
+
+
+def test_reliability_and_the_table_of_classes_are_those_of_the_runs(real, open_report):
+    comparison, _, path = real
+    report = open_report(path)
+    order = report.page.evaluate("groups.map(group => group.label)")
+    groups = {group.label: group for group in comparison.groups}
+    ideal, *traces = report.plot("reliability")
+    assert ideal["x"] == ideal["y"] and len(traces) == 3
+    for trace in traces:
+        bins = [run.tested[""]["reliability"] for run in groups[order[trace["meta"]["group"]]].runs]
+        samples, right, sums = (np.sum([each[name] for each in bins], 0) for name in ("samples", "right", "sums"))
+        kept = samples > 0
+        np.testing.assert_allclose(trace["x"], 100 * sums[kept] / samples[kept], rtol=1e-4)
+        np.testing.assert_allclose(trace["y"], 100 * right[kept] / samples[kept], rtol=1e-4)
+        error = 100 * np.abs(right - sums).sum() / samples.sum()
+        assert (
+            f"{order[trace['meta']['group']]}: calibration error {error:.1f} %"
+            in report.page.locator('[data-legend="reliability"]').inner_text()
+        )
+    report.choose("classes-group", str(order.index(MIXUP)))
+    matrix = sum(np.array(run.confusion[""][1]) for run in groups[MIXUP].runs)
+    true, predicted = (np.repeat(index.ravel(), matrix.ravel()) for index in np.indices(matrix.shape))
+    precision, recall, f1, support = precision_recall_fscore_support(true, predicted, labels=range(10), zero_division=np.nan)
+    rows = [row.locator("th, td").all_inner_texts() for row in report.page.locator('[data-table="classes"] tbody tr').all()]
+    for number, cells in enumerate(rows):
+        assert cells[:2] == [str(number), str(support[number])]
+        for cell, value in zip(cells[2:], (recall, precision, f1), strict=True):
+            assert cell == "–" if np.isnan(value[number]) else float(cell) == pytest.approx(100 * value[number], abs=0.06)
+
+
+def test_predictions_residuals_and_quantiles_are_those_that_were_counted(tmp_path, open_report):
+    tasks = [{"size": regression(), EVIL: regression()} for _ in range(2)]
+    for number, counted in enumerate(tasks):
+        words = ("+regularizer=l2",) if number else ()
+        write_tested(leave(tmp_path / str(number), *words, metrics={"test/loss": 1.0 - number / 2}), counted)
+    report_of([tmp_path], tmp_path / "report.html")
+    report = open_report(tmp_path / "report.html")
+    for group, of in (("0", tasks[1]), ("1", tasks[0])):  # the best group first
+        for task in ("size", EVIL):
+            report.choose("numbers-group", group)
+            report.choose("numbers-task", task)
+            (column,) = of[task]["columns"]
+            map_, ideal = report.plot("against")
+            assert map_["customdata"] == column["predicted_true"] and ideal["x"] == column["range"]
+            cells, bars = report.plot("residuals")
+            assert cells["customdata"] == column["residual_predicted"]
+            assert bars["x"] == [sum(row) for row in column["residual_predicted"]]
+            assert bars["y"][0] < -column["residual"] < bars["y"][1] < 0  # the first cell lies beyond
+    _, *lines = report.plot("coverage")
+    assert {line["meta"]["group"] for line in lines} == {0, 1} and lines[0]["x"] == [50]
+    assert report.page.evaluate("window.hacked") is None

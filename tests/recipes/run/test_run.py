@@ -536,7 +536,7 @@ def test_phases(folder, with_plugin, extra, capsys):
     assert (first, second, third) == (0, 1, 2) and (size, larger, largest) == (1293, 1437, 1437)
     assert same(start, again)
     assert same(asks.ends[1], on)
-    assert result["phases"] == 3 and 32 < result["steps"] < 332
+    assert result["phases"] == 3 and 32 < result["steps"] < 332 and result["phase_begins"] == [0, 20, 32]
     rows = [row for row in folder.rows if "val/loss" in row]
     assert [int(row["step"]) for row in rows[:7]] == [5, 10, 15, 20, 25, 30, 32]
     assert all(float(row["val/loss"]) >= 0.2 for row in rows[7:-1]) and float(rows[-1]["val/loss"]) < 0.2
@@ -574,7 +574,7 @@ def test_phases_resumed(folder, folders, with_plugin, extra, at, fresh):
     with_plugin(asks)
     result = folder.resume()
     assert result["metrics"] == whole.result["metrics"] and result["best_step"] == whole.result["best_step"]
-    assert result["phases"] == 2 and result["steps"] == 32
+    assert result["phases"] == 2 and result["steps"] == 32 and result["phase_begins"] == [0, 20]
     assert asks.seen[0][3] == at + 1 if at < 19 else True
     assert folder.rows == whole.rows
 
