@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 
 from plugins.errors import RecipeError
 from recipes.cli.exits import FAILED
-from recipes.cli.picture import leave_pictures
 from recipes.cli.printing import expect_printed
 from recipes.cli.start import exit_code, expect_writable, score_of, start
 from recipes.config.catalogue import FOLDER, Catalogue
@@ -76,11 +75,7 @@ def run_hydra(flags: argparse.Namespace, words: Sequence[str]) -> int:
         hydra.main(config_path=str(FOLDER), config_name="train", version_base="1.3")(task)()
     if flags.cfg or flags.info or flags.shell_completion:
         expect_printed()
-    if not (sweep := _sweep()):
-        return outcome.code
-    code = end_sweep(sweep, flags.all_jobs)
-    leave_pictures(job.folder for job in sweep.jobs)
-    return code
+    return end_sweep(sweep, flags.all_jobs) if (sweep := _sweep()) else outcome.code
 
 
 @contextmanager

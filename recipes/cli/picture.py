@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from recipes.config.environment import told
 from recipes.config.errors import one_line, printable
-from recipes.config.run_files import PICTURE, RESULT
+from recipes.config.run_files import PICTURE
 
 DRAWN = ("finished", "diverged", "pruned")  # and what Ctrl-C has stopped: whoever else asks for an end is in a hurry
 
@@ -25,21 +25,12 @@ def leave_picture(folder: Path, result: Mapping[str, Any]) -> None:
             print(printable(f"picture  {folder / PICTURE}"), flush=True)
 
 
-def leave_pictures(folders: Iterable[Path]) -> None:
-    """Draw the jobs of a sweep that have no picture yet, each as it is; Ctrl-C leaves the rest to those who ask for them."""
-    with suppress(KeyboardInterrupt):
-        for folder in folders:
-            if (folder / RESULT).exists() and not (folder / PICTURE).exists():
-                _draw(folder, quiet=True)
-
-
-def _draw(folder: Path, quiet: bool = False) -> bool:
+def _draw(folder: Path) -> bool:
     logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it tells of fonts
     try:
         with told():
             from recipes.compare.run_picture import write_picture
         return write_picture(folder)
     except Exception as error:  # whatever a library of pictures does not take
-        if not quiet:
-            print(printable(f"no picture of this run: {one_line(error)}"), file=sys.stderr)
+        print(printable(f"no picture of this run: {one_line(error)}"), file=sys.stderr)
         return False

@@ -17,7 +17,7 @@ from recipes.config.environment import told
 from recipes.config.errors import is_mistake
 from recipes.launch import failures, ranks, watch
 from recipes.launch import slurm_job as slurm
-from recipes.launch.identity import LIFELINE
+from recipes.launch.identity import WATCHED
 from recipes.run import memory
 
 
@@ -29,7 +29,7 @@ def expect_writable(folder: Path) -> None:
 def start(config: dict[str, Any], folder: Path, words: Sequence[str]) -> dict[str, Any]:
     if ranks.rank() == 0 and ranks.node() == 0:
         failures.forget_earlier(folder)
-    is_child = LIFELINE in os.environ  # of a sweep, or of the command that trains on several devices: these draw the picture
+    is_rank = WATCHED in os.environ  # of a command that draws the picture
     slurm.listen(*(slurm.ASKING if ranks.world() > 1 else ()))
     failures.end_with_others(folder)
     try:
@@ -43,7 +43,7 @@ def start(config: dict[str, Any], folder: Path, words: Sequence[str]) -> dict[st
         raise
     if result.get("status") == "stopped" and ranks.rank() == 0 and not count:  # for all
         slurm.come_back(str(result.get("stopped_by")))
-    if not is_child and ranks.rank() == 0 and ranks.node() == 0:
+    if not is_rank and ranks.rank() == 0 and ranks.node() == 0:
         leave_picture(folder, result)
     return result
 

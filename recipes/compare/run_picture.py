@@ -31,6 +31,7 @@ SPLITS = {"train": ("training", *LOOKS[1], "--"), "val": ("validation", *LOOKS[0
 RATE, PHASES = LOOKS[2][0], LOOKS[3][0]
 STEEP = 20  # times that a loss falls, from which on its axis is logarithmic
 FEW = 30  # points of a curve, up to which each has a mark
+PANEL = 3.7  # inches that a metric is wide
 MOST_BARS = 6  # techniques whose share of the training is drawn
 LONGEST = 90  # letters of the title
 Curve = tuple[np.ndarray, np.ndarray]
@@ -69,12 +70,15 @@ def draw_run(run: Run) -> Figure | None:
     if not shown:
         return None
     bars = _shares(run.config)
-    figure = Figure(figsize=(3.6 * (len(shown) + rated) + 0.4, 3.5 + 0.22 * len(bars)), dpi=110, facecolor="white")
-    figure.set_layout_engine("constrained")
+    number, below = len(shown) + rated, 0.6 + 0.22 * len(bars) if bars else 0.0
+    width, height = PANEL * number + 0.3, 3.5 + below  # inches: places are given, since to find them takes as long as to draw
+    figure = Figure(figsize=(width, height), dpi=110, facecolor="white")
     FigureCanvasAgg(figure)
     unit = steps_an_epoch(run)
-    grid = figure.add_gridspec(1 + bool(bars), len(shown) + rated, height_ratios=[1, 0.09 * len(bars)] if bars else [1])
-    panels = [figure.add_subplot(grid[0, place]) for place in range(len(shown) + rated)]
+    panels = [
+        figure.add_axes(((PANEL * place + 0.7) / width, (below + 0.85) / height, (PANEL - 0.75) / width, 1.85 / height))
+        for place in range(number)
+    ]
     for axes, name in zip(panels, shown, strict=False):
         _draw_metric(axes, name, curves, unit)
     if rated:
@@ -89,9 +93,9 @@ def draw_run(run: Run) -> Figure | None:
         axes.set_xlabel("epoch" if unit else "step", fontsize=9)
         axes.xaxis.set_major_locator(MaxNLocator(6, integer=not unit or last / unit > 3))
     if bars:
-        _draw_shares(figure.add_subplot(grid[1, :]), bars)
+        _draw_shares(figure.add_axes((1.9 / width, 0.8 / height, (width - 2.1) / width, (below - 0.6) / height)), bars)
     entries = {label: line for axes in panels for line, label in zip(*axes.get_legend_handles_labels(), strict=True)}
-    figure.legend(entries.values(), entries.keys(), loc="outside lower center", ncols=len(entries), fontsize=8, frameon=False)
+    figure.legend(entries.values(), entries.keys(), loc="lower center", ncols=len(entries), fontsize=8, frameon=False)
     figure.suptitle(_title(run), fontsize=9.5, color=DARK, parse_math=False)
     return figure
 

@@ -35,6 +35,7 @@ NEEDED = (
     *("recipes.run.train", "recipes.cli.train", "recipes.config.composing", "hydra.main", "torchvision", "wandb"),
     *("sklearn.datasets", "rich.table", "fsspec", "PIL.Image", "torch.utils.serialization", "recipes.launch.sweep"),
     "wandb.sdk.launch",  # a second of imports in each wandb.init
+    "recipes.compare.run_picture",
 )
 NO_THREAD = {"JE_ARROW_MALLOC_CONF": "background_thread:false"}  # of pyarrow, which pandas imports, and scikit-learn pandas
 LOOK = 0.02  # seconds between two looks at the jobs

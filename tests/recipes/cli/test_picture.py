@@ -36,11 +36,12 @@ def test_a_run_a_resumed_one_and_one_that_is_explained(tmp_path):
     assert told.returncode == 0 and "picture" not in told.stdout and not (tmp_path / "b").exists()
 
 
-def test_the_jobs_of_a_sweep_are_drawn_by_the_sweep(tmp_path):
+def test_each_job_of_a_sweep_draws_its_own(tmp_path):
     done = command("train.py", "-m", *RUN, "seed=0,1", "sweep=s", cwd=tmp_path, forked=True)
     assert done.returncode == 0, done.stderr
     for name in "01":
-        assert is_drawn(tmp_path / "s" / name) and "picture" not in (tmp_path / "s" / name / "output.log").read_text()
+        assert is_drawn(tmp_path / "s" / name) and "run.png" in (tmp_path / "s" / name / "output.log").read_text()
+    assert "run.png" not in done.stdout
 
 
 @pytest.mark.slow
@@ -52,12 +53,12 @@ def test_one_of_two_processes_draws(tmp_path):
 
 
 def test_what_cannot_be_drawn_is_told_in_a_line_and_the_run_is_finished(tmp_path):
-    code = "import sys; sys.modules['matplotlib.figure'] = None; from recipes.cli.train import main; main()"
+    code = "import sys; sys.modules['recipes.compare.run_picture'] = None; from recipes.cli.train import main; main()"
     done = subprocess.run(
         [sys.executable, "-c", code, *RUN, "hydra.run.dir=a"], cwd=tmp_path, env=variables(), capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
-    assert done.stderr.splitlines()[-1].startswith("no picture of this run: import of matplotlib.figure halted")
+    assert done.stderr.splitlines()[-1].startswith("no picture of this run: import of recipes.compare.run_picture halted")
     assert "picture" not in done.stdout and "next" in done.stdout and not (tmp_path / "a/run.png").exists()
 
 
