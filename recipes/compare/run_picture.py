@@ -89,7 +89,7 @@ def draw_run(run: Run) -> Figure | None:
     last = _last_step(run, curves)
     for axes in panels:
         _mark(axes, run, unit)
-        axes.set_xlim(0, last / (unit or 1))
+        axes.set_xlim(0, 1.015 * last / (unit or 1))
         axes.set_xlabel("epoch" if unit else "step", fontsize=9)
         axes.xaxis.set_major_locator(MaxNLocator(6, integer=not unit or last / unit > 3))
     if bars:
