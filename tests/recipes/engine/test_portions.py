@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch
 
-from plugins.inference.mc_dropout import BLOCK
 from recipes.data.loaders import EvaluationLoader, batch_size_of
 from recipes.data.split import Split
 from recipes.engine.metrics import Means
@@ -67,13 +66,15 @@ def test_the_size_of_a_batch_is_bounded_by_its_bytes():
     assert EvaluationLoader(split, 7).batch_size == 7
 
 
-TECHNIQUES = ("adversarial/fgsm", "inference/mc_dropout", "regularizer/dropout", "metric/f1")
+ATTACKED = ("adversarial/fgsm", "metric/f1")
+SAMPLED = (*ATTACKED, "inference/mc_dropout", "regularizer/dropout")  # which passes blocks of samples, whatever a batch is
 
 
-def test_no_metric_depends_on_it(tmp_path, monkeypatch):
+@pytest.mark.parametrize(("techniques", "other"), [(SAMPLED, (7, 500)), (ATTACKED, (500, 40))], ids=["sizes", "halves"])
+def test_no_metric_depends_on_it(tmp_path, monkeypatch, techniques, other):
     """Attacks and masks of evaluations are drawn for each sample; the first portions that are tried do not fit."""
     found = []
-    for size, room in ((500, 500), (7, 500), (500, BLOCK)):  # masks are drawn for so many samples together
+    for size, room in ((500, 500), other):
         real = torch.nn.Module.__call__
 
         def call(self, *given, room=room, real=real, **named):
@@ -83,17 +84,17 @@ def test_no_metric_depends_on_it(tmp_path, monkeypatch):
             return real(self, *given, **named)
 
         monkeypatch.setattr(torch.nn.Module, "__call__", call)
-        config = merged_config(TECHNIQUES, {"data.eval_batch_size": size})
+        config = merged_config(techniques, {"data.eval_batch_size": size})
         module = fit(config, tmp_path / f"{size} {room}", 3)
         module.trainer.test(module, EvaluationLoader(digits().splits["test"], size), verbose=False)
         assert (module.evaluation.portions.most or 500) <= room
         found.append({name: value for name, value in module.metrics.items() if name.startswith("test/")})
         monkeypatch.undo()
-    for other in found[1:]:
-        assert other.keys() == found[0].keys() and len(other) >= 5
-        for name, value in found[0].items():
-            assert other[name] == pytest.approx(value, rel=1e-5, abs=1e-6, nan_ok=True), name
-    assert np.isfinite(found[0]["test/loss"])
+    first, second = found
+    assert second.keys() == first.keys() and len(first) >= 5
+    for name, value in first.items():
+        assert second[name] == pytest.approx(value, rel=1e-5, abs=1e-6, nan_ok=True), name
+    assert np.isfinite(first["test/loss"])
 
 
 def test_a_portion_has_all_of_its_samples():
