@@ -26,6 +26,7 @@ class Portions:
 
     def __init__(self) -> None:
         self.most: int | None = None  # samples; None: as many as there are
+        self._told: int | None = None
 
     def of(self, samples: int, look: Callable[[int, int], Found]) -> Iterator[Found]:
         """What is found in each portion of a batch.
@@ -42,6 +43,7 @@ class Portions:
             stop = min(samples, start + (self.most or samples))
             found = self._tried(look, start, stop)
             if found:
+                self._tell()
                 yield found[0]
                 start = stop
                 if start >= samples:
@@ -57,11 +59,16 @@ class Portions:
             if stop - start < 2 or out_of_memory(error) is None:
                 raise
             self.most = (stop - start + 1) // 2
-            log.warning(
-                "an evaluation of %d samples at a time does not fit into the memory; from here on it is %d (data.eval_batch_size=%d)",
-                *(stop - start, self.most, self.most),
-            )
         return []
+
+    def _tell(self) -> None:
+        """Say what fits, once it does."""
+        if self.most != self._told:
+            log.warning(
+                "an evaluation looks at %d samples at a time from here on: the memory does not hold more (data.eval_batch_size=%d)",
+                *(self.most, self.most),
+            )
+            self._told = self.most
 
 
 def portion(batch: Batch, start: int, stop: int) -> Batch:

@@ -9,7 +9,6 @@ import json
 import pickle
 import shutil
 import zipfile
-import zlib
 from pathlib import Path
 
 import numpy as np
@@ -170,17 +169,6 @@ def bomb(folder):
     told = (len(head(shape)) + 2**16).to_bytes(4, "little")
     assert content.count(told) >= 2
     (folder / "a.npz").write_bytes(content.replace(told, (2**32 - 2).to_bytes(4, "little")))
-    return folder / "a.npz"
-
-
-def large(folder):
-    """600 times as large as its file."""
-    rows = 2**15
-    unpacked = zlib.compressobj(9, zlib.DEFLATED, -15)
-    with zipfile.ZipFile(folder / "a.npz", "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr("y.npy", head((rows,), "<i8") + (np.arange(rows) % 2).tobytes())
-        archive.writestr("x.npy", head((rows, 2**22)) + bytes(2**22))
-    del unpacked
     return folder / "a.npz"
 
 
