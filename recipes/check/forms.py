@@ -1,4 +1,4 @@
-"""What an option does with data of another form than an image with one label: tokens with their mask, class maps, several labels."""
+"""What an option does with data of another form than an image with one label: tokens and steps with their mask, class maps, several labels."""
 
 from __future__ import annotations
 
@@ -42,6 +42,16 @@ def tokens(samples: int = 90, length: int = 7, vocabulary: int = 11) -> Mapping[
 
 
 @cache
+def steps(samples: int = 80, length: int = 7, features: int = 3) -> Mapping[str, Any]:
+    """Arrays of sequences of numbers, their mask, and classes: which feature is the largest on the mean of the steps that are there."""
+    random = np.random.default_rng(0)
+    mask = np.arange(length) < random.integers(2, length + 1, (samples, 1))
+    mask[:3] = True
+    found = random.normal(0, 1, (samples, length, features)).astype(np.float32) * mask[..., None]
+    return {"features": found, "mask": mask, "y": (found.sum(1) / mask.sum(1, keepdims=True)).argmax(1)}
+
+
+@cache
 def maps(samples: int = 80, size: int = 8, ignored: bool = True) -> Mapping[str, Any]:
     """Arrays of images of bytes and maps of three classes, by how bright a pixel is; some pixels are ignored."""
     random = np.random.default_rng(0)
@@ -78,6 +88,7 @@ FORMS = {
             *("model.hidden=8", "preprocessing=none"),
         ),
     ),
+    "steps": Form(steps, ("data.input=[features,mask]", "model=rnn", "model.hidden=8")),
     "maps": Form(maps, ("model=fcn", "model.channels=[4,4]", "loss=cross_entropy", f"loss.ignore_index={IGNORED}")),
     "labels": Form(labels, ("model=cnn", "model.channels=[4]", "model.hidden=8")),
 }
@@ -143,7 +154,8 @@ def expect_told(name: str, refusal: RecipeError) -> None:
 
 
 def other_forms(name: str, folder: Path) -> None:
-    """An option trains on tokens with a mask, on class maps and on several labels a sample, or is refused in a line before the first batch."""
+    """An option trains on tokens and on steps with a mask, on class maps and on several labels a sample, or is refused in a line before the
+    first batch."""
     if name.split("/")[0] in SAY_NOTHING_OF_BATCHES:
         raise NotAsked("says nothing of a batch")
     for form in FORMS:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -15,6 +15,7 @@ from torch import Tensor
 from plugins.base import RecipeError, Setting, Task, expect, expect_count
 from plugins.inputs import joined
 from recipes.data.arrays import check_classes, check_several_classes
+from recipes.data.groups import fold_of_groups, held_out_groups
 from recipes.data.source import Source
 from recipes.data.split import fingerprint, nested, pieces
 from recipes.data.targets import MULTILABEL, expect_labels, expect_meant, kind_of, known_labels, places_of
@@ -41,7 +42,14 @@ class Data:
         fold: which of them is the test split, from 0 to folds − 1.
         train_samples: how many training samples are kept, ≥ 1, of each class its share; fewer are a part of more; None: all.
         standardize_targets: whether a regression is learned with mean 0 and deviation 1 (`recipes/engine/units.py`).
+
+    Attributes:
+        encoded: what `encode` makes of samples by what was learned, in words.
+        takes_arrays: whether inputs can be given as arrays although something was learned of the data.
     """
+
+    encoded: ClassVar[str] = "columns as they are encoded"
+    takes_arrays: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -207,19 +215,22 @@ class Data:
         return few
 
     def _fold(self, samples: Source) -> tuple[Source, Source, Tensor]:
-        """All folds but one, and that one: of the classes each has its share."""
+        """All folds but one, and that one: of the classes each has its share, and of groups all or none."""
         folds, labels = int(self.folds or 0), next(iter(samples.labels.values()))
+        if samples.groups is not None:
+            return without(samples, fold_of_groups(samples.groups, folds, self.fold, self.split_seed))
         if folds > len(samples):
             raise RecipeError(f"data.folds={folds} does not cut {len(samples)} samples: at most {len(samples)}")
         stratified = (
             not labels.is_floating_point() and labels.ndim == 1 and int(labels.unique(return_counts=True)[1].min()) >= folds
         )
         cut = (StratifiedKFold if stratified else KFold)(folds, shuffle=True, random_state=self.split_seed)
-        kept, held_out = list(cut.split(np.zeros(len(samples)), labels.numpy() if stratified else None))[self.fold]
-        places = torch.from_numpy(held_out)
-        return samples[torch.from_numpy(kept)], samples[places], places
+        _, held_out = list(cut.split(np.zeros(len(samples)), labels.numpy() if stratified else None))[self.fold]
+        return without(samples, torch.from_numpy(held_out))
 
     def _divide(self, split: Source, share: float, name: str) -> tuple[Source, Source, Tensor]:
+        if split.groups is not None:
+            return without(split, held_out_groups(split.groups, share, self.split_seed, name))
         labels = next(iter(split.labels.values()))
         stratify = None
         if not labels.is_floating_point() and labels.ndim == 1:  # maps of classes have no class of their own
@@ -228,13 +239,12 @@ class Data:
             if counts.min() >= 2 and len(counts) <= min(share, 1 - share) * len(labels):
                 stratify = labels.numpy()
         try:
-            kept, held_out = train_test_split(
+            _, held_out = train_test_split(
                 np.arange(len(split)), test_size=share, random_state=self.split_seed, stratify=stratify
             )
         except ValueError as error:
             raise RecipeError(f"data.{name}={share} does not split {len(split)} samples: {error}") from None
-        places = torch.from_numpy(np.sort(held_out))
-        return split[torch.from_numpy(np.sort(kept))], split[places], places
+        return without(split, torch.from_numpy(np.sort(held_out)))
 
     @cached_property
     def fingerprint(self) -> str:
@@ -273,3 +283,10 @@ class Data:
             bool((target == self.ignored).any()) for split in self.splits.values() for target in split.labels.values()
         )
         return Setting(self.shape, self.tasks, seed, lambda: pieces(train), load_run, lambda: iter([train.labels]), may_ignore)
+
+
+def without(samples: Source, held_out: Tensor) -> tuple[Source, Source, Tensor]:
+    """The other samples, in order, those that are held out, and their places."""
+    kept = torch.ones(len(samples), dtype=torch.bool)
+    kept[held_out] = False
+    return samples[kept.nonzero()[:, 0]], samples[held_out], held_out

@@ -13,10 +13,10 @@ from torch import Tensor
 
 from plugins.base import RecipeError, expect, expect_choice
 from recipes.data import table_targets
-from recipes.data.base import Data
+from recipes.data.base import Data, without
 from recipes.data.columns import CATEGORICAL, NUMERIC, Values, read, refuse_id
 from recipes.data.encoding import IMPUTE, Column, as_plain, encode, from_plain, learn
-from recipes.data.rows import TEST, TRAIN, VALIDATION, Encoded, Rows, fold_of_groups, groups_of, held_out_groups, parts_of
+from recipes.data.rows import TEST, TRAIN, VALIDATION, Encoded, Rows, groups_of, parts_of
 from recipes.data.source import Source
 from recipes.data.split import fingerprint
 from recipes.data.table import SHOWN, Table, shown, word
@@ -227,28 +227,22 @@ class CsvData(Data):
             labels,
             torch.from_numpy(lines),
             parts,
-            None if groups is None else groups_of(values[groups], parts, lines, where + shown(groups)),
             json.dumps([self._inputs, self._words, [each.classes for each in self._targets if targets]]),
+            None if groups is None else groups_of(values[groups], parts, lines, where + shown(groups)),
         )
 
     def _divide(self, split: Source, share: float, name: str) -> tuple[Source, Source, Tensor]:
         assert isinstance(split, Rows)
         validation = split.parts == VALIDATION
         if name == "validation" and validation.any():
-            return split.without(validation.nonzero()[:, 0])
+            return without(split, validation.nonzero()[:, 0])
         free = (~validation).nonzero()[:, 0]
-        rows = split[free]
-        if rows.groups is None:
-            return split.without(free[super()._divide(rows, share, name)[2]])
-        return split.without(free[held_out_groups(rows.groups, share, self.split_seed, name)])
+        return without(split, free[super()._divide(split[free], share, name)[2]])
 
     def _fold(self, samples: Source) -> tuple[Source, Source, Tensor]:
         assert isinstance(samples, Rows)
         free = (samples.parts != VALIDATION).nonzero()[:, 0]
-        rows = samples[free]
-        if rows.groups is None:
-            return samples.without(free[super()._fold(rows)[2]])
-        return samples.without(free[fold_of_groups(rows.groups, int(self.folds or 0), self.fold, self.split_seed)])
+        return without(samples, free[super()._fold(samples[free])[2]])
 
     def _remark(self, features: int) -> str:
         """What was made of the file."""

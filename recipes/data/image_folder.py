@@ -10,12 +10,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from plugins.base import RecipeError, expect, expect_count
+from plugins.base import expect, expect_count
 from recipes.data.base import Data
+from recipes.data.class_folders import Kind
 from recipes.data.images import Looked, decode, expect_form, look_at_one, one_size
 from recipes.data.source import Sample, Source
 
-ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
+IMAGES = Kind("images", (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"))
 READERS = 8  # threads that look at the files once; they wait for the disk
 
 
@@ -121,16 +122,7 @@ class ImageFolder(Data):
 
     def load(self) -> tuple[Source, Source | None]:
         """The files, looked at."""
-        if not self.path.is_dir():
-            raise RecipeError(
-                f"no folder {self.path.absolute()}: data.path must be a folder with a folder of images for each class"
-            )
-        train, test = self._folders()
-        names = [folder.name for folder in class_folders(train)]
-        self.class_names[""] = tuple(names)
-        if test and (unknown := [folder.name for folder in class_folders(test) if folder.name not in names]):
-            raise RecipeError(f"{test} has the class {unknown[0]}, which {train} does not have: there are {', '.join(names)}")
-        found = [labelled_files(folder, names) for folder in (train, test) if folder]
+        self.class_names[""], found = IMAGES.splits(self.path)
         self._files = [path for path, _ in found[-1]]
         looked = [look_at([path for path, _ in files]) for files in found]
         everything = [
@@ -149,13 +141,8 @@ class ImageFolder(Data):
 
     def load_inputs(self) -> Source:
         """All images below the folder, whatever folders they are in."""
-        if not self.path.is_dir():
-            raise RecipeError(f"no folder {self.path.absolute()}: data.path must be a folder of images")
-        paths = image_files(self.path)
-        if not paths:
-            raise RecipeError(f"{self.path} has no images ({', '.join(ENDINGS)})")
+        self._files = paths = IMAGES.everything(self.path)
         looked = look_at(paths)
-        self._files = paths
         size, channels = self._form(list(zip(paths, looked, strict=True)))
         return ImageFiles(paths, torch.empty(len(paths), dtype=torch.long), size, channels, looked, self.workers)
 
@@ -166,52 +153,6 @@ class ImageFolder(Data):
     def _form(self, looked: Sequence[tuple[Path, Looked]]) -> tuple[tuple[int, int], int]:
         """Size and channels that all images get."""
         return self.size or one_size(looked), self.channels or (1 if all(look.grey for _, look in looked) else 3)
-
-    def _folders(self) -> tuple[Path, Path | None]:
-        """Where the classes of training lie, and those of the test."""
-        there = {folder.name for folder in folders(self.path)}
-        if "train" not in there:
-            return self.path, None
-        of_test = [name for name in ("test", "val") if name in there]
-        if len(of_test) == 2:
-            raise RecipeError(
-                f"{self.path} has train, val and test, and validation is a share of train (data.validation): move what is in val "
-                f"to train, or away"
-            )
-        if further := there - {"train", *of_test}:
-            raise RecipeError(f"{self.path} has train and {', '.join(sorted(further))}: beside train there may be test, or val")
-        return self.path / "train", self.path / of_test[0] if of_test else None
-
-
-def folders(path: Path) -> list[Path]:
-    """The folders in a folder, by name, but for hidden ones."""
-    return sorted(folder for folder in path.iterdir() if folder.is_dir() and not folder.name.startswith("."))
-
-
-def class_folders(path: Path) -> list[Path]:
-    """The folders of the classes."""
-    found = folders(path)
-    if not found:
-        raise RecipeError(f"{path} has no folders: it must have one for each class, with its images")
-    return found
-
-
-def image_files(path: Path) -> list[Path]:
-    """All images below a folder, by name, but for hidden ones."""
-    return sorted(
-        file for file in path.rglob("*") if file.suffix.lower() in ENDINGS and not file.name.startswith(".") and file.is_file()
-    )
-
-
-def labelled_files(path: Path, names: Sequence[str]) -> list[tuple[Path, int]]:
-    """All images of all classes with the class's number, by name."""
-    found = []
-    for folder in class_folders(path):
-        files = image_files(folder)
-        if not files:
-            raise RecipeError(f"{folder} has no images ({', '.join(ENDINGS)}): take the folder away, or put some in")
-        found += [(file, names.index(folder.name)) for file in files]
-    return found
 
 
 def look_at(paths: Sequence[Path]) -> list[Looked]:

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from sklearn.model_selection import GroupShuffleSplit, KFold
 from torch import Tensor
 
 from plugins.base import RecipeError
@@ -26,19 +25,13 @@ class Rows(Split):
 
     lines: Tensor  # of the file
     parts: Tensor  # of each row, TRAIN, VALIDATION or TEST
-    groups: Tensor | None  # of each row, a number
     meaning: str  # what the numbers of x and of the labels stand for
+    groups: Tensor | None = None
 
     def __getitem__(self, index: Any) -> Rows:
         chosen = super().__getitem__(index)
         groups = None if self.groups is None else self.groups[index]
-        return Rows(chosen.x, chosen.targets, self.lines[index], self.parts[index], groups, self.meaning)
-
-    def without(self, held_out: Tensor) -> tuple[Rows, Rows, Tensor]:
-        """The other rows, those that are held out, and their places."""
-        kept = torch.ones(len(self), dtype=torch.bool)
-        kept[held_out] = False
-        return self[kept], self[held_out], held_out
+        return Rows(chosen.x, chosen.targets, self.lines[index], self.parts[index], self.meaning, groups)
 
     def contents(self) -> Iterator[Any]:
         """What tells the rows from others: names and words, too, which the numbers stand for."""
@@ -95,39 +88,3 @@ def groups_of(values: Values, parts: Tensor, lines: np.ndarray, where: str) -> T
             f"or leave it or data.groups out"
         )
     return torch.from_numpy(groups)
-
-
-def held_out_groups(groups: Tensor, share: float, seed: int, name: str) -> Tensor:
-    """Places of rows that are held out: all of some groups.
-
-    Args:
-        groups: of each row.
-        share: of the groups, in (0, 1).
-        seed: which.
-        name: of the share, for the error.
-    """
-    splitter = GroupShuffleSplit(n_splits=1, test_size=share, random_state=seed)
-    try:
-        _, held_out = next(splitter.split(np.zeros(len(groups)), groups=groups.numpy()))
-    except ValueError as error:
-        count = len(groups.unique())
-        raise RecipeError(
-            f"data.{name}={share} does not split {count} group{'s' if count != 1 else ''} of data.groups: {error}"
-        ) from None
-    return torch.from_numpy(np.sort(held_out))
-
-
-def fold_of_groups(groups: Tensor, folds: int, fold: int, seed: int) -> Tensor:
-    """Places of the rows of one fold: all of some groups, each of which is in one fold.
-
-    Args:
-        groups: of each row.
-        folds: how many, ≥ 2.
-        fold: which, from 0 to folds − 1.
-        seed: of the order of groups.
-    """
-    different = groups.unique()
-    if folds > len(different):
-        raise RecipeError(f"data.folds={folds} does not cut {len(different)} groups of data.groups: at most {len(different)}")
-    _, chosen = list(KFold(folds, shuffle=True, random_state=seed).split(different))[fold]
-    return torch.isin(groups, different[torch.from_numpy(chosen)]).nonzero()[:, 0]

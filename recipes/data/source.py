@@ -27,10 +27,12 @@ class Source(ABC):
     Attributes:
         workers: processes that fetch ahead while the model trains; 0: the one that trains does.
         remark: where the samples lie, for the first lines of a run; empty where they lie in memory.
+        groups: a number for each sample, (samples,), of which none is in two splits; None: samples are drawn by themselves.
     """
 
     workers: int = 0
     remark: str = ""
+    groups: Tensor | None = None
 
     @abstractmethod
     def __len__(self) -> int:
@@ -98,6 +100,7 @@ class Chosen(Source):
         self.workers, self.remark = source.workers, source.remark
         self._labels = {task: target[index] for task, target in source.labels.items()}
         self._shape = source.shape
+        self.groups = None if source.groups is None else source.groups[index]
 
     def __len__(self) -> int:
         return len(self.index)

@@ -1,4 +1,4 @@
-"""Over all options of conf/, with tokens, class maps and several labels a sample: each trains, or is refused in one line that names it, before the first batch."""
+"""Over all options of conf/, with tokens and steps with a mask, class maps and several labels a sample: each trains, or is refused in one line that names it, before the first batch."""
 
 import json
 import warnings
@@ -23,6 +23,14 @@ REFUSED = {  # options, and groups of which each is
         *(f"model/{name}" for name in ("resnet34", "resnet50", "timm", "torchvision", "wide_resnet")),
         "preprocessing/pretrained",
         "normalization/batch",
+        *(f"loss/{name}" for name in ("huber", "mae", "quantile")),
+    },
+    "steps": {
+        *("adversarial", "distillation/logits", "preprocessing/pretrained", "normalization/batch"),
+        *(f"augmentation/{name}" for name in ("crop", "cutmix", "cutout", "horizontal_flip", "mixup", "randaugment")),
+        *("regularizer/dropblock", "metric/top_k_accuracy", "metric/mae", "metric/r2", "metric/rmse"),
+        *(f"model/{name}" for name in ("cnn", "fcn", "linear", "mlp", "polynomial", "resnet18")),
+        *(f"model/{name}" for name in ("resnet34", "resnet50", "timm", "torchvision", "wide_resnet")),
         *(f"loss/{name}" for name in ("huber", "mae", "quantile")),
     },
     "maps": {
@@ -73,6 +81,7 @@ BESIDE = {
         "+metric=f1",
     ),
     "tokens": ("+regularizer=[dropout,label_smoothing]", "+averaging=ema", "+inference=mc_dropout", "+metric=f1"),
+    "steps": ("+regularizer=[l2,label_smoothing]", "+averaging=ema", "+clipping=norm", "+metric=f1"),
     "maps": ("+augmentation=[crop,horizontal_flip,cutmix,mixup]", "+regularizer=[class_weights,label_smoothing]", "+metric=f1"),
 }
 

@@ -76,19 +76,23 @@ def test_without_a_mask_all_count():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"shape": (1, 8, 8)}, "tokens by name, such as data=npz data.input="),
+        ({"shape": (1, 8, 8)}, "a sequence by name, such as data=npz data.input="),
         ({"width": 9}, "a multiple of model.heads=2"),
         ({"layers": 0}, "model.layers must be"),
         ({"pooling": "max"}, "model.pooling must be"),
         ({"tokens": "words"}, "model.tokens must be the name of an input, one of tokens, mask; got words"),
         ({"mask": "kept"}, "model.mask must be the name of an input"),
-        ({"tokens": "mask", "mask": "mask"}, "must be whole numbers"),
+        (
+            {"shape": {**SHAPE, "tokens": Entry((6,), "bool")}},
+            r"must be whole numbers \(length,\) or floats \(length, features\)",
+        ),
         ({"vocabulary": 4}, "too small for the token 9: type model.vocabulary=10"),
         ({"vocabulary": 0}, "model.vocabulary must be"),
         ({"shape": {"tokens": Entry((6,), "int64")}}, "type model.vocabulary=N"),
         ({"shape": {"tokens": Entry((6,), "int64", 9, -1)}}, "the smallest is -1"),
-        ({"shape": {**SHAPE, "mask": Entry((5,), "bool")}}, "must have the shape of the tokens"),
-        ({"shape": {**SHAPE, "age": Entry((), "float32")}}, "has no use for age"),
+        ({"shape": {**SHAPE, "mask": Entry((5,), "bool")}}, "must have one number for each place of tokens"),
+        ({"shape": {**SHAPE, "age": Entry((), "float32")}}, "model.tokens must name one of the inputs tokens, mask, age"),
+        ({"shape": {**SHAPE, "age": Entry((), "float32")}, "tokens": "tokens"}, "has no use for age"),
     ],
 )
 def test_refuses(arguments, message):
