@@ -53,7 +53,6 @@ class AudioFolder(SoundData):
         expect(
             path is not None, "data.path", "a folder with a folder for each class (data=audio_folder data.path=FOLDER)", path
         )
-        expect_installed()
         self.path = Path(str(path))
         self._files: list[Path] = []
 
@@ -77,6 +76,7 @@ class AudioFolder(SoundData):
 
     def _sequences(self, files: Sequence[Path], labels: Sequence[int]) -> Sequences:
         """Files as samples."""
+        expect_installed()
         heads = [head(path) for path in files]
         form = self.form_at(min(each.rate for each in heads))
         lengths = [each.seconds for each in heads]

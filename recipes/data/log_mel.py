@@ -76,8 +76,8 @@ class LogMel:
     hop: float
 
     def __post_init__(self) -> None:
-        expect_count("data.rate", self.rate)
-        expect_count("data.mels", self.mels)
+        for name, count in (("rate", self.rate), ("mels", self.mels)):
+            expect_count(f"data.{name}", count)
         for name, seconds in (("window", self.window), ("hop", self.hop)):
             fits = isinstance(seconds, (int, float)) and not isinstance(seconds, bool) and seconds * self.rate >= 1
             expect(fits, f"data.{name}", f"seconds, at least one sample of {self.rate:,} a second", seconds)
@@ -115,9 +115,15 @@ class LogMel:
 
     def of(self, signal: Float[Tensor, " samples"]) -> Float[Tensor, "frames mels"]:
         """The frames of a recording, computed in double precision, so that no number of threads changes them."""
-        shape = {"n_fft": self.points, "hop_length": self.step, "win_length": self.width}
-        window = torch.hann_window(self.width, dtype=torch.float64)
-        spectrum = torch.stft(signal.double(), **shape, window=window, center=True, pad_mode="constant", return_complex=True)
+        spectrum = torch.stft(
+            signal.double(),
+            self.points,
+            self.step,
+            self.width,
+            torch.hann_window(self.width, dtype=torch.float64),
+            pad_mode="constant",
+            return_complex=True,
+        )
         power = spectrum.abs().square().T @ self.bank
         return (10 * power.clamp_min(LEAST_POWER).log10()).float()
 

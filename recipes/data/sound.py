@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
-from plugins.base import RecipeError, expect
+from plugins.base import RecipeError, expect_count, expect_positive
 from recipes.data.base import Data
 from recipes.data.log_mel import LogMel
 from recipes.data.memory import fits
@@ -42,11 +42,15 @@ class SoundData(Data):
         **split: Any,
     ) -> None:
         super().__init__(**split)
-        positive = seconds is None or (isinstance(seconds, (int, float)) and not isinstance(seconds, bool) and seconds > 0)
-        expect(positive, "data.seconds", "seconds > 0 or null", seconds)
-        self.seconds, self.form = seconds, None if rate is None else LogMel(rate, mels, window, hop)
-        self.asked = {"mels": mels, "window": window, "hop": hop}
-        LogMel(rate or 16_000, mels, window, hop)  # a bad value is told before data is read
+        if rate is not None:
+            expect_count("data.rate", rate)
+        expect_count("data.mels", mels)
+        for name, given in (("window", window), ("hop", hop), ("seconds", seconds)):
+            if given is not None or name != "seconds":
+                expect_positive(f"data.{name}", given)  # type: ignore[arg-type]
+        self.seconds: float | None = seconds
+        self.form: LogMel | None = None
+        self.asked: dict[str, Any] = {"mels": mels, "window": window, "hop": hop, **({} if rate is None else {"rate": rate})}
 
     def state(self) -> dict[str, Any]:
         """How frames are computed."""
@@ -64,8 +68,7 @@ class SoundData(Data):
             form = LogMel(**state)
         except (TypeError, RecipeError) as error:
             raise RecipeError(f"this is no form of sound: {error}") from None
-        asked = self.asked if self.form is None else self.form.as_plain()
-        for name, value in asked.items():
+        for name, value in self.asked.items():
             if value != state[name]:
                 raise RecipeError(
                     f"data.{name} must be {state[name]:g}, with which the run was trained, got {value:g}: type data.{name}={state[name]:g}"
@@ -73,9 +76,9 @@ class SoundData(Data):
         self.form = form
 
     def form_at(self, rate: int) -> LogMel:
-        """How frames are computed, at this rate if none is known yet."""
+        """How frames are computed, at this rate if none is known or asked for."""
         if self.form is None:
-            self.form = LogMel(rate, **self.asked)
+            self.form = LogMel(**{"rate": rate, **self.asked})
         return self.form
 
     def expect_short(self, names: Sequence[Any], seconds: Sequence[float], form: LogMel) -> None:

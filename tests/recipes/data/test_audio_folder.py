@@ -99,7 +99,8 @@ def test_bad_folders_are_one_line(tmp_path, spoil, message):
         ({"path": None}, "data.path must be a folder"),
         ({"path": "nowhere"}, "no folder .*nowhere: data.path must be a folder with a folder of recordings for each class"),
         ({"path": ".", "rate": 0}, "data.rate must be"),
-        ({"path": ".", "mels": 5000}, "data.mels=5000 bands"),
+        ({"path": ".", "mels": 0}, "data.mels must be"),
+        ({"path": ".", "window": -1}, "data.window must be"),
     ],
 )
 def test_bad_arguments(arguments, message):
@@ -115,4 +116,4 @@ def test_one_class_is_refused(tmp_path):
 def test_without_the_packages_the_extra_is_named(tmp_path, monkeypatch):
     monkeypatch.setattr("recipes.data.recordings.find_spec", lambda name: None if name == "soxr" else object())
     with pytest.raises(RecipeError, match=r'sound in files needs soxr: pip install -e ".\[audio\]"'):
-        AudioFolder(str(tmp_path))
+        AudioFolder(str(write(tmp_path))).load()

@@ -132,7 +132,7 @@ def test_files_that_are_damaged_are_one_line(tmp_path, changed, message):
             {"seconds": 0.5},
             r"\d_\w+_\d lasts 0.57 s, longer than data.seconds=0.5: cut it, take it away, or type data.seconds=1",
         ),
-        ({"seconds": 0}, "data.seconds must be seconds > 0 or null"),
+        ({"seconds": 0}, "data.seconds must be a number > 0"),
         ({"mels": 500}, "data.mels=500 bands are more"),
         ({"folds": 3}, "the data set has a test split of its own"),
     ],
