@@ -28,6 +28,7 @@ SMALL = (
     *("data=npz", "data.batch_size=16", "max_steps=3", "optimizer=momentum", "optimizer.lr=0.02", "logger=[]"),
     *("trainer.progress=false", "trainer.accelerator=cpu"),
 )
+TRANSFORMER = ("model=transformer", "model.width=8", "model.heads=2", "model.layers=1", "model.hidden=8")
 SAY_NOTHING_OF_BATCHES = ("callback", "data", "logger", "recipe", "trainer")
 
 
@@ -83,12 +84,9 @@ class Form:
 FORMS = {
     "tokens": Form(
         tokens,
-        (
-            *("data.input=[tokens,mask]", "model=transformer", "model.width=8", "model.heads=2", "model.layers=1"),
-            *("model.hidden=8", "preprocessing=none"),
-        ),
+        ("data.input=[tokens,mask]", *TRANSFORMER, "preprocessing=none"),
     ),
-    "steps": Form(steps, ("data.input=[features,mask]", "model=rnn", "model.hidden=8")),
+    "steps": Form(steps, ("data.input=[features,mask]", *TRANSFORMER)),
     "maps": Form(maps, ("model=fcn", "model.channels=[4,4]", "loss=cross_entropy", f"loss.ignore_index={IGNORED}")),
     "labels": Form(labels, ("model=cnn", "model.channels=[4]", "model.hidden=8")),
 }

@@ -121,12 +121,12 @@ class SpeechDigits(SoundData):
         files = {path: path.stem.split("_") for path in sorted(folder.glob("*.wav"))}
         if not files:
             raise RecipeError(
-                f"no speech_digits data in {self.root.absolute()}: looked for {', '.join(FILES)} and {CLONE}/recordings; type "
-                f"'git clone --depth 1 {ADDRESS} {self.root / CLONE}' to get it, or data.root=FOLDER where it lies"
+                f"no speech_digits data in {self.root.absolute()}: looked for {', '.join(FILES)} and {CLONE}/recordings; get it by "
+                f"git clone --depth 1 {ADDRESS} {self.root / CLONE}, or type data.root=FOLDER where it lies"
             )
         expect_installed()
         for path, parts in files.items():
-            if len(parts) != 3 or not (parts[0] in "0123456789" and parts[2].isdecimal()):
+            if len(parts) != 3 or not (parts[0] in set("0123456789") and parts[2].isdecimal()):
                 raise RecipeError(f"{path} must be called DIGIT_SPEAKER_TAKE.wav: call it so, or take it away")
         names = tuple(sorted({name for _, name, _ in files.values()}))
         digit, speaker, index = (

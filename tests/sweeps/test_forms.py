@@ -29,7 +29,7 @@ REFUSED = {  # options, and groups of which each is
         *("adversarial", "distillation/logits", "preprocessing/pretrained", "normalization/batch"),
         *(f"augmentation/{name}" for name in ("crop", "cutmix", "cutout", "horizontal_flip", "mixup", "randaugment")),
         *("regularizer/dropblock", "metric/top_k_accuracy", "metric/mae", "metric/r2", "metric/rmse"),
-        *(f"model/{name}" for name in ("cnn", "fcn", "linear", "mlp", "polynomial", "resnet18")),
+        *(f"model/{name}" for name in ("cnn", "dgcnn", "fcn", "linear", "mlp", "polynomial", "resnet18")),
         *(f"model/{name}" for name in ("resnet34", "resnet50", "timm", "torchvision", "wide_resnet")),
         *(f"loss/{name}" for name in ("huber", "mae", "quantile")),
     },
@@ -81,7 +81,7 @@ BESIDE = {
         "+metric=f1",
     ),
     "tokens": ("+regularizer=[dropout,label_smoothing]", "+averaging=ema", "+inference=mc_dropout", "+metric=f1"),
-    "steps": ("+regularizer=[l2,label_smoothing]", "+averaging=ema", "+clipping=norm", "+metric=f1"),
+    "steps": ("+regularizer=[dropout,l2]", "+averaging=ema", "+clipping=norm", "+metric=f1"),
     "maps": ("+augmentation=[crop,horizontal_flip,cutmix,mixup]", "+regularizer=[class_weights,label_smoothing]", "+metric=f1"),
 }
 

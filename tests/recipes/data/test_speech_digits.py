@@ -98,7 +98,7 @@ def test_data_that_is_not_there_is_told_with_the_command_that_gets_it(tmp_path):
     with pytest.raises(RecipeError) as refused:
         data_of(tmp_path)
     found = re.search(
-        r"looked for speech_digits.npz, fsdd.npz and (\S+)/recordings; type '(git clone [^']*)'", str(refused.value)
+        r"looked for speech_digits.npz, fsdd.npz and (\S+)/recordings; get it by (git clone [^,]*),", str(refused.value)
     )
     assert found[2].split()[-1] == str(tmp_path / found[1]) and "data.root=FOLDER" in str(refused.value)
 
