@@ -100,12 +100,12 @@ class SpeechDigits(SoundData):
 
     def _takes(self) -> tuple[Sequences, Tensor]:
         """All takes, and the number of each."""
+        form = self.form_at(RATE)
         path = next((self.root / name for name in FILES if (self.root / name).is_file()), None)
         found = self._of_clone() if path is None else of_file(path)
         signals, digit, speaker, index, names = found
         self._ids = [f"{digit[take]}_{names[speaker[take]]}_{index[take]}" for take in range(len(digit))]
         lengths = [len(signal) / RATE for signal in signals]
-        form = self.form_at(RATE)
         self.expect_short(self._ids, lengths, form)
         labels = {DIGIT: torch.from_numpy(digit), SPEAKER: torch.from_numpy(speaker)}
         several = len(self.targets) > 1
