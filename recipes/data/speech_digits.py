@@ -71,7 +71,7 @@ class SpeechDigits(SoundData):
             expect_choice("data.groups", groups, (SPEAKER,))
             if SPEAKER in self.targets:
                 raise RecipeError(
-                    f"data.groups={SPEAKER} tests on speakers that training has not heard, who cannot be told: type data.target={DIGIT}"
+                    f"data.groups={SPEAKER} tests on speakers that training has not heard, who cannot be told: leave it out, or take data.target={DIGIT}"
                 )
         self.root, self.groups = Path(root), groups
         self._ids: list[str] = []

@@ -127,7 +127,7 @@ def test_files_that_are_damaged_are_one_line(tmp_path, changed, message):
         ({"target": []}, "data.target must be"),
         ({"target": ["digit", "digit"]}, "data.target must be"),
         ({"groups": "digit"}, "data.groups must be one of speaker"),
-        ({"groups": "speaker", "target": "speaker"}, "who cannot be told: type data.target=digit"),
+        ({"groups": "speaker", "target": "speaker"}, "who cannot be told: leave it out, or take data.target=digit"),
         (
             {"seconds": 0.5},
             r"\d_\w+_\d lasts 0.57 s, longer than data.seconds=0.5: cut it, take it away, or type data.seconds=1",
