@@ -106,6 +106,7 @@ from plugins.stopping.early import EarlyStopping as EarlyStopping
 from plugins.stopping.milestones import Milestones as Milestones
 from plugins.wrapper.gradient_noise import GradientNoise as GradientNoise
 from plugins.wrapper.sam import SAM as SAM
+from recipes.data.audio_folder import AudioFolder as AudioFolder
 from recipes.data.base import Data as Data
 from recipes.data.csv import CsvData as CsvData
 from recipes.data.digits import Digits as Digits
@@ -115,6 +116,7 @@ from recipes.data.loaders import EvaluationLoader as EvaluationLoader, StepLoade
 from recipes.data.npz import NpzData as NpzData
 from recipes.data.points import PointClouds as PointClouds
 from recipes.data.source import Source as Source
+from recipes.data.speech_digits import SpeechDigits as SpeechDigits
 from recipes.data.split import Split as Split
 from recipes.data.torchvision import TorchvisionImages as TorchvisionImages
 from recipes.data.toy import Toy as Toy

@@ -117,11 +117,24 @@ def alike(one: Shape, other: Shape) -> bool:
     return unknown_ends(one) == unknown_ends(other)
 
 
-def fits(given: Shape, known: Shape) -> bool:
-    """Whether samples of a shape are like those that a model knows, with no larger whole numbers."""
+def fits(given: Shape, known: Shape, any_length: bool = False) -> bool:
+    """Whether samples of a shape are like those that a model knows, with no larger whole numbers.
+
+    Args:
+        given: shape of a sample.
+        known: that of the model's samples.
+        any_length: whether the model takes sequences of any length: inputs by name may have more or fewer places, all as many.
+    """
     if not (isinstance(given, Mapping) and isinstance(known, Mapping)):
         return given == known
+    if any_length and (lengths := {entry.shape[0] for entry in known.values() if entry.shape}) and len(lengths) == 1:
+        now = {entry.shape[0] for entry in given.values() if entry.shape}
+        given = _of_length(given, *lengths) if len(now) == 1 else given
     return alike(given, known) and all(_within(entry, known[name]) for name, entry in given.items())
+
+
+def _of_length(shape: Mapping[str, Entry], length: int) -> dict[str, Entry]:
+    return {name: replace(entry, shape=(length, *entry.shape[1:])) if entry.shape else entry for name, entry in shape.items()}
 
 
 def _within(entry: Entry, known: Entry) -> bool:

@@ -15,7 +15,7 @@ from torch.nn.modules.conv import _ConvNd
 from torch.nn.modules.dropout import _DropoutNd
 
 from plugins.errors import RecipeError
-from plugins.inputs import blank
+from plugins.inputs import blank, each
 
 ACTIVATIONS: tuple[type[nn.Module], ...] = (
     *(nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.PReLU, nn.RReLU, nn.Threshold),
@@ -185,7 +185,8 @@ def blank_pass(model: nn.Module, shape: Sequence[int], graph: bool, again: Calla
     with evaluation_mode(model), torch.set_grad_enabled(graph):
         place = next((weight for weight in model.parameters() if weight.is_floating_point()), torch.zeros(()))
         if isinstance(shape, Mapping):
-            return model(blank(shape, 2, place.device, place.dtype))
+            named = blank(shape, 2, place.device, place.dtype)
+            return model(each(named, lambda x: x.requires_grad_(graph).clone() if x.is_floating_point() else x))
         x = torch.zeros(2, *shape, device=place.device, dtype=place.dtype, requires_grad=graph)
         try:
             return model(x.clone() if graph else x)  # a model may write into its input, but not into a leaf of the graph

@@ -26,7 +26,12 @@ def npz(tmp_path):
 
 TABLE = [line.strip() for line in (Path(__file__).parent / "mistakes.txt").read_text().splitlines() if line[:1] != "#"]
 # what a command may still lack that is right otherwise
-LACKS = ("looked for mnist.npz", "means all GPUs, and there is none", "data.path must be the path of an npz file")
+LACKS = (
+    "looked for mnist.npz",
+    "looked for speech_digits.npz",
+    "means all GPUs, and there is none",
+    "data.path must be the path of an npz file",
+)
 MISTAKES = dict(zip(TABLE[::2], TABLE[1::2], strict=True))
 
 

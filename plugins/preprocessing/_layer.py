@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
-from plugins.base import RecipeError, declare
+from plugins.base import RecipeError
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -47,13 +47,6 @@ class Affine(InputLayer):
     def transform(self, x: Tensor) -> Tensor:
         """Shift and scale."""
         return (x - self.shift) * self.scale
-
-
-def per_parameter() -> Any:
-    """Declare over what statistics are taken."""
-    return declare.choice(
-        "channel", "feature", default=None, help="channel | feature", null="channel for images, feature for other data"
-    )
 
 
 def statistics_shape(shape: Sequence[int], per: str | None) -> tuple[int, ...]:

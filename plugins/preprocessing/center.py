@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Sequence
+
 import torch
-from torch import nn
+from torch import Tensor
 
-from plugins.base import Plugin, Stage
-from plugins.preprocessing._layer import Affine, moments, per_parameter, statistics_shape
+from plugins.preprocessing._fitted import FittedInputs, per_parameter
+from plugins.preprocessing._layer import moments
 
 
-class CenterInputs(Plugin):
+class CenterInputs(FittedInputs):
     """Subtract the mean of the training split.
 
-    x ← x − mean, where the mean is over the training samples only, and the same for every split.
+    x ← x − mean, where the mean is over the training samples only, and the same for every split. Of several inputs by name those that
+    are numbers are centered, and what a mask leaves out is in no mean, and 0.
 
     Raises:
         RecipeError: training inputs that are not finite.
@@ -20,14 +23,8 @@ class CenterInputs(Plugin):
     Source: lectures A, B, D and E.
     """
 
-    stage = Stage.PREPROCESSING
-    on_named_inputs = False
-
     per: str | None = per_parameter()
 
-    def transform_model(self, model: nn.Module) -> nn.Module:
-        """Put the layer in front, fitted; its values come from the checkpoint where a finished run is loaded."""
-        shape = statistics_shape(self.setting.shape, self.per)
-        inputs = self.setting.training_inputs
-        mean = moments(inputs(), shape)[0] if inputs else torch.zeros(shape)
-        return Affine(model, mean, torch.ones(shape))
+    def factors(self, inputs: Callable[[], Iterator[Tensor]] | None, shape: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """The mean, and one."""
+        return moments(inputs(), shape)[0] if inputs else torch.zeros(tuple(shape)), torch.ones(tuple(shape))

@@ -3,30 +3,30 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
-from torch import nn
+from torch import Tensor
 
-from plugins.base import Plugin, Stage, declare
-from plugins.preprocessing._layer import Affine, inverse_std, moments, per_parameter, statistics_shape
+from plugins.base import declare
+from plugins.preprocessing._fitted import FittedInputs, per_parameter
+from plugins.preprocessing._layer import inverse_std, moments
 
 ROUNDING = 1e-7  # a deviation of a share of the mean as small as this comes from rounding
 
 
-class StandardizeInputs(Plugin):
+class StandardizeInputs(FittedInputs):
     """Put inputs on one scale by mean and standard deviation of the training split.
 
     x ← (x − mean) / std, std² = mean of (x − mean)², both over the training samples only, and the same for every split.
-    A feature that is constant in training becomes 0 in every split.
+    A feature that is constant in training becomes 0 in every split. Of several inputs by name those that are numbers are put so, and
+    what a mask leaves out is in no statistic, and 0.
 
     Raises:
         RecipeError: training inputs that are not finite.
 
     Source: lectures A, B, D and E.
     """
-
-    stage = Stage.PREPROCESSING
-    on_named_inputs = False
 
     per: str | None = per_parameter()
     eps: float = declare.number(
@@ -36,11 +36,9 @@ class StandardizeInputs(Plugin):
         more="In units of the data.",
     )
 
-    def transform_model(self, model: nn.Module) -> nn.Module:
-        """Put the layer in front, fitted; its values come from the checkpoint where a finished run is loaded."""
-        shape = statistics_shape(self.setting.shape, self.per)
-        inputs = self.setting.training_inputs
-        mean, variance = moments(inputs(), shape) if inputs else (torch.zeros(shape), torch.ones(shape))
+    def factors(self, inputs: Callable[[], Iterator[Tensor]] | None, shape: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """The mean, and one over the deviation."""
+        mean, variance = moments(inputs(), shape) if inputs else (torch.zeros(tuple(shape)), torch.ones(tuple(shape)))
         std = variance.sqrt()
         if small := int(((std > ROUNDING * mean.abs()) & (std <= self.eps)).sum()):
             least = float(std[std > ROUNDING * mean.abs()].min())
@@ -49,4 +47,4 @@ class StandardizeInputs(Plugin):
                 f"preprocessing.eps={least / 10:.0e} if they are not constant",
                 stacklevel=1,
             )
-        return Affine(model, mean, inverse_std(variance, self.eps))
+        return mean, inverse_std(variance, self.eps)

@@ -28,6 +28,7 @@ SMALL = (
     *("data=npz", "data.batch_size=16", "max_steps=3", "optimizer=momentum", "optimizer.lr=0.02", "logger=[]"),
     *("trainer.progress=false", "trainer.accelerator=cpu"),
 )
+TRANSFORMER = ("model=transformer", "model.width=8", "model.heads=2", "model.layers=1", "model.hidden=8")
 SAY_NOTHING_OF_BATCHES = ("callback", "data", "logger", "recipe", "trainer")
 
 
@@ -39,6 +40,16 @@ def tokens(samples: int = 90, length: int = 7, vocabulary: int = 11) -> Mapping[
     found = random.integers(0, vocabulary, (samples, length))
     found[0, 0], mask[:3] = vocabulary - 1, True
     return {"tokens": found, "mask": mask, "y": np.minimum(((found < 4) & mask).sum(1), 2)}
+
+
+@cache
+def steps(samples: int = 80, length: int = 7, features: int = 3) -> Mapping[str, Any]:
+    """Arrays of sequences of numbers, their mask, and classes: which feature is the largest on the mean of the steps that are there."""
+    random = np.random.default_rng(0)
+    mask = np.arange(length) < random.integers(2, length + 1, (samples, 1))
+    mask[:3] = True
+    found = random.normal(0, 1, (samples, length, features)).astype(np.float32) * mask[..., None]
+    return {"features": found, "mask": mask, "y": (found.sum(1) / mask.sum(1, keepdims=True)).argmax(1)}
 
 
 @cache
@@ -101,11 +112,9 @@ class Form:
 FORMS = {
     "tokens": Form(
         tokens,
-        (
-            *("data.input=[tokens,mask]", "model=transformer", "model.width=8", "model.heads=2", "model.layers=1"),
-            *("model.hidden=8", "preprocessing=none"),
-        ),
+        ("data.input=[tokens,mask]", *TRANSFORMER, "preprocessing=none"),
     ),
+    "steps": Form(steps, ("data.input=[features,mask]", *TRANSFORMER)),
     "maps": Form(maps, ("model=fcn", "model.channels=[4,4]", "loss=cross_entropy", f"loss.ignore_index={IGNORED}")),
     "labels": Form(labels, ("model=cnn", "model.channels=[4]", "model.hidden=8")),
     "table": Form(table, ("model=mlp", "model.hidden=[8]")),

@@ -5,19 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
-import numpy as np
-import torch
-from sklearn.model_selection import KFold, StratifiedKFold, train_test_split
 from torch import Tensor
 
 from plugins.base import RecipeError, Setting, Task, expect, expect_count
 from plugins.inputs import joined
 from recipes.config.errors import of_own_code, own_place
 from recipes.data.arrays import check_classes, check_several_classes, check_some_weight
+from recipes.data.held_out import fold_of, share_of
 from recipes.data.source import Source
-from recipes.data.split import fingerprint, fingerprint_of_weights, nested, pieces
+from recipes.data.split import fingerprint, fingerprint_of_weights, nested, pieces, without
 from recipes.data.targets import MULTILABEL, expect_labels, expect_meant, kind_of, known_labels, places_of
 
 
@@ -49,7 +47,14 @@ class Data:
         fold: which of them is the test split, from 0 to folds − 1.
         train_samples: how many training samples are kept, ≥ 1, of each class its share; fewer are a part of more; None: all.
         standardize_targets: whether a regression is learned with mean 0 and deviation 1 (`recipes/engine/units.py`).
+
+    Attributes:
+        encoded: what `encode` makes of samples by what was learned, in words.
+        takes_arrays: whether inputs can be given as arrays although something was learned of the data.
     """
+
+    encoded: ClassVar[str] = "columns as they are encoded"
+    takes_arrays: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -240,34 +245,11 @@ class Data:
         return few
 
     def _fold(self, samples: Source) -> tuple[Source, Source, Tensor]:
-        """All folds but one, and that one: of the classes each has its share."""
-        folds, labels = int(self.folds or 0), next(iter(samples.labels.values()))
-        if folds > len(samples):
-            raise RecipeError(f"data.folds={folds} does not cut {len(samples)} samples: at most {len(samples)}")
-        stratified = (
-            not labels.is_floating_point() and labels.ndim == 1 and int(labels.unique(return_counts=True)[1].min()) >= folds
-        )
-        cut = (StratifiedKFold if stratified else KFold)(folds, shuffle=True, random_state=self.split_seed)
-        kept, held_out = list(cut.split(np.zeros(len(samples)), labels.numpy() if stratified else None))[self.fold]
-        places = torch.from_numpy(held_out)
-        return samples[torch.from_numpy(kept)], samples[places], places
+        """All folds but one, and that one."""
+        return without(samples, fold_of(samples, int(self.folds or 0), self.fold, self.split_seed))
 
     def _divide(self, split: Source, share: float, name: str) -> tuple[Source, Source, Tensor]:
-        labels = next(iter(split.labels.values()))
-        stratify = None
-        if not labels.is_floating_point() and labels.ndim == 1:  # maps of classes have no class of their own
-            _, counts = labels.unique(return_counts=True)
-            # where a class cannot be on both sides the split is drawn without stratification
-            if counts.min() >= 2 and len(counts) <= min(share, 1 - share) * len(labels):
-                stratify = labels.numpy()
-        try:
-            kept, held_out = train_test_split(
-                np.arange(len(split)), test_size=share, random_state=self.split_seed, stratify=stratify
-            )
-        except ValueError as error:
-            raise RecipeError(f"data.{name}={share} does not split {len(split)} samples: {error}") from None
-        places = torch.from_numpy(np.sort(held_out))
-        return split[torch.from_numpy(np.sort(kept))], split[places], places
+        return without(split, share_of(split, share, self.split_seed, name))
 
     @cached_property
     def fingerprint(self) -> str:

@@ -227,21 +227,21 @@ class CsvData(Data):
             labels,
             torch.from_numpy(lines),
             parts,
-            groups_of(parts, *given["groups"]) if "groups" in given else None,
             times,
             json.dumps([self._inputs, self._words, [each.classes for each in self._targets if targets]]),
+            groups_of(parts, *given["groups"]) if "groups" in given else None,
             weight=weights_of(*given["weights"]) if "weights" in given else None,
         )
 
     def _divide(self, split: Source, share: float, name: str) -> tuple[Source, Source, Tensor]:
         assert isinstance(split, Rows)
         drawn = super()._divide
-        return split.divided(share, self.split_seed, name, lambda rows: drawn(rows, share, name)[2])
+        return split.divided(share, name, lambda rows: drawn(rows, share, name)[2])
 
     def _fold(self, samples: Source) -> tuple[Source, Source, Tensor]:
         assert isinstance(samples, Rows)
         drawn = super()._fold
-        return samples.folded(int(self.folds or 0), self.fold, self.split_seed, lambda rows: drawn(rows)[2])
+        return samples.folded(int(self.folds or 0), self.fold, lambda rows: drawn(rows)[2])
 
     def _remark(self, features: int, weighted: bool) -> str:
         """What was made of the file."""

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from plugins.base import RecipeError, expect, expect_choice, expect_count
 from recipes.data.base import Data
-from recipes.data.folders import Found, class_folders, folders, images_below, labelled
+from recipes.data.folders import Found, Kind
 from recipes.data.image_files import File, Held, ImageFiles, in_words, look_at, read, refuse
 from recipes.data.image_labels import read_labels
 from recipes.data.images import ENDINGS, Form, Looked, Unreadable, expect_form, one_size
@@ -23,6 +23,7 @@ from recipes.data.table_targets import CLASSIFICATION, REGRESSION
 from recipes.data.targets import MULTILABEL
 from recipes.launch.ranks import world
 
+IMAGES = Kind("images", ENDINGS, "data.labels=FILE.csv names the label of each")
 LISTED = 10  # broken files that the first lines of a run name
 
 
@@ -103,7 +104,7 @@ class ImageFolder(Data):
 
     def load(self) -> tuple[Source, Source | None]:
         """The images, each decoded once."""
-        self._expect_folder("a folder with a folder of images for each class")
+        IMAGES.expect_folder(self.path, of_classes=True)
         splits = self._sources(self._of_folders() if self.labels is None else [self._of_table(Path(self.labels))])
         for task, names in self.class_names.items():
             labels = splits[0].labels[task]
@@ -113,10 +114,7 @@ class ImageFolder(Data):
 
     def load_inputs(self) -> Source:
         """All images below the folder, whatever folders they are in."""
-        self._expect_folder("a folder of images")
-        found = images_below(self.path)
-        if not found.files:
-            raise RecipeError(f"{self.path} has no images ({', '.join(ENDINGS)})")
+        found = IMAGES.everything(self.path)
         self._remark = found.remark
         return self._sources([Part(self._below(found), {"": torch.empty(len(found.files), dtype=torch.long)})])[0]
 
@@ -124,24 +122,12 @@ class ImageFolder(Data):
         """The files, as they lie below the folder."""
         return [file.name for file in self._files]
 
-    def _expect_folder(self, expected: str) -> None:
-        if not self.path.is_dir():
-            there = f"{self.path} is a file" if self.path.exists() else f"no folder {self.path.absolute()}"
-            raise RecipeError(f"{there}: data.path must be {expected}")
-
     def _below(self, found: Found) -> list[File]:
         return [File(path, str(path.relative_to(self.path))) for path in found.files]
 
     def _of_folders(self) -> list[Part]:
         """The images of the folders of classes, of training and, where there are some, of the test."""
-        train, test = self._folders()
-        names = [folder.name for folder in class_folders(train)]
-        self.class_names[""] = tuple(names)
-        if test and (unknown := [folder.name for folder in folders(test) if folder.name not in names]):
-            raise RecipeError(f"{test} has the class {unknown[0]}, which {train} does not have: there are {', '.join(names)}")
-        found = [labelled(folder, names) for folder in (train, test) if folder]
-        if not found[-1].files:
-            raise RecipeError(f"{test} has no folders: it must have one for each class, with its images")
+        self.class_names[""], found = IMAGES.splits(self.path)
         self._remark = Found(others=[other for each in found for other in each.others]).remark
         return [Part(self._below(each), {"": torch.tensor(each.labels)}) for each in found]
 
@@ -212,18 +198,3 @@ class ImageFolder(Data):
         if several := sum(look.frames for look in looked):
             told += f"; of {several} file{'s' if several > 1 else ''} with several frames the first is taken"
         return told + self._remark
-
-    def _folders(self) -> tuple[Path, Path | None]:
-        """Where the classes of training lie, and those of the test."""
-        there = {folder.name for folder in folders(self.path)}
-        if "train" not in there:
-            return self.path, None
-        of_test = [name for name in ("test", "val") if name in there]
-        if len(of_test) == 2:
-            raise RecipeError(
-                f"{self.path} has train, val and test, and validation is a share of train (data.validation): move what is in val "
-                f"to train, or away"
-            )
-        if further := there - {"train", *of_test}:
-            raise RecipeError(f"{self.path} has train and {', '.join(sorted(further))}: beside train there may be test, or val")
-        return self.path / "train", self.path / of_test[0] if of_test else None

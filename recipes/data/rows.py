@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from sklearn.model_selection import GroupShuffleSplit, KFold
 from torch import Tensor
 
 from plugins.base import RecipeError
 from recipes.data.columns import Values
-from recipes.data.split import Split
+from recipes.data.source import Source
+from recipes.data.split import Split, without
 from recipes.data.table import shown
 from recipes.data.times import forward, latest
 
@@ -27,45 +27,33 @@ class Rows(Split):
 
     lines: Tensor  # of the file
     parts: Tensor  # of each row, TRAIN, VALIDATION or TEST
-    groups: Tensor | None  # of each row, a number
     times: Tensor | None  # of each row, its place among the different times
     meaning: str  # what the numbers of x and of the labels stand for
+    groups: Tensor | None = None
 
     def __getitem__(self, index: Any) -> Rows:
         chosen = super().__getitem__(index)
         groups, times = (None if each is None else each[index] for each in (self.groups, self.times))
         lines, parts = self.lines[index], self.parts[index]
-        return Rows(chosen.x, chosen.targets, lines, parts, groups, times, self.meaning, weight=chosen.weight)
+        return Rows(chosen.x, chosen.targets, lines, parts, times, self.meaning, groups, weight=chosen.weight)
 
-    def without(self, held_out: Tensor) -> tuple[Rows, Rows, Tensor]:
-        """The other rows, those that are held out, and their places."""
-        kept = torch.ones(len(self), dtype=torch.bool)
-        kept[held_out] = False
-        return self[kept], self[held_out], held_out
-
-    def divided(self, share: float, seed: int, name: str, drawn: Callable[[Rows], Tensor]) -> tuple[Rows, Rows, Tensor]:
-        """The rows that are kept, those held out, and their places: as a column says, the latest, of other groups, or drawn one by one."""
+    def divided(self, share: float, name: str, drawn: Callable[[Rows], Tensor]) -> tuple[Source, Source, Tensor]:
+        """The rows that are kept, those held out, and their places: as a column says, the latest, or drawn."""
         validation = self.parts == VALIDATION
         if name == "validation" and validation.any():
-            return self.without(validation.nonzero()[:, 0])
+            return without(self, validation.nonzero()[:, 0])
         free = (~validation).nonzero()[:, 0]
         rows = self[free]
-        if rows.times is not None:
-            held_out = latest(rows.times, share, name)
-        elif rows.groups is not None:
-            held_out = held_out_groups(rows.groups, share, seed, name)
-        else:
-            held_out = drawn(rows)
-        return self.without(free[held_out])
+        return without(self, free[drawn(rows) if rows.times is None else latest(rows.times, share, name)])
 
-    def folded(self, folds: int, fold: int, seed: int, drawn: Callable[[Rows], Tensor]) -> tuple[Rows, Rows, Tensor]:
+    def folded(self, folds: int, fold: int, drawn: Callable[[Rows], Tensor]) -> tuple[Source, Source, Tensor]:
         """The rows that are trained on, those of one fold, and their places; of times only earlier ones are trained on."""
         free = (self.parts != VALIDATION).nonzero()[:, 0]
         rows = self[free]
         if rows.times is not None:
             earlier, held_out = forward(rows.times, folds, fold)
             return self[free[earlier]], self[free[held_out]], free[held_out]
-        return self.without(free[drawn(rows) if rows.groups is None else fold_of_groups(rows.groups, folds, fold, seed)])
+        return without(self, free[drawn(rows)])
 
     def contents(self) -> Iterator[Any]:
         """What tells the rows from others: names and words, too, which the numbers stand for."""
@@ -136,39 +124,3 @@ def groups_of(parts: Tensor, values: Values, lines: np.ndarray, where: str) -> T
             f"or leave it or data.groups out"
         )
     return torch.from_numpy(groups)
-
-
-def held_out_groups(groups: Tensor, share: float, seed: int, name: str) -> Tensor:
-    """Places of rows that are held out: all of some groups.
-
-    Args:
-        groups: of each row.
-        share: of the groups, in (0, 1).
-        seed: which.
-        name: of the share, for the error.
-    """
-    splitter = GroupShuffleSplit(n_splits=1, test_size=share, random_state=seed)
-    try:
-        _, held_out = next(splitter.split(np.zeros(len(groups)), groups=groups.numpy()))
-    except ValueError as error:
-        count = len(groups.unique())
-        raise RecipeError(
-            f"data.{name}={share} does not split {count} group{'s' if count != 1 else ''} of data.groups: {error}"
-        ) from None
-    return torch.from_numpy(np.sort(held_out))
-
-
-def fold_of_groups(groups: Tensor, folds: int, fold: int, seed: int) -> Tensor:
-    """Places of the rows of one fold: all of some groups, each of which is in one fold.
-
-    Args:
-        groups: of each row.
-        folds: how many, ≥ 2.
-        fold: which, from 0 to folds − 1.
-        seed: of the order of groups.
-    """
-    different = groups.unique()
-    if folds > len(different):
-        raise RecipeError(f"data.folds={folds} does not cut {len(different)} groups of data.groups: at most {len(different)}")
-    _, chosen = list(KFold(folds, shuffle=True, random_state=seed).split(different))[fold]
-    return torch.isin(groups, different[torch.from_numpy(chosen)]).nonzero()[:, 0]

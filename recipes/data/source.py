@@ -37,11 +37,13 @@ class Source(ABC):
         workers: processes that fetch ahead while the model trains; 0: the one that trains does.
         remark: where the samples lie, for the first lines of a run; empty where they lie in memory.
         weight: how much each sample counts in what is minimized, ≥ 0, (samples,), in memory; None: all alike.
+        groups: a number for each sample, (samples,), of which none is in two splits; None: samples are drawn by themselves.
     """
 
     workers: int = 0
     remark: str = ""
     weight: Tensor | None = None
+    groups: Tensor | None = None
 
     @abstractmethod
     def __len__(self) -> int:
@@ -110,6 +112,7 @@ class Chosen(Source):
         self._labels = {task: target[index] for task, target in source.labels.items()}
         self._shape = source.shape
         self.weight = None if source.weight is None else source.weight[index]
+        self.groups = None if source.groups is None else source.groups[index]
 
     def __len__(self) -> int:
         return len(self.index)

@@ -140,3 +140,10 @@ def pieces(source: Source, size: int | None = None) -> Iterator[Inputs]:
     """
     for piece, _ in fetched(source, (range(*ends) for ends in ranges(source, size)), torch.device("cpu")):
         yield each(piece, as_entry) if isinstance(piece, dict) else to_unit_range(piece)
+
+
+def without(samples: Source, held_out: Tensor) -> tuple[Source, Source, Tensor]:
+    """The other samples, in order, those that are held out, and their places."""
+    kept = torch.ones(len(samples), dtype=torch.bool)
+    kept[held_out] = False
+    return samples[kept.nonzero()[:, 0]], samples[held_out], held_out

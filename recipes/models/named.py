@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from torch import nn
+
 from plugins.base import RecipeError, expect_count
 from plugins.inputs import Entry
 
@@ -38,6 +40,11 @@ def find_places(shape: Mapping[str, Entry], model: str, key: str, name: str | No
             f"model.mask={mask} must have one number for each place of {name}, {shape[name].shape[:1]} a sample, got {shape[mask].shape}"
         )
     return name, mask
+
+
+def takes_any_length(model: nn.Module) -> bool:
+    """Whether a model, with whatever is around it, takes sequences of other lengths than it was trained on: one says so by this name."""
+    return any(getattr(part, "takes_any_length", False) for part in model.modules())
 
 
 def vocabulary_of(given: int | None, entry: Entry) -> int:

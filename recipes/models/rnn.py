@@ -68,6 +68,7 @@ class RecurrentModel(nn.Module):
     """
 
     takes_named_inputs: ClassVar[bool] = True
+    takes_any_length: ClassVar[bool] = True
 
     def __init__(
         self,

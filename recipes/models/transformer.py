@@ -1,4 +1,4 @@
-"""A small transformer for sequences of tokens."""
+"""A small transformer for sequences of tokens, or of steps of numbers."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from plugins.base import RecipeError, expect, expect_choice, expect_count
 from plugins.inputs import Entry
 from recipes.models.base import activation_class
-from recipes.models.named import vocabulary_of
+from recipes.models.named import find_places, vocabulary_of
 
 
 class Attention(nn.Module):
@@ -58,11 +58,31 @@ class Layer(nn.Module):
         return x + self.mlp(self.norm2(x))
 
 
-class TransformerModel(nn.Module):
-    """Embeddings of tokens and their places, encoder layers that normalize first, and a linear layer on the mean of what the mask keeps.
+class Waves(nn.Module):
+    """Places as sines and cosines of wavelengths from 2π to 2π · 10,000: sin(p / 10000^(2i/width)) and the cosine of it, one behind the other.
 
-    Its input is a dict with tokens, whole numbers (samples, length), and a mask of the same shape, true or 1 where there is a token;
-    without a mask all places count. A sample without a token has the mean 0. What stands where the mask leaves out changes nothing.
+    Args:
+        width: of a place.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.width = width
+
+    def forward(self, places: Tensor) -> Tensor:
+        """Vectors (places, width) of whole numbers (places,)."""
+        powers = torch.arange(0, self.width, 2, device=places.device) / self.width
+        angles = places.unsqueeze(1) * 10_000.0**-powers
+        return torch.stack([angles.sin(), angles.cos()], 2).flatten(1)[:, : self.width]
+
+
+class TransformerModel(nn.Module):
+    """Embeddings of tokens, or a linear layer on steps of numbers, their places, encoder layers that normalize first, and a linear layer on
+    the mean of what the mask keeps.
+
+    Its input is a dict with tokens, whole numbers (samples, length), or with steps, floats (samples, length, features), and a mask (samples,
+    length), true or 1 where there is one; without a mask all places count. A sample without any has the mean 0. What stands where the mask
+    leaves out changes nothing. Places of tokens are learned, those of steps are sines and cosines, so that sequences may be of any length.
 
     Source: Vaswani et al., "Attention Is All You Need", NeurIPS 2017; Xiong et al., "On Layer Normalization in the Transformer
     Architecture", ICML 2020 (the norms' places).
@@ -70,7 +90,7 @@ class TransformerModel(nn.Module):
     Args:
         shape: of a sample: an entry for each of the inputs.
         outputs: size of the last layer.
-        tokens: name of the input that holds tokens.
+        tokens: name of the input that holds tokens or steps; None: the only one beside the mask.
         mask: name of the input that says where there are some; None: "mask", if there is one.
         vocabulary: number of different tokens; None: as many as the data has, from 0 to the largest.
         width: size of an embedding, a multiple of heads.
@@ -81,7 +101,7 @@ class TransformerModel(nn.Module):
         pooling: mean: outputs for a sample, (samples, outputs) | none: for each token, (samples, outputs, length).
 
     Raises:
-        RecipeError: inputs that are no tokens, a mask of another shape, tokens below 0 or beyond the vocabulary.
+        RecipeError: inputs that are no sequence, a mask of another shape, tokens below 0 or beyond the vocabulary.
     """
 
     takes_named_inputs: ClassVar[bool] = True
@@ -90,7 +110,7 @@ class TransformerModel(nn.Module):
         self,
         shape: Mapping[str, Entry],
         outputs: int,
-        tokens: str = "tokens",
+        tokens: str | None = None,
         mask: str | None = None,
         vocabulary: int | None = None,
         width: int = 64,
@@ -105,21 +125,38 @@ class TransformerModel(nn.Module):
             expect_count(f"model.{name}", number)
         expect(width % heads == 0, "model.width", f"a multiple of model.heads={heads}", width)
         expect_choice("model.pooling", pooling, ("mean", "none"))
-        self.tokens, self.mask = _places(shape, tokens, mask)
+        if not isinstance(shape, Mapping):
+            raise RecipeError(
+                f"data for model=transformer must have a sequence by name, such as data=npz data.input=[tokens,mask]; got one tensor with samples "
+                f"of shape {tuple(shape)}"
+            )
+        self.tokens, self.mask = find_places(shape, "transformer", "tokens", tokens, mask)
         entry = shape[self.tokens]
-        self.pooling = pooling
-        self.embedding = nn.Embedding(vocabulary_of(vocabulary, entry), width)
-        self.position = nn.Embedding(entry.shape[0], width)
+        self.pooling, self.takes_any_length = pooling, entry.kind.startswith("float")
+        self.embedding: nn.Module
+        self.position: nn.Module
+        if self.takes_any_length and len(entry.shape) == 2:
+            self.embedding, self.position = nn.Linear(entry.shape[1], width), Waves(width)
+        else:
+            expect(
+                entry.kind == "int64" and len(entry.shape) == 1,
+                f"data for model=transformer: {self.tokens}",
+                "whole numbers (length,) or floats (length, features) a sample",
+                f"{entry.kind} {entry.shape}",
+            )
+            self.embedding = nn.Embedding(vocabulary_of(vocabulary, entry), width)
+            self.position = nn.Embedding(entry.shape[0], width)
         self.encoder = nn.ModuleList([Layer(width, heads, hidden, activation) for _ in range(layers)])
         self.norm, self.head = nn.LayerNorm(width), nn.Linear(width, outputs)
 
     def forward(self, inputs: Mapping[str, Tensor]) -> Tensor:
         """Outputs (samples, outputs), or (samples, outputs, length) without pooling."""
-        tokens = inputs[self.tokens]
-        kept = torch.ones_like(tokens, dtype=torch.bool) if self.mask is None else inputs[self.mask] > 0
+        x = inputs[self.tokens]
+        kept = torch.ones(x.shape[:2], dtype=torch.bool, device=x.device) if self.mask is None else inputs[self.mask] > 0
         seen = kept | ~kept.any(1, keepdim=True)  # attention to nothing would be NaN
-        places = torch.arange(tokens.shape[1], device=tokens.device)
-        x = self.embedding(tokens.masked_fill(~kept, 0)) + self.position(places)
+        places = torch.arange(x.shape[1], device=x.device)
+        x = self.embedding(x.masked_fill(~kept if x.ndim == 2 else ~kept.unsqueeze(2), 0))
+        x = x + self.position(places).to(x.dtype)
         for layer in self.encoder:
             x = layer(x, seen)
         x = self.norm(x)
@@ -127,30 +164,3 @@ class TransformerModel(nn.Module):
             return self.head(x).transpose(1, 2)
         share = kept.to(x.dtype).unsqueeze(-1)
         return self.head((x * share).sum(1) / share.sum(1).clamp_min(1))
-
-
-def _places(shape: object, tokens: str, mask: str | None) -> tuple[str, str | None]:
-    """The names of the tokens and of the mask, None where there is none."""
-    if not isinstance(shape, Mapping):
-        raise RecipeError(
-            f"data for model=transformer must have tokens by name, such as data=npz data.input=[tokens,mask]; got one tensor with samples of "
-            f"shape {tuple(shape)}"  # type: ignore[arg-type]
-        )
-    for key, name in (("tokens", tokens), ("mask", mask)):
-        if name is not None and name not in shape:
-            raise RecipeError(f"model.{key} must be the name of an input, one of {', '.join(shape)}; got {name}")
-    entry = shape[tokens]
-    if len(entry.shape) != 1 or entry.kind != "int64":
-        raise RecipeError(
-            f"model.tokens={tokens} must be whole numbers (samples, length), got {entry.kind} of shape (samples, {', '.join(map(str, entry.shape))})"
-        )
-    mask = mask if mask is not None else "mask" if "mask" in shape else None
-    if mask is not None and shape[mask].shape != entry.shape:
-        raise RecipeError(
-            f"model.mask={mask} must have the shape of the tokens, {entry.shape} a sample, got {shape[mask].shape}"
-        )
-    if unused := [name for name in shape if name not in (tokens, mask)]:
-        raise RecipeError(
-            f"model=transformer takes tokens and a mask, and has no use for {', '.join(unused)}: leave it out of data.input"
-        )
-    return tokens, mask

@@ -13,6 +13,7 @@ from plugins.inputs import described, fits
 from recipes.data.loaders import EvaluationLoader
 from recipes.data.targets import MULTILABEL, describe
 from recipes.engine.checkpoint import load_checkpoint
+from recipes.models.named import takes_any_length
 from recipes.run.build import build_data, build_plugins, load_module, on_one_device
 from recipes.run.preflight import check_devices
 from recipes.run.process import set_up_process
@@ -38,7 +39,7 @@ def evaluate(folder: Path, config: dict[str, Any], changes: Sequence[str]) -> di
     data.load_state(seen.get("data_state", {}))
     which = data.setup_test(seen.get("data") or ("" if elsewhere else None), seen.get("content"))
     assert module.setting is not None
-    if not fits(data.shape, module.setting.shape):
+    if not fits(data.shape, module.setting.shape, takes_any_length(module.model)):
         raise RecipeError(
             f"the run was trained on samples of shape {described(module.setting.shape)}, the data has {described(data.shape)}"
         )

@@ -80,7 +80,7 @@ def export(catalogue: Catalogue, folder: Path, words: Sequence[str], form: str, 
         module.evaluation.put_back()
     lines = [f"input    {name}: {_described(value)}" for name, value in by_name(x).items()]
     if module.data_state:
-        lines.append("         columns as they are encoded; how is told by data_state in the file")
+        lines.append(f"         {member.data.encoded}; how is told by data_state in the file")
     lines += [f"output   {output_name(task)}: {describe(task)}" for task in member.tasks]
     if precision != computed:
         lines.append(f"numbers  of 32 bits, where the run had trainer.precision={precision}")

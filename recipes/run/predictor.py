@@ -25,6 +25,7 @@ from recipes.data.split import Split
 from recipes.data.targets import describe
 from recipes.engine.checkpoint import load_checkpoint
 from recipes.engine.module import RecipeModule
+from recipes.models.named import takes_any_length
 from recipes.run.build import build_data, build_plugins, load_module, on_one_device
 from recipes.run.preflight import check_devices
 from recipes.run.process import set_up_process
@@ -173,7 +174,7 @@ class Member:
         """Predictions for samples."""
         if not len(source):
             raise RecipeError("there is no sample to predict")
-        if not fits(source.shape, self.shape):
+        if not fits(source.shape, self.shape, takes_any_length(self.module.model)):
             raise RecipeError(
                 f"{self.folder} was trained on samples of shape {described(self.shape)}, the data has {described(source.shape)}"
             )
@@ -190,7 +191,7 @@ class Member:
 
 def as_source(x: Any, member: Member) -> Source:
     """Inputs of a caller as samples; refused where the run learned how to encode its data, which an array does not tell."""
-    if member.data.state():
+    if member.data.state() and not member.data.takes_arrays:
         raise RecipeError(
             f"{member.folder} was trained on columns that it encodes: give the path of a file in place of an array"
         )

@@ -25,6 +25,14 @@ REFUSED = {  # options, and groups of which each is
         "normalization/batch",
         *(f"loss/{name}" for name in ("huber", "mae", "quantile")),
     },
+    "steps": {
+        *("adversarial", "distillation/logits", "preprocessing/pretrained", "normalization/batch"),
+        *(f"augmentation/{name}" for name in ("crop", "cutmix", "cutout", "horizontal_flip", "mixup", "randaugment")),
+        *("regularizer/dropblock", "metric/top_k_accuracy", "metric/mae", "metric/r2", "metric/rmse"),
+        *(f"model/{name}" for name in ("cnn", "dgcnn", "fcn", "linear", "mlp", "polynomial", "resnet18")),
+        *(f"model/{name}" for name in ("resnet34", "resnet50", "timm", "torchvision", "wide_resnet")),
+        *(f"loss/{name}" for name in ("huber", "mae", "quantile")),
+    },
     "maps": {
         *("adversarial", "distillation/logits", "augmentation/randaugment", "sampling/balanced", "loss/hinge"),
         *("metric/top_k_accuracy", "metric/mae", "metric/r2", "metric/rmse", "regularizer/stochastic_depth"),
@@ -107,6 +115,7 @@ BESIDE = {
     "table": ("+augmentation=mixup", "+regularizer=[dropout,label_smoothing]", "+inference=mc_dropout", "+metric=f1"),
     "numbers": ("+augmentation=mixup", "+regularizer=dropout", "+averaging=ema", "+inference=mc_dropout", "+metric=r2"),
     "points": ("+regularizer=label_smoothing", "+averaging=ema", "+clipping=norm", "+metric=f1"),
+    "steps": ("+regularizer=[dropout,l2]", "+averaging=ema", "+clipping=norm", "+metric=f1"),
     "maps": ("+augmentation=[crop,horizontal_flip,cutmix,mixup]", "+regularizer=[class_weights,label_smoothing]", "+metric=f1"),
 }
 

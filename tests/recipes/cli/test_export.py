@@ -43,7 +43,7 @@ def place(tmp_path_factory):
     train(folder / "table", "data=csv", f"data.path={folder}/table.csv", "data.target=kind", "model=linear")
     x, mask = draws.normal(size=(60, 3, 2)).astype("float32"), np.arange(3) < draws.integers(0, 4, (60, 1))
     np.savez(folder / "steps.npz", x=x, mask=mask, y=(300 + 50 * draws.normal(size=(60, 1))).astype("float32"))
-    words = ("model=rnn", "model.hidden=4", "preprocessing=none", "loss=mse")
+    words = ("model=rnn", "model.hidden=4", "loss=mse")
     train(folder / "steps", "data=npz", f"data.path={folder}/steps.npz", "data.input=[x,mask]", *words)
     return folder
 

@@ -123,7 +123,7 @@ def test_techniques_that_see_no_numbers_go_on(plugins):
 @pytest.mark.parametrize("plugin", [FGSM(), Cutout(), Mixup(), StandardizeInputs()], ids=lambda plugin: plugin.option)
 def test_techniques_that_change_numbers_are_refused(plugin):
     with pytest.raises(
-        RecipeError, match=rf"{plugin.option} takes inputs that are one tensor of numbers.*\(tokens, mask\)"
+        RecipeError, match=rf"{plugin.option} takes inputs that are (one tensor of )?numbers, and .*\(tokens, mask\)"
     ) as refused:
         fit(plugin)
     assert "\n" not in str(refused.value)
@@ -178,4 +178,9 @@ def test_shapes():
     larger = joined(shape, [{**shape, "a": Entry((2,), "int64", 12, 0)}])
     assert larger["a"] == Entry((2,), "int64", 12, 0)
     assert fits(shape, larger) and not fits(larger, shape) and not fits({"a": shape["a"]}, shape) and fits((3,), (3,))
+    steps, others = ({"x": Entry((places, 4), "float32"), "mask": Entry((places,), "bool")} for places in (6, 9))
+    assert fits(others, steps, any_length=True) and not fits(others, steps)
+    torn = {**others, "mask": steps["mask"]}
+    wider = {**others, "x": Entry((9, 5), "float32")}
+    assert not fits(torn, steps, any_length=True) and not fits(wider, steps, any_length=True)
     assert described(shape).startswith("a (2,) of int64 from 3 to 9, b (2, 3) of float32")

@@ -57,6 +57,14 @@ def test_with_a_mask_each_sample_ends_with_its_last_valid_step(cell, layers, bot
     assert torch.equal(model({"x": other, "mask": mask.long()}), found)
 
 
+@each_setting
+def test_more_padding_changes_nothing(cell, layers, both):
+    model = RecurrentModel(STEPS, 4, cell, hidden=5, layers=layers, bidirectional=both)
+    x, mask = torch.randn(5, 6, 3), prefix_mask()
+    more = {"x": torch.cat([x, torch.full((5, 8, 3), torch.nan)], 1), "mask": torch.cat([mask, torch.zeros(5, 8)], 1)}
+    torch.testing.assert_close(model(more), model({"x": x, "mask": mask}), rtol=1e-6, atol=1e-6)
+
+
 @pytest.mark.parametrize("both", [False, True])
 def test_tokens_are_embedded(both):
     model = RecurrentModel(TOKENS, 3, "gru", hidden=4, bidirectional=both)

@@ -73,22 +73,55 @@ def test_without_a_mask_all_count():
     assert model.embedding.num_embeddings == 10
 
 
+STEPS = {"features": Entry((6, 4), "float32"), "mask": Entry((6,), "bool")}
+
+
+def steps(samples=5, length=6):
+    mask = torch.arange(length) < torch.randint(1, 7, (samples, 1))
+    return {"features": torch.randn(samples, length, 4), "mask": mask}
+
+
+def test_steps_of_numbers_equal_torchs_layers():
+    model, x = TransformerModel(STEPS, 3, **SMALL), steps()
+    places = torch.tensor([[p / 10_000 ** (2 * i / 8) for i in range(4)] for p in range(6)])
+    twin = TransformerModel(SHAPE, 3, **SMALL)
+    twin.embedding = model.embedding
+    twin.load_state_dict(model.state_dict(), strict=False)
+    twin.position.weight.data[:, 0::2], twin.position.weight.data[:, 1::2] = places.sin(), places.cos()
+    _, expected = as_torchs(twin, {"tokens": x["features"], "mask": x["mask"]})
+    torch.testing.assert_close(model(x), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_steps_of_any_length_and_whatever_the_mask_leaves_out():
+    model, x = TransformerModel(STEPS, 3, **SMALL), steps()
+    assert model.takes_any_length and not TransformerModel(SHAPE, 3, **SMALL).takes_any_length
+    more = {"features": torch.full((5, 9, 4), torch.nan), "mask": torch.zeros(5, 9)}
+    more["features"][:, :6], more["mask"][:, :6] = x["features"].masked_fill(~x["mask"][..., None], torch.nan), x["mask"]
+    torch.testing.assert_close(model(more), model(x))
+    odd = TransformerModel(STEPS, 3, width=7, heads=1, hidden=5, layers=1)
+    assert odd(x).shape == (5, 3)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"shape": (1, 8, 8)}, "tokens by name, such as data=npz data.input="),
+        ({"shape": (1, 8, 8)}, "a sequence by name, such as data=npz data.input="),
         ({"width": 9}, "a multiple of model.heads=2"),
         ({"layers": 0}, "model.layers must be"),
         ({"pooling": "max"}, "model.pooling must be"),
         ({"tokens": "words"}, "model.tokens must be the name of an input, one of tokens, mask; got words"),
         ({"mask": "kept"}, "model.mask must be the name of an input"),
-        ({"tokens": "mask", "mask": "mask"}, "must be whole numbers"),
+        (
+            {"shape": {**SHAPE, "tokens": Entry((6,), "bool")}},
+            r"must be whole numbers \(length,\) or floats \(length, features\)",
+        ),
         ({"vocabulary": 4}, "too small for the token 9: type model.vocabulary=10"),
         ({"vocabulary": 0}, "model.vocabulary must be"),
         ({"shape": {"tokens": Entry((6,), "int64")}}, "type model.vocabulary=N"),
         ({"shape": {"tokens": Entry((6,), "int64", 9, -1)}}, "the smallest is -1"),
-        ({"shape": {**SHAPE, "mask": Entry((5,), "bool")}}, "must have the shape of the tokens"),
-        ({"shape": {**SHAPE, "age": Entry((), "float32")}}, "has no use for age"),
+        ({"shape": {**SHAPE, "mask": Entry((5,), "bool")}}, "must have one number for each place of tokens"),
+        ({"shape": {**SHAPE, "age": Entry((), "float32")}}, "model.tokens must name one of the inputs tokens, mask, age"),
+        ({"shape": {**SHAPE, "age": Entry((), "float32")}, "tokens": "tokens"}, "has no use for age"),
     ],
 )
 def test_refuses(arguments, message):

@@ -9,8 +9,11 @@ from torch.nn import functional as F
 from plugins.base import RecipeError
 from recipes.config.catalogue import Catalogue
 from recipes.config.changing import read_run
+from recipes.data.log_mel import LogMel
 from recipes.run.build import build_data, load_run
-from recipes.run.predictor import load
+from recipes.run.predictor import Predictor, load
+from tests.command import ROOT
+from tests.recordings import RATE, takes, write
 
 X, Y = load_digits(return_X_y=True)
 IMAGES = (X.reshape(-1, 1, 8, 8) / 16).astype("float32")
@@ -110,6 +113,58 @@ def test_a_mapping_of_tokens_and_mask(folder, tmp_path):
     torch.testing.assert_close(predictor.predict({name: value.numpy() for name, value in x.items()}).of(), p)
     with pytest.raises(RecipeError, match="was trained on samples of shape"):
         predictor.predict({"tokens": tokens})
+
+
+SPOKEN = ("data=speech_digits", f"data.root={ROOT / 'tests' / 'data'}", "data.mels=20", "optimizer=adam")
+
+
+@pytest.mark.parametrize("model", [("model=rnn", "model.bidirectional=true"), ("model=transformer", "model.layers=1")])
+def test_recordings_of_any_length(folder, tmp_path, model):
+    soundfile = pytest.importorskip("soundfile")
+    folder.train("max_steps=20", *SPOKEN, *model, "data.target=[digit,speaker]", "+multitask=equal")
+    found, (x, targets) = load(folder.path).predict_data(elsewhere=False), test_split(folder)
+    for name, metrics in (("digit", folder.result["metrics"]), ("speaker", folder.result["metrics"])):
+        p = found.of(name)
+        assert float((p.argmax(1) == targets[name]).float().mean()) == pytest.approx(metrics[f"test/{name}/acc"], abs=1e-6)
+        assert float(F.nll_loss(p.log(), targets[name])) == pytest.approx(metrics[f"test/{name}/loss"], abs=1e-5)
+    assert found.ids[0] == "0_nicolas_0"
+    torch.testing.assert_close(load(folder.path).predict({name: value.numpy() for name, value in x.items()}).of(), found.of())
+    signals, module = takes()["signals"], load_run(folder.path)
+    new = {"short": signals[:3], "long": [np.concatenate(signals[:4]), *signals[5:8]]}  # than what was trained on
+    for name, some in new.items():
+        (tmp_path / name).mkdir()
+        for number, signal in enumerate(some):
+            soundfile.write(tmp_path / name / f"{number}.wav", signal, RATE, "FLOAT")
+        found = Predictor([folder.path], ["data=audio_folder", f"data.path={tmp_path / name}", "data.mels=20"]).predict_data(
+            True
+        )
+        assert found.ids == [f"{number}.wav" for number in range(len(some))]
+        for number, signal in enumerate(some):
+            alone = LogMel(RATE, 20, 0.025, 0.01).of(torch.from_numpy(signal))[None]
+            with torch.no_grad():
+                expected = module.model({"features": alone, "mask": torch.ones(alone.shape[:2], dtype=torch.bool)})
+            torch.testing.assert_close(found.of("digit")[number], expected["digit"].softmax(1)[0], atol=1e-5, rtol=0)
+
+
+def test_a_folder_of_recordings(folder, tmp_path):
+    pytest.importorskip("soundfile")
+    folder.train("max_steps=20", "data=audio_folder", f"data.path={write(tmp_path / 'a')}", "model=rnn", "optimizer=adam")
+    predictor = load(folder.path)
+    p, (_, targets) = predictor.predict_data(elsewhere=False).of(), test_split(folder)
+    assert float((p.argmax(1) == targets[""]).float().mean()) == pytest.approx(folder.result["metrics"]["test/acc"], abs=1e-6)
+    found = predictor.predict(write(tmp_path / "b", each=1))
+    assert found.ids == [f"digit {digit}/{place:03}.wav" for digit, place in ((0, 0), (1, 12), (2, 24))]
+    assert set(found.labels()) <= {"digit 0", "digit 1", "digit 2"}
+    with pytest.raises(RecipeError, match="has no recordings"):
+        predictor.predict(tmp_path / "run")
+
+
+def test_tokens_longer_than_those_of_the_run_are_refused(folder, tmp_path):
+    tokens = np.random.default_rng(1).integers(0, 20, (FEW, 12))
+    words = [*file_of(tmp_path / "a.npz", tokens=tokens, y=Y[:FEW]), "data.input=[tokens]", "preprocessing=none"]
+    folder.train("max_steps=2", *words, "model=transformer", "model.layers=1")
+    with pytest.raises(RecipeError, match="was trained on samples of shape"):
+        load(folder.path).predict({"tokens": np.concatenate([tokens, tokens], 1)})
 
 
 def test_arrays_of_a_caller_and_other_files(folder, tmp_path):
