@@ -1,13 +1,19 @@
-"""What a test has counted as tables and charts of Weights & Biases."""
+"""What a test has counted, as tables and histograms of Weights & Biases.
+
+Tables are pages of HTML: wandb's own kind of table is an artifact, which costs a run seconds and needs a folder of the user's to be written to.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from html import escape
 from typing import Any
 
 import numpy as np
 
-MOST_CLASSES = 50  # of a confusion matrix as a chart: wandb draws 10,000 rows at most
+MOST_CLASSES = 50  # of a confusion matrix: nobody looks at a larger one
+SHADE = "0, 114, 178"
+STYLE = "<style>table {border-collapse: collapse; font: 13px sans-serif} td, th {padding: 2px 8px; text-align: right}</style>"
 
 
 def charts_of_test(tasks: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
@@ -29,15 +35,21 @@ def charts_of_test(tasks: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def _table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> Any:
+def _table(columns: Sequence[str], rows: Sequence[Sequence[Any]], shades: Sequence[Sequence[float]] = ()) -> Any:
+    """A page with a table; cells of numbers may have a shade in [0, 1]."""
     import wandb
 
-    return wandb.Table(columns=list(columns), data=[list(row) for row in rows])
+    lines = ["".join(f"<th>{escape(str(column))}</th>" for column in columns)]
+    for number, row in enumerate(rows):
+        cells = [f"<th>{escape(str(row[0]))}</th>"]
+        for place, value in enumerate(row[1:]):
+            shade = f' style="background: rgba({SHADE}, {0.8 * shades[number][place]:.2f})"' if shades else ""
+            cells.append(f"<td{shade}>{f'{value:.4f}' if isinstance(value, float) else escape(str(value))}</td>")
+        lines.append("".join(cells))
+    return wandb.Html(f"{STYLE}<table>{''.join(f'<tr>{line}</tr>' for line in lines)}</table>")
 
 
 def _of_classes(entry: Mapping[str, Any]) -> dict[str, Any]:
-    import wandb
-
     from recipes.compare.summaries import IOU, class_scores
 
     classes, matrix = entry["classes"], entry["matrix"]
@@ -45,16 +57,9 @@ def _of_classes(entry: Mapping[str, Any]) -> dict[str, Any]:
     rows = [[name, sum(matrix[place]), *(values[place] for values in scores.values())] for place, name in enumerate(classes)]
     found: dict[str, Any] = {"classes": _table(["class", "samples", *scores], rows)}
     if len(classes) <= MOST_CLASSES:
-        cells = [
-            [true, predicted, matrix[row][column]]
-            for row, true in enumerate(classes)
-            for column, predicted in enumerate(classes)
-        ]
-        fields = {"Actual": "Actual", "Predicted": "Predicted", "nPredictions": "nPredictions"}
-        table = _table(list(fields), cells)
-        found["confusion"] = wandb.plot_table(
-            "wandb/confusion_matrix/v1", table, fields, {"title": "confusion matrix of the test"}
-        )
+        counts = [[name, *matrix[place]] for place, name in enumerate(classes)]
+        shades = [[count / max(1, sum(row)) for count in row] for row in matrix]
+        found["confusion"] = _table(["true \\ predicted", *classes], counts, shades)
     return found
 
 
@@ -70,12 +75,9 @@ def _of_labels(entry: Mapping[str, Any]) -> Any:
 
 
 def _reliability(bins: Mapping[str, Any]) -> Any:
-    import wandb
-
     filled = [each for each in zip(bins["samples"], bins["right"], bins["sums"], strict=True) if each[0]]
     rows = [[total / samples, right / samples, samples] for samples, right, total in filled]
-    table = _table(["probability", "right", "predictions"], rows)
-    return wandb.plot.line(table, "probability", "right", title="share that is right by the probability that was predicted")
+    return _table(["probability that was predicted", "share that is right", "predictions"], rows)
 
 
 def _residuals(column: Mapping[str, Any]) -> Any:

@@ -76,8 +76,8 @@ def test_a_slip_is_close_and_another_word_is_not():
 @pytest.mark.parametrize(
     ("word", "says"),
     [
-        ("data=yaml", "data has no option yaml; there is cifar10"),
-        ("data=mixup", "there is cifar10"),
+        ("data=yaml", "data has no option yaml; there is audio_folder"),
+        ("data=mixup", "there is audio_folder"),
         ("model=early", "there is cnn"),
         ("logger=norm", "there is csv"),
         ("trainer=adam", "there is ddp"),

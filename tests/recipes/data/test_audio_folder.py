@@ -109,7 +109,7 @@ def test_bad_arguments(arguments, message):
 
 
 def test_one_class_is_refused(tmp_path):
-    with pytest.raises(RecipeError, match="are of one class, 0: there is nothing to tell apart"):
+    with pytest.raises(RecipeError, match="has one folder, digit 3, and a class alone is nothing to tell apart"):
         data_of(write(tmp_path, (3,)))
 
 

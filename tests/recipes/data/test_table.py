@@ -77,8 +77,8 @@ def test_broken_files_are_one_line(file, content, message):
 
 
 def test_no_file_and_a_folder_are_told(tmp_path):
-    for path in (tmp_path / "none.csv", tmp_path):
-        with pytest.raises(RecipeError, match="no file .*: data.path must be a csv file"):
+    for path, told in ((tmp_path / "none.csv", "no file .*"), (tmp_path, "is a folder")):
+        with pytest.raises(RecipeError, match=f"{told}: data.path must be a csv file"):
             Table(path)
 
 

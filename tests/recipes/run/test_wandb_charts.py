@@ -1,6 +1,6 @@
-"""The tables and charts of a test on wandb hold what test.json and confusion.json hold."""
+"""The tables and histograms of a test on wandb hold what test.json and confusion.json hold."""
 
-import json
+import re
 
 import numpy as np
 import pytest
@@ -25,6 +25,13 @@ def alone(monkeypatch):
     wandb.teardown()
 
 
+def cells_of(page):
+    """The cells of a table, row by row, the first of which is its head."""
+    html = page if isinstance(page, str) else page.html
+    rows = re.findall(r"<tr>(.*?)</tr>", html, flags=re.DOTALL)
+    return [re.findall(r"<t[dh][^>]*>(.*?)</t[dh]>", row) for row in rows]
+
+
 def test_each_kind_has_its_tables():
     matrix = {"classes": ["x", "y"], "matrix": [[3, 1], [2, 4]]}
     charts = charts_of_test({"": KINDS["classification"] | matrix, "several": KINDS["multilabel"], "size": KINDS["regression"]})
@@ -34,19 +41,26 @@ def test_each_kind_has_its_tables():
     }
     true, predicted = [0] * 4 + [1] * 6, [0, 0, 0, 1, 0, 0, 1, 1, 1, 1]
     expected = classification_report(true, predicted, target_names=["x", "y"], output_dict=True)
-    table = charts["test/classes"]
-    assert table.columns == ["class", "samples", "recall", "precision", "F1", "IoU"]
-    for name, samples, recall, precision, f1, iou in table.data:
-        row = expected[name]
-        assert (samples, recall, precision, f1) == pytest.approx(
-            [row[key] for key in ("support", "recall", "precision", "f1-score")]
-        )
-        assert iou == pytest.approx(f1 / (2 - f1))
-    assert charts["test/confusion"].table.data == [["x", "x", 3], ["x", "y", 1], ["y", "x", 2], ["y", "y", 4]]
-    assert charts["test/several/labels"].data == [["a", 7, 4 / 7, 4 / 6, 8 / 13]]
-    assert charts["test/reliability"].table.data == [[0.2, 0.0, 1], [0.75, 0.5, 2]]
+    head, *rows = cells_of(charts["test/classes"])
+    assert head == ["class", "samples", "recall", "precision", "F1", "IoU"]
+    for name, samples, *numbers in rows:
+        row, (recall, precision, f1, iou) = expected[name], map(float, numbers)
+        assert int(samples) == row["support"]
+        assert (recall, precision, f1) == pytest.approx([row[key] for key in ("recall", "precision", "f1-score")], abs=1e-4)
+        assert iou == pytest.approx(f1 / (2 - f1), abs=2e-4)
+    assert cells_of(charts["test/confusion"])[1:] == [["x", "3", "1"], ["y", "2", "4"]]
+    assert cells_of(charts["test/several/labels"])[1:] == [["a", "7", "0.5714", "0.6667", "0.6154"]]
+    assert [[float(cell) for cell in row] for row in cells_of(charts["test/reliability"])[1:]] == [
+        [0.2, 0.0, 1],
+        [0.75, 0.5, 2],
+    ]
     assert charts["test/size/residuals"].histogram == [np.array(COLUMN["residual_predicted"]).sum(1)[1]]
-    assert charts["test/size/quantiles"].data == [[1, 0.5, 1.0]]
+    assert [[float(cell) for cell in row] for row in cells_of(charts["test/size/quantiles"])[1:]] == [[1, 0.5, 1.0]]
+
+
+def test_names_are_text():
+    entry = {"classes": ["<b>", "&"], "matrix": [[1, 0], [0, 1]], "kind": "classification"}
+    assert cells_of(charts_of_test({"": entry})["test/confusion"])[1][0] == "&lt;b&gt;"
 
 
 def test_a_large_matrix_is_left_to_the_report():
@@ -67,9 +81,9 @@ def test_a_run_logs_them(folder, monkeypatch):
     folder.train("max_steps=40", *WANDB)
     charts = next(data for data in logged if "test/confusion" in data)
     ((classes, matrix),) = read_confusion(folder.path).values()
-    assert [row[2] for row in charts["test/confusion"].table.data] == [count for row in matrix for count in row]
-    assert len(classes) == len(charts["test/classes"].data) == 10 == len(set(load_digits().target))
+    assert [list(map(int, row[1:])) for row in cells_of(charts["test/confusion"])[1:]] == matrix
+    assert len(classes) == len(cells_of(charts["test/classes"])) - 1 == 10 == len(set(load_digits().target))
     samples = [count for count in read_tested(folder.path)[""]["reliability"]["samples"] if count]
-    assert [row[2] for row in charts["test/reliability"].table.data] == samples
-    tables = [json.loads(path.read_text()) for path in folder.path.glob("wandb/*/files/media/table/test/*.table.json")]
-    assert any(table["columns"][0] == "class" and len(table["data"]) == 10 for table in tables)
+    assert [int(row[2]) for row in cells_of(charts["test/reliability"])[1:]] == samples
+    pages = [cells_of(path.read_text()) for path in folder.path.glob("wandb/*/files/media/html/test/*.html")]
+    assert any(page[0][0] == "class" and len(page) == 11 for page in pages)
