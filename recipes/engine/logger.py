@@ -17,8 +17,8 @@ class RunLogger(Logger):
         """What `result.json` says about where the numbers went."""
         return {}
 
-    def log_test(self, tasks: Mapping[str, Any]) -> None:
-        """What the test has counted, by task: as in `recipes/store/tested.py`, and of classes `classes` with the `matrix` of counts."""
+    def log_test(self, tasks: Mapping[str, Any], step: int) -> None:
+        """What the test has counted after a step, by task: as in `recipes/store/tested.py`, and of classes `classes` with the `matrix` of counts."""
 
     def finish(self, result: Mapping[str, Any]) -> str | None:
         """End the logging of a run with this result; returns a line for the user, such as how to sync."""
@@ -73,9 +73,9 @@ class Deferred(RunLogger):
         """Log histograms where that is known."""
         self._each(lambda logger: hasattr(logger, "log_histograms") and logger.log_histograms(histograms, step))
 
-    def log_test(self, tasks: Mapping[str, Any]) -> None:
+    def log_test(self, tasks: Mapping[str, Any], step: int) -> None:
         """Log what the test has counted."""
-        self._each(lambda logger: logger.log_test(tasks))
+        self._each(lambda logger: logger.log_test(tasks, step))
 
     def save(self) -> None:
         """Write what is still in memory."""

@@ -97,10 +97,9 @@ class Run:
 
     def go(self, resumed: bool) -> dict[str, Any]:
         """Train all phases, test, and write the result; what goes wrong is in the result too."""
-        self.resumed, self.start = (
-            resumed,
-            start_of_resumed(self.folder, self.config, self.earlier, self.result, self.module) if resumed else None,
-        )
+        self.resumed, self.start = resumed, None
+        if resumed:
+            self.start = start_of_resumed(self.folder, self.config, self.earlier, self.result, self.module)
         hints: list[str] = []
         nothing_done = False
         log.info("%s: %s", "resumed" if self.start else "started", command_line(self.command))
@@ -289,7 +288,8 @@ class Run:
         loader.device = self.trainer.strategy.root_device
         self.trainer.test(module, loader, verbose=False)
         if is_first_rank():
-            self.logger.log_test(write_test(self.folder, self.data.tasks, module.confusion, module.tallied))
+            counted = write_test(self.folder, self.data.tasks, module.confusion, module.tallied)
+            self.logger.log_test(counted, module.steps_done)
         self.result["metrics"] |= {name: value for name, value in module.metrics.items() if name.startswith("test/")}
         expect_finite_loss(module, "test")
         self.result["rulers"] |= module.rulers

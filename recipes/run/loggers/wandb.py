@@ -188,11 +188,11 @@ class WandbRunLogger(WandbLogger, RunLogger):
                 self.experiment.log({**charts, "trainer/global_step": step})
 
     @rank_zero_only
-    def log_test(self, tasks: Mapping[str, Any]) -> None:
-        """Results of each class, confusion matrices, reliability and residuals of the test, as tables and charts."""
+    def log_test(self, tasks: Mapping[str, Any], step: int) -> None:
+        """Results of each class, confusion matrices, reliability and residuals of the test, as tables and histograms."""
         with self._going_on_if_lost():
             if charts := charts_of_test(tasks):
-                self.experiment.log(charts)
+                self.experiment.log({**charts, "trainer/global_step": step})
 
     def log_hyperparams(self, params: Any) -> None:
         """The config went along when the run was started."""
