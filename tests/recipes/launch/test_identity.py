@@ -305,6 +305,7 @@ def free_port():
         return found.getsockname()[1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("by", ["nodes", "hand"])
 def test_processes_that_a_person_starts(tmp_path, by):
     place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}

@@ -24,6 +24,7 @@ def test_a_rank_whose_torchrun_was_gone_before_it_could_ask_ends_at_once(tmp_pat
     assert (tmp_path / "out").read_text() == ""
 
 
+@pytest.mark.slow
 def test_a_rank_below_a_shell_of_torchrun_trains(tmp_path):
     words = shlex.join(arguments("train.py", *SMALL, "trainer=ddp", "trainer.devices=2", f"hydra.run.dir={tmp_path}/run"))
     start = [

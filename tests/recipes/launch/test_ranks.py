@@ -155,6 +155,7 @@ def result(folder):
     return json.loads((folder / "result.json").read_text())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [0, 1])
 def test_a_killed_rank_ends_the_run_and_is_told_in_a_line(tmp_path, number):
     process = begin(arguments("train.py", *ENDLESS, "hydra.run.dir=mine"), tmp_path)
@@ -242,6 +243,7 @@ def test_a_second_ctrl_c_ends_ranks_that_do_not_listen(tmp_path, faulty):
     assert code == 130 and "Trace" not in err and result(tmp_path / "mine")["status"] == "stopped"
 
 
+@pytest.mark.slow
 def test_every_rank_tells_its_warnings(tmp_path, faulty):
     words, environment = faulty
     line = arguments("train.py", *words(kind="warning"), *TWO, "max_steps=5", "hydra.run.dir=mine")

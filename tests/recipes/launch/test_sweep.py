@@ -124,6 +124,7 @@ def test_a_sweep_grows(tmp_path):
     }
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_the_jobs_in_flight_and_the_sweep(tmp_path):
     words = [*ENDLESS, "seed=0,1,2", "hydra.launcher.n_jobs=2", "sweep=mine"]
     process = subprocess.Popen(
@@ -154,6 +155,7 @@ def test_explaining_a_sweep_trains_nothing(tmp_path):
     assert done.returncode == 0 and "update     adam lr=" in done.stdout and not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_a_terminal_shows_the_jobs_in_flight(tmp_path):
     words = ["model=mlp", "max_epochs=20", "logger=[]", "trainer.accelerator=cpu", "seed=0,1", "sweep=mine"]
     controller, terminal = pty.openpty()

@@ -418,6 +418,7 @@ def test_tensorboard_without_its_package_is_one_line(monkeypatch, tmp_path):
         TensorBoardRunLogger(tmp_path, FACTS)
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_without_wandbs_service(tmp_path):
     """Slurm's SIGTERM ends all processes of a job but those that have something to save."""
     words = ["model=mlp", "max_epochs=20", "trainer.accelerator=cpu", "trainer.progress=false", "hydra.run.dir=mine"]
