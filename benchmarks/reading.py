@@ -222,7 +222,7 @@ def measure_images(count: int, workers: int, rounds: int, place: Path) -> list[s
     from torchvision import datasets, transforms
 
     write_images(place / "images", count)
-    ours = ImageFolder(str(place / "images"), size=SIZE, workers=workers).load()[0]
+    ours = ImageFolder(str(place / "images"), size=SIZE, in_memory=False, workers=workers).load()[0]
     steps = StepLoader(ours, BATCH, 0)
     transform = transforms.Compose([transforms.Resize((SIZE, SIZE)), transforms.PILToTensor()])
     plain = DataLoader(

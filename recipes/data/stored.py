@@ -22,6 +22,9 @@ from recipes.data.arrays import check_values, to_inputs
 from recipes.data.source import LARGEST_PIECE, Sample, Source
 
 
+_preadv = getattr(os, "preadv", None)
+
+
 class StoredArray:
     """Where an array lies in a file.
 
@@ -112,8 +115,8 @@ class StoredArray:
         into, one = memoryview(found.reshape(-1).view(np.uint8).data), self.bytes_of_one
         ends = [*(np.flatnonzero(np.diff(wanted) != 1) + 1).tolist(), len(index)]  # neighbours are read at once
         if order is not None and 2 * len(ends) > len(index):  # few of them: each row is read where it belongs
-            for place, row in zip(order.tolist(), wanted.tolist(), strict=True):
-                self._read(into[place * one : (place + 1) * one], self.offset + row * one)
+            for place, row in zip((order * one).tolist(), (self.offset + wanted * one).tolist(), strict=True):
+                self._read(into[place : place + one], row)
             return found
         first = 0
         for end in ends:
@@ -130,11 +133,13 @@ class StoredArray:
             self._file = os.getpid(), open(self.path, "rb", buffering=0)  # noqa: SIM115
         file = self._file[1]
         while into:
-            if hasattr(os, "preadv"):  # one call of the system in place of two
-                count = os.preadv(file.fileno(), [into], at)
+            if _preadv is not None:  # one call of the system in place of two
+                count = _preadv(file.fileno(), [into], at)
             else:
                 file.seek(at)
                 count = file.readinto(into)  # type: ignore[attr-defined]
+            if count == len(into):
+                return
             if not count:
                 raise RecipeError(f"{self.path} has become shorter since it was opened: write it again, and resume")
             into, at = into[count:], at + count
