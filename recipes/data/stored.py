@@ -21,7 +21,6 @@ from plugins.base import RecipeError
 from recipes.data.arrays import check_values, to_inputs
 from recipes.data.source import LARGEST_PIECE, Sample, Source
 
-
 _preadv = getattr(os, "preadv", None)
 
 
