@@ -263,4 +263,4 @@ def random_test(examples):
 
 
 test_some_folders_of_strangers = random_test(12)
-test_five_hundred_folders_of_strangers = pytest.mark.slow(random_test(500))
+test_hundreds_of_folders_of_strangers = pytest.mark.slow(random_test(250))
