@@ -75,9 +75,8 @@ REFUSED = {  # options, and groups of which each is
             f"model/{name}"
             for name in ("cnn", "fcn", "linear", "mlp", "polynomial", "resnet18", "resnet34", "resnet50", "timm")
         ),
-        *("model/torchvision", "model/transformer", "model/wide_resnet"),
-        *(f"preprocessing/{name}" for name in ("center", "pretrained", "standardize")),
-        *("regularizer/dropblock", "regularizer/stochastic_depth"),
+        *("model/torchvision", "model/wide_resnet"),
+        *("preprocessing/pretrained", "regularizer/dropblock", "regularizer/stochastic_depth"),
     },
 }
 
@@ -115,7 +114,7 @@ BESIDE = {
     "table": ("+augmentation=mixup", "+regularizer=[dropout,label_smoothing]", "+inference=mc_dropout", "+metric=f1"),
     "numbers": ("+augmentation=mixup", "+regularizer=dropout", "+averaging=ema", "+inference=mc_dropout", "+metric=r2"),
     "points": ("+regularizer=label_smoothing", "+averaging=ema", "+clipping=norm", "+metric=f1"),
-    "steps": ("+regularizer=[dropout,l2]", "+averaging=ema", "+clipping=norm", "+metric=f1"),
+    "steps": ("+regularizer=[dropout,label_smoothing]", "+averaging=ema", "+clipping=norm", "+metric=f1"),
     "maps": ("+augmentation=[crop,horizontal_flip,cutmix,mixup]", "+regularizer=[class_weights,label_smoothing]", "+metric=f1"),
 }
 
