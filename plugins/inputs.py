@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, overload
 
 import torch
 from torch import Tensor
@@ -51,6 +51,21 @@ def pieces_of(x: Inputs, parts: int) -> Sequence[Inputs]:
     if isinstance(x, Tensor):
         return x.chunk(parts)
     return [dict(zip(x, values, strict=True)) for values in zip(*(value.chunk(parts) for value in x.values()), strict=True)]
+
+
+@overload
+def concatenated(parts: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]: ...
+
+
+@overload
+def concatenated(parts: Sequence[Inputs]) -> Inputs: ...
+
+
+def concatenated(parts: Sequence[Any]) -> Any:
+    """Samples one behind the other: one tensor of several, or of each name one, also of targets and outputs by task."""
+    if isinstance(parts[0], Tensor):
+        return torch.cat(list(parts))
+    return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
 
 
 def shape_of(x: Inputs) -> Shape:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from plugins.base import RecipeError
-from plugins.inputs import Entry, Inputs, alike, described, joined, shape_of
+from plugins.inputs import Entry, Inputs, alike, concatenated, described, joined, shape_of
 from recipes.data.arrays import as_named_input, check_inputs, check_values, to_inputs
 from recipes.data.arrow import as_array, as_one, content_of, pieces
 from recipes.data.images import Form, Looked, decode
@@ -176,5 +176,5 @@ class ArrowSource(Source):
     def __add__(self, other: Any) -> ArrowSource:
         if not isinstance(other, ArrowSource) or other.table is not self.table:
             return NotImplemented
-        targets = {task: torch.cat([target, other.targets[task]]) for task, target in self.targets.items()}
+        targets = concatenated([self.targets, other.targets])
         return replace(self, places=torch.cat([self.places, other.places]), targets=targets)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from plugins.base import RecipeError
+from plugins.inputs import concatenated
 from recipes.data.fetching import fetched
 from recipes.data.images import ENDINGS, Form, Looked, Unreadable, decode, look_at_one
 from recipes.data.source import Sample, Source, ranges
@@ -84,10 +85,6 @@ class ImageFiles(Source):
         """What the files hold, and what is made of it."""
         return contents(self.form, self.digests)
 
-    def held(self, images: Tensor, remark: str) -> Held:
-        """The same samples in memory."""
-        return Held(images, self.targets, self.form, self.digests, remark)
-
     def __getitem__(self, index: Any) -> ImageFiles:
         numbers = torch.arange(len(self))[index]
         return replace(
@@ -100,7 +97,7 @@ class ImageFiles(Source):
     def __add__(self, other: Any) -> ImageFiles:
         if not isinstance(other, ImageFiles):
             return NotImplemented
-        targets = {task: torch.cat([target, other.targets[task]]) for task, target in self.targets.items()}
+        targets = concatenated([self.targets, other.targets])
         return replace(self, files=[*self.files, *other.files], targets=targets, digests=[*self.digests, *other.digests])
 
 

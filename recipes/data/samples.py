@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from plugins.base import RecipeError
-from plugins.inputs import Inputs, alike, described, each, joined, shape_of, some
+from plugins.inputs import Inputs, alike, concatenated, described, each, joined, shape_of, some
 from recipes.config.errors import first_line, of_own_code
 from recipes.data.fetching import fetched
 from recipes.data.source import Chosen, Sample, Source, ranges
@@ -81,13 +81,8 @@ class Samples(Source):
         if len(found) == 1:
             return found[0]
         back = torch.tensor(order).argsort()
-        inputs = [x for x, _ in found]
-        x = (
-            torch.cat(inputs)[back]
-            if isinstance(inputs[0], Tensor)
-            else {name: torch.cat([x[name] for x in inputs])[back] for name in inputs[0]}
-        )
-        return x, {task: torch.cat([target[task] for _, target in found])[back] for task in found[0][1]}
+        x, targets = (concatenated(parts) for parts in zip(*found, strict=True))
+        return each(x, lambda x: x[back]), {task: target[back] for task, target in targets.items()}
 
     def _made(self, part: Part, first: int, rows: Sequence[int]) -> Sample:
         """Samples of one data set, whose own ones begin at `first`."""
@@ -176,14 +171,6 @@ class ChosenSamples(Chosen):
     def contents(self) -> Iterator[Any]:
         """What tells the inputs from others."""
         yield from self.source.digests_of(self.index)
-
-    def __getitem__(self, index: Any) -> Source:
-        return ChosenSamples(self.source, self.index[index])
-
-    def __add__(self, other: Any) -> Source:
-        if not isinstance(other, ChosenSamples) or other.source is not self.source:
-            return NotImplemented
-        return ChosenSamples(self.source, torch.cat([self.index, other.index]))
 
 
 def as_inputs(x: Any, where: str) -> Inputs:

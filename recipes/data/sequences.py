@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from plugins.inputs import Entry
+from plugins.inputs import Entry, concatenated
 from recipes.data.source import Sample, Source
 
 FEATURES, MASK = "features", "mask"
@@ -82,7 +82,7 @@ class Sequences(Source):
     def __add__(self, other: Any) -> Sequences:
         if not isinstance(other, Sequences) or other.frames is not self.frames:
             return NotImplemented
-        targets = {task: torch.cat([target, other.targets[task]]) for task, target in self.targets.items()}
+        targets = concatenated([self.targets, other.targets])
         groups = None if self.groups is None or other.groups is None else torch.cat([self.groups, other.groups])
         starts, lengths = torch.cat([self.starts, other.starts]), torch.cat([self.lengths, other.lengths])
         return replace(self, starts=starts, lengths=lengths, targets=targets, groups=groups)

@@ -132,12 +132,12 @@ class Chosen(Source):
         return self.source.fetch(self.index[index])
 
     def __getitem__(self, index: Any) -> Source:
-        return Chosen(self.source, self.index[index])
+        return type(self)(self.source, self.index[index])
 
     def __add__(self, other: Any) -> Source:
-        if not isinstance(other, Chosen) or other.source is not self.source:
+        if not isinstance(other, type(self)) or other.source is not self.source:
             return NotImplemented
-        return Chosen(self.source, torch.cat([self.index, other.index]))
+        return type(self)(self.source, torch.cat([self.index, other.index]))
 
 
 def ranges(source: Source, batches: int | None = None) -> list[tuple[int, int]]:

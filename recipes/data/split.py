@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from plugins.inputs import Inputs, each, shape_of, some
+from plugins.inputs import Inputs, concatenated, each, shape_of, some
 from recipes.data.fetching import fetched
 from recipes.data.numbers import as_entry, to_unit_range
 from recipes.data.source import Sample, Source, ranges
@@ -62,14 +62,9 @@ class Split(Source):
     def __add__(self, other: Any) -> Split:
         if not isinstance(other, Split):
             return NotImplemented
-        joined = (
-            {name: torch.cat([value, other.x[name]]) for name, value in self.x.items()}
-            if isinstance(self.x, dict)
-            else torch.cat([self.x, other.x])
-        )
         return Split(
-            joined,
-            {task: torch.cat([target, other.targets[task]]) for task, target in self.targets.items()},
+            concatenated([self.x, other.x]),
+            concatenated([self.targets, other.targets]),
             weight=None if self.weight is None or other.weight is None else torch.cat([self.weight, other.weight]),
         )
 

@@ -13,7 +13,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from plugins.base import Batch
-from plugins.inputs import Inputs, each, some
+from plugins.inputs import Inputs, concatenated, each, some
 from plugins.sites import evaluation_mode
 from recipes.data.loaders import EvaluationLoader
 from recipes.engine.calibration import calibrate
@@ -147,7 +147,7 @@ class Evaluation:
             return self.predicted(x if stop - start == samples else each(x, lambda x: x[start:stop]))
 
         found = list(self.portions.of(samples, look))
-        return found[0] if len(found) == 1 else {task: torch.cat([part[task] for part in found]) for task in found[0]}
+        return found[0] if len(found) == 1 else concatenated(found)
 
     def predicted(self, x: Inputs) -> dict[str, Tensor]:
         """The same for inputs as the model takes them, with the weights and random numbers that there are."""
