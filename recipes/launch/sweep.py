@@ -127,7 +127,7 @@ class Sweep:
                 while len(running) < self.n_jobs and self._has_room() and (begun := self._next(waiting)):
                     self._begin(begun)
                     if begun not in running:
-                        source.ended(begun)
+                        self._tell(source, begun)
                     for number in received if begun in running else ():  # it came while the process was started
                         running[begun].process.send(number)
                 for job in source.hopeless(running):
@@ -141,8 +141,7 @@ class Sweep:
                     if self._room is not None:
                         self._room.known = True
                     if not received:
-                        source.ended(job)
-                        self._note_pruned(job, source.pruned_at(job))
+                        self._tell(source, job)
                     self.display.end(job)
                     took = duration(time.monotonic() - ended.began)
                     self._say(f"{job.name}  {job.error or summary(job)}  ({took})")
@@ -165,8 +164,10 @@ class Sweep:
         else:
             time.sleep(LOOK)
 
-    def _note_pruned(self, job: Job, step: int | None) -> None:
-        """Say in the result of a job that its trial was given up: it has ended, and is compared with nothing."""
+    def _tell(self, source: Source, job: Job) -> None:
+        """Tell a source that a job has ended. The result of one that was given up says so: it is compared with nothing."""
+        source.ended(job)
+        step = source.pruned_at(job)
         if step is not None and job.result.get("status") in ("finished", "stopped"):
             job.error = ""
             job.result |= {"status": "pruned", "pruned_at": step}

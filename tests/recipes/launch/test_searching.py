@@ -250,3 +250,10 @@ def test_a_search_that_is_killed_twice_ends_as_one_that_was_not(tmp_path):
     assert {name: found[1:] for name, found in mine.items()} == {name: found[1:] for name, found in whole.items()}
     results = [yaml.safe_load((tmp_path / name / "optimization_results.yaml").read_text()) for name in ("whole", "mine")]
     assert results[0] == results[1]
+    # a job that ended by itself before its end was noted, since the search was killed in between
+    given_up = [tmp_path / "mine" / name / "result.json" for name, found in mine.items() if found[1] == "pruned"]
+    for path in given_up:
+        path.write_text(json.dumps({**json.loads(path.read_text()), "status": "finished", "pruned_at": None}))
+    done = command("train.py", "sweep=mine", cwd=tmp_path, forked=True)
+    assert done.returncode == 0 and given_up, done.stderr
+    assert left(tmp_path / "mine") == mine
