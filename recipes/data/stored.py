@@ -9,8 +9,9 @@ from __future__ import annotations
 import math
 import os
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import repeat
 from pathlib import Path
 from typing import IO, Any
 
@@ -21,7 +22,7 @@ from plugins.base import RecipeError
 from recipes.data.arrays import check_values, to_inputs
 from recipes.data.source import LARGEST_PIECE, Sample, Source
 
-_preadv = getattr(os, "preadv", None)
+_pread = getattr(os, "pread", None)  # not on Windows
 
 
 class StoredArray:
@@ -107,41 +108,43 @@ class StoredArray:
         """Rows by number, in any order, any of them several times."""
         if not len(index):
             return np.empty((0, *self.shape[1:]), self.dtype)
+        one = self.bytes_of_one
         rises = bool((index[1:] > index[:-1]).all())
+        if not rises and 8 * len(index) < len(self):  # few are neighbours: each row is read where it belongs
+            return self._read([one] * len(index), (self.offset + index * one).tolist(), index.shape)
         order = None if rises else np.argsort(index, kind="stable")
         wanted = index if order is None else index[order]
-        found = np.empty((len(index), *self.shape[1:]), self.dtype)
-        into, one = memoryview(found.reshape(-1).view(np.uint8).data), self.bytes_of_one
-        ends = [*(np.flatnonzero(np.diff(wanted) != 1) + 1).tolist(), len(index)]  # neighbours are read at once
-        if order is not None and 2 * len(ends) > len(index):  # few of them: each row is read where it belongs
-            for place, row in zip((order * one).tolist(), (self.offset + wanted * one).tolist(), strict=True):
-                self._read(into[place : place + one], row)
-            return found
-        first = 0
-        for end in ends:
-            self._read(into[first * one : end * one], self.offset + int(wanted[first]) * one)
-            first = end
+        firsts = np.flatnonzero(np.diff(wanted, prepend=wanted[0] - 2) != 1)  # neighbours are read at once
+        lengths = np.diff(firsts, append=len(index)) * one
+        found = self._read(lengths.tolist(), (self.offset + wanted[firsts] * one).tolist(), index.shape)
         if order is None:
             return found
         sorted_back = np.empty_like(found)
         sorted_back[order] = found
         return sorted_back
 
-    def _read(self, into: memoryview, at: int) -> None:
+    def _read(self, lengths: Sequence[int], places: Sequence[int], rows: tuple[int, ...]) -> np.ndarray:
+        """Parts of the file, one behind the other: a call of the system for each, with as little around it as can be."""
         if self._file is None or self._file[0] != os.getpid():  # processes that share an open file share its position
             self._file = os.getpid(), open(self.path, "rb", buffering=0)  # noqa: SIM115
-        file = self._file[1]
-        while into:
-            if _preadv is not None:  # one call of the system in place of two
-                count = _preadv(file.fileno(), [into], at)
-            else:
-                file.seek(at)
-                count = file.readinto(into)  # type: ignore[attr-defined]
-            if count == len(into):
-                return
-            if not count:
+        file, whole = self._file[1], rows[0] * self.bytes_of_one
+        content = bytearray()
+        if _pread is not None:
+            content = bytearray().join(map(_pread, repeat(file.fileno()), lengths, places))
+        if len(content) != whole:
+            content = bytearray().join(map(self._whole, repeat(file), lengths, places))
+        return np.frombuffer(content, self.dtype).reshape(*rows, *self.shape[1:])
+
+    def _whole(self, file: IO[bytes], length: int, at: int) -> bytearray:
+        """A part of the file where the system gives it in smaller ones."""
+        file.seek(at)
+        content = bytearray()
+        while len(content) < length:
+            part = file.read(length - len(content))
+            if not part:
                 raise RecipeError(f"{self.path} has become shorter since it was opened: write it again, and resume")
-            into, at = into[count:], at + count
+            content += part
+        return content
 
     def __getstate__(self) -> dict[str, Any]:
         return {**vars(self), "_file": None}

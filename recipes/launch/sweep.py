@@ -167,8 +167,7 @@ class Sweep:
     def _tell(self, source: Source, job: Job) -> None:
         """Tell a source that a job has ended. The result of one that was given up says so: it is compared with nothing."""
         source.ended(job)
-        step = source.pruned_at(job)
-        if step is not None and job.result.get("status") in ("finished", "stopped"):
+        if (step := source.pruned_at(job)) is not None and job.result.get("status") in ("finished", "stopped"):
             job.error = ""
             job.result |= {"status": "pruned", "pruned_at": step}
             with suppress(RecipeError):

@@ -15,13 +15,14 @@ import pytest
 import torch
 
 from plugins.base import RecipeError
-from recipes.data import memory
+from recipes.data import memory, stored
 from recipes.data.base import Data
 from recipes.data.fetching import worker_lost
 from recipes.data.loaders import EvaluationLoader, StepLoader
 from recipes.data.npz import NpzData
 from recipes.data.source import PIECE, Chosen, Source, ranges
 from recipes.data.split import Split, fingerprint, pieces
+from recipes.data.stored import StoredArray
 from tests.command import ROOT, command
 
 N = 60
@@ -141,6 +142,18 @@ def test_a_damaged_file_is_told_as_in_memory(tmp_path):
     for in_memory in (True, False):
         with pytest.raises(RecipeError, match="own.npz is damaged: Bad CRC-32 for file 'x.npy'"):
             data_of(path, in_memory=in_memory)
+
+
+@pytest.mark.parametrize(
+    "pread", [None, lambda file, length, at: os.pread(file, (length + 1) // 2, at)], ids=["none", "halves"]
+)
+@pytest.mark.parametrize("rows", [[3, 50, 7], [3, 4, 5, 9], list(np.random.permutation(N)), [7, 7, 7], [1]], ids=len)
+def test_a_system_that_reads_in_parts_or_without_a_place_reads_the_same(tmp_path, monkeypatch, pread, rows):
+    x = np.random.randn(N, 30)
+    array = StoredArray(write(tmp_path, "npz", x=x, y=np.arange(N) % 2), "x.npy")
+    assert np.array_equal(array.rows(np.array(rows)), x[rows])
+    monkeypatch.setattr(stored, "_pread", pread)
+    assert np.array_equal(array.rows(np.array(rows)), x[rows])
 
 
 def test_a_file_that_is_cut_short_on_the_way(tmp_path):
