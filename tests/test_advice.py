@@ -16,6 +16,7 @@ from tests.command import LIMIT, SMALL, arguments, as_at_home, command, variable
 from tests.hints import COMMAND
 
 NAMES = ("run", "my run", "it's a=b,c", "-x", "{é}")  # of folders
+LATER = {"my run", "-x", "{é}"}  # of these only in the long tests
 
 
 def advised(printed):
@@ -41,7 +42,7 @@ def result(folder):
     return json.loads((folder / "result.json").read_text())
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.slow] * (name in LATER)) for name in NAMES])
 def test_after_a_run(tmp_path, name):
     words = (*SMALL, "+regularizer=l2", f"hydra.run.dir={in_folder(name)}")
     done = command("train.py", *words, cwd=tmp_path, forked=True)
@@ -59,13 +60,14 @@ def test_after_the_first_run(tmp_path):
 
 @pytest.mark.parametrize(
     ("name", "limit"),
-    tuple(
-        zip(
+    [
+        pytest.param(name, limit, marks=[pytest.mark.slow] * (name in LATER))
+        for name, limit in zip(
             NAMES,
             ("max_steps=2", "max_epochs=1", "max_steps=2 scheduler=one_cycle", "max_epochs=1", "max_steps=2"),
             strict=True,
         )
-    ),
+    ],
 )
 def test_of_a_run_that_is_finished(tmp_path, name, limit):
     words = [*(word for word in SMALL if not word.startswith("max_steps")), *limit.split()]

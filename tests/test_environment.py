@@ -12,6 +12,7 @@ LOGGED = (*(word for word in SMALL if not word.startswith("logger=")), "logger=w
 NOWHERE = "/proc/nowhere"  # no folder can be made there
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "value", "says"),
     [

@@ -100,6 +100,7 @@ def alive(process):
         return False
 
 
+@pytest.mark.slow
 def test_the_server_ends_with_the_process_that_started_it(tmp_path):
     path = tmp_path / "script.py"
     path.write_text("import time; time.sleep(1000)")

@@ -42,6 +42,7 @@ def assert_whole(folder):
     assert lines and all(line[:2] == "20" and " INFO " in line for line in lines)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("where", [">&- 2>&- <&-", "> /dev/full 2>&1", "| head -1"])
 def test_a_run_goes_on_to_its_end_when_nobody_reads(tmp_path, where):
     words = shlex.join([*BAR, "max_epochs=2", "hydra.run.dir=mine"])

@@ -179,6 +179,7 @@ def test_what_a_run_cannot_be_resumed_or_evaluated_with(tmp_path):
     assert "which no option of optimizer names" in mistake(f"resume={run}", cwd=tmp_path, forked=True)
 
 
+@pytest.mark.slow
 def test_a_failure_that_is_not_the_users_keeps_its_traceback(tmp_path):
     (tmp_path / "sitecustomize.py").write_text(
         "import sklearn.datasets\n\ndef load_digits():\n    raise ZeroDivisionError('inside')\n\nsklearn.datasets.load_digits = load_digits\n"

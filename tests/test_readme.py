@@ -43,6 +43,8 @@ LONG = (
     "data.folds=5",
     "model.name=vit_b_16",
     "seed=0,1 max_epochs=1",
+    "tune=lr",
+    "trainer=ddp",
 )
 EXTRAS = {"data=huggingface": "datasets", "model=timm": "timm"}  # what a command needs beside
 EXAMPLES = (ROOT / "docs/guide/data.md").read_text()
@@ -137,6 +139,7 @@ def test_continuous_integration_runs_what_the_readme_says():
     assert "README.md" in script and "test command" in script
 
 
+@pytest.mark.slow
 def test_predicting_from_python(place):
     code = next(code for code in re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL) if "load(" in code)
     run("python train.py +regularizer=dropout hydra.run.dir=outputs/dropout max_epochs=5 logger=csv", place)

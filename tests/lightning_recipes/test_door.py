@@ -67,6 +67,7 @@ def test_a_name_is_that_of_what_it_stands_for(name):
     assert found.__name__ == name and found.__doc__
 
 
+@pytest.mark.slow
 def test_what_is_asked_for_is_imported_and_no_more():
     code = (
         "import sys, lightning_recipes as l\n"

@@ -52,6 +52,7 @@ def test_one_of_two_processes_draws(tmp_path):
     assert done.stdout.count(told_at(tmp_path)) == 1 and is_drawn(tmp_path / "a")
 
 
+@pytest.mark.slow
 def test_what_cannot_be_drawn_is_told_in_a_line_and_the_run_is_finished(tmp_path):
     code = "import sys; sys.modules['recipes.compare.run_picture'] = None; from recipes.cli.train import main; main()"
     done = subprocess.run(

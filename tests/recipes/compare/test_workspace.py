@@ -180,6 +180,7 @@ def test_of_a_resumed_run_the_last_part_is_synced(sweep, tmp_path):
     assert would_sync(command, tmp_path) == sorted([*parts(sweep / "0", sweep / "1", sweep / "3"), later])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [0, 7])
 def test_a_part_that_holds_nothing_does_not_keep_the_others_back(sweep, tmp_path, size):
     """`wandb sync` of several runs ends at a file without a record, which a process leaves that is killed as it starts."""

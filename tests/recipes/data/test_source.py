@@ -315,6 +315,7 @@ def test_a_sample_that_a_worker_cannot_read_is_one_line():
         list(StepLoader(Squares(2, broken=7), 5, 0))
 
 
+@pytest.mark.slow
 def test_a_worker_that_is_killed_is_one_line():
     before, batches = children(), iter(StepLoader(Squares(1), 1, 0))
     next(batches)

@@ -140,6 +140,7 @@ def test_ctrl_c_ends_the_jobs_in_flight_and_the_sweep(tmp_path):
     assert {name: result["status"] for name, result in results(tmp_path / "mine").items()} == {"0": "stopped", "1": "stopped"}
 
 
+@pytest.mark.slow
 def test_a_run_folder_takes_one_process(tmp_path):
     words = [*ENDLESS, "hydra.run.dir=mine"]
     process = subprocess.Popen(arguments("train.py", *words), cwd=tmp_path, env=variables(), stdout=subprocess.DEVNULL)
