@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvTransposeNd
@@ -26,25 +26,38 @@ def standardized(weight: Float[Tensor, "outputs inputs *kernel"]) -> Float[Tenso
 
 
 class Standardized(nn.Module):
-    """A layer that runs with its weight standardized; what is trained is the weight that it had, under the same name."""
+    """A layer that runs with its weight standardized; whoever asks for its weight gets the one that is trained, under the same name."""
+
+    kind: ClassVar[type[nn.Module]]  # of the layer without this
+    runs = False
 
     @property
     def weight(self) -> Tensor:
-        """The weight that the layer runs with."""
+        """The weight that is trained; while the layer runs, that weight standardized."""
         held: Any = self._parameters["weight"]
+        if not self.runs:
+            return held  # type: ignore[no-any-return]
         if not isinstance(self, _ConvTransposeNd):
             return standardized(held)
         maps = held.unflatten(0, (self.groups, -1)).transpose(1, 2)  # (groups, outputs, inputs, *kernel) of a group
         return standardized(maps.flatten(0, 1)).unflatten(0, maps.shape[:2]).transpose(1, 2).flatten(0, 1)
 
+    def forward(self, *inputs: Any, **named: Any) -> Any:
+        """What the layer returns."""
+        self.runs = True
+        try:
+            return super().forward(*inputs, **named)
+        finally:
+            self.runs = False
+
     def __reduce__(self) -> tuple[Any, ...]:
-        return _blank, (type(self).__mro__[2],), self.__dict__
+        return _blank, (self.kind,), self.__dict__
 
 
 @cache
 def class_of(kind: type[nn.Module]) -> type[nn.Module]:
     """A class of layers as `Standardized`."""
-    return type(f"Standardized{kind.__name__}", (Standardized, kind), {"__module__": __name__})
+    return type(f"Standardized{kind.__name__}", (Standardized, kind), {"__module__": __name__, "kind": kind})
 
 
 def _blank(kind: type[nn.Module]) -> nn.Module:
@@ -57,7 +70,7 @@ def standardize(layer: nn.Module) -> None:
     weight = layer._parameters.get("weight")
     if isinstance(layer, Standardized) or weight is None:
         return
-    outputs = len(weight) if not isinstance(layer, _ConvTransposeNd) else layer.out_channels
+    outputs = layer.out_channels if isinstance(layer, _ConvTransposeNd) else len(weight)
     if weight.numel() > outputs:
         layer.__class__ = class_of(type(layer))
 

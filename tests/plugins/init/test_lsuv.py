@@ -112,5 +112,5 @@ def test_what_takes_no_scale_is_left_and_a_shared_weight_is_scaled_once():
     model = drawn(Twice(), x)
     found = returned(model, x)
     assert found["first"] == pytest.approx(1, abs=2e-3) and found["rest"] == pytest.approx(1, abs=2e-3)
-    held = dict(model.third.named_parameters())["weight"].detach()
+    held = model.third.weight.detach()
     torch.testing.assert_close(held @ held.T, torch.eye(6), rtol=1e-4, atol=1e-5)  # as drawn
