@@ -14,7 +14,8 @@ class Stage(IntEnum):
     HEADS = 30  # the output layer split into one head for each task,
     INIT = 40  # initial weights drawn,
     FINETUNING = 45  # which layers are trained,
-    PREPROCESSING = 50  # the input layer put in front
+    PREPROCESSING = 50  # the input layer put in front,
+    MEASURED = 60  # initial weights scaled by what samples make of them
     SAMPLING = 105  # the batch: which samples it has,
     GEOMETRY = 110  # where pixels are,
     COLOUR = 120  # which colours they have,

@@ -36,7 +36,7 @@ class WeightInit(Plugin):
         for layer_name, layer in weight_layers(model):
             generator = torch.Generator(next(layer.parameters()).device)
             generator.manual_seed(derive_seed(self.setting.seed, "init", layer_name))
-            for name, parameter in _parameters(layer_name, layer):
+            for name, parameter in own_parameters(layer_name, layer):
                 if id(parameter) in drawn:
                     continue
                 drawn.add(id(parameter))
@@ -48,7 +48,7 @@ class WeightInit(Plugin):
         return model
 
 
-def _parameters(layer_name: str, layer: nn.Module) -> Iterator[tuple[str, Tensor]]:
+def own_parameters(layer_name: str, layer: nn.Module) -> Iterator[tuple[str, Tensor]]:
     """A layer's own parameters; what a parametrization computes from another tensor stands for that tensor."""
     yield from layer.named_parameters(recurse=False)
     if parametrize.is_parametrized(layer):

@@ -10,14 +10,15 @@ from torch import Tensor, nn
 
 from plugins.activations import tensors
 from plugins.base import RecipeError
-from plugins.sites import ACTIVATIONS, NORMS, WEIGHTED, Call, attach, trace
+from plugins.normalization._kinds import call_norms_always, features_last, is_norm
+from plugins.sites import ACTIVATIONS, WEIGHTED, Call, attach, replace_module, trace
 
 UNNAMED = (nn.Softsign, nn.Tanhshrink, nn.Threshold, nn.GLU)  # made of other functions, or of arguments that say what they are
-MakeNorm = Callable[[int, int], nn.Module]
+MakeNorm = Callable[[int, tuple[int, ...]], "nn.Module | None"]
 
 
 class FeaturesLast(nn.Module):
-    """Run a norm layer, which wants features second, on (samples, positions, features)."""
+    """Run a norm layer, which wants features second, on (samples, places, features)."""
 
     def __init__(self, norm: nn.Module) -> None:
         super().__init__()
@@ -29,18 +30,36 @@ class FeaturesLast(nn.Module):
 
 
 @torch.enable_grad()
-def place_norms(model: nn.Module, shape: tuple[int, ...], make: MakeNorm, fill: bool = True) -> None:
+def place_norms(
+    model: nn.Module,
+    shape: tuple[int, ...],
+    make: MakeNorm,
+    make_last: MakeNorm | None = None,
+    fill: bool = True,
+    kept: tuple[type[nn.Module], ...] = (),
+) -> list[str]:
     """Replace each norm layer where it stands and, with `fill`, put one after each layer that has none.
 
     A layer has none if its output, on the way to the next linear or convolution layer, meets a nonlinearity but no norm.
-    An output layer, from which the model's output is reached without a further layer, gets none. `make(features, positions)`
-    makes the norm for features in dimension 1 and that many dimensions of positions behind it.
+    An output layer, from which the model's output is reached without a further layer, gets none.
 
-    Raises :class:`RecipeError` if there is no place for a norm.
+    Args:
+        model: to change.
+        shape: of a sample.
+        make: makes the norm for so many features in dimension 1 and places of these sizes behind it; None: there is to be none.
+        make_last: the one for features in the last dimension, behind the places; None: `make`'s, with dimensions swapped.
+        fill: whether norms are put where none is, and at least one is expected.
+        kept: types of norm layers that stay as they are.
+
+    Returns:
+        The layers, by name, that a norm follows now.
+
+    Raises:
+        RecipeError: there is no place for a norm.
     """
     calls, result = trace(model, shape, graph=True)
     layers = {call.node: call for call in calls if isinstance(call.module, WEIGHTED) and call.node is not None}
-    norms = [call for call in calls if isinstance(call.module, NORMS)]
+    norms = [call for call in calls if is_norm(call.module)]
     ends = [tensor.grad_fn for tensor in tensors(result)]
     layers_and_norms = {**layers, **{call.node: call for call in norms}}
     nonlinear = {call.node for call in calls if isinstance(call.module, ACTIVATIONS)}
@@ -53,33 +72,42 @@ def place_norms(model: nn.Module, shape: tuple[int, ...], make: MakeNorm, fill: 
     normalized = _names(_backwards(_before(call.node for call in norms), layers_and_norms), layers)
     followed = _names(_backwards(_before(nonlinear), layers_and_norms), layers)
     missing = followed - normalized - outputs if fill else set()
-    if not norms and not missing:
+    if fill and not norms and not missing:
         raise RecipeError(
             f"no place for a norm layer in {type(model).__name__}: looked for norm layers to replace, and for linear and "
             "convolution layers, the output layer apart, that a nonlinearity follows; use normalization=model"
         )
-    for call in {call.name: call for call in norms}.values():
-        _replace(model, call, make)
-    for call in {call.name: call for call in layers.values() if call.name in missing}.values():
-        attach(call.module, "norm", _norm(call.output, isinstance(call.module, nn.Linear), make))
 
+    def made(x: Tensor, last: bool) -> nn.Module | None:
+        if not last or x.ndim == 2:
+            norm = make(x.shape[1], tuple(x.shape[2:]))
+        elif make_last is not None:
+            norm = make_last(x.shape[-1], tuple(x.shape[1:-1]))
+        else:
+            inner = make(x.shape[-1], tuple(x.shape[1:-1]))
+            norm = None if inner is None else FeaturesLast(inner)
+        return None if norm is None else norm.to(x.device)
 
-def _replace(model: nn.Module, call: Call, make: MakeNorm) -> None:
-    sizes = getattr(call.module, "normalized_shape", ())
-    # Subclasses such as LayerNorm2d swap dimensions around the norm: their features are in dimension 1.
-    swaps = type(call.module) not in (nn.LayerNorm, nn.RMSNorm) and call.input.ndim == 4 and (call.input.shape[1],) == sizes
-    norm = _norm(call.input, len(sizes) == 1 and not swaps, make)
-    if children := list(call.module.children()):  # a norm with its activation in one, as timm has them
-        norm = nn.Sequential(norm, *children)
-    parent, _, name = call.name.rpartition(".")
-    setattr(model.get_submodule(parent), name, norm)
-
-
-def _norm(x: Tensor, features_last: bool, make: MakeNorm) -> nn.Module:
-    """A norm for tensors like x."""
-    if features_last and x.ndim > 2:
-        return FeaturesLast(make(x.shape[-1], x.ndim - 2)).to(x.device)
-    return make(x.shape[1], x.ndim - 2).to(x.device)
+    changed = {call.name: call for call in norms if not isinstance(call.module, kept)}
+    instead = {name: made(call.input, features_last(call)) for name, call in changed.items()}
+    bare = {call.name: call for call in layers.values() if call.name in missing}
+    added = {
+        name: norm for name, call in bare.items() if (norm := made(call.output, isinstance(call.module, nn.Linear))) is not None
+    }
+    there = [call for call in norms if instead.get(call.name, call) is not None]
+    if fill and not there and not added:
+        raise RecipeError(
+            f"no place for such a norm layer in {type(model).__name__}: wherever there may be one it would have a single number for each "
+            "of its means; use normalization=layer, or normalization=model"
+        )
+    for name, norm in instead.items():
+        children = list(changed[name].module.children())  # a norm with its activation in one, as timm has them
+        norm = nn.Identity() if norm is None else norm
+        replace_module(model, changed[name].module, nn.Sequential(norm, *children) if children else norm)
+    for name, norm in added.items():
+        attach(bare[name].module, "norm", norm)
+    call_norms_always(model)
+    return sorted(_names(_backwards(_before(call.node for call in there), layers_and_norms), layers) | added.keys())
 
 
 def _before(nodes: Iterable[Any]) -> list[Any]:

@@ -63,25 +63,58 @@ def moments(pieces: Iterable[Tensor], shape: Sequence[int]) -> tuple[Tensor, Ten
     """
     count, mean, squares = 0, torch.zeros(1), torch.zeros(1)
     for piece in pieces:
-        # one row for each sample and position that share statistics, one column for each number to compute
-        rows = piece.double().movedim(1, -1).reshape(-1, shape[0]) if shape[0] == _size(shape) else piece.double().flatten(1)
+        rows = _rows(piece, shape)
         new, here = len(rows), rows.mean(0)
         difference = here - mean.to(here)
         mean = mean.to(here) + difference * (new / (count + new))
         squares = squares.to(here) + (rows - here).square().sum(0) + difference.square() * (count * new / (count + new))
         count += new
+    _expect_known(count, mean + squares)
+    return mean.reshape(tuple(shape)), (squares / count).reshape(tuple(shape))
+
+
+def covariance(pieces: Iterable[Tensor]) -> tuple[Tensor, Tensor]:
+    """Mean (d,) and covariance (÷ n, d × d) of all d numbers of a sample, in double precision, merged as by `moments`."""
+    count, mean, products = 0, torch.zeros(1), torch.zeros(1)
+    for piece in pieces:
+        rows = piece.double().flatten(1)
+        new, here = len(rows), rows.mean(0)
+        difference, centred = here - mean.to(here), rows - here
+        mean = mean.to(here) + difference * (new / (count + new))
+        products = products.to(here) + centred.T @ centred + difference.outer(difference) * (count * new / (count + new))
+        count += new
+    _expect_known(count, products)
+    return mean, products / count
+
+
+def ends(pieces: Iterable[Tensor], shape: Sequence[int]) -> tuple[Tensor, Tensor]:
+    """The smallest and the largest number over all samples, and over the positions where `shape` is 1, in double precision."""
+    smallest, largest = torch.tensor(torch.inf), torch.tensor(-torch.inf)
+    count = 0
+    for piece in pieces:
+        rows = _rows(piece, shape)
+        low, high = rows.aminmax(dim=0)
+        smallest, largest = torch.minimum(low, smallest.to(low)), torch.maximum(high, largest.to(high))
+        count += len(rows)
+    _expect_known(count, smallest + largest)
+    return smallest.reshape(tuple(shape)), largest.reshape(tuple(shape))
+
+
+def _rows(piece: Tensor, shape: Sequence[int]) -> Tensor:
+    """One row for each sample and position that share a number, one column for each number to compute."""
+    if shape[0] == torch.Size(shape).numel():
+        return piece.double().movedim(1, -1).reshape(-1, shape[0])
+    return piece.double().flatten(1)
+
+
+def _expect_known(count: int, numbers: Tensor) -> None:
     if count == 0:
         raise RecipeError("the training split must have samples to fit the preprocessing to, got none")
-    if not bool(torch.isfinite(mean + squares).all()):
+    if not bool(torch.isfinite(numbers).all()):
         raise RecipeError("the training inputs must be finite numbers, got NaN or Inf among them: clean the data")
-    return mean.reshape(tuple(shape)), (squares / count).reshape(tuple(shape))
 
 
 def inverse_std(variance: Float[Tensor, "*shape"], eps: float) -> Float[Tensor, "*shape"]:
     """1/√variance, and 0 where the standard deviation is eps or less. Shape kept."""
     std = variance.sqrt()
     return torch.where(std > eps, 1 / std, 0.0)
-
-
-def _size(shape: Sequence[int]) -> int:
-    return torch.Size(shape).numel()

@@ -93,7 +93,7 @@ def _inner(module: RecipeModule) -> dict[str, torch.Tensor]:
 def initial_weights(name: str, folder: Path) -> None:
     """The weights that the model starts from are those it has without the option."""
     found = plugin_class(name)
-    if found is not None and getattr(found, "stage", None) == Stage.INIT:
+    if found is not None and getattr(found, "stage", None) in (Stage.INIT, Stage.MEASURED):
         raise NotAsked("is there to change them")
     if name.split("/")[0] in ("model", "data"):
         raise NotAsked("there is no model without it")

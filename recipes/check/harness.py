@@ -218,7 +218,9 @@ def works_on(name: str) -> frozenset[str]:
 
 def build(config: dict[str, Any], plugins: Sequence[Plugin] | None = None, data: Any = None) -> RecipeModule:
     """The module of a config, with its plugins (or those given, in the order given), for data (or what it is tried on)."""
-    return make_module(config, data or data_of(config), build_plugins(config) if plugins is None else plugins)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what an option says to a user
+        return make_module(config, data or data_of(config), build_plugins(config) if plugins is None else plugins)
 
 
 def fit(

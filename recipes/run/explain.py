@@ -46,7 +46,7 @@ def explain(console: Console, config: Mapping[str, Any], data: Data, module: Rec
         console,
         f"data    {names['data'][0]}: {sizes}; samples {described(data.shape)}; targets {tasks}",
         f"model   {names['model'][0]}: {size:,} parameters",
-        *(f"        {describe(plugin, values)}" for plugin in makers if plugin.stage <= Stage.PREPROCESSING),
+        *(f"        {describe(plugin, values)}" for plugin in makers if plugin.stage < Stage.SAMPLING),
         f"        layers added: {len(added) or 'none'}",
         *(f"          {line}" for line in added),
         *(f"        {line}" for line in told(module)),

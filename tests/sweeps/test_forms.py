@@ -21,12 +21,14 @@ REFUSED = {  # options, and groups of which each is
         *("regularizer/dropblock", "metric/top_k_accuracy", "metric/mae", "metric/r2", "metric/rmse"),
         *(f"model/{name}" for name in ("cnn", "dgcnn", "fcn", "linear", "mlp", "pointnet", "polynomial", "resnet18")),
         *(f"model/{name}" for name in ("resnet34", "resnet50", "timm", "torchvision", "wide_resnet")),
-        "preprocessing/pretrained",
-        "normalization/batch",
+        *("preprocessing/minmax", "preprocessing/pretrained", "preprocessing/whiten", "preprocessing/width", "init/dirac"),
+        *(f"normalization/{name}" for name in ("batch", "ghost_batch", "group", "instance", "weight_standardization")),
         *(f"loss/{name}" for name in ("huber", "mae", "quantile")),
     },
     "steps": {
-        *("adversarial", "distillation/logits", "preprocessing/pretrained", "normalization/batch"),
+        *("adversarial", "distillation/logits", "init/dirac"),
+        *(f"preprocessing/{name}" for name in ("pretrained", "whiten", "width")),
+        *(f"normalization/{name}" for name in ("batch", "ghost_batch", "group", "instance", "weight_standardization")),
         *(f"augmentation/{name}" for name in ("crop", "cutmix", "cutout", "horizontal_flip", "mixup", "randaugment")),
         *("regularizer/dropblock", "metric/top_k_accuracy", "metric/mae", "metric/r2", "metric/rmse"),
         *(f"model/{name}" for name in ("cnn", "dgcnn", "fcn", "linear", "mlp", "polynomial", "resnet18")),
@@ -36,6 +38,7 @@ REFUSED = {  # options, and groups of which each is
     "maps": {
         *("adversarial", "distillation/logits", "augmentation/randaugment", "sampling/balanced", "loss/hinge"),
         *("metric/top_k_accuracy", "metric/mae", "metric/r2", "metric/rmse", "regularizer/stochastic_depth"),
+        "preprocessing/width",
         *(f"model/{name}" for name in ("cnn", "dgcnn", "linear", "mlp", "pointnet", "polynomial", "resnet18", "resnet34")),
         *(f"model/{name}" for name in ("resnet50", "rnn", "timm", "torchvision", "transformer", "wide_resnet")),
         *(f"loss/{name}" for name in ("huber", "mae", "quantile")),
@@ -51,6 +54,7 @@ REFUSED = {  # options, and groups of which each is
     "table": {
         *(f"augmentation/{name}" for name in ("crop", "cutmix", "cutout", "horizontal_flip", "randaugment")),
         *("distillation/logits", "regularizer/dropblock", "regularizer/stochastic_depth"),
+        *("init/dirac", "normalization/instance", "preprocessing/width"),
         *(f"loss/{name}" for name in ("huber", "mae", "quantile")),
         *(f"metric/{name}" for name in ("mae", "r2", "rmse", "top_k_accuracy")),
         *(f"model/{name}" for name in ("cnn", "dgcnn", "fcn", "pointnet", "resnet18", "resnet34", "resnet50", "rnn", "timm")),
@@ -59,6 +63,7 @@ REFUSED = {  # options, and groups of which each is
     "numbers": {
         *(f"augmentation/{name}" for name in ("crop", "cutmix", "cutout", "horizontal_flip", "randaugment")),
         *("distillation/logits", "inference/temperature", "sampling/balanced"),
+        *("init/dirac", "normalization/instance", "preprocessing/width"),
         *(f"loss/{name}" for name in ("bce", "cross_entropy", "focal", "hinge", "poly1")),
         *(f"metric/{name}" for name in ("auroc", "average_precision", "balanced_accuracy", "calibration_error", "cohen_kappa")),
         *(f"metric/{name}" for name in ("f1", "precision", "recall", "top_k_accuracy")),
@@ -67,7 +72,9 @@ REFUSED = {  # options, and groups of which each is
         *(f"regularizer/{name}" for name in ("class_weights", "dropblock", "label_smoothing", "stochastic_depth")),
     },
     "points": {
-        *("adversarial", "distillation/logits", "normalization/batch"),
+        *("adversarial", "distillation/logits", "preprocessing/whiten", "preprocessing/width"),
+        *(f"normalization/{name}" for name in ("batch", "ghost_batch", "group", "instance", "layer", "rms")),
+        "normalization/weight_standardization",
         *(f"augmentation/{name}" for name in ("crop", "cutmix", "cutout", "horizontal_flip", "mixup", "randaugment")),
         *(f"loss/{name}" for name in ("huber", "mae", "quantile")),
         *(f"metric/{name}" for name in ("mae", "r2", "rmse", "top_k_accuracy")),

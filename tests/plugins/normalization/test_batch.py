@@ -139,6 +139,14 @@ def test_the_backward_pass_of_the_lecture():
         torch.testing.assert_close(ours, expected)
 
 
+def test_it_can_learn_the_identity():
+    """Lecture B, Batch Normalization: γ = √Var[x] and β = E[x] recover the identity mapping."""
+    x = 5 + torch.tensor([0.1, 1.0, 30.0]) * torch.randn(40, 3, dtype=torch.float64)
+    layer = BatchNormalization(eps=1e-12).make(3, ()).double()
+    layer.weight.data, layer.bias.data = x.var(0, correction=0).sqrt(), x.mean(0)
+    torch.testing.assert_close(layer(x), x)
+
+
 def test_running_averages_in_training_are_used_at_test():
     data, momentum, width = 2 + 3 * torch.randn(48, 4), 0.3, 6
     model = nn.Sequential(nn.Linear(4, width), nn.ReLU(), nn.Linear(width, 3))

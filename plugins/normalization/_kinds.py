@@ -1,0 +1,39 @@
+"""Which layers are norm layers, and how they are called."""
+
+from __future__ import annotations
+
+import re
+
+from torch import nn
+
+from plugins.parameters import is_vector
+from plugins.sites import NORMS, WEIGHTED, Call
+
+CALLED_NORM = re.compile(r"norm(\dd)?$", re.IGNORECASE)
+
+
+def is_norm(module: nn.Module) -> bool:
+    """Whether a module is a norm layer: one of torch's, or one that is called so and has nothing but vectors of its own."""
+    own = list(module.parameters(recurse=False))
+    called = bool(own) and CALLED_NORM.search(type(module).__name__) is not None
+    return isinstance(module, NORMS) or (called and not isinstance(module, WEIGHTED) and all(map(is_vector, own)))
+
+
+def features_last(call: Call) -> bool:
+    """Whether a norm layer takes its features in the last dimension."""
+    norm, x = call.module, call.input
+    sizes = tuple(getattr(norm, "normalized_shape", ()))
+    if not sizes and not isinstance(norm, NORMS):
+        sizes = (next(norm.parameters(recurse=False)).numel(),)
+    # Subclasses such as LayerNorm2d swap dimensions around the norm: their features are in dimension 1.
+    swaps = type(norm) not in (nn.LayerNorm, nn.RMSNorm) and x.ndim == 4 and (x.shape[1],) == sizes
+    return len(sizes) == 1 and not swaps
+
+
+def call_norms_always(model: nn.Module) -> None:
+    """Have torch's transformer layers call their norms: in evaluations they compute layer norms in one operation with all else."""
+    for layer in model.modules():
+        if isinstance(layer, nn.TransformerEncoderLayer):
+            layer.activation_relu_or_gelu = 0
+        elif isinstance(layer, nn.TransformerEncoder):
+            layer.use_nested_tensor = False

@@ -1,0 +1,83 @@
+"""What norm layers share, by what their means are taken over: the samples of a batch, or each sample by itself."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from torch import nn
+
+from plugins.base import Plugin, RecipeError, Refusal, Selection, Stage
+from plugins.inputs import mask_of
+from plugins.normalization._place import FeaturesLast, place_norms
+
+
+class BatchStatistics(Plugin):
+    """Norm layers with statistics over the samples of a batch.
+
+    Raises:
+        RecipeError: no place for a norm layer in the model.
+        Refusal: batches of one sample, which are their own mean; inputs by name, such as tokens with a mask.
+    """
+
+    stage = Stage.NORMALIZATION
+
+    def check(self, selection: Selection) -> None:
+        """Refuse batches without variance, and inputs with a mask: statistics would count what it leaves out."""
+        if selection.setting.is_named:
+            raise Refusal(
+                f"{self.state_key} would take statistics over all places, also those that a mask leaves out, and the inputs are "
+                f"{', '.join(selection.setting.shape)}: type normalization=model"
+            )
+        if selection.batch_size is not None and selection.batch_size < 2 * selection.devices:
+            raise Refusal(
+                f"{self.state_key} cannot be combined with one sample a forward pass, whose variance is 0: use "
+                f"data.batch_size={2 * selection.devices} or more, or normalization=model"
+            )
+
+    def transform_model(self, model: nn.Module) -> nn.Module:
+        """Put the layers in."""
+        place_norms(model, self.setting.shape, self.make)
+        return model
+
+    def make(self, features: int, places: tuple[int, ...]) -> nn.Module | None:
+        """A norm for (samples, features, *places)."""
+        raise NotImplementedError
+
+
+class SampleStatistics(Plugin):
+    """Norm layers with statistics of each sample by itself: the same in training and at test, whatever the batch.
+
+    Raises:
+        RecipeError: no place for a norm layer in the model; a mask, where statistics would count places that it leaves out.
+    """
+
+    stage = Stage.NORMALIZATION
+    kept: ClassVar[tuple[type[nn.Module], ...]] = ()  # norm layers that are the same, and stay
+
+    def transform_model(self, model: nn.Module) -> nn.Module:
+        """Put the layers in."""
+        self.place(model)
+        return model
+
+    def place(self, model: nn.Module) -> list[str]:
+        """Put norm layers in; the names of the layers that one follows."""
+        return place_norms(model, self.setting.shape, self._without_mask, self.make_last, kept=self.kept)
+
+    def make(self, features: int, places: tuple[int, ...]) -> nn.Module | None:
+        """A norm for (samples, features, *places); None where a mean would be of one number."""
+        raise NotImplementedError
+
+    def make_last(self, features: int, places: tuple[int, ...]) -> nn.Module | None:
+        """A norm for (samples, *places, features)."""
+        made = self._without_mask(features, places)
+        return None if made is None else FeaturesLast(made)
+
+    def _without_mask(self, features: int, places: tuple[int, ...]) -> nn.Module | None:
+        shape = self.setting.shape
+        masks = [mask for name in shape if (mask := mask_of(shape, name))] if self.setting.is_named else []
+        if places and masks:
+            raise RecipeError(
+                f"{self.state_key} would take statistics over all places, also those that the input {masks[0]} leaves out: type "
+                f"normalization=model"
+            )
+        return self.make(features, places)
