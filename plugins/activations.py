@@ -153,7 +153,7 @@ def passage(model: nn.Module, shape: Sequence[int]) -> Passage:
     try:
         with (
             _Functions(found, stack),
-            _eagerly(model),
+            eagerly(model),
             _all_trained(model),
             without_attached(model),
             torch.random.fork_rng(devices=[]),
@@ -188,7 +188,7 @@ def _is_whole(module: nn.Module, attached: Collection[int]) -> bool:
     return all(id(child) in attached for child in module.children())
 
 
-def _eagerly(model: nn.Module) -> AbstractContextManager[Any]:
+def eagerly(model: nn.Module) -> AbstractContextManager[Any]:
     """Run a compiled model as it is written: what is compiled tells nobody what it calls."""
     return torch.compiler.set_stance("force_eager") if is_compiled(model) else nullcontext()
 

@@ -61,19 +61,26 @@ def takes_tokens(model: nn.Module) -> bool:
     return any(isinstance(module, (nn.Embedding, nn.EmbeddingBag)) for module in model.modules())
 
 
-def attach(host: nn.Module, name: str, layer: nn.Module) -> None:
+def attach(host: nn.Module, name: str, layer: nn.Module, before: bool = False) -> None:
     """Run `layer` on whatever `host` returns, from now on; of a tuple, as attention returns it, on what comes first.
 
-    The layer becomes a child of its host, so it moves, saves and prints with it, and no existing parameter changes its
-    name; it is in training mode if its host is. Layers attached one after the other run in that order.
+    With `before` it runs on the first of what `host` is given. The layer becomes a child of its host, so it moves, saves and prints with it,
+    and no existing parameter changes its name; it is in training mode if its host is. Layers attached one after the other run in that order.
+    An `nn.Sequential` runs whatever is its child: there the layer is attached to its last, or first, module, and of a compiled model to
+    that inside.
     """
-    if not hasattr(host, "attached"):
-        host.attached = Attached()  # type: ignore[assignment]
-        host.register_forward_hook(_run_attached)
-    names = host.attached
+    host = innermost(host, 0 if before else -1)
+    place = "attached_before" if before else "attached"
+    if not hasattr(host, place):
+        setattr(host, place, Attached())
+        if before:
+            host.register_forward_pre_hook(_run_before)
+        else:
+            host.register_forward_hook(_run_attached)
+    names = getattr(host, place)
     if not isinstance(names, Attached):
         raise RecipeError(
-            f"{type(host).__name__} has an attribute `attached` of its own, which layers put there need: rename it"
+            f"{type(host).__name__} has an attribute `{place}` of its own, which layers put there need: rename it"
         )
     if name in names:
         raise RecipeError(f"{type(host).__name__} has a {name} already")
@@ -81,6 +88,17 @@ def attach(host: nn.Module, name: str, layer: nn.Module) -> None:
         name = f"added_{name}"
     host.add_module(name, layer.train(host.training))
     names.append(name)
+
+
+def innermost(module: nn.Module, end: int) -> nn.Module:
+    """The first (0) or last (-1) module that runs in a row of modules, or the one inside of a compiled one; else the module itself."""
+    while True:
+        if type(module).__name__ == "OptimizedModule":
+            module = next(module.children())
+        elif isinstance(module, nn.Sequential) and type(module).forward is nn.Sequential.forward and len(module):
+            module = module[end]
+        else:
+            return module
 
 
 class Attached(list[str]):
@@ -93,6 +111,13 @@ def _run_attached(host: nn.Module, inputs: object, output: Any) -> Any:
     for name in host.attached:  # type: ignore[union-attr]
         output = getattr(host, name)(output)
     return output
+
+
+def _run_before(host: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+    first, *others = inputs
+    for name in host.attached_before:  # type: ignore[union-attr]
+        first = getattr(host, name)(first)
+    return (first, *others)
 
 
 def replace_module(model: nn.Module, old: nn.Module, new: nn.Module) -> None:
@@ -114,14 +139,18 @@ def expect_training(option: str, model: nn.Module, modules: Iterable[nn.Module])
 
 def attached_to(host: nn.Module) -> list[nn.Module]:
     """The layers that techniques have attached to a module."""
-    names = getattr(host, "attached", ())
-    return [getattr(host, name) for name in names] if isinstance(names, Attached) else []
+    return [getattr(host, name) for names in _lists_of(host) for name in names]
+
+
+def _lists_of(host: nn.Module) -> list[Attached]:
+    found = (getattr(host, place, None) for place in ("attached_before", "attached"))
+    return [names for names in found if isinstance(names, Attached)]
 
 
 @contextmanager
 def without_attached(model: nn.Module) -> Iterator[None]:
     """Leave out what techniques have attached, so that the model is as it was given."""
-    lists = [names for module in model.modules() if isinstance(names := getattr(module, "attached", None), Attached)]
+    lists = [names for module in model.modules() for names in _lists_of(module)]
     kept = [list(names) for names in lists]
     try:
         for names in lists:

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from plugins.adversarial._ascent import Loss
 from plugins.base import Module
-from plugins.sites import evaluation_mode, kept_buffers
+from plugins.passes import further_pass
+from plugins.sites import evaluation_mode
 
 
 def attacked_loss(module: Module, targets: Mapping[str, Tensor]) -> Loss:
@@ -27,18 +28,9 @@ def crafting(model: nn.Module, eval_mode: bool, generator: torch.Generator) -> I
     """
     # Autocast keeps low-precision copies of the weights: one made without gradients would cut the training pass off.
     torch.clear_autocast_cache()
-    mode = evaluation_mode(model) if eval_mode else _untouched(model, generator)
+    mode = evaluation_mode(model) if eval_mode else further_pass(model, generator)
     try:
         with torch.inference_mode(False), torch.enable_grad(), mode:
             yield
     finally:
         torch.clear_autocast_cache()
-
-
-@contextmanager
-def _untouched(model: nn.Module, generator: torch.Generator) -> Iterator[None]:
-    """Put buffers and the global random state back afterwards; in between, seed the latter from `generator`."""
-    device = generator.device
-    with torch.random.fork_rng([device] if device.type == "cuda" else []), kept_buffers(model):
-        torch.manual_seed(generator.initial_seed())
-        yield

@@ -8,10 +8,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from plugins.activations import Passage, Place, passage
 from plugins.base import Plugin, Stage, declare
-from plugins.hidden import hidden_sites
-from plugins.sites import attach, convolutions, expect_training
+from plugins.regularizer._maps import is_map, map_sites
+from plugins.sites import attach
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float
@@ -61,11 +60,6 @@ class DropBlockLayer(nn.Module):
         return f"block_size={self.block_size}"
 
 
-def is_map(shape: tuple[int, ...]) -> bool:
-    """Whether a tensor holds maps of more than a single point."""
-    return len(shape) == 4 and shape[2] * shape[3] > 1
-
-
 class DropBlock(Plugin):
     """Drop squares of feature maps at random during training: neighbouring units tell the same, so single ones are not missed.
 
@@ -96,18 +90,7 @@ class DropBlock(Plugin):
 
     def transform_model(self, model: nn.Module) -> nn.Module:
         """Put a layer after each map of a convolution."""
-        found = passage(model, self.setting.shape)
-        if not found.activations:
-            convolutions(model)  # tells what was looked for
-        places = hidden_sites(
-            model,
-            found,
-            self.state_key,
-            acts=lambda place: is_map(place.shape),
-            suits=lambda place: follows_convolutions(found, place),
-            narrows=False,
-        )
-        expect_training(self.state_key, model, [module for _, module in places])
+        places = map_sites(model, self.setting.shape, self.state_key)
         self.layers = [DropBlockLayer(self.share(0), self.block_size) for _ in places]
         for (_, host), layer in zip(places, self.layers, strict=True):
             attach(host, "dropblock", layer)
@@ -124,18 +107,3 @@ class DropBlock(Plugin):
             for layer in self.layers:
                 layer.p.fill_(share)
             self.record(pl_module, "p", share)
-
-
-def follows_convolutions(found: Passage, place: Place) -> bool:
-    """Whether the layers that come last before an activation are convolutions."""
-    seen, waiting, layers = set(), [place.made], []
-    while waiting:
-        node = waiting.pop()
-        if node is None or node in seen:
-            continue
-        seen.add(node)
-        if found.is_layer(node):
-            layers.append(node)
-        else:
-            waiting += [before for before, _ in node.next_functions]
-    return bool(layers) and all("Convolution" in node.name() for node in layers)

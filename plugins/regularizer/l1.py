@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor
@@ -11,19 +10,7 @@ from torch.optim import Optimizer
 
 from plugins.base import Batch, Module, Plugin, Refusal, Selection, Stage, declare
 from plugins.parameters import weights_of
-
-if TYPE_CHECKING:
-    from jaxtyping import Float
-
-
-def absolute_sum(weights: Iterable[Tensor]) -> Float[Tensor, ""]:
-    """Σ|w| over all weights, a scalar."""
-    return torch.stack([weight.abs().sum() for weight in weights]).sum()
-
-
-def soft_threshold(weight: Float[Tensor, " *shape"], by: float) -> Float[Tensor, " *shape"]:
-    """sign(w) · max(0, |w| − by): the minimum over v of ½‖v − w‖² + by · Σ|v|."""
-    return weight.sign() * (weight.abs() - by).clamp_min(0)
+from plugins.regularizer._norms import absolute_sum, soft_threshold
 
 
 class L1Penalty(Plugin):

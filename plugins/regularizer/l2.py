@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
-import torch
 from torch import Tensor
 
 from plugins.base import Batch, Module, Plugin, Refusal, Selection, Stage, declare
 from plugins.parameters import weights_of
+from plugins.regularizer._norms import square_sum
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 def l2_penalty(weights: Iterable[Tensor], weight: float) -> Float[Tensor, ""]:
     """weight/2 · Σ‖w‖², a scalar; its gradient is weight · w."""
-    return weight / 2 * torch.stack([torch.dot(w.flatten(), w.flatten()) for w in weights]).sum()
+    return weight / 2 * square_sum(weights)
 
 
 class L2Penalty(Plugin):

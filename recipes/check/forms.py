@@ -136,7 +136,8 @@ def saved(form: str, folder: Path) -> str:
 def words_of(form: str, name: str, folder: Path) -> list[str]:
     """What a user types for a form of data and an option, with what it needs."""
     # a model that is made for a form is refused on the digits, by which it is seen what an option needs
-    names = (name,) if name.startswith("model/") else with_companions(name)
+    found = (name,) if name.startswith("model/") else with_companions(name)
+    names = [each for each in found if each == name or not each.startswith(("data/", "model/"))]  # the form has its own
     groups = {name.split("/")[0] for name in names}
     words = [word for word in (*SMALL, *FORMS[form].words) if word.partition("=")[0].partition(".")[0] not in groups]
     words = [*words, saved(form, folder), *select(names)]

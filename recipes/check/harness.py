@@ -135,7 +135,8 @@ def _needs(name: str, kind: str) -> tuple[tuple[str, ...], ...]:
             taken = {other.split("/")[0] for other in names if not is_many(other.split("/")[0])}
             for group, option in re.findall(r"(\w+)=(\w+)", str(error)):
                 if group not in taken and option in catalogue().groups.get(group, ()) and f"{group}/{option}" not in names:
-                    rest = [] if is_many(group) else [other for other in catalogue().groups[group] if other != option]
+                    alone = is_many(group) or group in NO_TECHNIQUES  # other data, or another model, would not do
+                    rest = [] if alone else [other for other in catalogue().groups[group] if other != option]
                     found = (*found, tuple(f"{group}/{other}" for other in (option, *rest)))
                     break
             else:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
+from torch.nn.utils.parametrize import ParametrizationList
 
 from plugins.base import ALWAYS, Option
 from recipes.engine.parts import Whole
@@ -20,7 +21,8 @@ def gating(module: Whole, option: Option) -> Iterator[None]:
     yield
     if option.when == ALWAYS:
         return
-    new = [layer for layer in module.model.modules() if id(layer) not in before]
+    # what computes a weight is given none: the parametrizations in it are
+    new = [layer for layer in module.model.modules() if id(layer) not in before and not isinstance(layer, ParametrizationList)]
     inner = {id(part) for layer in new for part in layer.modules() if part is not layer}
     outermost = [layer for layer in new if id(layer) not in inner]
     for layer in outermost:
@@ -30,8 +32,13 @@ def gating(module: Whole, option: Option) -> Iterator[None]:
     module.gated.append((option, outermost))
 
 
-def _pass_by(layer: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> Tensor:
-    return torch.where(layer.acting, output, inputs[0])  # type: ignore[arg-type]
+def _pass_by(layer: nn.Module, inputs: tuple[Any, ...], output: Any) -> Any:
+    given = inputs[0]
+    if isinstance(output, Mapping):
+        return {name: torch.where(layer.acting, value, given[name]) for name, value in output.items()}  # type: ignore[arg-type]
+    if output.shape != given.shape:  # tokens that are left out
+        return output if layer.acting else given
+    return torch.where(layer.acting, output, given)  # type: ignore[arg-type]
 
 
 def open_gates(module: Whole, progress: tuple[int, int | None]) -> None:

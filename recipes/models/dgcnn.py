@@ -10,26 +10,11 @@ from torch import Tensor, nn
 
 from plugins.base import expect, expect_count
 from plugins.inputs import Entry
+from plugins.neighbours import nearest
 from recipes.models.base import expect_sizes
 from recipes.models.points import PlaceNorm, PointModel, classifier, largest, mean
 
 SLOPE = 0.2  # of the activations below 0
-
-
-def nearest(x: Tensor, k: int, valid: Tensor | None) -> Tensor:
-    """The indices (samples, points, k) of those points that are nearest to each, itself among them, with the nearest first.
-
-    Args:
-        x: features (samples, channels, points).
-        k: how many.
-        valid: mask (samples, points); points that it leaves out are farther than all others. None: all count.
-    """
-    with torch.no_grad():
-        rows = x.transpose(1, 2).to(torch.promote_types(x.dtype, torch.float32))
-        distances = torch.cdist(rows, rows, compute_mode="donot_use_mm_for_euclid_dist")  # exact, so that order changes nothing
-        if valid is not None:
-            distances = distances.masked_fill(~valid.unsqueeze(1), torch.inf)
-        return distances.topk(k, largest=False).indices
 
 
 def edges(x: Tensor, neighbours: Tensor) -> Tensor:

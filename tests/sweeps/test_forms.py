@@ -24,6 +24,7 @@ REFUSED = {  # options, and groups of which each is
         *("preprocessing/minmax", "preprocessing/pretrained", "preprocessing/whiten", "preprocessing/width", "init/dirac"),
         *(f"normalization/{name}" for name in ("batch", "ghost_batch", "group", "instance", "weight_standardization")),
         *(f"loss/{name}" for name in ("huber", "mae", "quantile")),
+        *(f"regularizer/{name}" for name in ("dropcluster", "input_dropout", "jacobian", "patch_dropout", "spatial_dropout")),
     },
     "steps": {
         *("adversarial", "distillation/logits", "init/dirac"),
@@ -34,6 +35,7 @@ REFUSED = {  # options, and groups of which each is
         *(f"model/{name}" for name in ("cnn", "dgcnn", "fcn", "linear", "mlp", "polynomial", "resnet18")),
         *(f"model/{name}" for name in ("resnet34", "resnet50", "timm", "torchvision", "wide_resnet")),
         *(f"loss/{name}" for name in ("huber", "mae", "quantile")),
+        *(f"regularizer/{name}" for name in ("dropcluster", "patch_dropout", "spatial_dropout")),
     },
     "maps": {
         *("adversarial", "distillation/logits", "augmentation/randaugment", "sampling/balanced", "loss/hinge"),
@@ -42,6 +44,7 @@ REFUSED = {  # options, and groups of which each is
         *(f"model/{name}" for name in ("cnn", "dgcnn", "linear", "mlp", "pointnet", "polynomial", "resnet18", "resnet34")),
         *(f"model/{name}" for name in ("resnet50", "rnn", "timm", "torchvision", "transformer", "wide_resnet")),
         *(f"loss/{name}" for name in ("huber", "mae", "quantile")),
+        *(f"regularizer/{name}" for name in ("dropcluster", "patch_dropout")),
     },
     "labels": {
         *("distillation/logits", "inference/temperature", "sampling/balanced", "regularizer/class_weights"),
@@ -50,6 +53,7 @@ REFUSED = {  # options, and groups of which each is
         "metric/top_k_accuracy",
         *(f"model/{name}" for name in ("dgcnn", "fcn", "pointnet", "timm", "torchvision", "transformer")),
         "regularizer/stochastic_depth",
+        *(f"regularizer/{name}" for name in ("dropcluster", "patch_dropout")),
     },
     "table": {
         *(f"augmentation/{name}" for name in ("crop", "cutmix", "cutout", "horizontal_flip", "randaugment")),
@@ -59,6 +63,7 @@ REFUSED = {  # options, and groups of which each is
         *(f"metric/{name}" for name in ("mae", "r2", "rmse", "top_k_accuracy")),
         *(f"model/{name}" for name in ("cnn", "dgcnn", "fcn", "pointnet", "resnet18", "resnet34", "resnet50", "rnn", "timm")),
         *(f"model/{name}" for name in ("torchvision", "transformer", "wide_resnet")),
+        *(f"regularizer/{name}" for name in ("dropcluster", "patch_dropout", "spatial_dropout")),
     },
     "numbers": {
         *(f"augmentation/{name}" for name in ("crop", "cutmix", "cutout", "horizontal_flip", "randaugment")),
@@ -70,6 +75,10 @@ REFUSED = {  # options, and groups of which each is
         *(f"model/{name}" for name in ("cnn", "dgcnn", "fcn", "pointnet", "resnet18", "resnet34", "resnet50", "rnn", "timm")),
         *(f"model/{name}" for name in ("torchvision", "transformer", "wide_resnet")),
         *(f"regularizer/{name}" for name in ("class_weights", "dropblock", "label_smoothing", "stochastic_depth")),
+        *(
+            f"regularizer/{name}"
+            for name in ("confidence_penalty", "dropcluster", "patch_dropout", "r_drop", "spatial_dropout")
+        ),
     },
     "points": {
         *("adversarial", "distillation/logits", "preprocessing/whiten", "preprocessing/width"),
@@ -84,6 +93,7 @@ REFUSED = {  # options, and groups of which each is
         ),
         *("model/torchvision", "model/wide_resnet"),
         *("preprocessing/pretrained", "regularizer/dropblock", "regularizer/stochastic_depth"),
+        "regularizer/patch_dropout",
     },
 }
 

@@ -19,7 +19,7 @@ from recipes.data.loaders import StepLoader
 from recipes.engine.module import RecipeModule
 from recipes.engine.timing import open_gates
 from tests.harness import fit as harness_fit
-from tests.harness import merged_config, options, plugin_class
+from tests.harness import merged_config, options, plugin_class, with_companions
 from tests.recipes.engine.test_module import assert_same, fit, samples, train
 
 STEPS = 12
@@ -157,9 +157,10 @@ def trained(names, folder, *overrides, steps=6, **further):
 @pytest.mark.parametrize("name", LAYERS)
 def test_layers_act_in_that_share_of_the_training(name, tmp_path):
     """Before their time and after it the training is that of the model alone, bit for bit; within it is not."""
-    plain = trained([], tmp_path / "plain")
-    never = trained([name], tmp_path / "never", (name, {"when": [0.9999, 1.0]}))
-    late = trained([name], tmp_path / "late", (name, {"when": [0.5, 1.0]}))
+    names = with_companions(name)
+    plain = trained(names[1:], tmp_path / "plain")
+    never = trained(names, tmp_path / "never", (name, {"when": [0.9999, 1.0]}))
+    late = trained(names, tmp_path / "late", (name, {"when": [0.5, 1.0]}))
     values = {key.replace(".attached.", "."): value for key, value in never.model.state_dict().items()}
     for key, value in plain.model.state_dict().items():
         assert torch.equal(value, values[key]), key
@@ -169,8 +170,8 @@ def test_layers_act_in_that_share_of_the_training(name, tmp_path):
 @pytest.mark.parametrize("name", LAYERS)
 def test_a_training_that_is_resumed_knows_which_layers_act(name, tmp_path):
     change = (name, {"when": [0.3, 0.7]})
-    whole = trained([name], tmp_path / "whole", change, copy_at=3)
-    resumed = trained([name], tmp_path / "resumed", change, resume=tmp_path / "whole" / "copy.ckpt")
+    whole = trained(with_companions(name), tmp_path / "whole", change, copy_at=3)
+    resumed = trained(with_companions(name), tmp_path / "resumed", change, resume=tmp_path / "whole" / "copy.ckpt")
     assert_same(whole.model, resumed.model)
 
 

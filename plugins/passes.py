@@ -1,0 +1,24 @@
+"""Passes through a model beside the one that is trained on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import nn
+
+from plugins.sites import kept_buffers
+
+
+@contextmanager
+def further_pass(model: nn.Module, generator: torch.Generator) -> Iterator[None]:
+    """Whatever passes through the model within draws from a stream of its own, as dropout does, and leaves no trace.
+
+    Layers behave as in training. Buffers, such as running statistics, and the global random state are put back; the latter is seeded from
+    `generator`, as of :meth:`Module.generator`. Gradients lead through such a pass as through any other.
+    """
+    device = generator.device
+    with torch.random.fork_rng([device] if device.type == "cuda" else []), kept_buffers(model):
+        torch.manual_seed(generator.initial_seed())
+        yield

@@ -1,0 +1,27 @@
+"""Norms of weights, and the points near them at which these are small."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+
+
+def absolute_sum(weights: Iterable[Tensor]) -> Float[Tensor, ""]:
+    """Σ|w| over all weights, a scalar."""
+    return torch.stack([weight.abs().sum() for weight in weights]).sum()
+
+
+def square_sum(weights: Iterable[Tensor]) -> Float[Tensor, ""]:
+    """Σw² over all weights, a scalar."""
+    return torch.stack([torch.dot(weight.flatten(), weight.flatten()) for weight in weights]).sum()
+
+
+def soft_threshold(weight: Float[Tensor, " *shape"], by: float | Tensor) -> Float[Tensor, " *shape"]:
+    """sign(w) · max(0, |w| − by): the minimum over v of ½‖v − w‖² + by · Σ|v|."""
+    return weight.sign() * (weight.abs() - by).clamp_min(0)

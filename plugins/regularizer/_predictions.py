@@ -1,0 +1,35 @@
+"""What penalties on predictions share: the probabilities of all outcomes, and a mean over the samples that count."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from plugins.base import Batch, Refusal, Selection
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+
+
+def log_probabilities(logits: Float[Tensor, "samples outputs *places"], kind: str) -> Float[Tensor, "samples outcomes *rest"]:
+    """ln p of all outcomes, in dimension 1: of the classes, or of yes and no for each of several labels, (samples, 2, labels)."""
+    if kind == "multilabel":
+        return functional.logsigmoid(torch.stack([logits.float(), -logits.float()], 1))
+    return logits.float().log_softmax(1)
+
+
+def mean_that_counts(values: Float[Tensor, " samples *rest"], batch: Batch, task: str) -> Float[Tensor, ""]:
+    """The mean over samples, labels and places; the value is 0 where the weight is, as it is where the loss ignores a label."""
+    weight = batch.weight.get(task)
+    if weight is None:
+        return values.mean()
+    return (values * (weight > 0).view(*weight.shape, *[1] * (values.ndim - weight.ndim))).mean()
+
+
+def expect_classes(option: str, selection: Selection) -> None:
+    """Refuse data of which no target has classes or labels."""
+    if all(task.kind == "regression" for task in selection.setting.tasks):
+        raise Refusal(f"{option} needs a classification task, and the data has none: leave it out")
