@@ -3,12 +3,25 @@
 from plugins.adversarial.fgsm import FGSM as FGSM
 from plugins.adversarial.n_fgsm import NFGSM as NFGSM
 from plugins.adversarial.pgd import PGD as PGD
+from plugins.augmentation.augmix import AugMix as AugMix
+from plugins.augmentation.autoaugment import AutoAugment as AutoAugment
+from plugins.augmentation.blur import GaussianBlur as GaussianBlur
+from plugins.augmentation.color_jitter import ColorJitter as ColorJitter
 from plugins.augmentation.crop import RandomCrop as RandomCrop
 from plugins.augmentation.cutmix import CutMix as CutMix
 from plugins.augmentation.cutout import Cutout as Cutout
+from plugins.augmentation.feature_noise import FeatureNoise as FeatureNoise
+from plugins.augmentation.grayscale import Grayscale as Grayscale
 from plugins.augmentation.horizontal_flip import HorizontalFlip as HorizontalFlip
 from plugins.augmentation.mixup import Mixup as Mixup
 from plugins.augmentation.randaugment import RandAugment as RandAugment
+from plugins.augmentation.solarize import Solarize as Solarize
+from plugins.augmentation.spec_augment import SpecAugment as SpecAugment
+from plugins.augmentation.speed import SpeedPerturbation as SpeedPerturbation
+from plugins.augmentation.swap_noise import SwapNoise as SwapNoise
+from plugins.augmentation.three_augment import ThreeAugment as ThreeAugment
+from plugins.augmentation.time_shift import TimeShift as TimeShift
+from plugins.augmentation.trivial_augment import TrivialAugment as TrivialAugment
 from plugins.averaging.ema import EMA as EMA
 from plugins.averaging.swa import SWA as SWA
 from plugins.base import (

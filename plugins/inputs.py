@@ -178,3 +178,14 @@ def described(shape: Shape) -> str:
         + (f" from {entry.smallest} to {entry.largest}" if entry.largest is not None else "")
         for name, entry in shape.items()
     )
+
+
+def mask_of(shape: Mapping[str, Entry], name: str) -> str | None:
+    """The input that tells which places of another one are there: "mask", or the only one with a truth value for each."""
+    places = shape[name].shape[:1]
+    if not places:
+        return None
+    if "mask" in shape and shape["mask"].shape == places and name != "mask":
+        return "mask"
+    found = [other for other, entry in shape.items() if entry.kind == "bool" and entry.shape == places]
+    return found[0] if len(found) == 1 else None

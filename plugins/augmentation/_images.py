@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from plugins.base import Batch, Module, Plugin, Refusal, Selection
+from plugins.base import Batch, Module, Plugin, Refusal, Selection, Stage
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
@@ -38,6 +38,24 @@ class ImageAugmentation(Plugin):
             raise Refusal(
                 f"{self.state_key} needs images (channels, height, width), but a sample has the shape "
                 f"{selection.setting.shape}: choose data of images or leave {self.option} out"
+            )
+
+
+class Coloured(ImageAugmentation):
+    """An augmentation of colours: of images with 1 or 3 channels and values in [0, 1]."""
+
+    stage = Stage.COLOUR
+
+    def check(self, selection: Selection) -> None:
+        """Refuse images that have no colours, or of other units."""
+        super().check(selection)
+        setting = selection.setting
+        if setting.shape[0] not in (1, 3):
+            raise Refusal(f"{self.state_key} needs images with 1 or 3 channels, these have {setting.shape[0]}: leave it out")
+        if setting.extremes and not setting.valid_range:
+            low, high = setting.extremes
+            raise Refusal(
+                f"{self.state_key} needs images from 0 to 1, and these reach from {low:.4g} to {high:.4g}: scale them, or leave it out"
             )
 
 

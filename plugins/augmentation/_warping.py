@@ -1,4 +1,4 @@
-"""Affine changes of images, each by a matrix of its own, with the nearest pixel."""
+"""Affine changes of images, each by a matrix of its own."""
 
 from __future__ import annotations
 
@@ -13,14 +13,18 @@ if TYPE_CHECKING:
 
 
 def warp(
-    x: Float[Tensor, "samples channels height width"], matrix: Float[Tensor, "samples 2 3"]
+    x: Float[Tensor, "samples channels height width"], matrix: Float[Tensor, "samples 2 3"], mode: str = "nearest"
 ) -> Float[Tensor, "samples channels height width"]:
-    """out[c, p] = x[c, A p + b]: the nearest pixel, 0 outside, with places p = (column, row) in pixels from the middle of the image."""
-    height, width = x.shape[-2:]
-    rows, columns = (torch.arange(n, device=x.device, dtype=x.dtype) - (n - 1) / 2 for n in (height, width))
-    places = torch.stack(
-        [columns.expand(height, width), rows.unsqueeze(1).expand(height, width), x.new_ones(height, width)], -1
-    )
-    scaled = matrix.transpose(1, 2) / x.new_tensor([width / 2, height / 2])
-    grid = (places.view(1, -1, 3).expand(len(x), -1, -1) @ scaled).view(len(x), height, width, 2)
-    return F.grid_sample(x, grid, mode="nearest", padding_mode="zeros", align_corners=False)
+    """out[c, p] = x[c, A p + b], 0 outside, with places p = (column, row) in pixels from the middle of the image.
+
+    `mode` is nearest, the nearest pixel, or bilinear, a mean of four. Places are numbers of 32 bits or more, whatever x has.
+    """
+    dtype, (height, width) = torch.promote_types(x.dtype, torch.float32), x.shape[-2:]
+    rows, columns = (torch.arange(n, device=x.device, dtype=dtype) - (n - 1) / 2 for n in (height, width))
+    places = []
+    for of_axis, side in zip(matrix.to(dtype).unbind(1), (width, height), strict=True):
+        of_column, of_row, shift = (factor.view(-1, 1, 1) for factor in of_axis.unbind(1))
+        # no product of matrices, which autocast would round
+        places.append((of_column * columns + of_row * rows.unsqueeze(1) + shift) * (2 / side))
+    grid = torch.stack(places, -1)
+    return F.grid_sample(x.to(dtype), grid, mode=mode, padding_mode="zeros", align_corners=False).to(x.dtype)

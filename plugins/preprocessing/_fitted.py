@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from plugins.base import Plugin, Refusal, Selection, Stage, declare
-from plugins.inputs import Entry
+from plugins.inputs import Entry, mask_of
 from plugins.preprocessing._layer import Affine, InputLayer, statistics_shape
 
 
@@ -111,14 +111,3 @@ def quantities(shape: Mapping[str, Entry]) -> list[str]:
         for name, entry in shape.items()
         if entry.kind.startswith("float") or (entry.kind == "uint8" and len(entry.shape) == 3)
     ]
-
-
-def mask_of(shape: Mapping[str, Entry], name: str) -> str | None:
-    """The input that tells which places of another one are there: "mask", or the only one with a truth value for each."""
-    places = shape[name].shape[:1]
-    if not places:
-        return None
-    if "mask" in shape and shape["mask"].shape == places and name != "mask":
-        return "mask"
-    found = [other for other, entry in shape.items() if entry.kind == "bool" and entry.shape == places]
-    return found[0] if len(found) == 1 else None
