@@ -14,8 +14,11 @@ from recipes.run import train
 from recipes.run.evaluate import evaluate
 from tests.command import command
 
+OF_COLOURS = ("autoaugment", "augmix", "blur", "color_jitter", "grayscale", "solarize", "three_augment", "trivial_augment")
+OF_STEPS, OF_COLUMNS = ("spec_augment", "speed", "time_shift"), ("feature_noise", "swap_noise")
 REFUSED = {  # options, and groups of which each is
     "tokens": {
+        *(f"augmentation/{name}" for name in (*OF_COLOURS, *OF_STEPS, *OF_COLUMNS)),
         *("adversarial", "distillation/logits", "preprocessing/center", "preprocessing/standardize"),
         *(f"augmentation/{name}" for name in ("crop", "cutmix", "cutout", "horizontal_flip", "mixup", "randaugment")),
         *("regularizer/dropblock", "metric/top_k_accuracy", "metric/mae", "metric/r2", "metric/rmse"),
@@ -26,6 +29,7 @@ REFUSED = {  # options, and groups of which each is
         *(f"loss/{name}" for name in ("huber", "mae", "quantile")),
     },
     "steps": {
+        *(f"augmentation/{name}" for name in (*OF_COLOURS, *OF_COLUMNS)),
         *("adversarial", "distillation/logits", "preprocessing/pretrained", "normalization/batch"),
         *(f"augmentation/{name}" for name in ("crop", "cutmix", "cutout", "horizontal_flip", "mixup", "randaugment")),
         *("regularizer/dropblock", "metric/top_k_accuracy", "metric/mae", "metric/r2", "metric/rmse"),
@@ -34,6 +38,7 @@ REFUSED = {  # options, and groups of which each is
         *(f"loss/{name}" for name in ("huber", "mae", "quantile")),
     },
     "maps": {
+        *(f"augmentation/{name}" for name in ("autoaugment", "augmix", "speed", "time_shift", "trivial_augment", *OF_COLUMNS)),
         *("adversarial", "distillation/logits", "augmentation/randaugment", "sampling/balanced", "loss/hinge"),
         *("metric/top_k_accuracy", "metric/mae", "metric/r2", "metric/rmse", "regularizer/stochastic_depth"),
         *(f"model/{name}" for name in ("cnn", "dgcnn", "linear", "mlp", "pointnet", "polynomial", "resnet18", "resnet34")),
@@ -41,6 +46,7 @@ REFUSED = {  # options, and groups of which each is
         *(f"loss/{name}" for name in ("huber", "mae", "quantile")),
     },
     "labels": {
+        "augmentation/augmix",
         *("distillation/logits", "inference/temperature", "sampling/balanced", "regularizer/class_weights"),
         *(f"loss/{name}" for name in ("cross_entropy", "hinge", "huber", "mae", "mse", "quantile")),
         *(f"metric/{name}" for name in ("balanced_accuracy", "calibration_error", "cohen_kappa", "mae", "r2", "rmse")),
@@ -49,6 +55,7 @@ REFUSED = {  # options, and groups of which each is
         "regularizer/stochastic_depth",
     },
     "table": {
+        *(f"augmentation/{name}" for name in (*OF_COLOURS, "spec_augment")),
         *(f"augmentation/{name}" for name in ("crop", "cutmix", "cutout", "horizontal_flip", "randaugment")),
         *("distillation/logits", "regularizer/dropblock", "regularizer/stochastic_depth"),
         *(f"loss/{name}" for name in ("huber", "mae", "quantile")),
@@ -57,6 +64,7 @@ REFUSED = {  # options, and groups of which each is
         *(f"model/{name}" for name in ("torchvision", "transformer", "wide_resnet")),
     },
     "numbers": {
+        *(f"augmentation/{name}" for name in (*OF_COLOURS, "spec_augment")),
         *(f"augmentation/{name}" for name in ("crop", "cutmix", "cutout", "horizontal_flip", "randaugment")),
         *("distillation/logits", "inference/temperature", "sampling/balanced"),
         *(f"loss/{name}" for name in ("bce", "cross_entropy", "focal", "hinge", "poly1")),
@@ -67,6 +75,7 @@ REFUSED = {  # options, and groups of which each is
         *(f"regularizer/{name}" for name in ("class_weights", "dropblock", "label_smoothing", "stochastic_depth")),
     },
     "points": {
+        *(f"augmentation/{name}" for name in (*OF_COLOURS, *OF_STEPS, *OF_COLUMNS)),
         *("adversarial", "distillation/logits", "normalization/batch"),
         *(f"augmentation/{name}" for name in ("crop", "cutmix", "cutout", "horizontal_flip", "mixup", "randaugment")),
         *(f"loss/{name}" for name in ("huber", "mae", "quantile")),
@@ -111,10 +120,21 @@ BESIDE = {
         "+metric=f1",
     ),
     "tokens": ("+regularizer=[dropout,label_smoothing]", "+averaging=ema", "+inference=mc_dropout", "+metric=f1"),
-    "table": ("+augmentation=mixup", "+regularizer=[dropout,label_smoothing]", "+inference=mc_dropout", "+metric=f1"),
+    "table": (
+        "+augmentation=[feature_noise,mixup,swap_noise]",
+        "+regularizer=[dropout,label_smoothing]",
+        "+inference=mc_dropout",
+        "+metric=f1",
+    ),
     "numbers": ("+augmentation=mixup", "+regularizer=dropout", "+averaging=ema", "+inference=mc_dropout", "+metric=r2"),
     "points": ("+regularizer=label_smoothing", "+averaging=ema", "+clipping=norm", "+metric=f1"),
-    "steps": ("+regularizer=[dropout,label_smoothing]", "+averaging=ema", "+clipping=norm", "+metric=f1"),
+    "steps": (
+        "+augmentation=[spec_augment,speed,time_shift]",
+        "+regularizer=[dropout,label_smoothing]",
+        "+averaging=ema",
+        "+clipping=norm",
+        "+metric=f1",
+    ),
     "maps": ("+augmentation=[crop,horizontal_flip,cutmix,mixup]", "+regularizer=[class_weights,label_smoothing]", "+metric=f1"),
 }
 
