@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from plugins.augmentation._steps import OfSteps, ranks, taken
-from plugins.base import Batch, Module, RecipeError, Stage, declare
+from plugins.base import Batch, Module, Refusal, Selection, Stage, declare
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float
@@ -46,8 +46,7 @@ class SpeedPerturbation(OfSteps):
     those of inputs (steps, …), and the last dimension of (channels, frequency, time).
 
     Raises:
-        RecipeError: low above high.
-        Refusal: inputs without steps: points, tokens, columns of a csv file; class maps.
+        Refusal: low above high; inputs without steps: points, tokens, columns of a csv file; class maps.
 
     Source: Ko, Peddinti, Povey & Khudanpur, "Audio augmentation for speech recognition", Interspeech 2015.
     """
@@ -57,9 +56,13 @@ class SpeedPerturbation(OfSteps):
     low: float = declare.number("smallest factor of the speed", default=0.9, above=0, off=1.0)
     high: float = declare.number("largest factor of the speed", default=1.1, above=0, off=1.0)
 
-    def __post_init__(self) -> None:
+    def check(self, selection: Selection) -> None:
+        """Refuse a range that is none."""
+        super().check(selection)
         if self.low > self.high:
-            raise RecipeError(f"low must be at most high, {self.high:g}, got {self.low:g}")
+            raise Refusal(
+                f"{self.state_key} draws factors from low={self.low:g} to high={self.high:g}: type augmentation.speed.high={self.low:g} or more"
+            )
 
     def transform_batch(self, batch: Batch, module: Module) -> Batch:
         """Draw a factor for each sample, and change its speed."""
