@@ -3,12 +3,22 @@
 from plugins.adversarial.fgsm import FGSM as FGSM
 from plugins.adversarial.n_fgsm import NFGSM as NFGSM
 from plugins.adversarial.pgd import PGD as PGD
+from plugins.augmentation.alternating_flip import AlternatingFlip as AlternatingFlip
 from plugins.augmentation.crop import RandomCrop as RandomCrop
 from plugins.augmentation.cutmix import CutMix as CutMix
 from plugins.augmentation.cutout import Cutout as Cutout
+from plugins.augmentation.elastic import Elastic as Elastic
+from plugins.augmentation.gaussian_noise import GaussianNoise as GaussianNoise
 from plugins.augmentation.horizontal_flip import HorizontalFlip as HorizontalFlip
 from plugins.augmentation.mixup import Mixup as Mixup
 from plugins.augmentation.randaugment import RandAugment as RandAugment
+from plugins.augmentation.random_erasing import RandomErasing as RandomErasing
+from plugins.augmentation.resized_crop import ResizedCrop as ResizedCrop
+from plugins.augmentation.resizemix import ResizeMix as ResizeMix
+from plugins.augmentation.rotate import Rotate as Rotate
+from plugins.augmentation.translate import Translate as Translate
+from plugins.augmentation.vertical_flip import VerticalFlip as VerticalFlip
+from plugins.augmentation.zoom import Zoom as Zoom
 from plugins.averaging.ema import EMA as EMA
 from plugins.averaging.swa import SWA as SWA
 from plugins.base import (

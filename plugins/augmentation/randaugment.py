@@ -59,7 +59,7 @@ def apply(
         index, sign = which.to(x.device, non_blocking=True), signs[which].to(x.device, non_blocking=True)
         images = x.index_select(0, index)
         if number in geometric:
-            matrix = matrices((operations[which] - 1).to(x.device), share, sign, *x.shape[-2:])
+            matrix = matrices((operations[which] - 1).to(x.device, non_blocking=True), share, sign, *x.shape[-2:])
             changed = warp(images, matrix.to(x.dtype))
         elif name in BLENDING:
             changed = getattr(colours, name)(images, (1 + 0.9 * share * sign).to(x.dtype))

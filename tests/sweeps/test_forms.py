@@ -14,10 +14,17 @@ from recipes.run import train
 from recipes.run.evaluate import evaluate
 from tests.command import command
 
+IMAGES = {  # augmentations of images
+    f"augmentation/{name}"
+    for name in (
+        *("alternating_flip", "crop", "cutmix", "cutout", "elastic", "gaussian_noise", "horizontal_flip", "randaugment"),
+        *("random_erasing", "resized_crop", "resizemix", "rotate", "translate", "vertical_flip", "zoom"),
+    )
+}
 REFUSED = {  # options, and groups of which each is
     "tokens": {
         *("adversarial", "distillation/logits", "preprocessing/center", "preprocessing/standardize"),
-        *(f"augmentation/{name}" for name in ("crop", "cutmix", "cutout", "horizontal_flip", "mixup", "randaugment")),
+        *(*IMAGES, "augmentation/mixup"),
         *("regularizer/dropblock", "metric/top_k_accuracy", "metric/mae", "metric/r2", "metric/rmse"),
         *(f"model/{name}" for name in ("cnn", "dgcnn", "fcn", "linear", "mlp", "pointnet", "polynomial", "resnet18")),
         *(f"model/{name}" for name in ("resnet34", "resnet50", "timm", "torchvision", "wide_resnet")),
@@ -27,14 +34,21 @@ REFUSED = {  # options, and groups of which each is
     },
     "steps": {
         *("adversarial", "distillation/logits", "preprocessing/pretrained", "normalization/batch"),
-        *(f"augmentation/{name}" for name in ("crop", "cutmix", "cutout", "horizontal_flip", "mixup", "randaugment")),
+        *(*IMAGES, "augmentation/mixup"),
         *("regularizer/dropblock", "metric/top_k_accuracy", "metric/mae", "metric/r2", "metric/rmse"),
         *(f"model/{name}" for name in ("cnn", "dgcnn", "fcn", "linear", "mlp", "polynomial", "resnet18")),
         *(f"model/{name}" for name in ("resnet34", "resnet50", "timm", "torchvision", "wide_resnet")),
         *(f"loss/{name}" for name in ("huber", "mae", "quantile")),
     },
     "maps": {
-        *("adversarial", "distillation/logits", "augmentation/randaugment", "sampling/balanced", "loss/hinge"),
+        *(
+            "adversarial",
+            "distillation/logits",
+            "augmentation/randaugment",
+            "augmentation/resizemix",
+            "sampling/balanced",
+            "loss/hinge",
+        ),
         *("metric/top_k_accuracy", "metric/mae", "metric/r2", "metric/rmse", "regularizer/stochastic_depth"),
         *(f"model/{name}" for name in ("cnn", "dgcnn", "linear", "mlp", "pointnet", "polynomial", "resnet18", "resnet34")),
         *(f"model/{name}" for name in ("resnet50", "rnn", "timm", "torchvision", "transformer", "wide_resnet")),
@@ -49,7 +63,7 @@ REFUSED = {  # options, and groups of which each is
         "regularizer/stochastic_depth",
     },
     "table": {
-        *(f"augmentation/{name}" for name in ("crop", "cutmix", "cutout", "horizontal_flip", "randaugment")),
+        *IMAGES,
         *("distillation/logits", "regularizer/dropblock", "regularizer/stochastic_depth"),
         *(f"loss/{name}" for name in ("huber", "mae", "quantile")),
         *(f"metric/{name}" for name in ("mae", "r2", "rmse", "top_k_accuracy")),
@@ -57,7 +71,7 @@ REFUSED = {  # options, and groups of which each is
         *(f"model/{name}" for name in ("torchvision", "transformer", "wide_resnet")),
     },
     "numbers": {
-        *(f"augmentation/{name}" for name in ("crop", "cutmix", "cutout", "horizontal_flip", "randaugment")),
+        *IMAGES,
         *("distillation/logits", "inference/temperature", "sampling/balanced"),
         *(f"loss/{name}" for name in ("bce", "cross_entropy", "focal", "hinge", "poly1")),
         *(f"metric/{name}" for name in ("auroc", "average_precision", "balanced_accuracy", "calibration_error", "cohen_kappa")),
@@ -68,7 +82,7 @@ REFUSED = {  # options, and groups of which each is
     },
     "points": {
         *("adversarial", "distillation/logits", "normalization/batch"),
-        *(f"augmentation/{name}" for name in ("crop", "cutmix", "cutout", "horizontal_flip", "mixup", "randaugment")),
+        *(*IMAGES, "augmentation/mixup"),
         *(f"loss/{name}" for name in ("huber", "mae", "quantile")),
         *(f"metric/{name}" for name in ("mae", "r2", "rmse", "top_k_accuracy")),
         *(
