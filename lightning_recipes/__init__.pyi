@@ -22,6 +22,16 @@ from plugins.augmentation.swap_noise import SwapNoise as SwapNoise
 from plugins.augmentation.three_augment import ThreeAugment as ThreeAugment
 from plugins.augmentation.time_shift import TimeShift as TimeShift
 from plugins.augmentation.trivial_augment import TrivialAugment as TrivialAugment
+from plugins.augmentation.alternating_flip import AlternatingFlip as AlternatingFlip
+from plugins.augmentation.elastic import Elastic as Elastic
+from plugins.augmentation.gaussian_noise import GaussianNoise as GaussianNoise
+from plugins.augmentation.random_erasing import RandomErasing as RandomErasing
+from plugins.augmentation.resized_crop import ResizedCrop as ResizedCrop
+from plugins.augmentation.resizemix import ResizeMix as ResizeMix
+from plugins.augmentation.rotate import Rotate as Rotate
+from plugins.augmentation.translate import Translate as Translate
+from plugins.augmentation.vertical_flip import VerticalFlip as VerticalFlip
+from plugins.augmentation.zoom import Zoom as Zoom
 from plugins.averaging.ema import EMA as EMA
 from plugins.averaging.swa import SWA as SWA
 from plugins.base import (

@@ -61,12 +61,10 @@ def sharpness(
     """Away from a smoothed image, or towards it; the border, and an image of two pixels or less, stay as they are."""
     if min(x.shape[-2:]) <= 2:
         return x
-    kernel = x.new_full((3, 3), 1 / 13)
-    kernel[1, 1] = 5 / 13
-    with torch.autocast(x.device.type, enabled=False):  # which would round
-        smooth = F.conv2d(x, kernel.expand(x.shape[1], 1, 3, 3), groups=x.shape[1])
+    rows = x[:, :, :-2] + x[:, :, 1:-1] + x[:, :, 2:]  # no convolution, which autocast would round
     share, out = _each(factor), x.clone()
     inner = x[:, :, 1:-1, 1:-1]
+    smooth = (rows[..., :-2] + rows[..., 1:-1] + rows[..., 2:] + 4 * inner) / 13
     out[:, :, 1:-1, 1:-1] = inner + (1 - share) * (smooth - inner)
     return out.clamp(0, 1)
 
@@ -144,10 +142,12 @@ def blur(
     x: Float[Tensor, "samples channels height width"], sigma: Float[Tensor, " samples"], size: int
 ) -> Float[Tensor, "samples channels height width"]:
     """Means of size × size pixels weighted by exp(−d² / 2σ²), d the distance; images are mirrored at their border."""
-    samples, channels, height, width = x.shape
     distance = torch.arange(size, device=x.device, dtype=sigma.dtype) - size // 2
-    weight = (-0.5 * (distance / sigma.unsqueeze(1)).square()).softmax(1).to(x.dtype).repeat_interleave(channels, 0)
-    padded = F.pad(x, (size // 2,) * 4, mode="reflect").reshape(1, samples * channels, height + size - 1, width + size - 1)
-    with torch.autocast(x.device.type, enabled=False):  # which would round
-        rows = F.conv2d(padded, weight.view(-1, 1, 1, size), groups=samples * channels)
-        return F.conv2d(rows, weight.view(-1, 1, size, 1), groups=samples * channels).view_as(x)
+    weights = (-0.5 * (distance / sigma.unsqueeze(1)).square()).softmax(1).to(x.dtype).view(-1, size, 1, 1, 1)
+    out = F.pad(x, (size // 2,) * 4, mode="reflect")
+    for dim in (2, 3):  # no convolution, which autocast would round
+        parts = [out.narrow(dim, start, x.shape[dim]) for start in range(size)]
+        out = parts[0] * weights[:, 0]
+        for start in range(1, size):
+            out.addcmul_(parts[start], weights[:, start])
+    return out

@@ -14,12 +14,6 @@ from plugins.augmentation._operations import by_kind
 from plugins.base import Batch, Module, Refusal, Selection, Stage, declare
 
 
-def are_deviations(value: object) -> bool:
-    """Whether a value is two positive numbers in ascending order."""
-    numbers = isinstance(value, (list, tuple)) and len(value) == 2 and all(type(end) in (int, float) for end in value)
-    return numbers and 0 < value[0] <= value[1] < float("inf")  # type: ignore[index]
-
-
 class GaussianBlur(ImageAugmentation):
     """Blur each image with probability p, by a Gaussian whose deviation is drawn for it.
 
@@ -36,14 +30,7 @@ class GaussianBlur(ImageAugmentation):
     on_class_maps = True
 
     p: float = declare.share("probability that an image is blurred", default=0.5, off=0.0)
-    sigma: Sequence[float] = declare.value(
-        "smallest and largest deviation",
-        "two numbers > 0 in ascending order",
-        are_deviations,
-        default=[0.1, 2.0],
-        unit="pixels",
-        range="> 0",
-    )
+    sigma: Sequence[float] = declare.interval("smallest and largest deviation in pixels", default=[0.1, 2.0], above=0)
     kernel_size: int | None = declare.count(
         "pixels in a row of the kernel, an odd number", default=None, null="what holds three of the largest deviation"
     )

@@ -48,7 +48,7 @@ class FeatureNoise(Plugin):
 
     def transform_batch(self, batch: Batch, module: Module) -> Batch:
         """Draw noise for each number of each sample."""
-        self._spread = self._spread.to(batch.x.device)
+        self._spread = self._spread.to(batch.x.device, non_blocking=True)
         x = noise_of(batch.x, self.std * self._spread, module.generator(self.option))
         valid = module.setting.valid_range
         return replace(batch, x=x if valid is None else x.clamp(*valid))

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from plugins.augmentation._images import between
 from plugins.augmentation._steps import OfSteps, ranks, taken
-from plugins.base import Batch, Module, Refusal, Selection, Stage, declare
+from plugins.base import Batch, Module, Stage, declare, expect
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float
@@ -46,7 +47,8 @@ class SpeedPerturbation(OfSteps):
     those of inputs (steps, …), and the last dimension of (channels, frequency, time).
 
     Raises:
-        Refusal: low above high; inputs without steps: points, tokens, columns of a csv file; class maps.
+        RecipeError: low above high.
+        Refusal: inputs without steps: points, tokens, columns of a csv file; class maps.
 
     Source: Ko, Peddinti, Povey & Khudanpur, "Audio augmentation for speech recognition", Interspeech 2015.
     """
@@ -56,18 +58,14 @@ class SpeedPerturbation(OfSteps):
     low: float = declare.number("smallest factor of the speed", default=0.9, above=0, off=1.0)
     high: float = declare.number("largest factor of the speed", default=1.1, above=0, off=1.0)
 
-    def check(self, selection: Selection) -> None:
-        """Refuse a range that is none."""
-        super().check(selection)
-        if self.low > self.high:
-            raise Refusal(
-                f"{self.state_key} draws factors from low={self.low:g} to high={self.high:g}: type augmentation.speed.high={self.low:g} or more"
-            )
+    def __post_init__(self) -> None:
+        """Refuse ends in the wrong order."""
+        expect(self.low <= self.high, "low", f"at most high, {self.high:g}", self.low)
 
     def transform_batch(self, batch: Batch, module: Module) -> Batch:
         """Draw a factor for each sample, and change its speed."""
-        drawn = torch.rand(len(batch), device=batch.device, generator=module.generator(self.option))
-        factors, layout = self.low + (self.high - self.low) * drawn, self.layout
+        factors = between([self.low, self.high], len(batch), batch.device, module.generator(self.option))
+        layout = self.layout
         values, valid = stretched(layout.values(batch.x), layout.valid(batch.x), factors)
         if layout.mask is not None:
             values = [value.masked_fill(~valid.view(*valid.shape, *[1] * (value.ndim - 2)), 0) for value in values]

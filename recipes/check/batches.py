@@ -86,7 +86,7 @@ def changed(name: str, batch: Batch, part: int = 0) -> Batch:
 
 
 def _batch(x: Tensor, labels: Tensor) -> Batch:
-    return Batch(x, {"": labels}, {"": labels})
+    return Batch(x, {"": labels}, {"": labels}, samples=torch.arange(len(x)))
 
 
 def _expect_batches_of_digits(name: str) -> None:

@@ -14,13 +14,20 @@ from recipes.run import train
 from recipes.run.evaluate import evaluate
 from tests.command import command
 
-OF_COLOURS = ("autoaugment", "augmix", "blur", "color_jitter", "grayscale", "solarize", "three_augment", "trivial_augment")
 OF_STEPS, OF_COLUMNS = ("spec_augment", "speed", "time_shift"), ("feature_noise", "swap_noise")
+IMAGES = {  # augmentations of images
+    f"augmentation/{name}"
+    for name in (
+        *("alternating_flip", "crop", "cutmix", "cutout", "elastic", "gaussian_noise", "horizontal_flip", "randaugment"),
+        *("random_erasing", "resized_crop", "resizemix", "rotate", "translate", "vertical_flip", "zoom"),
+        *("autoaugment", "augmix", "blur", "color_jitter", "grayscale", "solarize", "three_augment", "trivial_augment"),
+    )
+}
 REFUSED = {  # options, and groups of which each is
     "tokens": {
-        *(f"augmentation/{name}" for name in (*OF_COLOURS, *OF_STEPS, *OF_COLUMNS)),
+        *(f"augmentation/{name}" for name in (*OF_STEPS, *OF_COLUMNS)),
         *("adversarial", "distillation/logits", "preprocessing/center", "preprocessing/standardize"),
-        *(f"augmentation/{name}" for name in ("crop", "cutmix", "cutout", "horizontal_flip", "mixup", "randaugment")),
+        *(*IMAGES, "augmentation/mixup"),
         *("regularizer/dropblock", "metric/top_k_accuracy", "metric/mae", "metric/r2", "metric/rmse"),
         *(f"model/{name}" for name in ("cnn", "dgcnn", "fcn", "linear", "mlp", "pointnet", "polynomial", "resnet18")),
         *(f"model/{name}" for name in ("resnet34", "resnet50", "timm", "torchvision", "wide_resnet")),
@@ -29,9 +36,9 @@ REFUSED = {  # options, and groups of which each is
         *(f"loss/{name}" for name in ("huber", "mae", "quantile")),
     },
     "steps": {
-        *(f"augmentation/{name}" for name in (*OF_COLOURS, *OF_COLUMNS)),
+        *(f"augmentation/{name}" for name in OF_COLUMNS),
         *("adversarial", "distillation/logits", "preprocessing/pretrained", "normalization/batch"),
-        *(f"augmentation/{name}" for name in ("crop", "cutmix", "cutout", "horizontal_flip", "mixup", "randaugment")),
+        *(*IMAGES, "augmentation/mixup"),
         *("regularizer/dropblock", "metric/top_k_accuracy", "metric/mae", "metric/r2", "metric/rmse"),
         *(f"model/{name}" for name in ("cnn", "dgcnn", "fcn", "linear", "mlp", "polynomial", "resnet18")),
         *(f"model/{name}" for name in ("resnet34", "resnet50", "timm", "torchvision", "wide_resnet")),
@@ -39,7 +46,14 @@ REFUSED = {  # options, and groups of which each is
     },
     "maps": {
         *(f"augmentation/{name}" for name in ("autoaugment", "augmix", "speed", "time_shift", "trivial_augment", *OF_COLUMNS)),
-        *("adversarial", "distillation/logits", "augmentation/randaugment", "sampling/balanced", "loss/hinge"),
+        *(
+            "adversarial",
+            "distillation/logits",
+            "augmentation/randaugment",
+            "augmentation/resizemix",
+            "sampling/balanced",
+            "loss/hinge",
+        ),
         *("metric/top_k_accuracy", "metric/mae", "metric/r2", "metric/rmse", "regularizer/stochastic_depth"),
         *(f"model/{name}" for name in ("cnn", "dgcnn", "linear", "mlp", "pointnet", "polynomial", "resnet18", "resnet34")),
         *(f"model/{name}" for name in ("resnet50", "rnn", "timm", "torchvision", "transformer", "wide_resnet")),
@@ -55,8 +69,7 @@ REFUSED = {  # options, and groups of which each is
         "regularizer/stochastic_depth",
     },
     "table": {
-        *(f"augmentation/{name}" for name in (*OF_COLOURS, "spec_augment")),
-        *(f"augmentation/{name}" for name in ("crop", "cutmix", "cutout", "horizontal_flip", "randaugment")),
+        *(*IMAGES, "augmentation/spec_augment"),
         *("distillation/logits", "regularizer/dropblock", "regularizer/stochastic_depth"),
         *(f"loss/{name}" for name in ("huber", "mae", "quantile")),
         *(f"metric/{name}" for name in ("mae", "r2", "rmse", "top_k_accuracy")),
@@ -64,8 +77,7 @@ REFUSED = {  # options, and groups of which each is
         *(f"model/{name}" for name in ("torchvision", "transformer", "wide_resnet")),
     },
     "numbers": {
-        *(f"augmentation/{name}" for name in (*OF_COLOURS, "spec_augment")),
-        *(f"augmentation/{name}" for name in ("crop", "cutmix", "cutout", "horizontal_flip", "randaugment")),
+        *(*IMAGES, "augmentation/spec_augment"),
         *("distillation/logits", "inference/temperature", "sampling/balanced"),
         *(f"loss/{name}" for name in ("bce", "cross_entropy", "focal", "hinge", "poly1")),
         *(f"metric/{name}" for name in ("auroc", "average_precision", "balanced_accuracy", "calibration_error", "cohen_kappa")),
@@ -75,9 +87,9 @@ REFUSED = {  # options, and groups of which each is
         *(f"regularizer/{name}" for name in ("class_weights", "dropblock", "label_smoothing", "stochastic_depth")),
     },
     "points": {
-        *(f"augmentation/{name}" for name in (*OF_COLOURS, *OF_STEPS, *OF_COLUMNS)),
+        *(f"augmentation/{name}" for name in (*OF_STEPS, *OF_COLUMNS)),
         *("adversarial", "distillation/logits", "normalization/batch"),
-        *(f"augmentation/{name}" for name in ("crop", "cutmix", "cutout", "horizontal_flip", "mixup", "randaugment")),
+        *(*IMAGES, "augmentation/mixup"),
         *(f"loss/{name}" for name in ("huber", "mae", "quantile")),
         *(f"metric/{name}" for name in ("mae", "r2", "rmse", "top_k_accuracy")),
         *(
