@@ -43,6 +43,7 @@ all-pairs: ## every option, and every pair of options by itself: before a releas
 benchmarks: ## the tables of the README; ROOT_OF_DATA=DIR takes Fashion-MNIST from there
 	$(PYTHON) -m benchmarks.step $(if $(ROOT_OF_DATA),--root $(ROOT_OF_DATA))
 	$(PYTHON) -m benchmarks.data $(if $(ROOT_OF_DATA),--root $(ROOT_OF_DATA))
+	$(PYTHON) -m benchmarks.augmentation
 	$(PYTHON) -m benchmarks.start
 	$(PYTHON) -m benchmarks.scaling $(if $(ROOT_OF_DATA),--root $(ROOT_OF_DATA))
 

@@ -26,7 +26,7 @@ from plugins.loss.by_task import LossByTask
 from recipes.data.base import Data
 from recipes.data.digits import Digits
 from recipes.data.loaders import StepLoader
-from recipes.data.source import Sample, Weighted
+from recipes.data.source import Marked, Sample
 from recipes.data.split import Split
 from recipes.data.torchvision import TorchvisionImages
 from recipes.engine.module import RecipeModule
@@ -74,7 +74,7 @@ class Steps(RecipeModule):
         """Steps done."""
         return self.steps
 
-    def augmented(self, data: Sample | Weighted) -> Batch:
+    def augmented(self, data: Sample | Marked) -> Batch:
         """The next step's batch, augmented."""
         batch = self.as_batch(data)
         self.draws.clock = (self.steps, 0)

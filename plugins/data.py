@@ -98,7 +98,8 @@ class Batch:
     (samples, labels), or the probability of each; of class maps labels (samples, *places),
     or probabilities (samples, classes, *places), which techniques see that declare `on_class_maps`. `labels` are the true,
     unmodified targets, for metrics. `extra` carries what a technique keeps from `transform_batch` to `penalty`. In an
-    evaluation `positions` says which samples of the split these are.
+    evaluation `positions` says which samples of the split these are. In training `samples`, (samples,), are their numbers in the training split
+    and `epoch` counts from 0, where an option `tells_samples_apart`; who takes some of the samples, or others, takes their numbers along.
 
     `weight` says how much each sample counts in what is minimized, ≥ 0, (samples,), by task; a task that is not there weighs all
     alike. A technique multiplies what is there. The loss of a step is divided by the weights of all its samples, over all
@@ -112,6 +113,8 @@ class Batch:
     extra: dict[str, Any] = field(default_factory=dict)
     positions: range | None = None
     weight: dict[str, Tensor] = field(default_factory=dict)
+    samples: Tensor | None = None
+    epoch: int = 0
 
     def __len__(self) -> int:
         return len(self.x) if isinstance(self.x, Tensor) else len(some(self.x))

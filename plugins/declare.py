@@ -161,9 +161,39 @@ def span(help: str, *, default: tuple[float, float], **further: Any) -> Any:
     return Parameter(help, default=default, words=words, accepts=accepts, range="in [0, 1]", convert=convert, **further)
 
 
-@dataclass_transform(eq_default=False, field_specifiers=(number, share, count, choice, flag, run_folder, span, value))
+def interval(
+    help: str,
+    *,
+    default: list[float],
+    least: float | None = None,
+    above: float | None = None,
+    most: float | None = None,
+    **further: Any,
+) -> Any:
+    """Two numbers [from, to], from ≤ to, between which is drawn: `least` ≤, or `above` <, and ≤ `most`; a tuple is fine too."""
+    low = above if least is None else least
+    if most is None:
+        told = f"{'>' if least is None else '≥'} {low:g}"
+    else:
+        told = f"in {'(' if least is None else '['}{low:g}, {most:g}]"
+
+    def accepts(value: Any) -> bool:
+        numbers = isinstance(value, list) and len(value) == 2 and all(isinstance(end, float) for end in value)
+        if not numbers or not value[0] <= value[1] < math.inf or (most is not None and value[1] > most):
+            return False
+        return low is None or value[0] > low or value[0] == least
+
+    def convert(value: Any) -> Any:
+        return [float(end) if type(end) is int else end for end in value] if isinstance(value, (list, tuple)) else value
+
+    words = f"two numbers {told}, the first not above the second"
+    return Parameter(f"{help}, {told}", default=default, words=words, accepts=accepts, convert=convert, **further)
+
+
+@dataclass_transform(eq_default=False, field_specifiers=(number, share, count, choice, flag, run_folder, span, interval, value))
 class Declared:
-    """A class whose parameters are declared in its body, by `number`, `share`, `count`, `choice`, `flag`, `run_folder`, `span` or `value`.
+    """A class whose parameters are declared in its body, by `number`, `share`, `count`, `choice`, `flag`, `run_folder`,
+    `span`, `interval` or `value`.
 
     ``p: float = declare.share("probability that a unit is dropped", default=0.5, off=0.0)`` makes `p` a parameter of the constructor, checked
     there and kept as an attribute. A class's own parameters come first, in their order, then those it inherits. What else a

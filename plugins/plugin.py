@@ -44,6 +44,7 @@ class Option(Identity):
 
     `stage` orders options. `off` are parameter values that make the technique an exact no-op (None: there are none).
     `refuses` maps "group" or "group/option" to the reason, with the fix, why this technique cannot be combined with it.
+    `tells_samples_apart` asks that training batches say which samples of the split they have, and in which epoch (`Batch.samples`).
     `directions` tells of its own metrics whether the largest or the smallest value is best ("max" or "min", by name without the
     split); torchmetrics objects tell it themselves, and of others it is known from the name (`plugins/directions.py`), or asked.
     `needs_logits` tells that it makes probabilities of the outputs of a classification, which not every loss trains as logits.
@@ -59,6 +60,7 @@ class Option(Identity):
     on_shards: ClassVar[bool | None] = None
     on_named_inputs: ClassVar[bool | None] = None
     on_class_maps: ClassVar[bool | None] = None
+    tells_samples_apart: ClassVar[bool] = False
     directions: ClassVar[Mapping[str, str]] = {}
     needs_logits: ClassVar[bool] = False
     calibrated_on: ClassVar[str] = "val"

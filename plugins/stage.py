@@ -23,6 +23,7 @@ class Stage(IntEnum):
     NOISE = 140  # noise on them,
     TARGETS = 150  # targets softened,
     MIXING = 160  # samples mixed with each other,
+    VIEWS = 165  # further views of what the stages above made,
     ADVERSARIAL = 170  # the worst case of what the stages above made
     PENALTY = 210  # the objective: terms added to the loss,
     WEIGHTS = 220  # weights perturbed during a pass,

@@ -5,6 +5,8 @@ Images are (samples, channels, height, width) with 1 or 3 channels and values in
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -59,11 +61,10 @@ def sharpness(
     """Away from a smoothed image, or towards it; the border, and an image of two pixels or less, stay as they are."""
     if min(x.shape[-2:]) <= 2:
         return x
-    kernel = x.new_full((3, 3), 1 / 13)
-    kernel[1, 1] = 5 / 13
-    smooth = F.conv2d(x, kernel.expand(x.shape[1], 1, 3, 3), groups=x.shape[1])
+    rows = x[:, :, :-2] + x[:, :, 1:-1] + x[:, :, 2:]  # no convolution, which autocast would round
     share, out = _each(factor), x.clone()
     inner = x[:, :, 1:-1, 1:-1]
+    smooth = (rows[..., :-2] + rows[..., 1:-1] + rows[..., 2:] + 4 * inner) / 13
     out[:, :, 1:-1, 1:-1] = inner + (1 - share) * (smooth - inner)
     return out.clamp(0, 1)
 
@@ -92,7 +93,7 @@ def autocontrast(x: Float[Tensor, "samples channels height width"]) -> Float[Ten
 
 def equalize(x: Float[Tensor, "samples channels height width"]) -> Float[Tensor, "samples channels height width"]:
     """All of 256 values about equally often in each channel, as PIL does it."""
-    values = (x * (256 - 1e-3)).long().flatten(2)
+    values = (x.clamp(0, 1) * (256 - 1e-3)).long().flatten(2)
     counts = x.new_zeros(*x.shape[:2], 256, dtype=torch.long).scatter_add_(2, values, torch.ones_like(values))
     below = counts.cumsum(2)
     largest = counts.gather(2, values.amax(2, keepdim=True))  # how often the largest value of the image stands
@@ -100,3 +101,53 @@ def equalize(x: Float[Tensor, "samples channels height width"]) -> Float[Tensor,
     table = (below + step // 2).div(step.clamp(min=1), rounding_mode="floor").clamp(0, 255)
     table = F.pad(table[..., :-1], (1, 0))  # of the values below each
     return torch.where(step == 0, values, table.gather(2, values)).view_as(x).to(x.dtype) / 255
+
+
+def invert(x: Float[Tensor, "samples channels height width"]) -> Float[Tensor, "samples channels height width"]:
+    """1 − x."""
+    return 1 - x
+
+
+def grayscale(x: Float[Tensor, "samples channels height width"]) -> Float[Tensor, "samples channels height width"]:
+    """The brightness in each channel; an image without colours stays as it is."""
+    return grey(x).expand_as(x)
+
+
+def hue(
+    x: Float[Tensor, "samples channels height width"], shift: Float[Tensor, " samples"]
+) -> Float[Tensor, "samples channels height width"]:
+    """Colours turned on the circle of hues by a share of it; an image without colours stays as it is.
+
+    With v the largest of the channels, c the largest − the smallest, and h ∈ [0, 6) the place on the circle, a channel becomes
+    v − c · max(0, min(1, k, 4 − k)), k = (h + 6 · shift + n) mod 6, with n = 5, 3, 1 for red, green, blue.
+    """
+    if x.shape[1] == 1:
+        return x
+    red, green, blue = x.unbind(1)
+    most = x.amax(1)
+    spread = most - x.amin(1)
+    safe = spread.masked_fill(spread == 0, 1)
+    of_blue = torch.where(most == green, 2 + (blue - red) / safe, 4 + (red - green) / safe)
+    place = torch.where(most == red, (green - blue) / safe, of_blue) + 6 * shift.view(-1, 1, 1)
+    turned = (place.unsqueeze(1) + torch.arange(5, 0, -2, device=x.device).view(1, 3, 1, 1)).remainder(6)
+    return most.unsqueeze(1) - spread.unsqueeze(1) * torch.minimum(turned, 4 - turned).clamp(0, 1)
+
+
+def kernel_size(shape: Sequence[int], sigma: float) -> int:
+    """The odd number of pixels that holds three deviations to either side, or what can be mirrored at the border of images of a shape."""
+    return 2 * min(math.ceil(3 * sigma), min(shape[-2:]) - 1) + 1
+
+
+def blur(
+    x: Float[Tensor, "samples channels height width"], sigma: Float[Tensor, " samples"], size: int
+) -> Float[Tensor, "samples channels height width"]:
+    """Means of size × size pixels weighted by exp(−d² / 2σ²), d the distance; images are mirrored at their border."""
+    distance = torch.arange(size, device=x.device, dtype=sigma.dtype) - size // 2
+    weights = (-0.5 * (distance / sigma.unsqueeze(1)).square()).softmax(1).to(x.dtype).view(-1, size, 1, 1, 1)
+    out = F.pad(x, (size // 2,) * 4, mode="reflect")
+    for dim in (2, 3):  # no convolution, which autocast would round
+        parts = [out.narrow(dim, start, x.shape[dim]) for start in range(size)]
+        out = parts[0] * weights[:, 0]
+        for start in range(1, size):
+            out.addcmul_(parts[start], weights[:, start])
+    return out

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from plugins.base import Batch, Module, Plugin, Refusal, Selection
+from plugins.base import Batch, Module, Plugin, Refusal, Selection, Stage
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
@@ -38,6 +39,24 @@ class ImageAugmentation(Plugin):
             raise Refusal(
                 f"{self.state_key} needs images (channels, height, width), but a sample has the shape "
                 f"{selection.setting.shape}: choose data of images or leave {self.option} out"
+            )
+
+
+class Coloured(ImageAugmentation):
+    """An augmentation of colours: of images with 1 or 3 channels and values in [0, 1]."""
+
+    stage = Stage.COLOUR
+
+    def check(self, selection: Selection) -> None:
+        """Refuse images that have no colours, or of other units."""
+        super().check(selection)
+        setting = selection.setting
+        if setting.shape[0] not in (1, 3):
+            raise Refusal(f"{self.state_key} needs images with 1 or 3 channels, these have {setting.shape[0]}: leave it out")
+        if setting.extremes and not setting.valid_range:
+            low, high = setting.extremes
+            raise Refusal(
+                f"{self.state_key} needs images from 0 to 1, and these reach from {low:.4g} to {high:.4g}: scale them, or leave it out"
             )
 
 
@@ -87,6 +106,24 @@ def boxes(
     inside_rows = _inside(x.shape[-2], rows, heights).to(x.dtype)
     inside_columns = _inside(x.shape[-1], columns, widths).to(x.dtype)
     return inside_rows[:, None, :, None] * inside_columns[:, None, None, :]
+
+
+def erased(
+    x: Float[Tensor, "samples channels height width"], mask: Float[Tensor, "samples 1 height width"], fill: float = 0.0
+) -> Float[Tensor, "samples channels height width"]:
+    """Images with `fill` where the mask is 1."""
+    return x * (1 - mask) + fill * mask if fill else x * (1 - mask)
+
+
+def below(count: Int[Tensor, " samples"], generator: torch.Generator) -> Int[Tensor, " samples"]:
+    """A whole number from 0 to count − 1 for each sample, all equally likely."""
+    drawn = torch.rand(count.shape, device=count.device, generator=generator)
+    return (drawn * count).long().minimum(count - 1)  # a product may be rounded up to the count
+
+
+def between(ends: Sequence[float], samples: int, device: torch.device, generator: torch.Generator) -> Float[Tensor, " samples"]:
+    """A number between two ends for each sample, all equally likely."""
+    return ends[0] + (ends[1] - ends[0]) * torch.rand(samples, device=device, generator=generator)
 
 
 def _inside(length: int, centre: Tensor, extent: Tensor | int) -> Tensor:

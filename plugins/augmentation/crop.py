@@ -2,47 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING
-
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from plugins.augmentation._geometry import Geometric
-from plugins.augmentation._images import FilledIn
+from plugins.augmentation._geometry import Move, Padded, crop
 from plugins.base import Refusal, Selection, Stage, declare
 from plugins.sites import trace
 
-if TYPE_CHECKING:
-    from jaxtyping import Int, Num
 
-
-def crop(
-    x: Num[Tensor, "samples channels H W"],
-    top: Int[Tensor, " samples"],
-    left: Int[Tensor, " samples"],
-    padding: int,
-    height: int,
-    width: int,
-    fill: float = 0.0,
-) -> Num[Tensor, "samples channels {height} {width}"]:
-    """Cut a window out of each image padded with `fill`: an exact copy of pixels.
-
-    x (samples, channels, H, W), top and left (samples,): the window's corner in the padded image.
-    Result (samples, channels, height, width).
-    """
-    padded = F.pad(x, (padding,) * 4, value=fill)
-    samples, channels, rows, columns = padded.shape
-    # A row of a window is contiguous in memory, so whole rows are copied and not single pixels.
-    corner = torch.arange(samples, device=x.device) * (channels * rows * columns) + top * columns + left
-    channel, row = torch.arange(channels, device=x.device), torch.arange(height, device=x.device)
-    offset = (channel.unsqueeze(1) * rows + row) * columns
-    starts = (corner.unsqueeze(1) + offset.flatten()).flatten()
-    return padded.flatten().unfold(0, width, 1).index_select(0, starts).view(samples, channels, height, width)
-
-
-class RandomCrop(FilledIn, Geometric):
+class RandomCrop(Padded):
     """Pad each image with zeros, or another value, on every side and cut a window out at a random place; class maps with it.
 
     x'[c, i, j] = padded(x)[c, top + i, left + j] with top and left uniform over all places; an exact copy of pixels. Class maps are
@@ -83,17 +51,10 @@ class RandomCrop(FilledIn, Geometric):
                 f"raise crop.padding or lower crop.size"
             )
 
-        for task in selection.setting.tasks:
-            if task.shape and self.fills() and task.name not in selection.setting.ignored:
-                raise Refusal(
-                    "augmentation/crop pads class maps with the label that the loss ignores, and this one ignores none: type "
-                    "loss=cross_entropy loss.ignore_index=255, or augmentation.crop.padding=0 and a crop.size"
-                )
-
     @property
-    def leaves_out(self) -> bool:
-        """Whether class maps are padded."""
-        return self.fills() and self.setting.has_maps
+    def instead(self) -> str:
+        """A window without padding."""
+        return "augmentation.crop.padding=0 and a crop.size"
 
     def transform_model(self, model: nn.Module) -> nn.Module:
         """Leave the model as it is, but refuse one that does not take images of the window's size."""
@@ -108,7 +69,7 @@ class RandomCrop(FilledIn, Geometric):
                 ) from error
         return model
 
-    def draw(self, x: Tensor, generator: torch.Generator) -> Callable[[Tensor, float], Tensor]:
+    def draw(self, x: Tensor, generator: torch.Generator) -> Move:
         """Cut a random window out of each image."""
         height, width = (self.size or x.shape[-2]), (self.size or x.shape[-1])
         top, left = (

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from plugins.augmentation._images import FilledIn, boxes
+from plugins.augmentation._images import FilledIn, boxes, erased
 from plugins.base import Stage, declare
 
 if TYPE_CHECKING:
@@ -22,8 +22,7 @@ def cutout(
     fill: float = 0.0,
 ) -> Float[Tensor, "samples channels height width"]:
     """Fill a square of `size` pixels centred at (rows, columns), both (samples,), in images (samples, channels, H, W)."""
-    mask = boxes(x, rows, columns, size, size)
-    return x * (1 - mask) + fill * mask if fill else x * (1 - mask)
+    return erased(x, boxes(x, rows, columns, size, size), fill)
 
 
 class Cutout(FilledIn):

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor
 
-from plugins.augmentation._geometry import Geometric, flip
+from plugins.augmentation._geometry import Geometric, Move, flip
 from plugins.base import Stage, declare
 
 
@@ -26,7 +24,7 @@ class HorizontalFlip(Geometric):
 
     p: float = declare.share("probability that an image is mirrored", default=0.5, off=0.0)
 
-    def draw(self, x: Tensor, generator: torch.Generator) -> Callable[[Tensor, float], Tensor]:
+    def draw(self, x: Tensor, generator: torch.Generator) -> Move:
         """Mirror a random choice of the images."""
         mirrored = torch.rand(len(x), device=x.device, generator=generator) < self.p
         return lambda images, fill: flip(images, mirrored)

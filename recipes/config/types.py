@@ -88,7 +88,7 @@ def outside(value: object, default: object, comment: str) -> str | None:
         words = "a probability between 0 and 1"
     words = " or ".join([words, *also(comment)])
     if isinstance(value, list) and isinstance(default, list):
-        several = f"{len(default)} numbers {found.group()}"
+        several = f"{len(default)} numbers {found.group().removeprefix(', ')}"
         return None if len(value) == len(default) and all(map(inside, value)) else several
     return None if inside(value) else words
 

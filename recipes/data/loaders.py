@@ -12,7 +12,7 @@ from torch import Tensor
 from plugins.base import Option, RecipeError, derive_seed
 from plugins.inputs import numbers_in
 from recipes.data.fetching import fetched
-from recipes.data.source import Sample, Source, Weighted
+from recipes.data.source import Marked, Sample, Source
 
 MOST = 500  # samples of an evaluation's batch,
 LARGEST = 64 * 2**20  # and the bytes of them as floats
@@ -25,11 +25,13 @@ class StepLoader:
     have seen. A step's samples are cut into `parts` × ranks equal pieces; with every number of ranks and parts that gives
     the same product, the pieces are the same. What is left at an epoch's end and fills no step is left out. With
     `repeats`, so many steps in a row get the same samples, and a pass over the data takes so many epochs. `sampling` is the
-    option that gives an epoch's order in place of a random one, if it `acts` at its first step; the module that is trained sets both.
+    option that gives an epoch's order in place of a random one, if it `acts` at its first step. Where it is `numbered`, batches tell which samples
+    they have, in which epoch. The module that is trained sets all three.
     """
 
     sampling: Option | None = None
     acts: Callable[[int], bool] = staticmethod(lambda step: True)
+    numbered: bool = False
 
     def __init__(
         self,
@@ -54,23 +56,25 @@ class StepLoader:
     def __len__(self) -> int:
         return len(self.split) // self.step_size
 
-    def __iter__(self) -> Iterator[Sample | Weighted]:
+    def __iter__(self) -> Iterator[Sample | Marked]:
         self.split = self.split.to(self.device)
-        indices, places = tee(self._indices(self.position()))
-        batches = fetched(self.split, places, self.device)
-        if (weight := self.split.weight) is None:
+        drawn, places = tee(self._indices(self.position()))
+        batches = fetched(self.split, (index for _, index in places), self.device)
+        weight = self.split.weight
+        if weight is None and not self.numbered:
             yield from batches
             return
-        for index, (x, targets) in zip(indices, batches, strict=True):
-            yield Weighted(x, targets, weight[index].to(self.device))
+        for (epoch, index), (x, targets) in zip(drawn, batches, strict=True):
+            counts = None if weight is None else weight[index].to(self.device)
+            yield Marked(x, targets, counts, index.to(self.device) if self.numbered else None, epoch)
 
-    def _indices(self, first: int) -> Iterator[Tensor]:
+    def _indices(self, first: int) -> Iterator[tuple[int, Tensor]]:
         steps, known = len(self), -1
         for step in range(first, first - first % steps + steps):
             epoch, batch = divmod(step // self.repeats, steps)
             if epoch != known:
                 order, known = self.order(epoch), epoch
-            yield order[batch]
+            yield epoch, order[batch]
 
     def order(self, epoch: int) -> Tensor:
         """Indices (steps, samples of this rank in a step) of an epoch, where the split takes them."""

@@ -18,12 +18,14 @@ PIECE = 4096  # samples that are looked at together,
 LARGEST_PIECE = 16 * 2**20  # and the bytes of them as floats, which bound it where a sample is large
 
 
-class Weighted(NamedTuple):
-    """A training batch whose samples count differently."""
+class Marked(NamedTuple):
+    """A training batch of which more is told: how much its samples count, or which they are."""
 
     x: Any
     targets: dict[str, Tensor]
-    weight: Tensor  # (samples,)
+    weight: Tensor | None = None  # (samples,)
+    samples: Tensor | None = None  # (samples,), by their numbers in the training split
+    epoch: int = 0
 
 
 class Source(ABC):

@@ -28,7 +28,7 @@ from plugins.base import (
 from plugins.recording import Recording
 from plugins.sites import is_compiled, takes_tokens
 from recipes.engine.callbacks import check_callbacks
-from recipes.engine.loading import give_order, setting_from_loader
+from recipes.engine.loading import ask_for_numbers, give_order, setting_from_loader
 from recipes.engine.losses import TaskLoss, of_task, refined
 from recipes.engine.objective import Combine, TaskLosses, total_of
 from recipes.engine.parts import Whole
@@ -51,6 +51,7 @@ def set_up(module: Whole, stage: str) -> None:
         for plugin in module.plugins:
             _expect_arguments(plugin, module.trainer)
         give_order(module, module.hooks["order"])
+        ask_for_numbers(module)
         check_callbacks(callbacks, module.plugins, module.model)
 
 

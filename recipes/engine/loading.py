@@ -15,7 +15,7 @@ from plugins.base import Batch, Option, RecipeError, Setting, Task
 from plugins.inputs import Inputs, each, shape_of, some, unknown_ends
 from plugins.sites import evaluation_mode, takes_tokens
 from recipes.data.numbers import as_entry, to_unit_range
-from recipes.data.source import Weighted
+from recipes.data.source import Marked
 from recipes.data.targets import as_target, by_task, expect_labels, expect_meant, kind_of, known_labels, places_of, width_of
 from recipes.engine.lightning_private import loader_of
 from recipes.engine.parts import Whole
@@ -97,7 +97,7 @@ def batches_aside(loader: Any) -> Iterator[Any]:
             iterator = iter(loader)
             first = list(islice(iterator, 1))
         for data in chain(first, iterator):
-            yield data[:2] if isinstance(data, Weighted) else data
+            yield data[:2] if isinstance(data, Marked) else data
     finally:
         for generator, state in states:
             generator.set_state(state)
@@ -188,13 +188,31 @@ def give_order(module: Whole, options: Sequence[Option]) -> None:
         )
 
 
+def ask_for_numbers(module: Whole) -> None:
+    """Have the training loader tell which samples a batch has where an option asks for it; refused where the loader does not know.
+
+    Args:
+        module: is trained.
+    """
+    loader = loader_of(module.trainer.fit_loop)
+    asking = [option for option in module.options if option.tells_samples_apart]
+    if hasattr(loader, "numbered"):
+        loader.numbered = bool(asking)
+    elif asking:
+        raise RecipeError(
+            f"{asking[0].state_key} needs to know which sample is which, and a {type(loader).__name__} does not tell: train with a "
+            f"StepLoader, or leave {asking[0].option} out"
+        )
+
+
 def is_there(batch: Any, device: torch.device) -> bool:
     """Whether a batch is of our form, (inputs, a dict of targets), and all of it on a device."""
-    if not (isinstance(batch, tuple) and (len(batch) == 2 or isinstance(batch, Weighted)) and isinstance(batch[1], dict)):
+    if not (isinstance(batch, tuple) and (len(batch) == 2 or isinstance(batch, Marked)) and isinstance(batch[1], dict)):
         return False
-    x, targets, *weight = batch
+    x, targets, *more = batch
     inputs = (x,) if isinstance(x, Tensor) else x.values() if isinstance(x, dict) else (x,)
-    return all(isinstance(value, Tensor) and value.device == device for value in (*inputs, *targets.values(), *weight))
+    told = [value for value in more if isinstance(value, Tensor)]
+    return all(isinstance(value, Tensor) and value.device == device for value in (*inputs, *targets.values(), *told))
 
 
 def has_length(loader: Any) -> bool:
@@ -213,7 +231,7 @@ def as_batch(
     looked_at: bool,
     ignored: Mapping[str, int],
 ) -> Batch:
-    """A batch from what a loader yields: (inputs, targets), targets being a tensor or a dict with one entry a task; ours may be weighted.
+    """A batch from what a loader yields: (inputs, targets), targets being a tensor or a dict with one entry a task; ours may tell more.
 
     Args:
         data: what it yields.
@@ -226,7 +244,7 @@ def as_batch(
     Raises:
         RecipeError: it is something else, or its targets are not those of the tasks.
     """
-    x, given = pair(data[:2] if isinstance(data, Weighted) else data)
+    x, given = pair(data[:2] if isinstance(data, Marked) else data)
     named = {tasks[0].name: given} if isinstance(given, Tensor) else given
     if set(named) != {task.name for task in tasks}:
         raise RecipeError(f"a batch has the targets {', '.join(named)}, expected {', '.join(task.name for task in tasks)}")
@@ -240,7 +258,9 @@ def as_batch(
         if left_out.is_cuda or bool(left_out.any()):  # a GPU would be waited for
             batch.targets[name] = labels[name].masked_fill(left_out, 0)
             batch.weight[name] = (~left_out).float()
-    if isinstance(data, Weighted):
-        for task in tasks:
-            batch.weight = batch.weighted(task.name, data.weight)
+    if isinstance(data, Marked):
+        batch.samples, batch.epoch = data.samples, data.epoch
+        if (weight := data.weight) is not None:
+            for task in tasks:
+                batch.weight = batch.weighted(task.name, weight)
     return batch

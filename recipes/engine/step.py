@@ -68,7 +68,7 @@ class Step:
         whole = module.clean_batch = module.as_batch(data)
         if module.parts == 1:
             return [whole]
-        pieces = [Batch(x, {}, {}) for x in pieces_of(whole.x, module.parts)]
+        pieces = [Batch(x, {}, {}, epoch=whole.epoch) for x in pieces_of(whole.x, module.parts)]
         for task, labels in whole.labels.items():
             same, cut = whole.targets[task] is labels, labels.chunk(module.parts)
             for piece, part, target in zip(pieces, cut, whole.targets[task].chunk(module.parts), strict=True):
@@ -76,6 +76,9 @@ class Step:
         for task, weight in whole.weight.items():
             for piece, part in zip(pieces, weight.chunk(module.parts), strict=True):
                 piece.weight[task] = part
+        if whole.samples is not None:
+            for piece, numbers in zip(pieces, whole.samples.chunk(module.parts), strict=True):
+                piece.samples = numbers
         return pieces
 
     def _transform(self, part: int, batch: Batch, samples: int) -> Batch:

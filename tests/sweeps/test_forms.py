@@ -14,10 +14,20 @@ from recipes.run import train
 from recipes.run.evaluate import evaluate
 from tests.command import command
 
+OF_STEPS, OF_COLUMNS = ("spec_augment", "speed", "time_shift"), ("feature_noise", "swap_noise")
+IMAGES = {  # augmentations of images
+    f"augmentation/{name}"
+    for name in (
+        *("alternating_flip", "crop", "cutmix", "cutout", "elastic", "gaussian_noise", "horizontal_flip", "randaugment"),
+        *("random_erasing", "resized_crop", "resizemix", "rotate", "translate", "vertical_flip", "zoom"),
+        *("autoaugment", "augmix", "blur", "color_jitter", "grayscale", "solarize", "three_augment", "trivial_augment"),
+    )
+}
 REFUSED = {  # options, and groups of which each is
     "tokens": {
+        *(f"augmentation/{name}" for name in (*OF_STEPS, *OF_COLUMNS)),
         *("adversarial", "distillation/logits", "preprocessing/center", "preprocessing/standardize"),
-        *(f"augmentation/{name}" for name in ("crop", "cutmix", "cutout", "horizontal_flip", "mixup", "randaugment")),
+        *(*IMAGES, "augmentation/mixup"),
         *("regularizer/dropblock", "metric/top_k_accuracy", "metric/mae", "metric/r2", "metric/rmse"),
         *(f"model/{name}" for name in ("cnn", "dgcnn", "fcn", "linear", "mlp", "pointnet", "polynomial", "resnet18")),
         *(f"model/{name}" for name in ("resnet34", "resnet50", "timm", "torchvision", "wide_resnet")),
@@ -27,10 +37,11 @@ REFUSED = {  # options, and groups of which each is
         *(f"regularizer/{name}" for name in ("dropcluster", "input_dropout", "jacobian", "patch_dropout", "spatial_dropout")),
     },
     "steps": {
+        *(f"augmentation/{name}" for name in OF_COLUMNS),
         *("adversarial", "distillation/logits", "init/dirac"),
         *(f"preprocessing/{name}" for name in ("pretrained", "whiten", "width")),
         *(f"normalization/{name}" for name in ("batch", "ghost_batch", "group", "instance", "weight_standardization")),
-        *(f"augmentation/{name}" for name in ("crop", "cutmix", "cutout", "horizontal_flip", "mixup", "randaugment")),
+        *(*IMAGES, "augmentation/mixup"),
         *("regularizer/dropblock", "metric/top_k_accuracy", "metric/mae", "metric/r2", "metric/rmse"),
         *(f"model/{name}" for name in ("cnn", "dgcnn", "fcn", "linear", "mlp", "polynomial", "resnet18")),
         *(f"model/{name}" for name in ("resnet34", "resnet50", "timm", "torchvision", "wide_resnet")),
@@ -38,7 +49,15 @@ REFUSED = {  # options, and groups of which each is
         *(f"regularizer/{name}" for name in ("dropcluster", "patch_dropout", "spatial_dropout")),
     },
     "maps": {
-        *("adversarial", "distillation/logits", "augmentation/randaugment", "sampling/balanced", "loss/hinge"),
+        *(f"augmentation/{name}" for name in ("autoaugment", "augmix", "speed", "time_shift", "trivial_augment", *OF_COLUMNS)),
+        *(
+            "adversarial",
+            "distillation/logits",
+            "augmentation/randaugment",
+            "augmentation/resizemix",
+            "sampling/balanced",
+            "loss/hinge",
+        ),
         *("metric/top_k_accuracy", "metric/mae", "metric/r2", "metric/rmse", "regularizer/stochastic_depth"),
         "preprocessing/width",
         *(f"model/{name}" for name in ("cnn", "dgcnn", "linear", "mlp", "pointnet", "polynomial", "resnet18", "resnet34")),
@@ -47,6 +66,7 @@ REFUSED = {  # options, and groups of which each is
         *(f"regularizer/{name}" for name in ("dropcluster", "patch_dropout")),
     },
     "labels": {
+        "augmentation/augmix",
         *("distillation/logits", "inference/temperature", "sampling/balanced", "regularizer/class_weights"),
         *(f"loss/{name}" for name in ("cross_entropy", "hinge", "huber", "mae", "mse", "quantile")),
         *(f"metric/{name}" for name in ("balanced_accuracy", "calibration_error", "cohen_kappa", "mae", "r2", "rmse")),
@@ -56,7 +76,7 @@ REFUSED = {  # options, and groups of which each is
         *(f"regularizer/{name}" for name in ("dropcluster", "patch_dropout")),
     },
     "table": {
-        *(f"augmentation/{name}" for name in ("crop", "cutmix", "cutout", "horizontal_flip", "randaugment")),
+        *(*IMAGES, "augmentation/spec_augment"),
         *("distillation/logits", "regularizer/dropblock", "regularizer/stochastic_depth"),
         *("init/dirac", "normalization/instance", "preprocessing/width"),
         *(f"loss/{name}" for name in ("huber", "mae", "quantile")),
@@ -66,7 +86,7 @@ REFUSED = {  # options, and groups of which each is
         *(f"regularizer/{name}" for name in ("dropcluster", "patch_dropout", "spatial_dropout")),
     },
     "numbers": {
-        *(f"augmentation/{name}" for name in ("crop", "cutmix", "cutout", "horizontal_flip", "randaugment")),
+        *(*IMAGES, "augmentation/spec_augment"),
         *("distillation/logits", "inference/temperature", "sampling/balanced"),
         *("init/dirac", "normalization/instance", "preprocessing/width"),
         *(f"loss/{name}" for name in ("bce", "cross_entropy", "focal", "hinge", "poly1")),
@@ -81,10 +101,11 @@ REFUSED = {  # options, and groups of which each is
         ),
     },
     "points": {
+        *(f"augmentation/{name}" for name in (*OF_STEPS, *OF_COLUMNS)),
         *("adversarial", "distillation/logits", "preprocessing/whiten", "preprocessing/width"),
         *(f"normalization/{name}" for name in ("batch", "ghost_batch", "group", "instance", "layer", "rms")),
         "normalization/weight_standardization",
-        *(f"augmentation/{name}" for name in ("crop", "cutmix", "cutout", "horizontal_flip", "mixup", "randaugment")),
+        *(*IMAGES, "augmentation/mixup"),
         *(f"loss/{name}" for name in ("huber", "mae", "quantile")),
         *(f"metric/{name}" for name in ("mae", "r2", "rmse", "top_k_accuracy")),
         *(
@@ -128,10 +149,21 @@ BESIDE = {
         "+metric=f1",
     ),
     "tokens": ("+regularizer=[dropout,label_smoothing]", "+averaging=ema", "+inference=mc_dropout", "+metric=f1"),
-    "table": ("+augmentation=mixup", "+regularizer=[dropout,label_smoothing]", "+inference=mc_dropout", "+metric=f1"),
+    "table": (
+        "+augmentation=[feature_noise,mixup,swap_noise]",
+        "+regularizer=[dropout,label_smoothing]",
+        "+inference=mc_dropout",
+        "+metric=f1",
+    ),
     "numbers": ("+augmentation=mixup", "+regularizer=dropout", "+averaging=ema", "+inference=mc_dropout", "+metric=r2"),
     "points": ("+regularizer=label_smoothing", "+averaging=ema", "+clipping=norm", "+metric=f1"),
-    "steps": ("+regularizer=[dropout,label_smoothing]", "+averaging=ema", "+clipping=norm", "+metric=f1"),
+    "steps": (
+        "+augmentation=[spec_augment,speed,time_shift]",
+        "+regularizer=[dropout,label_smoothing]",
+        "+averaging=ema",
+        "+clipping=norm",
+        "+metric=f1",
+    ),
     "maps": ("+augmentation=[crop,horizontal_flip,cutmix,mixup]", "+regularizer=[class_weights,label_smoothing]", "+metric=f1"),
 }
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from plugins.base import Batch, Setting, Task
+from plugins.base import Batch, Setting, Task, derive_seed
 from recipes.engine.module import RecipeModule
 
 
@@ -30,3 +30,9 @@ def batch():
         return Batch(torch.rand(samples, *shape), {"": labels}, {"": labels})
 
     return batch
+
+
+@pytest.fixture
+def drawn():
+    """The generator of an option in the first step, with seed 0."""
+    return lambda option: torch.Generator().manual_seed(derive_seed(0, option, 0, 0))

@@ -338,3 +338,16 @@ def test_targets(y, expected):
 def test_bad_targets(y, message):
     with pytest.raises(RecipeError, match=message):
         as_labels(y, "y")
+
+
+def test_a_numbered_loader_tells_which_samples_a_batch_has():
+    split, position, seen = numbered(torch.arange(22)), 3, []
+    loader = StepLoader(split, 5, 3, position=lambda: position)
+    plain = list(loader)
+    loader.numbered = True
+    for batch, (x, _) in zip(loader, plain, strict=True):
+        assert torch.equal(batch.x, x) and batch.weight is None
+        assert torch.equal(split.x[batch.samples], x)
+        seen.append(batch.epoch)
+    position = 4
+    assert seen == [0] and [batch.epoch for batch in loader] == [1] * 4

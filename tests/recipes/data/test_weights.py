@@ -15,7 +15,7 @@ from plugins.loss.by_task import LossByTask
 from recipes.data.csv import CsvData
 from recipes.data.loaders import EvaluationLoader, StepLoader
 from recipes.data.npz import NpzData
-from recipes.data.source import Weighted
+from recipes.data.source import Marked
 from recipes.engine.losses import TaskLoss
 from recipes.engine.module import RecipeModule
 from tests.command import command, run_folder
@@ -132,7 +132,7 @@ def test_a_step_of_rows_that_do_not_count_changes_nothing(tmp_path):
             before = model.weight.detach().clone()
 
         def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx):
-            assert isinstance(batch, Weighted)
+            assert isinstance(batch, Marked)
             moved.append((batch.weight.tolist(), bool((model.weight != before).any())))
 
     trainer.callbacks.append(Watch())
@@ -150,7 +150,7 @@ def test_arrays_have_weights_that_go_with_their_samples(tmp_path, in_memory, wor
     data.setup()
     loader, seen = StepLoader(data.splits["train"], 5, 0), 0
     for batch in loader:
-        assert isinstance(batch, Weighted)
+        assert isinstance(batch, Marked)
         assert batch.weight.tolist() == (batch.x[:, 0].round() ** 2).tolist()
         seen += len(batch.weight)
     assert seen == 25
