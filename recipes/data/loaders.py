@@ -30,6 +30,7 @@ class StepLoader:
 
     sampling: Option | None = None
     acts: Callable[[int], bool] = staticmethod(lambda step: True)
+    correction: Tensor | None = None  # what makes up for how often each sample of the split is drawn in the epoch under way
 
     def __init__(
         self,
@@ -58,11 +59,15 @@ class StepLoader:
         self.split = self.split.to(self.device)
         indices, places = tee(self._indices(self.position()))
         batches = fetched(self.split, places, self.device)
-        if (weight := self.split.weight) is None:
+        if (weight := self.split.weight) is None and self.sampling is None:
             yield from batches
             return
         for index, (x, targets) in zip(indices, batches, strict=True):
-            yield Weighted(x, targets, weight[index].to(self.device))
+            counts = None if weight is None else weight[index].to(self.device)
+            if self.correction is not None:
+                yield Weighted(x, targets, counts, index.to(self.device), self.correction[index.cpu()].to(self.device))
+            else:
+                yield (x, targets) if counts is None else Weighted(x, targets, counts)
 
     def _indices(self, first: int) -> Iterator[Tensor]:
         steps, known = len(self), -1
@@ -82,13 +87,14 @@ class StepLoader:
         return order.to(self.split.device)
 
     def _order(self, epoch: int) -> Tensor:
-        generator = torch.Generator().manual_seed(derive_seed(self.seed, "order", epoch))
+        generator, self.correction = torch.Generator().manual_seed(derive_seed(self.seed, "order", epoch)), None
         if self.sampling is None or not self.acts(epoch * len(self) * self.repeats):
             return torch.randperm(len(self.split), generator=generator)
         samples, name = len(self.split), self.sampling.state_key
         generator = generator.manual_seed(derive_seed(self.seed, name, "order", epoch))
         labels = {task: target.cpu() for task, target in self.split.labels.items()}
-        order = self.sampling.order(labels, epoch, generator)
+        given = self.sampling.order(labels, epoch, generator)
+        order, self.correction = given if isinstance(given, tuple) else (given, None)
         if order.shape != (samples,) or order.is_floating_point():
             raise RecipeError(
                 f"{name}: order must give {samples} whole numbers, as many as there are samples, got {order.dtype} "

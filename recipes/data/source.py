@@ -19,11 +19,13 @@ LARGEST_PIECE = 16 * 2**20  # and the bytes of them as floats, which bound it wh
 
 
 class Weighted(NamedTuple):
-    """A training batch whose samples count differently."""
+    """A training batch whose samples count differently, or are drawn by an option that makes up for it."""
 
     x: Any
     targets: dict[str, Tensor]
-    weight: Tensor  # (samples,)
+    weight: Tensor | None  # (samples,); None: all alike
+    places: Tensor | None = None  # in the split, (samples,)
+    correction: Tensor | None = None  # factor of each sample's loss, (samples,)
 
 
 class Source(ABC):

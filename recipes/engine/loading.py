@@ -192,9 +192,10 @@ def is_there(batch: Any, device: torch.device) -> bool:
     """Whether a batch is of our form, (inputs, a dict of targets), and all of it on a device."""
     if not (isinstance(batch, tuple) and (len(batch) == 2 or isinstance(batch, Weighted)) and isinstance(batch[1], dict)):
         return False
-    x, targets, *weight = batch
+    x, targets, *further = batch
     inputs = (x,) if isinstance(x, Tensor) else x.values() if isinstance(x, dict) else (x,)
-    return all(isinstance(value, Tensor) and value.device == device for value in (*inputs, *targets.values(), *weight))
+    known = (*inputs, *targets.values(), *(value for value in further if value is not None))
+    return all(isinstance(value, Tensor) and value.device == device for value in known)
 
 
 def has_length(loader: Any) -> bool:
@@ -241,6 +242,8 @@ def as_batch(
             batch.targets[name] = labels[name].masked_fill(left_out, 0)
             batch.weight[name] = (~left_out).float()
     if isinstance(data, Weighted):
-        for task in tasks:
-            batch.weight = batch.weighted(task.name, data.weight)
+        batch.places, batch.correction = data.places, data.correction
+        if data.weight is not None:
+            for task in tasks:
+                batch.weight = batch.weighted(task.name, data.weight)
     return batch
