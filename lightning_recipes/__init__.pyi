@@ -61,7 +61,9 @@ from plugins.base import (
 from plugins.clipping.norm import ClipNorm as ClipNorm
 from plugins.diagnostics.generalization_gap import GeneralizationGap as GeneralizationGap
 from plugins.diagnostics.gradient_stats import GradientStats as GradientStats
+from plugins.distillation.features import FeatureDistillation as FeatureDistillation
 from plugins.distillation.logits import LogitDistillation as LogitDistillation
+from plugins.distillation.self import BornAgain as BornAgain
 from plugins.finetuning.freeze import Freeze as Freeze
 from plugins.finetuning.gradual import GradualUnfreezing as GradualUnfreezing
 from plugins.finetuning.linear_probe import LinearProbe as LinearProbe
@@ -146,6 +148,8 @@ from plugins.regularizer.spectral_norm import SpectralNorm as SpectralNorm
 from plugins.regularizer.stochastic_depth import StochasticDepth as StochasticDepth
 from plugins.regularizer.weight_noise import WeightNoise as WeightNoise
 from plugins.sampling.balanced import BalancedSampling as BalancedSampling
+from plugins.sampling.importance import ImportanceSampling as ImportanceSampling
+from plugins.sampling.weighted import WeightedSampling as WeightedSampling
 from plugins.scheduler.constant import ConstantRate as ConstantRate
 from plugins.scheduler.cosine import CosineDecay as CosineDecay
 from plugins.scheduler.linear import LinearDecay as LinearDecay

@@ -105,6 +105,9 @@ class Batch:
     alike. A technique multiplies what is there. The loss of a step is divided by the weights of all its samples, over all
     micro-batches and processes, so only their ratios matter. Samples whose label the loss ignores have the weight 0, and any label
     as their target. Of class maps each place may have a weight of its own, (samples, *places).
+
+    `correction` makes up for how often an option draws each sample, (samples,) ≥ 0, and comes with `samples`: losses are
+    multiplied by it, and what they are divided by is not, so that their mean over draws is the mean over the split.
     """
 
     x: Any  # a tensor, or a dict of tensors
@@ -115,6 +118,7 @@ class Batch:
     weight: dict[str, Tensor] = field(default_factory=dict)
     samples: Tensor | None = None
     epoch: int = 0
+    correction: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.x) if isinstance(self.x, Tensor) else len(some(self.x))
@@ -133,6 +137,25 @@ class Batch:
             before, factor = per_label(before, self.labels[task]), per_label(factor, self.labels[task])
         return {**self.weight, task: before * factor}
 
+    def weight_of(self, task: str | None) -> Tensor | None:
+        """What a task's samples count, (samples,), or its labels; without a task the mean over all of them, (samples,). None: 1."""
+        if task is not None or not self.weight:
+            return None if task is None else self.weight.get(task)
+        found = [
+            self.weight[name].flatten(1).mean(1)
+            if name in self.weight and self.weight[name].ndim > 1
+            else self.weight.get(name)
+            for name in self.labels
+        ]
+        return torch.stack([torch.ones(len(self), device=self.device) if each is None else each for each in found]).mean(0)
+
+    def counted(self, task: str | None) -> Tensor | None:
+        """What values of samples, or labels, are multiplied by: the weight, and what makes up for the draw. None: 1."""
+        weight = self.weight_of(task)
+        if self.correction is None:
+            return weight
+        return self.correction if weight is None else weight * per_label(self.correction, weight)
+
 
 @dataclass(frozen=True)
 class Setting:
@@ -143,6 +166,8 @@ class Setting:
     for an embedding. `training_inputs` yields the training split's raw inputs piece by piece; it is None when a finished run is loaded,
     whose fitted values come from the checkpoint. `load_run(folder)` gives the trained module of another run, `load_weights(place)` the
     tensors, by name, of another run or of a file. `restored`: the weights will come from a checkpoint of this run, which goes on.
+    `with_weights(weights)` gives this run's module in evaluation mode with other weights; where a later phase of a run begins, `before` has
+    the best ones of the phase before.
     """
 
     shape: Any  # of a sample: a tuple, or by name an `Entry` for each of several inputs
@@ -156,6 +181,8 @@ class Setting:
     tokens: bool = False
     load_weights: Callable[[str], Mapping[str, Tensor]] | None = None
     restored: bool = False
+    with_weights: Callable[[Mapping[str, Tensor]], nn.Module] | None = None
+    before: Mapping[str, Tensor] | None = None
 
     @property
     def is_image(self) -> bool:

@@ -62,6 +62,18 @@ class Module(Protocol):
     ) -> dict[str, Tensor]:
         """The loss of each task, a scalar tensor averaged over these samples; `weight` is that of a batch."""
 
+    def loss_of_samples(self, outputs: Mapping[str, Tensor], targets: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The loss of each sample as it is minimized, (samples,), by task; a loss that returns one number for all is refused."""
+
+    def mean(self, values: Tensor, batch: Batch, task: str | None = None) -> Tensor:
+        """The mean over samples of something minimized beside the loss, as the loss is one: weighted, and divided once over a step.
+
+        Args:
+            values: one a sample, (samples,), or one a label, (samples, *places).
+            batch: whose weights count, and what makes up for how it was drawn.
+            task: whose weights; None: the mean of those of all tasks.
+        """
+
     def objective(self, outputs: Mapping[str, Tensor], targets: Mapping[str, Tensor]) -> Tensor:
         """The losses of all tasks as one scalar."""
 

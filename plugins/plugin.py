@@ -117,12 +117,13 @@ class Option(Identity):
         return {}
 
     # in each epoch
-    def order(self, labels: Mapping[str, Tensor], epoch: int, generator: torch.Generator) -> Tensor:
+    def order(self, labels: Mapping[str, Tensor], epoch: int, generator: torch.Generator) -> Tensor | tuple[Tensor, Tensor]:
         """Which samples an epoch takes, in which order: whole numbers, as many as there are samples, any of them several times.
 
-        `labels` are the targets of all training samples, by task; `epoch` counts from 0. The answer must depend on the arguments
-        alone: each process asks for it, and a resumed run asks again. `generator` is seeded for this technique and epoch. Steps
-        take the samples from the front; those at the end that fill no step are left out.
+        `labels` are the targets of all training samples, by task; `epoch` counts from 0. The answer must depend on the arguments, and
+        on what `state_dict` keeps of before the epoch, alone: each process asks for it, and a resumed run asks again. `generator` is
+        seeded for this technique and epoch. Steps take the samples from the front; those at the end that fill no step are left out.
+        With it a factor for the loss of each sample of the split may be returned, (samples,), which makes up for how often it is drawn.
         """
         raise NotImplementedError
 

@@ -12,6 +12,7 @@ from urllib.parse import unquote, urldefrag
 import pytest
 
 from plugins.hooks import HOOKS
+from recipes.check import refusals
 from recipes.config.catalogue import Catalogue
 
 ROOT = Path(__file__).parents[1]
@@ -83,6 +84,38 @@ def test_the_catalogue_has_every_option_and_parameter(catalogue):
                 assert name in ("_target_", "defaults") or name.startswith("_") or f"| `{place}` |" in page, place
     assert "\n- no hidden activation in the model, or none that matches `sites`; activations that" in page
     assert "\n- a parameter out of range. (`RecipeError`)" in page
+
+
+def test_what_cannot_be_combined_stands_with_both_and_in_a_table(catalogue):
+    ours, page = Catalogue(), catalogue.page(Catalogue())
+    known = [f"{group}/{name}" for group, options in ours.groups.items() for name in options]
+    told = {
+        f"{group}/{name}": {each for parts, _ in catalogue.excluded(option) for part in parts for each in part}
+        for group, options in ours.groups.items()
+        for name, option in options.items()
+    }
+    pairs = [sorted(names) for names in refusals.expand(refusals.read(), known) if len(names) == 2]
+    assert pairs
+    for first, second in pairs:
+        for name, other in ((first, second), (second, first)):
+            assert {other, other.split("/")[0]} & told[name], f"{name}: {other}"
+    entry = page[page.index("{#distillation-logits}") : page.index("{#distillation-self}")]
+    assert "\n- [`loss=mse`](#loss-mse): makes probabilities of logits, which MSE does not train" in entry
+    rows = [line for line in catalogue.refused(ours).splitlines() if line.startswith("| [")]
+    assert len(rows) == len(refusals.read())
+
+
+def test_costs_are_of_options_that_exist_and_are_shown(catalogue, tmp_path):
+    costs, ours = catalogue.Costs(), Catalogue()
+    for name in costs.ratios:
+        group, option = name.split("/")
+        assert option in ours.groups[group], f"benchmarks/costs.yaml: {name} is no option; run python -m benchmarks.cost"
+    (tmp_path / "costs.yaml").write_text("measured: {}\nratios:\n  wrapper/sam: [1.9, 1.85, 2.0]\n")
+    given = catalogue.Costs(tmp_path / "costs.yaml")
+    assert given.told("wrapper/sam") == "**Cost of a step:** × 1.90 (1.85 to 2.00)" and not given.told("wrapper/none")
+    shown = catalogue.page(ours)
+    assert all(costs.told(name) in shown for name in costs.ratios)
+    assert not catalogue.Costs(tmp_path / "nothing.yaml").ratios
 
 
 def test_each_class_of_ours_says_what_it_does(catalogue):

@@ -11,17 +11,33 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from textwrap import dedent
 
+import yaml
+
+from recipes.check import refusals
 from recipes.config.catalogue import Catalogue, Option
 from recipes.config.quoting import show
 
 ROOT = Path(__file__).resolve().parents[2]
+COSTS = ROOT / "benchmarks" / "costs.yaml"
 SECTION = re.compile(r"^(Args|Attributes|Raises|Returns|Yields|Example|Examples):$", re.MULTILINE)
 HEAD = """\
 # Catalogue
 
 Every option, as the config files and the classes tell it; `python train.py --help GROUP` prints the same parameters. Every
 technique that acts step by step takes `when` too, the share of the training in which it does, as in `augmentation.mixup.when=[0,0.9]`. How
-techniques are chosen together: [Choosing techniques](guide/techniques.md).
+techniques are chosen together: [Choosing techniques](guide/techniques.md); what cannot be: [Refused combinations](refusals.md).
+"""
+COST = """
+What a step costs is given as a multiple of a plain step, with the 95 % interval of the median, on the machine, the model and the day that
+`python -m benchmarks.cost` was last run: {machine}, {model}, torch {torch}, {date}. A step on a larger model or a GPU costs another multiple; one
+of two passes stays near 2.
+"""
+REFUSED = """\
+# Refused combinations
+
+What is told in one line before anything is trained, and why. The tests hold this table to what is refused: each pair of options that does
+not stand here trains, in whatever order it is written. Each row refuses any option of the first column beside any of the second; a group
+stands for all of its options. What an option cannot do on some data, or without some other option, its own entry in the [catalogue](catalogue.md) tells.
 """
 
 
@@ -29,12 +45,57 @@ def page(catalogue: Catalogue) -> str:
     """The page, in Markdown."""
     always = [group for group in catalogue.defaults if catalogue.groups[group]]
     added = sorted(group for group in catalogue.groups if group not in catalogue.defaults)
-    lines = [HEAD]
+    lines, costs = [HEAD], Costs()
+    if costs.ratios:
+        lines.append(COST.format(**costs.measured))
     for group in [*always, *added]:
-        lines += _group(catalogue, group)
+        lines += _group(catalogue, group, costs)
     rows = [(f"`{key}`", f"`{show(value)}`", catalogue.comments.get(key, "")) for key, value in catalogue.keys.items()]
     lines += ["", "## Keys", "", "Set with `KEY=VALUE`.", "", *_table(("key", "default", "meaning"), rows)]
     return "\n".join(lines) + "\n"
+
+
+class Costs:
+    """What was measured of the cost of options, where there is such a file."""
+
+    def __init__(self, path: Path = COSTS) -> None:
+        found = yaml.safe_load(path.read_text(encoding="utf-8")) if path.exists() else {}
+        self.measured: dict[str, str] = found.get("measured", {})
+        self.ratios: dict[str, list[float]] = found.get("ratios", {})
+
+    def told(self, name: str) -> str:
+        """The line about an option; empty where it was not measured."""
+        if name not in self.ratios:
+            return ""
+        ratio, low, high = self.ratios[name]
+        return f"**Cost of a step:** × {ratio:.2f} ({low:.2f} to {high:.2f})"
+
+
+def refused(catalogue: Catalogue) -> str:
+    """The page of combinations that are refused, in Markdown."""
+    rows = []
+    for written, reason in refusals.read().items():
+        first, *others = (part.split(refusals.OR) for part in written.split(refusals.TIMES))
+        cells = [" · ".join(_linked(catalogue, name, "catalogue.md") for name in part) for part in (first, *others)]
+        rows.append((cells[0], " with ".join(cells[1:]), reason))
+    return "\n".join([REFUSED, *_table(("option", "cannot be combined with", "words of the refusal"), rows)]) + "\n"
+
+
+def excluded(option: Option) -> Iterator[tuple[list[list[str]], str]]:
+    """What cannot be combined with an option: for each row of the table the other parts, options or groups, and the reason."""
+    names = {option.group, f"{option.group}/{option.name}"}
+    for written, reason in refusals.read().items():
+        parts = [part.split(refusals.OR) for part in written.split(refusals.TIMES)]
+        for number, part in enumerate(parts):
+            if names & {*part}:
+                yield parts[:number] + parts[number + 1 :], reason
+
+
+def _linked(catalogue: Catalogue, name: str, page: str = "") -> str:
+    """An option, or a group, as it is typed, linked to its place."""
+    group, _, option = name.partition("/")
+    text = catalogue.spelling(group, option) if option else catalogue.spelling(group, "…")
+    return f"[`{text}`]({page}#{name.replace('/', '-')})"
 
 
 def source_of(target: str) -> Path | None:
@@ -79,7 +140,7 @@ def entries(text: str) -> list[tuple[str, str]]:
     return found
 
 
-def _group(catalogue: Catalogue, group: str) -> Iterator[str]:
+def _group(catalogue: Catalogue, group: str, costs: Costs) -> Iterator[str]:
     options = catalogue.groups[group]
     about = catalogue.comments.get(group, "")
     spelling = catalogue.spelling(group, "OPTION")
@@ -91,10 +152,10 @@ def _group(catalogue: Catalogue, group: str) -> Iterator[str]:
     yield from ("", f"## {group} {{#{group}}}", "")
     yield f"{about[:1].upper()}{about[1:]}. {how}." if about else f"{how}."
     for option in options.values():
-        yield from _option(catalogue, option)
+        yield from _option(catalogue, option, costs)
 
 
-def _option(catalogue: Catalogue, option: Option) -> Iterator[str]:
+def _option(catalogue: Catalogue, option: Option, costs: Costs) -> Iterator[str]:
     yield from (
         "",
         f"### {option.name} {{#{option.group}-{option.name}}}",
@@ -123,6 +184,14 @@ def _option(catalogue: Catalogue, option: Option) -> Iterator[str]:
         yield from ("", f"All else as in [{base.name}](#{base.group}-{base.name}).")
     if refused := entries(said.get("Raises", "")):
         yield from ("", "Refused:", "", *(f"- {meaning} (`{error}`)" for error, meaning in refused))
+    others = [
+        f"- {' with '.join(' · '.join(_linked(catalogue, name) for name in part) for part in parts)}: {reason}"
+        for parts, reason in excluded(option)
+    ]
+    if others:
+        yield from ("", "Cannot be combined with:", "", *others)
+    if told := costs.told(f"{option.group}/{option.name}"):
+        yield from ("", told)
     if target.startswith("plugins."):
         yield from ("", f"Class [`{target}`](api/techniques.md#{target})")
     elif target:

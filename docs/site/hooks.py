@@ -13,9 +13,10 @@ from recipes.config.catalogue import Catalogue
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
-    """Add the catalogue and the page of the techniques' classes."""
+    """Add the catalogue, the page of what is refused and that of the techniques' classes."""
     ours = Catalogue()
-    for name, content in (("catalogue.md", catalogue.page(ours)), ("api/techniques.md", catalogue.techniques(ours))):
+    pages = {"catalogue.md": catalogue.page, "refusals.md": catalogue.refused, "api/techniques.md": catalogue.techniques}
+    for name, content in ((name, made(ours)) for name, made in pages.items()):
         files.append(File.generated(config, name, content=content))
     return files
 

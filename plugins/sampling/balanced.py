@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from plugins.base import Plugin, Refusal, Selection, Setting, Stage, declare
+from plugins.sampling._drawing import ByClass
 
 if TYPE_CHECKING:
     from jaxtyping import Int
@@ -32,7 +32,7 @@ def balanced_order(labels: Int[Tensor, " samples"], generator: torch.Generator) 
     return drawn.gather(1, turns).flatten()[: len(labels)]
 
 
-class BalancedSampling(Plugin):
+class BalancedSampling(ByClass):
     """Train on each class as often as on every other.
 
     An epoch has as many samples as the training split, n, and each of the k classes that are in it gives n/k of them, one less or more at
@@ -45,34 +45,8 @@ class BalancedSampling(Plugin):
     Source: He & Garcia, "Learning from imbalanced data", IEEE TKDE 2009, section 3.1.1 (random over- and undersampling).
     """
 
-    stage = Stage.SAMPLING
-
-    target: str | None = declare.value(
-        "target whose classes count",
-        "the name of a target with classes",
-        lambda value: isinstance(value, str),
-        default=None,
-        null="the only one that has some",
-    )
-
-    def check(self, selection: Selection) -> None:
-        """Refuse data whose classes are none, or are not known."""
-        self._classes(selection.setting)
-
-    def _classes(self, setting: Setting) -> str:
-        there = [task.name for task in setting.tasks if task.kind == "classification"]
-        if not there:
-            raise Refusal("sampling/balanced draws each class as often, and the data has no classes: leave it out")
-        if self.target is None and len(there) > 1:
-            raise Refusal(
-                f"sampling/balanced needs one target whose classes count, the data has {', '.join(there)}: type sampling.target={there[0]}"
-            )
-        if self.target is not None and self.target not in there:
-            raise Refusal(
-                f"sampling.target must be one of the targets with classes, {', '.join(map(repr, there))}, got {self.target!r}: name one, or null"
-            )
-        return there[0] if self.target is None else self.target
+    draws = "each class as often"
 
     def order(self, labels: Mapping[str, Tensor], epoch: int, generator: torch.Generator) -> Tensor:
         """Each class as often."""
-        return balanced_order(labels[self._classes(self.setting)].flatten().long(), generator)
+        return balanced_order(labels[self.classes(self.setting)].flatten().long(), generator)

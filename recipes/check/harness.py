@@ -18,8 +18,9 @@ import torch
 import yaml
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
+from torch import Tensor
 
-from plugins.base import Plugin, RecipeError
+from plugins.base import Plugin, RecipeError, implementers
 from recipes.check.choice import NO_TECHNIQUES, asks_for_run, catalogue, is_many, node_of, option_of, select
 from recipes.check.samples import expect_loss
 from recipes.check.trained import CopyingKeeper
@@ -219,9 +220,17 @@ def works_on(name: str) -> frozenset[str]:
 
 def build(config: dict[str, Any], plugins: Sequence[Plugin] | None = None, data: Any = None) -> RecipeModule:
     """The module of a config, with its plugins (or those given, in the order given), for data (or what it is tried on)."""
+    data, plugins = data or data_of(config), build_plugins(config) if plugins is None else plugins
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what an option says to a user
-        return make_module(config, data or data_of(config), build_plugins(config) if plugins is None else plugins)
+        return make_module(config, data, plugins, before=_phase_before(config, data, plugins))
+
+
+def _phase_before(config: dict[str, Any], data: Any, plugins: Sequence[Plugin]) -> Mapping[str, Tensor] | None:
+    """Weights, drawn with another seed, for what asks for a later phase of a run and learns in it from the one before; None: nothing does."""
+    if not implementers(plugins, "next_phase"):
+        return None
+    return make_module({**config, "seed": 1 + config["seed"]}, data, build_plugins(config)).state_dict()
 
 
 def fit(

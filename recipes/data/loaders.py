@@ -32,6 +32,7 @@ class StepLoader:
     sampling: Option | None = None
     acts: Callable[[int], bool] = staticmethod(lambda step: True)
     numbered: bool = False
+    correction: Tensor | None = None  # what makes up for how often each sample of the split is drawn in the epoch under way
 
     def __init__(
         self,
@@ -61,12 +62,15 @@ class StepLoader:
         drawn, places = tee(self._indices(self.position()))
         batches = fetched(self.split, (index for _, index in places), self.device)
         weight = self.split.weight
-        if weight is None and not self.numbered:
+        if weight is None and self.sampling is None and not self.numbered:
             yield from batches
             return
         for (epoch, index), (x, targets) in zip(drawn, batches, strict=True):
             counts = None if weight is None else weight[index].to(self.device)
-            yield Marked(x, targets, counts, index.to(self.device) if self.numbered else None, epoch)
+            correction = None if self.correction is None else self.correction[index.cpu()].to(self.device)
+            samples = index.to(self.device) if self.numbered or correction is not None else None
+            told = counts is not None or samples is not None
+            yield Marked(x, targets, counts, samples, epoch, correction) if told else (x, targets)
 
     def _indices(self, first: int) -> Iterator[tuple[int, Tensor]]:
         steps, known = len(self), -1
@@ -86,13 +90,14 @@ class StepLoader:
         return order.to(self.split.device)
 
     def _order(self, epoch: int) -> Tensor:
-        generator = torch.Generator().manual_seed(derive_seed(self.seed, "order", epoch))
+        generator, self.correction = torch.Generator().manual_seed(derive_seed(self.seed, "order", epoch)), None
         if self.sampling is None or not self.acts(epoch * len(self) * self.repeats):
             return torch.randperm(len(self.split), generator=generator)
         samples, name = len(self.split), self.sampling.state_key
         generator = generator.manual_seed(derive_seed(self.seed, name, "order", epoch))
         labels = {task: target.cpu() for task, target in self.split.labels.items()}
-        order = self.sampling.order(labels, epoch, generator)
+        given = self.sampling.order(labels, epoch, generator)
+        order, self.correction = given if isinstance(given, tuple) else (given, None)
         if order.shape != (samples,) or order.is_floating_point():
             raise RecipeError(
                 f"{name}: order must give {samples} whole numbers, as many as there are samples, got {order.dtype} "

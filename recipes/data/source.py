@@ -19,13 +19,14 @@ LARGEST_PIECE = 16 * 2**20  # and the bytes of them as floats, which bound it wh
 
 
 class Marked(NamedTuple):
-    """A training batch of which more is told: how much its samples count, or which they are."""
+    """A training batch of which more is told: how much its samples count, which they are, or what makes up for how they were drawn."""
 
     x: Any
     targets: dict[str, Tensor]
     weight: Tensor | None = None  # (samples,)
     samples: Tensor | None = None  # (samples,), by their numbers in the training split
     epoch: int = 0
+    correction: Tensor | None = None  # factor of each sample's loss, (samples,)
 
 
 class Source(ABC):

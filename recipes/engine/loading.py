@@ -259,7 +259,7 @@ def as_batch(
             batch.targets[name] = labels[name].masked_fill(left_out, 0)
             batch.weight[name] = (~left_out).float()
     if isinstance(data, Marked):
-        batch.samples, batch.epoch = data.samples, data.epoch
+        batch.samples, batch.epoch, batch.correction = data.samples, data.epoch, data.correction
         if (weight := data.weight) is not None:
             for task in tasks:
                 batch.weight = batch.weighted(task.name, weight)

@@ -74,15 +74,29 @@ class TaskLoss:
             weight: of each sample, (samples,), or label, (samples, *places); None: 1.
             total: what the sum of the values is divided by; None: the :meth:`denominator` of these samples.
         """
-        if self.task.kind == "regression":
-            target = self.task.in_shape(target, output)
-        elif self.task.kind == "multilabel":
-            target = target.to(output.dtype)
+        target = self._shaped(output, target)
         if target.is_floating_point() in self._tried or not len(output):
             return self._value(output, target, weight, total)
         value = self._first(output, target, weight, total)
         self._tried.add(target.is_floating_point())
         return value
+
+    def _shaped(self, output: Tensor, target: Tensor) -> Tensor:
+        """The target in the shape, or the type, of the outputs."""
+        if self.task.kind == "regression":
+            return self.task.in_shape(target, output)
+        return target.to(output.dtype) if self.task.kind == "multilabel" else target
+
+    def of_samples(self, output: Tensor, target: Tensor) -> Tensor:
+        """The loss of each sample, (samples,); of class maps the mean over its labels. Known once the loss has been called."""
+        target = self._shaped(output, target)
+        if self.single is None and not self._is_vector:
+            raise RecipeError(
+                f"the loss {name_of(self.loss)} returns one number for all samples, and a technique asks for that of each (as "
+                f"+sampling=importance): let it return one value a sample, or take loss=by_task"
+            )
+        values = self.loss(output, target) if self.single is None else self.single.values(output, target)
+        return values if values.ndim < 2 else values.flatten(1).mean(1)
 
     def reported(self, output: Tensor, target: Tensor) -> Tensor:
         """The mean over samples, also of a loss that is a sum, which would depend on their number."""

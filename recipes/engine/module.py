@@ -185,6 +185,14 @@ class RecipeModule(Evaluating):
         """The loss of each task as it is minimized, of these samples: of standardized numbers where a regression is learned so."""
         return self.task_losses.minimized(outputs, targets, weight or {})
 
+    def loss_of_samples(self, outputs: Mapping[str, Tensor], targets: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The loss of each sample as it is minimized, (samples,), by task."""
+        return self.task_losses.of_samples(outputs, targets)
+
+    def mean(self, values: Tensor, batch: Batch, task: str | None = None) -> Tensor:
+        """The mean over samples of something minimized beside the loss: weighted, and divided once over a step."""
+        return self.step.mean(values, batch, task)
+
     def objective(self, outputs: Mapping[str, Tensor], targets: Mapping[str, Tensor]) -> Tensor:
         """The losses of all tasks as one scalar."""
         return self.task_losses.combine(self.task_losses.minimized(outputs, targets))

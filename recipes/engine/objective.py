@@ -10,7 +10,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from plugins.base import Batch
+from plugins.base import Batch, per_label
 from recipes.engine.losses import TaskLoss
 
 Combine = Callable[[Mapping[str, Tensor]], Tensor]  # makes one scalar of the losses of all tasks
@@ -73,19 +73,46 @@ class TaskLosses:
 
         All processes ask at the same time, and for the same tasks.
         """
-        if len(batches) == processes == 1:
+        drawn = any(batch.correction is not None for batch in batches)
+        if len(batches) == processes == 1 and not drawn:
             return {}
         found: dict[str, Tensor] = {}
         for task, loss in self._reported.items():
-            if not loss.sums and (loss.weighs or any(task in batch.weight for batch in batches)):
-                parts = [loss.denominator(batch.targets[task], batch.weight.get(task)) for batch in batches]
-                place = batches[0].targets[task].device
-                found[task] = torch.stack([torch.as_tensor(part, device=place) for part in parts]).sum()
+            if not loss.sums and (drawn or loss.weighs or any(task in batch.weight for batch in batches)):
+                found[task] = _added(
+                    [loss.denominator(batch.targets[task], batch.weight.get(task)) for batch in batches], batches
+                )
         if found and processes > 1:
-            together = torch.stack([value.double() for value in found.values()])
-            dist.all_reduce(together)
-            found = dict(zip(found, together, strict=True))
+            found = dict(zip(found, _over_processes([*found.values()]), strict=True))
         return {**found, **{task: 1.0 for task, loss in self._reported.items() if loss.sums}}
+
+    def weights(self, batches: Sequence[Batch], processes: int, task: str | None) -> Tensor | None:
+        """The weights of a task's samples, or labels, over all micro-batches and processes; None: all weigh alike.
+
+        Args:
+            batches: the micro-batches of a step on this process.
+            processes: how many there are; all ask at the same time.
+            task: whose; None: the mean of those of all tasks.
+        """
+        asked = [*self.ignored] if task is None else [task] if task in self.ignored else []
+        weighed = [batch.weight_of(task) for batch in batches]
+        if not asked and all(
+            weight is None and batch.correction is None for weight, batch in zip(weighed, batches, strict=True)
+        ):
+            return None
+        sums: list[Tensor | float] = []
+        for weight, batch in zip(weighed, batches, strict=True):
+            labels = batch.labels[task] if task is not None and self._reported[task].task.shape else None
+            if weight is None:
+                sums.append(float(len(batch) if labels is None else labels.numel()))
+            else:
+                sums.append((weight if labels is None else per_label(weight, labels)).sum())
+        total = _added(sums, batches)
+        return _over_processes([total])[0] if processes > 1 else total
+
+    def of_samples(self, outputs: Mapping[str, Tensor], targets: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The loss of each sample as it is minimized, (samples,), by task."""
+        return {task: self._minimized[task].of_samples(outputs[task], target) for task, target in targets.items()}  # type: ignore[attr-defined]
 
     def reported(self, outputs: Mapping[str, Tensor], targets: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The loss of each task in the units of the targets, a mean over samples."""
@@ -103,3 +130,15 @@ class TaskLosses:
     def are_alike(self, tasks: Iterable[str]) -> bool:
         """Whether what is minimized of these tasks is what is reported."""
         return all(self._minimized[task] is self._reported[task] and not self._reported[task].sums for task in tasks)
+
+
+def _added(parts: Sequence[Tensor | float], batches: Sequence[Batch]) -> Tensor:
+    """The sum of a number of each micro-batch, where these are."""
+    return torch.stack([torch.as_tensor(part, device=batches[0].device) for part in parts]).sum()
+
+
+def _over_processes(values: Sequence[Tensor]) -> Tensor:
+    """The sum of each number over all processes, in one message."""
+    together = torch.stack([value.double() for value in values])
+    dist.all_reduce(together)
+    return together

@@ -10,7 +10,7 @@ import lightning as L
 import torch
 from torch import Tensor, nn
 
-from plugins.base import Batch, RecipeError
+from plugins.base import Batch, RecipeError, per_label
 from plugins.inputs import pieces_of
 from plugins.sites import kept_buffers
 from recipes.engine.parts import Whole
@@ -39,6 +39,7 @@ class Step:
         self.passes, self.undone = 0, False
         self._batches: list[Batch] = []
         self._totals: dict[str, Tensor | float] = {}  # what losses are divided by, where that is not the number of samples
+        self._weights: dict[str | None, Tensor | None] = {}  # of all samples of the step, by task
         self.parameters: list[nn.Parameter] = []
         self.told: dict[str, list[L.Callback]] = {hook: [] for hook in TOLD}
         self._tasks: TaskGradients | None = None  # of this closure call
@@ -55,6 +56,7 @@ class Step:
         self._batches = [self._transform(part, piece, samples) for part, piece in enumerate(pieces)]
         module.recorder.weigh(1.0)
         self._totals = module.task_losses.totals(self._batches, module.trainer.world_size)
+        self._weights = {}
         self.passes, self.undone = 0, False
         optimizer = module.optimizers()
         optimizer.step(closure=self._gradients)  # type: ignore[union-attr]
@@ -76,10 +78,23 @@ class Step:
         for task, weight in whole.weight.items():
             for piece, part in zip(pieces, weight.chunk(module.parts), strict=True):
                 piece.weight[task] = part
-        if whole.samples is not None:
-            for piece, numbers in zip(pieces, whole.samples.chunk(module.parts), strict=True):
-                piece.samples = numbers
+        for name in ("samples", "correction"):
+            if (values := getattr(whole, name)) is not None:
+                for piece, part in zip(pieces, values.chunk(module.parts), strict=True):
+                    setattr(piece, name, part)
         return pieces
+
+    def mean(self, values: Tensor, batch: Batch, task: str | None) -> Tensor:
+        """The mean of values of samples, (samples,), or labels, as a loss is one in a pass: weighted, and divided once over a step."""
+        module = self.module
+        if task not in self._weights:
+            self._weights[task] = module.task_losses.weights(self._batches, module.trainer.world_size, task)
+        if (total := self._weights[task]) is None:
+            return values.mean()
+        if (counted := batch.counted(task)) is not None:
+            values = values * per_label(counted, values)
+        total = total * (len(batch) / sum(map(len, self._batches)) / module.trainer.world_size)
+        return values.sum() / total.where(total != 0, 1.0)
 
     def _transform(self, part: int, batch: Batch, samples: int) -> Batch:
         steps, repeats = self.progress[0], max((plugin.repeats for plugin in self.module.plugins), default=1)
@@ -132,7 +147,8 @@ class Step:
             # micro-batches count by their samples, and gradients are averaged over processes: together the sums are divided once
             share = scale / module.trainer.world_size
             totals = {task: total * share for task, total in self._totals.items()}
-            losses = module.task_losses.minimized(outputs, batch.targets, batch.weight, totals)
+            weight = {task: counted for task in batch.targets if (counted := batch.counted(task)) is not None}
+            losses = module.task_losses.minimized(outputs, batch.targets, weight, totals)
             plain = losses
             for plugin in module.acting("transform_losses"):
                 losses = dict(plugin.transform_losses(losses, module, batch, outputs))
@@ -186,7 +202,13 @@ class Step:
         module = self.module
         outputs = {task: output.detach() for task, output in outputs.items()}
         changed = any(batch.targets[task] is not batch.labels[task] for task in batch.labels)
-        if changed or batch.weight or self._totals or not module.task_losses.are_alike(batch.labels):
+        if (
+            changed
+            or batch.weight
+            or batch.correction is not None
+            or self._totals
+            or not module.task_losses.are_alike(batch.labels)
+        ):
             losses = module.task_losses.reported(outputs, batch.labels)
         assert module.setting is not None
         add_metrics(module.recorder.train, module.setting, outputs, batch, losses, module)

@@ -167,6 +167,10 @@ class Standardized:
         """The mean over samples, a scalar; weighted as a `TaskLoss`."""
         return self.loss(self.units.scaled(self.name, output), self.units.scaled(self.name, target), *weighting)
 
+    def of_samples(self, output: Tensor, target: Tensor) -> Tensor:
+        """The loss of each sample, (samples,)."""
+        return self.loss.of_samples(self.units.scaled(self.name, output), self.units.scaled(self.name, target))  # type: ignore[attr-defined]
+
 
 def standardized(
     model: nn.Module, setting: Setting, losses: Mapping[str, Callable[[Tensor, Tensor], Tensor]], precision: str

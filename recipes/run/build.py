@@ -12,7 +12,7 @@ from typing import Any
 import lightning as L
 import torch
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from plugins.base import Plugin, Setting, Task, derive_seed, larger_is_better
@@ -181,17 +181,28 @@ def load_module(config: Mapping[str, Any], checkpoint: Path, further: list[Plugi
         Task(task["name"], task["kind"], task["outputs"], tuple(task["names"]), tuple(task.get("shape", ())))
         for task in kept["tasks"]
     )
-    shape = from_plain(kept["shape"])
+    return with_weights(config, from_plain(kept["shape"]), tasks, str(checkpoint), state["state_dict"], further)
+
+
+def with_weights(
+    config: Mapping[str, Any],
+    shape: Shape,
+    tasks: tuple[Task, ...],
+    place: str,
+    weights: Mapping[str, Tensor],
+    further: list[Plugin] | None = None,
+) -> RecipeModule:
+    """The module of a run with weights that it has trained, from `place`, in evaluation mode."""
     module = build_module(without_weights(config), shape, tasks[0].outputs, tasks[0].shape)
-    module.standardize_targets = f"model.{MEAN}" in state["state_dict"]  # older runs did not
+    module.standardize_targets = f"model.{MEAN}" in weights  # older runs did not
     plugins = build_plugins(config) if further is None else further
     module.build(plugins, Setting(shape, tasks, config["seed"], None, load_run), devices=1)
     if config["trainer"]["precision"] == "64-true":
         module.double()  # or the weights would be rounded
     try:
-        module.load_state_dict(state["state_dict"])
+        module.load_state_dict(weights)
     except RuntimeError as error:
-        raise RecipeError(f"{checkpoint} does not fit the configured model: {first_line(error)}") from None
+        raise RecipeError(f"{place} does not fit the configured model: {first_line(error)}") from None
     return module.eval()
 
 
@@ -218,9 +229,14 @@ def count_parameters(module: RecipeModule) -> int:
 
 
 def make_module(
-    config: Mapping[str, Any], data: Data, plugins: Sequence[Plugin], world: int = 1, restored: bool = False
+    config: Mapping[str, Any],
+    data: Data,
+    plugins: Sequence[Plugin],
+    world: int = 1,
+    restored: bool = False,
+    before: Mapping[str, Tensor] | None = None,
 ) -> RecipeModule:
-    """The module with all plugins' changes; `restored`: its weights will come from a checkpoint."""
+    """The module with all plugins' changes; `restored`: its weights will come from a checkpoint; `before`: those of the phase before."""
     if len(data.tasks) > 1 and not any(plugin.group == "multitask" for plugin in plugins):
         names = ", ".join(task.name for task in data.tasks)
         raise RecipeError(
@@ -232,7 +248,13 @@ def make_module(
     trainer = config["trainer"]
     module.build(
         plugins,
-        replace(data.setting(config["seed"], load_run), load_weights=load_weights, restored=restored),
+        replace(
+            data.setting(config["seed"], load_run),
+            load_weights=load_weights,
+            restored=restored,
+            with_weights=partial(with_weights, config, data.shape, data.tasks, "the phase before"),
+            before=before,
+        ),
         precision=trainer["precision"],
         devices=world,
         batch_size=None if data.batch_size == "full" else int(data.batch_size),

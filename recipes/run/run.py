@@ -88,6 +88,7 @@ class Run:
         self.result |= {"tuned": dict(tuned)} if tuned else {}
         self.spent = float((tuned or {}).get("seconds", 0.0))  # before the first step, and a part of what the training cost
         self.logger = Deferred()
+        self.keeper: BestAndLast  # of the phase under way
         self.time = TimeLimit(None if config["max_time"] is None else seconds_of("max_time", config["max_time"]), self.spent)
 
     def explain(self) -> None:
@@ -100,8 +101,7 @@ class Run:
         self.resumed, self.start = resumed, None
         if resumed:
             self.start = start_of_resumed(self.folder, self.config, self.earlier, self.result, self.module)
-        hints: list[str] = []
-        nothing_done = False
+        nothing_done, hints = False, list[str]()
         log.info("%s: %s", "resumed" if self.start else "started", command_line(self.command))
         try:
             with StopOnSignal() as self.stop:
@@ -197,21 +197,20 @@ class Run:
         }
 
     def _fit(self, phase: dict[str, Any], previous: RecipeModule | None, start: Start | None) -> RecipeModule:
-        config, trainer_config = self.config, self.config["trainer"]
-        module = self.module
+        config, trainer_config, module = self.config, self.config["trainer"], self.module
         if phase["index"]:  # the techniques of the first phase decide what comes next; later phases train with fresh ones
             plugins = [plugin for plugin in build_plugins(config) if plugin.group != "stopping"]
             keeps = start is not None or not phase.get("fresh", True)  # weights of a checkpoint, or of the phase before
-            module = make_module(config, self.data, plugins, world_size(trainer_config), keeps)
+            best = None if start else load_checkpoint(self.keeper.best_path)["state_dict"]
+            module = make_module(config, self.data, plugins, world_size(trainer_config), keeps, best)
         plugins = module.plugins
         module.phase = dict(phase)
         if previous is not None:
             module.recorder.logged = previous.recorder.logged
         if previous is not None and not phase.get("fresh", True):
             module.load_state_dict(put_together(previous.state_dict()))
-        train = self.data.splits["train"]
-        if phase.get("all_data"):
-            train = train + self.data.splits["val"]
+        train, further = self.data.splits["train"], self.data.splits["val"]
+        train = train + further if phase.get("all_data") else train
         repeats = max((plugin.repeats for plugin in plugins), default=1)
         world = world_size(trainer_config)
         loader = StepLoader(

@@ -7,13 +7,14 @@ from torch.nn import functional
 
 from plugins.augmentation.mixup import Mixup
 from plugins.base import Plugin, RecipeError, Refusal, Selection, Setting, Stage, Task
-from plugins.distillation.logits import LogitDistillation, distillation_loss
+from plugins.distillation._teacher import distillation_loss
+from plugins.distillation.logits import LogitDistillation
 from plugins.regularizer.class_weights import ClassWeights
 from plugins.wrapper.sam import SAM
 from recipes.run.build import load_run
 from tests.command import SMALL, mistake
 from tests.harness import build, config_of, digits, fit, parameters
-from tests.recipes.engine.weighing import EQUAL, STEPS, data, flat, model, numbers, optimizer, train
+from tests.recipes.engine.weighing import EQUAL, STEPS, Heavy, data, flat, heavy, model, numbers, optimizer, train
 
 TASK = Task("", "classification", 3)
 
@@ -53,29 +54,35 @@ def taught(teacher, *arguments):
 
 def written_out(student, teacher, temperature):
     p, q = ((logits / temperature).exp() / (logits / temperature).exp().sum(1, keepdim=True) for logits in (teacher, student))
-    return temperature**2 * (p * (p.log() - q.log())).sum(1).mean()
+    return temperature**2 * (p * (p.log() - q.log())).sum(1)
 
 
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 4.0])
 def test_the_definition_written_out(temperature):
     student, teacher = 3 * torch.randn(9, 5), 3 * torch.randn(9, 5)
     torch.testing.assert_close(distillation_loss(student, teacher, temperature), written_out(student, teacher, temperature))
-    assert distillation_loss(student, student, temperature).abs() < 1e-6
+    assert distillation_loss(student, student, temperature).abs().max() < 1e-6
+    maps = torch.randn(2, 3, 5, 2, 2)
+    of_places = [written_out(*maps[:, :, :, i, j], temperature) for i in range(2) for j in range(2)]
+    torch.testing.assert_close(distillation_loss(*maps, temperature).flatten(1), torch.stack(of_places, 1))
 
 
 @pytest.mark.parametrize("parts", [1, 4])
 @pytest.mark.parametrize("weight", [0.3, 1.0])
-def test_equals_a_loop_by_hand(weight, parts):
+@pytest.mark.parametrize("weighted", [False, True])
+def test_equals_a_loop_by_hand(weighted, weight, parts):
     x, y = data("plain")
+    b = heavy(x) if weighted else torch.ones(len(x))
     teacher, by_hand = Teacher(), model("plain")
     kept = copy.deepcopy(teacher.state_dict())
     steps, z = optimizer(by_hand.parameters()), copy.deepcopy(teacher).eval().outputs(x)[""].detach()
     for _ in range(STEPS):
         steps.zero_grad()
         output = by_hand(x)
-        ((1 - weight) * functional.cross_entropy(output, y) + weight * written_out(output, z, 2.0)).backward()
+        values = (1 - weight) * functional.cross_entropy(output, y, reduction="none") + weight * written_out(output, z, 2.0)
+        ((b * values).sum() / b.sum()).backward()
         steps.step()
-    module = train("by_task", x, y, parts, [taught(teacher, 2.0, weight)])
+    module = train("by_task", x, y, parts, [taught(teacher, 2.0, weight), *([Heavy()] if weighted else [])])
     torch.testing.assert_close(numbers(module), flat(by_hand), **EQUAL)
     assert all(torch.equal(teacher.state_dict()[name], value) for name, value in kept.items())
     assert not teacher.training and not any("teacher" in name or "BatchNorm" in name for name in module.state_dict())
@@ -103,11 +110,12 @@ def test_the_teacher_sees_what_the_student_sees_once_a_step():
     assert len(seen) == STEPS and not any(torch.equal(each, x) for each in seen)
 
 
-def test_the_loss_of_the_labels_keeps_its_weights():
+def test_both_losses_have_the_weights_of_their_samples():
     x, y = data("plain")
     teacher, weight = Teacher(), torch.tensor([1.0, 4.0, 0.5])
     z, output = copy.deepcopy(teacher).eval().outputs(x)[""].detach(), model("plain")(x).detach()
-    expected = 0.5 * functional.cross_entropy(output, y, weight) + 0.5 * written_out(output, z, 4.0)
+    distilled = (weight[y] * written_out(output, z, 4.0)).sum() / weight[y].sum()
+    expected = 0.5 * functional.cross_entropy(output, y, weight) + 0.5 * distilled
     module = train("by_task", x, y, 4, [taught(teacher), ClassWeights([1, 4, 0.5])], steps=1)
     torch.testing.assert_close(module.last_objective, expected)
 

@@ -99,17 +99,6 @@ def numbered(labels):
     return Split(torch.arange(float(len(labels))).view(-1, 1), {"": labels})
 
 
-@pytest.fixture
-def make_trainer(tmp_path):
-    import lightning as L
-
-    def make(**arguments):
-        quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "enable_model_summary": False}
-        return L.Trainer(accelerator="cpu", default_root_dir=tmp_path, **quiet, **arguments)
-
-    return make
-
-
 def test_an_epoch_of_training_has_each_class_as_often(make_trainer):
     labels = rare()
     steps = len(labels) // 8
