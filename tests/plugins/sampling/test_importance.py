@@ -82,7 +82,7 @@ class Orders(Plugin):
         self.steps = []
 
     def penalty(self, module, batch, outputs):
-        self.steps.append((batch.places, batch.correction))
+        self.steps.append((batch.samples, batch.correction))
 
 
 def trained(make_trainer, steps, *plugins, parts=1, weight=None, resume=None, loss=None):
