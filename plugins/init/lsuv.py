@@ -62,7 +62,7 @@ def spread(pieces: Iterable[Inputs]) -> Inputs:
         kept = piece if kept is None else concatenated([kept, piece])
         ranks = torch.cat([ranks, places * GOLDEN % 1])
         chosen = ranks.argsort(stable=True)[:SAMPLES].sort().values
-        kept, ranks = each(kept, lambda x, chosen=chosen: x[chosen]), ranks[chosen]  # type: ignore[misc]
+        kept, ranks = each(kept, lambda x, chosen=chosen: x[chosen]), ranks[chosen]
         if seen >= LOOKED_AT:
             break
     return kept  # type: ignore[no-any-return]

@@ -36,7 +36,7 @@ class Standardized(nn.Module):
         """The weight that is trained; while the layer runs, that weight standardized."""
         held: Any = self._parameters["weight"]
         if not self.runs:
-            return held  # type: ignore[no-any-return]
+            return held
         if not isinstance(self, _ConvTransposeNd):
             return standardized(held)
         maps = held.unflatten(0, (self.groups, -1)).transpose(1, 2)  # (groups, outputs, inputs, *kernel) of a group
@@ -55,14 +55,14 @@ class Standardized(nn.Module):
 
 
 @cache
-def class_of(kind: type[nn.Module]) -> type[nn.Module]:
+def class_of(kind: Any) -> Any:
     """A class of layers as `Standardized`."""
     return type(f"Standardized{kind.__name__}", (Standardized, kind), {"__module__": __name__, "kind": kind})
 
 
 def _blank(kind: type[nn.Module]) -> nn.Module:
     made = class_of(kind)
-    return made.__new__(made)
+    return made.__new__(made)  # type: ignore[no-any-return]
 
 
 def standardize(layer: nn.Module) -> None:
