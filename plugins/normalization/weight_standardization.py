@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from functools import cache
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvTransposeNd
@@ -60,19 +60,19 @@ def class_of(kind: Any) -> Any:
     return type(f"Standardized{kind.__name__}", (Standardized, kind), {"__module__": __name__, "kind": kind})
 
 
-def _blank(kind: type[nn.Module]) -> nn.Module:
+def _blank(kind: Any) -> Any:
     made = class_of(kind)
-    return made.__new__(made)  # type: ignore[no-any-return]
+    return made.__new__(made)
 
 
 def standardize(layer: nn.Module) -> None:
     """Have a layer run with its weight standardized, unless its outputs have one weight each, or it is computed from others."""
-    weight = layer._parameters.get("weight")
+    weight, kind = layer._parameters.get("weight"), cast("Any", type(layer))
     if isinstance(layer, Standardized) or weight is None:
         return
     outputs = layer.out_channels if isinstance(layer, _ConvTransposeNd) else len(weight)
     if weight.numel() > outputs:
-        layer.__class__ = class_of(type(layer))
+        layer.__class__ = class_of(kind)
 
 
 class WeightStandardization(SampleStatistics):
