@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -62,10 +63,10 @@ def spread(pieces: Iterable[Inputs]) -> Inputs:
         kept = piece if kept is None else concatenated([kept, piece])
         ranks = torch.cat([ranks, places * GOLDEN % 1])
         chosen = ranks.argsort(stable=True)[:SAMPLES].sort().values
-        kept, ranks = each(kept, lambda x, chosen=chosen: x[chosen]), ranks[chosen]  # type: ignore[misc]
+        kept, ranks = each(kept, partial(torch.index_select, dim=0, index=chosen)), ranks[chosen]
         if seen >= LOOKED_AT:
             break
-    return kept  # type: ignore[no-any-return]
+    return kept
 
 
 @torch.no_grad()

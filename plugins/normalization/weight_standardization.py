@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from functools import cache
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvTransposeNd
@@ -36,7 +36,7 @@ class Standardized(nn.Module):
         """The weight that is trained; while the layer runs, that weight standardized."""
         held: Any = self._parameters["weight"]
         if not self.runs:
-            return held  # type: ignore[no-any-return]
+            return held
         if not isinstance(self, _ConvTransposeNd):
             return standardized(held)
         maps = held.unflatten(0, (self.groups, -1)).transpose(1, 2)  # (groups, outputs, inputs, *kernel) of a group
@@ -55,24 +55,24 @@ class Standardized(nn.Module):
 
 
 @cache
-def class_of(kind: type[nn.Module]) -> type[nn.Module]:
+def class_of(kind: Any) -> Any:
     """A class of layers as `Standardized`."""
     return type(f"Standardized{kind.__name__}", (Standardized, kind), {"__module__": __name__, "kind": kind})
 
 
-def _blank(kind: type[nn.Module]) -> nn.Module:
+def _blank(kind: Any) -> Any:
     made = class_of(kind)
     return made.__new__(made)
 
 
 def standardize(layer: nn.Module) -> None:
     """Have a layer run with its weight standardized, unless its outputs have one weight each, or it is computed from others."""
-    weight = layer._parameters.get("weight")
+    weight, kind = layer._parameters.get("weight"), cast("Any", type(layer))
     if isinstance(layer, Standardized) or weight is None:
         return
     outputs = layer.out_channels if isinstance(layer, _ConvTransposeNd) else len(weight)
     if weight.numel() > outputs:
-        layer.__class__ = class_of(type(layer))
+        layer.__class__ = class_of(kind)
 
 
 class WeightStandardization(SampleStatistics):

@@ -10,6 +10,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint, StochasticWeightAveragi
 from torch import nn
 
 from plugins.base import Plugin, RecipeError, implementers
+from plugins.norm_statistics import measured_norms
 from recipes.config.callback_names import REFUSED
 from recipes.engine.lightning_private import saves_after_validation
 
@@ -60,9 +61,7 @@ def check_callbacks(callbacks: Iterable[L.Callback], plugins: Iterable[Plugin], 
                 f"{type(callback).__name__} would keep other weights than those of {averaging.state_key}, which are measured: "
                 f"write ModelCheckpoint(save_on_train_epoch_end=False)"
             )
-        if isinstance(callback, StochasticWeightAveraging) and any(
-            isinstance(module, nn.modules.batchnorm._BatchNorm) for module in model.modules()
-        ):
+        if isinstance(callback, StochasticWeightAveraging) and measured_norms(model):
             raise RecipeError(
                 "StochasticWeightAveraging cannot be used with batch norm here: it measures the statistics anew in an epoch that "
                 "only automatic optimization leaves without updates; take EMAWeightAveraging or averaging/ema"
