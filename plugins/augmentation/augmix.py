@@ -50,9 +50,9 @@ class AugMix(Coloured):
     solarize, autocontrast, equalize, with `all_ops` brightness, saturation, contrast and sharpness, too.
 
     Without `jsd` x' takes the place of x. With it the model is trained on x, and J = J(x) + weight · JS(p(x), p(x'), p(x'')), a mean over
-    samples for each classification, JS = (KL(p ‖ M) + KL(p' ‖ M) + KL(p'' ‖ M)) / 3, M = (p + p' + p'') / 3; both views go through the
-    model in one more pass, which makes a step about three times as long. Views are made of what other augmentations and mixing have
-    made.
+    samples for each classification, JS = (KL(p ‖ M) + KL(p' ‖ M) + KL(p'' ‖ M)) / 3, M = (p + p' + p'') / 3. Both views go through the
+    model in one more pass, which makes a step about three times as long and counts in running statistics. They are made of what other
+    augmentations and mixing have made.
 
     Raises:
         Refusal: the data are no images with 1 or 3 channels and values in [0, 1]; with `jsd` no classification, or a loss whose outputs

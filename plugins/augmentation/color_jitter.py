@@ -38,7 +38,7 @@ class ColorJitter(Coloured):
         """Draw amounts and their order for each image, and change one after the other."""
         generator, x = module.generator(self.option, "cpu"), batch.x
         strengths = [(name, strength) for name in JITTERED if (strength := float(getattr(self, name)))]
-        lowest = torch.tensor([max(-1.0, -strength) if name != "hue" else -strength for name, strength in strengths])
+        lowest = torch.tensor([max(-1.0, -strength) for _, strength in strengths])
         highest = torch.tensor([strength for _, strength in strengths])
         amounts = lowest + (highest - lowest) * torch.rand(len(x), len(strengths), generator=generator)
         numbers = torch.tensor([OPERATIONS.index(name) for name, _ in strengths])
