@@ -33,7 +33,7 @@ class Schedule(Declared):
     stepped once after each optimizer step. A subclass defines `factor`, a pure function of the step.
     """
 
-    warmup: int = 0
+    warmup: float = 0  # steps, unless a subclass makes another use of it
 
     @property
     def steps(self) -> int | None:
@@ -52,5 +52,6 @@ class Schedule(Declared):
 
     def __call__(self, optimizer: Optimizer, total_steps: int) -> LRScheduler:
         """Make the scheduler; all parameter groups follow the same factor."""
-        steps = max(1, self.span(total_steps) - self.warmup)
-        return warmed(optimizer, lambda step: self.factor(step, steps), self.warmup)
+        warmup = int(self.warmup)
+        steps = max(1, self.span(total_steps) - warmup)
+        return warmed(optimizer, lambda step: self.factor(step, steps), warmup)
