@@ -58,7 +58,9 @@ from plugins.base import (
     expect_probability as expect_probability,
     needs_closure as needs_closure,
 )
+from plugins.clipping.adaptive import ClipAdaptively as ClipAdaptively
 from plugins.clipping.norm import ClipNorm as ClipNorm
+from plugins.clipping.value import ClipValue as ClipValue
 from plugins.diagnostics.generalization_gap import GeneralizationGap as GeneralizationGap
 from plugins.diagnostics.gradient_stats import GradientStats as GradientStats
 from plugins.distillation.features import FeatureDistillation as FeatureDistillation
@@ -152,9 +154,16 @@ from plugins.sampling.importance import ImportanceSampling as ImportanceSampling
 from plugins.sampling.weighted import WeightedSampling as WeightedSampling
 from plugins.scheduler.constant import ConstantRate as ConstantRate
 from plugins.scheduler.cosine import CosineDecay as CosineDecay
+from plugins.scheduler.cosine_restarts import CosineRestarts as CosineRestarts
+from plugins.scheduler.exponential import ExponentialDecay as ExponentialDecay
+from plugins.scheduler.inverse_sqrt import InverseSqrt as InverseSqrt
 from plugins.scheduler.linear import LinearDecay as LinearDecay
 from plugins.scheduler.one_cycle import OneCycle as OneCycle
+from plugins.scheduler.plateau import Plateau as Plateau
+from plugins.scheduler.polynomial import PolynomialDecay as PolynomialDecay
 from plugins.scheduler.step import StepDecay as StepDecay
+from plugins.scheduler.warmup_cosine import WarmupCosine as WarmupCosine
+from plugins.scheduler.wsd import WSD as WSD
 from plugins.sites import attach as attach, find_sites as find_sites, weight_layers as weight_layers
 from plugins.stopping.early import EarlyStopping as EarlyStopping
 from plugins.stopping.milestones import Milestones as Milestones

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils import clip_grads_with_norm_, get_total_norm
+from torch.nn.utils import clip_grads_with_norm_
 
 from plugins.base import Module, Plugin, Stage, declare
-from plugins.shards import whole
+from plugins.clipping._norms import total_norm, with_gradient
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 @torch.no_grad()
 def clip_norm(parameters: Sequence[nn.Parameter], max_norm: float) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
     """Scale all gradients, in place, by min(1, max_norm / ‖g‖) with ‖g‖ over all of them; the norm before and after."""
-    with_gradient = [parameter for parameter in parameters if parameter.grad is not None]
-    before = whole(get_total_norm([parameter.grad for parameter in with_gradient]))  # type: ignore[misc]
+    clipped = with_gradient(parameters)
+    before = total_norm(clipped)
     if math.isinf(max_norm):  # no bound: an infinite gradient must stay one, and not become 0 · ∞
         return before, before
-    clip_grads_with_norm_(with_gradient, max_norm, before)
+    clip_grads_with_norm_(clipped, max_norm, before)
     return before, before.clamp(max=max_norm)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from plugins.base import declare
-from plugins.scheduler._schedule import STEPS, Schedule
+from plugins.scheduler._schedule import STEPS, WARMUP, Schedule
 
 
 def cosine(step: int, steps: int, end_factor: float) -> float:
@@ -26,6 +26,7 @@ class CosineDecay(Schedule):
 
     end_factor: float = declare.number("final learning rate as a share of the initial one", default=0.0, least=0)
     steps: int | None = STEPS
+    warmup: int = WARMUP
 
     def factor(self, step: int, steps: int) -> float:
         """See :func:`cosine`."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from plugins.base import declare
-from plugins.scheduler._schedule import STEPS, Schedule
+from plugins.scheduler._schedule import STEPS, WARMUP, Schedule
 
 
 def linear(step: int, steps: int, end_factor: float) -> float:
@@ -25,6 +25,7 @@ class LinearDecay(Schedule):
 
     end_factor: float = declare.number("final learning rate as a share of the initial one", default=0.01, least=0)
     steps: int | None = STEPS
+    warmup: int = WARMUP
 
     def factor(self, step: int, steps: int) -> float:
         """See :func:`linear`."""

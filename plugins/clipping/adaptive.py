@@ -1,0 +1,70 @@
+"""Adaptive gradient clipping (Brock et al., 2021)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from plugins.base import Module, Plugin, Setting, Stage, declare
+from plugins.clipping._norms import total_norm, with_gradient
+from plugins.depth import depths
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+
+
+def unit_norms(weight: Float[Tensor, " units *inputs"]) -> Float[Tensor, " norms *ones"]:
+    """‖W_i‖₂ of the weights that lead into each unit, over all dimensions but the first; of a vector or a number the norm of the whole."""
+    if weight.ndim < 2:
+        return weight.norm().reshape([1] * weight.ndim)
+    return weight.flatten(1).norm(dim=1).view(-1, *[1] * (weight.ndim - 1))
+
+
+@torch.no_grad()
+def clip_adaptively(parameters: Sequence[nn.Parameter], ratio: float, eps: float) -> None:
+    """Scale the gradient of each unit, in place, by min(1, ratio · max(‖W_i‖, eps) / ‖G_i‖)."""
+    for parameter in with_gradient(parameters):
+        gradient = parameter.grad
+        assert gradient is not None
+        largest, norm = ratio * unit_norms(parameter).clamp_min(eps), unit_norms(gradient)
+        gradient.mul_((largest / norm).where(norm > largest, 1.0))
+
+
+class ClipAdaptively(Plugin):
+    """Shorten the gradient of each unit to a share of the norm of its weights.
+
+    G_i ← G_i · min(1, ratio · max(‖W_i‖₂, eps) / ‖G_i‖₂) for each unit i, the weights that lead into it: a row of a matrix, a filter of a
+    convolution; a bias or the scale of a norm layer as a whole. The output layer is left alone, as its source does, unless `head` is true.
+    A NaN stays a NaN. The norms that are logged are over all parameters together.
+
+    Source: Brock, De, Smith & Simonyan, "High-performance large-scale image recognition without normalization", ICML 2021, equation 3.
+    """
+
+    stage = Stage.CLIPPING
+
+    ratio: float = declare.number(
+        "λ, the largest norm of a unit's gradient as a share of the norm of its weights", default=0.01, above=0
+    )
+    eps: float = declare.number(
+        "least norm of weights that counts, so that weights that are zero can learn", default=1e-3, above=0
+    )
+    head: bool = declare.flag("clip the gradient of the output layer too", default=False)
+
+    def prepare(self, setting: Setting) -> None:
+        """Forget the output layer of another model."""
+        super().prepare(setting)
+        self._left_out: set[int] | None = None
+
+    def transform_gradient(self, module: Module, parameters: Sequence[nn.Parameter]) -> None:
+        """Clip, and log the norm before and after."""
+        if self._left_out is None:
+            named, depth = dict(module.model.named_parameters()), depths(module.model)
+            self._left_out = set() if self.head else {id(named[name]) for name, layers in depth.items() if layers == 0}
+        given = with_gradient(parameters)
+        before = total_norm(given)
+        clip_adaptively([each for each in given if id(each) not in self._left_out], self.ratio, self.eps)
+        self.record(module, "before", before)
+        self.record(module, "after", total_norm(given))

@@ -1,0 +1,63 @@
+import pytest
+import torch
+from timm.utils.agc import adaptive_clip_grad
+from torch import nn
+
+from plugins.base import RecipeError
+from plugins.clipping.adaptive import ClipAdaptively, clip_adaptively
+
+
+def nets():
+    """Two equal nets with equal gradients."""
+    net = nn.Sequential(nn.Conv2d(2, 4, 3), nn.BatchNorm2d(4), nn.Conv1d(4, 3, 1), nn.Linear(5, 6))
+    twin = nn.Sequential(nn.Conv2d(2, 4, 3), nn.BatchNorm2d(4), nn.Conv1d(4, 3, 1), nn.Linear(5, 6))
+    twin.load_state_dict(net.state_dict())
+    for one, other in zip(net.parameters(), twin.parameters(), strict=True):
+        one.grad = torch.randn_like(one) * torch.rand(len(one)).view(-1, *[1] * (one.ndim - 1)) ** 4
+        other.grad = one.grad.clone()
+    return net, twin
+
+
+@pytest.mark.parametrize(("ratio", "eps"), [(0.01, 1e-3), (0.5, 1e-3), (0.5, 2.0), (100.0, 1e-3)])
+def test_equals_timm(ratio, eps):
+    ours, timms = nets()
+    clip_adaptively(list(ours.parameters()), ratio, eps)
+    adaptive_clip_grad(timms.parameters(), ratio, eps)
+    for one, other in zip(ours.parameters(), timms.parameters(), strict=True):
+        torch.testing.assert_close(one.grad, other.grad)
+
+
+def test_each_unit_is_at_most_its_share_and_others_stay():
+    net, before = nets()
+    clip_adaptively(list(net.parameters()), 0.1, 1e-3)
+    weight, gradient, given = net[3].weight, net[3].weight.grad, before[3].weight.grad
+    for unit in range(6):
+        bound = 0.1 * float(weight[unit].detach().norm())
+        expected = given[unit] * min(1.0, bound / float(given[unit].norm()))
+        torch.testing.assert_close(gradient[unit], expected)
+
+
+def test_a_nan_stays_one_and_a_parameter_without_gradient_is_left_alone():
+    parameters = [nn.Parameter(torch.ones(2, 2)), nn.Parameter(torch.ones(2))]
+    parameters[0].grad = torch.tensor([[torch.nan, 1.0], [9.0, 9.0]])
+    clip_adaptively(parameters, 0.1, 1e-3)
+    assert parameters[0].grad[0, 0].isnan() and parameters[0].grad[1].norm() < 0.2 and parameters[1].grad is None
+
+
+@pytest.mark.parametrize("head", [False, True])
+def test_the_output_layer_is_left_alone_unless_it_is_asked_for(problem, head):
+    def sgd(groups):
+        return torch.optim.SGD(groups, lr=1.0)
+
+    plain = problem.fit(steps=1, optimizer=sgd).model
+    clipped = problem.fit(ClipAdaptively(1e-3, head=head), steps=1, optimizer=sgd).model
+    start = problem.copy()
+    trained = zip(clipped.parameters(), plain.parameters(), start.parameters(), strict=True)
+    moved = [float((a - c).detach().norm() / (b - c).detach().norm()) for a, b, c in trained]
+    assert moved[0] < 0.5 and (moved[-2] < 0.5 if head else moved[-2] == pytest.approx(1.0))
+    assert problem.log.series("adaptive/before")[0] > problem.log.series("adaptive/after")[0] > 0
+
+
+def test_refuses_values_out_of_range():
+    with pytest.raises(RecipeError, match="^ratio must be"):
+        ClipAdaptively(0.0)

@@ -1,0 +1,36 @@
+import math
+
+import pytest
+import torch
+
+from plugins.base import RecipeError
+from plugins.scheduler.plateau import Plateau
+
+
+def test_the_rule_written_out(make_optimizer):
+    optimizer, losses = make_optimizer(), torch.rand(80).cumsum(0).sin().add(2).tolist()
+    losses[10], losses[30] = math.nan, losses[29] * (1 - 5e-3)
+    scheduler = Plateau(0.5, 2, 1e-2, 0.1)(optimizer, 0)
+    best, waited, rate = math.inf, 0, 1.0
+    for loss in losses:
+        scheduler.step(loss)
+        best, waited = (loss, 0) if loss < best * (1 - 1e-2) else (best, waited + 1)
+        if waited > 2:
+            rate, waited = max(0.5 * rate, 0.1), 0
+        assert [group["lr"] for group in optimizer.param_groups] == pytest.approx([0.3 * rate, 0.1 * rate])
+    assert rate == pytest.approx(0.1)
+
+
+def test_a_run_goes_by_its_validation_loss_and_goes_on(problem, tmp_path):
+    plateau = Plateau(0.5, 0, 0.999)  # no fall is large enough: each validation but the first halves the rate
+    whole = problem.fit(steps=32, scheduler=plateau, save=(tmp_path / "half.ckpt", 16))
+    rate = whole.optimizers().param_groups[0]["lr"]
+    assert rate == pytest.approx(0.1 * 0.5**3)
+    resumed = problem.fit(steps=32, scheduler=plateau, resume=tmp_path / "half.ckpt")
+    assert resumed.optimizers().param_groups[0]["lr"] == rate
+    assert all(torch.equal(a, b) for a, b in zip(whole.model.parameters(), resumed.model.parameters(), strict=True))
+
+
+def test_refuses_values_out_of_range():
+    with pytest.raises(RecipeError, match=r"^factor must be a number in \(0, 1\)"):
+        Plateau(1.0)

@@ -1,0 +1,35 @@
+import numpy as np
+import pytest
+from torch.optim.lr_scheduler import CosineAnnealingLR, LinearLR, SequentialLR
+
+from plugins.base import RecipeError
+from plugins.scheduler.constant import ConstantRate
+from plugins.scheduler.cosine import CosineDecay
+from plugins.scheduler.linear import LinearDecay
+from plugins.scheduler.step import StepDecay
+from plugins.scheduler.warmup_cosine import WarmupCosine
+
+
+def test_equals_torchs_line_and_then_its_cosine(make_optimizer, rates):
+    ours, torchs, w = make_optimizer(), make_optimizer(), 5
+    line, wave = LinearLR(torchs, 1 / (w + 1), total_iters=w), CosineAnnealingLR(torchs, 20 - w)
+    expected = rates(torchs, SequentialLR(torchs, [line, wave], [w]), 20)
+    np.testing.assert_allclose(rates(ours, WarmupCosine(warmup=w)(ours, 20), 20), expected, rtol=1e-6, atol=1e-12)
+    other = make_optimizer()
+    assert rates(other, CosineDecay(warmup=w)(other, 20), 25)[20:] == [0.0] * 5
+
+
+@pytest.mark.parametrize("schedule", [ConstantRate, LinearDecay, CosineDecay, StepDecay])
+def test_every_schedule_begins_behind_its_warm_up(make_optimizer, rates, schedule):
+    warm, plain = make_optimizer(), make_optimizer()
+    got, expected = rates(warm, schedule(warmup=4)(warm, 24), 24), rates(plain, schedule()(plain, 20), 20)
+    np.testing.assert_allclose(got[4:], expected, rtol=1e-12)
+    np.testing.assert_allclose(got[:4], 0.3 * np.arange(1, 5) / 5, rtol=1e-12)
+
+
+def test_a_training_shorter_than_the_warm_up_only_rises(make_optimizer, rates):
+    optimizer = make_optimizer()
+    got = rates(optimizer, WarmupCosine()(optimizer, 10), 10)
+    np.testing.assert_allclose(got, 0.3 * np.arange(1, 11) / 101, rtol=1e-12)
+    with pytest.raises(RecipeError, match="^warmup must be a whole number ≥ 0"):
+        WarmupCosine(warmup=-1)
