@@ -70,7 +70,7 @@ class MCDropout(Plugin):
         if shape is not None and passes_are_equal(model, shape, self._frozen, derive_seed(self.setting.seed, self.option)):
             raise RecipeError(
                 f"inference/mc_dropout: passes through {type(model).__name__} with dropout on are all equal: its dropout layers have no say "
-                f"in what it returns; train with +regularizer=dropout"
+                f"in what it returns; train with +regularizer=dropout, and not from init=zeros"
             )
         return model
 

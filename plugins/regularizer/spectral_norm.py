@@ -76,11 +76,15 @@ class SpectralNorm(Plugin):
 
     Raises:
         RecipeError: recurrent layers, whose weights are computed by no module of their own.
-        Refusal: trainer=fsdp, where each process keeps only parts of the weights.
+        Refusal: normalization=weight_standardization, for which weights have no scale; trainer=fsdp, where each process keeps only parts of the weights.
 
     Source: Miyato et al., "Spectral Normalization for Generative Adversarial Networks", ICLR 2018; torch.nn.utils.parametrizations.
     """
 
+    refuses = {
+        "normalization/weight_standardization": "it takes weights of any scale for the same, so that their largest singular value would "
+        "say nothing; take another normalization"
+    }
     stage = Stage.INIT  # behind the initial weights, to which the first iterations belong
 
     def transform_model(self, model: nn.Module) -> nn.Module:

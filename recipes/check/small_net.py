@@ -25,7 +25,7 @@ class Tokens(nn.Module):
 
     def __init__(self, channels: int, places: int) -> None:
         super().__init__()
-        self.embedding, self.position = nn.Conv2d(channels, channels, 1), nn.Parameter(torch.zeros(1, places, channels))
+        self.embedding, self.position = nn.Conv2d(channels, channels, 1), nn.Parameter(torch.zeros(places, channels))
         self.tokens, self.mix = nn.Identity(), nn.Linear(channels, channels)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -161,7 +161,7 @@ def on_a_rank():
         def loss_of_samples(self, outputs, targets):
             return {"": positions.float() + 1}
 
-    plugin.transform_losses({}, Module(), Batch(None, {}, {}, places=positions), {})
+    plugin.transform_losses({}, Module(), Batch(None, {}, {}, samples=positions), {})
     order, correction = plugin.order({"": torch.zeros(12)}, 1, torch.Generator().manual_seed(1))
     return order.tolist(), correction.tolist(), plugin.state_dict()["losses"].tolist()
 
@@ -180,7 +180,7 @@ def test_a_sample_that_is_drawn_twice_has_the_larger_loss():
         def loss_of_samples(self, outputs, targets):
             return {"a": torch.tensor([1.0, 5.0, 2.0]), "b": torch.tensor([0.5, 0.5, 0.5])}
 
-    plugin.transform_losses({}, Module(), Batch(None, {}, {}, places=torch.tensor([3, 1, 3])), {})
+    plugin.transform_losses({}, Module(), Batch(None, {}, {}, samples=torch.tensor([3, 1, 3])), {})
     torch.testing.assert_close(plugin._losses, torch.tensor([torch.inf, 5.5, torch.inf, 2.5]))
 
 

@@ -185,7 +185,7 @@ def test_a_misspelt_key_is_caught_with_the_right_name(key):
         ("+regularizer=dropout regularizer.p=0.3", "did you mean regularizer.dropout.p?"),
         (
             "regularizer=null",
-            "write +regularizer=none for none, or choose one of activation_l1, class_weights, dropblock, dropout",
+            "write +regularizer=none for none, or choose one of activation_l1, class_weights, confidence_penalty",
         ),
         ("logger=null", "write logger=none for none, or choose one of csv"),
         ("optimizer=null", "choose one of"),

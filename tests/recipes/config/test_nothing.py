@@ -13,7 +13,7 @@ from tests.command import SMALL, command
 
 CATALOGUE = Catalogue()
 GROUPS = [name for name in CATALOGUE.groups if may_be_nothing(CATALOGUE, name)]
-OTHERS = [name for name in CATALOGUE.groups if name not in GROUPS and name not in ("recipe", "preprocessing")]
+OTHERS = [name for name in CATALOGUE.groups if name not in GROUPS and name != "recipe" and "none" not in CATALOGUE.groups[name]]
 
 
 def config(*words):
@@ -44,8 +44,9 @@ def test_a_group_of_which_every_run_has_one_has_no_nothing(group):
     assert f"leave it out for {group}={CATALOGUE.defaults[group]}" in refused(f"{group}=none")
 
 
-def test_a_file_called_none_is_an_option_like_any_other():
-    assert config("preprocessing=none")["preprocessing"]["_target_"].endswith("NoPreprocessing")
+@pytest.mark.parametrize(("group", "name"), [("preprocessing", "NoPreprocessing"), ("normalization", "NoNormalization")])
+def test_a_file_called_none_is_an_option_like_any_other(group, name):
+    assert config(f"{group}=none")[group]["_target_"].endswith(name)
 
 
 @pytest.mark.parametrize("group", ["clipping", "averaging", "regularizer"])

@@ -20,13 +20,15 @@ from tests.command import ROOT, variables
 CATALOGUE = Catalogue()
 VALUES = (-1, -0.5, 0, 0.5, 1, 1.5, 2, 1000)
 TOKENS = {"tokens": Entry((6,), "int64", 0, 0)}
-BESIDE = {  # one is a multiple of the other; one is at most the other
+BESIDE = {  # one is a multiple of the other; one is at most the other, or below
     ("transformer", "width"): {"heads": 1},
     ("transformer", "heads"): {"width": 1000},
     ("speed", "low"): {"high": 1000},
     ("speed", "high"): {"low": 0.01},
     ("zoom", "low"): {"high": 1000},
     ("zoom", "high"): {"low": 0.01},
+    **{(name, "low"): {"high": 2000.0} for name in ("uniform", "minmax")},
+    **{(name, "high"): {"low": -2000.0} for name in ("uniform", "minmax")},
 }
 SHAPES = {"polynomial": (1,), "pointnet": (1000, 3), "dgcnn": (1000, 3)}  # of samples, for models that are not made for images
 NO_CLASS = ("trainer", "logger", "recipe")
