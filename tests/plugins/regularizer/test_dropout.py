@@ -32,6 +32,19 @@ def test_vanilla_scales_at_test_only():
     torch.testing.assert_close(layer.eval()(x), 0.7 * x)
 
 
+@pytest.mark.parametrize("mode", ["inverted", "vanilla"])
+def test_the_output_at_test_is_what_is_expected_in_training(mode):
+    """Lectures A and B: units kept with 1 − p give the output of the test in expectation, in either mode; the weight behind sees the same."""
+    p, x, weight = 0.3, torch.rand(20) + 1, torch.randn(20)
+    layer = DropoutLayer(p, mode)
+    seen = layer(x.expand(20_000, 20))
+    expected = layer.eval()(x)
+    torch.testing.assert_close(seen.mean(0), expected, rtol=0.03, atol=0)
+    torch.testing.assert_close(expected, x if mode == "inverted" else (1 - p) * x)
+    deviation = (seen @ weight).std().item() / 20_000**0.5
+    assert (seen @ weight).mean().item() == pytest.approx((expected @ weight).item(), abs=5 * deviation)
+
+
 def test_no_place_is_an_error_that_says_what_was_looked_for():
     with pytest.raises(RecipeError, match="no activation in Linear.*ReLU"):
         Dropout().transform_model(nn.Linear(3, 2))
@@ -43,6 +56,13 @@ def test_sites_narrow_by_name():
     assert not hasattr(model[1], "dropout") and isinstance(model[3].dropout, DropoutLayer)
     with pytest.raises(RecipeError, match="the model has: 1, 3"):
         Dropout(sites=["9"]).transform_model(model)
+
+
+def test_a_row_of_modules_as_a_site_drops_once():
+    inner = nn.Sequential(nn.Linear(6, 500), nn.Identity())
+    _, found, _ = dropped(nn.Sequential(inner, nn.ReLU(), nn.Linear(500, 3)), p=0.5, sites=["0"])
+    assert found == ["0.1"]
+    assert (inner(torch.randn(40, 6)) == 0).float().mean().item() == pytest.approx(0.5, abs=0.03)
 
 
 # Where it acts, in models of all kinds

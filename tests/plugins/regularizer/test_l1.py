@@ -1,9 +1,12 @@
+from functools import partial
+
 import pytest
 import torch
 from torch.nn import functional
 
 from plugins.base import Refusal, Selection, Setting, Task
 from plugins.regularizer.l1 import L1Penalty, absolute_sum, soft_threshold
+from plugins.regularizer.l2 import L2Penalty
 
 RATES = {"0.weight": 0.1, "3.weight": 0.02}
 
@@ -56,6 +59,15 @@ def test_trains_as_the_loop_by_hand(problem, proximal):
         torch.testing.assert_close(ours, theirs, msg=name)
         assert torch.equal(ours == 0, theirs == 0), name
     assert (model[0].weight == 0).any() == proximal
+
+
+def test_zeros_are_of_the_l1_norm_and_none_of_the_l2_norm(problem):
+    """Lecture A: L1 treats all weights equally and makes most of them 0, L2 shrinks large ones and tolerates small ones."""
+    penalties = {"l1": L1Penalty(0.15, proximal=True), "l2": L2Penalty(0.15)}
+    plain = partial(torch.optim.SGD, lr=0.1)
+    models = {name: problem.fit(penalty, steps=30, optimizer=plain).model for name, penalty in penalties.items()}
+    zeros = {name: torch.cat([model[0].weight.flatten(), model[3].weight.flatten()]) == 0 for name, model in models.items()}
+    assert zeros["l1"].float().mean() > 0.3 and not zeros["l2"].any()
 
 
 def test_refuses_zeros_that_an_average_would_lose():
