@@ -1,11 +1,13 @@
 """The site's pictures of augmentations: photographs in the first column, a draw of its own in each other place."""
 
 import importlib.util
+from io import BytesIO
 from pathlib import Path
 
 import pytest
 import torch
-from torchvision.io import decode_image
+from PIL import Image
+from torchvision.transforms.functional import pil_to_tensor
 
 from recipes.config.catalogue import Catalogue, Option
 
@@ -24,7 +26,7 @@ def pictures():
 @pytest.mark.parametrize("name", ["rotate", "cutmix", "randaugment"])
 def test_a_row_for_each_photograph_with_a_draw_in_each_place(pictures, name):
     content, originals = pictures.picture(OPTIONS[name]), pictures.photographs()
-    grid = decode_image(torch.frombuffer(bytearray(content), dtype=torch.uint8)).float() / 255
+    grid = pil_to_tensor(Image.open(BytesIO(content))).float() / 255
     side, seen = pictures.SIDE * pictures.ENLARGED, []
     for row, original in enumerate(originals):
         for column in range(1 + pictures.DRAWS):

@@ -5,13 +5,14 @@ Unlike the rest of the site they import torch and the techniques.
 
 from __future__ import annotations
 
+from io import BytesIO
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from PIL import Image
 from sklearn.datasets import load_sample_images
 from torch import Tensor, nn
-from torchvision.io import encode_png
 from torchvision.utils import make_grid
 
 from plugins.base import Batch, Plugin, RecipeError, Setting, Task
@@ -53,7 +54,9 @@ def picture(option: Option) -> bytes | None:
     rows = torch.cat([originals.unsqueeze(1), batch.x.unflatten(0, (2, DRAWS))], 1).flatten(0, 1).clamp(0, 1)
     large = rows.repeat_interleave(ENLARGED, 2).repeat_interleave(ENLARGED, 3)
     grid = make_grid(large, nrow=1 + DRAWS, padding=4, pad_value=1.0)
-    return bytes(encode_png((255 * grid).round().byte()).numpy())
+    file = BytesIO()
+    Image.fromarray((255 * grid).round().byte().permute(1, 2, 0).numpy()).save(file, "PNG")
+    return file.getvalue()
 
 
 def pictures(catalogue: Catalogue) -> dict[str, bytes]:
