@@ -45,7 +45,7 @@ class AlternatingFlip(Geometric):
 
     def draw_of_batch(self, batch: Batch, module: Module) -> Move:
         """Mirror those whose turn it is."""
-        if batch.samples is None:
+        if batch.samples is None or len(batch.samples) != len(batch):
             raise RecipeError(
                 f"{self.state_key} needs to know which sample is which, and this batch does not tell: leave it out"
             )

@@ -59,7 +59,12 @@ class Elastic(Padded):
         more="torchvision's alpha is twice as large for the same distortion.",
     )
     sigma: float = declare.number(
-        "deviation of the Gaussian that smooths the noise", default=4.0, unit="pixels", above=0, more="The larger, the stiffer."
+        "deviation of the Gaussian that smooths the noise",
+        default=4.0,
+        unit="pixels",
+        above=0,
+        most=1000,
+        more="The larger, the stiffer.",
     )
 
     def draw(self, x: Tensor, generator: torch.Generator) -> Move:

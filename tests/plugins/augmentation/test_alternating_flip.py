@@ -75,7 +75,7 @@ def test_parts_resumed_runs_and_ranks_see_the_same_sides():
 
 
 def of_a_rank(parts):
-    return trained(parts=parts, size=4, world=2, strategy="ddp")
+    return trained(parts=parts, size=8, world=2, strategy="ddp")
 
 
 @pytest.mark.slow

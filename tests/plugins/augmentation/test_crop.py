@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
+from torchvision.transforms.v2 import functional as torchvisions
 
 from plugins.augmentation.crop import RandomCrop, crop
 from plugins.base import Refusal
@@ -22,6 +23,15 @@ def test_copies_the_pixels_of_each_window(padding, height, width):
         padded = torch.zeros(3, 8 + 2 * padding, 10 + 2 * padding)
         padded[:, padding : padding + 8, padding : padding + 10] = image
         assert torch.equal(result, padded[:, row : row + height, column : column + width])
+
+
+def test_equals_torchvision_image_by_image(build, batch, drawn):
+    plugin, given, generator = RandomCrop(padding=8), batch(256), drawn("crop")
+    out = plugin.transform_batch(given, build(plugin)).x
+    places = torch.stack([torch.randint(17, (256,), generator=generator) for _ in range(2)], 1)
+    assert len(places.unique(dim=0)) > 150
+    for image, result, (top, left) in zip(given.x, out, places.tolist(), strict=True):
+        assert torch.equal(result, torchvisions.crop(torchvisions.pad(image, [8]), top, left, 8, 10))
 
 
 def test_a_view_of_the_data_set_is_cropped_and_left_alone():

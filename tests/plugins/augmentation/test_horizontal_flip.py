@@ -1,5 +1,6 @@
 import pytest
 import torch
+from torchvision.transforms.v2 import functional as torchvisions
 
 from plugins.augmentation._geometry import flip
 from plugins.augmentation.horizontal_flip import HorizontalFlip
@@ -11,6 +12,14 @@ def test_equals_torch_flip(dim):
     out = flip(x, mirrored, dim)
     for image, result, turned in zip(x, out, mirrored, strict=True):
         assert torch.equal(result, image.flip(dim) if turned else image)
+
+
+def test_equals_torchvision_image_by_image(build, batch, drawn):
+    plugin, given = HorizontalFlip(p=0.5), batch(256)
+    out = plugin.transform_batch(given, build(plugin)).x
+    mirrored = torch.rand(256, generator=drawn("horizontal_flip")) < 0.5
+    for image, result, turned in zip(given.x, out, mirrored.tolist(), strict=True):
+        assert torch.equal(result, torchvisions.horizontal_flip(image) if turned else image)
 
 
 def test_each_image_has_a_draw_of_its_own(build, batch):

@@ -1,3 +1,4 @@
+import pytest
 import torch
 from scipy import stats
 from torchvision.transforms.v2 import RandomErasing as Torchvisions
@@ -6,6 +7,7 @@ from torchvision.transforms.v2 import functional as torchvisions
 from plugins.augmentation._images import below
 from plugins.augmentation._windows import draw_windows
 from plugins.augmentation.random_erasing import RATIO, RandomErasing
+from plugins.base import RecipeError
 
 AREA = [0.02, 0.4]
 
@@ -37,6 +39,16 @@ def test_rectangles_are_distributed_as_torchvisions():
     top = below(40 - heights[fits] + 1, generator)
     assert (top >= 0).all() and (top + heights[fits] <= 40).all()
     assert stats.kstest((top / (40 - heights[fits] + 1)).numpy(), "uniform").statistic < 0.1
+
+
+def test_ends_in_the_wrong_order_are_refused():
+    words = r"area must be two numbers in \(0, 1\], the first not above the second, got \[0\.4, 0\.1\]"
+    with pytest.raises(RecipeError, match=words):
+        RandomErasing(area=[0.4, 0.1])
+    for area in ([0.0, 0.5], [0.5, 1.1], [0.5], [0.1, 0.2, 0.3], [True, 1.0]):
+        with pytest.raises(RecipeError, match="area must be two numbers"):
+            RandomErasing(area=area)
+    assert RandomErasing(area=(0.1, 1)).area == [0.1, 1.0] and RandomErasing(area=[0.5, 0.5]).area == [0.5, 0.5]
 
 
 def test_the_fill_is_put_in(build, batch):
