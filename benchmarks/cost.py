@@ -26,7 +26,7 @@ from benchmarks import interval, machine, print_table
 from benchmarks.step import BATCH, Engine, Marks, TakeTurns, configuration, hand_written
 from plugins.errors import RecipeError
 from recipes.check.choice import options, select
-from recipes.check.harness import digits, give_runs, with_companions
+from recipes.check.harness import digits, give_values, with_companions
 from recipes.config.errors import first_line
 from recipes.run.build import build_model
 from recipes.run.process import set_up_process
@@ -73,7 +73,7 @@ class Costs:
         data.batch_size = BATCH[MODEL]
         config = configuration(MODEL, False, "cpu", 1, self.steps * (self.rounds + 1), tuple(select(names)))
         for name in names:
-            give_runs(config, name)
+            give_values(config, name)
         set_up_process(config)
         split = data.splits["train"]
         with tempfile.TemporaryDirectory() as folder:

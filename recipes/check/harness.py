@@ -44,6 +44,11 @@ SMALL = (
     "optimizer.lr=0.02",
 )
 
+MILDER = {  # values with which options train beside any other
+    "init/uniform": {"low": -0.2, "high": 0.2},
+    "optimizer/sgd": {"lr": 0.02},
+}
+
 logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
 
 
@@ -61,13 +66,14 @@ def _composed(names: tuple[str, ...], *overrides: str) -> dict[str, Any]:
         composed = compose("train", [*small, *select(names), *overrides])
     config: dict[str, Any] = OmegaConf.to_container(composed, resolve=True)  # type: ignore[assignment]
     for name in names:
-        give_runs(config, name)
+        give_values(config, name)
     return config
 
 
-def give_runs(config: dict[str, Any], name: str) -> None:
-    """Name a trained run where an option asks for one, as a user would."""
+def give_values(config: dict[str, Any], name: str) -> None:
+    """Name a trained run where an option asks for one, as a user would; other values where its own let no training go well."""
     node, starts = node_of(config, name), name.startswith("init/")
+    node.update(MILDER.get(name, {}))
     for parameter in asks_for_run(name):
         if node[parameter] is None:
             found = weights_file(config, _own_data(config) or digits()) if starts else None
@@ -93,7 +99,7 @@ def merged_config(names: Sequence[str], settings: Mapping[str, Any] | None = Non
     if "data" in groups and "model" not in groups and len(data_of(config).shape) != 3:
         config["model"] = {**catalogue().groups["model"]["mlp"].node, "hidden": [16]}  # takes samples of any shape
     for name in names:
-        give_runs(config, name)
+        give_values(config, name)
     for place, value in (settings or {}).items():
         group, key = place.split(".")
         config[group][key] = value

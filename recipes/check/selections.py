@@ -54,7 +54,7 @@ class Selections:
 
     @cached_property
     def apart(self) -> list[tuple[str, str]]:
-        """Pairs of an option for classes and one for numbers: no data is right for both."""
+        """Pairs of an option for classes and one for numbers, or for images and for points: no data is right for both."""
         return [pair for pair in self._typed if _are_apart(*pair)]
 
     @cached_property
@@ -114,10 +114,23 @@ def _can_be_typed(first: str, second: str) -> bool:
     return group != second.split("/")[0] or choice.is_many(group)
 
 
+@cache
 def _are_apart(first: str, second: str) -> bool:
-    """Whether one works on classes alone and the other on numbers alone."""
+    """Whether one works on classes alone and the other on numbers alone, or one asks for data on which the other is refused."""
     works = [harness.works_on(name) or {"classes"} for name in (first, second)]  # what is refused alone asks for something else
-    return not works[0] & works[1]
+    return not works[0] & works[1] or _refuses_data_of(first, second) or _refuses_data_of(second, first)
+
+
+def _refuses_data_of(name: str, other: str) -> bool:
+    """Whether an option is refused on the data that another one asks for."""
+    if any(each.split("/")[0] in choice.NO_TECHNIQUES for each in (name, other)):
+        return False
+    asked = [alternatives[0] for alternatives in harness.needs(other)]
+    if not any(need.startswith("data/") for need in asked):
+        return False
+    taken = {need.split("/")[0] for need in asked}
+    own = [alternatives[0] for alternatives in harness.needs(name) if alternatives[0].split("/")[0] not in taken]
+    return refusal_of([*asked, *own, name]) is not None
 
 
 def refusal_of(names: Sequence[str]) -> str | None:

@@ -22,7 +22,7 @@ def test_what_is_listed_is_refused_for_the_reason_that_stands_there(record_prope
     assert listed and not wrong, "\n".join(wrong)
 
 
-def test_what_is_for_classes_is_refused_beside_what_is_for_numbers():
+def test_what_is_for_other_data_is_refused_beside():
     """Either of the two says so, in one line: no data is right for both, and nobody has to list the pair."""
     selections = everything()
     wrong = [pair for pair in selections.apart if not one_line(refusal_of(selections.complete(pair)))]
