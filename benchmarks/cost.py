@@ -133,6 +133,8 @@ def main(words: Sequence[str] | None = None) -> None:
     costs = Costs(options.rounds, options.steps, time.perf_counter if options.wall_time else time.process_time)
     names = asked(options.only)
     found: dict[str, Cost] = {name: cost for name, cost in read(options.output)["ratios"].items() if options.only}
+    measured = {"date": str(date.today()), "machine": f"{machine()}, 1 thread", "torch": str(torch.__version__)}
+    measured["model"] = f"{MODEL} on digits of 8 × 8 pixels, {BATCH[MODEL]} samples a step"
     rows = []
     for name in names:
         try:
@@ -141,9 +143,8 @@ def main(words: Sequence[str] | None = None) -> None:
             rows.append([name, "", first_line(error)])
             continue
         rows.append([name, f"{cost[0]:.2f}", f"{cost[1]:.2f} to {cost[2]:.2f}"])
+        write(found, measured, options.output)  # one that is stopped keeps what it has
     print_table(["option", "ratio", "95 % interval"], rows)
-    measured = {"date": str(date.today()), "machine": f"{machine()}, 1 thread", "torch": str(torch.__version__)}
-    write(found, {**measured, "model": f"{MODEL} on digits of 8 × 8 pixels, {BATCH[MODEL]} samples a step"}, options.output)
 
 
 if __name__ == "__main__":
