@@ -24,8 +24,9 @@ import yaml
 
 from benchmarks import interval, machine, print_table
 from benchmarks.step import BATCH, Engine, Marks, TakeTurns, configuration, hand_written
+from plugins.base import implementers
 from plugins.errors import RecipeError
-from recipes.check.choice import options, select
+from recipes.check.choice import options, plugin_class, select
 from recipes.check.harness import digits, give_runs, with_companions
 from recipes.config.errors import first_line
 from recipes.run.build import build_model
@@ -99,7 +100,10 @@ def asked(only: Sequence[str] = ()) -> list[str]:
     Args:
         only: names of options or groups that are wanted; empty: all.
     """
-    found = [name for name in options() if name.split("/")[0] not in WITHOUT_STEPS]
+    later = [
+        name for name in options() if (kind := plugin_class(name)) and implementers([kind], "next_phase")
+    ]  # not in a first phase
+    found = [name for name in options() if name.split("/")[0] not in WITHOUT_STEPS and name not in later]
     return [name for name in found if not only or {name, *name.split("/")} & set(only)]
 
 
