@@ -24,8 +24,9 @@ import yaml
 
 from benchmarks import interval, machine, print_table
 from benchmarks.step import BATCH, Engine, Marks, TakeTurns, configuration, hand_written
+from plugins.base import implementers
 from plugins.errors import RecipeError
-from recipes.check.choice import options, select
+from recipes.check.choice import options, plugin_class, select
 from recipes.check.harness import digits, give_values, with_companions
 from recipes.config.errors import first_line
 from recipes.run.build import build_model
@@ -99,7 +100,10 @@ def asked(only: Sequence[str] = ()) -> list[str]:
     Args:
         only: names of options or groups that are wanted; empty: all.
     """
-    found = [name for name in options() if name.split("/")[0] not in WITHOUT_STEPS]
+    later = [
+        name for name in options() if (kind := plugin_class(name)) and implementers([kind], "next_phase")
+    ]  # not in a first phase
+    found = [name for name in options() if name.split("/")[0] not in WITHOUT_STEPS and name not in later]
     return [name for name in found if not only or {name, *name.split("/")} & set(only)]
 
 
@@ -133,6 +137,8 @@ def main(words: Sequence[str] | None = None) -> None:
     costs = Costs(options.rounds, options.steps, time.perf_counter if options.wall_time else time.process_time)
     names = asked(options.only)
     found: dict[str, Cost] = {name: cost for name, cost in read(options.output)["ratios"].items() if options.only}
+    measured = {"date": str(date.today()), "machine": f"{machine()}, 1 thread", "torch": str(torch.__version__)}
+    measured["model"] = f"{MODEL} on digits of 8 × 8 pixels, {BATCH[MODEL]} samples a step"
     rows = []
     for name in names:
         try:
@@ -141,9 +147,8 @@ def main(words: Sequence[str] | None = None) -> None:
             rows.append([name, "", first_line(error)])
             continue
         rows.append([name, f"{cost[0]:.2f}", f"{cost[1]:.2f} to {cost[2]:.2f}"])
+        write(found, measured, options.output)  # one that is stopped keeps what it has
     print_table(["option", "ratio", "95 % interval"], rows)
-    measured = {"date": str(date.today()), "machine": f"{machine()}, 1 thread", "torch": str(torch.__version__)}
-    write(found, {**measured, "model": f"{MODEL} on digits of 8 × 8 pixels, {BATCH[MODEL]} samples a step"}, options.output)
 
 
 if __name__ == "__main__":
