@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from textwrap import dedent
 
@@ -41,15 +41,15 @@ stands for all of its options. What an option cannot do on some data, or without
 """
 
 
-def page(catalogue: Catalogue) -> str:
-    """The page, in Markdown."""
+def page(catalogue: Catalogue, pictures: Collection[str] = ()) -> str:
+    """The page, in Markdown, with the pictures that are there."""
     always = [group for group in catalogue.defaults if catalogue.groups[group]]
     added = sorted(group for group in catalogue.groups if group not in catalogue.defaults)
     lines, costs = [HEAD], Costs()
     if costs.ratios:
         lines.append(COST.format(**costs.measured))
     for group in [*always, *added]:
-        lines += _group(catalogue, group, costs)
+        lines += _group(catalogue, group, costs, pictures)
     rows = [(f"`{key}`", f"`{show(value)}`", catalogue.comments.get(key, "")) for key, value in catalogue.keys.items()]
     lines += ["", "## Keys", "", "Set with `KEY=VALUE`.", "", *_table(("key", "default", "meaning"), rows)]
     return "\n".join(lines) + "\n"
@@ -140,7 +140,7 @@ def entries(text: str) -> list[tuple[str, str]]:
     return found
 
 
-def _group(catalogue: Catalogue, group: str, costs: Costs) -> Iterator[str]:
+def _group(catalogue: Catalogue, group: str, costs: Costs, pictures: Collection[str]) -> Iterator[str]:
     options = catalogue.groups[group]
     about = catalogue.comments.get(group, "")
     spelling = catalogue.spelling(group, "OPTION")
@@ -152,10 +152,10 @@ def _group(catalogue: Catalogue, group: str, costs: Costs) -> Iterator[str]:
     yield from ("", f"## {group} {{#{group}}}", "")
     yield f"{about[:1].upper()}{about[1:]}. {how}." if about else f"{how}."
     for option in options.values():
-        yield from _option(catalogue, option, costs)
+        yield from _option(catalogue, option, costs, pictures)
 
 
-def _option(catalogue: Catalogue, option: Option, costs: Costs) -> Iterator[str]:
+def _option(catalogue: Catalogue, option: Option, costs: Costs, pictures: Collection[str]) -> Iterator[str]:
     yield from (
         "",
         f"### {option.name} {{#{option.group}-{option.name}}}",
@@ -171,6 +171,8 @@ def _option(catalogue: Catalogue, option: Option, costs: Costs) -> Iterator[str]
     for paragraph in said[""].split("\n\n"):
         if paragraph and paragraph.strip() != option.summary:
             yield from ("", re.sub(r"^Source: ", "**Source:** ", _plain(paragraph)))
+    if (picture := f"pictures/{option.group}-{option.name}.png") in pictures:
+        yield from ("", f"![Two photographs, and what five draws make of each]({picture})")
     place = f"{option.group}.{option.name}" if option.wrapped else option.group
     inherited = {name: value for base in option.bases for name, value in base.node.items()}
     rows = [

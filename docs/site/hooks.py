@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 import catalogue  # beside this file; mkdocs looks there
+import pictures
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
@@ -13,10 +14,15 @@ from recipes.config.catalogue import Catalogue
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
-    """Add the catalogue, the page of what is refused and that of the techniques' classes."""
+    """Add the catalogue with its pictures, the page of what is refused and that of the techniques' classes."""
     ours = Catalogue()
-    pages = {"catalogue.md": catalogue.page, "refusals.md": catalogue.refused, "api/techniques.md": catalogue.techniques}
-    for name, content in ((name, made(ours)) for name, made in pages.items()):
+    drawn = pictures.pictures(ours)
+    pages = {
+        "catalogue.md": catalogue.page(ours, drawn),
+        "refusals.md": catalogue.refused(ours),
+        "api/techniques.md": catalogue.techniques(ours),
+    }
+    for name, content in {**pages, **drawn}.items():
         files.append(File.generated(config, name, content=content))
     return files
 
