@@ -17,6 +17,8 @@ class ZerosInit(AlikeInit):
     Source: lectures C and E, which warn of it.
     """
 
+    refuses = {"inference/mc_dropout": "a network of zeros returns the same whatever is dropped: type init=framework"}
+
     def draw(self, weight: Tensor, generator: torch.Generator) -> None:
         """Fill one matrix (outputs, inputs, *kernel), in place."""
         weight.zero_()
