@@ -1,10 +1,12 @@
 """What holds for every option, over all found in conf/: a new one is tested by existing. The checks are those of `recipes check`."""
 
+import math
+
 import pytest
 
 from recipes.check import alone, batches, parameters
 from recipes.check.outcome import NotAsked
-from tests.harness import options, plugin_class
+from tests.harness import config_of, fit, options, plugin_class, weights, with_companions
 
 PLUGINS = [name for name in options() if plugin_class(name) is not None]
 WITH_STRENGTH = [name for name in PLUGINS if plugin_class(name).off is not None]
@@ -27,6 +29,14 @@ def ask(check, name, folder):
 @over(options())
 def test_trains_and_resumes_bit_for_bit_and_in_any_order(name, tmp_path):
     alone.resume_and_order(name, tmp_path)
+
+
+@pytest.mark.slow
+@over(options())
+def test_trains_twenty_steps_on_data_of_its_kind(name, tmp_path):
+    module = fit(config_of(with_companions(name)), tmp_path, 20)
+    assert module.steps_done == 20 and all(map(math.isfinite, module.metrics.values()))
+    assert all(value.isfinite().all() for value in weights(module).values() if value.is_floating_point())
 
 
 @over(WITH_STRENGTH)
