@@ -34,6 +34,7 @@ def test_two_ranks_tell_it_once(tmp_path):
     assert message.startswith("error: MPLBACKEND=foo in the environment: ")
 
 
+@pytest.mark.slow
 def test_a_comparison_tells_it(tmp_path):
     assert command("train.py", *SMALL, cwd=tmp_path, forked=True).returncode == 0
     done = command("compare.py", "outputs", cwd=tmp_path, MPLBACKEND="foo")

@@ -22,6 +22,7 @@ from recipes.config.searching import register
 from recipes.run.train import train
 from tests.command import command, once, variables
 from tests.harness import TRAINED
+from tests.sparsely import sparsely
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 SOURCE = EXAMPLES / "own_techniques"
@@ -101,7 +102,7 @@ def test_every_option_has_a_class_and_a_group_of_ours():
         assert re.search(rf"^\| `\+?{option}` \|", (SOURCE / "README.md").read_text(), re.MULTILINE), "the README names all"
 
 
-@pytest.mark.parametrize("option", OPTIONS)
+@pytest.mark.parametrize("option", sparsely(OPTIONS))
 def test_an_option_of_the_package_trains_alone_and_beside_ours(option, run):
     catalogue = Catalogue(installed_folders())
     group, _, name = option.partition("=")

@@ -179,8 +179,9 @@ TWO = ["trainer=ddp", "trainer.devices=2"]
 
 @pytest.mark.parametrize(
     ("moment", "further"),
-    [("trains", []), pytest.param("loads", [], marks=pytest.mark.slow), pytest.param("trains", TWO, marks=pytest.mark.slow)],
+    [("trains", []), ("loads", []), ("trains", TWO)],
 )
+@pytest.mark.slow
 def test_a_lost_terminal_saves_and_stops_the_run(tmp_path, moment, further):
     folder = tmp_path / "mine"
     terminal = Terminal(tmp_path, arguments("train.py", *ENDLESS, *further, "hydra.run.dir=mine"))

@@ -12,6 +12,7 @@ from recipes.config.catalogue import Catalogue
 from recipes.config.composing import check
 from tests.command import SMALL, command, mistake, run_folder, trained
 from tests.hints import commands
+from tests.sparsely import sparsely
 
 FAST = ("logger=[]", "trainer.progress=false", "max_steps=2")
 
@@ -92,7 +93,7 @@ def follow(place, script, words, output):
     assert done.returncode == 0 or any(lack in done.stderr for lack in LACKS)
 
 
-@pytest.mark.parametrize("line", MISTAKES)
+@pytest.mark.parametrize("line", sparsely(MISTAKES))
 def test_a_mistake_is_one_line_and_changes_nothing(place, line, tmp_path):
     script, *words = shlex.split(line)
     if not script.endswith(".py"):

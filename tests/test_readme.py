@@ -150,6 +150,7 @@ def test_predicting_from_python(place):
     assert sum(a == b for a, b in zip(ast.literal_eval(done.stdout), [0, 1, 2, 3, 4], strict=True)) >= 3
 
 
+@pytest.mark.slow
 def test_python_example(tmp_path):
     code = next(code for code in re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL) if "RecipeModule" in code)
     (tmp_path / "script.py").write_text(code)

@@ -262,5 +262,5 @@ def random_test(examples):
     return test
 
 
-test_some_folders_of_strangers = random_test(12)
-test_hundreds_of_folders_of_strangers = pytest.mark.slow(random_test(250))
+test_some_folders_of_strangers = random_test(5)
+test_many_folders_of_strangers = pytest.mark.slow(random_test(150))

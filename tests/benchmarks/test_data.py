@@ -2,6 +2,7 @@ import math
 import subprocess
 import sys
 
+import pytest
 import torch
 from torchvision import datasets
 
@@ -11,6 +12,7 @@ from tests.command import ROOT
 CPU = torch.device("cpu")
 
 
+@pytest.mark.slow
 def test_prints_a_table_of_finite_rates():
     words = ["--rounds", "1", "--samples", "256", "--workers", "0", "1"]
     done = subprocess.run(

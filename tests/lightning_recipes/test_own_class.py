@@ -90,9 +90,8 @@ IN_IPYTHON = (
 )
 
 
-@pytest.mark.parametrize(
-    "way", ["script", *(pytest.param(way, marks=pytest.mark.slow) for way in ("stdin", "cells", "ipython"))]
-)
+@pytest.mark.parametrize("way", ["script", "stdin", "cells", "ipython"])
+@pytest.mark.slow
 def test_a_class_written_where_it_is_used(tmp_path, way):
     if way == "ipython":
         pytest.importorskip("IPython")

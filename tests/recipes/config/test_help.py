@@ -18,6 +18,7 @@ from recipes.config.words import parse_word
 from recipes.store.folder import write_result
 from recipes.store.shapes import FORMAT
 from tests.command import ROOT, arguments, command, variables
+from tests.sparsely import sparsely
 
 CATALOGUE = Catalogue()
 
@@ -103,7 +104,7 @@ def test_every_key_has_help(key):
 OPTIONS = [option for options in CATALOGUE.groups.values() for option in options.values() if option.group != "recipe"]
 
 
-@pytest.mark.parametrize("option", OPTIONS, ids=[f"{option.group}-{option.name}" for option in OPTIONS])
+@pytest.mark.parametrize("option", sparsely(OPTIONS, 5), ids=[f"{option.group}-{option.name}" for option in OPTIONS])
 def test_what_help_prints_can_be_typed(option):
     chosen = CATALOGUE.spelling(option.group, option.name)
     place = f"{option.group}.{option.name}" if option.wrapped else option.group

@@ -10,6 +10,7 @@ from recipes.config.changing import change
 from recipes.config.composing import check, compose, finish, words_of_job
 from recipes.config.nothing import may_be_nothing
 from tests.command import SMALL, command
+from tests.sparsely import sparsely
 
 CATALOGUE = Catalogue()
 GROUPS = [name for name in CATALOGUE.groups if may_be_nothing(CATALOGUE, name)]
@@ -27,7 +28,7 @@ def refused(*words, multirun=False):
     return str(error.value)
 
 
-@pytest.mark.parametrize("group", GROUPS)
+@pytest.mark.parametrize("group", sparsely(GROUPS))
 def test_nothing_of_a_group(group):
     plain = config("logger=[]") if group == "logger" else config()
     for plus in {"", "+"} - ({"+"} if group in CATALOGUE.defaults else set()):

@@ -16,6 +16,7 @@ import pytest
 from PIL import Image
 
 from tests.command import command
+from tests.sparsely import sparsely
 
 N = 40
 RANDOM = np.random.default_rng(0)
@@ -464,7 +465,7 @@ def expect_one_line(done, tmp_path):
     assert not (tmp_path / "in" / "ran").exists(), "something was unpickled"
 
 
-@pytest.mark.parametrize("name", REFUSED)
+@pytest.mark.parametrize("name", sparsely(REFUSED))
 def test_is_one_line_and_leaves_nothing(name, tmp_path):
     write, says = REFUSED[name]
     done = run(write, tmp_path)

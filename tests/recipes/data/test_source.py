@@ -359,6 +359,7 @@ def test_workers_end_with_the_process_that_trains(then):
     assert gone(started)
 
 
+@pytest.mark.slow
 def test_a_source_can_be_sent_to_another_process(tmp_path):
     """Where processes are not forked."""
     split = data_of(write(tmp_path, "npz", x=np.random.rand(N, 4), y=np.arange(N) % 3), in_memory=False).splits["train"]
