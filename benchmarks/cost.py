@@ -35,7 +35,7 @@ from recipes.run.process import set_up_process
 FILE = Path(__file__).with_name("costs.yaml")
 MODEL = "cnn"
 ROUNDS, STEPS = 12, 10
-WITHOUT_STEPS = ("init", "metric")  # groups that do nothing in a step
+NOTHING = ("init", "metric", "multitask")  # groups that do nothing in a step, or none with one task
 Cost = list[float]  # the ratio, and the ends of its interval
 
 
@@ -103,7 +103,7 @@ def asked(only: Sequence[str] = ()) -> list[str]:
     later = [
         name for name in options() if (kind := plugin_class(name)) and implementers([kind], "next_phase")
     ]  # not in a first phase
-    found = [name for name in options() if name.split("/")[0] not in WITHOUT_STEPS and name not in later]
+    found = [name for name in options() if name.split("/")[0] not in NOTHING and name not in later]
     return [name for name in found if not only or {name, *name.split("/")} & set(only)]
 
 

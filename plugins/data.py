@@ -107,7 +107,8 @@ class Batch:
     as their target. Of class maps each place may have a weight of its own, (samples, *places).
 
     `correction` makes up for how often an option draws each sample, (samples,) ≥ 0, and comes with `samples`: losses are
-    multiplied by it, and what they are divided by is not, so that their mean over draws is the mean over the split.
+    multiplied by it, and what they are divided by is not, so that their mean over draws is the mean over the split. Where samples have
+    weights, or labels may be ignored, what they are divided by is the sum of the weights times it, so that the ratio tends to that of the split.
     """
 
     x: Any  # a tensor, or a dict of tensors

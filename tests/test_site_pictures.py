@@ -36,6 +36,17 @@ def test_a_row_for_each_photograph_with_a_draw_in_each_place(pictures, name):
     assert len(torch.stack(seen).flatten(1).unique(dim=0)) > 4  # where equal photographs are mixed nothing is to be seen
 
 
+@pytest.mark.parametrize("name", OPTIONS)
+def test_a_picture_shows_what_is_done(pictures, name):
+    content = pictures.picture(OPTIONS[name])
+    if content is None:
+        return
+    grid = pil_to_tensor(Image.open(BytesIO(content)))
+    step = pictures.SIDE * pictures.ENLARGED + 4
+    columns = [grid[:, :, at * step + 4 : (at + 1) * step] for at in range(1 + pictures.DRAWS)]
+    assert any(not torch.equal(column, columns[0]) for column in columns[1:])
+
+
 def test_what_takes_no_photographs_has_none(pictures, tmp_path):
     path = tmp_path / "crop.yaml"  # larger than a photograph
     path.write_text("# A.\ncrop:\n  _target_: plugins.augmentation.crop.RandomCrop\n  size: 1000\n")

@@ -51,7 +51,9 @@ def picture(option: Option) -> bytes | None:
     batch = Batch(x, {"": labels}, {"": labels}, samples=torch.arange(len(x)))
     for plugin in module.hooks["transform_batch"]:
         batch = plugin.transform_batch(batch, module)
-    rows = torch.cat([originals.unsqueeze(1), batch.x.unflatten(0, (2, DRAWS))], 1).flatten(0, 1).clamp(0, 1)
+    views = [extra for extra in batch.extra.values() if isinstance(extra, Tensor) and extra.shape[1:] == x.shape[1:]]
+    seen = views[0][: len(x)] if views and torch.equal(batch.x, x) else batch.x  # what is made beside images that stay
+    rows = torch.cat([originals.unsqueeze(1), seen.unflatten(0, (2, DRAWS))], 1).flatten(0, 1).clamp(0, 1)
     large = rows.repeat_interleave(ENLARGED, 2).repeat_interleave(ENLARGED, 3)
     grid = make_grid(large, nrow=1 + DRAWS, padding=4, pad_value=1.0)
     file = BytesIO()

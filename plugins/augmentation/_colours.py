@@ -93,7 +93,7 @@ def autocontrast(x: Float[Tensor, "samples channels height width"]) -> Float[Ten
 
 def equalize(x: Float[Tensor, "samples channels height width"]) -> Float[Tensor, "samples channels height width"]:
     """All of 256 values about equally often in each channel, as PIL does it."""
-    values = (x.clamp(0, 1) * (256 - 1e-3)).long().flatten(2)
+    values = (x.float().clamp(0, 1) * (256 - 1e-3)).long().flatten(2)
     counts = x.new_zeros(*x.shape[:2], 256, dtype=torch.long).scatter_add_(2, values, torch.ones_like(values))
     below = counts.cumsum(2)
     largest = counts.gather(2, values.amax(2, keepdim=True))  # how often the largest value of the image stands

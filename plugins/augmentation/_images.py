@@ -117,13 +117,13 @@ def erased(
 
 def below(count: Int[Tensor, " samples"], generator: torch.Generator) -> Int[Tensor, " samples"]:
     """A whole number from 0 to count − 1 for each sample, all equally likely."""
-    drawn = torch.rand(count.shape, device=count.device, generator=generator)
+    drawn = torch.rand(count.shape, device=count.device, generator=generator, dtype=torch.float32)
     return (drawn * count).long().minimum(count - 1)  # a product may be rounded up to the count
 
 
 def between(ends: Sequence[float], samples: int, device: torch.device, generator: torch.Generator) -> Float[Tensor, " samples"]:
     """A number between two ends for each sample, all equally likely."""
-    return ends[0] + (ends[1] - ends[0]) * torch.rand(samples, device=device, generator=generator)
+    return ends[0] + (ends[1] - ends[0]) * torch.rand(samples, device=device, generator=generator, dtype=torch.float32)
 
 
 def _inside(length: int, centre: Tensor, extent: Tensor | int) -> Tensor:

@@ -23,7 +23,7 @@ def symmetric_beta(alpha: float, samples: int, device: torch.device, generator: 
 
     Source: Bailey, "Polar generation of random variates with the t-distribution", Mathematics of Computation 1994.
     """
-    u, v = torch.rand(2, samples, device=device, generator=generator)
+    u, v = torch.rand(2, samples, device=device, generator=generator, dtype=torch.float32)
     cosine = torch.cos(2 * torch.pi * v)
     z = torch.expm1(-torch.log(u) / alpha) * cosine.square()
     return 0.5 + 0.5 * torch.sign(cosine) / torch.sqrt(1 + 1 / z)
@@ -67,9 +67,10 @@ def mix_weight(
 class Mixing(Plugin):
     """An augmentation that mixes each sample with a partner from its batch.
 
-    Where several are selected, each batch gets exactly one of them, all equally likely. The choice is a function of the
-    step, drawn by each of them from the same generator, so all agree in whatever order they are written. Of class maps, a place that is
-    of one of the two samples has its label, one that is of both has a share of either.
+    Where several are selected, each batch gets exactly one of those that act in its step, all equally likely. The choice is a
+    function of the step, the same on all ranks and for all parts of a batch; each of them draws it from the same generator, so all
+    agree in whatever order they are written. Of class maps, a place that is of one of the two samples has its label, one that is of
+    both has a share of either.
     """
 
     stage = Stage.MIXING
@@ -78,12 +79,14 @@ class Mixing(Plugin):
 
     def __post_init__(self) -> None:
         """Alone until `check` tells otherwise."""
-        self.rivals = [self.option]
+        self.rivals: list[Mixing] = [self]
 
     def check(self, selection: Selection) -> None:
         """Learn who else mixes."""
         super().check(selection)
-        self.rivals = sorted(plugin.option for plugin in selection.plugins if isinstance(plugin, Mixing))
+        self.rivals = sorted(
+            (plugin for plugin in selection.plugins if isinstance(plugin, Mixing)), key=lambda plugin: plugin.option
+        )
 
     def mixed(self, x: Tensor, partners: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor | None]:
         """Samples mixed with their partners, the share (samples,) that each has kept of itself, and which places it has kept.
@@ -116,7 +119,8 @@ class Mixing(Plugin):
         return replace(batch, x=x, targets=targets, labels=labels, weight=weights)
 
     def _has_this_batch(self, module: Module) -> bool:
-        if len(self.rivals) == 1:
+        acting = [plugin for plugin in self.rivals if plugin.acts(module.progress)]
+        if len(acting) <= 1:
             return True
-        generator = module.generator("mixing", "cpu")
-        return self.rivals[int(torch.randint(len(self.rivals), (), generator=generator))] == self.option
+        generator = module.generator("mixing", "cpu", same_on_ranks=True)
+        return acting[int(torch.randint(len(acting), (), generator=generator))].option == self.option

@@ -57,17 +57,19 @@ class Strengths:
 @cache
 def _table(strengths: Strengths, height: int, width: int) -> Tensor:
     """Amounts (operations, levels), numbers of 32 bits as torchvision has them."""
-    to = partial(torch.linspace, 0.0, steps=strengths.levels)
+    to = partial(torch.linspace, 0.0, steps=strengths.levels, dtype=torch.float32)
     first, last = strengths.bits
     across, down = (side * strengths.side if strengths.pixels is None else strengths.pixels for side in (width, height))
     known = {
         **{"shear_x": to(end=strengths.shear), "shear_y": to(end=strengths.shear), "rotate": to(end=strengths.degrees)},
         **{"translate_x": to(end=across), "translate_y": to(end=down)},
         **{name: to(end=strengths.blend) for name in BLENDING},
-        "posterize": (first - torch.arange(strengths.levels) / ((strengths.levels - 1) / (first - last))).round(),
-        "solarize": torch.linspace(1.0, 0.0, strengths.levels),
+        "posterize": (
+            first - torch.arange(strengths.levels, dtype=torch.float32) / ((strengths.levels - 1) / (first - last))
+        ).round(),
+        "solarize": torch.linspace(1.0, 0.0, strengths.levels, dtype=torch.float32),
     }
-    return torch.stack([known.get(name, torch.zeros(strengths.levels)) for name in OPERATIONS])
+    return torch.stack([known.get(name, torch.zeros(strengths.levels, dtype=torch.float32)) for name in OPERATIONS])
 
 
 def matrices(

@@ -54,9 +54,9 @@ def stretch(
     pixel = torch.arange(length, device=first.device)
     new, old = pixel.view(1, -1, 1), pixel.view(1, 1, -1)
     first, extent, onto, target = (end.view(-1, 1, 1) for end in (first, extent, onto, target))
-    scale = extent / target.clamp(min=1)
-    centre = first + (new - onto + 0.5) * scale
-    weight = (1 - (old + 0.5 - centre).abs() / scale.clamp(min=1)).clamp(min=0)
+    scale = extent.to(torch.float32) / target.clamp(min=1)
+    centre = first + ((new - onto).to(torch.float32) + 0.5) * scale
+    weight = (1 - (old.to(torch.float32) + 0.5 - centre).abs() / scale.clamp(min=1)).clamp(min=0)
     weight = weight * ((old >= first) & (old < first + extent)) * ((new >= onto) & (new < onto + target))
     return weight / weight.sum(2, keepdim=True).clamp(min=1e-6)
 

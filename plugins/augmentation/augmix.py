@@ -106,9 +106,9 @@ class AugMix(Coloured):
                 operations = torch.where(place < depth, operations, 0)
             chains = operate(chains, operations, STRENGTHS.amounts(operations, level, signs, *x.shape[-2:]), "bilinear")
         drawn = (
-            -torch.rand(self.width, samples, generator=generator).clamp_min(1e-30).log()
+            -torch.rand(self.width, samples, generator=generator, dtype=torch.float32).clamp_min(1e-30).log()
         )  # in proportion to its sum: Dirichlet
-        kept = torch.rand(samples, generator=generator)
+        kept = torch.rand(samples, generator=generator, dtype=torch.float32)
         weights, kept = (each.to(x.device, non_blocking=True) for each in (drawn / drawn.sum(0), kept))
         return combine(x, chains.unflatten(0, (self.width, samples)), weights, kept)
 

@@ -51,7 +51,7 @@ def policy_of(name: str) -> tuple[Tensor, Tensor, Tensor]:
     operations, chances, levels = ([pair[start::3] for pair in pairs] for start in range(3))
     numbers = torch.tensor([[OPERATIONS.index(name) for name in pair] for pair in operations])
     tenths, level = (torch.tensor([[int(each) for each in pair] for pair in found]) for found in (chances, levels))
-    return numbers, tenths / 10, level
+    return numbers, tenths.to(torch.float32) / 10, level
 
 
 class AutoAugment(Coloured):
@@ -74,7 +74,7 @@ class AutoAugment(Coloured):
         numbers, chances, levels = policy_of(self.policy)
         pair = torch.randint(len(numbers), (len(x),), generator=generator)
         for place in range(2):
-            done = torch.rand(len(x), generator=generator) < chances[pair, place]
+            done = torch.rand(len(x), generator=generator, dtype=torch.float32) < chances[pair, place]
             signs = 1.0 - 2 * torch.randint(2, (len(x),), generator=generator)
             operations = torch.where(done, numbers[pair, place], 0)
             x = operate(x, operations, STRENGTHS.amounts(operations, levels[pair, place], signs, *x.shape[-2:]))

@@ -52,11 +52,15 @@ class GaussianBlur(ImageAugmentation):
     def transform_batch(self, batch: Batch, module: Module) -> Batch:
         """Draw which images are blurred and how far, and blur them."""
         generator, samples = module.generator(self.option, "cpu"), len(batch)
-        chosen = torch.rand(samples, generator=generator) < self.p
+        chosen = torch.rand(samples, generator=generator, dtype=torch.float32) < self.p
         low, high = self.sigma
-        sigma = (low + (high - low) * torch.rand(samples, generator=generator)).to(batch.device, non_blocking=True)
+        sigma = (low + (high - low) * torch.rand(samples, generator=generator, dtype=torch.float32)).to(
+            batch.device, non_blocking=True
+        )
 
         def blurred(images: Tensor, which: Tensor) -> Tensor:
-            return blur(images, sigma.index_select(0, which), self.kernel_size or kernel_size(images.shape, high))
+            widest = kernel_size(images.shape, high) if self.kernel_size is None else self.kernel_size
+            size = min(widest, 2 * min(images.shape[-2:]) - 1)  # images may have been cropped since `check`
+            return blur(images, sigma.index_select(0, which), size)
 
         return replace(batch, x=by_kind(batch.x, chosen.long(), [None, blurred]))

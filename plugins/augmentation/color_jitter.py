@@ -38,11 +38,11 @@ class ColorJitter(Coloured):
         """Draw amounts and their order for each image, and change one after the other."""
         generator, x = module.generator(self.option, "cpu"), batch.x
         strengths = [(name, strength) for name in JITTERED if (strength := float(getattr(self, name)))]
-        lowest = torch.tensor([max(-1.0, -strength) for _, strength in strengths])
-        highest = torch.tensor([strength for _, strength in strengths])
-        amounts = lowest + (highest - lowest) * torch.rand(len(x), len(strengths), generator=generator)
+        lowest = torch.tensor([max(-1.0, -strength) for _, strength in strengths], dtype=torch.float32)
+        highest = torch.tensor([strength for _, strength in strengths], dtype=torch.float32)
+        amounts = lowest + (highest - lowest) * torch.rand(len(x), len(strengths), generator=generator, dtype=torch.float32)
         numbers = torch.tensor([OPERATIONS.index(name) for name, _ in strengths])
-        order = torch.rand(len(x), len(strengths), generator=generator).argsort(1)
+        order = torch.rand(len(x), len(strengths), generator=generator, dtype=torch.float32).argsort(1)
         for place in order.unbind(1):
             x = operate(x, numbers[place], amounts.gather(1, place.unsqueeze(1)).squeeze(1))
         return replace(batch, x=x)

@@ -20,10 +20,10 @@ CUT = 4  # deviations at which the Gaussian ends
 
 def smoothing(length: int, sigma: float, device: torch.device) -> Float[Tensor, "{length} {length}"]:
     """The matrix that convolves an axis with a Gaussian of deviation sigma in pixels, zeros being outside."""
-    position = torch.arange(length, device=device)
+    position = torch.arange(length, device=device, dtype=torch.float32)
     distance = (position.unsqueeze(1) - position).abs()
     radius = int(CUT * sigma + 0.5)
-    total = torch.exp(-0.5 * (torch.arange(-radius, radius + 1, device=device) / sigma) ** 2).sum()
+    total = torch.exp(-0.5 * (torch.arange(-radius, radius + 1, device=device, dtype=torch.float32) / sigma) ** 2).sum()
     return torch.exp(-0.5 * (distance / sigma) ** 2) * (distance <= radius) / total
 
 
@@ -70,7 +70,7 @@ class Elastic(Padded):
     def draw(self, x: Tensor, generator: torch.Generator) -> Move:
         """Distort each image by noise of its own."""
         height, width = x.shape[-2:]
-        noise = 2 * torch.rand(len(x), 2, height, width, device=x.device, generator=generator) - 1
+        noise = 2 * torch.rand(len(x), 2, height, width, device=x.device, generator=generator, dtype=torch.float32) - 1
         right, down = displacements(noise, self.alpha, self.sigma).unbind(1)
         columns = torch.arange(width, device=x.device) + right
         rows = torch.arange(height, device=x.device).unsqueeze(1) + down

@@ -14,7 +14,7 @@ from plugins.preprocessing._layer import moments
 
 def noise_of(x: Tensor, deviations: Tensor, generator: torch.Generator) -> Tensor:
     """x + s ε, ε ~ N(0, 1) for each number, with a deviation s for each feature."""
-    drawn = torch.randn(x.shape, device=x.device, generator=generator)
+    drawn = torch.randn(x.shape, device=x.device, generator=generator, dtype=torch.float32)
     return x + (drawn * deviations).to(x.dtype)
 
 
@@ -37,9 +37,10 @@ class FeatureNoise(Plugin):
     std: float = declare.number("deviation of the noise, as a share of that of the feature", default=0.1, least=0, off=0.0)
 
     def prepare(self, setting: Setting) -> None:
-        """Learn how far features spread in the training split; where a finished run is loaded nothing is trained."""
+        """Learn the range of the inputs, and how far features spread in the training split; where a finished run is loaded nothing is trained."""
         super().prepare(setting)
-        self._spread = torch.ones(tuple(setting.shape))
+        self.valid = setting.valid_range
+        self._spread = torch.ones(tuple(setting.shape), dtype=torch.float32)
         if (pieces := setting.training_inputs) is not None:
             flat = lambda: (piece.flatten(1) for piece in pieces())  # noqa: E731
             variance = moments(flat(), (self._spread.numel(),))[1].cpu()
@@ -50,5 +51,4 @@ class FeatureNoise(Plugin):
         """Draw noise for each number of each sample."""
         self._spread = self._spread.to(batch.x.device, non_blocking=True)
         x = noise_of(batch.x, self.std * self._spread, module.generator(self.option))
-        valid = module.setting.valid_range
-        return replace(batch, x=x if valid is None else x.clamp(*valid))
+        return replace(batch, x=x if self.valid is None else x.clamp(*self.valid))

@@ -48,5 +48,5 @@ class GaussianNoise(ImageAugmentation):
 
     def transform(self, x: Tensor, generator: torch.Generator) -> Tensor:
         """Add noise of its own to each image."""
-        noise = torch.randn(x.shape, device=x.device, generator=generator)
+        noise = torch.randn(x.shape, device=x.device, generator=generator, dtype=torch.float32)
         return add_noise(x, noise, self.std, self.valid)

@@ -33,5 +33,5 @@ class Grayscale(Coloured):
 
     def transform(self, x: Tensor, generator: torch.Generator) -> Tensor:
         """Grey images in place of a random choice."""
-        chosen = torch.rand(len(x), device=x.device, generator=generator) < self.p
+        chosen = torch.rand(len(x), device=x.device, generator=generator, dtype=torch.float32) < self.p
         return torch.where(chosen.view(-1, 1, 1, 1), grayscale(x), x)

@@ -26,5 +26,5 @@ class HorizontalFlip(Geometric):
 
     def draw(self, x: Tensor, generator: torch.Generator) -> Move:
         """Mirror a random choice of the images."""
-        mirrored = torch.rand(len(x), device=x.device, generator=generator) < self.p
+        mirrored = torch.rand(len(x), device=x.device, generator=generator, dtype=torch.float32) < self.p
         return lambda images, fill: flip(images, mirrored)

@@ -36,7 +36,7 @@ class RandomErasing(FilledIn):
     def transform(self, x: Tensor, generator: torch.Generator) -> Tensor:
         """Erase a rectangle of its own in some of the images."""
         samples, (height, width) = len(x), x.shape[-2:]
-        chosen = torch.rand(samples, device=x.device, generator=generator) < self.p
+        chosen = torch.rand(samples, device=x.device, generator=generator, dtype=torch.float32) < self.p
         heights, widths, fits = draw_windows(samples, (height, width), self.area, RATIO, x.device, generator)
         top, left = (
             below(height - heights.clamp(max=height) + 1, generator),

@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 
 def enlarged(length: int, first: Int[Tensor, " samples"], extent: Int[Tensor, " samples"]) -> Float[Tensor, "samples {length}"]:
     """Where each of `length` pixels lies in the `extent` pixels from `first` on, of which it gets no others."""
-    inside = (torch.arange(length, device=first.device) + 0.5) * (extent / length).unsqueeze(1) - 0.5
+    inside = (torch.arange(length, device=first.device, dtype=torch.float32) + 0.5) * (
+        extent.to(torch.float32) / length
+    ).unsqueeze(1) - 0.5
     return first.unsqueeze(1) + inside.clamp(min=0).minimum(extent.unsqueeze(1) - 1)
 
 

@@ -36,7 +36,7 @@ def resizemix(
         stretch(width, start, start + width, left, widths),
     )
     mask = boxes(x, top + heights // 2, left + widths // 2, heights, widths)
-    return torch.lerp(x, shrunk, mask), 1 - (heights * widths) / (height * width)
+    return torch.lerp(x, shrunk, mask), 1 - (heights * widths).to(torch.float32) / (height * width)
 
 
 class ResizeMix(Mixing, ImageAugmentation):

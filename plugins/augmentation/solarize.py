@@ -26,6 +26,6 @@ class Solarize(Coloured):
 
     def transform(self, x: Tensor, generator: torch.Generator) -> Tensor:
         """Solarize a random choice of the images."""
-        chosen = torch.rand(len(x), device=x.device, generator=generator) < self.p
+        chosen = torch.rand(len(x), device=x.device, generator=generator, dtype=torch.float32) < self.p
         # none reaches a threshold of infinity
         return solarize(x, torch.where(chosen, self.threshold, torch.inf).to(x.dtype))

@@ -24,7 +24,7 @@ def strips(
     that of each sample; both follow from uniform numbers in [0, 1).
     """
     length = lengths.unsqueeze(1)
-    most = (share * length).floor().long().clamp(max=widest)
+    most = (share * length.to(torch.float32)).floor().long().clamp(max=widest)
     width = (drawn[0] * (most + 1)).long().minimum(most)
     room = length - width
     start = (drawn[1] * (room + 1)).long().minimum(room)
@@ -85,11 +85,18 @@ class SpecAugment(OfSteps):
         generator, valid = module.generator(self.option), self.layout.valid(batch.x)
         size = (2, len(batch), self.strips)
         rank, _, lengths = ranks(valid)
-        ends = strips(lengths, self.time, self.share, torch.rand(size, device=batch.device, generator=generator))
+        ends = strips(
+            lengths, self.time, self.share, torch.rand(size, device=batch.device, generator=generator, dtype=torch.float32)
+        )
         of_time, found = within(rank, *ends), []
         for x in self.layout.values(batch.x):
             numbers = torch.full_like(lengths, x.shape[-1])
-            ends = strips(numbers, self.frequency, self.share, torch.rand(size, device=batch.device, generator=generator))
+            ends = strips(
+                numbers,
+                self.frequency,
+                self.share,
+                torch.rand(size, device=batch.device, generator=generator, dtype=torch.float32),
+            )
             of_bands = within(torch.arange(x.shape[-1], device=x.device).unsqueeze(0), *ends)
             shape, between = valid.shape, [1] * (x.ndim - 3)
             hidden = of_time.view(*shape, *between, 1) | of_bands.view(len(x), 1, *between, -1)

@@ -56,6 +56,6 @@ class SwapNoise(Plugin):
         """Draw which values are replaced, and from which rows."""
         generator, device, size = module.generator(self.option), batch.x.device, (len(batch), self._number)
         self._column = self._column.to(device, non_blocking=True)
-        swapped = torch.rand(size, device=device, generator=generator) < self.p
+        swapped = torch.rand(size, device=device, generator=generator, dtype=torch.float32) < self.p
         rows = torch.randint(len(batch), size, device=device, generator=generator)
         return replace(batch, x=swap(batch.x, rows, swapped, self._column))

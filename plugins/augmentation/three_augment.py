@@ -34,7 +34,9 @@ class ThreeAugment(Coloured):
         generator, samples = module.generator(self.option, "cpu"), len(batch)
         kinds = torch.randint(3, (samples,), generator=generator)
         low, high = SIGMA
-        sigma = (low + (high - low) * torch.rand(samples, generator=generator)).to(batch.device, non_blocking=True)
+        sigma = (low + (high - low) * torch.rand(samples, generator=generator, dtype=torch.float32)).to(
+            batch.device, non_blocking=True
+        )
 
         def solarized(images: Tensor, which: Tensor) -> Tensor:
             return colours.solarize(images, images.new_full((len(images),), 0.5))

@@ -44,6 +44,6 @@ class TimeShift(OfSteps):
     def transform_batch(self, batch: Batch, module: Module) -> Batch:
         """Draw a shift for each sample, and move its steps."""
         generator = module.generator(self.option)
-        shares = self.fraction * (2 * torch.rand(len(batch), device=batch.device, generator=generator) - 1)
+        shares = self.fraction * (2 * torch.rand(len(batch), device=batch.device, generator=generator, dtype=torch.float32) - 1)
         places = sources(self.layout.valid(batch.x), shares)
         return replace(batch, x=self.layout.put(batch.x, [taken(value, places) for value in self.layout.values(batch.x)]))

@@ -61,7 +61,8 @@ class ClipAdaptively(Plugin):
     def transform_gradient(self, module: Module, parameters: Sequence[nn.Parameter]) -> None:
         """Clip, and log the norm before and after."""
         if self._left_out is None:
-            named, depth = dict(module.model.named_parameters()), depths(module.model)
+            named = dict(module.model.named_parameters(remove_duplicate=False))
+            depth = depths(module.model)
             self._left_out = set() if self.head else {id(named[name]) for name, layers in depth.items() if layers == 0}
         given = with_gradient(parameters)
         before = total_norm(given)

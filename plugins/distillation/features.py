@@ -59,6 +59,9 @@ class FeatureDistillation(TaughtByRun):
     """
 
     on_shards = True
+    refuses = {
+        "regularizer/patch_dropout": "the tokens that it leaves to the model would be compared with others of the teacher; leave one of the two out"
+    }
 
     teacher: str | None = TEACHER
     layers: Sequence[str] | Mapping[str, str] | None = declare.value(

@@ -12,7 +12,7 @@ from plugins.init._alike import AlikeInit
 class ConstantInit(AlikeInit):
     """Set all weights to one number, to show what becomes of it.
 
-    W = value; biases 0. The units of a layer are copies of each other: they get the same gradient and stay identical.
+    W = value; biases 0. The hidden units of a layer are copies of each other: they get the same gradient and stay identical.
 
     Source: lectures B and C, which warn of it.
     """

@@ -11,8 +11,8 @@ from plugins.init._alike import AlikeInit
 class ZerosInit(AlikeInit):
     """Set all weights to 0, to show what becomes of it.
 
-    W = 0; biases 0. With one hidden layer or more no gradient reaches a weight but the bias of the last layer; in any case the units of a
-    layer get the same gradient and stay identical.
+    W = 0; biases 0. With one hidden layer or more no gradient reaches a weight but the bias of the last layer; in any case the
+    hidden units of a layer get the same gradient and stay identical. A model of one layer, as softmax regression, trains well.
 
     Source: lectures C and E, which warn of it.
     """

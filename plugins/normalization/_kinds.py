@@ -25,8 +25,9 @@ def features_last(call: Call) -> bool:
     sizes = tuple(getattr(norm, "normalized_shape", ()))
     if not sizes and not isinstance(norm, NORMS):
         sizes = (next(norm.parameters(recurse=False)).numel(),)
-    # Subclasses such as LayerNorm2d swap dimensions around the norm: their features are in dimension 1.
-    swaps = type(norm) not in (nn.LayerNorm, nn.RMSNorm) and x.ndim == 4 and (x.shape[1],) == sizes
+    # Subclasses such as LayerNorm2d, and norms of one's own, may swap dimensions around the norm: their features are in dimension 1.
+    second = x.ndim > 2 and (x.shape[1],) == sizes and (x.ndim == 4 or x.shape[-1] != sizes[0])
+    swaps = type(norm) not in (nn.LayerNorm, nn.RMSNorm) and second
     return len(sizes) == 1 and not swaps
 
 

@@ -68,7 +68,8 @@ class WidthInputs(Plugin):
     The bounding box of the foreground, from its first column to its last, is resized to the width and put in the middle, with the background
     around. A pixel belongs to the foreground if it differs from the background, in any channel, by more than a tenth of the most that one of
     the image does; the background is the median, over the training split's first 10,000 images, of the median of their borders, for each
-    channel. Images without a background are as good as left alone. Values are not changed: they stay those of the raw range.
+    channel. An image without a background is resized as a whole to the width: take another preprocessing for photographs.
+    Values are not changed: they stay those of the raw range.
 
     Raises:
         Refusal: samples that are no images, targets with a class for each pixel, a width larger than the images'.

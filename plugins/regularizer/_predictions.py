@@ -22,7 +22,12 @@ def log_probabilities(logits: Float[Tensor, "samples outputs *places"], kind: st
 
 
 def mean_that_counts(values: Float[Tensor, " samples *rest"], batch: Batch, task: str) -> Float[Tensor, ""]:
-    """The mean over samples, labels and places; the value is 0 where the weight is, as it is where the loss ignores a label."""
+    """The mean over samples, labels and places; the value is 0 where the weight is, as it is where the loss ignores a label.
+
+    Each value counts as much as makes up for how often its sample is drawn.
+    """
+    if batch.correction is not None:
+        values = values * batch.correction.view(-1, *[1] * (values.ndim - 1))
     weight = batch.weight.get(task)
     if weight is None:
         return values.mean()

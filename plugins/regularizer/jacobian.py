@@ -39,6 +39,7 @@ class JacobianPenalty(Plugin):
     J(θ) + weight · E ‖∂z/∂x‖²_F, the mean over the samples, with the outputs z before any softmax, of all tasks, and raw inputs x. The norm is
     estimated by one random direction a sample and step: ‖∂z/∂x‖² = k · E ‖∂(v · z)/∂x‖² over unit vectors v of k outputs. Costs a backward
     pass to the inputs, and a backward pass through it; attention and recurrent layers are computed in a way that has second derivatives.
+    Outputs of a regression are in the units of the target, so that the weight is for each squared unit of it.
 
     Raises:
         Refusal: inputs that are whole numbers; trainer.compile=true, which has no second derivatives.

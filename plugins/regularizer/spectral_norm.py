@@ -73,6 +73,8 @@ class SpectralNorm(Plugin):
     W̄ = W / σ(W) with σ(W) ≈ uᵀ W v, in training and at test; W is trained, and after each step u and v take one step of the power iteration,
     after 16 before the first. As the vectors change with the step and not with each pass, accumulation and a second pass see the same W̄, and
     a run in which each step is one pass is that of torch's parametrization. A weight with more dimensions is a matrix of its outputs.
+    Outside of `when` weights are as they are and the vectors rest: where it begins late these are of the weights before the first step, and
+    σ is too small until some steps of the iteration have caught up.
 
     Raises:
         RecipeError: recurrent layers, whose weights are computed by no module of their own.

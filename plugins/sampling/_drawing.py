@@ -10,7 +10,7 @@ from torch import Tensor
 from plugins.base import Plugin, Refusal, Selection, Setting, Stage, declare
 
 if TYPE_CHECKING:
-    from jaxtyping import Float, Int
+    from jaxtyping import Bool, Float, Int
 
 
 def systematic(expected: Float[Tensor, " samples"], generator: torch.Generator) -> Int[Tensor, " samples"]:
@@ -49,6 +49,13 @@ class ByClass(Plugin):
     def check(self, selection: Selection) -> None:
         """Refuse data whose classes are none, or are not known."""
         self.classes(selection.setting)
+
+    def known(self, labels: Int[Tensor, " samples"], setting: Setting) -> Bool[Tensor, " samples"]:
+        """Which labels name a class: those that the loss ignores, as -100 or 255, are none."""
+        name = self.classes(setting)
+        (outputs,) = [task.outputs for task in setting.tasks if task.name == name]
+        known = (labels >= 0) & (labels < outputs)
+        return known & (labels != setting.ignored[name]) if name in setting.ignored else known
 
     def classes(self, setting: Setting) -> str:
         """The name of the target whose classes count."""

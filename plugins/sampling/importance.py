@@ -32,8 +32,10 @@ class ImportanceSampling(Plugin):
     An epoch has as many samples as the training split, n. Sample i is expected n · p_i times in it, with
     p_i = (1 − u) · l_i / Σ_j l_j + u / n, where l_i is the loss that it had when it was last trained on before the epoch, added up over tasks.
     Its loss is multiplied by 1 / (n · p_i), at most 1/u, so that the mean of what is minimized over all draws is the mean over the split:
-    the same is learned, from samples that have more to tell. In the first epoch all are alike. Losses are those of the steps, so no pass is
-    added; the mean over what is drawn, `train/loss`, is larger than that over the split.
+    the same is learned, from samples that have more to tell. Where samples have weights, or labels may be ignored, the sum is divided by that
+    of the weights times these factors, and the ratio tends to that of the split with the size of a step. What has the weight 0, or an ignored
+    label, has the loss 0. In the first epoch all are alike. Losses are those of the steps, so no pass is added; the mean over what is drawn,
+    `train/loss`, is larger than that over the split.
 
     Raises:
         RecipeError: a loss that returns one number for all samples.
@@ -81,13 +83,25 @@ class ImportanceSampling(Plugin):
         if self._losses is None or batch.samples is None:
             return losses
         with torch.no_grad():
-            values = torch.stack([*module.loss_of_samples(outputs, batch.targets).values()]).sum(0).float()
+            values = self._of_samples(module, batch, outputs)
         places, values = (_of_all(each) for each in (batch.samples, values.nan_to_num(torch.inf, torch.inf)))
         self._losses = self._losses.to(values.device)
         # of a sample that is drawn twice the larger one, whatever comes first
         self._losses.index_fill_(0, places, -torch.inf)
         self._losses.scatter_reduce_(0, places, values, "amax")
         return losses
+
+    def _of_samples(self, module: Module, batch: Batch, outputs: Mapping[str, Tensor]) -> Float[Tensor, " samples"]:
+        """The loss of each sample, added up over tasks: 0 for what has the weight 0, whose target may be any."""
+        targets = dict(batch.targets)
+        for task, weight in batch.weight.items():
+            if weight.ndim > 1 and task in self.setting.ignored:
+                targets[task] = _left_out(targets[task], weight == 0, self.setting.ignored[task])
+        found = module.loss_of_samples(outputs, targets)
+        for task, weight in batch.weight.items():
+            if weight.ndim == 1 and task in found:
+                found = {**found, task: found[task].masked_fill(weight == 0, 0.0)}
+        return torch.stack([*found.values()]).sum(0).float()
 
     def state_dict(self) -> dict[str, Any]:
         """The losses, and those by which the epoch under way was drawn."""
@@ -100,6 +114,13 @@ class ImportanceSampling(Plugin):
         if state_dict:
             self._losses, self._of_epoch = state_dict["losses"].clone(), state_dict["of_epoch"].cpu().clone()
             self._epoch = int(state_dict["epoch"])
+
+
+def _left_out(target: Tensor, places: Tensor, ignored: int) -> Tensor:
+    """The target of class maps with the label that the loss ignores at some places; of softened ones no class is left there."""
+    if target.is_floating_point():
+        return target.masked_fill(places.unsqueeze(1), 0.0)
+    return target.masked_fill(places, ignored)
 
 
 def _of_all(values: Tensor) -> Tensor:

@@ -13,17 +13,20 @@ from plugins.base import RecipeError, Refusal, Selection, declare
 from plugins.sampling._drawing import ByClass, systematic
 
 if TYPE_CHECKING:
-    from jaxtyping import Float, Int
+    from jaxtyping import Bool, Float, Int
 
 ROOT = "square_root"
 
 
-def weights_of_samples(labels: Int[Tensor, " samples"], weights: str | Sequence[float]) -> Float[Tensor, " samples"]:
-    """The weight of each sample's class, in double precision: as given, or 1/√n_c with n_c samples in it; no class has the weight 0."""
+def weights_of_samples(
+    labels: Int[Tensor, " samples"], weights: str | Sequence[float], known: Bool[Tensor, " samples"] | None = None
+) -> Float[Tensor, " samples"]:
+    """The weight of each sample's class, in double precision: as given, or 1/√n_c with n_c samples in it; of those not `known` to have one 0."""
+    known = torch.ones_like(labels, dtype=torch.bool) if known is None else known
     if isinstance(weights, str):
         _, inverse, counts = labels.unique(return_inverse=True, return_counts=True)
-        return counts.double().rsqrt()[inverse]
-    known = (labels >= 0) & (labels < len(weights))
+        return counts.double().rsqrt()[inverse] * known
+    known = known & (labels >= 0) & (labels < len(weights))
     return torch.tensor(weights, dtype=torch.float64)[labels.where(known, 0)] * known
 
 
@@ -40,7 +43,7 @@ class WeightedSampling(ByClass):
 
     An epoch has as many samples as the training split, n, and sample i of class y_i is expected n · w_{y_i} / Σ_j w_{y_j} times in it; it
     stands there that often, one less or more at most. With square_root, w_c = 1/√n_c, a class with n_c samples is drawn in proportion to √n_c:
-    between the data's own shares and `+sampling=balanced`. A class of weight 0 is never drawn. The loss is not weighted: what is minimized
+    between the data's own shares and `+sampling=balanced`. A class of weight 0 is never drawn, nor is a label that the loss ignores. The loss is not weighted: what is minimized
     is the mean over what is drawn. Metrics in training count what is drawn; validation and test keep the classes' own shares.
 
     Raises:
@@ -73,9 +76,10 @@ class WeightedSampling(ByClass):
 
     def order(self, labels: Mapping[str, Tensor], epoch: int, generator: torch.Generator) -> Tensor:
         """Each sample as often as the weight of its class says."""
-        weights = weights_of_samples(labels[self.classes(self.setting)].flatten().long(), self.weights)
+        of_samples = labels[self.classes(self.setting)].flatten().long()
+        weights = weights_of_samples(of_samples, self.weights, self.known(of_samples, self.setting))
         if not weights.any():
             raise RecipeError(
-                f"sampling.weights={list(self.weights)}: no training sample is in a class that has a weight: give it one"
+                f"sampling.weights={self.weights if isinstance(self.weights, str) else list(self.weights)}: no training sample is in a class that has a weight: give it one"
             )
         return systematic(weights, generator)

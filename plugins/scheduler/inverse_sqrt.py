@@ -22,6 +22,9 @@ class InverseSqrt(Declared):
 
     ε_k = ε_0 / √(max(1, t / N)) with t = k + 1 and N = timescale, such as the steps of an epoch: with N = 1, ε_0 / √t.
 
+    With a warm-up of w steps ε_k = ε_0 · t / w until t = w, then ε_0 / √((t − w + N) / N): as if N steps had gone by at its end. With w = N this
+    is ε_0 √N · min(t^−½, t · N^−1.5).
+
     Source: lecture C (global decay by √(t/N)); Vaswani et al., "Attention is all you need", NeurIPS 2017, with a warm-up of N steps.
     """
 
@@ -30,4 +33,7 @@ class InverseSqrt(Declared):
 
     def __call__(self, optimizer: Optimizer, total_steps: int) -> LRScheduler:
         """Make the scheduler; the number of steps does not matter."""
-        return warmed(optimizer, lambda step: inverse_sqrt(step, self.timescale), self.warmup)
+        if not self.warmup:
+            return warmed(optimizer, lambda step: inverse_sqrt(step, self.timescale))
+        gone = self.timescale - 1  # the last step of the warm-up is the first at the full rate
+        return warmed(optimizer, lambda step: inverse_sqrt(step + gone, self.timescale), self.warmup - 1)

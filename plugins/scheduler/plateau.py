@@ -12,8 +12,8 @@ from plugins.declare import Declared
 class Plateau(Declared):
     """Multiply the learning rate by `factor` where the validation loss has not fallen for more than `patience` validations.
 
-    v ← the smallest val/loss so far; one that is below v · (1 − threshold) counts as a fall. After `patience` + 1 validations in a row without one
-    ε ← max(factor · ε, end_factor · ε_0), and the counting begins anew. The state is in the checkpoint.
+    v is the val/loss at the last fall that counted, at first the first one; one below v · (1 − threshold) counts as a fall. After
+    `patience` + 1 validations in a row without one ε ← max(factor · ε, end_factor · ε_0), and the counting begins anew. The state is in the checkpoint.
 
     Source: torch.optim.lr_scheduler.ReduceLROnPlateau; He et al., "Deep residual learning for image recognition", CVPR 2016.
     """

@@ -131,7 +131,7 @@ class TaskLoss:
         if single is None and not self._is_vector:
             raise RecipeError(
                 f"the loss {name_of(self.loss)} returns one number for all samples, and they are weighted (as by "
-                f"data.weights or +regularizer=class_weights): let it return one value a sample, or take loss=by_task"
+                f"data.weights, +regularizer=class_weights or +sampling=importance): let it return one value a sample, or take loss=by_task"
             )
         values = self.loss(output, target) if single is None else single.values(output, target)
         if weight is not None and weight.shape != values.shape:

@@ -78,9 +78,12 @@ class TaskLosses:
             return {}
         found: dict[str, Tensor] = {}
         for task, loss in self._reported.items():
-            if not loss.sums and (drawn or loss.weighs or any(task in batch.weight for batch in batches)):
+            weighed = loss.weighs or any(task in batch.weight for batch in batches)
+            if not loss.sums and (drawn or weighed):
+                # of what is drawn by its loss the weights alone would add up to another number than those of the split
+                counted = [batch.counted(task) if weighed else None for batch in batches]
                 found[task] = _added(
-                    [loss.denominator(batch.targets[task], batch.weight.get(task)) for batch in batches], batches
+                    [loss.denominator(batch.targets[task], each) for batch, each in zip(batches, counted, strict=True)], batches
                 )
         if found and processes > 1:
             found = dict(zip(found, _over_processes([*found.values()]), strict=True))
@@ -95,13 +98,12 @@ class TaskLosses:
             task: whose; None: the mean of those of all tasks.
         """
         asked = [*self.ignored] if task is None else [task] if task in self.ignored else []
-        weighed = [batch.weight_of(task) for batch in batches]
-        if not asked and all(
-            weight is None and batch.correction is None for weight, batch in zip(weighed, batches, strict=True)
-        ):
+        weighed = bool(asked) or any(batch.weight_of(task) is not None for batch in batches)
+        if not weighed and all(batch.correction is None for batch in batches):
             return None
         sums: list[Tensor | float] = []
-        for weight, batch in zip(weighed, batches, strict=True):
+        for batch in batches:
+            weight = batch.counted(task) if weighed else None
             labels = batch.labels[task] if task is not None and self._reported[task].task.shape else None
             if weight is None:
                 sums.append(float(len(batch) if labels is None else labels.numel()))

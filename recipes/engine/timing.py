@@ -13,6 +13,8 @@ from torch.nn.utils.parametrize import ParametrizationList
 from plugins.base import ALWAYS, Option
 from recipes.engine.parts import Whole
 
+NEVER_CALLED = (ParametrizationList, nn.ModuleDict)  # what computes a weight is within these, and is called
+
 
 @contextmanager
 def gating(module: Whole, option: Option) -> Iterator[None]:
@@ -21,8 +23,7 @@ def gating(module: Whole, option: Option) -> Iterator[None]:
     yield
     if option.when == ALWAYS:
         return
-    # what computes a weight is given none: the parametrizations in it are
-    new = [layer for layer in module.model.modules() if id(layer) not in before and not isinstance(layer, ParametrizationList)]
+    new = [layer for layer in module.model.modules() if id(layer) not in before and not isinstance(layer, NEVER_CALLED)]
     inner = {id(part) for layer in new for part in layer.modules() if part is not layer}
     outermost = [layer for layer in new if id(layer) not in inner]
     for layer in outermost:

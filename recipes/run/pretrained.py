@@ -21,7 +21,7 @@ def expect_weights_kept(config: Mapping[str, Any], plugins: Iterable[Plugin]) ->
     if not (weights := config["model"].get("weights")):
         return
     for plugin in plugins:
-        if plugin.stage in (Stage.INIT, Stage.MEASURED) and does_something(plugin):
+        if plugin.group == "init" and plugin.stage in (Stage.INIT, Stage.MEASURED) and does_something(plugin):
             raise RecipeError(
                 f"init={plugin.option} would draw over the weights of model.weights={weights}: leave one of the two out"
             )

@@ -8,7 +8,7 @@ from recipes.check.choice import options
 
 def test_options_are_found_in_conf_and_ratios_are_those_of_a_step():
     """SAM asks for the gradient twice, clipping for a norm: on any machine the one costs far more than the other."""
-    others = ("init/", "metric/", "distillation/self")  # no steps, or none of the first phase
+    others = ("init/", "metric/", "multitask/", "distillation/self")  # nothing in a step, with one task, or in the first phase
     assert set(cost.asked()) == {name for name in options() if not name.startswith(others)}
     assert cost.asked(["wrapper"]) == [name for name in options() if name.startswith("wrapper/")]
     costs = cost.Costs(rounds=4, steps=3)

@@ -26,7 +26,7 @@ IMAGES = {  # augmentations of images
 REFUSED = {  # options, and groups of which each is
     "tokens": {
         *(f"augmentation/{name}" for name in (*OF_STEPS, *OF_COLUMNS)),
-        *("adversarial", "distillation/logits", "preprocessing/center", "preprocessing/standardize"),
+        *("adversarial", "distillation/features", "distillation/logits", "preprocessing/center", "preprocessing/standardize"),
         *(*IMAGES, "augmentation/mixup"),
         *("regularizer/dropblock", "metric/top_k_accuracy", "metric/mae", "metric/r2", "metric/rmse"),
         *(f"model/{name}" for name in ("cnn", "dgcnn", "fcn", "linear", "mlp", "pointnet", "polynomial", "resnet18")),
@@ -38,7 +38,7 @@ REFUSED = {  # options, and groups of which each is
     },
     "steps": {
         *(f"augmentation/{name}" for name in OF_COLUMNS),
-        *("adversarial", "distillation/logits", "init/dirac"),
+        *("adversarial", "distillation/features", "distillation/logits", "init/dirac"),
         *(f"preprocessing/{name}" for name in ("pretrained", "whiten", "width")),
         *(f"normalization/{name}" for name in ("batch", "ghost_batch", "group", "instance", "weight_standardization")),
         *(*IMAGES, "augmentation/mixup"),
@@ -52,10 +52,12 @@ REFUSED = {  # options, and groups of which each is
         *(f"augmentation/{name}" for name in ("autoaugment", "augmix", "speed", "time_shift", "trivial_augment", *OF_COLUMNS)),
         *(
             "adversarial",
+            "distillation/features",
             "distillation/logits",
             "augmentation/randaugment",
             "augmentation/resizemix",
             "sampling/balanced",
+            "sampling/weighted",
             "loss/hinge",
         ),
         *("metric/top_k_accuracy", "metric/mae", "metric/r2", "metric/rmse", "regularizer/stochastic_depth"),
@@ -67,7 +69,15 @@ REFUSED = {  # options, and groups of which each is
     },
     "labels": {
         "augmentation/augmix",
-        *("distillation/logits", "inference/temperature", "sampling/balanced", "regularizer/class_weights"),
+        *(
+            "distillation/features",
+            "distillation/logits",
+            "distillation/self",
+            "inference/temperature",
+            "sampling/balanced",
+            "sampling/weighted",
+            "regularizer/class_weights",
+        ),
         *(f"loss/{name}" for name in ("cross_entropy", "hinge", "huber", "mae", "mse", "quantile")),
         *(f"metric/{name}" for name in ("balanced_accuracy", "calibration_error", "cohen_kappa", "mae", "r2", "rmse")),
         "metric/top_k_accuracy",
@@ -77,7 +87,7 @@ REFUSED = {  # options, and groups of which each is
     },
     "table": {
         *(*IMAGES, "augmentation/spec_augment"),
-        *("distillation/logits", "regularizer/dropblock", "regularizer/stochastic_depth"),
+        *("distillation/features", "distillation/logits", "regularizer/dropblock", "regularizer/stochastic_depth"),
         *("init/dirac", "normalization/instance", "preprocessing/width"),
         *(f"loss/{name}" for name in ("huber", "mae", "quantile")),
         *(f"metric/{name}" for name in ("mae", "r2", "rmse", "top_k_accuracy")),
@@ -87,7 +97,14 @@ REFUSED = {  # options, and groups of which each is
     },
     "numbers": {
         *(*IMAGES, "augmentation/spec_augment"),
-        *("distillation/logits", "inference/temperature", "sampling/balanced"),
+        *(
+            "distillation/features",
+            "distillation/logits",
+            "distillation/self",
+            "inference/temperature",
+            "sampling/balanced",
+            "sampling/weighted",
+        ),
         *("init/dirac", "normalization/instance", "preprocessing/width"),
         *(f"loss/{name}" for name in ("bce", "cross_entropy", "focal", "hinge", "poly1")),
         *(f"metric/{name}" for name in ("auroc", "average_precision", "balanced_accuracy", "calibration_error", "cohen_kappa")),
@@ -102,7 +119,7 @@ REFUSED = {  # options, and groups of which each is
     },
     "points": {
         *(f"augmentation/{name}" for name in (*OF_STEPS, *OF_COLUMNS)),
-        *("adversarial", "distillation/logits", "preprocessing/whiten", "preprocessing/width"),
+        *("adversarial", "distillation/features", "distillation/logits", "preprocessing/whiten", "preprocessing/width"),
         *(f"normalization/{name}" for name in ("batch", "ghost_batch", "group", "instance", "layer", "rms")),
         "normalization/weight_standardization",
         *(*IMAGES, "augmentation/mixup"),

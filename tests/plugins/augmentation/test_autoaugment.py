@@ -3,6 +3,7 @@ import torch
 from torchvision.transforms.v2 import AutoAugment as Torchvisions
 from torchvision.transforms.v2 import AutoAugmentPolicy
 
+from plugins.augmentation._colours import equalize
 from plugins.augmentation._operations import OPERATIONS
 from plugins.augmentation.autoaugment import POLICIES, AutoAugment, policy_of
 from tests.plugins.augmentation.torchvisions import NAMES, expect_within_a_grey_level, images, magnitude, operation
@@ -41,3 +42,12 @@ def test_a_batch_of_256_draws_is_torchvisions_one_image_at_a_time(build, batch, 
             kinds[i].append((name, by, int(signs[i])))
     expect_within_a_grey_level(out, torch.stack(expected))
     assert torch.equal(given.x, before) and len({tuple(kind) for kind in kinds}) > 40
+
+
+@pytest.mark.parametrize("kind", [torch.bfloat16, torch.float16])
+def test_images_of_16_bits_are_equalized(kind):
+    x = torch.rand(4, 3, 8, 8).to(kind)
+    x[:, :, 0, 0] = 1.0
+    out = equalize(x)
+    assert out.dtype == kind
+    torch.testing.assert_close(out.float(), equalize(x.float()), atol=5e-3, rtol=0)

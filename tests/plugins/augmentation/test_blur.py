@@ -38,3 +38,10 @@ def test_refuses_kernels_that_are_even_or_wider_than_the_mirror(build):
     for sigma in ([2.0, 0.1], [0.0, 1.0], [1.0], 1.0, ["a", "b"]):
         with pytest.raises(RecipeError, match="sigma must be two numbers > 0, the first not above the second"):
             GaussianBlur(sigma=sigma)
+
+
+def test_images_that_were_cropped_since_are_blurred(build, batch):
+    plugin = GaussianBlur(p=1.0, kernel_size=13)
+    module = build(plugin)
+    out = plugin.transform_batch(batch(4, (3, 3, 4)), module)
+    assert out.x.shape == (4, 3, 3, 4) and out.x.isfinite().all()

@@ -30,3 +30,14 @@ def test_images_stay_where_they_were():
     x, plugin = torch.rand(60, 3, 4, 4), FeatureNoise(2.0)
     out = plugin.transform_batch(Batch(x, {}, {}), built(plugin, x)).x
     assert out.shape == x.shape and out.min() == 0 and out.max() == 1
+
+
+def test_training_inputs_are_read_before_the_first_step():
+    x, passes = torch.rand(60, 3, 4, 4), []
+    plugin, y = FeatureNoise(0.1), {"": torch.zeros(60)}
+    setting = Setting((3, 4, 4), (Task("", "classification", 2),), 0, lambda: passes.append(0) or iter([x]))
+    module = RecipeModule(torch.nn.Flatten(), torch.nn.functional.cross_entropy, lambda p: torch.optim.SGD(p, 0.1))
+    module.build([plugin], setting, devices=1)
+    before = len(passes)
+    out = plugin.transform_batch(Batch(x, y, y), module).x
+    assert len(passes) == before > 0 and out.min() >= 0 and out.max() <= 1

@@ -111,3 +111,25 @@ def test_label_smoothing_gives_the_same_in_either_order(build, batch):
     # mixing smoothed targets is smoothing mixed ones
     mixed = run(build(Mixup(1.0)), given)
     torch.testing.assert_close(first.targets[""], 0.9 * mixed.targets[""] + 0.1 * (1 - mixed.targets[""]) / 4)
+
+
+def test_each_batch_is_mixed_where_two_take_turns(build, batch, monkeypatch):
+    given = batch(16)
+    for seed in range(8):
+        for done, at in ((0, 0), (5, 1)):
+            plugins = Mixup(1.0, when=[0.0, 0.5]), CutMix(1.0, when=[0.5, 1.0])
+            module = build(*plugins, seed=seed)
+            monkeypatch.setattr(type(module), "progress", (done, 10))
+            assert [plugin.acts(module.progress) for plugin in plugins] == [at == 0, at == 1]
+            assert not torch.equal(plugins[at].transform_batch(given, module).x, given.x)
+
+
+def test_all_parts_and_ranks_of_a_step_agree_on_who_mixes(build, batch):
+    plugin = Mixup(1.0)
+    module, asked = build(plugin, CutMix(1.0)), []
+    own = module.generator
+    module.generator = lambda owner, device=None, same_on_ranks=False: (
+        asked.append((owner, same_on_ranks)) or own(owner, device, same_on_ranks)
+    )
+    plugin.transform_batch(batch(8), module)
+    assert asked[0] == ("mixing", True) and all(not same for _, same in asked[1:])

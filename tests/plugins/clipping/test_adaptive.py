@@ -1,9 +1,11 @@
+from types import SimpleNamespace
+
 import pytest
 import torch
 from timm.utils.agc import adaptive_clip_grad
 from torch import nn
 
-from plugins.base import RecipeError
+from plugins.base import RecipeError, Setting
 from plugins.clipping.adaptive import ClipAdaptively, clip_adaptively
 
 
@@ -56,6 +58,19 @@ def test_the_output_layer_is_left_alone_unless_it_is_asked_for(problem, head):
     moved = [float((a - c).detach().norm() / (b - c).detach().norm()) for a, b, c in trained]
     assert moved[0] < 0.5 and (moved[-2] < 0.5 if head else moved[-2] == pytest.approx(1.0))
     assert problem.log.series("adaptive/before")[0] > problem.log.series("adaptive/after")[0] > 0
+
+
+def test_a_tied_output_layer_is_left_alone():
+    """Torch lists a shared weight under its first name alone."""
+    model = nn.Sequential(nn.Linear(6, 6), nn.Tanh(), nn.Linear(6, 3), nn.Tanh(), nn.Linear(3, 3), nn.Tanh(), nn.Linear(3, 3))
+    model[6].weight = model[4].weight
+    clipped, plugin = SimpleNamespace(model=model), ClipAdaptively(1e-3)
+    plugin.prepare(Setting((6,), ()))
+    plugin.record = lambda *_: None
+    for parameter in model.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    plugin.transform_gradient(clipped, list(model.parameters()))
+    assert bool((model[6].weight.grad == 1).all()) and bool((model[0].weight.grad < 1).all())
 
 
 def test_refuses_values_out_of_range():

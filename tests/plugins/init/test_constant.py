@@ -9,7 +9,7 @@ from plugins.init.constant import ConstantInit
 def test_units_are_clones_and_stay_so():
     """Lecture C: constants make 'cloned' neurons."""
     model, plugin = nn.Sequential(nn.Linear(5, 4), nn.Tanh(), nn.Linear(4, 3)), ConstantInit(0.3)
-    plugin.prepare(Setting((5,), ()))
+    plugin.prepare(Setting((5,), (), training_inputs=lambda: [torch.randn(8, 5)]))
     with pytest.warns(UserWarning, match="init/constant: .* stay identical"):
         plugin.transform_model(model)
     assert all(torch.equal(value, torch.full_like(value, 0.3 * (value.ndim > 1))) for value in model.parameters())

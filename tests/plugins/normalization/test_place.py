@@ -135,6 +135,24 @@ def test_a_norm_layer_of_somebodys_own_is_known_by_its_name_and_its_vectors():
     assert type(model[1]) is nn.LayerNorm and not hosts(model) and model(torch.randn(3, 4, 6)).shape == (3, 4, 2)
 
 
+class OwnChannelNorm(nn.Module):
+    """A norm of somebody's own over the features in dimension 1."""
+
+    def __init__(self, features):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(features))
+
+    def forward(self, x):
+        return self.weight[:, None] * x * x.square().mean(1, keepdim=True).add(1e-6).rsqrt()
+
+
+@pytest.mark.parametrize(("option", "kind"), [(BatchNormalization, nn.BatchNorm1d), (GroupNormalization, nn.GroupNorm)])
+def test_a_norm_layer_of_somebodys_own_behind_a_convolution_over_time(option, kind):
+    model = nn.Sequential(nn.Conv1d(3, 8, 3), OwnChannelNorm(8), nn.ReLU(), nn.Flatten(), nn.Linear(80, 2))
+    normalized(option(), model, (3, 12))
+    assert type(model[1]) is kind and not hosts(model) and model(torch.randn(4, 3, 12)).shape == (4, 2)
+
+
 @pytest.mark.parametrize("option", [BatchNormalization, RMSNormalization, NoNormalization])
 def test_torchs_transformer_calls_the_norms_in_evaluations_too(option):
     layer = nn.TransformerEncoderLayer(8, 2, 16, 0.0, batch_first=True)

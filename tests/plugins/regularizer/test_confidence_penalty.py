@@ -54,3 +54,10 @@ def test_trains_as_the_loop_by_hand(problem):
 def test_needs_classes():
     with pytest.raises(Refusal, match="regularizer/confidence_penalty needs a classification task"):
         ConfidencePenalty().check(Selection([], Setting((6,), (Task("", "regression", 1),))))
+
+
+def test_what_counts_makes_up_for_how_often_a_sample_is_drawn():
+    values, weight = torch.rand(3, 4), torch.tensor([1.0, 0.0, 2.0])
+    batch = Batch(values, {}, {}, weight={"": weight}, correction=torch.tensor([2.0, 3.0, 0.5]))
+    expected = (values * torch.tensor([2.0, 0.0, 0.5]).view(3, 1)).mean()
+    torch.testing.assert_close(mean_that_counts(values, batch, ""), expected)

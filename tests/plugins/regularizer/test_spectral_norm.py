@@ -9,6 +9,8 @@ from torch.nn.utils import parametrizations
 from plugins.base import RecipeError, Setting, Task
 from plugins.parameters import weights_of
 from plugins.regularizer.spectral_norm import Normalized, SpectralNorm, iterate
+from recipes.engine.module import RecipeModule
+from recipes.engine.timing import open_gates
 
 
 def placed(model, shape=(6,)):
@@ -110,3 +112,13 @@ def test_mixed_precision_rounds_no_singular_value():
 def test_what_it_cannot_normalize_is_refused(model, message):
     with pytest.raises(RecipeError, match=message):
         placed(model)
+
+
+def test_weights_are_as_they_are_outside_of_its_time():
+    module = RecipeModule(nn.Sequential(nn.Linear(6, 5), nn.Tanh(), nn.Linear(5, 3)), functional.cross_entropy, torch.optim.SGD)
+    before = module.model[0].weight.detach().clone()
+    module.build([SpectralNorm(when=(0.5, 1))], Setting((6,), (Task("", "classification", 3),)), devices=1)
+    open_gates(module, (0, 10))
+    assert torch.equal(module.model[0].weight, before)
+    open_gates(module, (5, 10))
+    assert largest(module.model[0].weight) == pytest.approx(1, abs=0.05) != largest(before)

@@ -227,3 +227,13 @@ def test_an_order_that_is_none_is_told(answer, message):
     loader.sampling = Wrong(answer)
     with pytest.raises(RecipeError, match=message):
         loader.order(0)
+
+
+def test_labels_that_are_ignored_are_left_out_of_the_rounds():
+    labels = torch.tensor([0, 0, 0, 0, 1, -100, -100, 255])
+    plugin = BalancedSampling()
+    plugin.prepare(Setting((1,), (Task("", "classification", 2),)))
+    order = plugin.order({"": labels}, 0, torch.Generator())
+    assert torch.bincount(labels[order]).tolist() == [4, 4]
+    with pytest.raises(RecipeError, match="sampling/balanced draws each class as often, and no training sample has one"):
+        plugin.order({"": labels[5:]}, 0, torch.Generator())

@@ -9,7 +9,9 @@ from plugins.distillation.logits import LogitDistillation
 from plugins.sampling.importance import ImportanceSampling, probabilities
 from recipes.data.loaders import StepLoader
 from recipes.data.split import Split
+from recipes.engine.losses import TaskLoss
 from recipes.engine.module import RecipeModule
+from recipes.engine.objective import TaskLosses
 from tests.harness import config_of, fit, parameters, same_bits
 from tests.ranks import on_ranks
 
@@ -94,13 +96,19 @@ def trained(make_trainer, steps, *plugins, parts=1, weight=None, resume=None, lo
     return module
 
 
+def of_each(output, target):
+    """A loss without weights, and without labels that it ignores."""
+    return functional.cross_entropy(output, target, reduction="none")
+
+
 @pytest.mark.parametrize("parts", [1, 2])
 @pytest.mark.parametrize("weighted", [False, True])
 def test_equals_a_loop_by_hand(make_trainer, parts, weighted):
     x, y = problem()
     w = torch.rand(SAMPLES) + 0.1 if weighted else torch.ones(SAMPLES)
     seen, steps = Orders(), 14  # more than two epochs
-    module = trained(make_trainer, steps, ImportanceSampling(), seen, parts=parts, weight=w if weighted else None)
+    loss = None if weighted else of_each
+    module = trained(make_trainer, steps, ImportanceSampling(), seen, parts=parts, weight=w if weighted else None, loss=loss)
     by_hand, known, an_epoch = net(), torch.full((SAMPLES,), torch.nan), SAMPLES // SIZE
     optimizer = sgd(by_hand.parameters())
     for step in range(steps):
@@ -111,7 +119,7 @@ def test_equals_a_loop_by_hand(make_trainer, parts, weighted):
         torch.testing.assert_close(correction, (1 / (SAMPLES * p))[taken].float())
         values = functional.cross_entropy(by_hand(x[taken]), y[taken], reduction="none")
         optimizer.zero_grad()
-        ((w[taken] * values * correction).sum() / w[taken].sum()).backward()
+        ((w[taken] * values * correction).sum() / ((w[taken] * correction).sum() if weighted else SIZE)).backward()
         optimizer.step()
         for index, value in sorted(zip(taken.tolist(), values.tolist(), strict=True), key=lambda pair: pair[1]):
             known[index] = value
@@ -139,7 +147,9 @@ def test_a_distilled_term_is_corrected_like_the_loss(make_trainer):
     trained(make_trainer, 8, ImportanceSampling(), again, Taught("there", 1.0, 1.0))
     taken, correction = again.steps[7]
     values = functional.kl_div(before(x[taken]).log_softmax(1), (3 * x[taken, :3]).softmax(1), reduction="none").sum(1)
-    torch.testing.assert_close(module.last_objective, (values * correction).mean().detach())
+    torch.testing.assert_close(
+        module.last_objective, ((values * correction).sum() / correction.sum()).detach()
+    )  # labels may be ignored
     assert correction.std() > 0.05
 
 
@@ -197,3 +207,50 @@ def test_the_share_of_all_is_a_plain_run(make_trainer):
     plain, off = trained(make_trainer, 9), trained(make_trainer, 9, ImportanceSampling(1.0))
     assert torch.equal(plain.model.weight, off.model.weight)
     assert not torch.equal(plain.model.weight, trained(make_trainer, 9, ImportanceSampling()).model.weight)
+
+
+class Losses:
+    def loss_of_samples(self, outputs, targets):
+        return {"": functional.cross_entropy(outputs[""], targets[""], reduction="none").view(len(outputs[""]), -1).mean(1)}
+
+
+def seen_losses(batch, outputs, setting=None):
+    plugin = ImportanceSampling()
+    plugin.prepare(setting or Setting((4,), (TASK,)))
+    plugin.order({"": torch.zeros(len(batch))}, 0, torch.Generator())
+    plugin.transform_losses({}, Losses(), batch, {"": outputs})
+    return plugin._losses
+
+
+def test_what_has_the_weight_0_has_no_loss():
+    outputs, numbers = torch.randn(4, 3), torch.arange(4)
+    batch = Batch(outputs, {"": torch.tensor([0, 1, 2, 0])}, {}, samples=numbers, weight={"": torch.tensor([0.0, 1, 2, 0])})
+    plain = functional.cross_entropy(outputs, batch.targets[""], reduction="none")
+    torch.testing.assert_close(seen_losses(batch, outputs), plain * torch.tensor([0.0, 1, 1, 0]))
+
+
+def test_places_that_are_ignored_have_no_loss():
+    outputs, numbers = torch.randn(4, 3, 5), torch.arange(4)
+    kept = torch.rand(4, 5) > 0.4
+    batch = Batch(outputs, {"": torch.randint(3, (4, 5))}, {}, samples=numbers, weight={"": kept.float()})
+    setting = Setting((4,), (Task("", "classification", 3, shape=(5,)),), ignored={"": -100})
+    expected = (functional.cross_entropy(outputs, batch.targets[""], reduction="none") * kept).mean(1)
+    torch.testing.assert_close(seen_losses(batch, outputs, setting), expected)
+    batch.targets[""] = functional.one_hot(batch.targets[""], 3).movedim(-1, 1).float()
+    torch.testing.assert_close(seen_losses(batch, outputs, setting), expected)
+
+
+def test_with_weights_the_ratio_is_that_of_the_split():
+    """The weights of what is drawn by its loss add up to more than those of the split where both grow together."""
+    values, n = torch.rand(400) ** 3, 400
+    weight = 0.1 + values
+    p = probabilities(values, 0.2)
+    losses = TaskLosses({"": TaskLoss(nn.MSELoss(), Task("", "regression", 1))}, {})
+    index = torch.multinomial(p, 200_000, replacement=True)
+    batch = Batch(
+        index, {"": values[index]}, {"": values[index]}, weight={"": weight[index]}, correction=(1 / (n * p)).float()[index]
+    )
+    exact = (weight * values).sum() / weight.sum()
+    for total in (losses.totals([batch], 1)[""], losses.weights([batch], 1, "")):
+        found = (batch.counted("") * values[index]).sum() / total
+        assert found == pytest.approx(exact.item(), rel=0.02)

@@ -81,3 +81,15 @@ def test_it_goes_on_in_the_middle_of_an_epoch(tmp_path):
     whole = fit(config, tmp_path / "whole", 15, copy_at=13)  # 10 steps make an epoch
     resumed = fit(config, tmp_path / "resumed", 15, resume=tmp_path / "whole" / "copy.ckpt")
     assert not same_bits(parameters(whole), parameters(resumed))
+
+
+def test_labels_that_are_ignored_are_not_drawn():
+    labels = torch.tensor([0, 0, 0, 0, 1, -100, -100, 255])
+    plugin = WeightedSampling()
+    plugin.prepare(Setting((1,), (Task("", "classification", 2),)))
+    order = plugin.order({"": labels}, 0, torch.Generator())
+    assert len(order) == 8 and set(labels[order].tolist()) == {0, 1}
+    torch.testing.assert_close(
+        weights_of_samples(labels, "square_root", (labels >= 0) & (labels < 2)),
+        torch.tensor([0.5] * 4 + [1.0] + [0.0] * 3).double(),
+    )

@@ -7,6 +7,7 @@ from plugins.base import RecipeError
 from plugins.init.framework import FrameworkInit
 from plugins.init.kaiming_normal import KaimingNormalInit
 from plugins.pretrained import pretrained_of
+from plugins.regularizer.spectral_norm import SpectralNorm
 from recipes.models.timm import TimmModel
 from recipes.run.evaluate import evaluate
 from recipes.run.predictor import load
@@ -61,7 +62,7 @@ def test_initial_weights_that_would_be_drawn_over_them_are_refused():
     config = {"model": {"weights": "DEFAULT"}}
     with pytest.raises(RecipeError, match="init=kaiming_normal would draw over the weights of model.weights=DEFAULT"):
         expect_weights_kept(config, [KaimingNormalInit()])
-    expect_weights_kept(config, [FrameworkInit()])
+    expect_weights_kept(config, [FrameworkInit(), SpectralNorm()])
     expect_weights_kept({"model": {"weights": None}}, [KaimingNormalInit()])
 
 

@@ -1,0 +1,45 @@
+"""Over all augmentations of conf/: what they draw does not depend on torch's default type, which trainer.precision=bf16-true changes."""
+
+import pytest
+import torch
+
+from plugins.augmentation import _operations, autoaugment
+from plugins.base import Batch, RecipeError, Setting, Task
+from recipes.check.choice import options, plugin_class
+from recipes.engine.module import RecipeModule
+
+NAMES = [name for name in options() if name.startswith("augmentation/")]
+SHAPES = ((3, 16, 20), (12, 5), (12,))  # the first that an augmentation takes
+SAMPLES, CLASSES = 64, 5
+
+
+def built(kind):
+    for shape in SHAPES:
+        module = RecipeModule(torch.nn.Flatten(), torch.nn.functional.cross_entropy, torch.optim.SGD)
+        inputs = torch.rand(SAMPLES, *shape)
+        setting = Setting(shape, (Task("", "classification", CLASSES),), 0, lambda inputs=inputs: iter([inputs]))
+        try:
+            module.build([kind()], setting, devices=1)
+        except RecipeError:
+            continue
+        return module, inputs
+    raise AssertionError(f"{kind.__name__} takes none of the shapes {SHAPES}")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_draws_are_those_of_float32(name):
+    module, x = built(plugin_class(name))
+    labels, found = torch.arange(SAMPLES) % CLASSES, []
+    for default in (torch.float32, torch.bfloat16):
+        _operations._table.cache_clear()
+        autoaugment.policy_of.cache_clear()
+        batch = Batch(x.clone(), {"": labels}, {"": labels}, samples=torch.arange(SAMPLES))
+        try:
+            torch.set_default_dtype(default)
+            found.append(module.plugins[0].transform_batch(batch, module))
+        finally:
+            torch.set_default_dtype(torch.float32)
+    assert torch.equal(found[0].x, found[1].x) and found[0].x.dtype == found[1].x.dtype
+    assert found[0].extra.keys() == found[1].extra.keys()
+    for key, value in found[0].extra.items():
+        assert torch.equal(value, found[1].extra[key])
