@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.command import command, variables
+from tests.sparsely import sparsely
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -105,7 +106,13 @@ def is_long(block):
     return any(word in command for command in block for word in LONG)
 
 
-@pytest.mark.parametrize("block", [block for block in COMMANDS if not is_long(block)], ids=lambda block: block[0])
+SHORT = [block for block in COMMANDS if not is_long(block)]
+OF_README = [block for block in SHORT if block in blocks((ROOT / "README.md").read_text())]
+
+
+@pytest.mark.parametrize(
+    "block", [*OF_README, *sparsely(block for block in SHORT if block not in OF_README)], ids=lambda block: block[0]
+)
 def test_commands(block, place):
     prepare(block, place)
     for line in block:

@@ -18,6 +18,8 @@ from recipes.check.narrowing import narrow
 from recipes.check.samples import expect_loss
 from recipes.check.trained import same_bits, weights
 
+SLOWER = 0.05  # of the learning rate, where a selection diverges
+
 
 @dataclass(frozen=True)
 class Fault:
@@ -146,7 +148,19 @@ def refusal_of(names: Sequence[str]) -> str | None:
 def fault_of(names: Sequence[str], folder: Path) -> Fault | None:
     """What is wrong with three steps of training; None: all is well, and the order in which options are written is free."""
     try:
+        return _fault_of(names, folder, 1.0)
+    except Diverged:  # the rate is too large for what meets here, or it is a fault: then of any rate
+        try:
+            return _fault_of(names, folder, SLOWER)
+        except Diverged as error:
+            return Fault(False, str(error))
+
+
+def _fault_of(names: Sequence[str], folder: Path, rate: float) -> Fault | None:
+    try:
         config = harness.merged_config(names)
+        if "lr" in config["optimizer"]:
+            config["optimizer"]["lr"] *= rate
         module = harness.fit(config, folder / "written", 3)
         if module.steps_done != 3:
             return Fault(False, f"{module.steps_done} steps instead of 3")
@@ -157,8 +171,10 @@ def fault_of(names: Sequence[str], folder: Path) -> Fault | None:
         turned = weights(harness.fit(config, folder / "turned", 3, reverse=True))
         if differs := same_bits(found, turned):
             return Fault(False, f"written in another order it trains other weights: {', '.join(differs)}")
+    except Diverged:
+        raise
     except RecipeError as error:
-        return Fault(not isinstance(error, Diverged), str(error))
+        return Fault(True, str(error))
     except Exception:
         return Fault(False, traceback.format_exc()[-1500:])
     return None

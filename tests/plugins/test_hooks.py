@@ -12,6 +12,7 @@ from torch import nn
 
 from plugins.base import HOOKS, Option, Plugin, RecipeError, Selection, Setting, Stage, Task, implementers, right_on_shards
 from recipes.engine.module import RecipeModule
+from tests.sparsely import sparsely
 
 ROOT = Path(__file__).parents[2]
 OWN = {"record", "acts"}  # what options use, and do not define
@@ -28,7 +29,7 @@ def test_each_method_is_a_hook_and_each_hook_a_method():
 
 
 @pytest.mark.parametrize(
-    "hook", [hook for hook in HOOKS if hook.moment in ("step", "evaluation", "end")], ids=lambda hook: hook.name
+    "hook", sparsely(hook for hook in HOOKS if hook.moment in ("step", "evaluation", "end")), ids=lambda hook: hook.name
 )
 def test_the_engine_calls_each_hook_by_its_name(hook):
     called = set()

@@ -7,6 +7,7 @@ import pytest
 from recipes.check import alone, batches, parameters
 from recipes.check.outcome import NotAsked
 from tests.harness import config_of, fit, options, plugin_class, weights, with_companions
+from tests.sparsely import sparsely
 
 PLUGINS = [name for name in options() if plugin_class(name) is not None]
 WITH_STRENGTH = [name for name in PLUGINS if plugin_class(name).off is not None]
@@ -59,7 +60,7 @@ def test_trains_in_bf16_mixed(name, tmp_path):
     alone.bf16(name, tmp_path)
 
 
-@over(options())
+@over(sparsely(options()))
 def test_accumulation_equals_the_whole_batch(name, tmp_path):
     ask(alone.accumulation, name, tmp_path)
 

@@ -10,6 +10,7 @@ from recipes.data.split import Split
 from recipes.engine.checkpoint import BestAndLast
 from recipes.engine.lightning_private import Position, position, steps_an_epoch
 from recipes.engine.module import RecipeModule
+from tests.sparsely import sparsely
 
 EPOCH = 5
 
@@ -64,7 +65,7 @@ def fit(folder, resume=None, every=None, **limits):
 
 
 @pytest.mark.parametrize("every", [None, 1, 3, 4, 5])
-@pytest.mark.parametrize("first", [{"max_steps": number} for number in range(1, 2 * EPOCH + 1)] + [{"max_epochs": 1}])
+@pytest.mark.parametrize("first", sparsely([{"max_steps": number} for number in range(1, 2 * EPOCH + 1)] + [{"max_epochs": 1}]))
 def test_a_training_goes_on_whatever_limit_has_ended_it(tmp_path, first, every):
     """Both halves together are the whole, but for an epoch whose end came by the limit."""
     begun, trainer = fit(tmp_path / "halves", every=every, **{"max_epochs": -1} | first)
