@@ -1,7 +1,6 @@
 """Techniques that change a model work on models that know nothing of them: places are found, each once, and checkpoints are read again."""
 
 import pytest
-import timm
 import torch
 from torch import nn
 
@@ -50,7 +49,10 @@ MODELS = [
     ),
     *(
         pytest.param(
-            lambda name=name, size=size: timm.create_model(name, num_classes=3, **size), places, id=f"timm {name}", marks=slow
+            lambda name=name, size=size: pytest.importorskip("timm").create_model(name, num_classes=3, **size),
+            places,
+            id=f"timm {name}",
+            marks=slow,
         )
         for name, size, places in (
             ("resnet18", {}, (17, 13, 13, 1, 8, None, 17, 21)),

@@ -1,8 +1,5 @@
 import pytest
 import torch
-from timm.layers import PatchDropout as TimmPatchDropout
-from timm.models.swin_transformer import SwinTransformer
-from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 from torchvision.models import VisionTransformer as TorchvisionTransformer
 
@@ -15,12 +12,16 @@ SETTING = Setting((3, 16, 16), (Task("", "classification", 3),))
 SMALL = {"img_size": 16, "patch_size": 4, "embed_dim": 8, "depth": 2, "num_heads": 2, "num_classes": 3}
 
 
+def timms(**settings):
+    return pytest.importorskip("timm.models.vision_transformer").VisionTransformer(**settings)
+
+
 @pytest.mark.parametrize("prefix", [0, 1, 3])
 @pytest.mark.parametrize("p", [0.1, 0.5, 0.99])
 def test_equals_timm(p, prefix):
     x = torch.randn(6, prefix + 16, 5)
     torch.manual_seed(3)
-    expected = TimmPatchDropout(p, num_prefix_tokens=prefix).train()(x)
+    expected = pytest.importorskip("timm").layers.PatchDropout(p, num_prefix_tokens=prefix).train()(x)
     torch.manual_seed(3)
     assert torch.equal(drop_patches(x, p, prefix), expected)
 
@@ -40,9 +41,9 @@ def torchvision_net():
 
 MODELS = {
     "torchvision": (torchvision_net, "encoder.dropout", 1),
-    "timm": (lambda: VisionTransformer(**SMALL), "pos_drop", 1),
-    "without a class token": (lambda: VisionTransformer(**SMALL, class_token=False, global_pool="avg"), "pos_drop", 0),
-    "with registers": (lambda: VisionTransformer(**SMALL, reg_tokens=4, no_embed_class=True), "pos_drop", 5),
+    "timm": (lambda: timms(**SMALL), "pos_drop", 1),
+    "without a class token": (lambda: timms(**SMALL, class_token=False, global_pool="avg"), "pos_drop", 0),
+    "with registers": (lambda: timms(**SMALL, reg_tokens=4, no_embed_class=True), "pos_drop", 5),
 }
 
 
@@ -80,7 +81,7 @@ def test_outside_of_its_share_of_the_training_all_tokens_are_there():
     "make",
     [
         lambda: CNN((3, 16, 16), 3),
-        lambda: SwinTransformer(
+        lambda: pytest.importorskip("timm.models.swin_transformer").SwinTransformer(
             img_size=16, patch_size=2, embed_dim=8, depths=(1, 1), num_heads=(2, 2), window_size=4, num_classes=3
         ),
         lambda: nn.Sequential(nn.Conv2d(3, 4, 4, stride=4), nn.Flatten(2), nn.Linear(16, 8), nn.Flatten(), nn.Linear(32, 3)),
