@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from plugins.base import Module, Plugin, Setting, Stage, declare
+from plugins.base import Module, Setting, declare
+from plugins.clipping._clipping import Clipping
 from plugins.clipping._norms import total_norm, with_gradient
 from plugins.depth import depths
 
@@ -33,7 +34,7 @@ def clip_adaptively(parameters: Sequence[nn.Parameter], ratio: float, eps: float
         gradient.mul_((largest / norm).where(norm > largest, 1.0))
 
 
-class ClipAdaptively(Plugin):
+class ClipAdaptively(Clipping):
     """Shorten the gradient of each unit to a share of the norm of its weights.
 
     G_i ← G_i · min(1, ratio · max(‖W_i‖₂, eps) / ‖G_i‖₂) for each unit i, the weights that lead into it: a row of a matrix, a filter of a
@@ -42,8 +43,6 @@ class ClipAdaptively(Plugin):
 
     Source: Brock, De, Smith & Simonyan, "High-performance large-scale image recognition without normalization", ICML 2021, equation 3.
     """
-
-    stage = Stage.CLIPPING
 
     ratio: float = declare.number(
         "λ, the largest norm of a unit's gradient as a share of the norm of its weights", default=0.01, above=0
@@ -58,8 +57,8 @@ class ClipAdaptively(Plugin):
         super().prepare(setting)
         self._left_out: set[int] | None = None
 
-    def transform_gradient(self, module: Module, parameters: Sequence[nn.Parameter]) -> None:
-        """Clip, and log the norm before and after."""
+    def clip(self, module: Module, parameters: Sequence[nn.Parameter]) -> tuple[Tensor, Tensor]:
+        """Scale the gradient of each unit that has to be."""
         if self._left_out is None:
             named = dict(module.model.named_parameters(remove_duplicate=False))
             depth = depths(module.model)
@@ -67,5 +66,4 @@ class ClipAdaptively(Plugin):
         given = with_gradient(parameters)
         before = total_norm(given)
         clip_adaptively([each for each in given if id(each) not in self._left_out], self.ratio, self.eps)
-        self.record(module, "before", before)
-        self.record(module, "after", total_norm(given))
+        return before, total_norm(given)

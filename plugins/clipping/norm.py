@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import clip_grads_with_norm_
 
-from plugins.base import Module, Plugin, Stage, declare
+from plugins.base import Module, declare
+from plugins.clipping._clipping import Clipping
 from plugins.clipping._norms import total_norm, with_gradient
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ def clip_norm(parameters: Sequence[nn.Parameter], max_norm: float) -> tuple[Floa
     return before, before.clamp(max=max_norm)
 
 
-class ClipNorm(Plugin):
+class ClipNorm(Clipping):
     """Shorten the gradient to a norm of at most `max_norm`, keeping its direction.
 
     g ← g · min(1, max_norm / ‖g‖₂), with ‖g‖₂ over all parameters together. A NaN in the gradient stays a NaN.
@@ -36,7 +37,6 @@ class ClipNorm(Plugin):
     Source: Pascanu, Mikolov & Bengio, "On the difficulty of training recurrent neural networks", 2013; lectures A, E.
     """
 
-    stage = Stage.CLIPPING
     on_shards = True
     measures_when_off = True
 
@@ -50,8 +50,6 @@ class ClipNorm(Plugin):
         more="The norm is logged all the same.",
     )
 
-    def transform_gradient(self, module: Module, parameters: Sequence[nn.Parameter]) -> None:
-        """Clip, and log the norm before and after."""
-        before, after = clip_norm(parameters, self.max_norm)
-        self.record(module, "before", before)
-        self.record(module, "after", after)
+    def clip(self, module: Module, parameters: Sequence[nn.Parameter]) -> tuple[Tensor, Tensor]:
+        """Scale all gradients, where their norm is too large."""
+        return clip_norm(parameters, self.max_norm)

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from plugins.base import Module, Plugin, Stage, declare
+from plugins.base import Module, declare
+from plugins.clipping._clipping import Clipping
 from plugins.clipping._norms import total_norm, with_gradient
 from plugins.shards import parts
 
@@ -30,7 +31,7 @@ def clip_value(parameters: Sequence[nn.Parameter], largest: float) -> tuple[Floa
     return before, total_norm(clipped)
 
 
-class ClipValue(Plugin):
+class ClipValue(Clipping):
     """Bring each number of the gradient into [−max, max].
 
     g_i ← min(max, max(−max, g_i)) for each weight by itself, so the direction changes where a number is cut. A NaN stays a NaN.
@@ -39,7 +40,6 @@ class ClipValue(Plugin):
     section 10.11.1.
     """
 
-    stage = Stage.CLIPPING
     on_shards = True
     measures_when_off = True
 
@@ -53,8 +53,6 @@ class ClipValue(Plugin):
         more="The norm is logged all the same.",
     )
 
-    def transform_gradient(self, module: Module, parameters: Sequence[nn.Parameter]) -> None:
-        """Clip, and log the norm before and after."""
-        before, after = clip_value(parameters, self.max)
-        self.record(module, "before", before)
-        self.record(module, "after", after)
+    def clip(self, module: Module, parameters: Sequence[nn.Parameter]) -> tuple[Tensor, Tensor]:
+        """Cut each number, where it is too large."""
+        return clip_value(parameters, self.max)
