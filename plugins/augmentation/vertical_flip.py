@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
-
-from plugins.augmentation._geometry import Geometric, Move, flip
-from plugins.base import Stage, declare
+from plugins.augmentation._flipping import RandomFlip
 
 
-class VerticalFlip(Geometric):
+class VerticalFlip(RandomFlip):
     """Turn each image upside down, as in a mirror, with probability p, and class maps with it.
 
     x[…, i, :] ← x[…, height − 1 − i, :], an exact copy of pixels.
@@ -20,11 +16,4 @@ class VerticalFlip(Geometric):
     Source: lecture A (data augmentation).
     """
 
-    stage = Stage.GEOMETRY
-
-    p: float = declare.share("probability that an image is mirrored", default=0.5, off=0.0)
-
-    def draw(self, x: Tensor, generator: torch.Generator) -> Move:
-        """Mirror a random choice of the images."""
-        mirrored = torch.rand(len(x), device=x.device, generator=generator, dtype=torch.float32) < self.p
-        return lambda images, fill: flip(images, mirrored, -2)
+    dimension = -2

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from plugins.base import Batch, Refusal, Selection
+from plugins.base import Batch, Refusal, Selection, Task
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -32,6 +33,11 @@ def mean_that_counts(values: Float[Tensor, " samples *rest"], batch: Batch, task
     if weight is None:
         return values.mean()
     return (values * (weight > 0).view(*weight.shape, *[1] * (values.ndim - weight.ndim))).mean()
+
+
+def total_over_tasks(tasks: Iterable[Task], batch: Batch, values: Callable[[Task], Tensor]) -> Float[Tensor, ""]:
+    """The sum over all tasks with classes or labels of the means of what `values` gives for each sample of one."""
+    return torch.stack([mean_that_counts(values(task), batch, task.name) for task in tasks if task.kind != "regression"]).sum()
 
 
 def expect_classes(option: str, selection: Selection) -> None:

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-import torch
 from torch import Tensor
 
 from plugins.base import Batch, Module, Plugin, Selection, Stage, declare
-from plugins.regularizer._predictions import expect_classes, log_probabilities, mean_that_counts
+from plugins.regularizer._predictions import expect_classes, log_probabilities, total_over_tasks
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -46,12 +45,8 @@ class ConfidencePenalty(Plugin):
 
     def penalty(self, module: Module, batch: Batch, outputs: Mapping[str, Tensor]) -> Tensor | None:
         """The penalty on the predictions of this pass; their entropy is logged."""
-        found = torch.stack(
-            [
-                mean_that_counts(entropy(log_probabilities(outputs[task.name], task.kind)), batch, task.name)
-                for task in module.setting.tasks
-                if task.kind != "regression"
-            ]
-        ).sum()
+        found = total_over_tasks(
+            module.setting.tasks, batch, lambda task: entropy(log_probabilities(outputs[task.name], task.kind))
+        )
         self.record(module, "entropy", found)
         return -self.weight * found

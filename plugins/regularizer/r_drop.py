@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-import torch
 from torch import Tensor, nn
 
 from plugins.activations import passage
-from plugins.base import Batch, Module, Plugin, Refusal, Selection, Stage, declare
+from plugins.base import Batch, Module, Plugin, Refusal, Selection, Stage, Task, declare
 from plugins.passes import further_pass
-from plugins.regularizer._predictions import expect_classes, log_probabilities, mean_that_counts
+from plugins.regularizer._predictions import expect_classes, log_probabilities, total_over_tasks
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -64,17 +63,11 @@ class RDrop(Plugin):
         """The divergence between this pass and another one."""
         with further_pass(module.model, module.generator(self.option)):
             others = module.outputs(batch.x)
-        found = torch.stack(
-            [
-                mean_that_counts(
-                    symmetric_divergence(*(log_probabilities(each[task.name], task.kind) for each in (outputs, others))),
-                    batch,
-                    task.name,
-                )
-                for task in module.setting.tasks
-                if task.kind != "regression"
-            ]
-        ).sum()
+
+        def apart(task: Task) -> Tensor:
+            return symmetric_divergence(*(log_probabilities(each[task.name], task.kind) for each in (outputs, others)))
+
+        found = total_over_tasks(module.setting.tasks, batch, apart)
         self.record(module, "divergence", found)
         return self.weight * found
 
