@@ -1,6 +1,5 @@
 """The documentation: files that it names are there, the catalogue has every option, the site builds offline and its links lead somewhere."""
 
-import importlib.util
 import os
 import re
 import subprocess
@@ -14,6 +13,7 @@ import pytest
 from plugins.hooks import HOOKS
 from recipes.check import refusals
 from recipes.config.catalogue import Catalogue
+from tests.site import site
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -22,10 +22,7 @@ TO_WRITE = r"\*\*`[^`]*`\*\*"  # in bold: files that the reader is to write
 
 @pytest.fixture(scope="module")
 def catalogue():
-    spec = importlib.util.spec_from_file_location("docs_catalogue", ROOT / "docs/site/catalogue.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return site("catalogue")
 
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(ROOT)))

@@ -1,6 +1,5 @@
 """The site's pictures of augmentations: photographs in the first column, a draw of its own in each other place."""
 
-import importlib.util
 from io import BytesIO
 from pathlib import Path
 
@@ -10,6 +9,7 @@ from PIL import Image
 from torchvision.transforms.functional import pil_to_tensor
 
 from recipes.config.catalogue import Catalogue, Option
+from tests.site import site
 
 ROOT = Path(__file__).parents[1]
 OPTIONS = Catalogue().groups["augmentation"]
@@ -17,10 +17,7 @@ OPTIONS = Catalogue().groups["augmentation"]
 
 @pytest.fixture(scope="module")
 def pictures():
-    spec = importlib.util.spec_from_file_location("docs_pictures", ROOT / "docs/site/pictures.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return site("pictures")
 
 
 @pytest.mark.parametrize("name", ["rotate", "cutmix", "randaugment"])

@@ -23,6 +23,11 @@ IMAGES = {  # augmentations of images
         *("autoaugment", "augmix", "blur", "color_jitter", "grayscale", "solarize", "three_augment", "trivial_augment"),
     )
 }
+OF_MORE_THAN_COLUMNS = {  # what a table has not
+    *(*IMAGES, "augmentation/spec_augment", "init/dirac", "normalization/instance", "preprocessing/width"),
+    *(f"model/{name}" for name in ("cnn", "dgcnn", "fcn", "pointnet", "resnet18", "resnet34", "resnet50", "rnn", "timm")),
+    *(f"model/{name}" for name in ("torchvision", "transformer", "wide_resnet")),
+}
 REFUSED = {  # options, and groups of which each is
     "tokens": {
         *(f"augmentation/{name}" for name in (*OF_STEPS, *OF_COLUMNS)),
@@ -86,17 +91,14 @@ REFUSED = {  # options, and groups of which each is
         *(f"regularizer/{name}" for name in ("dropcluster", "patch_dropout")),
     },
     "table": {
-        *(*IMAGES, "augmentation/spec_augment"),
+        *OF_MORE_THAN_COLUMNS,
         *("distillation/features", "distillation/logits", "regularizer/dropblock", "regularizer/stochastic_depth"),
-        *("init/dirac", "normalization/instance", "preprocessing/width"),
         *(f"loss/{name}" for name in ("huber", "mae", "quantile")),
         *(f"metric/{name}" for name in ("mae", "r2", "rmse", "top_k_accuracy")),
-        *(f"model/{name}" for name in ("cnn", "dgcnn", "fcn", "pointnet", "resnet18", "resnet34", "resnet50", "rnn", "timm")),
-        *(f"model/{name}" for name in ("torchvision", "transformer", "wide_resnet")),
         *(f"regularizer/{name}" for name in ("dropcluster", "patch_dropout", "spatial_dropout")),
     },
     "numbers": {
-        *(*IMAGES, "augmentation/spec_augment"),
+        *OF_MORE_THAN_COLUMNS,
         *(
             "distillation/features",
             "distillation/logits",
@@ -105,12 +107,9 @@ REFUSED = {  # options, and groups of which each is
             "sampling/balanced",
             "sampling/weighted",
         ),
-        *("init/dirac", "normalization/instance", "preprocessing/width"),
         *(f"loss/{name}" for name in ("bce", "cross_entropy", "focal", "hinge", "poly1")),
         *(f"metric/{name}" for name in ("auroc", "average_precision", "balanced_accuracy", "calibration_error", "cohen_kappa")),
         *(f"metric/{name}" for name in ("f1", "precision", "recall", "top_k_accuracy")),
-        *(f"model/{name}" for name in ("cnn", "dgcnn", "fcn", "pointnet", "resnet18", "resnet34", "resnet50", "rnn", "timm")),
-        *(f"model/{name}" for name in ("torchvision", "transformer", "wide_resnet")),
         *(f"regularizer/{name}" for name in ("class_weights", "dropblock", "label_smoothing", "stochastic_depth")),
         *(
             f"regularizer/{name}"

@@ -4,31 +4,18 @@ import pytest
 import torch
 
 from plugins.augmentation import _operations, autoaugment
-from plugins.base import Batch, RecipeError, Setting, Task
+from plugins.base import Batch
 from recipes.check.choice import options, plugin_class
-from recipes.engine.module import RecipeModule
+from tests.plugins.augmentation.built import built
 
 NAMES = [name for name in options() if name.startswith("augmentation/")]
 SHAPES = ((3, 16, 20), (12, 5), (12,))  # the first that an augmentation takes
 SAMPLES, CLASSES = 64, 5
 
 
-def built(kind):
-    for shape in SHAPES:
-        module = RecipeModule(torch.nn.Flatten(), torch.nn.functional.cross_entropy, torch.optim.SGD)
-        inputs = torch.rand(SAMPLES, *shape)
-        setting = Setting(shape, (Task("", "classification", CLASSES),), 0, lambda inputs=inputs: iter([inputs]))
-        try:
-            module.build([kind()], setting, devices=1)
-        except RecipeError:
-            continue
-        return module, inputs
-    raise AssertionError(f"{kind.__name__} takes none of the shapes {SHAPES}")
-
-
 @pytest.mark.parametrize("name", NAMES)
 def test_draws_are_those_of_float32(name):
-    module, x = built(plugin_class(name))
+    module, x = built(plugin_class(name), SHAPES, SAMPLES, CLASSES)
     labels, found = torch.arange(SAMPLES) % CLASSES, []
     for default in (torch.float32, torch.bfloat16):
         _operations._table.cache_clear()

@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch.overrides import TorchFunctionMode
 
-from plugins.base import Batch, RecipeError, Setting, Task
+from plugins.base import Batch
 from recipes.check.choice import options, plugin_class
-from recipes.engine.module import RecipeModule
+from tests.plugins.augmentation.built import built
 
 NAMES = [name for name in options() if name.startswith("augmentation/")]
 SHAPES = ((3, 16, 20), (1, 16, 20), (12, 5), (12,))  # the first that an augmentation takes
@@ -40,24 +40,10 @@ class Calls(TorchFunctionMode):
         return found
 
 
-def built(kind):
-    """A module with the augmentation, for samples of the first shape that it takes."""
-    for shape in SHAPES:
-        module = RecipeModule(torch.nn.Flatten(), torch.nn.functional.cross_entropy, torch.optim.SGD)
-        inputs = torch.rand(SAMPLES, *shape)
-        setting = Setting(shape, (Task("", "classification", CLASSES),), 0, lambda inputs=inputs: iter([inputs]))
-        try:
-            module.build([kind()], setting, devices=1)
-        except RecipeError:
-            continue
-        return module
-    raise AssertionError(f"{kind.__name__} takes none of the shapes {SHAPES}")
-
-
 def waits(name_or_kind):
     """What an augmentation waits for."""
     kind = plugin_class(name_or_kind) if isinstance(name_or_kind, str) else name_or_kind
-    module = built(kind)
+    module, _ = built(kind, SHAPES, SAMPLES, CLASSES)
     labels = torch.empty(SAMPLES, dtype=torch.long, device=META)
     batch = Batch(torch.empty(SAMPLES, *module.setting.shape, device=META), {"": labels}, {"": labels}, samples=labels)
     # no generator draws on this device, but what is drawn on the CPU is real
