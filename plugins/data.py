@@ -23,7 +23,8 @@ def class_probabilities(target: Tensor, classes: int) -> Tensor:
     """Labels (samples, *places) as probabilities (samples, classes, *places), one at the label; probabilities as they are."""
     if target.is_floating_point():
         return target
-    blank = torch.zeros(len(target), classes, *target.shape[1:], device=target.device)
+    kind = torch.promote_types(torch.get_default_dtype(), torch.float32)  # half precision has no 0.9
+    blank = torch.zeros(len(target), classes, *target.shape[1:], dtype=kind, device=target.device)
     return blank.scatter_(1, target.long().unsqueeze(1), 1.0)
 
 
@@ -163,7 +164,7 @@ class Setting:
     """What is known before training: the data's shape and tasks, and how to reach the raw training inputs and targets.
 
     `training_targets` yields the targets of the training split piece by piece, by task. `may_ignore` tells whether there may be labels
-    that the loss ignores, in any split, and `ignored` which the loss ignores, by task, where there are class maps. `tokens`: inputs are whole numbers that stay such, as
+    that the loss ignores, in any split, and `ignored` which the loss ignores, by task. `tokens`: inputs are whole numbers that stay such, as
     for an embedding. `training_inputs` yields the training split's raw inputs piece by piece; it is None when a finished run is loaded,
     whose fitted values come from the checkpoint. `load_run(folder)` gives the trained module of another run, `load_weights(place)` the
     tensors, by name, of another run or of a file. `restored`: the weights will come from a checkpoint of this run, which goes on.

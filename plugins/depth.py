@@ -14,6 +14,10 @@ HEAD = "head"  # the last layer, whatever the model calls it
 CONTAINERS: tuple[type[nn.Module], ...] = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
 
 
+class SideBySide(nn.Module):
+    """A module whose children stand beside each other, as heads of several tasks do: one layer."""
+
+
 def depths(model: nn.Module) -> dict[str, int]:
     """How many layers lie between each parameter, by name, and the head: 0 is the head.
 
@@ -38,10 +42,13 @@ def depths(model: nn.Module) -> dict[str, int]:
 
 def _layers(module: nn.Module, prefix: str) -> Iterator[tuple[str, nn.Module, bool]]:
     """Layers, and modules of whose parameters only their own are meant."""
+    if isinstance(module, SideBySide):
+        yield prefix, module, False
+        return
     inner = [(name, child) for name, child in module.named_children() if _has_weights(child)]
     yield prefix, module, True
     for name, child in inner:
-        if _is_made_of_layers(child, alone=len(inner) == 1):
+        if isinstance(child, SideBySide) or _is_made_of_layers(child, alone=len(inner) == 1):
             yield from _layers(child, f"{prefix}{name}.")
         else:
             yield f"{prefix}{name}.", child, False

@@ -8,10 +8,11 @@ import torch
 from torch import Tensor, nn
 
 from plugins.base import Module, Plugin, RecipeError, Setting, Stage, Task, derive_seed
+from plugins.depth import SideBySide
 from plugins.sites import trace
 
 
-class Heads(nn.Module):
+class Heads(SideBySide):
     """One linear layer for each task on the same features; the first task keeps the given layer."""
 
     def __init__(self, layer: nn.Linear, tasks: Sequence[Task], seed: int) -> None:

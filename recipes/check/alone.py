@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,15 +22,29 @@ def close(found: torch.Tensor, expected: torch.Tensor) -> bool:
     return torch.allclose(found, expected, rtol=2e-4, atol=2e-5, equal_nan=True)
 
 
-def resume_and_order(name: str, folder: Path) -> None:
+def resume_and_order(name: str, folder: Path, steps: int = 6) -> None:
     """A run that is stopped and goes on ends bit for bit where it would have; the order in which options are written is free."""
     config = merged_config(with_companions(name))
-    whole = fit(config, folder / "whole", 6, copy_at=3)
+    whole = resumes(config, folder, steps)
+    turned = fit(config, folder / "turned", steps, reverse=True)
+    differs = same_bits(weights(whole), weights(turned))
+    expect(
+        not differs,
+        f"written in another order it trains other weights: {_listed(differs)}; does it share a stage, or draw for others?",
+    )
+
+
+def resumes(config: dict[str, Any], folder: Path, steps: int = 6) -> RecipeModule:
+    """The run of a config, which ends bit for bit the same where it is stopped half-way and goes on."""
+    whole = fit(config, folder / "whole", steps, copy_at=steps // 2)
     bad = [key for key, value in weights(whole).items() if value.is_floating_point() and not torch.isfinite(value).all()]
     expect(not bad, f"weights are not finite after {whole.steps_done} steps: {', '.join(bad)}")
-    expect(whole.steps_done == 6, f"{whole.steps_done} steps instead of 6")
-    resumed = fit(config, folder / "resumed", 6, resume=folder / "whole" / "copy.ckpt")
-    expect(resumed.steps_done == 6, f"resumed at step 3 it ends after {resumed.steps_done} steps instead of 6")
+    expect(whole.steps_done == steps, f"{whole.steps_done} steps instead of {steps}")
+    resumed = fit(config, folder / "resumed", steps, resume=folder / "whole" / "copy.ckpt")
+    expect(
+        resumed.steps_done == steps,
+        f"resumed at step {steps // 2} it ends after {resumed.steps_done} steps instead of {steps}",
+    )
     differs = same_bits(weights(whole), weights(resumed))
     expect(
         not differs,
@@ -43,12 +58,7 @@ def resume_and_order(name: str, folder: Path) -> None:
         whole.metrics.keys() == resumed.metrics.keys() and not changed,
         f"resumed it measures something else: {_listed(sorted(changed | (whole.metrics.keys() ^ resumed.metrics.keys())))}",
     )
-    turned = fit(config, folder / "turned", 6, reverse=True)
-    differs = same_bits(weights(whole), weights(turned))
-    expect(
-        not differs,
-        f"written in another order it trains other weights: {_listed(differs)}; does it share a stage, or draw for others?",
-    )
+    return whole
 
 
 def _same(first: Any, second: Any) -> bool:
@@ -74,15 +84,23 @@ def strength_zero(name: str, folder: Path) -> None:
     found = plugin_class(name)
     if found is None or found.off is None:
         raise NotAsked("no value of its parameters is off")
-    companions = with_companions(name)[1:]
-    off = merged_config([name, *companions])
-    missing = sorted(set(found.off) - set(node_of(off, name)))
-    expect(not missing, f"off names parameters that the option's file does not have: {', '.join(missing)}")
-    node_of(off, name).update(found.off)
-    without = fit(merged_config(companions), folder / "without", 5)
-    turned_off = fit(off, folder / "off", 5)
-    differs = same_bits(_inner(without), _inner(turned_off))
-    expect(not differs, f"with {dict(found.off)} it still trains other weights: {_listed(differs)}")
+    turned_off(with_companions(name), [name], folder)
+
+
+def turned_off(names: Sequence[str], off: Sequence[str], folder: Path) -> None:
+    """A run with some options of which others are off is bit for bit the one without these."""
+    config, values = merged_config(names), {}
+    for name in off:
+        found = plugin_class(name)
+        assert found is not None and found.off is not None
+        values[name] = found.off
+        missing = sorted(set(values[name]) - set(node_of(config, name)))
+        expect(not missing, f"off of {name} names parameters that its file does not have: {', '.join(missing)}")
+        node_of(config, name).update(values[name])
+    rest = merged_config([name for name in names if name not in off])
+    differs = same_bits(_inner(fit(rest, folder / "without", 5)), _inner(fit(config, folder / "off", 5)))
+    what = ", ".join(f"{name} {dict(value)}" for name, value in values.items())
+    expect(not differs, f"with {what} it still trains other weights: {_listed(differs)}")
 
 
 def _inner(module: RecipeModule) -> dict[str, torch.Tensor]:
@@ -110,7 +128,13 @@ def initial_weights(name: str, folder: Path) -> None:
 
 def bf16(name: str, folder: Path) -> None:
     """It trains in mixed precision."""
-    trained = fit(merged_config(with_companions(name), {"trainer.precision": "bf16-mixed"}), folder, 3)
+    trains_in_bf16(merged_config(with_companions(name)), folder)
+
+
+def trains_in_bf16(config: dict[str, Any], folder: Path) -> None:
+    """In mixed precision weights stay in single precision, and finite."""
+    config["trainer"]["precision"] = "bf16-mixed"
+    trained = fit(config, folder, 3)
     for key, value in parameters(trained).items():
         expect(value.dtype == torch.float32, f"in bf16-mixed the weight {key} is {value.dtype}")
         expect(torch.isfinite(value).all(), f"in bf16-mixed the weight {key} is not finite after 3 steps")

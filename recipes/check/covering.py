@@ -41,6 +41,10 @@ class Options:
         """The integer that stands for some names."""
         return sum(1 << self._number[name] for name in names)
 
+    def partners(self, name: str) -> int:
+        """The selection of all that an option excludes by itself."""
+        return self._partners[self._number[name]]
+
     def chosen(self, selection: int) -> tuple[str, ...]:
         """The names that an integer stands for."""
         return tuple(name for number, name in enumerate(self.names) if selection >> number & 1)
@@ -109,6 +113,26 @@ def cover(
         for number in _bits(selection):
             left[number] &= ~selection
         found.append(options.chosen(selection))
+    return found
+
+
+def gather(options: Options, names: Sequence[str], size: int = 8) -> list[tuple[str, ...]]:
+    """Few selections of up to `size` options in which each of some stands at least once.
+
+    What excludes most of those that are left goes first, so that each selection has one of the group with most options.
+    """
+    left, found = list(names), []
+    while left:
+        waiting = options.selection(left)
+        left.sort(key=lambda name: -(options.partners(name) & waiting).bit_count())
+        selection = options.all_of(left[:1])
+        assert selection is not None, f"{left[0]} is forbidden by itself"
+        for name in left[1:]:
+            grown = options.all_of([name], selection)
+            if grown is not None and grown.bit_count() <= size:
+                selection = grown
+        found.append(options.chosen(selection))
+        left = [name for name in left if name not in found[-1]]
     return found
 
 

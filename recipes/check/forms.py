@@ -133,11 +133,13 @@ def saved(form: str, folder: Path) -> str:
     return f"data.path={path}"
 
 
-def words_of(form: str, name: str, folder: Path) -> list[str]:
-    """What a user types for a form of data and an option, with what it needs."""
-    # a model that is made for a form is refused on the digits, by which it is seen what an option needs
-    found = (name,) if name.startswith("model/") else with_companions(name)
-    names = [each for each in found if each == name or not each.startswith(("data/", "model/"))]  # the form has its own
+def beside_form(names: Sequence[str]) -> list[str]:
+    """The options without the data and the model that they are tried with otherwise: a form has its own."""
+    return [name for name in names if not name.startswith(("data/", "model/"))]
+
+
+def words_of(form: str, names: Sequence[str], folder: Path) -> list[str]:
+    """What a user types for a form of data and some options, among them what they need."""
     groups = {name.split("/")[0] for name in names}
     words = [word for word in (*SMALL, *FORMS[form].words) if word.partition("=")[0].partition(".")[0] not in groups]
     words = [*words, saved(form, folder), *select(names)]
@@ -157,9 +159,16 @@ def _weights(words: Sequence[str]) -> Path:
     return weights_file(config, data) or trained_run()
 
 
-def outcome(form: str, name: str, folder: Path) -> dict[str, Any] | RecipeError:
-    """The result of a short run of an option on a form of data, or the refusal, which leaves nothing."""
-    words, run = words_of(form, name, folder), folder / "run"
+def outcome_of(form: str, name: str, folder: Path) -> dict[str, Any] | RecipeError:
+    """What `outcome` says of an option, with what it needs."""
+    # a model that is made for a form is refused on the digits, by which it is seen what an option needs
+    names = [name] if name.startswith("model/") else beside_form(with_companions(name))
+    return outcome(form, names, folder)
+
+
+def outcome(form: str, names: Sequence[str], folder: Path) -> dict[str, Any] | RecipeError:
+    """The result of a short run of some options on a form of data, or the refusal, which leaves nothing."""
+    words, run = words_of(form, names, folder), folder / "run"
     run.mkdir()
     try:
         with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
@@ -192,7 +201,7 @@ def other_forms(name: str, folder: Path) -> None:
     for form in FORMS:
         place = folder / form
         place.mkdir(parents=True)
-        found = outcome(form, name, place)
+        found = outcome_of(form, name, place)
         try:
             if isinstance(found, RecipeError):
                 expect_told(name, found)

@@ -28,9 +28,9 @@ BORDER = 1.5  # samples that may lie on the border between two classes
 Found = dict[str, Any]
 
 
-def settings(name: str, strategy: str) -> dict[str, Any]:
-    """The config of two processes with an option; composed here, the processes need no catalogue."""
-    return merged_config(with_companions(name), {"trainer.strategy": strategy, **OFTEN})
+def settings(names: Sequence[str], strategy: str) -> dict[str, Any]:
+    """The config of two processes with some options and what they need; composed here, the processes need no catalogue."""
+    return merged_config(names, {"trainer.strategy": strategy, **OFTEN})
 
 
 def train_all(target: Path, configs: Mapping[str, dict[str, Any]]) -> None:
@@ -79,7 +79,7 @@ def two_processes(names: Sequence[str], strategy: str, limit: float = 1800.0) ->
     configs = {}
     for name in names:
         with suppress(RecipeError):
-            configs[name] = settings(name, strategy)
+            configs[name] = settings(with_companions(name), strategy)
     with tempfile.TemporaryDirectory() as folder:
         context = multiprocessing.get_context("spawn")
         started = [context.Process(target=_one_of_two, args=(rank, folder, configs), daemon=True) for rank in (0, 1)]
@@ -109,18 +109,16 @@ def _found(names: tuple[str, ...], strategy: str) -> dict[str, Found]:
 
 def ddp(name: str, folder: Path, together: Sequence[str] = ()) -> None:
     """Two processes with copies of the weights; `together` are options that are trained in the same two processes."""
-    settings(name, "ddp")  # is not refused by itself
-    equals_two_parts(name, folder, _found(tuple(together) or (name,), "ddp")[name])
+    equals_two_parts(with_companions(name), folder, _found(tuple(together) or (name,), "ddp")[name])
 
 
 def fsdp(name: str, folder: Path, together: Sequence[str] = ()) -> None:
     """Two processes that keep parts of the weights."""
     names = tuple(together) or (name,)
-    settings(name, "fsdp")
-    equals_copies(name, _found(names, "fsdp")[name], _found(names, "ddp")[name])
+    equals_copies(with_companions(name), _found(names, "fsdp")[name], _found(names, "ddp")[name])
 
 
-def equals_two_parts(name: str, folder: Path, found: Found) -> None:
+def equals_two_parts(names: Sequence[str], folder: Path, found: Found) -> None:
     """Whether what two processes found is what one finds in two parts, or they refused it in a line that says why."""
     expect("error" not in found, f"fails in two processes: {found.get('error')}")
     if "refused" in found:
@@ -129,7 +127,7 @@ def equals_two_parts(name: str, folder: Path, found: Found) -> None:
     expect(found["ranks_equal"], "two processes end with different weights: draw with module.generator(…, same_on_ranks=True)?")
     # batches of 16 on two ranks are pieces of 8, like two parts of 8 on one
     two_parts = {**OFTEN, "data.batch_size": 8, "trainer.accumulate_grad_batches": 2}
-    config = merged_config(with_companions(name), two_parts)
+    config = merged_config(names, two_parts)
     one = fit(config, folder, STEPS)
     expect(one.parts == 2, f"{one.parts} parts instead of 2")
     _expect_close(
@@ -140,13 +138,13 @@ def equals_two_parts(name: str, folder: Path, found: Found) -> None:
     _expect_near(found["metrics"], one.metrics, share, BORDER / len(data_of(config).splits["val"]), "in two processes")
 
 
-def equals_copies(name: str, found: Found, expected: Found) -> None:
+def equals_copies(names: Sequence[str], found: Found, expected: Found) -> None:
     """Whether processes that keep parts of the weights find what those that keep copies do, or are refused by the option's own word."""
     expect("error" not in found, f"fails where each process keeps parts of the weights: {found.get('error')}")
     if "refused" in found:
         told = found["refused"].endswith("trainer=ddp")
         expect(told, f"its refusal of trainer=fsdp does not end with what to type, trainer=ddp: {found['refused']}")
-        selection = build(merged_config(with_companions(name))).selection
+        selection = build(merged_config(names)).selection
         assert selection is not None
         right = all(map(right_on_shards, [*selection.plugins, *selection.others]))
         expect(not right, f"is refused with trainer=fsdp though on_shards says that it is right: {found['refused']}")

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import itertools
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
+from typing import Any, TypeVar
 
 import torch
 
@@ -18,6 +19,7 @@ from recipes.check.narrowing import narrow
 from recipes.check.samples import expect_loss
 from recipes.check.trained import same_bits, weights
 
+T = TypeVar("T")
 SLOWER = 0.05  # of the learning rate, where a selection diverges
 
 
@@ -145,22 +147,27 @@ def refusal_of(names: Sequence[str]) -> str | None:
     return None
 
 
+def at_a_rate_that_trains(names: Sequence[str], check: Callable[[dict[str, Any]], T]) -> T:
+    """What a check says of a selection's config; where the learning rate is too large for what meets there, of one with a smaller one."""
+    try:
+        return check(harness.merged_config(names))
+    except Diverged:  # or it is a fault: then of any rate
+        config = harness.merged_config(names)
+        if "lr" in config["optimizer"]:
+            config["optimizer"]["lr"] *= SLOWER
+        return check(config)
+
+
 def fault_of(names: Sequence[str], folder: Path) -> Fault | None:
     """What is wrong with three steps of training; None: all is well, and the order in which options are written is free."""
     try:
-        return _fault_of(names, folder, 1.0)
-    except Diverged:  # the rate is too large for what meets here, or it is a fault: then of any rate
-        try:
-            return _fault_of(names, folder, SLOWER)
-        except Diverged as error:
-            return Fault(False, str(error))
+        return at_a_rate_that_trains(names, lambda config: _fault_of(config, folder))
+    except RecipeError as error:
+        return Fault(not isinstance(error, Diverged), str(error))
 
 
-def _fault_of(names: Sequence[str], folder: Path, rate: float) -> Fault | None:
+def _fault_of(config: dict[str, Any], folder: Path) -> Fault | None:
     try:
-        config = harness.merged_config(names)
-        if "lr" in config["optimizer"]:
-            config["optimizer"]["lr"] *= rate
         module = harness.fit(config, folder / "written", 3)
         if module.steps_done != 3:
             return Fault(False, f"{module.steps_done} steps instead of 3")
@@ -171,10 +178,8 @@ def _fault_of(names: Sequence[str], folder: Path, rate: float) -> Fault | None:
         turned = weights(harness.fit(config, folder / "turned", 3, reverse=True))
         if differs := same_bits(found, turned):
             return Fault(False, f"written in another order it trains other weights: {', '.join(differs)}")
-    except Diverged:
+    except RecipeError:
         raise
-    except RecipeError as error:
-        return Fault(True, str(error))
     except Exception:
         return Fault(False, traceback.format_exc()[-1500:])
     return None

@@ -72,7 +72,7 @@ def build(module: Whole, plugins: Iterable[Plugin], setting: Setting | None, fac
             module.trainer, module.model, module.seed, module.standardize_targets, ignored_label(module.loss)
         )
         module.standardize_targets &= given.training_targets is not None
-    if given.has_maps and (label := ignored_label(module.loss)) is not None:
+    if (label := ignored_label(module.loss)) is not None:
         given = replace(given, ignored={task.name: label for task in given.tasks if task.kind == "classification"})
     module.setting = given = replace(given, tasks=tuple(refined(module.loss, task) for task in given.tasks))
     facts = facts or _facts(module)

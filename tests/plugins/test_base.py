@@ -150,5 +150,15 @@ def test_probabilities_of_labels():
     assert class_probabilities(soft, 4) is soft
 
 
+@pytest.mark.parametrize(("of_model", "kind"), [("bfloat16", "float32"), ("float16", "float32"), ("float64", "float64")])
+def test_probabilities_are_not_rounded_to_half_precision(of_model, kind):
+    torch.set_default_dtype(getattr(torch, of_model))
+    try:
+        found = class_probabilities(torch.randint(4, (9,)), 4)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert found.dtype == getattr(torch, kind)
+
+
 def test_a_batch_counts_its_samples():
     assert len(Batch(torch.zeros(5, 2), {}, {})) == 5

@@ -9,41 +9,49 @@ import torch._inductor.config
 
 from plugins.base import RecipeError
 from recipes.check.alone import close
-from recipes.check.choice import options
-from recipes.check.harness import fit, merged_config, with_companions
+from recipes.check.covering import gather
+from recipes.check.harness import build, fit, merged_config, with_companions
+from recipes.check.selections import everything
 from recipes.check.trained import parameters
 
 BY_THE_REAL_COMPILER = ("regularizer/dropblock", "regularizer/stochastic_depth", "wrapper/sam")
+COMPILED = {"trainer.compile": True}
+SHARES = 6
 
 
-def trained(name, folder, compiled):
+def refusal(name):
+    """The line in which an option is refused with a compiled model, or None; nothing is compiled."""
+    try:
+        build(merged_config(with_companions(name), COMPILED))
+    except RecipeError as error:
+        return str(error)
+    return None
+
+
+def trained(names, folder, compiled):
     """The weights after four steps."""
     torch.compiler.reset()
-    config = merged_config(with_companions(name), {"trainer.compile": compiled})
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return parameters(fit(config, folder, 4))
+        return parameters(fit(merged_config(names, COMPILED if compiled else None), folder, 4))
 
 
-def expect_equal(name, folder):
-    plain, found = trained(name, folder / "plain", False), None
-    try:
-        found = trained(name, folder / "compiled", True)
-    except RecipeError as refusal:
-        told = str(refusal)
-    if found is None:
-        assert "compile" in told and "\n" not in told
-        return
-    assert found.keys() == plain.keys()
-    assert not [key for key, value in plain.items() if not close(found[key], value)]
+def expect_equal(names, folder):
+    plain, found = trained(names, folder / "plain", False), trained(names, folder / "compiled", True)
+    assert found.keys() == plain.keys(), names
+    assert not [key for key, value in plain.items() if not close(found[key], value)], names
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", options())
-def test_a_compiled_model_trains_the_same(name, tmp_path, monkeypatch):
+@pytest.mark.parametrize("share", range(SHARES))
+def test_a_compiled_model_trains_the_same(share, tmp_path, monkeypatch):
     """What is traced, and when anew, is what options have a part in; a backend that only traces shows it in a second each."""
     monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="aot_eager"))
-    expect_equal(name, tmp_path)
+    refusals = {name: refusal(name) for name in everything().names}
+    assert all("compile" in line and "\n" not in line for line in refusals.values() if line)
+    runs = gather(everything().options, [name for name, line in refusals.items() if line is None])
+    for number, names in enumerate(runs[share::SHARES]):
+        expect_equal(names, tmp_path / str(number))
 
 
 @pytest.mark.slow
@@ -51,4 +59,4 @@ def test_a_compiled_model_trains_the_same(name, tmp_path, monkeypatch):
 def test_what_is_in_the_graph_is_right_by_the_real_compiler(name, tmp_path):
     """It draws other numbers inside of the graph, unless it is told to draw torch's own."""
     with torch._inductor.config.patch(fallback_random=True):
-        expect_equal(name, tmp_path)
+        expect_equal(with_companions(name), tmp_path)

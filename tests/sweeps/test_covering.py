@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recipes.check.covering import Options, cover
+from recipes.check.covering import Options, cover, gather
 
 # about as many options as there will be, in groups of such sizes
 ONE = {
@@ -67,6 +67,24 @@ def test_every_allowed_pair_is_covered_and_nothing_forbidden_is_chosen(options, 
         assert consistent(set(run), forbidden, needs)
     for pair in itertools.combinations(names, 2):
         assert pair in covered or not possible(pair, names, forbidden, needs), pair
+
+
+@settings(max_examples=200, deadline=None)
+@given(option_sets(), st.integers(2, 8))
+def test_every_option_stands_in_a_selection_and_nothing_forbidden_is_chosen(options, size):
+    names, forbidden, needs = options
+    known = Options(names, forbidden, needs)
+    possible_alone = [name for name in names if known.all_of([name]) is not None]
+    runs = gather(known, possible_alone, size)
+    assert {name for run in runs for name in run} >= set(possible_alone)
+    for run in runs:
+        assert consistent(set(run), forbidden, needs)
+
+
+def test_options_that_exclude_each_other_take_a_selection_each_and_the_others_none_of_their_own():
+    groups = {"optimizer": 6, "loss": 3, "augmentation": 20}
+    runs = gather(Options(names_of(groups), exclusive({"optimizer": 6, "loss": 3})), names_of(groups))
+    assert len(runs) == 6 and max(map(len, runs)) <= 8
 
 
 def test_few_selections_for_as_many_options_as_there_will_be():

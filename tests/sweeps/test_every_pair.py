@@ -4,11 +4,12 @@ import pytest
 
 from recipes.check.harness import config_of, merged_config
 from recipes.check.selections import everything, fault_of
+from tests.sparsely import sparsely
 
 SHARES = 12
 
 
-@pytest.mark.parametrize("share", range(SHARES))
+@pytest.mark.parametrize("share", sparsely(range(SHARES)))
 def test_runs_that_cover_all_pairs_train(share, tmp_path, record_property):
     selections = everything()
     runs = selections.runs[share::SHARES]

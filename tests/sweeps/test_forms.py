@@ -7,7 +7,19 @@ import pytest
 import torch
 
 from plugins.base import RecipeError
-from recipes.check.forms import FORMS, SAY_NOTHING_OF_BATCHES, SMALL, expect_finished, expect_told, outcome, saved
+from recipes.check.covering import gather
+from recipes.check.forms import (
+    FORMS,
+    SAY_NOTHING_OF_BATCHES,
+    SMALL,
+    beside_form,
+    expect_finished,
+    expect_told,
+    outcome,
+    outcome_of,
+    saved,
+)
+from recipes.check.selections import everything
 from recipes.config.catalogue import Catalogue
 from recipes.config.composing import compose, finish
 from recipes.run import train
@@ -135,6 +147,9 @@ REFUSED = {  # options, and groups of which each is
 }
 
 
+SHARES = 4
+
+
 def every():
     """All options of the groups that a batch or its model sees."""
     groups = Catalogue().groups
@@ -143,18 +158,44 @@ def every():
     )
 
 
+def is_refused(form, name):
+    return bool({name, name.split("/")[0]} & REFUSED[form])
+
+
+def runs_of(form):
+    """Selections in which each option stands that is not refused; a model is tried by itself, as the form has its own."""
+    options, accepted = everything().options, [name for name in every() if not is_refused(form, name)]
+    some = [name for name in accepted if name in options.names and not name.startswith("model/")]
+    return [*gather(options, some), *((name,) for name in accepted if name not in some)]
+
+
 @pytest.mark.slow
+@pytest.mark.parametrize(("form", "name"), [(form, name) for form in FORMS for name in every() if is_refused(form, name)])
+def test_is_refused_in_one_line(form, name, tmp_path):
+    found = outcome_of(form, name, tmp_path)
+    assert isinstance(found, RecipeError), "it trains now: leave it out of REFUSED"
+    expect_told(name, found)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("share", range(SHARES))
 @pytest.mark.parametrize("form", FORMS)
-@pytest.mark.parametrize("name", every())
-def test_trains_or_is_refused_in_one_line(form, name, tmp_path):
-    found = outcome(form, name, tmp_path)
-    if {name, name.split("/")[0]} & REFUSED[form]:
-        assert isinstance(found, RecipeError), "it trains now: leave it out of REFUSED"
-        expect_told(name, found)
-    else:
-        assert not isinstance(found, RecipeError), found
-        expect_finished(found)
+def test_every_option_that_is_not_refused_trains(form, share, tmp_path):
+    for number, names in enumerate(runs_of(form)[share::SHARES]):
+        expect_trained(form, names, tmp_path / str(number))
     assert torch.get_default_dtype() == torch.float32
+
+
+def expect_trained(form, names, folder):
+    """A selection trains; where it is refused together on this form, each of its options trains by itself."""
+    folder.mkdir()
+    found = outcome(form, beside_form(names), folder) if len(names) > 1 else outcome_of(form, *names, folder)
+    if isinstance(found, RecipeError) and len(names) > 1:
+        for number, name in enumerate(beside_form(names)):
+            expect_trained(form, [name], folder / str(number))
+        return
+    assert not isinstance(found, RecipeError), f"{', '.join(names)}: {found}"
+    expect_finished(found)
 
 
 BESIDE = {

@@ -1,46 +1,105 @@
 """Two processes train what one process trains in two parts: for every option, also those that draw at random.
 
-So do two that keep parts of the weights, or the option is refused.
+So do two that keep parts of the weights, or the option is refused. Options are tried in selections of about eight in which each stands.
 """
+
+from functools import cache
 
 import pytest
 import torch
 
+from plugins.base import Option, right_on_shards
+from recipes.check.choice import target
+from recipes.check.covering import gather
+from recipes.check.outcome import Wrong
 from recipes.check.processes import equals_copies, equals_two_parts, settings, train_all
+from recipes.check.selections import everything
+from recipes.run.classes import find_class
 from tests.command import once
-from tests.harness import options
 from tests.ranks import on_ranks
-from tests.sparsely import sparsely
+
+SHARES = 6
 
 
-def two_processes(request, strategy):
-    """What two processes found, for the options that this session asks for."""
-    names = sorted({item.callspec.params["name"] for item in request.session.items if item.path == request.path})
+def two_processes(tmp_path_factory, folder, strategy, selections):
+    """What two processes found, by the names of a selection; trained once for all tests that ask for this folder."""
 
     def make(folder):
-        configs = {name: settings(name, strategy) for name in names}
-        on_ranks(2, train_all, folder / "found.pt", configs)
+        on_ranks(2, train_all, folder / "found.pt", {key(names): settings(names, strategy) for names in selections})
 
-    base = request.getfixturevalue("tmp_path_factory").getbasetemp()
-    return torch.load(once(base, f"two_processes_{strategy}", make) / "found.pt", weights_only=True)
+    found = once(tmp_path_factory.getbasetemp(), folder, make) / "found.pt"
+    return torch.load(found, weights_only=True)
+
+
+def key(names):
+    return ", ".join(names)
+
+
+@cache
+def runs():
+    selections = everything()
+    return gather(selections.options, selections.names)
+
+
+def on_shards(name):
+    found = find_class(target(name))
+    return not issubclass(found, Option) or right_on_shards(found)
+
+
+@cache
+def right_and_wrong_on_shards():
+    """Selections of what is right where each process keeps parts of the weights, and what is not, each with what it needs."""
+    selections = everything()
+    complete = {name: selections.complete([name]) for name in selections.names}
+    right = [name for name, names in complete.items() if all(map(on_shards, names))]
+    return gather(selections.options, right), [names for name, names in complete.items() if name not in right]
 
 
 @pytest.fixture(scope="module")
-def ddp(request):
-    return two_processes(request, "ddp")
+def ddp(tmp_path_factory):
+    """What two processes find."""
+    return two_processes(tmp_path_factory, "ddp", "ddp", runs())
+
+
+@pytest.mark.parametrize("share", range(SHARES))
+def test_equals_one_process_with_two_parts(share, ddp, tmp_path):
+    for number, names in enumerate(runs()[share::SHARES]):
+        told(names, equals_two_parts, names, tmp_path / str(number), ddp[key(names)])
 
 
 @pytest.fixture(scope="module")
-def fsdp(request):
-    return two_processes(request, "fsdp")
+def shards(tmp_path_factory):
+    """What two processes find that keep parts of the weights."""
+    right, wrong = right_and_wrong_on_shards()
+    return two_processes(tmp_path_factory, "shards", "fsdp", [*right, *wrong])
 
 
-@pytest.mark.parametrize("name", sparsely(options()))
-def test_equals_one_process_with_two_parts(name, ddp, tmp_path):
-    equals_two_parts(name, tmp_path, ddp[name])
+@pytest.fixture(scope="module")
+def copies(tmp_path_factory):
+    """What two processes find that keep copies of the weights, for the selections of which parts are right."""
+    return two_processes(tmp_path_factory, "copies", "ddp", right_and_wrong_on_shards()[0])
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", options())
-def test_processes_that_keep_parts_of_the_weights_equal_those_that_keep_copies(name, fsdp, ddp):
-    equals_copies(name, fsdp[name], ddp[name])
+@pytest.mark.parametrize("share", range(SHARES))
+def test_what_is_wrong_where_processes_keep_parts_of_the_weights_is_refused(share, shards):
+    for names in right_and_wrong_on_shards()[1][share::SHARES]:
+        assert "refused" in shards[key(names)], names
+        told(names, equals_copies, names, shards[key(names)], {})
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("share", range(SHARES))
+def test_processes_that_keep_parts_of_the_weights_equal_those_that_keep_copies(share, shards, copies):
+    for names in right_and_wrong_on_shards()[0][share::SHARES]:
+        found, expected = shards[key(names)], copies[key(names)]
+        assert "refused" not in found and "parameters" in expected, (names, found, expected)
+        told(names, equals_copies, names, found, expected)
+
+
+def told(names, check, *given):
+    """Make a check; what is wrong is told with the names of the selection."""
+    try:
+        check(*given)
+    except Wrong as error:
+        raise Wrong(f"{key(names)}: {error}") from error

@@ -99,8 +99,8 @@ def test_two_processes_train_what_one_does(tmp_path, monkeypatch):
         return kept(names, {**(settings or {}), "finetuning.every": EVERY})
 
     monkeypatch.setattr("recipes.check.processes.merged_config", thawing)
-    equals_two_parts(name, tmp_path, found["ddp"])
-    equals_copies(name, found["fsdp"], found["ddp"])
+    equals_two_parts((name,), tmp_path, found["ddp"])
+    equals_copies((name,), found["fsdp"], found["ddp"])
     start = parameters(build(config_of()))
     moved = [key for key, value in found["ddp"]["parameters"].items() if key in start and not torch.equal(value, start[key])]
     assert STEPS == 4 and "model.5.weight" in moved and "model.0.weight" not in moved

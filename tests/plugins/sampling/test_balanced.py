@@ -1,5 +1,6 @@
 import pytest
 import torch
+from torch import nn
 from torch.utils.data import DataLoader, TensorDataset, WeightedRandomSampler
 
 from plugins.base import Plugin, RecipeError, Refusal, Selection, Setting, Stage, Task, derive_seed
@@ -237,3 +238,12 @@ def test_labels_that_are_ignored_are_left_out_of_the_rounds():
     assert torch.bincount(labels[order]).tolist() == [4, 4]
     with pytest.raises(RecipeError, match="sampling/balanced draws each class as often, and no training sample has one"):
         plugin.order({"": labels[5:]}, 0, torch.Generator())
+
+
+def test_a_class_that_the_loss_ignores_is_none():
+    labels = torch.tensor([0, 0, 0, 1, 2, 2, 2, 2])
+    plugin = BalancedSampling()
+    module = RecipeModule(nn.Linear(1, 3), nn.CrossEntropyLoss(ignore_index=2), torch.optim.SGD)
+    module.build([plugin], Setting((1,), (Task("", "classification", 3),)), precision="32-true", devices=1)
+    order = plugin.order({"": labels}, 0, torch.Generator())
+    assert torch.bincount(labels[order]).tolist() == [4, 4]

@@ -11,8 +11,9 @@ from torch import nn
 from torch.nn import functional
 from torchvision.models import resnet18, vit_b_16
 
-from plugins.base import Option, Plugin, RecipeError, Stage
+from plugins.base import Option, Plugin, RecipeError, Setting, Stage, Task
 from plugins.depth import depths
+from plugins.multitask._heads import split_head
 from recipes.data.loaders import StepLoader
 from recipes.engine.groups import GroupRules, make_with_groups, parameter_groups
 from recipes.engine.module import RecipeModule
@@ -40,6 +41,14 @@ def test_the_rate_falls_with_each_layer_away_from_the_head():
     found = factors(Net(), GroupRules(layer_decay=0.5))
     body = dict.fromkeys(["body.0.weight", "body.0.bias", "body.1.weight", "body.1.bias"], 0.25)
     assert found == body | dict.fromkeys(["body.3.weight", "body.3.bias"], 0.5) | {"head.weight": 1.0, "head.bias": 1.0}
+
+
+def test_heads_of_several_tasks_are_one_layer():
+    tasks = tuple(Task(name, "classification", outputs) for name, outputs in (("a", 3), ("b", 2), ("c", 4)))
+    for model, names in ((Net(), "body.0 body.1 body.3"), (nn.Linear(6, 3), "")):
+        found = factors(split_head(model, Setting((6,), tasks)), GroupRules(layer_decay=0.5))
+        assert {name.rpartition(".")[0] for name, rate in found.items() if rate < 1} == set(names.split())
+        assert len([rate for rate in found.values() if rate == 1]) == 6
 
 
 @pytest.mark.parametrize(("make", "layers"), [(resnet18, 10), (vit_b_16, 14)])

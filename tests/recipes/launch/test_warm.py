@@ -104,9 +104,12 @@ def test_a_job_leaves_the_next_what_libraries_have_made(lifeline, tmp_path, monk
 
 
 def test_forks_draw_on_their_own(process, lifeline, tmp_path):
-    for job in [process.start(["import random; print(random.random())"], tmp_path, lifeline, {}) for _ in range(2)]:
+    folders = [tmp_path / name for name in ("first", "second")]
+    for folder in folders:
+        folder.mkdir()
+    for job in [process.start(["import random; print(random.random())"], folder, lifeline, {}) for folder in folders]:
         assert ended(job) == 0
-    first, second = (tmp_path / "output.log").read_text().split()
+    first, second = (float((folder / "output.log").read_text()) for folder in folders)
     assert first != second
 
 
