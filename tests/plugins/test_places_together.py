@@ -120,4 +120,5 @@ def test_all_at_once_change_what_a_model_returns_in_training_only(model):
     module.build([technique(name) for name in LAYERS if alone(MODELS[model], name) is not None], SETTING, devices=1)
     torch.testing.assert_close(module.model.eval()(x), expected)
     module.model.train()
-    assert not torch.equal(module.model(x), module.model(x))
+    drawn = [module.model(x) for _ in range(10)]  # so many techniques may leave nothing of it, once and once more
+    assert not all(torch.equal(drawn[0], other) for other in drawn[1:])

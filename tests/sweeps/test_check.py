@@ -311,7 +311,7 @@ def test_the_command_tells_all_and_fails(package, capsys, monkeypatch):
     out, err = capsys.readouterr()
     assert len(re.findall(r"^\[\d/8\] regularizer/\w+ [\w ]+ \(\d+\.\d s\) (ok|FAILED|–)", err, re.MULTILINE)) == 8
     assert re.search(r"^option +file +strength zero +bf16 +accumulation$", out, re.MULTILINE)
-    assert re.search(r"^regularizer/neveroff, strength zero: off names parameters", out, re.MULTILINE)
+    assert re.search(r"^regularizer/neveroff, strength zero: off of regularizer/neveroff names parameters", out, re.MULTILINE)
     assert out.endswith("2 options, 8 checks, 2 of them failed\n")
     main(["made-for-a-test", "--only", "good", "--only", "bf16"])
     assert "1 options, 1 checks, 0 of them failed" in capsys.readouterr().out
