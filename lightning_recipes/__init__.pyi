@@ -166,6 +166,8 @@ from plugins.scheduler.warmup_cosine import WarmupCosine as WarmupCosine
 from plugins.scheduler.wsd import WSD as WSD
 from plugins.sites import attach as attach, find_sites as find_sites, weight_layers as weight_layers
 from plugins.stopping.early import EarlyStopping as EarlyStopping
+from plugins.stopping.early_continue import EarlyContinue as EarlyContinue
+from plugins.stopping.early_retrain import EarlyRetrain as EarlyRetrain
 from plugins.stopping.milestones import Milestones as Milestones
 from plugins.wrapper.gradient_noise import GradientNoise as GradientNoise
 from plugins.wrapper.sam import SAM as SAM

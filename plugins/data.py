@@ -224,9 +224,8 @@ class Setting:
 class Phase:
     """One more fit after the first: early stopping's retrain and continue, curricula.
 
-    `fresh`: start from fresh initial weights (else from the weights as they are). `all_data`: train on training and
-    validation data. `max_steps`: optimizer steps at most. `stop_below`: end once this validation metric falls below
-    the value.
+    `fresh`: start from fresh initial weights (else from the weights as they are). `all_data`: train on training and validation data, of
+    which techniques then learn too. `max_steps`: optimizer steps at most. `stop_below`: end once this validation metric falls below the value.
     """
 
     name: str

@@ -14,6 +14,7 @@ from recipes.compare.units import Metric, plain
 from recipes.config.effect import flatten
 from recipes.config.errors import printable
 from recipes.config.quoting import quote, show
+from recipes.store.phase_results import phase_lines, trained_on_validation
 
 SPLITS = ("train", "val", "test")
 TRAINING, VALIDATION = 1, 2  # places of the two lines beside that of the run
@@ -30,11 +31,14 @@ def results(run: Run) -> str:
             metric, value = Metric(f"{split}/{name}"), run.metrics.get(f"{split}/{name}", math.nan)
             cells += f"<td>{metric.text(value)}{metric.unit if math.isfinite(value) else ''}</td>"
         body += f'<tr><th scope="row">{escape(name)}</th>{cells}</tr>'
-    head = "".join(f'<th scope="col">{split}</th>' for split in ("metric", "training", "validation", "test"))
+    seen = trained_on_validation(run.result)
+    splits = ("metric", "training", "validation, trained on" if seen else "validation", "test")
+    head = "".join(f'<th scope="col">{split}</th>' for split in splits)
+    which = "after the last step, which was trained on validation samples too" if seen else "that were best in validation"
     facts = "".join(f"<div><dt>{name}</dt><dd>{escape(value)}</dd></div>" for name, value in _facts(run).items())
     return (
         f'<div class="scroll"><table class="plain"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
-        f'<dl class="facts">{facts}</dl><p class="hint">Metrics are those of the weights that were best in validation.</p>'
+        f'<dl class="facts">{facts}</dl><p class="hint">Metrics are those of the weights {which}.</p>'
     )
 
 
@@ -44,6 +48,7 @@ def _facts(run: Run) -> dict[str, str]:
     steps, best, parameters = (result.get(name) for name in ("steps", "best_step", "parameters"))
     found = {
         "best step": f"{best:,} of {steps:,}" if isinstance(best, int) and isinstance(steps, int) else "",
+        "phases": "; ".join(phase_lines(result)),
         "chosen by": str(result.get("monitor") or ""),
         "time": in_one_unit([float(seconds)], TIMES)[0] if seconds else "",
         "peak memory": in_one_unit([float(memory)], SIZES)[0] if memory else "",
@@ -74,10 +79,14 @@ def curves_of_run(run: Run, points: int) -> dict[str, Any]:
         found[base] = figure(traces, yaxis={"title": {"text": plain(Metric(f"val/{base}").head.partition("/")[2])}})
     pairs = {f"{split}/{base}" for base in found for split in ("val", "train")}
     found |= {name: made for name, made in single.items() if name not in pairs}
-    best = run.result.get("best_step")
-    if isinstance(best, int) and best > 0:
-        for made in found.values():
-            made["layout"]["shapes"] = [{"type": "line", "yref": "paper", "x0": best, "x1": best, "y0": 0, "y1": 1}]
+    best, begun = run.result.get("best_step"), run.result.get("phase_begins")
+    dashes = {step: "solid" for step in (begun[1:] if isinstance(begun, list) else []) if isinstance(step, int)}
+    dashes |= {best: "dot"} if isinstance(best, int) and best > 0 else {}
+    for made in found.values() if dashes else ():
+        made["layout"]["shapes"] = [
+            {"type": "line", "yref": "paper", "x0": step, "x1": step, "y0": 0, "y1": 1, "line": {"dash": dash}}
+            for step, dash in dashes.items()
+        ]
     return found
 
 

@@ -28,7 +28,7 @@ function dress(layout) {
     dressed[name] = { ...axis, ...layout[name] };
     if (layout[name]?.title) dressed[name].title = { standoff: 12, ...layout[name].title };
   }
-  for (const shape of layout.shapes ?? []) shape.line = { color: cssColour("quiet"), width: 1, dash: "dot" };
+  for (const shape of layout.shapes ?? []) shape.line = { color: cssColour("quiet"), width: 1, dash: shape.line?.dash ?? "dot" };
   return dressed;
 }
 

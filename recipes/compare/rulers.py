@@ -15,6 +15,7 @@ from recipes.compare.groups import Comparison, Group
 from recipes.compare.runs import Run
 from recipes.config.effect import flatten
 from recipes.config.quoting import show
+from recipes.store.phase_results import SEEN
 
 SHOWN = 4  # settings, and values of one, in a sentence
 
@@ -85,6 +86,11 @@ def about_rulers(comparison: Comparison) -> Iterator[str]:
         yield (
             f"Groups predict in different ways ({', '.join(predicted[:SHOWN])}): a difference in {metric} comes from how predictions are made "
             f"as well as from training."
+        )
+    if seen := [group.label for group in comparison.groups if any(ruler(run, metric).get(SEEN) for run in group.runs)]:
+        yield (
+            f"{' · '.join(seen[:SHOWN])}{' and others' * (len(seen) > SHOWN)}: {metric} is of samples that the last phase has trained on, and "
+            f"flatters; take --metric {metric.replace('val/', 'test/', 1)}"
         )
     apart = not all(measured_alike(group, comparison.baseline, metric) for group in comparison.groups)
     if not apart or metric.rpartition("/")[2] == "loss":

@@ -70,12 +70,16 @@ def calibrate(module: Whole) -> None:
         module.calibrated.put(option.state_key, found or {})
 
 
+def training_loader(trainer: Any) -> Any:
+    """The loader of a training, also where its loop has not begun."""
+    return loader_of(trainer.fit_loop) if trainer.train_dataloader is None else trainer.train_dataloader
+
+
 def _batches(module: Whole, split: str) -> Iterator[Batch]:
     """The clean samples of a split that this process has, read when they are asked for."""
     trainer = module.trainer
     if split == "train":
-        loader = trainer.train_dataloader
-        batches = clean_batches(loader_of(trainer.fit_loop) if loader is None else loader, sys.maxsize)
+        batches = clean_batches(training_loader(trainer), sys.maxsize)
     else:
         loader = trainer.val_dataloaders
         batches = batches_aside(loader_of(trainer.fit_loop.epoch_loop.val_loop) if loader is None else loader)

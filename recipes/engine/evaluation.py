@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -16,7 +17,7 @@ from plugins.base import Batch
 from plugins.inputs import Inputs, concatenated, each, some
 from plugins.sites import evaluation_mode
 from recipes.data.loaders import EvaluationLoader
-from recipes.engine.calibration import calibrate
+from recipes.engine.calibration import calibrate, training_loader
 from recipes.engine.divergence import expect_finite, expect_finite_loss
 from recipes.engine.loading import clean_batches
 from recipes.engine.measuring import Measuring
@@ -47,6 +48,7 @@ class Evaluation:
     def __init__(self, module: Whole) -> None:
         self.module = module
         self._weights = ExitStack()  # open while the weights that are evaluated are in place
+        self._in_place = False
         self._means: dict[str, Means] = {}  # by split
         self._confusion: dict[str, Confusion] = {}  # by task
         self._tallies: dict[str, Tally] = {}  # of the test, by task
@@ -56,7 +58,7 @@ class Evaluation:
 
     def put_weights(self) -> None:
         """Evaluation mode, with the weights in place that are evaluated and saved: averaged ones where there is an average."""
-        module = self.module
+        module, self._in_place = self.module, True
         self._weights.enter_context(evaluation_mode(module))
         if dist.is_initialized():
             share_buffers(module.model)
@@ -69,14 +71,25 @@ class Evaluation:
     def settle(self) -> None:
         """Calibrate what a training has ended with."""
         if self.module.hooks["calibrate"]:
-            try:
-                self.put_weights()
-            finally:
-                self.put_back()
+            with self.in_place():
+                pass
 
     def put_back(self) -> None:
         """Put the training weights and modes back."""
+        self._in_place = False
         self._weights.close()
+
+    @contextmanager
+    def in_place(self) -> Iterator[None]:
+        """The weights that are evaluated, put in place and back if they are not there already."""
+        if self._in_place:
+            yield
+            return
+        try:
+            self.put_weights()
+            yield
+        finally:
+            self.put_back()
 
     def begin(self, split: str) -> None:
         """Start counting; `val` or `test`."""
@@ -159,8 +172,9 @@ class Evaluation:
         """Loss and accuracy on up to `limit` clean training samples in evaluation mode."""
         module, means = self.module, Means()
         assert module.setting is not None
-        with evaluation_mode(module.model), torch.no_grad():
-            for data in clean_batches(module.trainer.train_dataloader, limit):
+        precision = module.trainer.precision_plugin.forward_context()
+        with self.in_place(), evaluation_mode(module.model), torch.no_grad(), precision:
+            for data in clean_batches(training_loader(module.trainer), limit):
                 whole = module.as_batch(module.transfer_batch_to_device(data, module.device, 0))
                 for found in self.portions.of(len(whole), partial(self._of_clean, whole)):
                     means.add_all(found)

@@ -15,6 +15,7 @@ from plugins.base import RecipeError
 from recipes.config.errors import one_line
 from recipes.config.kinds import is_count, is_counts, is_mapping, is_number, is_text, is_texts
 from recipes.config.places import open_file
+from recipes.store.phase_results import is_phase
 
 DEEPEST, MOST = 40, 10_000_000  # mappings and lists inside of each other, and values altogether
 NUMBERS = ("float16", "bfloat16", "float32", "float64", "int64", "bool")
@@ -94,6 +95,8 @@ def _check_kept(kept: Mapping[str, Any]) -> None:
     _expect(is_number(phase.get("seconds")), "recipe.phase.seconds", "a number")
     _expect(is_count(phase.get("max_steps", 0)), "recipe.phase.max_steps", "a whole number")
     _expect(is_counts(phase.get("begun", [])), "recipe.phase.begun", "a list of whole numbers")
+    ended = phase.get("ended", [])
+    _expect(isinstance(ended, list) and all(map(_is_ended, ended)), "recipe.phase.ended", "what each phase has done")
     below = phase.get("stop_below")
     _expect(below is None or _is_pair(below), "recipe.phase.stop_below", "a metric and a number")
     one = _are_sizes(shape) and shape != []
@@ -122,6 +125,13 @@ def _expect(holds: bool, name: str, expected: str) -> None:
 def _is_number(value: object) -> bool:
     """A number, also none that is finite: that of a run which has diverged."""
     return isinstance(value, float) or (is_count(value) and abs(value) < 2**62)  # type: ignore[arg-type]
+
+
+def _is_ended(value: object) -> bool:
+    """What a phase has done; its metrics may be no finite numbers."""
+    metrics = value.get("metrics") if isinstance(value, dict) else None
+    numbers = isinstance(metrics, dict) and all(map(_is_number, metrics.values()))
+    return numbers and is_phase({**value, "metrics": {}})  # type: ignore[dict-item]
 
 
 def _is_pair(value: object) -> bool:

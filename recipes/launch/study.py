@@ -19,6 +19,7 @@ from plugins.errors import RecipeError
 from recipes.config.run_files import METRICS
 from recipes.launch.job import Job
 from recipes.launch.space import Space
+from recipes.store.phase_results import SEEN
 from recipes.store.shapes import numbers_of
 
 STUDY = "study.log"  # in a sweep's folder, for Optuna's own tools
@@ -244,6 +245,11 @@ class Search:
         self.study.tell(trial.asked, values, state=TrialState[state])
 
     def _mean(self, trial: Trial, place: int, name: str) -> float:
+        if any((job.result.get("rulers") or {}).get(name, {}).get(SEEN) for job in trial.jobs):
+            raise RecipeError(
+                f"the jobs of this search would be judged by {name} of samples that their last phase has trained on: search with "
+                f"+stopping=early, and train what is found with what was typed"
+            )
         found = [self.value_of(job, name) for job in trial.jobs]
         if any(value is None for value in found):
             there = ", ".join(sorted(trial.jobs[0].result.get("metrics", {})))

@@ -51,10 +51,10 @@ def steps_an_epoch(result: Mapping[str, Any]) -> int:
 
 def goes_further(config: Mapping[str, Any], earlier: Mapping[str, Any]) -> bool:
     """Whether a finished run is asked for more steps than it has done."""
-    if earlier.get("stopped_early"):
-        return False
     if earlier.get("ended_by") == "max_time":
         return _time(config) > _time(earlier["config"])
+    if earlier.get("stopped_early"):
+        return False
     before, now = (steps_until(each, steps_an_epoch(earlier)) for each in (earlier["config"], config))
     return now != before and now > (earlier["steps"] if earlier.get("phases", 1) == 1 else before)
 
@@ -69,10 +69,10 @@ def told_finished(earlier: Mapping[str, Any], folder: Path, words: Sequence[str]
 
 
 def _longer(earlier: Mapping[str, Any], folder: Path) -> str:
-    if earlier.get("stopped_early"):
-        return f"the run is finished; stopped early: {why_early(earlier['config'])}"
     if earlier.get("ended_by") == "max_time":
         return f"the run is finished; {time_is_up(earlier['config'], folder)}"
+    if earlier.get("stopped_early"):
+        return f"the run is finished; stopped early: {why_early(earlier['config'])}"
     config, an_epoch = earlier["config"], steps_an_epoch(earlier)
     name = limit_of(config).partition("=")[0]
     longer = {**config, name: 2 * max(1, config[name])}

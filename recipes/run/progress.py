@@ -18,8 +18,13 @@ def epoch_of(trainer: L.Trainer) -> str:
     return f"epoch {trainer.current_epoch + 1}" + (f"/{trainer.max_epochs}" if (trainer.max_epochs or 0) > 0 else "")
 
 
+def phase_of(module: Any) -> str:
+    """The name of a further phase of a run, to be put behind the epoch."""
+    return f"  {module.phase['name']}" if module.phase["index"] else ""
+
+
 class ProgressBar(L.Callback):
-    """A bar over all steps with epoch, loss, accuracy and time left; without a terminal, one line a validation."""
+    """A bar over all steps of a phase with epoch, loss, accuracy and time left; without a terminal, one line a validation."""
 
     def __init__(self, console: Console, refresh: float = 0.1) -> None:
         self.console, self.refresh = console, refresh
@@ -53,7 +58,7 @@ class ProgressBar(L.Callback):
         self.bar.update(
             self.task,
             completed=trainer.global_step,
-            description=epoch_of(trainer),
+            description=printable(epoch_of(trainer) + phase_of(pl_module)),
             numbers=printable(
                 " ".join(f"{name} {value:.3f}" for name, value in pl_module.recorder.running().items()) + self.latest
             ),
@@ -71,7 +76,9 @@ class ProgressBar(L.Callback):
         if self.bar is None and trainer.state.fn == "fit":
             numbers = {name: metrics[name] for name in ("train/loss", "train/acc") if name in metrics} | numbers
             shown = "".join(f"  {name} {value:.4f}" for name, value in numbers.items())
-            self.console.print(printable(epoch_of(trainer) + shown), soft_wrap=True, markup=False, highlight=False)
+            self.console.print(
+                printable(epoch_of(trainer) + phase_of(pl_module) + shown), soft_wrap=True, markup=False, highlight=False
+            )
 
     def close(self) -> None:
         """Take the bar away."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +15,10 @@ from recipes.data.loaders import StepLoader
 from recipes.engine.checkpoint import BestAndLast
 from recipes.engine.module import RecipeModule
 from recipes.run.build import count_parameters
+from recipes.run.phases import told
 from recipes.run.provenance import environment, peak_memory
 from recipes.store import history
+from recipes.store.phase_results import SEEN
 from recipes.store.plan import Plan, sweep_of
 
 
@@ -53,30 +55,53 @@ def at_start(
 
 
 def of_phase(
-    phase: Mapping[str, Any], module: RecipeModule, keeper: BestAndLast, loader: StepLoader, trainer: L.Trainer
+    phase: Mapping[str, Any],
+    module: RecipeModule,
+    keeper: BestAndLast,
+    loader: StepLoader,
+    trainer: L.Trainer,
+    stopped_early: bool,
 ) -> dict[str, Any]:
-    """What is known of a phase, under way or at its end."""
-    steps = phase["steps"] + module.steps_done
+    """What is known of a phase, under way or at its end, and of the run so far."""
+    phases = [*phase.get("ended", []), told(phase, module, keeper, loader.step_size, len(loader), stopped_early)]
     larger = "max" if keeper.larger else "min"
     assert module.setting is not None
     return {
-        "metrics": {name: value for name, value in keeper.best_metrics.items() if name != "epoch"},
+        "metrics": dict(phases[-1]["metrics"]),
         "monitor": keeper.monitor,
         # which value is best of the metrics of which that is not known from their names alone
         "directions": {**declared_directions(module.plugins, module.setting.tasks), keeper.monitor.partition("/")[2]: larger},
-        "best_step": phase["steps"] + (keeper.best_step or 0),
-        "steps": steps,
-        "epochs": module.steps_done / len(loader),
+        "best_step": phases[-1]["best_step"],
+        "steps": phase["steps"] + module.steps_done,
+        "epochs": sum(each["epochs"] for each in phases),
         "phases": phase["index"] + 1,
         "phase_begins": [*phase.get("begun", []), phase["steps"]],
+        "phase_results": phases,
+        "stopped_early": any(each["stopped_early"] for each in phases),
         "seconds": round(phase["seconds"], 3),
         "devices": trainer.world_size,
         "nodes": trainer.num_nodes,
         "samples_per_step": loader.step_size,
-        "samples_per_second": round(steps * loader.step_size / max(phase["seconds"], 1e-9), 1),
+        "samples_per_second": round(
+            sum(each["steps"] * each["samples_per_step"] for each in phases) / max(phase["seconds"], 1e-9), 1
+        ),
         "parameters": count_parameters(module),
         "peak_memory": peak_memory(module.device),
     }
+
+
+def rulers_of(
+    phase: Mapping[str, Any], loss: Mapping[str, Any], module: RecipeModule, metrics: Iterable[str]
+) -> dict[str, Any]:
+    """What metrics are measured with; of a phase that trains on validation samples too, that these were trained on."""
+    found: dict[str, Any] = {"loss": loss, **module.rulers}
+    seen = [name for name in metrics if phase.get("all_data") and name.startswith(("val/", "gap/"))]
+    return found | {name: {**_ruler(found, name), SEEN: True} for name in seen}
+
+
+def _ruler(found: Mapping[str, Any], metric: str) -> Mapping[str, Any]:
+    known: Mapping[str, Any] = found.get(metric.partition("/")[2], found.get(metric.rpartition("/")[2], {}))
+    return known
 
 
 def for_loggers(folder: Path, result: Mapping[str, Any], directions: Mapping[str, str]) -> dict[str, Any]:

@@ -5,14 +5,13 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from rich.console import Console
 
-from plugins.base import Diverged, GivenUp, Phase, Plugin, declared_directions
+from plugins.base import Diverged, GivenUp, Plugin, declared_directions
 from plugins.errors import RecipeError
 from recipes.config.catalogue import Catalogue, installed_folders
 from recipes.config.choices import choices
@@ -31,7 +30,7 @@ from recipes.engine.sharding import put_together
 from recipes.engine.stop import StopOnSignal, Stopped
 from recipes.launch import ranks
 from recipes.launch.ranks import is_first_rank
-from recipes.run import memory
+from recipes.run import memory, phases
 from recipes.run.advice import with_a_technique
 from recipes.run.build import build_callbacks, build_loggers, build_plugins, make_module
 from recipes.run.logs import Journal
@@ -39,9 +38,9 @@ from recipes.run.monitor import choose_monitor, direction_of
 from recipes.run.pictures import draw_pictures
 from recipes.run.preflight import world_size
 from recipes.run.progress import ProgressBar
-from recipes.run.record import at_start, for_loggers, of_phase
+from recipes.run.record import at_start, for_loggers, of_phase, rulers_of
 from recipes.run.resume import Start, is_of_content, start_of_resumed
-from recipes.run.terminal import history_lines, print_lines, show_end, show_start
+from recipes.run.terminal import history_lines, print_lines, show_end, show_phase, show_start
 from recipes.run.time_limit import TimeLimit
 from recipes.run.trainer import AfterStep, StopBelow, make_trainer
 from recipes.store import history
@@ -172,53 +171,38 @@ class Run:
     # ------------------------------------------------------------------ phases
 
     def _train(self, start: Start | None) -> None:
-        phase: dict[str, Any] = dict(start.phase) if start else {"index": 0, "steps": 0, "seconds": self.spent}
-        module: RecipeModule | None = None
-        while True:
-            module = self._fit(phase, module, start)
-            start = None
-            asked = [plugin.next_phase(self.result) for plugin in module.plugins]
-            following = next((phase for phase in asked if phase is not None), None)
-            if following is None:
-                break
-            phase = self._describe(following, phase, module)
+        phase = dict(start.phase) if start else phases.first(self.spent)
+        module = self._fit(phase, None, start)
+        while not self.time.reached and (following := phases.following(module, phase, self.result)):
+            phase = following
+            module = self._fit(phase, module, None)
         self._test(module)
-
-    @staticmethod
-    def _describe(following: Phase, before: Mapping[str, Any], module: RecipeModule) -> dict[str, Any]:
-        described = asdict(following)
-        described["stop_below"] = list(following.stop_below) if following.stop_below else None
-        return {
-            "index": before["index"] + 1,
-            "steps": before["steps"] + module.steps_done,
-            "seconds": before["seconds"],
-            "begun": [*before.get("begun", []), before["steps"]],
-            **described,
-        }
 
     def _fit(self, phase: dict[str, Any], previous: RecipeModule | None, start: Start | None) -> RecipeModule:
         config, trainer_config, module = self.config, self.config["trainer"], self.module
+        data, stopping = phases.data_of(self.data, phase), list[Plugin]()
         if phase["index"]:  # the techniques of the first phase decide what comes next; later phases train with fresh ones
-            plugins = [plugin for plugin in build_plugins(config) if plugin.group != "stopping"]
+            built = build_plugins(config)
+            stopping = [plugin for plugin in built if plugin.group == "stopping"]
+            plugins = [plugin for plugin in built if plugin.group != "stopping"]
             keeps = start is not None or not phase.get("fresh", True)  # weights of a checkpoint, or of the phase before
             best = None if start else load_checkpoint(self.keeper.best_path)["state_dict"]
-            module = make_module(config, self.data, plugins, world_size(trainer_config), keeps, best)
+            module = make_module(config, data, plugins, world_size(trainer_config), keeps, best)
         plugins = module.plugins
+        asking = [*plugins, *stopping]  # for intervals, and for the metric: in all phases the same
         module.phase = dict(phase)
         if previous is not None:
             module.recorder.logged = previous.recorder.logged
         if previous is not None and not phase.get("fresh", True):
             module.load_state_dict(put_together(previous.state_dict()))
-        train, further = self.data.splits["train"], self.data.splits["val"]
-        train = train + further if phase.get("all_data") else train
         repeats = max((plugin.repeats for plugin in plugins), default=1)
         world = world_size(trainer_config)
         loader = StepLoader(
-            *(train, self.data.batch_size, config["seed"], module.parts, lambda: module.steps_done, repeats, world),
-            self.data.eval_batch_size,
+            *(data.splits["train"], data.batch_size, config["seed"], module.parts, lambda: module.steps_done, repeats, world),
+            data.eval_batch_size,
         )
-        validation = EvaluationLoader(self.data.splits["val"], self.data.eval_batch_size)
-        monitor, chooser = choose_monitor(config, plugins, self.data.tasks)
+        validation = EvaluationLoader(data.splits["val"], data.eval_batch_size)
+        monitor, chooser = choose_monitor(config, asking, data.tasks)
         every = trainer_config["save_every_n_steps"] or 0
         keeper = BestAndLast(
             self.folder / CHECKPOINTS,
@@ -227,7 +211,7 @@ class Run:
             self.stop,
             chooser.min_delta if chooser else 0.0,
             latest=bool(phase.get("all_data")),
-            larger=direction_of(config, plugins, self.data.tasks),
+            larger=direction_of(config, asking, data.tasks),
         )
         if self.resumed and not self.begun:
             keeper.saved_step = 0  # or where the checkpoint was saved: there is nothing new before the first step
@@ -236,9 +220,9 @@ class Run:
             callbacks.append(StopBelow(*phase["stop_below"]))
         if trainer_config["progress"]:
             callbacks.append(ProgressBar(self.console))
-        trainer = make_trainer(config, self.folder, [self.logger], callbacks, max_steps=phase.get("max_steps"))
-        if start is None and not phase["index"]:
-            show_start(self.console, module, len(train), loader, trainer)
+        trainer = make_trainer(config, self.folder, [self.logger], callbacks, phase.get("max_steps"), stopping)
+        if start is None:
+            (show_phase if phase["index"] else show_start)(self.console, module, loader, trainer)
         loader.device = validation.device = trainer.strategy.root_device
         if start is not None:
             print_lines(self.console, f"going on from step {start.done}", *history_lines(self.result))
@@ -272,11 +256,11 @@ class Run:
         return module
 
     def _note(self, module: RecipeModule, keeper: BestAndLast, loader: StepLoader, phase: dict[str, Any]) -> None:
-        self.result |= of_phase(phase, module, keeper, loader, self.trainer)
         may_stop = any(plugin.group == "stopping" for plugin in module.plugins) or bool(self.config.get("callback"))
+        stopped = self.trainer.should_stop and may_stop and not self.time.reached
+        self.result |= of_phase(phase, module, keeper, loader, self.trainer, stopped)
         self.result |= {
-            "rulers": {"loss": self.config["loss"], **module.rulers},
-            "stopped_early": self.trainer.should_stop and may_stop and not self.time.reached,
+            "rulers": rulers_of(phase, self.config["loss"], module, self.result["metrics"]),
             "ended_by": "max_time" if self.time.reached else None,
         }
 
@@ -288,7 +272,7 @@ class Run:
         self.trainer.test(module, loader, verbose=False)
         if is_first_rank():
             counted = write_test(self.folder, self.data.tasks, module.confusion, module.tallied)
-            self.logger.log_test(counted, module.steps_done)
+            self.logger.log_test(counted, self.result["steps"])
         self.result["metrics"] |= {name: value for name, value in module.metrics.items() if name.startswith("test/")}
         expect_finite_loss(module, "test")
         self.result["rulers"] |= module.rulers

@@ -27,6 +27,7 @@ from recipes.run.build import count_parameters
 from recipes.run.limits import time_is_up, why_early
 from recipes.run.pretrained import told
 from recipes.store import history
+from recipes.store.phase_results import phase_lines, trained_on_validation
 
 ORDER = ("loss", "acc")
 
@@ -40,7 +41,8 @@ def table(result: Mapping[str, Any]) -> Table:
     shown = Table(title=None, header_style="bold")
     shown.add_column("metric")
     for split in splits:
-        shown.add_column(split, justify="right")
+        seen = split == "val" and trained_on_validation(result)
+        shown.add_column("val, trained on" if seen else split, justify="right")
     for name in names:
         cells = [metrics.get(f"{split}/{name}") for split in splits]
         shown.add_row(Text(printable(name)), *("" if cell is None else f"{cell:.4f}" for cell in cells))
@@ -102,6 +104,7 @@ def show_end(console: Console, folder: Path, result: Mapping[str, Any], hints: S
             f"best step {result['best_step']} of {result['steps']}, {result['seconds']:.1f} s, "
             f"{result['samples_per_second']:,.0f} samples/s",
             f"folder   {folder}",
+            *phase_lines(result),
             *history_lines(result),
             *(f"wandb    {hint}" for hint in hints),
             f"next     {next_command}",
@@ -130,17 +133,30 @@ def saved_step(checkpoint: Path) -> int:
     return int(state["recipe"]["phase"]["steps"] + state["global_step"])
 
 
-def show_start(console: Console, module: RecipeModule, samples: int, loader: StepLoader, trainer: L.Trainer) -> None:
+def show_start(console: Console, module: RecipeModule, loader: StepLoader, trainer: L.Trainer) -> None:
     """What is printed when a run begins: its size, its targets, its devices, and what was decided."""
     assert module.setting is not None
     targets = "; ".join(f" {task.name or 'y'}: {describe(task)}{in_units(module, task)}" for task in module.setting.tasks)
     print_lines(
         console,
-        f"{count_parameters(module):,} parameters, {samples:,} training samples, {len(loader)} steps an epoch, "
+        f"{count_parameters(module):,} parameters, {len(loader.split):,} training samples, {len(loader)} steps an epoch, "
         f"on {trainer.strategy.root_device}",
         "target" + targets,
         *(f"data: {remark}" for remark in [loader.split.remark] if remark),
         *shares(loader.step_size, trainer.world_size, trainer.num_nodes, module.parts),
         *told(module),
         *(f"{plugin.state_key}: {remark}" for plugin in module.plugins for remark in plugin.remarks),
+    )
+
+
+def show_phase(console: Console, module: RecipeModule, loader: StepLoader, trainer: L.Trainer) -> None:
+    """What is printed when a further phase of a run begins: on what it trains, and how far."""
+    phase = module.phase
+    seen = ", those of the validation among them" if phase.get("all_data") else ""
+    below = phase.get("stop_below")
+    until = f", until {below[0]} < {below[1]:.4g}" if below else ""
+    print_lines(
+        console,
+        f"phase {phase['index'] + 1}, {phase['name']}: {len(loader.split):,} training samples{seen}, "
+        f"{trainer.max_steps:,} steps{' at most' if below else ''}{until}",
     )

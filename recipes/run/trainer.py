@@ -91,11 +91,12 @@ def make_trainer(
     loggers: Sequence[RunLogger],
     callbacks: Sequence[L.Callback],
     max_steps: int | None = None,
+    asking: Sequence[Plugin] = (),
 ) -> L.Trainer:
-    """Lightning's Trainer, with what the techniques ask of it."""
+    """Lightning's Trainer, with what the techniques ask of it; those in `asking` are no callbacks, and have a say all the same."""
     options = config["trainer"]
     limit = max_steps if max_steps is not None else config["max_steps"]
-    arguments = trainer_arguments(options, [callback for callback in callbacks if isinstance(callback, Plugin)])
+    arguments = trainer_arguments(options, [*(each for each in callbacks if isinstance(each, Plugin)), *asking])
     strategy = make_strategy(options)
     try:
         trainer = L.Trainer(

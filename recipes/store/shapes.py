@@ -17,6 +17,7 @@ from recipes.config.kinds import is_count, is_counts, is_flag, is_mapping, is_nu
 from recipes.config.moved import renew
 from recipes.config.run_files import CONFUSION, HISTOGRAMS, METRICS, RESULT
 from recipes.config.untrusted import LARGEST_RECORD, read_json, read_text
+from recipes.store.phase_results import is_phases
 
 
 def is_rulers(value: object) -> bool:
@@ -69,7 +70,7 @@ ENTRIES |= dict.fromkeys(("epochs", "seconds", "samples_per_second", "peak_memor
 ENTRIES |= {"config": is_mapping, "versions": is_mapping, "wandb": is_mapping, "metrics": is_numbers, "stopped_early": is_flag}
 ENTRIES |= {"command": is_texts, "techniques": is_texts, "rulers": is_rulers, "directions": is_directions}
 ENTRIES |= {"history": is_history, "choices": is_choices, "data_content": is_text}
-ENTRIES |= {"phase_begins": is_counts, "tuned": is_tuned, "pruned_at": is_count, "reason": is_text}
+ENTRIES |= {"phase_begins": is_counts, "phase_results": is_phases, "tuned": is_tuned, "pruned_at": is_count, "reason": is_text}
 STATUSES = ("running", "finished", "diverged", "stopped", "failed", "pruned")
 NEEDED = ("status", "config", "metrics", "command")  # never null
 

@@ -1,27 +1,18 @@
 import math
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
+from torch.utils.data import DataLoader, TensorDataset
 
 from plugins.averaging.ema import EMA
 from plugins.base import Plugin, RecipeError, Stage
+from plugins.regularizer.l2 import L2Penalty
 from plugins.stopping.early import EarlyStopping, Search
-
-
-def algorithm_7_1(errors, n, p, min_delta=0.0):
-    """Written out as in the book, for a list of validation errors in place of training; also j at each evaluation."""
-    theta, i, j, v = 0, 0, 0, math.inf
-    theta_star, i_star, trace = theta, i, []
-    while j < p and theta < len(errors):
-        theta, i = theta + 1, i + n
-        v_prime = errors[theta - 1]
-        if v_prime < v - min_delta:
-            j, theta_star, i_star, v = 0, theta, i, v_prime
-        else:
-            j += 1
-        trace.append((v, i_star, j))
-    return theta_star, i_star, theta, trace
+from recipes.engine.module import RecipeModule
+from tests.plugins.stopping.scripted import algorithm_7_1, drawn, early_on_a_rank
+from tests.ranks import on_ranks
 
 
 @pytest.mark.parametrize("p", [1, 3, 6])
@@ -143,3 +134,66 @@ def test_intervals():
     assert EarlyStopping(every_n_steps=7).trainer_arguments() == {"val_check_interval": 7, "check_val_every_n_epoch": None}
     assert EarlyStopping(every_n_epochs=3).trainer_arguments() == {"check_val_every_n_epoch": 3}
     assert EarlyStopping().trainer_arguments() == {}
+
+
+# ------------------------------------------------------------------ beside real trainings
+
+
+def test_the_algorithm_beside_a_training(tmp_path):
+    """Replayed with its validation curve: the same stop, the same i*, the same θ*; also where an average is validated."""
+    errors, i_star, stop = drawn()
+    assert early_on_a_rank(tmp_path, errors) == [(stop, i_star, True)] * 2
+
+
+def test_the_algorithm_beside_a_training_on_two_processes(tmp_path):
+    errors, i_star, stop = drawn()
+    assert on_ranks(2, early_on_a_rank, tmp_path, errors) == [[(stop, i_star, True)] * 2] * 2
+
+
+ALL, RATE = 40, 0.3  # samples, in each step, and learning rate
+
+
+def descended(make_trainer, x, y, steps, *plugins, **arguments):
+    """w after steps of gradient descent on J = 1/n ‖Xw − y‖², whose Hessian is 2/n XᵀX, from w = 0."""
+    model = torch.nn.Linear(x.shape[1], 1, bias=False).double()
+    torch.nn.init.zeros_(model.weight)
+    module = RecipeModule(model, torch.nn.functional.mse_loss, partial(torch.optim.SGD, lr=RATE), standardize_targets=False)
+    loaders = [DataLoader(TensorDataset(x, y), batch_size=ALL) for _ in range(2)]
+    make_trainer(max_steps=steps, callbacks=[*plugins], num_sanity_val_steps=0, **arguments).fit(module, *loaders)
+    return model.weight.detach().squeeze(0)
+
+
+def stopped_after(make_trainer, x, y, tau):
+    """w where validation is best after τ steps."""
+    errors = [*range(tau, 0, -1), 7, 7, 7]
+    plugin = EarlyStopping("val/error", patience=3, every_n_steps=1)
+    w = descended(make_trainer, x, y, 99, plugin, Script(errors, "error"), **plugin.trainer_arguments())
+    assert plugin.best_step == tau
+    return w
+
+
+def test_on_a_quadratic_error_it_is_the_l2_penalty(make_trainer):
+    """Goodfellow et al., 7.8: (I − εΛ)^τ = (Λ + αI)⁻¹ α, with α in closed form where all curvatures are one λ."""
+    tau, curvature = 5, float(np.random.default_rng().uniform(0.5, 1.5))
+    x = torch.linalg.qr(torch.randn(ALL, 4, dtype=torch.float64))[0] * math.sqrt(ALL * curvature / 2)
+    optimum = torch.randn(4, dtype=torch.float64)
+    y = (x @ optimum).unsqueeze(1)
+    left = (1 - RATE * curvature) ** tau
+    alpha = curvature * left / (1 - left)
+    early = stopped_after(make_trainer, x, y, tau)
+    torch.testing.assert_close(early, (1 - left) * optimum)
+    torch.testing.assert_close(early, descended(make_trainer, x, y, 120, L2Penalty(alpha)), rtol=1e-6, atol=1e-8)
+
+
+def test_with_small_curvatures_the_steps_are_the_inverse_of_the_penalty(make_trainer):
+    """Goodfellow et al., (7.44) and (7.45): α ≈ 1/(τε), and each direction of the Hessian shrinks by itself."""
+    tau, curvatures = 6, torch.rand(4, dtype=torch.float64) * 0.04 + 0.01
+    rotation = torch.linalg.qr(torch.randn(4, 4, dtype=torch.float64))[0]
+    x = torch.linalg.qr(torch.randn(ALL, 4, dtype=torch.float64))[0] * (ALL * curvatures / 2).sqrt() @ rotation.T
+    optimum = torch.randn(4, dtype=torch.float64)
+    early = rotation.T @ stopped_after(make_trainer, x, (x @ optimum).unsqueeze(1), tau)
+    expected = rotation.T @ optimum
+    torch.testing.assert_close(early, (1 - (1 - RATE * curvatures) ** tau) * expected)
+    alpha = 1 / (tau * RATE)
+    ridge = curvatures / (curvatures + alpha) * expected
+    assert bool(((early - ridge).abs() <= tau * RATE * curvatures * ridge.abs()).all())

@@ -129,3 +129,12 @@ def test_what_is_no_ruler_is_refused(tmp_path):
     leave(tmp_path / "a", rulers={"acc_pgd": 3})
     run = read(tmp_path / "a", Catalogue())
     assert run.status == "broken" and "rulers must be mappings" in run.error
+
+
+@pytest.mark.parametrize("metric", ["val/acc", "val/loss"])
+def test_samples_that_were_trained_on_are_told_and_not_compared(tmp_path, metric):
+    seen = {"val/acc": {"trained_on_validation": True}, "val/loss": {"trained_on_validation": True}}
+    comparison = leave_both(tmp_path, metric, ((), ("+stopping=early_retrain",)), ({"loss": {}}, {"loss": {}, **seen}))
+    told = f"{metric} is of samples that the last phase has trained on, and flatters; take --metric {metric.replace('val', 'test')}"
+    assert [note for note in comparison.notes if told in note] == [f"+stopping=early_retrain: {told}"]
+    assert all(row.difference is None for row in rows(comparison))

@@ -179,6 +179,23 @@ def test_the_page_of_one_run_tells_its_results_and_settings(tmp_path):
     assert len(comparison.runs) == 1 and len(marked) == 1  # the group that was typed
 
 
+def test_the_page_of_a_run_tells_its_phases(tmp_path):
+    """Both, with the line where the second begins; what is measured on validation samples says that they were trained on."""
+    first = {"name": "first", "begins": 0, "steps": 10, "epochs": 1.0, "seconds": 6.0, "samples_per_step": 8, "best_step": 10}
+    first |= {"metrics": {"val/acc": 0.5}, "stopped_early": True, "trained_on_validation": False, "until": {}}
+    second = {**first, "name": "continue", "begins": 10, "seconds": 4.0, "best_step": 20, "stopped_early": False}
+    second |= {"trained_on_validation": True, "until": {"val/loss": 0.25}}
+    curve = {"val/loss": [2.5, 2.25]}
+    leave(tmp_path / "run", curve=curve, phases=2, phase_begins=[0, 10], phase_results=[first, second], best_step=20)
+    _, _, page = report_of(tmp_path)
+    lines = [(line["x0"], line["line"]["dash"]) for line in page.data["figures"]["curves"]["loss"]["layout"]["shapes"]]
+    assert lines == [(10, "solid"), (20, "dot")]
+    facts = " ".join(text for _, text in page.all("dd"))
+    assert "phase 1  first: 10 steps in 6.0 s, stopped early, best step 10, val/acc 0.5000" in facts
+    assert "phase 2  continue: 10 steps in 4.0 s, until val/loss < 0.25, on training and validation samples" in facts
+    assert "validation, trained on" in [text for _, text in page.all("th")]
+
+
 def test_one_group_of_several_seeds_keeps_its_intervals(tmp_path):
     leave_group(tmp_path, "a", [0.5, 0.6, 0.7])
     assert report_of(tmp_path)[2].sections == ["table", "seeds", "cost"]

@@ -448,6 +448,8 @@ WRONG = {
     "weights of text": changed("state_dict.weight", "x"),
     "a phase of text": changed("recipe.phase.index", "x"),
     "no seconds": changed("recipe.phase.seconds", None),
+    "phases of text": changed("recipe.phase.ended", ["x"]),
+    "a phase without its metrics": changed("recipe.phase.ended", [{"name": "first", "steps": 3}]),
     "a shape of text": changed("recipe.shape", ["x"]),
     "a huge shape": changed("recipe.shape", [10**9, 10**9]),
     "no tasks": changed("recipe.tasks", []),

@@ -176,6 +176,20 @@ def test_several_objectives_and_what_is_no_metric(tmp_path):
         Trials(tmp_path / "unknown", squares, settings={"objectives": ["val/what"]}).all()
 
 
+def test_samples_that_a_run_has_trained_on_judge_no_search(tmp_path, monkeypatch):
+    read = Job.read
+
+    def of_a_second_phase(job):
+        read(job)
+        job.result["rulers"] = {"val/loss": {"trained_on_validation": True}}
+
+    monkeypatch.setattr(Job, "read", of_a_second_phase)
+    with pytest.raises(
+        RecipeError, match=r"judged by val/loss of samples that their last phase has trained on: search with \+stopping=early"
+    ):
+        Trials(tmp_path, squares).all()
+
+
 def test_the_best_is_repeated_with_seeds_that_nothing_was_chosen_by(tmp_path):
     trials = Trials(tmp_path, squares, settings={"n_trials": 3, "repeats": 2}, words=("x=interval(0.0,1.0)", "seed=0,1"))
     trials.all()

@@ -169,6 +169,8 @@ def contents(path):
     checkpoint = load_checkpoint(path)
     checkpoint.pop("loops")  # Lightning's own, which nothing reads
     del checkpoint["recipe"]["phase"]["seconds"], checkpoint["recipe"]["total_steps"], checkpoint["epoch"]
+    for ended in checkpoint["recipe"]["phase"].get("ended", ()):
+        del ended["seconds"]
     return checkpoint
 
 

@@ -1,0 +1,137 @@
+import math
+import warnings
+
+import pytest
+
+from plugins.base import RecipeError, Refusal, Setting, Task
+from plugins.stopping.early_retrain import EarlyRetrain
+from recipes.run import train
+from tests.harness import build, config_of
+from tests.plugins.stopping.scripted import (
+    EVERY,
+    WORDS,
+    assert_goes_on,
+    drawn,
+    final,
+    of_a_rank,
+    same,
+    scripted,
+    what_phases_did,
+)
+from tests.ranks import on_ranks
+
+RETRAIN = ("+stopping=early_retrain", *WORDS)
+
+
+def test_the_second_phase_is_a_run_of_as_many_steps_on_all_data(folders, with_plugin, monkeypatch):
+    """Algorithm 7.2, step by step: the weights are bit for bit those of a run on both splits that is told i*."""
+    errors, i_star, stop = drawn()
+    script = scripted(errors)
+    with_plugin(script)
+    result = folders("run").train(*RETRAIN)
+    first, second = result["phase_results"]
+    assert (first["name"], first["steps"], first["best_step"], first["stopped_early"]) == ("first", stop, i_star, True)
+    assert (second["name"], second["begins"], second["steps"], second["stopped_early"]) == ("retrain", stop, i_star, False)
+    assert result["steps"] == result["best_step"] == stop + i_star and result["phase_begins"] == [0, stop]
+    assert same(script.ends[0], script.seen[0, i_star])  # θ*
+    assert first["metrics"]["val/error"] == pytest.approx(errors[i_star // EVERY - 1])
+    assert result["seconds"] == pytest.approx(first["seconds"] + second["seconds"], abs=0.01)
+    train_samples, samples = 120, 120 + 144
+    assert result["epochs"] == pytest.approx(stop / (train_samples // 32) + i_star / (samples // 32))
+    rows = [int(row["step"]) for row in folders("run").rows if "val/loss" in row]
+    assert rows == [*range(EVERY, stop + 1, EVERY), *range(stop + EVERY, stop + i_star + 1, EVERY)]
+
+    with_plugin()
+    build_data = train.build_data
+
+    def together(config):
+        data = build_data(config)
+        data.setup()
+        data.splits = {**data.splits, "train": data.splits["train"] + data.splits["val"]}
+        return data
+
+    monkeypatch.setattr(train, "build_data", together)
+    plain = [word for word in RETRAIN if not word.lstrip("+").startswith(("stopping", "max_steps"))]
+    folders("plain").train(*plain, f"max_steps={i_star}")
+    assert same(final(folders("run"), "last"), final(folders("plain"), "last"))
+    assert same(final(folders("run")), final(folders("run"), "last"))
+
+
+def test_what_is_measured_on_validation_samples_says_that_they_were_trained_on(folders, with_plugin, capsys):
+    errors, _, stop = drawn()
+    with_plugin(scripted(errors))
+    result = folders("run").train(*RETRAIN, "trainer.progress=true")
+    assert [phase["trained_on_validation"] for phase in result["phase_results"]] == [False, True]
+    assert result["rulers"]["val/loss"]["trained_on_validation"] and result["rulers"]["val/acc"] == {
+        "trained_on_validation": True
+    }
+    assert "trained_on_validation" not in result["rulers"]["loss"]  # of the test
+    shown = capsys.readouterr().out
+    assert "phase 2, retrain: 264 training samples, those of the validation among them" in shown and "val, trained on" in shown
+    assert "epoch 1  retrain  " in shown and f"phase 1  first: {stop} steps in" in shown
+
+
+@pytest.mark.parametrize("place", ["first", "end", "second"])
+def test_a_run_that_is_stopped_goes_on_in_its_phase(folders, with_plugin, extra, place):
+    errors, i_star, stop = drawn()
+    at = {"first": stop // 2, "end": stop - 1, "second": stop + i_star // 2}[place]
+    assert_goes_on((*RETRAIN, "trainer.log_every_n_steps=1"), at, folders, with_plugin, extra, scripted(errors))
+
+
+def test_a_run_that_ends_by_its_time_has_no_second_phase_before_it_goes_on(folders, with_plugin, clock):
+    errors, i_star, stop = drawn()
+    with_plugin(scripted(errors))
+    result = folders("run").train(*RETRAIN, f"max_time={stop - 2}s")
+    assert result["phases"] == 1 and result["steps"] == stop - 2 and result["ended_by"] == "max_time"
+    result = folders("run").resume(f"max_time={stop + 1}s")
+    assert result["phases"] == 2 and result["steps"] == stop + 1 and result["ended_by"] == "max_time"
+    result = folders("run").resume("max_time=null")
+    assert result["steps"] == stop + i_star and result["ended_by"] is None and result["stopped_early"]
+
+
+def test_a_training_that_was_never_evaluated_is_told(folder):
+    with pytest.warns(UserWarning, match="ended before its first evaluation, so there is no second phase"):
+        result = folder.train("+stopping=early_retrain", "max_steps=3")
+    assert result["phases"] == 1 and result["steps"] == 3
+
+
+@pytest.mark.parametrize(
+    ("other", "words"),
+    [
+        ("averaging/swa", "averages from a share of all steps on"),
+        ("distillation/self", "both ask for the next phase of the run"),
+        ("inference/temperature", "what is found on the validation split would be found on samples"),
+    ],
+)
+def test_what_cannot_be_right_is_refused(other, words):
+    with pytest.raises(Refusal, match=words), warnings.catch_warnings():
+        build(config_of(["stopping/early_retrain", other]))
+
+
+def test_another_early_stopping_is_refused(folder):
+    with pytest.raises(
+        RecipeError, match="cannot be combined with Lightning's EarlyStopping, which would end the second phase"
+    ):
+        folder.train("+stopping=early_retrain", "+callback=early_stopping", "max_steps=3")
+
+
+def test_a_module_that_no_run_trains_has_no_second_phase():
+    with pytest.raises(RecipeError, match="from Python take EarlyStopping, and train once more"):
+        EarlyRetrain().prepare(Setting((4,), (Task("", "classification", 3),), training_inputs=lambda: iter([])))
+
+
+@pytest.mark.slow
+def test_two_processes_do_what_one_does_in_two_parts(folders, with_plugin, tmp_path):
+    errors, i_star, stop = drawn()
+    found = on_ranks(2, of_a_rank, tmp_path / "two", [*RETRAIN, "trainer=ddp"], errors)
+    with_plugin(scripted(errors))
+    halves = [word.replace("data.batch_size=32", "data.batch_size=16") for word in RETRAIN]
+    one = what_phases_did(folders("one").train(*halves, "trainer.accumulate_grad_batches=2"))
+    for phases in found:
+        assert [phase["steps"] for phase in phases] == [stop, i_star]
+        for phase, expected in zip(phases, one, strict=True):
+            metrics = phase.pop("metrics")
+            assert phase == {name: value for name, value in expected.items() if name != "metrics"}
+            assert all(
+                math.isclose(metrics[name], value, rel_tol=1e-3, abs_tol=0.02) for name, value in expected["metrics"].items()
+            )
