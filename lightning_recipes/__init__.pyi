@@ -1,8 +1,11 @@
 """What `lightning_recipes` offers and where each name stands: its only list, which the package reads when a name is asked for."""
 
 from plugins.adversarial.fgsm import FGSM as FGSM
+from plugins.adversarial.fgsm_rs import FGSMRandomStart as FGSMRandomStart
+from plugins.adversarial.free import FreeAdversarial as FreeAdversarial
 from plugins.adversarial.n_fgsm import NFGSM as NFGSM
 from plugins.adversarial.pgd import PGD as PGD
+from plugins.adversarial.trades import TRADES as TRADES
 from plugins.augmentation.augmix import AugMix as AugMix
 from plugins.augmentation.autoaugment import AutoAugment as AutoAugment
 from plugins.augmentation.blur import GaussianBlur as GaussianBlur

@@ -95,12 +95,17 @@ def projection(x: Tensor, eps: float, norm: str, bounds: Bounds) -> Callable[[Te
         low, high = x - radius.item(), x + radius.item()
         low, high = clip(torch.nextafter(low, x), x, bounds), clip(torch.nextafter(high, x), x, bounds)
         return lambda moved: torch.clamp(moved, low, high)
-    inner = eps * (1 - 1e-5)
+    inner, wide = eps * (1 - 1e-5), torch.promote_types(x.dtype, torch.float32)
+    centre = x.to(wide)
 
     def onto_sphere(moved: Tensor) -> Tensor:
-        delta = moved - x
-        shrink = (inner / sample_norm(delta).clamp_min(torch.finfo(x.dtype).tiny)).clamp_max(1)
-        return clip(x + delta * shrink, x, bounds)
+        delta = moved.to(wide) - centre
+        aim = centre + delta * (inner / sample_norm(delta).clamp_min(torch.finfo(wide).tiny)).clamp_max(1)
+        found = aim.to(x.dtype)
+        if x.dtype != wide:  # what 16 bits have rounded away from x goes back by one of their steps
+            further = (found.to(wide) - centre).abs() > (aim - centre).abs()
+            found = torch.where(further, torch.nextafter(found, x), found)
+        return clip(found, x, bounds)
 
     return onto_sphere
 

@@ -61,7 +61,7 @@ class Attack(RobustnessMeasured):
 
     def transform_batch(self, batch: Batch, module: Module) -> Batch:
         """Put adversarial examples in place of all samples but the share that is left clean."""
-        if self.eps == 0:  # an attack of evaluations only
+        if not self.trains:
             return batch
         self.remember(module.clean_batch or batch)
         eps = self.strength(module)
@@ -69,18 +69,28 @@ class Attack(RobustnessMeasured):
         attacked = len(batch) - round(self.clean * len(batch))
         if eps == 0 or attacked == 0:
             return batch
-        generator, x, targets = module.generator(self.option), batch.x, batch.targets
+        generator, x = module.generator(self.option), batch.x
         self.valid.expect_within(module.setting, x, "train")
-        if attacked == len(batch):
-            return replace(batch, x=self.craft(module, x, targets, eps, generator))
-        chosen = torch.randperm(len(batch), device=x.device, generator=generator)[:attacked]
-        crafted = self.craft(module, x[chosen], {task: target[chosen] for task, target in targets.items()}, eps, generator)
-        return replace(batch, x=x.index_copy(0, chosen, crafted))
+        chosen = None
+        if attacked < len(batch):
+            chosen = torch.randperm(len(batch), device=x.device, generator=generator)[:attacked]
+        return replace(batch, x=self.examples(batch, chosen, module, eps, generator))
+
+    def examples(self, batch: Batch, chosen: Tensor | None, module: Module, eps: float, generator: torch.Generator) -> Tensor:
+        """The inputs of a training batch, with adversarial examples in place of the chosen samples, by number (None: all)."""
+        if chosen is None:
+            return self.craft(module, batch.x, batch.targets, eps, generator)
+        targets = {task: target[chosen] for task, target in batch.targets.items()}
+        return batch.x.index_copy(0, chosen, self.craft(module, batch.x[chosen], targets, eps, generator))
 
     def craft(self, module: Module, x: Tensor, targets: Mapping[str, Tensor], eps: float, generator: torch.Generator) -> Tensor:
-        """Adversarial examples for a training batch."""
+        """Adversarial examples for some samples."""
         with crafting(module.model, self.eval_mode, generator):
-            if self.label == "predicted":
-                targets = {task: output.detach().argmax(1) for task, output in module.outputs(x).items()}
-            loss = attacked_loss(module, targets)
+            loss = self.raised(module, x, targets)
             return self.perturb(x, loss, eps, self.valid.bounds(module.setting, x), generator).detach()
+
+    def raised(self, module: Module, x: Tensor, targets: Mapping[str, Tensor]) -> Loss:
+        """What is raised, as a function of the inputs: the objective of all tasks at the true labels, or at those that are predicted."""
+        if self.label == "predicted":
+            targets = {task: output.detach().argmax(1) for task, output in module.outputs(x).items()}
+        return attacked_loss(module, targets)

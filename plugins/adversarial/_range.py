@@ -108,8 +108,9 @@ class ValidRange:
         self.decide(setting, x)
         if self._bounds is not None:
             low, high = (end.to(x.device) if isinstance(end, Tensor) else end for end in self._bounds)
-            self._bounds = low, high
-        return self._bounds
+            self._bounds = low, high  # a copy on the device is kept
+            return tuple(end.to(x.dtype) if isinstance(end, Tensor) else end for end in self._bounds)  # type: ignore[return-value]
+        return None
 
     def forget(self, split: str) -> None:
         """Look at a split anew: it may come from another loader."""

@@ -17,7 +17,6 @@ from plugins.adversarial._crafting import attacked_loss, crafting
 from plugins.adversarial._range import RANGE, ValidRange
 from plugins.base import Batch, Module, Plugin, Setting, declare, derive_seed
 
-EVALUATION_STEPS = 10
 GUARD_STEPS, GUARD_SAMPLES, GUARD_FALL = 5, 128, 0.2
 Places = range  # which the class has another use for
 
@@ -25,11 +24,11 @@ Places = range  # which the class has another use for
 class RobustnessMeasured(Plugin):
     """Each evaluation attacks the first `eval_samples` samples of its split, always with the full ε of evaluations.
 
-    By PGD of 10 steps of ε/4 from a random start (`val/acc_pgd`, `test/acc_pgd`), and in a test by FGSM
-    (`test/acc_fgsm`). `val/acc_pgd` chooses the best model, since robustness overfits before accuracy does. At each
-    validation PGD of 5 steps attacks the last training batch (`train_acc_pgd`); a fall by more than 0.2 from its best is
-    catastrophic overfitting, and is warned of. A sample's start depends on its place in the split alone, so that the numbers
-    are those of the model on however many devices it is evaluated.
+    By PGD of `eval_steps` steps of ε/4 from each of `eval_restarts` random starts (`val/acc_pgd`, `test/acc_pgd`), and in a
+    test by FGSM (`test/acc_fgsm`). `val/acc_pgd` chooses the best model, since robustness overfits before
+    accuracy does. At each validation PGD of 5 steps attacks the last training batch (`train_acc_pgd`); a fall by more than 0.2
+    from its best is catastrophic overfitting, and is warned of. A sample's start depends on its place in the
+    split alone, so that the numbers are those of the model on however many devices it is evaluated.
 
     Source: Rice et al., "Overfitting in adversarially robust deep learning", ICML 2020; Wong et al., "Fast is better than
     free", ICLR 2020.
@@ -45,12 +44,19 @@ class RobustnessMeasured(Plugin):
     )
     range: Sequence[Any] | None = RANGE
     eval_eps: float | None = declare.number("size of the perturbation in evaluations", default=None, least=0, null="eps")
+    eval_steps: int = declare.count("steps of PGD in evaluations", default=10)
+    eval_restarts: int = declare.count("random starts of PGD in evaluations; a sample counts that withstands all", default=1)
 
     def __post_init__(self) -> None:
         """Nothing is known of the data yet."""
         self.valid = ValidRange(self.state_key, self.range)
         self._best = 0.0
         self._last: tuple[Tensor, dict[str, Tensor]] | None = None
+
+    @property
+    def trains(self) -> bool:
+        """Whether training is changed; without ε it is an attack of evaluations only."""
+        return self.eps > 0
 
     @property
     def evaluated_eps(self) -> float:
@@ -60,7 +66,7 @@ class RobustnessMeasured(Plugin):
     def prepare(self, setting: Setting) -> None:
         """Let robust accuracy choose the best model, where there is one, and find the range of valid inputs."""
         super().prepare(setting)
-        if self.eps > 0 and self.evaluated_eps > 0 and self.eval_samples > 0 and _classifications(setting):
+        if self.trains and self.evaluated_eps > 0 and self.eval_samples > 0 and _classifications(setting):
             self.monitor = "val/acc_pgd"
         # a finished run that is loaded for its predictions attacks nothing; one that is evaluated finds the range then
         attacks = max(self.eps, self.evaluated_eps) > 0
@@ -73,7 +79,9 @@ class RobustnessMeasured(Plugin):
     def ruler(self, metric: str) -> Mapping[str, Any]:
         """What robust accuracy depends on beside the model; how it was trained is its own affair."""
         attack = {"eval_eps": self.evaluated_eps, "norm": self.norm, "range": self.valid.plain()}
-        steps = {"eval_steps": EVALUATION_STEPS} if metric == "acc_pgd" else {}
+        steps = {"eval_steps": self.eval_steps} if metric == "acc_pgd" else {}
+        if metric == "acc_pgd" and self.eval_restarts > 1:  # runs of before had one, and did not tell
+            steps["eval_restarts"] = self.eval_restarts
         return {**attack, **steps, "eval_samples": self.eval_samples}
 
     def remember(self, batch: Batch) -> None:
@@ -87,7 +95,7 @@ class RobustnessMeasured(Plugin):
         """Which samples are still classified right under attack, for those of the first `eval_samples` of the split."""
         if not self.eval_samples or not _classifications(module.setting):
             return {}
-        attacks = {"acc_pgd": EVALUATION_STEPS, **({"acc_fgsm": 0} if split == "test" else {})}
+        attacks = {"acc_pgd": self.eval_steps, **({"acc_fgsm": 0} if split == "test" else {})}
         assert batch.positions is not None
         positions = batch.positions[: sum(place < self.eval_samples for place in batch.positions)]
         if not positions:  # a process that has no part of a small split measures what the others do
@@ -100,20 +108,24 @@ class RobustnessMeasured(Plugin):
     def _robust(
         self, module: Module, x: Tensor, labels: Mapping[str, Tensor], eps: float, steps: int, split: str, positions: Places
     ) -> Tensor:
-        """The share of tasks that each sample, attacked by PGD of `steps` steps (0: by FGSM), is classified right in."""
+        """The share of tasks that each sample is classified right in, however it is attacked: by PGD of `steps` steps (0: by FGSM)."""
         seed = derive_seed(module.setting.seed, "robustness", split)
+        starts = [seed, *(derive_seed(seed, start) for start in range(1, self.eval_restarts))] if steps and eps > 0 else [seed]
         with crafting(module.model, True, torch.Generator(x.device).manual_seed(seed)):
             # Copies: a test runs on inference tensors, which know no gradient.
             x, labels = x.clone(), {task: labels.clone() for task, labels in labels.items()}
             loss = attacked_loss(module, labels)
             bounds = self.valid.bounds(module.setting, x) if eps > 0 else None
-            if steps:
-                x = pgd(x, loss, eps, eps / 4, steps, self.norm, bounds, random_starts(x, eps, self.norm, positions, seed))
-            else:
-                x = fgsm(x, loss, eps, self.norm, bounds)
-            outputs = module.outputs(x)
-            hits = [outputs[task].argmax(1) == labels[task] for task in _classifications(module.setting)]
-        return torch.stack(hits).float().mean(0)
+            hits = []
+            for start in starts:
+                if steps:
+                    begin = random_starts(x, eps, self.norm, positions, start)
+                    worst = pgd(x, loss, eps, eps / 4, steps, self.norm, bounds, begin)
+                else:
+                    worst = fgsm(x, loss, eps, self.norm, bounds)
+                outputs = module.outputs(worst)
+                hits.append(torch.stack([outputs[task].argmax(1) == labels[task] for task in _classifications(module.setting)]))
+        return torch.stack(hits).all(0).float().mean(0)
 
     def on_validation_start(self, trainer: L.Trainer, module: Any) -> None:
         """Look for catastrophic overfitting."""

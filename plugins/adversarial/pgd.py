@@ -28,7 +28,7 @@ class PGD(Attack):
     alpha: float | None = declare.number(
         "length of a step", default=None, above=0, null="eps/4", more="In the raw range; it rises with ε during warm-up."
     )
-    steps: int = declare.count("steps in training", default=7, note="evaluations make 10")
+    steps: int = declare.count("steps in training", default=7, note="evaluations make eval_steps")
 
     def perturb(self, x: Tensor, loss: Loss, eps: float, bounds: Bounds, generator: torch.Generator) -> Tensor:
         """Several projected steps from a random start."""

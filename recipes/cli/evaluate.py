@@ -11,7 +11,7 @@ from plugins.errors import RecipeError
 from recipes.cli.exits import exit_with, run_command
 from recipes.cli.flags import parse_flags
 from recipes.cli.printing import expect_printed
-from recipes.cli.words import expect_one_device, folders_among, learn_own
+from recipes.cli.words import each_value, expect_one_device, folders_among, learn_own
 from recipes.config.catalogue import Catalogue, installed_folders
 from recipes.config.environment import told
 from recipes.config.invoked import as_typed
@@ -57,20 +57,30 @@ def _evaluate(words: list[str]) -> int:
         expect_printed()
         return 0
     folders = folders_among(flags.overrides)
-    if len(folders) != 1:
-        raise RecipeError(f"expected one run folder, got {' and '.join(folders) or 'none'}: python evaluate.py RUN_FOLDER")
-    folder, changes = Path(folders[0]), [word for word in flags.overrides if word != folders[0]]
-    expect_one_device("evaluate.py", "tests", changes)
-    trained = read_run(catalogue, folder)
-    changes = typed_again(trained, changes)
-    warn_of_changes(trained, folder)
-    config = change(catalogue, trained, changes, ON_EVALUATION, "evaluation")
-    expect_same_split(trained["data"], config["data"])
-    with memory.told(config):
+    if not folders:
+        raise RecipeError("expected one run folder, got none: python evaluate.py RUN_FOLDER")
+    if again := [folder for folder in folders if folders.count(folder) > 1]:
+        raise RecipeError(f"{again[0]} is given twice: leave one out")
+    words = [word for word in flags.overrides if word not in folders]
+    expect_one_device("evaluate.py", "tests", words)
+    jobs = []
+    for folder in map(Path, folders):
+        trained = read_run(catalogue, folder)
+        own = typed_again(trained, words)
+        warn_of_changes(trained, folder)
+        for changes, values in each_value(catalogue, own):
+            config = change(catalogue, trained, changes, ON_EVALUATION, "evaluation")
+            expect_same_split(trained["data"], config["data"])
+            jobs.append((folder, config, changes, values))
+    with memory.told(jobs[0][1]):
         with told():
             from recipes.run.evaluate import evaluate
+            from recipes.run.evaluations import evaluate_each
 
         gc.freeze()  # it stays: looking through it takes half a second each time
-        evaluate(folder, config, changes)
+        if len(jobs) == 1:
+            evaluate(*jobs[0][:3])
+        else:
+            evaluate_each(jobs)
     expect_printed()
     return 0

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
+from itertools import product
 from pathlib import Path
 
 from plugins.errors import RecipeError
+from recipes.config.catalogue import Catalogue
 from recipes.config.quoting import quoted, typed
 from recipes.config.run_files import JOBS
 from recipes.config.spelling import suggest
@@ -133,3 +135,15 @@ def expect_folders(words: Sequence[str], multirun: bool) -> None:
         raise RecipeError(
             "overwrite is for a single run: a sweep keeps the jobs that are finished; for others type sweep=FOLDER"
         )
+
+
+def each_value(catalogue: Catalogue, words: Sequence[str]) -> Iterator[tuple[list[str], dict[str, str]]]:
+    """The words of each evaluation: of a list of values, such as adversarial.eps=0,0.1, one. Beside them what differs, by key."""
+    from recipes.config.parsing import parse
+    from recipes.config.syntax import expand
+
+    overrides = [[override] if override.is_interval_sweep() else expand(override) for override in parse(catalogue, words)]
+    for chosen in product(*overrides):
+        lines = [str(override.input_line) for override in chosen]
+        varied = [line for line, values in zip(lines, overrides, strict=True) if len(values) > 1]
+        yield lines, {key_of(line): line.partition("=")[2] for line in varied}

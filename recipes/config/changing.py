@@ -44,7 +44,7 @@ ON_RESUME: tuple[str, ...] = (
 )
 TRACES = (f"{CHECKPOINTS}/{LAST}", RESULT)  # either shows that a run began in a folder
 BEFORE = {"matmul_precision": "high"}  # what all runs had when the trainer had no such setting
-ON_EVALUATION = ("inference", "metric", "data", "trainer")
+ON_EVALUATION = ("inference", "metric", "data", "trainer", "adversarial")
 ON_PREDICTION = ("inference", "data", "trainer")
 ON_EXPORT = ("inference", "data")
 

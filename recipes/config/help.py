@@ -22,7 +22,8 @@ python train.py -m hydra/launcher=slurm seed=0,1  its jobs on a cluster, or with
 EVALUATE = """\
 python evaluate.py RUN_FOLDER
 python evaluate.py RUN_FOLDER +inference=mc_dropout inference.samples=50
-python evaluate.py RUN_FOLDER data=npz data.path=FILE"""
+python evaluate.py RUN_FOLDER data=npz data.path=FILE
+python evaluate.py RUN_FOLDER RUN_FOLDER +adversarial=pgd adversarial.eps=0,0.1,0.2   a table, and accuracy over eps as a picture"""
 
 PREDICT = """\
 python predict.py RUN_FOLDER output=predictions.csv                        its test split
@@ -42,8 +43,8 @@ def train_help(catalogue: Catalogue, asked: Sequence[str] = ()) -> str:
 
 def evaluate_help(catalogue: Catalogue, groups: Sequence[str], asked: Sequence[str] = ()) -> str:
     """The same for evaluate.py."""
-    usage = "python evaluate.py RUN_FOLDER [GROUP=OPTION ...] [GROUP.PARAMETER=VALUE ...]"
-    does = "Measure a finished run again, with another way to predict, on other data or on another device."
+    usage = "python evaluate.py RUN_FOLDER ... [GROUP=OPTION ...] [GROUP.PARAMETER=VALUE,VALUE ...]"
+    does = "Measure finished runs again: with another way to predict, under attack, on other data or on another device. Several runs, or values, give one table."
     return _of_runs(catalogue, groups, asked, usage, does, EVALUATE)
 
 

@@ -1,4 +1,4 @@
-"""A finished run is tested again: on its test split, on other data, with another inference."""
+"""A finished run is tested again: on its test split, on other data, with another inference or attack."""
 
 from __future__ import annotations
 
@@ -25,8 +25,20 @@ SOURCE = ("path", "root", "name", "labels", "input", "target")  # keys of `data`
 
 
 def evaluate(folder: Path, config: dict[str, Any], changes: Sequence[str]) -> dict[str, Any]:
-    """Test a finished run on its test split, or with other data or another inference, on one device; returns the metrics."""
+    """Test a finished run and print what came of it; returns the metrics."""
+    result = measure(folder, config, changes)
     console = Console()
+    console.print(table(result))
+    print_lines(console, f"samples  {result['samples']:,}: {result['which']}", f"folder   {folder}")
+    return result
+
+
+def measure(folder: Path, config: dict[str, Any], changes: Sequence[str]) -> dict[str, Any]:
+    """Test a finished run on its test split, or with other data, another inference or another attack, on one device.
+
+    Returns:
+        The metrics, what they were measured with (`rulers`), and on which samples (`samples`, `which`).
+    """
     config = on_one_device(config)
     set_up_process(config)
     plugins = build_plugins(config)
@@ -57,10 +69,8 @@ def evaluate(folder: Path, config: dict[str, Any], changes: Sequence[str]) -> di
     trainer.test(module, loader, verbose=False)
     metrics = {name: value for name, value in module.metrics.items() if name.startswith("test/")}
     samples = len(data.splits["test"])
-    result = {"folder": str(folder), "changes": list(changes), "metrics": metrics, "samples": samples}
-    console.print(table(result))
-    print_lines(console, f"samples  {samples:,}: {which}", f"folder   {folder}")
-    return result
+    result = {"folder": str(folder), "changes": list(changes), "metrics": metrics, "samples": samples, "which": which}
+    return {**result, "rulers": dict(module.rulers), "config": config}
 
 
 def _fits(task: Task, known: Task) -> bool:

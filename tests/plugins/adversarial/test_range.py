@@ -248,3 +248,39 @@ def test_samples_of_loaders_from_python_are_counted(lab):
 
     lab.fit(Watch(), max_steps=6, limit_val_batches=2, num_sanity_val_steps=0)
     assert seen == [range(16), range(16, 32)] * 2
+
+
+# Sixteen bits, and a model that standardizes
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+@pytest.mark.parametrize("eps", [8 / 255, 0.1, 0.3])
+def test_exactly_inside_the_ball_in_bfloat16(norm, eps):
+    """In exact arithmetic: rounding to 16 bits leads out of no ball."""
+    x, up = torch.rand(40, 3, 8, 8).bfloat16(), torch.randn(40, 3, 8, 8).bfloat16()
+    bounds = (torch.full((3, 1, 1), 0.1), 0.9)
+    for start in (None, torch.randn(40, 3, 8, 8).bfloat16()):
+        for limits in (None, (bounds[0].bfloat16(), bounds[1])):
+            out = pgd(x, lambda x: (x.float() * up.float()).sum(), eps, eps / 3, 5, norm, limits, start)
+            moved = (out.double() - x.double()).flatten(1)
+            assert out.dtype == torch.bfloat16
+            length = moved.abs().amax(1) if norm == "linf" else moved.norm(dim=1)
+            assert length.max() <= eps and length.min() > 0
+
+
+def test_the_ball_is_in_the_raw_range_where_the_model_standardizes(lab):
+    """Whatever stands in front of the model: x′ is within ε of x, and far outside of it in the units of the layers behind."""
+
+    class Standardized(nn.Module):
+        """A net behind a layer that standardizes."""
+
+        def __init__(self):
+            super().__init__()
+            self.net = Net()
+
+        def forward(self, x):
+            return self.net((x - 0.5) / 0.01)
+
+    plugin = PGD(eps=0.1, steps=3)
+    out = plugin.transform_batch(lab.batch(), lab.module(plugin, net=Standardized())).x
+    assert 0 < (out.double() - lab.x.double()).abs().max() <= 0.1 and out.min() >= 0 and out.max() <= 1
