@@ -99,6 +99,7 @@ REFUSED = {  # options, and groups of which each is
     },
     "numbers": {
         *OF_MORE_THAN_COLUMNS,
+        "diagnostics/calibration",
         *(
             "distillation/features",
             "distillation/logits",
