@@ -42,6 +42,7 @@ from plugins.base import (
     Diverged as Diverged,
     Option as Option,
     OptimizerWrapper as OptimizerWrapper,
+    Panel as Panel,
     Phase as Phase,
     Plugin as Plugin,
     RecipeError as RecipeError,
@@ -64,8 +65,16 @@ from plugins.base import (
 from plugins.clipping.adaptive import ClipAdaptively as ClipAdaptively
 from plugins.clipping.norm import ClipNorm as ClipNorm
 from plugins.clipping.value import ClipValue as ClipValue
+from plugins.diagnostics.activation_stats import ActivationStats as ActivationStats
+from plugins.diagnostics.calibration import Calibration as Calibration
+from plugins.diagnostics.curvature import Curvature as Curvature
 from plugins.diagnostics.generalization_gap import GeneralizationGap as GeneralizationGap
+from plugins.diagnostics.gradient_noise import GradientStandardError as GradientStandardError
 from plugins.diagnostics.gradient_stats import GradientStats as GradientStats
+from plugins.diagnostics.lr import LearningRates as LearningRates
+from plugins.diagnostics.sparsity import Sparsity as Sparsity
+from plugins.diagnostics.throughput import Throughput as Throughput
+from plugins.diagnostics.weight_norm import WeightNorm as WeightNorm
 from plugins.distillation.features import FeatureDistillation as FeatureDistillation
 from plugins.distillation.logits import LogitDistillation as LogitDistillation
 from plugins.distillation.self import BornAgain as BornAgain

@@ -7,6 +7,7 @@ A technique is a :class:`Plugin`: a Lightning callback with a handful of further
 from plugins import declare
 from plugins.data import LOOKED_AT, UNIT, Batch, Phase, Setting, Task, class_probabilities, per_label
 from plugins.directions import MODES, larger_is_better
+from plugins.drawing import Panel
 from plugins.errors import (
     Diverged,
     GivenUp,
@@ -52,6 +53,7 @@ __all__ = [
     "Named",
     "OptimizerWrapper",
     "Option",
+    "Panel",
     "Phase",
     "Plugin",
     "RecipeError",

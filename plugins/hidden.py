@@ -9,7 +9,7 @@ from typing import Any
 from torch import nn
 
 from plugins.activations import Passage, Place, named
-from plugins.base import RecipeError
+from plugins.base import RecipeError, declare
 from plugins.sites import ACTIVATIONS, find_sites, own_modules
 
 Site = tuple[str, nn.Module]
@@ -41,7 +41,7 @@ def hidden_sites(
         RecipeError: there is none, none with such a name, or one that cannot be acted on.
     """
     hidden = [place for place in found.hidden() if acts(place) and suits(place)]
-    sites = {id(place): (instead or {}).get(place.made) or _host(found, place) for place in hidden}
+    sites = {id(place): (instead or {}).get(place.made) or host_of(found, place) for place in hidden}
     if names:
         chosen = _narrowed(model, hidden, sites, names)
     else:
@@ -57,7 +57,7 @@ def hidden_sites(
         )
     inside, picked = {id(place) for place in hidden}, {id(module) for _, module in chosen}
     for place in found.activations:
-        host = _host(found, place)
+        host = host_of(found, place)
         if id(place) not in inside and acts(place) and host and id(host[1]) in picked:
             raise RecipeError(
                 f"{option}: the activation {host[0]} makes the model's output too, or what else is to stay as it is: give that a module of "
@@ -66,7 +66,7 @@ def hidden_sites(
     return chosen
 
 
-def _host(found: Passage, place: Place) -> Site | None:
+def host_of(found: Passage, place: Place) -> Site | None:
     """The module that returns what an activation gives, be it the activation itself or one whose forward ends with it."""
     return found.returned.get(place.made) if place.function else (place.name, place.module)
 
@@ -93,3 +93,30 @@ def _narrowed(model: nn.Module, hidden: Sequence[Place], sites: Mapping[int, Sit
     if not chosen:
         raise RecipeError(f"no activation matches sites={list(names)}; the model has: {', '.join(known) or 'none at all'}")
     return list(dict.fromkeys(chosen))
+
+
+def follows_convolutions(found: Passage, place: Place) -> bool:
+    """Whether the layers that come last before an activation are convolutions."""
+    seen, waiting, layers = set(), [place.made], []
+    while waiting:
+        node = waiting.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        if found.is_layer(node):
+            layers.append(node)
+        else:
+            waiting += [before for before, _ in node.next_functions]
+    return bool(layers) and all("Convolution" in node.name() for node in layers)
+
+
+def named_sites(more: str) -> Any:
+    """The declared parameter `sites`, by which a technique is told on which activations it acts; `more` says what else is to be known."""
+    return declare.value(
+        "names of activation modules, with wildcards, or whole names of any others",
+        "a list of names",
+        lambda value: isinstance(value, (list, tuple)) and all(isinstance(name, str) for name in value),
+        default=None,
+        null="all",
+        more=more,
+    )

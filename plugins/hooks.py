@@ -111,5 +111,6 @@ HOOKS = (  # in the order in which they are called
     Hook("after_validation", EVALUATION, label="after", told="looks at the metrics"),
     Hook("settle", END, label="weights", told="left in the model at the end"),
     Hook("next_phase", END, sees_weights=False, label="phase", told="may ask for one more fit"),
+    Hook("drawing", END, sees_weights=False),
 )
 BY_NAME = {hook.name: hook for hook in HOOKS}

@@ -74,8 +74,10 @@ class Module(Protocol):
             task: whose weights; None: the mean of those of all tasks.
         """
 
-    def objective(self, outputs: Mapping[str, Tensor], targets: Mapping[str, Tensor]) -> Tensor:
-        """The losses of all tasks as one scalar."""
+    def objective(
+        self, outputs: Mapping[str, Tensor], targets: Mapping[str, Tensor], weight: Mapping[str, Tensor] | None = None
+    ) -> Tensor:
+        """The losses of all tasks as one scalar; `weight` is that of a batch."""
 
     def record(self, name: str, value: Tensor | float, at_once: bool = False) -> None:
         """Remember a number until the next logging step, or the end of training; tensors are not read until then.

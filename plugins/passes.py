@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 import torch
 from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from plugins.sites import kept_buffers
 
@@ -21,4 +22,12 @@ def further_pass(model: nn.Module, generator: torch.Generator) -> Iterator[None]
     device = generator.device
     with torch.random.fork_rng([device] if device.type == "cuda" else []), kept_buffers(model):
         torch.manual_seed(generator.initial_seed())
+        yield
+
+
+@contextmanager
+def differentiable_twice(recurrent: bool) -> Iterator[None]:
+    """Attention, and with `recurrent` the layers so called, by operations that have second derivatives."""
+    fused = torch.backends.cudnn.flags(enabled=False) if recurrent else nullcontext()
+    with sdpa_kernel(SDPBackend.MATH), fused:
         yield

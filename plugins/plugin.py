@@ -16,6 +16,7 @@ from torch.optim import Optimizer
 from plugins import declare
 from plugins.data import Batch, Phase, Setting, Task
 from plugins.declare import Declared
+from plugins.drawing import Panel
 from plugins.hooks import HOOKS, STEP
 from plugins.identity import ALWAYS, Identity, called
 from plugins.module import Module
@@ -136,8 +137,7 @@ class Option(Identity):
         """What to draw, once a run, of images that `transform_batch` changed; None: nothing.
 
         Both have the shape (samples, channels, height, width); so has each row of the picture, with values in [0, 1]. By
-        default the rows are before, after and, where the shape stayed, the difference: grey where there is none, scaled so
-        that the largest is white or black.
+        default the rows are before, after and, where the shape stayed, the difference: grey where there is none, white or black at most.
         """
         if before.shape != after.shape:
             return [before, after]
@@ -232,6 +232,10 @@ class Option(Identity):
     def next_phase(self, result: Mapping[str, Any]) -> Phase | None:
         """Ask for one more fit when one has ended; `result` has the metrics, steps and best step so far."""
         return None
+
+    def drawing(self) -> Sequence[Panel]:
+        """What to draw of what it has seen, once a run has ended well, on the first process: the plots of a picture, side by side."""
+        return ()
 
 
 def acts_in_steps(kind: type) -> bool:

@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 
 from torch import nn
 
-from plugins.activations import Passage, Place, passage
-from plugins.hidden import Site, hidden_sites
+from plugins.activations import passage
+from plugins.hidden import Site, follows_convolutions, hidden_sites
 from plugins.sites import convolutions, expect_training
 
 
@@ -43,18 +43,3 @@ def map_sites(
     )
     expect_training(option, model, [module for _, module in places])
     return places
-
-
-def follows_convolutions(found: Passage, place: Place) -> bool:
-    """Whether the layers that come last before an activation are convolutions."""
-    seen, waiting, layers = set(), [place.made], []
-    while waiting:
-        node = waiting.pop()
-        if node is None or node in seen:
-            continue
-        seen.add(node)
-        if found.is_layer(node):
-            layers.append(node)
-        else:
-            waiting += [before for before, _ in node.next_functions]
-    return bool(layers) and all("Convolution" in node.name() for node in layers)

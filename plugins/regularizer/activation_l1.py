@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from plugins.activations import passage
 from plugins.base import Batch, Module, Plugin, RecipeError, Stage, declare
-from plugins.hidden import hidden_sites
+from plugins.hidden import hidden_sites, named_sites
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -42,14 +42,7 @@ class ActivationL1(Plugin):
     on_shards = True
 
     weight: float = declare.number("factor λ of the penalty λ · mean over the batch of Σ|h|", default=1e-5, least=0, off=0.0)
-    sites: Sequence[str] | None = declare.value(
-        "names of activation modules, with wildcards, or whole names of any others",
-        "a list of names",
-        lambda value: isinstance(value, (list, tuple)) and all(isinstance(name, str) for name in value),
-        default=None,
-        null="all",
-        more="Of any other modules the outputs are meant.",
-    )
+    sites: Sequence[str] | None = named_sites("Of any other modules the outputs are meant.")
 
     def transform_model(self, model: nn.Module) -> nn.Module:
         """Leave the model as it is, and have its hidden activations recorded."""

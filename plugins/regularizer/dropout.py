@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from plugins.activations import Passage, passage
 from plugins.base import Plugin, RecipeError, Stage, declare
-from plugins.hidden import Site, hidden_sites
+from plugins.hidden import Site, hidden_sites, named_sites
 from plugins.sites import ACTIVATIONS, DROPOUTS, attach, expect_training, find_sites, own_modules, replace_module
 
 if TYPE_CHECKING:
@@ -62,13 +62,8 @@ class Dropout(Plugin):
 
     p: float = declare.share("probability that a unit is dropped", default=0.5, off=0.0)
     mode: str = declare.choice("inverted", "vanilla", default="inverted")
-    sites: Sequence[str] | None = declare.value(
-        "names of activation modules, with wildcards, or whole names of any others",
-        "a list of names",
-        lambda value: isinstance(value, (list, tuple)) and all(isinstance(name, str) for name in value),
-        default=None,
-        null="all",
-        more="Names of dropout behind activations count too; of any other modules the outputs are dropped.",
+    sites: Sequence[str] | None = named_sites(
+        "Names of dropout behind activations count too; of any other modules the outputs are dropped."
     )
 
     def transform_model(self, model: nn.Module) -> nn.Module:

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from plugins.base import Batch, Module, Plugin, RecipeError, Refusal, Selection, Stage, declare
 from plugins.inputs import each
+from plugins.passes import differentiable_twice
 from plugins.sites import is_compiled
 
 if TYPE_CHECKING:
@@ -93,11 +93,3 @@ class JacobianPenalty(Plugin):
             found = projected_norm(z, leaves, unit_vectors(z.shape, module.generator(self.option)))
         self.record(module, "squared_norm", found)
         return self.weight * found
-
-
-@contextmanager
-def differentiable_twice(recurrent: bool) -> Iterator[None]:
-    """Attention, and with `recurrent` the layers so called, by operations that have second derivatives."""
-    fused = torch.backends.cudnn.flags(enabled=False) if recurrent else nullcontext()
-    with sdpa_kernel(SDPBackend.MATH), fused:
-        yield

@@ -173,6 +173,7 @@ SEARCH = (
     "at the best that they had reached. The line is the best so far.</p>"
 )
 PICTURE = "Samples of a batch: before, after, and the difference, grey where there is none."
+SEEN = "Drawn at the end of a run, of the first seed that has a picture."
 DIFFERENCES = (
     '<div class="scroll tall" tabindex="0" role="region" aria-label="config differences"><table class="differences"><thead><tr><th>key</th>{head}</tr></thead><tbody>{body}</tbody></table></div>'
     '<p class="hint">Marked: not as in the baseline. <span data-shown="differences"></span></p>'

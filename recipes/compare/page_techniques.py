@@ -8,7 +8,7 @@ from typing import Any
 
 from recipes.compare.groups import Group
 from recipes.compare.notes import shorten
-from recipes.compare.page_sections import AXIS, PICTURE, controls, plot, select
+from recipes.compare.page_sections import AXIS, PICTURE, SEEN, controls, plot, select
 from recipes.compare.page_tables import LABEL
 from recipes.compare.statistics import Row
 from recipes.compare.technique_plots import technique_pictures, used_techniques
@@ -35,11 +35,13 @@ def technique(found: Mapping[str, Any], groups: Sequence[Group], rows: Sequence[
         parts.append(plot(f"histogram-{key}"))
     pictures = technique_pictures(name, groups)
     if pictures:
+        looks = any(name in run.options.get("diagnostics", ()) for group in groups for run in group.runs)
+        does, hint = ("has seen", SEEN) if looks else ("does to a batch", PICTURE)
         shown = "".join(
-            f'<figure data-group="{number}"><img alt="what {key} does to a batch" src="{source}">'
+            f'<figure data-group="{number}"><img alt="what {key} {does}" src="{source}">'
             f'<figcaption><span class="swatch" data-swatch="{number}"></span>'
             f"<code>{escape(shorten(rows[number].label, LABEL))}</code></figcaption></figure>"
             for number, source in pictures.items()
         )
-        parts.append(f'<div class="pictures">{shown}</div><p class="hint">{PICTURE}</p>')
+        parts.append(f'<div class="pictures">{shown}</div><p class="hint">{hint}</p>')
     return f'<article class="technique" data-technique="{key}">{"".join(parts)}</article>'

@@ -14,6 +14,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from plugins.base import Batch
+from plugins.counting import widest
 from plugins.inputs import Inputs, concatenated, each, some
 from plugins.sites import evaluation_mode
 from recipes.data.loaders import EvaluationLoader
@@ -21,7 +22,7 @@ from recipes.engine.calibration import calibrate, training_loader
 from recipes.engine.divergence import expect_finite, expect_finite_loss
 from recipes.engine.loading import clean_batches
 from recipes.engine.measuring import Measuring
-from recipes.engine.metrics import Confusion, Means, widest
+from recipes.engine.metrics import Confusion, Means
 from recipes.engine.parts import Whole
 from recipes.engine.portions import Portions, portion
 from recipes.engine.recorder import add_metrics

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from plugins.base import Batch, RecipeError, own_metrics
-from recipes.engine.metrics import widest
+from plugins.counting import widest
 from recipes.engine.parts import Whole
 
 

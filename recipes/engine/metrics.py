@@ -10,14 +10,11 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from plugins.counting import widest
+
 BINS = 64  # of a histogram
 PART = "\t"  # between a number's name and that of a part of it
 PIECE = 2**18  # values that are sorted into bins at a time: several times faster than all of many millions at once
-
-
-def widest(device: torch.device) -> torch.dtype:
-    """The largest kind of floats that a device has."""
-    return torch.float32 if device.type == "mps" else torch.float64
 
 
 class Means:

@@ -193,9 +193,11 @@ class RecipeModule(Evaluating):
         """The mean over samples of something minimized beside the loss: weighted, and divided once over a step."""
         return self.step.mean(values, batch, task)
 
-    def objective(self, outputs: Mapping[str, Tensor], targets: Mapping[str, Tensor]) -> Tensor:
-        """The losses of all tasks as one scalar."""
-        return self.task_losses.combine(self.task_losses.minimized(outputs, targets))
+    def objective(
+        self, outputs: Mapping[str, Tensor], targets: Mapping[str, Tensor], weight: Mapping[str, Tensor] | None = None
+    ) -> Tensor:
+        """The losses of all tasks as one scalar; `weight` is that of a batch."""
+        return self.task_losses.combine(self.losses(outputs, targets, weight))
 
     def record(self, name: str, value: Tensor | float, at_once: bool = False) -> None:
         """Remember a number until the next logging step; of the first pass of a step, and of its parts the mean."""

@@ -10,70 +10,32 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-import torch.distributed as dist
 from torch import Tensor
 
 from plugins.base import Task
+from plugins.counting import Reliability, outcomes, over_all, widest
 from recipes.data.loaders import EvaluationLoader
 from recipes.data.source import Source
 from recipes.engine.losses import of_task
-from recipes.engine.metrics import widest
 from recipes.engine.parts import Whole
 
 SURE = 15  # bins of a probability, as many as those of metric=calibration_error
-UNITS = 2**32  # of a sum of probabilities, which is a whole number of such parts
 CELLS = 40  # bins between the smallest and the largest target; one more at each end holds what lies beyond
 SCALES = 10  # of residuals, each half as wide as the one before
 INSIDE = 0.99  # share of the residuals that lie within the scale which is kept
 MOST_COLUMNS = 16  # numbers of a regression that are looked at
 
 
-def over_all(counts: Tensor) -> Tensor:
-    """Counts added up over all processes."""
-    found = counts.clone()
-    if dist.is_initialized() and dist.get_world_size() > 1:
-        dist.all_reduce(found)
-    return found
-
-
-def precise(output: Tensor) -> Tensor:
-    """Outputs with at least 32 bits, of which their probabilities are made."""
-    return output.to(torch.promote_types(output.dtype, torch.float32))
-
-
-class Reliability:
-    """How often a prediction is right, by the probability that it was given, in bins of equal width that hold their upper end."""
-
-    def __init__(self, device: torch.device) -> None:
-        self.edges = torch.linspace(0, 1, SURE + 1, dtype=widest(device), device=device)[1:-1]
-        self.counts = torch.zeros(SURE + 1, 3, dtype=torch.int64, device=device)  # the last row: what does not count
-
-    def add(self, probability: Tensor, right: Tensor, known: Tensor | None = None) -> None:
-        """Count predictions of any shape; those that are not `known` do not count."""
-        p = probability.to(self.edges.dtype).flatten()
-        place = torch.bucketize(p, self.edges)
-        place = place.where(p.isfinite() if known is None else p.isfinite() & known.flatten(), SURE)
-        parts = (p.nan_to_num(0.0) * UNITS).round().long()
-        self.counts.index_add_(0, place, torch.stack([torch.ones_like(parts), right.flatten().long(), parts], 1))
-
-    def compute(self) -> dict[str, Any]:
-        """For each bin the number of predictions, of those that were right, and the sum of the probabilities."""
-        samples, right, parts = over_all(self.counts)[:-1].T.tolist()
-        return {"samples": samples, "right": right, "sums": [part / UNITS for part in parts]}
-
-
 class OfClasses:
     """A classification: how often the most probable class is the true one, by its probability, at each place that has a label."""
 
     def __init__(self, task: Task, device: torch.device, of_logits: bool) -> None:
-        self.task, self.reliability = task, Reliability(device) if of_logits else None
+        self.task, self.reliability = task, Reliability(device, SURE) if of_logits else None
 
     def add(self, output: Tensor, labels: Tensor) -> None:
         """Count a batch: outputs (samples, classes, *places) and labels (samples, *places)."""
-        if self.reliability is None:
-            return
-        probability, decided = self.task.probabilities(precise(output)).max(1)
-        self.reliability.add(probability, decided == labels, (labels >= 0) & (labels < self.task.outputs))
+        if self.reliability is not None:
+            self.reliability.add(*outcomes(self.task, output, labels))
 
     def compute(self) -> dict[str, Any]:
         """What was counted, over all processes."""
@@ -85,7 +47,7 @@ class OfLabels:
     """Several labels a sample: how often each was predicted and there, and how often labels are there, by their probability."""
 
     def __init__(self, task: Task, device: torch.device) -> None:
-        self.task, self.reliability = task, Reliability(device)
+        self.task, self.reliability = task, Reliability(device, SURE)
         self.counts = torch.zeros(task.outputs, 4, dtype=torch.int64, device=device)
 
     def add(self, output: Tensor, labels: Tensor) -> None:
@@ -94,7 +56,7 @@ class OfLabels:
         predicted = self.task.hits(output, torch.ones_like(there))
         cells = [(~predicted & ~there), (predicted & ~there), (~predicted & there), (predicted & there)]
         self.counts += torch.stack([cell.sum(0) for cell in cells], 1)
-        self.reliability.add(self.task.probabilities(precise(output)), there)
+        self.reliability.add(*outcomes(self.task, output, labels))
 
     def compute(self) -> dict[str, Any]:
         """What was counted, over all processes: of each label true negatives, false positives, false negatives, true positives."""

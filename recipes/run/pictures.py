@@ -1,8 +1,10 @@
-"""Pictures of what techniques do to images, drawn in the first steps of a run."""
+"""Pictures of what techniques do to images, drawn in the first steps of a run, and of what they have seen, drawn at its end."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +12,14 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from plugins.base import Batch, Plugin
+from plugins.base import Batch, Plugin, implementers
+from recipes.config.errors import first_line
+from recipes.config.run_files import PICTURES
 from recipes.engine.module import RecipeModule
+from recipes.launch.ranks import is_first_rank
 from recipes.store.files import write_whole
+
+log = logging.getLogger("recipes")
 
 SAMPLES = 8
 PIXELS = 96  # side of a sample in the picture
@@ -72,3 +79,21 @@ def grid(rows: Sequence[Tensor]) -> Image.Image:
             top, left = (height - sample.shape[0]) // 2, (width - sample.shape[1]) // 2
             image.paste(Image.fromarray(sample), (column * (width + GAP) + left, row * (height + GAP) + top))
     return image
+
+
+def draw_what_was_seen(plugins: Iterable[Plugin], folder: Path, result: Mapping[str, Any]) -> None:
+    """Draw what each technique asks for once a run has ended well, as FOLDER/pictures/OPTION.png; a mishap is told in the log."""
+    drawn = implementers(plugins, "drawing")
+    if not drawn or result["status"] != "finished" or not is_first_rank():
+        return
+    try:
+        from recipes.compare.panels import draw_panels  # what draws takes half a second to import
+        from recipes.compare.runs import Run
+
+        run = Run(folder, result["status"])
+        for plugin in drawn:
+            figure = draw_panels(run, plugin.option, plugin.drawing())
+            if figure is not None:
+                write_whole(folder / PICTURES / f"{plugin.option}.png", partial(figure.savefig, format="png"))
+    except Exception as error:  # whatever a library of pictures does not take
+        log.warning("no pictures of what diagnostics have seen: %s", first_line(error))

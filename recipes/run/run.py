@@ -35,7 +35,7 @@ from recipes.run.advice import with_a_technique
 from recipes.run.build import build_callbacks, build_loggers, build_plugins, make_module
 from recipes.run.logs import Journal
 from recipes.run.monitor import choose_monitor, direction_of
-from recipes.run.pictures import draw_pictures
+from recipes.run.pictures import draw_pictures, draw_what_was_seen
 from recipes.run.preflight import world_size
 from recipes.run.progress import ProgressBar
 from recipes.run.record import at_start, for_loggers, of_phase, rulers_of
@@ -131,6 +131,7 @@ class Run:
             if nothing_done and self.alone and is_first_rank():
                 remove_run(self.folder)
         self._write()
+        draw_what_was_seen(self.module.plugins, self.folder, self.result)
         log.info("%s after %s steps: %s", self.result["status"], self.result.get("steps", 0), self.result["metrics"])
         show_end(self.console, self.folder, self.result, hints, self._next_command())
         return self.result

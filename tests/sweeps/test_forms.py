@@ -111,6 +111,7 @@ REFUSED = {  # options, and groups of which each is
     },
     "numbers": {
         *OF_MORE_THAN_COLUMNS,
+        "diagnostics/calibration",
         *(
             "distillation/features",
             "distillation/logits",

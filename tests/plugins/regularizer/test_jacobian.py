@@ -5,7 +5,8 @@ from torch.nn import functional
 
 from plugins.base import Batch, RecipeError, Refusal, Selection, Setting, Task, derive_seed
 from plugins.inputs import Entry
-from plugins.regularizer.jacobian import JacobianPenalty, differentiable_twice, projected_norm, unit_vectors
+from plugins.passes import differentiable_twice
+from plugins.regularizer.jacobian import JacobianPenalty, projected_norm, unit_vectors
 from recipes.models.rnn import RecurrentModel
 from recipes.models.transformer import TransformerModel
 

@@ -5,9 +5,11 @@ from html.parser import HTMLParser
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from plugins.errors import RecipeError
 from recipes.compare.comparison import compare
+from recipes.compare.page_sections import PICTURE, SEEN
 from recipes.compare.page_texts import ranges
 from recipes.compare.report import COLOURS, embedded, write_report
 from recipes.compare.runs import find, read
@@ -217,6 +219,18 @@ def test_what_techniques_recorded_is_theirs_alone(tmp_path):
     _, _, page = report_of(tmp_path)
     assert [*page.data["figures"]["curves"]] == ["val/acc", "mine/x"]
     assert [(found["name"], [*found["curves"]]) for found in page.data["figures"]["techniques"]] == [("l2", ["l2/penalty"])]
+
+
+def test_a_picture_is_told_for_what_it_is(tmp_path):
+    for name, words in {"0": ("+diagnostics=weight_norm",), "1": ("+augmentation=cutout",)}.items():
+        option = words[0].partition("=")[2]
+        folder = leave(tmp_path / name, *words, techniques=[option])
+        (folder / "pictures").mkdir()
+        Image.new("L", (2, 2)).save(folder / "pictures" / f"{option}.png")
+    report_of(tmp_path)
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert 'alt="what weight_norm has seen"' in page and SEEN in page
+    assert 'alt="what cutout does to a batch"' in page and PICTURE in page
 
 
 def test_confusion_is_summed_over_seeds_for_each_task_and_other_classes_are_left_out(tmp_path):

@@ -245,3 +245,25 @@ def test_precisions(folder, precision):
     folder.train("+augmentation=cutout", "max_steps=1", f"trainer.precision={precision}")
     found = rows_of(folder.path / "pictures" / "cutout.png")
     assert np.abs(found[0].astype(int) - as_bytes(first_samples()[:SAMPLES])).max() <= 1
+
+
+def test_diagnostics_are_drawn_at_the_end_of_a_run_that_has_ended_well(folder):
+    words = (
+        "+diagnostics=[weight_norm,calibration,activation_stats,lr]",
+        "diagnostics.weight_norm.every_n_steps=2",
+        "max_steps=4",
+    )
+    folder.train(*words)
+    assert drawn(folder) == {"weight_norm.png", "calibration.png", "activation_stats.png", "lr.png"}
+    wide, narrow = (Image.open(folder.path / "pictures" / name).size for name in ("activation_stats.png", "weight_norm.png"))
+    assert wide[0] == 3 * narrow[0] and wide[1] == narrow[1]  # of relu nothing is saturated: histograms, dead units, deviations
+
+
+def test_a_mishap_while_drawing_is_told_and_the_run_has_ended_well(folder, monkeypatch):
+    def broken(*_):
+        raise ValueError("no colour is left")
+
+    monkeypatch.setattr("recipes.compare.panels.draw_panels", broken)
+    assert folder.train("+diagnostics=weight_norm", "max_steps=2")["status"] == "finished"
+    assert drawn(folder) is None
+    assert "no pictures of what diagnostics have seen: no colour is left" in (folder.path / "train.log").read_text()

@@ -1,0 +1,43 @@
+import math
+import time
+
+import pytest
+
+from benchmarks import diagnostics
+
+
+def test_the_cost_at_an_interval_is_that_of_steps_and_of_a_look():
+    """A look of 5 s in a block of 25 steps of 1 s, each of which takes 1 % longer: 1.01 + 5/1000 at 1000 steps."""
+    plain, steady, looking = 25.0, 25.25, 30.25
+    assert diagnostics.costs([steady, looking] * 2, [plain] * 4, 1000) == pytest.approx([1.015] * 2)
+    assert diagnostics.costs([steady, looking], [plain] * 2, None) == pytest.approx([55.5 / 50])
+
+
+@pytest.mark.slow
+def test_each_is_measured_or_says_why_not(capsys):
+    diagnostics.main(["lr", "calibration", "activation_stats", "--models", "mlp", "--pairs", "1"])
+    head, _, *rows = capsys.readouterr().out.splitlines()
+    assert head.startswith("torch ")
+    cells = [[cell.strip() for cell in row.split("  ") if cell.strip()] for row in rows]
+    assert [row[:2] for row in cells] == [["lr", "mlp"], ["calibration", "mlp"], ["activation_stats", "mlp"]]
+    assert all(math.isfinite(float(row[2])) and float(row[2]) > 0 for row in cells)
+
+
+def test_two_trainings_take_turns():
+    turns, order = diagnostics.Turns(), []
+    threads = []
+
+    def work(side):
+        for _ in range(3):
+            turns.wait_for(side)
+            order.append(side)
+            time.sleep(0.001)
+            turns.pass_on(side)
+        turns.pass_on(side, ends=True)
+
+    for side in (0, 1):
+        threads.append(diagnostics.threading.Thread(target=work, args=(side,)))
+        threads[-1].start()
+    for thread in threads:
+        thread.join()
+    assert order == [0, 1] * 3
