@@ -11,6 +11,7 @@ from recipes.engine.checkpoint import load_checkpoint
 from recipes.run import train
 from recipes.run.limits import goes_further, same_rates, steps_until
 from tests.recipes.run.test_run import asking, stopper
+from tests.sparsely import sparsely
 
 SCHEDULERS = sorted(name for name in Catalogue().groups["scheduler"])
 SPANLESS = ("constant", "cosine_restarts", "exponential", "inverse_sqrt", "plateau", "step")  # know nothing of a run's length
@@ -182,7 +183,9 @@ def test_a_limit_whose_training_has_ended_is_refused(folder, folders, with_plugi
 
 @pytest.mark.parametrize(
     ("name", "further"),
-    [(name, ()) for name in SCHEDULERS] + [(name, ("scheduler.steps=9",)) for name in SCHEDULERS if name not in SPANLESS],
+    sparsely(
+        [(name, ()) for name in SCHEDULERS] + [(name, ("scheduler.steps=9",)) for name in SCHEDULERS if name not in SPANLESS]
+    ),
 )
 def test_a_schedule_goes_on_as_that_of_the_longer_run_or_not_at_all(folder, folders, name, further, with_plugin, extra):
     words = (f"scheduler={name}", *further, "optimizer=momentum", "trainer.log_every_n_steps=1")
