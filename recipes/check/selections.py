@@ -159,7 +159,7 @@ def fault_of(names: Sequence[str], folder: Path) -> Fault | None:
 def _fault_of(names: Sequence[str], folder: Path, rate: float) -> Fault | None:
     try:
         config = harness.merged_config(names)
-        if "lr" in config["optimizer"]:
+        if config["optimizer"].get("lr"):
             config["optimizer"]["lr"] *= rate
         module = harness.fit(config, folder / "written", 3)
         if module.steps_done != 3:
