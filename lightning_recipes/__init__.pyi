@@ -133,8 +133,16 @@ from plugins.normalization.none import NoNormalization as NoNormalization
 from plugins.normalization.rms import RMSNormalization as RMSNormalization
 from plugins.normalization.weight_standardization import WeightStandardization as WeightStandardization
 from plugins.parameters import named_parameters as named_parameters, weights_of as weights_of
+from plugins.optimizer.adafactor import Adafactor as Adafactor
+from plugins.optimizer.adan import Adan as Adan
+from plugins.optimizer.lamb import Lamb as Lamb
+from plugins.optimizer.lars import Lars as Lars
+from plugins.optimizer.lion import Lion as Lion
 from plugins.optimizer.muon import Muon as Muon
+from plugins.optimizer.pytorch_optimizer import PytorchOptimizer as PytorchOptimizer
 from plugins.optimizer.schedule_free import ScheduleFreeAdamW as ScheduleFreeAdamW
+from plugins.optimizer.soap import SOAP as SOAP
+from plugins.optimizer.timm import TimmOptimizer as TimmOptimizer
 from plugins.preprocessing.center import CenterInputs as CenterInputs
 from plugins.preprocessing.minmax import MinMaxInputs as MinMaxInputs
 from plugins.preprocessing.none import NoPreprocessing as NoPreprocessing

@@ -16,10 +16,11 @@ from plugins.sites import statistic_sites
 NEVER = math.inf
 ROUNDING = 1e-9  # of a sum of epochs
 DEEPEST = 8  # layers that may stand around a model
-LATE = {  # what cannot take in parameters on the way
-    "optimizer/schedule_free": "it counts the steps of all parameters together, so those that join late would take far too long ones; "
-    "take optimizer=adamw"
-}
+TOGETHER = (
+    "it counts the steps of all parameters together, so those that join late would take far too long ones; take optimizer=adamw"
+)
+# what cannot take in parameters on the way
+LATE = {f"optimizer/{name}": TOGETHER for name in ("schedule_free", "timm", "pytorch_optimizer")}
 
 
 class Freezing(Plugin):

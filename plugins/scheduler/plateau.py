@@ -2,18 +2,48 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from plugins.base import declare
 from plugins.declare import Declared
+from plugins.scheduler._schedule import WARMUP
+
+
+class WarmedPlateau(ReduceLROnPlateau):
+    """torch's scheduler behind a warm-up: ε_k = ε_0 · (k + 1) / (warmup + 1) for k < warmup, in which validations do not count."""
+
+    def __init__(self, optimizer: Optimizer, warmup: int, **settings: Any) -> None:
+        super().__init__(optimizer, **settings)
+        self.warmup, self.done = warmup, 0
+        for group in optimizer.param_groups:
+            group.setdefault("initial_lr", group["lr"])
+        self._warm(optimizer)
+        optimizer.register_step_post_hook(self._count)
+
+    def _warm(self, optimizer: Optimizer) -> None:
+        for group in optimizer.param_groups:
+            group["lr"] = group["initial_lr"] * (self.done + 1) / (self.warmup + 1)
+
+    def _count(self, optimizer: Optimizer, *_: Any) -> None:
+        if self.done < self.warmup:
+            self.done += 1
+            self._warm(optimizer)
+
+    def step(self, metrics: Any, epoch: int | None = None) -> None:  # type: ignore[override]
+        """Look at a validation loss, once the rate is at its full value."""
+        if self.done == self.warmup:
+            super().step(metrics, epoch)
 
 
 class Plateau(Declared):
     """Multiply the learning rate by `factor` where the validation loss has not fallen for more than `patience` validations.
 
     v is the val/loss at the last fall that counted, at first the first one; one below v · (1 − threshold) counts as a fall. After
-    `patience` + 1 validations in a row without one ε ← max(factor · ε, end_factor · ε_0), and the counting begins anew. The state is in the checkpoint.
+    `patience` + 1 validations in a row without one ε ← max(factor · ε, end_factor · ε_0), and the counting begins anew. With a `warmup` it begins
+    behind it. The state is in the checkpoint.
 
     Source: torch.optim.lr_scheduler.ReduceLROnPlateau; He et al., "Deep residual learning for image recognition", CVPR 2016.
     """
@@ -22,8 +52,12 @@ class Plateau(Declared):
     patience: int = declare.count("validations in a row without a fall of the loss that are borne", default=5, least=0)
     threshold: float = declare.number("relative fall of the loss that counts", default=1e-4, least=0, below=1)
     end_factor: float = declare.number("least learning rate as a share of the initial one", default=0.0, least=0)
+    warmup: int = WARMUP
 
     def __call__(self, optimizer: Optimizer, total_steps: int) -> ReduceLROnPlateau:
         """Make the scheduler, which the engine steps after each validation."""
+        settings: dict[str, Any] = {"factor": self.factor, "patience": self.patience, "threshold": self.threshold, "eps": 0.0}
         least = [self.end_factor * group["lr"] for group in optimizer.param_groups]
-        return ReduceLROnPlateau(optimizer, "min", self.factor, self.patience, self.threshold, min_lr=least, eps=0.0)
+        if self.warmup:
+            return WarmedPlateau(optimizer, self.warmup, min_lr=least, **settings)
+        return ReduceLROnPlateau(optimizer, min_lr=least, **settings)

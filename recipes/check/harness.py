@@ -247,10 +247,8 @@ def fit(
 ) -> RecipeModule:
     """Train some steps; `copy_at` keeps the checkpoint saved at that step as folder/copy.ckpt, `prepare` is called before the first."""
     plugins, data = build_plugins(config)[:: -1 if reverse else 1], data_of(config)
-    if data is numbers() and "lr" in (
-        optimizer := config["optimizer"]
-    ):  # a mean of squares is steep, and no technique tames it
-        config = {**config, "optimizer": {**optimizer, "lr": 0.01 * optimizer["lr"]}}
+    if data is numbers() and (rate := config["optimizer"].get("lr")):  # a mean of squares is steep, and no technique tames it
+        config = {**config, "optimizer": {**config["optimizer"], "lr": 0.01 * rate}}
     module = build(config, plugins)
     prepare(module)
     world = torch.distributed.get_world_size() if torch.distributed.is_initialized() else 1

@@ -153,7 +153,7 @@ def at_a_rate_that_trains(names: Sequence[str], check: Callable[[dict[str, Any]]
         return check(harness.merged_config(names))
     except Diverged:  # or it is a fault: then of any rate
         config = harness.merged_config(names)
-        if "lr" in config["optimizer"]:
+        if config["optimizer"].get("lr"):
             config["optimizer"]["lr"] *= SLOWER
         return check(config)
 

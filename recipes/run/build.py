@@ -121,6 +121,8 @@ def build_optimizer(config: Mapping[str, Any]) -> tuple[partial[Optimizer], dict
     make = partial(find_class(str(node.pop("_target_")), Optimizer), **node)
     try:
         make([nn.Parameter(torch.zeros(1, 1))])
+    except RecipeError as error:
+        raise RecipeError(f"optimizer: {error}") from None
     except Exception as error:  # a library's own check of its settings, or the lack of one
         kind = "" if isinstance(error, (TypeError, ValueError)) else f"{type(error).__name__}: "
         raise RecipeError(f"optimizer: {kind}{error}; its settings are {show(node)}") from None

@@ -246,3 +246,13 @@ def test_a_checkpoint_with_averages_of_other_buffers_goes_on():
     plugin.load_state_dict({"average": {n: v.clone() for n, v in model.state_dict().items()}, "count": 3, "in_place": False})
     plugin.after_step(module, None)
     assert plugin.state_dict()["average"].keys() == dict(model.named_parameters()).keys()
+
+
+def test_a_warm_up_forgets_the_first_weights(problem):
+    watch, warmup = Watch(0.8), 10.0
+    module = problem.fit(EMA(0.8, warmup), watch, steps=60)
+    expected = watch.history[0]
+    for number, weights in enumerate(watch.history[1:], start=1):
+        decay = min(0.8, (1 + number) / (warmup + number))  # TensorFlow's rule, with its number of updates
+        expected = {name: decay * value + (1 - decay) * weights[name] for name, value in expected.items()}
+    torch.testing.assert_close(dict(module.model.named_parameters()), expected)

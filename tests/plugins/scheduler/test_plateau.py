@@ -34,3 +34,25 @@ def test_a_run_goes_by_its_validation_loss_and_goes_on(problem, tmp_path):
 def test_refuses_values_out_of_range():
     with pytest.raises(RecipeError, match=r"^factor must be a number in \(0, 1\)"):
         Plateau(1.0)
+
+
+def test_a_warm_up_rises_step_by_step_and_validations_count_behind_it(make_optimizer):
+    optimizer = make_optimizer()
+    scheduler = Plateau(0.5, 0, 0.0, 0.0, 3)(optimizer, 0)
+    rates = []
+    for loss in (1.0, 9.0, 9.0, 8.0, 5.0, 6.0):
+        rates.append([group["lr"] for group in optimizer.param_groups])
+        optimizer.step(lambda: torch.zeros(()))
+        scheduler.step(loss)
+    expected = [0.25, 0.5, 0.75, 1.0, 1.0, 1.0]  # the third update ends the warm-up: 9 is the first that counts, 6 no fall
+    assert rates == [pytest.approx([0.3 * rate, 0.1 * rate]) for rate in expected]
+    assert [group["lr"] for group in optimizer.param_groups] == pytest.approx([0.15, 0.05])
+
+
+def test_a_run_goes_on_in_its_warm_up(problem, tmp_path):
+    plateau = Plateau(0.5, 0, 0.999, warmup=20)
+    whole = problem.fit(steps=32, scheduler=plateau, save=(tmp_path / "half.ckpt", 16))
+    resumed = problem.fit(steps=32, scheduler=plateau, resume=tmp_path / "half.ckpt")
+    rates = [each.optimizers().param_groups[0]["lr"] for each in (whole, resumed)]
+    assert rates[0] == rates[1] <= 0.1
+    assert all(torch.equal(a, b) for a, b in zip(whole.model.parameters(), resumed.model.parameters(), strict=True))
