@@ -189,7 +189,14 @@ from plugins.stopping.early import EarlyStopping as EarlyStopping
 from plugins.stopping.early_continue import EarlyContinue as EarlyContinue
 from plugins.stopping.early_retrain import EarlyRetrain as EarlyRetrain
 from plugins.stopping.milestones import Milestones as Milestones
+from plugins.wrapper.asam import ASAM as ASAM
+from plugins.wrapper.awp import AWP as AWP
+from plugins.wrapper.cautious import CautiousUpdates as CautiousUpdates
+from plugins.wrapper.gradient_centralization import GradientCentralization as GradientCentralization
 from plugins.wrapper.gradient_noise import GradientNoise as GradientNoise
+from plugins.wrapper.gsam import GSAM as GSAM
+from plugins.wrapper.lookahead import Lookahead as Lookahead
+from plugins.wrapper.looksam import LookSAM as LookSAM
 from plugins.wrapper.sam import SAM as SAM
 from recipes.data.audio_folder import AudioFolder as AudioFolder
 from recipes.data.base import Data as Data

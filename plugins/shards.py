@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch import Tensor
 
 
@@ -39,3 +40,23 @@ def kept_like(value: Tensor, weight: Tensor) -> Tensor:
     if mesh.get_local_rank() < len(pieces):  # a short tensor has no piece for the last processes
         kept.to_local().copy_(pieces[mesh.get_local_rank()])
     return kept
+
+
+def summed(value: Tensor, like: Tensor) -> Tensor:
+    """The sum, over all processes that keep a part of `like`, of what each has added up over its own; all must ask for it, in the same order."""
+    if is_shard(like):
+        kept: Any = like
+        dist.all_reduce(value, group=kept.device_mesh.get_group())
+    return value
+
+
+def norms(values: Sequence[Tensor]) -> Tensor:
+    """‖·‖₂ of each tensor as a whole, (tensors,), of at least one; all processes must ask for it, in the same order."""
+    own = torch.stack(torch._foreach_norm(parts(values)))
+    return summed(own.square(), values[0]).sqrt() if is_shard(values[0]) else own
+
+
+def product(first: Sequence[Tensor], second: Sequence[Tensor]) -> Tensor:
+    """Σ a · b over all numbers of pairs of tensors as a whole, of at least one pair; all processes must ask for it, in the same order."""
+    pairs = zip(parts(first), parts(second), strict=True)
+    return summed(torch.stack([torch.vdot(a.flatten(), b.flatten()).real for a, b in pairs]).sum(), second[0])

@@ -28,7 +28,8 @@ class Stage(IntEnum):
     PENALTY = 210  # the objective: terms added to the loss,
     WEIGHTS = 220  # weights perturbed during a pass,
     TASKS = 230  # losses of several tasks combined
-    CLIPPING = 310  # the update: the gradient changed before the optimizer sees it,
+    GRADIENT = 305  # the update: the gradient projected,
+    CLIPPING = 310  # shortened before the optimizer sees it,
     WRAPPER = 320  # the optimizer wrapped,
     PROJECTION = 330  # weights projected after the update,
     GUARD = 340  # a bad update undone,

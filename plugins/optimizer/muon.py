@@ -77,6 +77,7 @@ class Muon(Option, Optimizer):
             expect_probability(name, value)
         expect_count("steps", steps)
         own = {"momentum": momentum, "nesterov": nesterov, "steps": steps, "betas": tuple(betas), "eps": eps, "algorithm": None}
+        own["decoupled_weight_decay"] = True  # as torch tells it
         super().__init__(params, {"lr": lr, "weight_decay": weight_decay, **own})
 
     @classmethod

@@ -18,6 +18,11 @@ from plugins.shards import kept_like, whole
 if TYPE_CHECKING:
     from jaxtyping import Float
 
+UNBOUND = {
+    "optimizer/schedule_free": "an average of others than those that are projected: take another optimizer",
+    "wrapper/lookahead": "slow ones that begin at weights before any were projected: leave wrapper=lookahead out",
+}
+
 
 def onto_ball(rows: Float[Tensor, "balls numbers"], k: float, p: int) -> Float[Tensor, "balls numbers"]:
     """For each row w the nearest v, in the Euclidean sense, with ‖v‖_p ≤ k. Shape kept.
@@ -70,11 +75,12 @@ class NormBall(Plugin):
 
     def check(self, selection: Selection) -> None:
         """Refuse a bound that the evaluated weights would not keep."""
-        if selection.has("optimizer/schedule_free"):
-            raise Refusal(
-                "regularizer/norm_ball cannot bound the weights of optimizer=schedule_free, which evaluates an average of others than those "
-                "that are projected: take another optimizer, or +regularizer=l2"
-            )
+        for name, reason in UNBOUND.items():
+            if selection.has(name):
+                typed = name.replace("/", "=")
+                raise Refusal(
+                    f"regularizer/norm_ball cannot bound the weights of {typed}, which evaluates {reason}, or +regularizer=l2"
+                )
 
     @torch.no_grad()
     def after_step(self, module: Module, optimizer: Optimizer) -> None:

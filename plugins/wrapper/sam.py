@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -10,8 +10,9 @@ from torch import Tensor
 from torch.nn.utils import get_total_norm
 from torch.optim import Optimizer
 
-from plugins.base import Module, OptimizerWrapper, Plugin, Refusal, Selection, Stage, declare
-from plugins.shards import part, parts, whole
+from plugins.base import declare
+from plugins.shards import parts, whole
+from plugins.wrapper._worst_nearby import MovedUphill, WorstNearby
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -28,63 +29,33 @@ def perturb(weights: Sequence[Tensor], rho: float) -> Float[Tensor, ""]:
     return scale * norm
 
 
-class SharpnessAware(OptimizerWrapper):
-    """An optimizer that updates the weights by the gradient taken at the worst point nearby.
-
-    After a step `perturbation_norm` and `sharpness` (the loss there minus the loss here) are scalar tensors.
-    """
+class SharpnessAware(MovedUphill):
+    """An optimizer that updates the weights by the gradient taken at the worst point of a ball."""
 
     def __init__(self, optimizer: Optimizer, rho: float) -> None:
         super().__init__(optimizer)
         self.rho = rho
-        self.perturbation_norm: Tensor | None = None
-        self.sharpness: Tensor | None = None
 
-    def gradients(self, closure: Callable[[], Tensor]) -> Tensor:
-        """The gradient at the worst point."""
-        loss = closure()
-        weights: list[Tensor] = [parameter for parameter in self.parameters if parameter.grad is not None]
-        # Copies, and not a subtraction afterwards, so that not one bit is lost.
-        kept = [part(weight.detach()).clone() for weight in weights]
-        self.perturbation_norm = perturb(weights, self.rho)
-        worst = closure()
-        with torch.no_grad():
-            torch._foreach_copy_(parts(weights), kept)
-        self.sharpness = worst.detach() - loss.detach()
-        return loss
+    def perturb(self, weights: Sequence[Tensor]) -> Tensor:
+        """See :func:`perturb`."""
+        return perturb(weights, self.rho)
 
 
-class SAM(Plugin):
+class SAM(WorstNearby):
     """Seek weights whose whole neighbourhood has a low loss: minimize the loss at the worst point within a ball.
 
     θ ← θ − ε ∇J(θ + ρ g / ‖g‖₂) with g = ∇J(θ), the update made by whatever optimizer is chosen. Both gradients see the
     same batch and the same dropout masks. Costs twice the forward and backward passes.
 
     Raises:
-        Refusal: precision 16-mixed, where gradients are scaled and may overflow before the first of them is used.
+        Refusal: precision 16-mixed, where gradients are scaled and may overflow before the first of them is used; another technique of
+            this kind.
 
     Source: Foret et al., "Sharpness-Aware Minimization for Efficiently Improving Generalization", ICLR 2021.
     """
 
-    stage = Stage.WRAPPER
-    on_shards = True
-
     rho: float = declare.number("radius of the ball in which the worst point lies", default=0.05, least=0, off=0.0)
 
-    def check(self, selection: Selection) -> None:
-        """Refuse loss scaling."""
-        if selection.precision == "16-mixed":
-            raise Refusal(
-                "wrapper/sam cannot use the scaled gradients of trainer.precision=16-mixed: take bf16-mixed or 32-true"
-            )
-
-    def wrap_optimizer(self, optimizer: Optimizer) -> Optimizer:
-        """Put the wrapper around the optimizer."""
-        self.wrapper = SharpnessAware(optimizer, self.rho)
-        return self.wrapper
-
-    def after_step(self, module: Module, optimizer: Optimizer) -> None:
-        """Log the size of the perturbation and what it did to the loss."""
-        if self.wrapper.perturbation_norm is not None and self.wrapper.sharpness is not None:
-            self.record(module, "perturbation_norm", self.wrapper.perturbation_norm)
-            self.record(module, "sharpness", self.wrapper.sharpness)
+    def make(self, optimizer: Optimizer) -> SharpnessAware:
+        """The wrapper."""
+        return SharpnessAware(optimizer, self.rho)

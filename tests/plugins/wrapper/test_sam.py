@@ -7,23 +7,9 @@ from torch import nn
 from plugins.base import RecipeError, Refusal, Selection, Setting, check_selection
 from plugins.regularizer.dropout import Dropout
 from plugins.wrapper.sam import SAM, SharpnessAware
+from tests.plugins.wrapper.two_layers import closure_of, problem_of_two_layers
 
 RHO, RATE = 0.2, 0.1
-
-
-def problem_of_two_layers():
-    model = nn.Sequential(nn.Linear(5, 7), nn.Tanh(), nn.Linear(7, 3)).double()
-    return model, torch.randn(9, 5).double(), torch.randint(3, (9,))
-
-
-def closure_of(model, optimizer, x, y):
-    def closure():
-        optimizer.zero_grad()
-        loss = nn.functional.cross_entropy(model(x), y)
-        loss.backward()
-        return loss.detach()
-
-    return closure
 
 
 def test_is_the_formula():
@@ -71,6 +57,7 @@ def test_restores_every_bit():
 
     class Still(torch.optim.SGD):
         def step(self, closure=None):
+            closure()
             seen.extend(p.detach().clone() for group in self.param_groups for p in group["params"])
 
     before = [p.detach().clone() for p in model.parameters()]
