@@ -193,6 +193,10 @@ class RecipeModule(Evaluating):
         """The mean over samples of something minimized beside the loss: weighted, and divided once over a step."""
         return self.step.mean(values, batch, task)
 
+    def step_losses(self) -> Tensor:
+        """The loss of each of several tasks in this step, (tasks,), over all parts and ranks, which ask at the same time."""
+        return self.step.losses()
+
     def objective(self, outputs: Mapping[str, Tensor], targets: Mapping[str, Tensor]) -> Tensor:
         """The losses of all tasks as one scalar."""
         return self.task_losses.combine(self.task_losses.minimized(outputs, targets))
