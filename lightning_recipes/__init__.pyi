@@ -120,8 +120,15 @@ from plugins.metric.r2 import R2 as R2
 from plugins.metric.recall import Recall as Recall
 from plugins.metric.rmse import RootMeanSquaredError as RootMeanSquaredError
 from plugins.metric.top_k_accuracy import TopKAccuracy as TopKAccuracy
+from plugins.multitask.cagrad import CAGrad as CAGrad
+from plugins.multitask.dwa import DynamicWeightAverage as DynamicWeightAverage
 from plugins.multitask.equal import EqualWeights as EqualWeights
+from plugins.multitask.fixed import FixedWeights as FixedWeights
+from plugins.multitask.gradnorm import GradNorm as GradNorm
+from plugins.multitask.mgda import MGDA as MGDA
+from plugins.multitask.nash import NashMTL as NashMTL
 from plugins.multitask.pcgrad import PCGrad as PCGrad
+from plugins.multitask.uncertainty import UncertaintyWeights as UncertaintyWeights
 from plugins.multitask.upgrad import UPGrad as UPGrad
 from plugins.normalization.batch import BatchNormalization as BatchNormalization
 from plugins.normalization.ghost_batch import GhostBatchNormalization as GhostBatchNormalization

@@ -11,6 +11,7 @@ from plugins.errors import RecipeError
 from plugins.sites import NORMS
 
 HEAD = "head"  # the last layer, whatever the model calls it
+LOG_VARIANCES = "task_log_variances"  # a parameter of the model that belongs to its outputs
 CONTAINERS: tuple[type[nn.Module], ...] = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
 
 
@@ -22,8 +23,8 @@ def depths(model: nn.Module) -> dict[str, int]:
     """How many layers lie between each parameter, by name, and the head: 0 is the head.
 
     A layer is a child of the model that has weights, of a container or a row of blocks its entries; a norm layer belongs to the layer before it, and a
-    parameter of the model itself, such as the positions of a transformer, to the first. They are in the order in which the model lists
-    them. Shared parameters have the depth of their first place.
+    parameter of the model itself, such as the positions of a transformer, to the first, but for the log variances of tasks, which belong to the head. They are in the
+    order in which the model lists them. Shared parameters have the depth of their first place.
     """
     layers: list[list[str]] = []
     own: list[str] = []
@@ -36,7 +37,8 @@ def depths(model: nn.Module) -> dict[str, int]:
         elif names:
             layers.append(names)
     layers = layers or [[]]
-    layers[0] += own
+    layers[0] += [name for name in own if not name.endswith(LOG_VARIANCES)]
+    layers[-1] += [name for name in own if name.endswith(LOG_VARIANCES)]
     return {name: len(layers) - 1 - index for index, names in enumerate(layers) for name in names}
 
 

@@ -74,6 +74,13 @@ class Module(Protocol):
             task: whose weights; None: the mean of those of all tasks.
         """
 
+    def step_losses(self) -> Tensor:
+        """The loss of each of several tasks as it was minimized in the first pass of this step, (tasks,), in the order of `setting.tasks`.
+
+        It is that of the whole step, over all micro-batches and ranks, and known once the passes are done: in `aggregate`,
+        `transform_gradient` and `after_step`. All ranks must ask for it, in the same order.
+        """
+
     def objective(
         self, outputs: Mapping[str, Tensor], targets: Mapping[str, Tensor], weight: Mapping[str, Tensor] | None = None
     ) -> Tensor:

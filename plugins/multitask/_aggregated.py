@@ -32,8 +32,8 @@ def cosines(products: Float[Tensor, "tasks tasks"]) -> Float[Tensor, " pairs"]:
 class Aggregated(MultiTask):
     """Learn several targets by one gradient made of those of all tasks; a subclass gives each a weight.
 
-    Logged: `TASK_loss`, `cosine`, the cosine between the gradients of two tasks on the parameters they share (its mean over all
-    pairs), and `conflicts`, the share of pairs that pull in opposite directions.
+    Logged: `TASK_loss`, `weight_TASK`, `cosine`, the cosine between the gradients of two tasks on the parameters they share (its mean over
+    all pairs), and `conflicts`, the share of pairs that pull in opposite directions.
     """
 
     def weights(self, products: Float[Tensor, "tasks tasks"], module: Module) -> Float[Tensor, " tasks"]:
@@ -47,4 +47,5 @@ class Aggregated(MultiTask):
         self.record(module, "cosine", found.mean())
         self.record(module, "conflicts", (found < 0).float().mean())
         weights = self.weights(products, module).to(gradients.dtype)
+        self.record_weights(module, weights)
         return torch.einsum("t,tn->n", weights, gradients)

@@ -89,3 +89,8 @@ class MultiTask(Plugin):
             self.record(module, f"{task}_loss" if task else "loss", loss)
         first, *others = losses.values()
         return sum(others, first)
+
+    def record_weights(self, module: Module, weights: Tensor) -> None:
+        """Log what each task counts, `weight_TASK`."""
+        for task, weight in zip(self.setting.tasks, weights, strict=True):
+            self.record(module, f"weight_{task.name}", weight)

@@ -34,14 +34,27 @@ def gradient_cosine(losses: Mapping[str, Tensor], parameters: Sequence[nn.Parame
 class Weighted(MultiTask):
     """Learn several targets by one scalar made of their losses; a subclass weighs them.
 
-    Logged: `TASK_loss`, and every 50 steps `gradient_cosine`, the cosine between the gradients of two tasks on the
-    parameters they share (its mean over all pairs), unless each process keeps only parts of them.
+    Logged: `TASK_loss`, `weight_TASK` where a subclass defines `factors`, and every 50 steps `gradient_cosine`, the cosine between the
+    gradients of two tasks on the parameters they share (its mean over all pairs), unless each process keeps only parts of them.
     """
 
     def check(self, selection: Selection) -> None:
         """Compiled graphs must stay for a second gradient."""
         if selection.compiled and len(selection.setting.tasks) > 1:
             keep_compiled_graphs()
+
+    def factors(self, module: Module) -> Tensor | None:
+        """The factor of each task's loss, (tasks,); None: 1."""
+        return None
+
+    def combine(self, losses: Mapping[str, Tensor], module: Module) -> Tensor:
+        """Σ_task w_task J_task; one loss alone stays as it is."""
+        total = super().combine(losses, module)
+        if len(losses) == 1 or (weights := self.factors(module)) is None:
+            return total
+        self.record_weights(module, weights)
+        first, *others = (weight * losses[task.name] for task, weight in zip(self.setting.tasks, weights, strict=True))
+        return sum(others, first)
 
     def penalty(self, module: Module, batch: Batch, outputs: Mapping[str, Tensor]) -> None:
         """Nothing is added; the losses of the tasks are looked at from time to time."""

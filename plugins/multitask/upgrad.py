@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import torch
+import numpy as np
 from torch import Tensor
 
 from plugins.base import Module
 from plugins.multitask._aggregated import Aggregated
+from plugins.multitask._solving import Array, of_units, root, solved
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -20,21 +21,17 @@ def upgrad_weights(products: Float[Tensor, "tasks tasks"]) -> Float[Tensor, " ta
     π(gᵢ) = gᵢ + Σⱼ vⱼ gⱼ with v ≥ 0 that makes its norm least, a problem of non-negative least squares in as many unknowns as tasks:
     min ‖A v + A eᵢ‖ with AᵀA = G. Inner products that are not finite give NaN.
     """
-    import numpy as np
+    return solved(products, _weights)
+
+
+def _weights(products: Array) -> Array:
     from scipy.optimize import nnls
 
-    given = products.cpu().double()
-    if not given.isfinite().all():  # an overflow, or a training that diverges: not hidden by weights that look good
-        return torch.full_like(products[0], torch.nan)
-    count = len(given)
-    # tasks whose gradients differ by orders of magnitude: unit gradients have the same cone
-    norms = given.diagonal().clamp_min(0).sqrt().numpy()
-    scale = np.where(norms > 0, norms, 1.0)
-    values, vectors = np.linalg.eigh(given.numpy() / np.outer(scale, scale))
-    root = np.sqrt(values.clip(min=0))[:, None] * vectors.T
-    unit = np.eye(count)
-    found = sum((unit[task] + nnls(root, -root[:, task])[0]) * scale[task] for task in range(count))
-    return torch.from_numpy(found / scale / count).to(products)
+    unit, scale = of_units(products)  # tasks whose gradients differ by orders of magnitude: unit gradients have the same cone
+    columns, one = root(unit), np.eye(len(unit))
+    found = sum((one[task] + nnls(columns, -columns[:, task])[0]) * scale[task] for task in range(len(unit)))
+    weights: Array = found / scale / len(unit)
+    return weights
 
 
 class UPGrad(Aggregated):

@@ -193,6 +193,10 @@ class RecipeModule(Evaluating):
         """The mean over samples of something minimized beside the loss: weighted, and divided once over a step."""
         return self.step.mean(values, batch, task)
 
+    def step_losses(self) -> Tensor:
+        """The loss of each of several tasks in this step, (tasks,), over all parts and ranks, which ask at the same time."""
+        return self.step.losses()
+
     def objective(
         self, outputs: Mapping[str, Tensor], targets: Mapping[str, Tensor], weight: Mapping[str, Tensor] | None = None
     ) -> Tensor:

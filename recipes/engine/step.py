@@ -15,7 +15,7 @@ from plugins.inputs import pieces_of
 from plugins.sites import kept_buffers
 from recipes.engine.parts import Whole
 from recipes.engine.recorder import add_metrics
-from recipes.engine.sync import block_reduction, share_statistics
+from recipes.engine.sync import averaged, block_reduction, share_statistics
 from recipes.engine.task_gradients import TaskGradients
 from recipes.engine.timing import open_gates
 
@@ -43,6 +43,9 @@ class Step:
         self.parameters: list[nn.Parameter] = []
         self.told: dict[str, list[L.Callback]] = {hook: [] for hook in TOLD}
         self._tasks: TaskGradients | None = None  # of this closure call
+        self._losses: list[
+            tuple[dict[str, Tensor], float]
+        ] = []  # of several tasks in each part of the first pass, and its share
 
     def run(self, data: Any) -> None:
         """One update: transform the batch once, then let the optimizer ask for gradients as often as it likes."""
@@ -57,6 +60,7 @@ class Step:
         module.recorder.weigh(1.0)
         self._totals = module.task_losses.totals(self._batches, module.trainer.world_size)
         self._weights = {}
+        self._losses = []
         self.passes, self.undone = 0, False
         optimizer = module.optimizers()
         optimizer.step(closure=self._gradients)  # type: ignore[union-attr]
@@ -95,6 +99,12 @@ class Step:
             values = values * per_label(counted, values)
         total = total * (len(batch) / sum(map(len, self._batches)) / module.trainer.world_size)
         return values.sum() / total.where(total != 0, 1.0)
+
+    def losses(self) -> Tensor:
+        """The loss of each of several tasks in the first pass, (tasks,), over all parts and processes, which ask at the same time."""
+        names = [task.name for task in self.module.setting.tasks]  # type: ignore[union-attr]
+        parts = [torch.stack([losses[name] for name in names]) * share for losses, share in self._losses]
+        return averaged(torch.stack(parts).sum(0), self.module.trainer.world_size)
 
     def _transform(self, part: int, batch: Batch, samples: int) -> Batch:
         steps, repeats = self.progress[0], max((plugin.repeats for plugin in self.module.plugins), default=1)
@@ -157,6 +167,8 @@ class Step:
                 raise RecipeError("no gradient leads from the loss to the model: does its forward detach what it returns?")
             if first:
                 self._measure(outputs, batch, plain)
+                if len(losses) > 1:
+                    self._losses.append(({task: loss.detach() for task, loss in losses.items()}, scale))
             terms = [
                 term for plugin in module.acting("penalty") if (term := plugin.penalty(module, batch, outputs)) is not None
             ]

@@ -40,3 +40,12 @@ def block_reduction(trainer: L.Trainer, last: bool) -> AbstractContextManager[An
     if last or trainer.world_size == 1:
         return nullcontext()
     return trainer.strategy.block_backward_sync()  # type: ignore[attr-defined]
+
+
+def averaged(values: Tensor, processes: int) -> Tensor:
+    """The mean of each number over the processes, which all ask at the same time."""
+    if processes > 1:
+        values = values.clone()
+        dist.all_reduce(values)
+        values /= processes
+    return values

@@ -12,15 +12,20 @@ import torch.distributed as dist
 from torch import nn
 
 from plugins.base import Setting, Task
+from plugins.multitask.dwa import DynamicWeightAverage
+from plugins.multitask.gradnorm import GradNorm
 from plugins.multitask.pcgrad import PCGrad
+from plugins.multitask.uncertainty import UncertaintyWeights
 from plugins.multitask.upgrad import UPGrad
 from plugins.regularizer.dropout import Dropout
 from plugins.regularizer.l2 import L2Penalty
 from plugins.regularizer.weight_noise import WeightNoise
+from plugins.shards import whole
 from plugins.wrapper.sam import SAM
 from recipes.data.loaders import StepLoader
 from recipes.data.split import Split
 from recipes.engine.module import RecipeModule
+from recipes.engine.sharding import Sharded
 from tests.plugins.conftest import Memory
 
 CHARACTERS = Path(__file__).parents[2] / "data" / "omniglot.npz"
@@ -70,16 +75,32 @@ BESIDE = {  # what acts in a pass, beside it or around it
     "all": lambda: [L2Penalty(0.1), SAM(0.05), Dropout(0.3), WeightNoise(0.01)],
 }
 OURS = {"pcgrad": PCGrad, "upgrad": UPGrad}
+STATEFUL = {"uncertainty": UncertaintyWeights, "dwa": DynamicWeightAverage, "gradnorm": partial(GradNorm, lr=0.5)}
 CASES = [(name, beside, parts) for name in OURS for beside in BESIDE for parts in (1, 2)]
+CASES += [(name, "sam", parts) for name in STATEFUL for parts in (1, 2)]
+LOGGED = ("cosine", "conflicts", "weight_alphabet", "weight_drawer")
 
 
 def train_all(seed):
-    """Weights and logged numbers after three steps of each case, on this process."""
-    split, found = characters(seed), {}
+    """Weights and logged numbers after three steps of each case, on this process; beside DDP in parts of weights too."""
+    found = {}
     for name, beside, parts in CASES:
-        module = fit(net(), split, OURS[name](), *BESIDE[beside](), parts=parts)
+        split = characters(seed, STEP if name == "dwa" else 96)  # weights change from the third epoch on
+        module = fit(net(), split, {**OURS, **STATEFUL}[name](), *BESIDE[beside](), parts=parts)
         found[name, beside, parts] = (
             {key: value.clone() for key, value in module.model.state_dict().items()},
-            module.log.series(f"{name}/cosine") + module.log.series(f"{name}/conflicts"),
+            [number for column in LOGGED for number in module.log.series(f"{name}/{column}")],
         )
+    if dist.is_initialized():
+        module = fit(net(), characters(seed), UncertaintyWeights(), SAM(0.05), strategy=Sharded())
+        found["fsdp"] = {key: whole(value).clone() for key, value in module.model.state_dict().items()}
     return found
+
+
+def assert_one_task_is_plain(make):
+    """One task trains bit for bit as without the technique, and nothing is added to the model."""
+    split = characters(0)
+    split.targets = {"drawer": split.targets["drawer"]}
+    plain, one = (fit(net(20), split, *plugins, tasks=TASKS[1:2], parts=2) for plugins in ((), (make(),)))
+    first, second = plain.model.state_dict(), one.model.state_dict()
+    assert first.keys() == second.keys() and all(torch.equal(value, second[key]) for key, value in first.items())

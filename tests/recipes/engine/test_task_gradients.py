@@ -14,7 +14,7 @@ from plugins.multitask.equal import EqualWeights
 from plugins.regularizer.l2 import L2Penalty
 from recipes.engine.module import RecipeModule
 from recipes.engine.task_gradients import TaskGradients
-from tests.plugins.multitask.three_tasks import BESIDE, CASES, OURS, SETTING, TASKS, characters, fit, net, train_all
+from tests.plugins.multitask.three_tasks import BESIDE, CASES, OURS, SETTING, STATEFUL, TASKS, characters, fit, net, train_all
 from tests.ranks import on_ranks
 
 
@@ -56,11 +56,18 @@ def test_two_processes_equal_one_with_the_whole_batch(case, trained):
     assert_close(first[case][0], weights)
     assert_close(one[case][0], weights)
     assert (
-        len(logged) == 6
+        len(logged) >= 6
         and first[case][1] == pytest.approx(logged, abs=1e-4)
         and one[case][1] == pytest.approx(logged, abs=1e-4)
     )
     assert all(torch.equal(value, second[case][0][key]) for key, value in first[case][0].items())
+
+
+def test_what_is_learned_of_tasks_is_learned_in_parts_of_weights_too(trained):
+    """With trainer=fsdp, where each process keeps a part of it."""
+    _, one, (first, second) = trained
+    assert_close(first["fsdp"], one["uncertainty", "sam", 1][0])
+    assert all(torch.equal(value, second["fsdp"][key]) for key, value in first["fsdp"].items())
 
 
 @pytest.mark.parametrize("name", OURS)
@@ -255,10 +262,12 @@ class SaveAt(L.Callback):
             trainer.save_checkpoint(self.path)
 
 
-@pytest.mark.parametrize("name", OURS)
+@pytest.mark.parametrize("name", [*OURS, "uncertainty", "gradnorm"])
 def test_a_resumed_run_equals_the_uninterrupted_one(name, tmp_path):
     def run(*others, resume=None):
-        return state(fit(net(), characters(0), OURS[name](), *BESIDE["all"](), *others, steps=6, parts=2, resume=resume))
+        return state(
+            fit(net(), characters(0), {**OURS, **STATEFUL}[name](), *BESIDE["all"](), *others, steps=6, parts=2, resume=resume)
+        )
 
     whole = run(SaveAt(tmp_path / "4.ckpt", 4))
     resumed = run(resume=tmp_path / "4.ckpt")
