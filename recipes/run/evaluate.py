@@ -59,7 +59,8 @@ def evaluate(folder: Path, config: dict[str, Any], changes: Sequence[str]) -> di
     samples = len(data.splits["test"])
     result = {"folder": str(folder), "changes": list(changes), "metrics": metrics, "samples": samples}
     console.print(table(result))
-    print_lines(console, f"samples  {samples:,}: {which}", f"folder   {folder}")
+    told = [f"{plugin.state_key}: {remark}" for plugin in module.plugins for remark in plugin.remarks]
+    print_lines(console, f"samples  {samples:,}: {which}", *told, f"folder   {folder}")
     return result
 
 

@@ -68,6 +68,7 @@ def of_phase(
         "steps": steps,
         "epochs": module.steps_done / len(loader),
         "phases": phase["index"] + 1,
+        "events": [f"{plugin.state_key}: {line}" for plugin in module.plugins for line in plugin.events],
         "phase_begins": [*phase.get("begun", []), phase["steps"]],
         "seconds": round(phase["seconds"], 3),
         "devices": trainer.world_size,

@@ -69,7 +69,7 @@ ENTRIES |= dict.fromkeys(("epochs", "seconds", "samples_per_second", "peak_memor
 ENTRIES |= {"config": is_mapping, "versions": is_mapping, "wandb": is_mapping, "metrics": is_numbers, "stopped_early": is_flag}
 ENTRIES |= {"command": is_texts, "techniques": is_texts, "rulers": is_rulers, "directions": is_directions}
 ENTRIES |= {"history": is_history, "choices": is_choices, "data_content": is_text}
-ENTRIES |= {"phase_begins": is_counts, "tuned": is_tuned, "pruned_at": is_count, "reason": is_text}
+ENTRIES |= {"phase_begins": is_counts, "tuned": is_tuned, "pruned_at": is_count, "reason": is_text, "events": is_texts}
 STATUSES = ("running", "finished", "diverged", "stopped", "failed", "pruned")
 NEEDED = ("status", "config", "metrics", "command")  # never null
 
