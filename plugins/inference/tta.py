@@ -41,8 +41,9 @@ def corners(x: Float[Tensor, "samples channels H W"], pixels: int) -> Iterator[F
 
 
 def _are_factors(value: object) -> bool:
-    numbers = isinstance(value, list) and value != [] and all(type(each) in (int, float) for each in value)
-    return numbers and all(math.isfinite(each) and each > 0 for each in value)  # type: ignore[union-attr]
+    if not isinstance(value, list) or not value:
+        return False
+    return all(type(each) in (int, float) and math.isfinite(each) and each > 0 for each in value)
 
 
 class TestTimeAugmentation(Plugin):
