@@ -81,9 +81,14 @@ from plugins.distillation.self import BornAgain as BornAgain
 from plugins.finetuning.freeze import Freeze as Freeze
 from plugins.finetuning.gradual import GradualUnfreezing as GradualUnfreezing
 from plugins.finetuning.linear_probe import LinearProbe as LinearProbe
+from plugins.guard.divergence import Divergence as Divergence
 from plugins.guard.nan_rollback import NaNRollback as NaNRollback
+from plugins.guard.precise_norm import PreciseNorm as PreciseNorm
+from plugins.inference.ensemble import Ensemble as Ensemble
 from plugins.inference.mc_dropout import MCDropout as MCDropout
+from plugins.inference.soup import Soup as Soup
 from plugins.inference.temperature import Temperature as Temperature
+from plugins.inference.tta import TestTimeAugmentation as TestTimeAugmentation
 from plugins.init.constant import ConstantInit as ConstantInit
 from plugins.init.dirac import DiracInit as DiracInit
 from plugins.init.framework import FrameworkInit as FrameworkInit

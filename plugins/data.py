@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -169,7 +169,9 @@ class Setting:
     whose fitted values come from the checkpoint. `load_run(folder)` gives the trained module of another run, `load_weights(place)` the
     tensors, by name, of another run or of a file. `restored`: the weights will come from a checkpoint of this run, which goes on.
     `with_weights(weights)` gives this run's module in evaluation mode with other weights; where a later phase of a run begins, `before` has
-    the best ones of the phase before.
+    the best ones of the phase before. `find_runs(places)` gives the run folders that are named by folders, by those of sweeps, or by patterns. `split`
+    is a hash of the data and how they are split, None where it is not known, and `folder` that of a finished run which is loaded.
+    `own_samples(split, device)` gives the samples of a split on which that was trained and validated, as a loader yields them.
     """
 
     shape: Any  # of a sample: a tuple, or by name an `Entry` for each of several inputs
@@ -185,6 +187,10 @@ class Setting:
     restored: bool = False
     with_weights: Callable[[Mapping[str, Tensor]], nn.Module] | None = None
     before: Mapping[str, Tensor] | None = None
+    find_runs: Callable[[Sequence[str]], Sequence[str]] | None = None
+    split: str | None = None
+    folder: str | None = None
+    own_samples: Callable[[str, torch.device], Iterator[Any]] | None = None
 
     @property
     def is_image(self) -> bool:

@@ -57,6 +57,9 @@ class Module(Protocol):
     def outputs(self, x: Inputs) -> dict[str, Tensor]:
         """The model's outputs for raw inputs, one entry a task."""
 
+    def predicted(self, x: Inputs) -> dict[str, Tensor]:
+        """What is predicted for raw inputs, one entry a task: probabilities, or numbers, by the run's own way of inference."""
+
     def losses(
         self, outputs: Mapping[str, Tensor], targets: Mapping[str, Tensor], weight: Mapping[str, Tensor] | None = None
     ) -> dict[str, Tensor]:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import torch.distributed as dist
 from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
+
+from plugins.data import Batch
+from plugins.module import Module
 
 
 def measured_norms(model: nn.Module) -> list[_NormBase]:
@@ -45,3 +48,20 @@ def measuring(layers: Iterable[_NormBase]) -> Iterator[None]:
             layer.momentum, layer.training = momentum, training
             if counter is not None:
                 layer.num_batches_tracked.copy_(counter)  # type: ignore[union-attr]
+
+
+def measure_norms(module: Module, batches: Iterable[Batch], resting: Collection[int]) -> None:
+    """Measure the statistics of a module's norm layers for the weights that are in place.
+
+    Args:
+        module: in evaluation mode.
+        batches: of the split on which they are measured; not read where there is no layer.
+        resting: the layers that keep their statistics, by id.
+    """
+    layers = [layer for layer in measured_norms(module.model) if id(layer) not in resting]
+    if not layers:
+        return
+    with measuring(layers):
+        for batch in batches:
+            if len(batch):
+                module.outputs(batch.x)

@@ -46,6 +46,7 @@ class Option(Identity):
     `stage` orders options. `off` are parameter values that make the technique an exact no-op (None: there are none).
     `refuses` maps "group" or "group/option" to the reason, with the fix, why this technique cannot be combined with it.
     `tells_samples_apart` asks that training batches say which samples of the split they have, and in which epoch (`Batch.samples`).
+    `for_finished` tells that it is made for the evaluation of finished runs, and refused in a training.
     `directions` tells of its own metrics whether the largest or the smallest value is best ("max" or "min", by name without the
     split); torchmetrics objects tell it themselves, and of others it is known from the name (`plugins/directions.py`), or asked.
     `needs_logits` tells that it makes probabilities of the outputs of a classification, which not every loss trains as logits.
@@ -62,6 +63,7 @@ class Option(Identity):
     on_named_inputs: ClassVar[bool | None] = None
     on_class_maps: ClassVar[bool | None] = None
     tells_samples_apart: ClassVar[bool] = False
+    for_finished: ClassVar[bool] = False
     directions: ClassVar[Mapping[str, str]] = {}
     needs_logits: ClassVar[bool] = False
     calibrated_on: ClassVar[str] = "val"
@@ -71,6 +73,10 @@ class Option(Identity):
     repeats: int = 1  # steps in a row that train on the same batch
     recorded: Sequence[nn.Module] = ()  # whose outputs are kept in each pass that is trained on: see `Module.recorded`
     remarks: Sequence[str] = ()  # what a user should know of what was decided, a line each; printed when the run starts
+
+    events: Sequence[
+        str
+    ] = ()  # what the technique did to the training, such as undoing a step, a line each; kept in result.json
 
     setting: Setting
 
@@ -191,7 +197,7 @@ class Option(Identity):
         finished run is evaluated. `batches` yields the clean samples that this process has of the split, as many batches on
         each process, and is not read unless it is asked. What is returned is kept in buffers, by name, that are in every
         checkpoint: `module.calibrated.of(self.state_key)`. It must be the same on all processes. Running statistics of the model
-        may be written in place by a technique whose `evaluation_weights` puts them back.
+        may be written in place: a technique's `evaluation_weights` puts them back, or training goes on from them.
         """
         return None
 

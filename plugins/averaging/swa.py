@@ -12,7 +12,7 @@ from torch.optim import Optimizer
 
 from plugins.averaging._average import Averaging
 from plugins.base import Batch, Module, RecipeError, declare
-from plugins.norm_statistics import measured_norms, measuring
+from plugins.norm_statistics import measure_norms, measured_norms
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -103,13 +103,8 @@ class SWA(Averaging):
 
     def calibrate(self, module: Module, batches: Iterable[Batch]) -> None:
         """Measure the statistics of norm layers for the average that is in place."""
-        layers = [layer for layer in measured_norms(module.model) if id(layer) not in (self._frozen or ())]
-        if not self.count or not layers:
-            return
-        with measuring(layers):
-            for batch in batches:
-                if len(batch):
-                    module.outputs(batch.x)
+        if self.count:
+            measure_norms(module, batches, self._frozen or ())
 
     def state_dict(self) -> dict[str, Any]:
         """The average, its count, and by what the rate was lowered."""

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from plugins.base import Batch, Module, Option, Refusal, Selection, expect, expect_count, expect_nonnegative, expect_probability
-from plugins.norm_statistics import measured_norms, measuring
+from plugins.norm_statistics import measure_norms, measured_norms
 from plugins.shards import part, parts
 
 if TYPE_CHECKING:
@@ -145,13 +145,8 @@ class ScheduleFreeAdamW(Option, Optimizer):
 
     def calibrate(self, module: Module, batches: Iterable[Batch]) -> None:
         """Measure the statistics of norm layers for x, which is in place."""
-        layers = [layer for layer in measured_norms(module.model) if id(layer) not in (self._frozen or ())]
-        if not layers or not any(group["k"] for group in self.param_groups):
-            return
-        with measuring(layers):
-            for batch in batches:
-                if len(batch):
-                    module.outputs(batch.x)
+        if any(group["k"] for group in self.param_groups):
+            measure_norms(module, batches, self._frozen or ())
 
     @torch.no_grad()
     def settle(self, module: Module) -> None:

@@ -23,14 +23,15 @@ def catalogue() -> Catalogue:
 
 
 def options() -> list[str]:
-    """Every technique of ours, as "group/option"."""
-    return sorted(
+    """Every technique of ours that a training may have, as "group/option"."""
+    found = (
         f"{group}/{name}"
         for group, found in catalogue().groups.items()
         if group not in NO_TECHNIQUES
         for name, option in found.items()
         if option.path.is_relative_to(FOLDER)
     )
+    return sorted(name for name in found if not getattr(find_class(target(name)), "for_finished", False))
 
 
 def is_many(group: str) -> bool:

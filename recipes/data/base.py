@@ -287,4 +287,7 @@ class Data:
         may_ignore = self.ignored is not None and any(
             bool((target == self.ignored).any()) for split in self.splits.values() for target in split.labels.values()
         )
-        return Setting(self.shape, self.tasks, seed, lambda: pieces(train), load_run, lambda: iter([train.labels]), may_ignore)
+        setting = Setting(
+            self.shape, self.tasks, seed, lambda: pieces(train), load_run, lambda: iter([train.labels]), may_ignore
+        )
+        return replace(setting, split=samples_of(self.fingerprint))

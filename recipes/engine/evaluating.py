@@ -6,6 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
+from plugins.inputs import Inputs
 from recipes.engine.parts import Whole
 
 
@@ -42,6 +43,10 @@ class Evaluating(Whole):
     def predict_step(self, batch: Any, batch_idx: int) -> dict[str, Tensor]:
         """What is predicted for the inputs of a batch, as a test of them would count it."""
         return self.evaluation.predict(batch, batch_idx)
+
+    def predicted(self, x: Inputs) -> dict[str, Tensor]:
+        """Probabilities, or numbers, for inputs as the model takes them, by the way of inference that it was built with."""
+        return self.evaluation.predicted(x)
 
     def on_validation_epoch_end(self) -> None:
         """Publish validation metrics, and the training metrics since the last validation beside them."""

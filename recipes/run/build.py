@@ -25,7 +25,7 @@ from recipes.config.errors import first_line, one_line
 from recipes.config.own import warn_of_changes
 from recipes.config.quoting import show
 from recipes.config.run_files import BEST, CHECKPOINTS
-from recipes.data.base import Data
+from recipes.data.base import Data, samples_of
 from recipes.engine.callbacks import check_callbacks
 from recipes.engine.checkpoint import load_checkpoint
 from recipes.engine.groups import GroupRules
@@ -36,6 +36,7 @@ from recipes.engine.randomness import seed_global
 from recipes.engine.samples import ignored_label
 from recipes.engine.units import MEAN
 from recipes.run.classes import find_class, instantiate, make_data, of_library
+from recipes.run.found import OwnSamples, find_runs
 from recipes.run.passing import expect_passes, expect_takes_named_inputs
 from recipes.run.pretrained import without_weights
 from recipes.run.weights import load_weights
@@ -183,7 +184,10 @@ def load_module(config: Mapping[str, Any], checkpoint: Path, further: list[Plugi
         Task(task["name"], task["kind"], task["outputs"], tuple(task["names"]), tuple(task.get("shape", ())))
         for task in kept["tasks"]
     )
-    return with_weights(config, from_plain(kept["shape"]), tasks, str(checkpoint), state["state_dict"], further)
+    shape, split = from_plain(kept["shape"]), samples_of(kept["data"]) if kept.get("data") else None
+    folder = str(checkpoint.parent.parent)
+    known = {"split": split, "folder": folder, "own_samples": OwnSamples(partial(build_data, config), kept)}
+    return with_weights(config, shape, tasks, str(checkpoint), state["state_dict"], further, **known)
 
 
 def with_weights(
@@ -193,12 +197,14 @@ def with_weights(
     place: str,
     weights: Mapping[str, Tensor],
     further: list[Plugin] | None = None,
+    **known: Any,
 ) -> RecipeModule:
     """The module of a run with weights that it has trained, from `place`, in evaluation mode."""
     module = build_module(without_weights(config), shape, tasks[0].outputs, tasks[0].shape)
     module.standardize_targets = f"model.{MEAN}" in weights  # older runs did not
     plugins = build_plugins(config) if further is None else further
-    module.build(plugins, Setting(shape, tasks, config["seed"], None, load_run), devices=1)
+    setting = Setting(shape, tasks, config["seed"], None, load_run, find_runs=find_runs, **known)
+    module.build(plugins, setting, devices=1)
     if config["trainer"]["precision"] == "64-true":
         module.double()  # or the weights would be rounded
     try:
@@ -253,6 +259,7 @@ def make_module(
         replace(
             data.setting(config["seed"], load_run),
             load_weights=load_weights,
+            find_runs=find_runs,
             restored=restored,
             with_weights=partial(with_weights, config, data.shape, data.tasks, "the phase before"),
             before=before,

@@ -29,7 +29,9 @@ def evaluate(folder: Path, config: dict[str, Any], changes: Sequence[str]) -> di
     result = measure(folder, config, changes)
     console = Console()
     console.print(table(result))
-    print_lines(console, f"samples  {result['samples']:,}: {result['which']}", f"folder   {folder}")
+    print_lines(
+        console, f"samples  {result['samples']:,}: {result['which']}", *result["remarks"], f"folder   {folder}"
+    )
     return result
 
 
@@ -37,7 +39,7 @@ def measure(folder: Path, config: dict[str, Any], changes: Sequence[str]) -> dic
     """Test a finished run on its test split, or with other data, another inference or another attack, on one device.
 
     Returns:
-        The metrics, what they were measured with (`rulers`), and on which samples (`samples`, `which`).
+        The metrics, what they were measured with (`rulers`), on which samples (`samples`, `which`), and what techniques say (`remarks`).
     """
     config = on_one_device(config)
     set_up_process(config)
@@ -69,8 +71,9 @@ def measure(folder: Path, config: dict[str, Any], changes: Sequence[str]) -> dic
     trainer.test(module, loader, verbose=False)
     metrics = {name: value for name, value in module.metrics.items() if name.startswith("test/")}
     samples = len(data.splits["test"])
+    remarks = [f"{plugin.state_key}: {remark}" for plugin in module.plugins for remark in plugin.remarks]
     result = {"folder": str(folder), "changes": list(changes), "metrics": metrics, "samples": samples, "which": which}
-    return {**result, "rulers": dict(module.rulers), "config": config}
+    return {**result, "remarks": remarks, "rulers": dict(module.rulers), "config": config}
 
 
 def _fits(task: Task, known: Task) -> bool:

@@ -103,6 +103,7 @@ def show_end(console: Console, folder: Path, result: Mapping[str, Any], hints: S
             *([time_is_up(result["config"], folder)] if result["ended_by"] == "max_time" else []),
             f"best step {result['best_step']} of {result['steps']}, {result['seconds']:.1f} s, "
             f"{result['samples_per_second']:,.0f} samples/s",
+            *(f"happened {line}" for line in result.get("events", ())),
             f"folder   {folder}",
             *phase_lines(result),
             *history_lines(result),
@@ -111,7 +112,8 @@ def show_end(console: Console, folder: Path, result: Mapping[str, Any], hints: S
         )
     elif result["status"] == "diverged":
         kept = f"the best model is that of step {result['best_step']}" if result["metrics"] else "no model is kept"
-        print_lines(console, f"diverged at step {result['steps']}; {kept}", f"folder   {folder}")
+        happened = [f"happened {line}" for line in result.get("events", ())]
+        print_lines(console, f"diverged at step {result['steps']}; {kept}", *happened, f"folder   {folder}")
         if is_first_rank():
             print(f"error: {result['error']}", file=sys.stderr)
     elif result["status"] == "pruned":

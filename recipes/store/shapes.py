@@ -71,6 +71,7 @@ ENTRIES |= {"config": is_mapping, "versions": is_mapping, "wandb": is_mapping, "
 ENTRIES |= {"command": is_texts, "techniques": is_texts, "rulers": is_rulers, "directions": is_directions}
 ENTRIES |= {"history": is_history, "choices": is_choices, "data_content": is_text}
 ENTRIES |= {"phase_begins": is_counts, "phase_results": is_phases, "tuned": is_tuned, "pruned_at": is_count, "reason": is_text}
+ENTRIES |= {"events": is_texts}
 STATUSES = ("running", "finished", "diverged", "stopped", "failed", "pruned")
 NEEDED = ("status", "config", "metrics", "command")  # never null
 

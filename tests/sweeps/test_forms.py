@@ -42,6 +42,7 @@ OF_MORE_THAN_COLUMNS = {  # what a table has not
 }
 REFUSED = {  # options, and groups of which each is
     "tokens": {
+        *("inference/ensemble", "inference/soup", "inference/tta", "guard/precise_norm"),
         *(f"augmentation/{name}" for name in (*OF_STEPS, *OF_COLUMNS)),
         *("adversarial", "distillation/features", "distillation/logits", "preprocessing/center", "preprocessing/standardize"),
         *(*IMAGES, "augmentation/mixup"),
@@ -54,6 +55,7 @@ REFUSED = {  # options, and groups of which each is
         *(f"regularizer/{name}" for name in ("dropcluster", "input_dropout", "jacobian", "patch_dropout", "spatial_dropout")),
     },
     "steps": {
+        *("inference/ensemble", "inference/soup", "inference/tta", "guard/precise_norm"),
         *(f"augmentation/{name}" for name in OF_COLUMNS),
         *("adversarial", "distillation/features", "distillation/logits", "init/dirac"),
         *(f"preprocessing/{name}" for name in ("pretrained", "whiten", "width")),
@@ -66,6 +68,7 @@ REFUSED = {  # options, and groups of which each is
         *(f"regularizer/{name}" for name in ("dropcluster", "patch_dropout", "spatial_dropout")),
     },
     "maps": {
+        *("inference/ensemble", "inference/soup"),
         *(f"augmentation/{name}" for name in ("autoaugment", "augmix", "speed", "time_shift", "trivial_augment", *OF_COLUMNS)),
         *(
             "adversarial",
@@ -85,6 +88,7 @@ REFUSED = {  # options, and groups of which each is
         *(f"regularizer/{name}" for name in ("dropcluster", "patch_dropout")),
     },
     "labels": {
+        *("inference/ensemble", "inference/soup"),
         "augmentation/augmix",
         *(
             "distillation/features",
@@ -103,6 +107,7 @@ REFUSED = {  # options, and groups of which each is
         *(f"regularizer/{name}" for name in ("dropcluster", "patch_dropout")),
     },
     "table": {
+        *("inference/ensemble", "inference/soup", "inference/tta"),
         *OF_MORE_THAN_COLUMNS,
         *("distillation/features", "distillation/logits", "regularizer/dropblock", "regularizer/stochastic_depth"),
         *(f"loss/{name}" for name in ("huber", "mae", "quantile")),
@@ -110,6 +115,7 @@ REFUSED = {  # options, and groups of which each is
         *(f"regularizer/{name}" for name in ("dropcluster", "patch_dropout", "spatial_dropout")),
     },
     "numbers": {
+        *("inference/ensemble", "inference/soup", "inference/tta"),
         *OF_MORE_THAN_COLUMNS,
         "diagnostics/calibration",
         *(
@@ -130,6 +136,7 @@ REFUSED = {  # options, and groups of which each is
         ),
     },
     "points": {
+        *("inference/ensemble", "inference/soup", "inference/tta", "guard/precise_norm"),
         *(f"augmentation/{name}" for name in (*OF_STEPS, *OF_COLUMNS)),
         *("adversarial", "distillation/features", "distillation/logits", "preprocessing/whiten", "preprocessing/width"),
         *(f"normalization/{name}" for name in ("batch", "ghost_batch", "group", "instance", "layer", "rms")),

@@ -9,7 +9,8 @@ from torch.utils.data import DataLoader
 
 from plugins.averaging.ema import EMA
 from plugins.base import OptimizerWrapper, Plugin, RecipeError, Refusal, Selection, Setting, Stage
-from plugins.guard.nan_rollback import NaNRollback, all_finite, scale_rates
+from plugins.guard._rollback import scale_rates
+from plugins.guard.nan_rollback import NaNRollback, all_finite
 from plugins.scheduler.linear import LinearDecay
 from plugins.scheduler.one_cycle import OneCycle
 from tests.ranks import on_ranks
@@ -61,6 +62,9 @@ def test_goes_back_lowers_the_rate_and_goes_on(problem, same, value):
     assert same(watch.weights[4 + 1], clean.weights[3])
     assert all(torch.equal(a, b) for a, b in zip(watch.momentum[5], clean.momentum[3], strict=True))
     assert watch.rates == [0.1] * 5 + [0.025] * 3
+    assert plugin.events == [
+        "loss, gradients or weights became NaN or infinite at step 6: back to the state of step 4, the learning rate 0.1 times 0.25 from here on"
+    ]
 
 
 def test_what_follows_is_training_from_there_with_the_lower_rate(problem, same):
@@ -178,7 +182,7 @@ def test_a_wrappers_own_state_goes_back_too():
     plugin.keep(module, optimizer)
     for _ in range(2):  # twice, since what was put back must not change what was kept
         optimizer.slow.add_(5)
-        plugin.roll_back(module, optimizer)
+        plugin.roll_back(module, optimizer, "bad")
         assert torch.equal(optimizer.slow, torch.zeros(2))
     assert optimizer.param_groups[0]["lr"] == 0.1 * 0.5 * 0.5
 

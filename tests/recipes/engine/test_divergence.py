@@ -138,6 +138,17 @@ def test_a_guard_that_gives_up_has_diverged(folder, with_plugin, extra):
     with_plugin(poisoned)
     result = folder.train("max_steps=40", "+guard=nan_rollback", "guard.nan_rollback.max_rollbacks=2")
     assert result["status"] == "diverged" and "after 2 rollbacks" in result["error"] and exit_code(result) == 1
+    (again, last) = result["events"][:2], result["events"][-1]
+    assert all(event.startswith("guard/nan_rollback: ") and "back to the state of step 0" in event for event in again)
+    assert last.endswith("at step 22: given up") and folder.result["events"] == result["events"]
+
+
+def test_a_rate_that_is_far_too_large_is_survived(folder, capsys):
+    words = ("guard.divergence.patience=4", "guard.divergence.lr_factor=0.01", "guard.divergence.every_n_steps=10")
+    result = folder.train("max_steps=300", "optimizer.lr=1e3", "+guard=[nan_rollback,divergence]", *words)
+    assert result["status"] == "finished" and result["metrics"]["test/acc"] > 0.8
+    assert result["events"] and "back to the state of step 0, the learning rate 1000 times 0.01" in result["events"][0]
+    assert f"happened {result['events'][0]}\n" in capsys.readouterr().out
 
 
 def test_early_stopping_goes_back_to_its_best_weights(folder, with_plugin, extra, caplog):

@@ -1,0 +1,117 @@
+"""Going back to the last good state, at most so many times: what guards have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from copy import deepcopy
+from typing import Any
+
+import lightning as L
+import torch.distributed as dist
+from torch import Tensor
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from plugins.base import Diverged, Module, Plugin, Stage, declare
+
+RATES = ("lr", "initial_lr", "max_lr", "min_lr")  # what schedulers keep in parameter groups
+
+
+def scale_rates(optimizer: Optimizer, schedulers: Iterable[LRScheduler], factor: float) -> None:
+    """Multiply the learning rate by a factor, now and for the rest of the schedule."""
+    for group in optimizer.param_groups:
+        group.update({name: group[name] * factor for name in RATES if name in group})
+    for scheduler in schedulers:
+        scale_rates_of_schedule(scheduler, factor)
+
+
+def scale_rates_of_schedule(scheduler: Any, factor: float) -> None:
+    """Multiply the rates that a scheduler starts from, and those of the schedulers it is made of."""
+    if hasattr(scheduler, "base_lrs"):
+        scheduler.base_lrs = [rate * factor for rate in scheduler.base_lrs]
+    for part in getattr(scheduler, "_schedulers", ()):
+        scale_rates_of_schedule(part, factor)
+
+
+def over_ranks(value: Tensor, how: Any) -> Tensor:
+    """A number as all ranks know it, so that they decide alike."""
+    if dist.is_available() and dist.is_initialized():
+        value = value.clone()
+        dist.all_reduce(value, op=how)
+    return value
+
+
+class Rollback(Plugin):
+    """Keeps the model and the optimizer as they were at a good step, and goes back to them; a subclass decides when.
+
+    What has happened stands in `events`, a line for each time, and in every checkpoint.
+    """
+
+    stage = Stage.GUARD
+    on_shards = True
+
+    max_rollbacks: int = declare.count("times to go back before giving up", default=3, least=0)
+    lr_factor: float = declare.number("factor on the learning rate each time", default=0.5, above=0, most=1)
+    every_n_steps: int = declare.count("steps between copies of the good state", default=100)
+
+    def __post_init__(self) -> None:
+        """Nothing has gone wrong yet."""
+        self.count = 0
+        self.good: dict[str, Any] = {}  # step, model and optimizer as they were
+        self.events = []
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: Any) -> None:
+        """Keep the state at the start, unless a checkpoint held one: so a resumed run goes back where the other would."""
+        if pl_module.steps_done == 0 or not self.good:
+            if pl_module.steps_done == 0:
+                self.begin()
+            self.keep(pl_module, trainer.optimizers[0])
+
+    def begin(self) -> None:
+        """Begin anew."""
+        self.count, self.events = 0, []
+
+    def keep(self, module: Module, optimizer: Optimizer) -> None:
+        """Copy the state."""
+        state = {"model": module.model.state_dict(), "optimizer": optimizer.state_dict()}
+        self.good = {"step": module.steps_done, **deepcopy(state)}
+
+    def roll_back(self, module: Module, optimizer: Optimizer, why: str) -> None:
+        """Put the last good state back, except for the parameter groups, whose learning rate is lowered.
+
+        Args:
+            module, optimizer: that train.
+            why: what was wrong, told with the step.
+
+        Raises:
+            Diverged: after `max_rollbacks` times.
+        """
+        rate = optimizer.param_groups[0].get("lr")
+        if self.count == self.max_rollbacks:
+            now = "" if rate is None else f" (learning rate now {float(rate):g})"
+            self.events = [*self.events, f"{why} at step {module.steps_done}: given up"]
+            raise Diverged(
+                f"{self.state_key}: {why} at step {module.steps_done}, after {self.count} rollbacks{now}: try a lower optimizer.lr, "
+                f"+clipping=norm, {self.advice}"
+            )
+        self.count += 1
+        module.forget_step()
+        module.model.load_state_dict(self.good["model"])
+        optimizer.load_state_dict({**deepcopy(self.good["optimizer"]), "param_groups": optimizer.state_dict()["param_groups"]})
+        scale_rates(optimizer, [config.scheduler for config in module.trainer.lr_scheduler_configs], self.lr_factor)
+        lower = "" if rate is None else f", the learning rate {float(rate):g} times {self.lr_factor:g} from here on"
+        self.events = [*self.events, f"{why} at step {module.steps_done}: back to the state of step {self.good['step']}{lower}"]
+
+    @property
+    def advice(self) -> str:
+        """What else to try, where it gives up."""
+        return "or look for NaN in the data"
+
+    def state_dict(self) -> dict[str, Any]:
+        """The number of rollbacks, what has happened, and the last good state."""
+        return {"count": self.count, "good": self.good, "events": list(self.events)}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Load what `state_dict` gave."""
+        self.count, self.good = state_dict["count"], state_dict["good"]
+        self.events = list(state_dict.get("events", ()))  # older checkpoints have none

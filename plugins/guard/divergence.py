@@ -1,0 +1,106 @@
+"""Noticing that a training diverges, long before its loss is NaN."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import torch.distributed as dist
+from torch.optim import Optimizer
+
+from plugins.base import Module, declare
+from plugins.guard._rollback import Rollback, over_ranks
+
+KEPT = 0.9  # share of the running mean that is kept in each step
+SMALL = 0.01  # of the first loss: what is below counts as that, so that a loss of nearly 0 may rise many times
+
+
+class Usual(NamedTuple):
+    """What the loss usually is.
+
+    Attributes:
+        steps: in which it was looked at.
+        mean: the running mean of it.
+        best: the smallest running mean.
+        least: below which no loss counts as better.
+    """
+
+    steps: int = 0
+    mean: float = 0.0
+    best: float = math.inf
+    least: float = 0.0
+
+    def after(self, loss: float) -> Usual:
+        """J̄ ← J̄ + max(1 − 0.9, 1/t) · (J − J̄), the mean of the first ten steps and a running mean of the later ones."""
+        steps = self.steps + 1
+        mean = self.mean + max(1 - KEPT, 1 / steps) * (loss - self.mean)
+        least = self.least if self.steps else SMALL * abs(loss)
+        return Usual(steps, mean, min(self.best, max(mean, least)), least)
+
+    def is_too_much(self, loss: float, factor: float) -> bool:
+        """Whether a loss is above the best running mean times a factor, or NaN."""
+        return self.steps > 0 and not loss <= factor * self.best
+
+
+class Divergence(Rollback):
+    """Give up a training whose loss stays far above its best, or go back to a good state with a lower learning rate.
+
+    A step is bad where J > factor · min J̄, with J̄ the running mean of what is minimized, over about ten good steps; below a hundredth of the
+    first loss min J̄ counts as that. After `patience` bad steps in a row the model and the optimizer go back to the last good state, at
+    most every_n_steps steps before the first of them, and the learning rate, now and in the rest of the schedule, is multiplied by lr_factor. After
+    max_rollbacks times, or at once where that is 0, the run ends as diverged, with the best model so far in best.ckpt. A loss of NaN is bad, too;
+    what undoes such a step at once is guard=nan_rollback. Reads one number from the device in each step.
+
+    Raises:
+        Diverged: in training, after max_rollbacks rollbacks.
+
+    Source: Chowdhery et al., "PaLM: Scaling Language Modeling with Pathways", JMLR 2023, section 5.1 (loss spikes: go back to a checkpoint before).
+    """
+
+    factor: float = declare.number("times the best running mean of the loss that are too much", default=3.0, above=1)
+    patience: int = declare.count("such steps in a row after which the training has diverged", default=20)
+
+    def __post_init__(self) -> None:
+        """Nothing has gone wrong yet."""
+        super().__post_init__()
+        self.usual, self.bad = Usual(), 0
+
+    def begin(self) -> None:
+        """Begin anew."""
+        super().begin()
+        self.usual, self.bad = Usual(), 0
+
+    def after_step(self, module: Module, optimizer: Optimizer) -> None:
+        """Look at the loss; all ranks see the mean of theirs."""
+        loss = self.loss_of(module)
+        if self.usual.is_too_much(loss, self.factor) or not math.isfinite(loss):
+            self.bad += 1
+            if self.bad == self.patience:
+                self.bad = 0
+                limit = f"{self.factor:g} times its best mean ({self.usual.best:.4g})"
+                self.roll_back(module, optimizer, f"the loss was above {limit} for {self.patience} steps")
+        else:
+            self.usual, self.bad = self.usual.after(loss), 0
+            if module.steps_done % self.every_n_steps == 0:
+                self.keep(module, optimizer)
+        self.record(module, "count", float(self.count))
+
+    @staticmethod
+    def loss_of(module: Module) -> float:
+        """What the step minimized, the mean over all ranks."""
+        world = dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+        return float(over_ranks(module.last_objective.detach(), dist.ReduceOp.SUM)) / world
+
+    @property
+    def advice(self) -> str:
+        """What else to try, where it gives up."""
+        return f"or a larger guard.divergence.factor (it is {self.factor:g}) where the loss is just noisy"
+
+    def state_dict(self) -> dict[str, Any]:
+        """What the loss usually is, and the steps that were bad, beside the good state."""
+        return {**super().state_dict(), "usual": list(self.usual), "bad": self.bad}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Load what `state_dict` gave."""
+        super().load_state_dict(state_dict)
+        self.usual, self.bad = Usual(*state_dict["usual"]), state_dict["bad"]

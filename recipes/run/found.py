@@ -1,0 +1,70 @@
+"""What lies elsewhere: the runs that a word names, and the samples that a finished run was trained on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from glob import glob, has_magic
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from plugins.errors import RecipeError
+from recipes.compare.runs import below, natural
+from recipes.data.base import Data, samples_of
+from recipes.data.loaders import EvaluationLoader
+
+
+def find_runs(places: Sequence[str]) -> list[str]:
+    """The folders of runs, each once, those of a pattern or of a sweep in their order.
+
+    Args:
+        places: folders of runs or of sweeps, or patterns such as outputs/study/*.
+
+    Raises:
+        RecipeError: a pattern fits no run.
+    """
+    found: dict[Path, str] = {}
+    for place in places:
+        is_pattern = has_magic(place) and not Path(place).is_dir()
+        matched = [Path(each) for each in glob(place)] if is_pattern else [Path(place)]
+        inside = [run for path in matched if path.is_dir() for run in below(path)]
+        if is_pattern and not inside:
+            raise RecipeError(
+                f"{place} is the name of no run: expected the folder of a run or of a sweep, or a pattern that fits some"
+            )
+        for run in sorted(inside, key=natural) or matched:  # what holds no run is refused where it is loaded
+            found.setdefault(run.resolve(), str(run))
+    return list(found.values())
+
+
+class OwnSamples:
+    """The samples on which a finished run was trained and validated, read when they are asked for.
+
+    Args:
+        make: the data of its config, not loaded yet.
+        kept: what its checkpoint tells of them.
+    """
+
+    def __init__(self, make: Callable[[], Data], kept: Mapping[str, Any]) -> None:
+        self.make, self.kept = make, kept
+        self._data: Data | None = None
+
+    def __call__(self, split: str, device: torch.device) -> Iterator[Any]:
+        """The samples of a split, as a loader yields them.
+
+        Raises:
+            RecipeError: these are other data now, or split in another way.
+        """
+        if self._data is None:
+            data = self.make()
+            data.load_state(dict(self.kept.get("data_state", {})))
+            data.setup()
+            if (seen := self.kept.get("data")) and samples_of(seen) != samples_of(data.fingerprint):
+                raise RecipeError(
+                    "the samples that the run was trained and validated on are asked for, and these data are others: leave out the words of data"
+                )
+            self._data = data
+        loader = EvaluationLoader(self._data.splits[split], self._data.eval_batch_size)
+        loader.device = device
+        return iter(loader)

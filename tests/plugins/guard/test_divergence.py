@@ -1,0 +1,131 @@
+import math
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+import torch.distributed as dist
+
+from plugins.base import Diverged, RecipeError, Stage
+from plugins.guard.divergence import Divergence, Usual
+from tests.plugins.guard.test_nan_rollback import Watch
+from tests.ranks import on_ranks
+
+
+def after(losses):
+    usual = Usual()
+    for loss in losses:
+        usual = usual.after(loss)
+    return usual
+
+
+def test_the_running_mean_written_out():
+    losses = np.random.default_rng().uniform(0.5, 3, 40)
+    means = [losses[:count].mean() for count in range(1, 11)]
+    for loss in losses[10:]:
+        means.append(0.9 * means[-1] + 0.1 * loss)
+    usual = after(losses)
+    assert usual.steps == 40 and usual.mean == pytest.approx(means[-1]) and usual.best == pytest.approx(min(means))
+
+
+def test_what_is_too_much():
+    usual = after([2.0, 1.0])
+    assert (
+        usual.best == 1.5
+        and not usual.is_too_much(4.5, 3.0)
+        and usual.is_too_much(4.51, 3.0)
+        and usual.is_too_much(math.nan, 3.0)
+    )
+    assert not Usual().is_too_much(1e9, 3.0)  # nothing is known yet
+    nearly_nothing = after([2.0] + 200 * [1e-7])
+    assert nearly_nothing.best == pytest.approx(0.02) and not nearly_nothing.is_too_much(0.05, 3.0)
+    assert after([2.0] + 200 * [-5.0]).best == pytest.approx(0.02)  # a penalty may make it negative
+
+
+class Losses:
+    """A module and an optimizer of one weight, whose loss is what it is told to be; the weight counts the steps that stay."""
+
+    def __init__(self, plugin):
+        self.weight = torch.nn.Linear(1, 1, bias=False)
+        torch.nn.init.zeros_(self.weight.weight)
+        self.optimizer, self.plugin = torch.optim.SGD(self.weight.parameters(), lr=1.0), plugin
+        self.module = SimpleNamespace(
+            model=self.weight, steps_done=0, trainer=SimpleNamespace(lr_scheduler_configs=[]), forget_step=lambda: None,
+            record=lambda *number: None,
+        )  # fmt: skip
+        plugin.keep(self.module, self.optimizer)
+
+    def steps(self, *losses):
+        for loss in losses:
+            self.module.steps_done += 1
+            self.weight.weight.data += 1
+            self.module.last_objective = torch.tensor(loss)
+            self.plugin.after_step(self.module, self.optimizer)
+        return self
+
+
+def test_so_many_bad_steps_in_a_row_go_back_and_fewer_do_not():
+    plugin = Divergence(factor=2.0, patience=3, lr_factor=0.25, every_n_steps=2)
+    run = Losses(plugin).steps(1.0, 1.0, 1.0, 9.0, 9.0, 1.0, 9.0, math.nan)
+    assert run.weight.weight.item() == 8 and plugin.count == 0 and not plugin.events
+    run.steps(9.0)
+    assert run.weight.weight.item() == 6 and plugin.count == 1 and run.optimizer.param_groups[0]["lr"] == 0.25
+    assert plugin.events == [
+        "the loss was above 2 times its best mean (1) for 3 steps at step 9: back to the state of step 6, the learning rate 1 times 0.25 "
+        "from here on"
+    ]
+
+
+def test_gives_up_after_so_many_times_or_at_once():
+    for most, bad in ((0, 2), (2, 6)):
+        plugin = Divergence(patience=2, max_rollbacks=most)
+        run = Losses(plugin).steps(1.0, *(bad - 1) * [9.0])
+        with pytest.raises(
+            Diverged, match=rf"^guard/divergence: the loss was above 3 times .* at step {bad + 1}, after {most} rollbacks"
+        ) as error:
+            run.steps(9.0)
+        assert "\n" not in str(error.value) and isinstance(error.value, RecipeError) and plugin.events[-1].endswith("given up")
+        assert len(plugin.events) == most + 1
+
+
+def test_a_training_that_goes_well_is_plain_training_bit_for_bit(problem, weights, same):
+    assert same(weights(problem.fit(Divergence(), steps=11)), weights(problem.fit(steps=11)))
+
+
+class Throw(Watch):
+    """Throws the weights far away after some steps, so that the loss is large from the next step on."""
+
+    stage = Stage.PROJECTION
+
+    def __init__(self, *at):
+        super().__init__()
+        self.at = at
+
+    def after_step(self, module, optimizer):
+        super().after_step(module, optimizer)
+        if module.steps_done in self.at:
+            with torch.no_grad():
+                module.model[3].weight.mul_(1e4)
+
+
+@pytest.mark.parametrize("at", [(), (3,), (3, 9)])
+def test_goes_on_after_a_checkpoint(problem, weights, same, tmp_path, at):
+    def fit(**arguments):
+        plugin = Divergence(patience=2, every_n_steps=2, lr_factor=0.1)
+        module = problem.fit(Throw(*at), plugin, steps=16, **arguments)
+        return {**weights(module), "count": torch.tensor(plugin.count)}, plugin.events
+
+    path = tmp_path / "last.ckpt"
+    whole, events = fit(save=(path, 8))
+    assert whole["count"] == len(at) == len(events)
+    resumed, again = fit(resume=path)
+    assert same(resumed, whole) and again == events
+
+
+def means():
+    module = SimpleNamespace(last_objective=torch.tensor((1.0, 4.0)[dist.get_rank()]))
+    return Divergence.loss_of(module)
+
+
+def test_all_ranks_see_one_loss():
+    assert on_ranks(2, means) == [2.5, 2.5]
