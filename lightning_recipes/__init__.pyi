@@ -61,6 +61,11 @@ from plugins.base import (
 from plugins.clipping.adaptive import ClipAdaptively as ClipAdaptively
 from plugins.clipping.norm import ClipNorm as ClipNorm
 from plugins.clipping.value import ClipValue as ClipValue
+from plugins.curriculum.layer_freezing import LayerFreezing as LayerFreezing
+from plugins.curriculum.progressive_resizing import ProgressiveResizing as ProgressiveResizing
+from plugins.curriculum.repeated_augmentation import RepeatedAugmentation as RepeatedAugmentation
+from plugins.curriculum.selective_backprop import SelectiveBackprop as SelectiveBackprop
+from plugins.curriculum.self_paced import SelfPaced as SelfPaced
 from plugins.diagnostics.generalization_gap import GeneralizationGap as GeneralizationGap
 from plugins.diagnostics.gradient_stats import GradientStats as GradientStats
 from plugins.distillation.features import FeatureDistillation as FeatureDistillation

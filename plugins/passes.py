@@ -22,3 +22,15 @@ def further_pass(model: nn.Module, generator: torch.Generator) -> Iterator[None]
     with torch.random.fork_rng([device] if device.type == "cuda" else []), kept_buffers(model):
         torch.manual_seed(generator.initial_seed())
         yield
+
+
+@contextmanager
+def look(model: nn.Module, generator: torch.Generator) -> Iterator[None]:
+    """As :func:`further_pass`, without gradients: what a model says in training, before it is trained on that."""
+    torch.clear_autocast_cache()
+    try:
+        with torch.no_grad(), further_pass(model, generator):
+            yield
+    finally:
+        # copies of weights in low precision that were made without gradients would cut the training pass off
+        torch.clear_autocast_cache()

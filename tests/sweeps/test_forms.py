@@ -30,6 +30,7 @@ OF_MORE_THAN_COLUMNS = {  # what a table has not
 }
 REFUSED = {  # options, and groups of which each is
     "tokens": {
+        "curriculum/progressive_resizing",
         *(f"augmentation/{name}" for name in (*OF_STEPS, *OF_COLUMNS)),
         *("adversarial", "distillation/features", "distillation/logits", "preprocessing/center", "preprocessing/standardize"),
         *(*IMAGES, "augmentation/mixup"),
@@ -42,6 +43,7 @@ REFUSED = {  # options, and groups of which each is
         *(f"regularizer/{name}" for name in ("dropcluster", "input_dropout", "jacobian", "patch_dropout", "spatial_dropout")),
     },
     "steps": {
+        "curriculum/progressive_resizing",
         *(f"augmentation/{name}" for name in OF_COLUMNS),
         *("adversarial", "distillation/features", "distillation/logits", "init/dirac"),
         *(f"preprocessing/{name}" for name in ("pretrained", "whiten", "width")),
@@ -73,6 +75,7 @@ REFUSED = {  # options, and groups of which each is
         *(f"regularizer/{name}" for name in ("dropcluster", "patch_dropout")),
     },
     "labels": {
+        "curriculum/progressive_resizing",
         "augmentation/augmix",
         *(
             "distillation/features",
@@ -91,6 +94,7 @@ REFUSED = {  # options, and groups of which each is
         *(f"regularizer/{name}" for name in ("dropcluster", "patch_dropout")),
     },
     "table": {
+        "curriculum/progressive_resizing",
         *OF_MORE_THAN_COLUMNS,
         *("distillation/features", "distillation/logits", "regularizer/dropblock", "regularizer/stochastic_depth"),
         *(f"loss/{name}" for name in ("huber", "mae", "quantile")),
@@ -98,6 +102,7 @@ REFUSED = {  # options, and groups of which each is
         *(f"regularizer/{name}" for name in ("dropcluster", "patch_dropout", "spatial_dropout")),
     },
     "numbers": {
+        "curriculum/progressive_resizing",
         *OF_MORE_THAN_COLUMNS,
         *(
             "distillation/features",
@@ -117,6 +122,7 @@ REFUSED = {  # options, and groups of which each is
         ),
     },
     "points": {
+        "curriculum/progressive_resizing",
         *(f"augmentation/{name}" for name in (*OF_STEPS, *OF_COLUMNS)),
         *("adversarial", "distillation/features", "distillation/logits", "preprocessing/whiten", "preprocessing/width"),
         *(f"normalization/{name}" for name in ("batch", "ghost_batch", "group", "instance", "layer", "rms")),
