@@ -68,6 +68,11 @@ from plugins.clipping.value import ClipValue as ClipValue
 from plugins.diagnostics.activation_stats import ActivationStats as ActivationStats
 from plugins.diagnostics.calibration import Calibration as Calibration
 from plugins.diagnostics.curvature import Curvature as Curvature
+from plugins.curriculum.layer_freezing import LayerFreezing as LayerFreezing
+from plugins.curriculum.progressive_resizing import ProgressiveResizing as ProgressiveResizing
+from plugins.curriculum.repeated_augmentation import RepeatedAugmentation as RepeatedAugmentation
+from plugins.curriculum.selective_backprop import SelectiveBackprop as SelectiveBackprop
+from plugins.curriculum.self_paced import SelfPaced as SelfPaced
 from plugins.diagnostics.generalization_gap import GeneralizationGap as GeneralizationGap
 from plugins.diagnostics.gradient_noise import GradientStandardError as GradientStandardError
 from plugins.diagnostics.gradient_stats import GradientStats as GradientStats

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -138,6 +138,21 @@ class Batch:
         if before.ndim != factor.ndim:
             before, factor = per_label(before, self.labels[task]), per_label(factor, self.labels[task])
         return {**self.weight, task: before * factor}
+
+    def take(self, places: Tensor) -> Batch:
+        """Some of the samples, by their places here, with all that is told of them; `extra` stays as it is."""
+
+        def some_of(named: Mapping[str, Tensor]) -> dict[str, Tensor]:
+            return {name: value[places] for name, value in named.items()}
+
+        labels = some_of(self.labels)
+        same = {task for task, target in self.targets.items() if target is self.labels[task]}
+        targets = {task: labels[task] if task in same else target[places] for task, target in self.targets.items()}
+        samples, correction = (None if each is None else each[places] for each in (self.samples, self.correction))
+        x = self.x[places] if isinstance(self.x, Tensor) else some_of(self.x)
+        return replace(
+            self, x=x, targets=targets, labels=labels, weight=some_of(self.weight), samples=samples, correction=correction
+        )
 
     def weight_of(self, task: str | None) -> Tensor | None:
         """What a task's samples count, (samples,), or its labels; without a task the mean over all of them, (samples,). None: 1."""

@@ -31,3 +31,15 @@ def differentiable_twice(recurrent: bool) -> Iterator[None]:
     fused = torch.backends.cudnn.flags(enabled=False) if recurrent else nullcontext()
     with sdpa_kernel(SDPBackend.MATH), fused:
         yield
+
+
+@contextmanager
+def look(model: nn.Module, generator: torch.Generator) -> Iterator[None]:
+    """As :func:`further_pass`, without gradients: what a model says in training, before it is trained on that."""
+    torch.clear_autocast_cache()
+    try:
+        with torch.no_grad(), further_pass(model, generator):
+            yield
+    finally:
+        # copies of weights in low precision that were made without gradients would cut the training pass off
+        torch.clear_autocast_cache()

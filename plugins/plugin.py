@@ -272,7 +272,9 @@ class Plugin(Option, Declared, L.Callback):
         """Whether all parameters have the values with which the technique does nothing at all."""
         if not self.off or self.measures_when_off:
             return False
-        return all(hasattr(self, name) and getattr(self, name) == value for name, value in self.off.items())
+        declared = type(self).declared_parameters
+        kept = {(declared[name].kept if name in declared else "") or name: value for name, value in self.off.items()}
+        return all(hasattr(self, name) and getattr(self, name) == value for name, value in kept.items())
 
 
 @dataclass

@@ -21,8 +21,10 @@ class Stage(IntEnum):
     COLOUR = 120  # which colours they have,
     ERASING = 130  # which of them are there,
     NOISE = 140  # noise on them,
+    SIZE = 145  # how large images are,
     TARGETS = 150  # targets softened,
     MIXING = 160  # samples mixed with each other,
+    SELECTION = 162  # which of them are learned from,
     VIEWS = 165  # further views of what the stages above made,
     ADVERSARIAL = 170  # the worst case of what the stages above made
     PENALTY = 210  # the objective: terms added to the loss,

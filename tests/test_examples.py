@@ -33,6 +33,7 @@ BESIDE = {  # another technique, of ours, for each
     "diagnostics=weight_size": "diagnostics=[weight_size,gradient_stats]",
     "guard=skip_spikes": "guard=[skip_spikes,nan_rollback]",
     "metric=margin": "metric=[margin,f1]",
+    "curriculum=fading_in": "curriculum=[fading_in,layer_freezing]",
 }
 NEEDS = {"distillation=hard": [f"distillation.teacher={TRAINED}"]}
 OFF = {
@@ -45,6 +46,7 @@ OFF = {
     "stopping=good_enough": "stopping.loss=0",
     "diagnostics=weight_size": "diagnostics.weight_size.every_n_steps=1",
     "distillation=hard": "distillation.weight=0",
+    "curriculum=fading_in": "curriculum.fading_in.start=1",
 }
 NO_GROUPS_OF_OPTIONS = ("trainer", "logger", "recipe", "callback")  # settings, names for several options, and Lightning's own
 
@@ -224,6 +226,7 @@ def test_the_mathematics_of_the_package(run, packages):
 
 
 def test_the_mathematics_of_what_weighs_samples_and_weights(run, packages):
+    from own_techniques.curriculum.fading_in import faded
     from own_techniques.metric.margin import MeanMargin
     from own_techniques.multitask.auxiliary import Auxiliary
     from own_techniques.normalization.pixel import PixelNorm
@@ -237,6 +240,8 @@ def test_the_mathematics_of_what_weighs_samples_and_weights(run, packages):
     torch.testing.assert_close(prepared.flatten(1).mean(1), torch.zeros(5), atol=1e-5, rtol=0)
     torch.testing.assert_close(prepared.flatten(1).var(1, correction=0), torch.ones(5))
     assert torch.equal(Contrast(nn.Identity(), 1e-3)(torch.ones(2, 7)), torch.zeros(2, 7)), "no contrast to divide by"
+    mean = x.mean((1, 2, 3), keepdim=True)
+    torch.testing.assert_close(faded(x, 0.3), 0.3 * x + 0.7 * mean)
 
     p, labels = torch.rand(20, 4).softmax(1), torch.randint(4, (20,))
     metric = MeanMargin()

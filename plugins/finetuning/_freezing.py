@@ -24,7 +24,7 @@ LATE = {f"optimizer/{name}": TOGETHER for name in ("schedule_free", "timm", "pyt
 
 
 class Freezing(Plugin):
-    """Leave parameters as they are until an epoch of their own: no gradient, no update, no weight decay.
+    """Leave parameters as they are until a time of their own, an epoch, or from it on: no gradient, no update, no weight decay.
 
     Norm layers whose parameters rest are in evaluation mode: they use the statistics they have, and measure none. Who is trained
     is a function of the number of steps done, so a run that goes on thaws where it would have. A subclass defines `starts`.
@@ -36,6 +36,22 @@ class Freezing(Plugin):
     def starts(self, model: nn.Module) -> Mapping[str, float]:
         """After how many epochs each parameter is trained, by name: 0 from the start, `NEVER` not at all."""
         raise NotImplementedError
+
+    def is_trained(self, start: float, now: float) -> bool:
+        """Whether what has such a time of its own is trained now."""
+        return start <= now + ROUNDING
+
+    def now(self, trainer: L.Trainer, module: Any) -> float:
+        """How far the training is, in epochs."""
+        steps = module.steps_done
+        if not module.phase.get("fresh", True):  # weights of the phase before, which are trained already
+            steps += module.phase["steps"]
+        return float(steps / trainer.num_training_batches)
+
+    def expect_time(self, trainer: L.Trainer, module: Any) -> None:
+        """Refuse a training in which it is not known how far it is."""
+        if any(0 < start < NEVER for start in self._times) and math.isinf(trainer.num_training_batches):
+            raise RecipeError(f"{self.state_key} counts epochs, and the training data has no end: give a loader with a length")
 
     def keeps_norms(self) -> bool:
         """Whether norm layers whose parameters rest keep their statistics."""
@@ -50,7 +66,7 @@ class Freezing(Plugin):
         self._stage: int | None = None
         parameters = dict(model.named_parameters())
         for name, start in self._starts.items():
-            parameters[name].requires_grad_(start <= 0)  # norm layers follow when the training starts
+            parameters[name].requires_grad_(self.is_trained(start, 0.0))  # norm layers follow when the training starts
         return model
 
     def _resting_norms(self, model: nn.Module) -> Iterator[tuple[str, float]]:
@@ -64,35 +80,31 @@ class Freezing(Plugin):
             if id(layer) in owners and layer.training and (known or not own):
                 yield path, before
 
-    def _set_norms(self, model: nn.Module, prefix: str, epochs: float) -> None:
+    def _set_norms(self, model: nn.Module, prefix: str, now: float) -> None:
         for name, start in self._norms.items():
-            model.get_submodule(prefix + name).training = start <= epochs + ROUNDING
+            model.get_submodule(prefix + name).training = self.is_trained(start, now)
 
     def on_train_start(self, trainer: L.Trainer, pl_module: Any) -> None:
         """Begin, or go on where a checkpoint was saved."""
-        if any(0 < start < NEVER for start in self._times) and math.isinf(trainer.num_training_batches):
-            raise RecipeError(f"{self.state_key} counts epochs, and the training data has no end: give a loader with a length")
+        self.expect_time(trainer, pl_module)
         self._stage = None
         self._set(trainer, pl_module)
 
     def on_train_batch_start(self, trainer: L.Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:
-        """Thaw what is due."""
+        """Thaw, or freeze, what is due."""
         self._set(trainer, pl_module)
 
     def _set(self, trainer: L.Trainer, module: Any) -> None:
-        steps = module.steps_done
-        if not module.phase.get("fresh", True):  # weights of the phase before, which are trained already
-            steps += module.phase["steps"]
-        epochs = steps / trainer.num_training_batches
-        stage = sum(start <= epochs + ROUNDING for start in self._times)
+        now = self.now(trainer, module)
+        stage = sum(start <= now + ROUNDING for start in self._times)
         if stage == self._stage:
             return
         self._stage = stage
         prefix = _prefix(self._starts, dict(module.model.named_parameters()))
         if prefix is None:
             raise RecipeError(f"{self.state_key}: parameters have changed their names since the model was built: build it anew")
-        module.train_parameters({prefix + name: start <= epochs + ROUNDING for name, start in self._starts.items()})
-        self._set_norms(module.model, prefix, epochs)
+        module.train_parameters({prefix + name: self.is_trained(start, now) for name, start in self._starts.items()})
+        self._set_norms(module.model, prefix, now)
 
 
 def _prefix(names: Iterable[str], now: Mapping[str, Any]) -> str | None:

@@ -88,12 +88,14 @@ class TaskLoss:
         return target.to(output.dtype) if self.task.kind == "multilabel" else target
 
     def of_samples(self, output: Tensor, target: Tensor) -> Tensor:
-        """The loss of each sample, (samples,); of class maps the mean over its labels. Known once the loss has been called."""
+        """The loss of each sample, (samples,); of class maps the mean over its labels."""
         target = self._shaped(output, target)
+        if self.single is None and not self._tried:
+            self(output.detach(), target)  # which finds out
         if self.single is None and not self._is_vector:
             raise RecipeError(
                 f"the loss {name_of(self.loss)} returns one number for all samples, and a technique asks for that of each (as "
-                f"+sampling=importance): let it return one value a sample, or take loss=by_task"
+                f"+sampling=importance or +curriculum=selective_backprop): let it return one value a sample, or take loss=by_task"
             )
         values = self.loss(output, target) if self.single is None else self.single.values(output, target)
         return values if values.ndim < 2 else values.flatten(1).mean(1)

@@ -29,9 +29,7 @@ def evaluate(folder: Path, config: dict[str, Any], changes: Sequence[str]) -> di
     result = measure(folder, config, changes)
     console = Console()
     console.print(table(result))
-    print_lines(
-        console, f"samples  {result['samples']:,}: {result['which']}", *result["remarks"], f"folder   {folder}"
-    )
+    print_lines(console, f"samples  {result['samples']:,}: {result['which']}", *result["remarks"], f"folder   {folder}")
     return result
 
 

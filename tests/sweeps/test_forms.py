@@ -43,6 +43,7 @@ OF_MORE_THAN_COLUMNS = {  # what a table has not
 REFUSED = {  # options, and groups of which each is
     "tokens": {
         *("inference/ensemble", "inference/soup", "inference/tta", "guard/precise_norm"),
+        "curriculum/progressive_resizing",
         *(f"augmentation/{name}" for name in (*OF_STEPS, *OF_COLUMNS)),
         *("adversarial", "distillation/features", "distillation/logits", "preprocessing/center", "preprocessing/standardize"),
         *(*IMAGES, "augmentation/mixup"),
@@ -56,6 +57,7 @@ REFUSED = {  # options, and groups of which each is
     },
     "steps": {
         *("inference/ensemble", "inference/soup", "inference/tta", "guard/precise_norm"),
+        "curriculum/progressive_resizing",
         *(f"augmentation/{name}" for name in OF_COLUMNS),
         *("adversarial", "distillation/features", "distillation/logits", "init/dirac"),
         *(f"preprocessing/{name}" for name in ("pretrained", "whiten", "width")),
@@ -89,6 +91,7 @@ REFUSED = {  # options, and groups of which each is
     },
     "labels": {
         *("inference/ensemble", "inference/soup"),
+        "curriculum/progressive_resizing",
         "augmentation/augmix",
         *(
             "distillation/features",
@@ -108,6 +111,7 @@ REFUSED = {  # options, and groups of which each is
     },
     "table": {
         *("inference/ensemble", "inference/soup", "inference/tta"),
+        "curriculum/progressive_resizing",
         *OF_MORE_THAN_COLUMNS,
         *("distillation/features", "distillation/logits", "regularizer/dropblock", "regularizer/stochastic_depth"),
         *(f"loss/{name}" for name in ("huber", "mae", "quantile")),
@@ -116,6 +120,7 @@ REFUSED = {  # options, and groups of which each is
     },
     "numbers": {
         *("inference/ensemble", "inference/soup", "inference/tta"),
+        "curriculum/progressive_resizing",
         *OF_MORE_THAN_COLUMNS,
         "diagnostics/calibration",
         *(
@@ -137,6 +142,7 @@ REFUSED = {  # options, and groups of which each is
     },
     "points": {
         *("inference/ensemble", "inference/soup", "inference/tta", "guard/precise_norm"),
+        "curriculum/progressive_resizing",
         *(f"augmentation/{name}" for name in (*OF_STEPS, *OF_COLUMNS)),
         *("adversarial", "distillation/features", "distillation/logits", "preprocessing/whiten", "preprocessing/width"),
         *(f"normalization/{name}" for name in ("batch", "ghost_batch", "group", "instance", "layer", "rms")),
