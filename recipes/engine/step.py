@@ -43,6 +43,7 @@ class Step:
         self.parameters: list[nn.Parameter] = []
         self.told: dict[str, list[L.Callback]] = {hook: [] for hook in TOLD}
         self._tasks: TaskGradients | None = None  # of this closure call
+        self._reduced: torch.dtype | None = None  # precision of the passes, where it is mixed
         self._losses: list[
             tuple[dict[str, Tensor], float]
         ] = []  # of several tasks in each part of the first pass, and its share
@@ -62,8 +63,10 @@ class Step:
         self._weights = {}
         self._losses = []
         self.passes, self.undone = 0, False
-        optimizer = module.optimizers()
-        optimizer.step(closure=self._gradients)  # type: ignore[union-attr]
+        optimizer, kind = module.optimizers(), module.device.type
+        self._reduced = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else None
+        with self._without_autocast():  # it is for the passes: products of matrices in an update are not to be rounded
+            optimizer.step(closure=self._gradients)  # type: ignore[union-attr]
         if module.trainer.world_size > 1:
             share_statistics(module.model, module.trainer.world_size)
         for plugin in module.acting("after_step"):
@@ -129,15 +132,14 @@ class Step:
             parameter.grad = None
         self._tasks = self._task_gradients()
         # some optimizers ask for gradients with autograd switched off
-        with torch.enable_grad(), nullcontext() if first else kept_buffers(module.model):
+        with torch.enable_grad(), self._autocast(), nullcontext() if first else kept_buffers(module.model):
             total = self._pass(0, first)
             for part in range(1, len(self._batches)):
                 total = total + self._pass(part, first)
         module.draws.set_clock_of_step(self.progress[0])
         module.recorder.weigh(1.0 if first else None)
         if self._tasks is not None:
-            with self._without_autocast():
-                self._tasks.write(lambda gradients: module.acting("aggregate")[0].aggregate(gradients, module))
+            self._tasks.write(lambda gradients: module.acting("aggregate")[0].aggregate(gradients, module))
             self._tasks = None
             self._tell("on_after_backward")
         module.recorder.weigh(1.0)
@@ -204,6 +206,12 @@ class Step:
         for plugin in self.module.acting("around_pass"):
             stack.enter_context(plugin.around_pass(self.module, batch))
         return stack
+
+    def _autocast(self) -> AbstractContextManager[Any]:
+        """Mixed precision as the trainer has it, for the passes; weights move between them, so no copies are kept."""
+        if self._reduced is None:
+            return nullcontext()
+        return torch.autocast(self.module.device.type, self._reduced, cache_enabled=False)
 
     def _without_autocast(self) -> AbstractContextManager[Any]:
         kind = self.module.device.type

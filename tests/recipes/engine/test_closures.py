@@ -217,3 +217,21 @@ def test_a_plateau_goes_by_the_validation_loss():
         scheduler=lambda optimizer, steps: ReduceLROnPlateau(optimizer, patience=0, threshold=1e9, threshold_mode="abs"),
     )  # fmt: skip
     assert rates.rates == pytest.approx([0.1] * 6 + [0.01] * 3 + [0.001] * 3)
+
+
+@pytest.mark.parametrize("callbacks", [(), (SAM(rho=0.05),)], ids=["alone", "sam"])
+@pytest.mark.parametrize("parts", [1, 2])
+def test_an_update_is_made_in_single_precision_where_passes_are_in_half(callbacks, parts):
+    passes, updates = set(), set()
+
+    class Products(torch.optim.SGD):
+        def step(self, closure=None):
+            loss = closure() if closure else None
+            updates.update((group["params"][0].grad @ group["params"][0].T).dtype for group in self.param_groups)
+            super().step()
+            return loss
+
+    model = net()
+    model[0].register_forward_hook(lambda module, inputs, output: passes.update([output.dtype] if output.requires_grad else []))
+    fit(model, data(), *callbacks, optimizer=partial(Products, lr=0.1), precision="bf16-mixed", parts=parts, epochs=1)
+    assert passes == {torch.bfloat16} and updates == {torch.float32}
