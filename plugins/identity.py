@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from functools import cache
+from typing import Any
 
 ALWAYS = (0.0, 1.0)
 
@@ -57,3 +59,12 @@ class Identity:
         """
         done, total = progress
         return self.when == ALWAYS or (total is not None and self.when[0] * total <= done < self.when[1] * total)
+
+
+def plain(value: object) -> Any:
+    """A value as JSON has it; an object by the name of its class."""
+    if isinstance(value, Mapping):
+        return {str(name): plain(inner) for name, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(inner) for inner in value]
+    return value if value is None or isinstance(value, (str, int, float)) else type(value).__name__

@@ -18,22 +18,13 @@ from plugins.data import Batch, Phase, Setting, Task
 from plugins.declare import Declared
 from plugins.drawing import Panel
 from plugins.hooks import HOOKS, STEP
-from plugins.identity import ALWAYS, Identity, called
+from plugins.identity import ALWAYS, Identity, called, plain
 from plugins.module import Module
 from plugins.parameters import Named
 from plugins.stage import Stage
 
 if TYPE_CHECKING:
     from torchmetrics import Metric
-
-
-def _plain(value: object) -> Any:
-    """A value as JSON has it; an object by the name of its class."""
-    if isinstance(value, Mapping):
-        return {str(name): _plain(inner) for name, inner in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(inner) for inner in value]
-    return value if value is None or isinstance(value, (str, int, float)) else type(value).__name__
 
 
 class Option(Identity):
@@ -73,10 +64,7 @@ class Option(Identity):
     repeats: int = 1  # steps in a row that train on the same batch
     recorded: Sequence[nn.Module] = ()  # whose outputs are kept in each pass that is trained on: see `Module.recorded`
     remarks: Sequence[str] = ()  # what a user should know of what was decided, a line each; printed when the run starts
-
-    events: Sequence[
-        str
-    ] = ()  # what the technique did to the training, such as undoing a step, a line each; kept in result.json
+    events: Sequence[str] = ()  # what it did to the training, such as undoing a step, a line each; kept in result.json
 
     setting: Setting
 
@@ -225,7 +213,7 @@ class Option(Identity):
         the model was trained, is to be left out.
         """
         names = [name for name in inspect.signature(type(self)).parameters if name != "when"]
-        return {name: _plain(getattr(self, name)) for name in names if hasattr(self, name)}
+        return {name: plain(getattr(self, name)) for name in names if hasattr(self, name)}
 
     def after_validation(self, module: Module, metrics: Mapping[str, float]) -> dict[str, float]:
         """Look at the metrics of a validation during training, with the evaluated weights still in place; further metrics."""
