@@ -127,11 +127,11 @@ def _is_number(value: object) -> bool:
     return isinstance(value, float) or (is_count(value) and abs(value) < 2**62)  # type: ignore[arg-type]
 
 
-def _is_ended(value: object) -> bool:
+def _is_ended(value: Any) -> bool:
     """What a phase has done; its metrics may be no finite numbers."""
     metrics = value.get("metrics") if isinstance(value, dict) else None
     numbers = isinstance(metrics, dict) and all(map(_is_number, metrics.values()))
-    return numbers and is_phase({**value, "metrics": {}})  # type: ignore[dict-item]
+    return numbers and is_phase({**value, "metrics": {}})
 
 
 def _is_pair(value: object) -> bool:

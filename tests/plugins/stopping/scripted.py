@@ -49,7 +49,7 @@ def scripted(errors, base=Extra):
     """A technique that measures val/error from a list, by how many steps are done, and keeps the weights at the ends of each phase."""
 
     class Script(base):
-        option, starts, ends, seen = "script", {}, {}, {}
+        option, on_shards, starts, ends, seen = "script", True, {}, {}, {}
 
         def measure(self, module, batch, outputs, split):
             value = errors[min(module.steps_done // EVERY, len(errors)) - 1]

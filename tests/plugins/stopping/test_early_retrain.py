@@ -89,9 +89,9 @@ def test_a_run_that_ends_by_its_time_has_no_second_phase_before_it_goes_on(folde
     assert result["steps"] == stop + i_star and result["ended_by"] is None and result["stopped_early"]
 
 
-def test_a_training_that_was_never_evaluated_is_told(folder):
-    with pytest.warns(UserWarning, match="ended before its first evaluation, so there is no second phase"):
-        result = folder.train("+stopping=early_retrain", "max_steps=3")
+def test_a_training_that_was_never_evaluated_is_told(folder, caplog):
+    result = folder.train("+stopping=early_retrain", "max_steps=3")
+    assert "ended before its first evaluation, so there is no second phase" in caplog.text
     assert result["phases"] == 1 and result["steps"] == 3
 
 
