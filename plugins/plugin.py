@@ -72,10 +72,7 @@ class Option(Identity):
     repeats: int = 1  # steps in a row that train on the same batch
     recorded: Sequence[nn.Module] = ()  # whose outputs are kept in each pass that is trained on: see `Module.recorded`
     remarks: Sequence[str] = ()  # what a user should know of what was decided, a line each; printed when the run starts
-
-    events: Sequence[
-        str
-    ] = ()  # what the technique did to the training, such as undoing a step, a line each; kept in result.json
+    events: Sequence[str] = ()  # what it did to the training, such as undoing a step, a line each; kept in result.json
 
     setting: Setting
 
