@@ -144,10 +144,10 @@ def test_a_guard_that_gives_up_has_diverged(folder, with_plugin, extra):
 
 
 def test_a_rate_that_is_far_too_large_is_survived(folder, capsys):
-    words = ("guard.divergence.patience=4", "guard.divergence.lr_factor=0.01", "guard.divergence.every_n_steps=10")
+    words = ("guard.divergence.patience=4", "guard.divergence.lr_factor=1e-4", "guard.divergence.every_n_steps=10")
     result = folder.train("max_steps=300", "optimizer.lr=1e3", "+guard=[nan_rollback,divergence]", *words)
     assert result["status"] == "finished" and result["metrics"]["test/acc"] > 0.8
-    assert result["events"] and "back to the state of step 0, the learning rate 1000 times 0.01" in result["events"][0]
+    assert result["events"] and "back to the state of step 0, the learning rate 1000 times 0.0001" in result["events"][0]
     assert f"happened {result['events'][0]}\n" in capsys.readouterr().out
 
 
