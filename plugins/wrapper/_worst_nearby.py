@@ -38,7 +38,7 @@ class MovedUphill(OptimizerWrapper):
         raise NotImplementedError
 
     def combine(self, weights: Sequence[Tensor], first: Sequence[Tensor]) -> None:
-        """Change the gradients of `weights`, taken where these were moved to; `first` are those from before, on this process."""
+        """Change the gradients of `weights`, taken where these were moved to; `first` are those from before."""
 
     def with_gradient(self) -> list[Tensor]:
         """The parameters that have a gradient, in their order."""
@@ -56,7 +56,7 @@ class MovedUphill(OptimizerWrapper):
         """The gradient at the worst point."""
         loss = closure()
         weights = self.with_gradient()
-        first = [part(weight.grad).clone() for weight in weights] if self.keeps_first else []
+        first: list[Tensor] = [weight.grad.clone() for weight in weights] if self.keeps_first else []  # type: ignore[union-attr]
         # Copies, and not a subtraction afterwards, so that not one bit is lost.
         kept = [part(weight.detach()).clone() for weight in weights]
         with torch.no_grad():

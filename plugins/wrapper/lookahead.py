@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 @torch.no_grad()
-def look_ahead(slow: Sequence[Float[Tensor, " ..."]], fast: Sequence[Float[Tensor, " ..."]], alpha: float) -> None:
+def look_ahead(slow: list[Float[Tensor, " ..."]], fast: list[Float[Tensor, " ..."]], alpha: float) -> None:
     """φ ← φ + α (θ − φ), then θ ← φ, in place."""
     torch._foreach_lerp_(slow, [weight.to(kept.dtype) for kept, weight in zip(slow, fast, strict=True)], alpha)
     torch._foreach_copy_(fast, slow)
