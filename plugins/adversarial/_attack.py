@@ -10,7 +10,7 @@ from torch import Tensor
 
 from plugins.adversarial._ascent import EPS, NORM, Bounds, Loss
 from plugins.adversarial._crafting import attacked_loss, crafting
-from plugins.adversarial._robustness import RobustnessMeasured
+from plugins.adversarial._guard import OverfittingWatched
 from plugins.base import (
     Batch,
     Module,
@@ -21,7 +21,7 @@ from plugins.base import (
 )
 
 
-class Attack(RobustnessMeasured):
+class Attack(OverfittingWatched):
     """Train on the worst case near each sample; a subclass says in `perturb` how it is found."""
 
     stage = Stage.ADVERSARIAL

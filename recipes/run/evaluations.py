@@ -62,10 +62,10 @@ def _table(results: Sequence[Result], names: Sequence[str]) -> Table:
     keys = list(results[0]["values"])
     several = len({result["folder"] for result in results}) > 1
     shown = Table(header_style="bold")
-    for heading in [*(["run"] if several else []), *keys]:
-        shown.add_column(Text(heading), overflow="fold")
-    for name in names:
-        shown.add_column(Text(printable(name)), justify="right")
+    if several:
+        shown.add_column("run", overflow="fold")
+    for heading in [*keys, *(printable(name.partition("/")[2]) for name in names)]:
+        shown.add_column(Text(heading), justify="right", no_wrap=True)
     for result in results:
         own = [printable(result["folder"])] * several + [result["values"][key] for key in keys]
         metrics = [result["metrics"].get(name) for name in names]

@@ -52,8 +52,7 @@ def test_each_run_is_attacked_at_each_eps_by_one_ruler(runs, capsys):
         )
         assert evaluate(run.path, config, [])["metrics"] == accuracy[str(run.path), "0.05"]
     assert results[0]["rulers"]["acc_pgd"] == results[3]["rulers"]["acc_pgd"]
-    for heading in ("run", "adversarial.eps", "test/acc_pgd", "test/acc_fgsm"):
-        assert heading.split("/")[-1] in printed
+    assert all(heading in printed for heading in (" run ", " adversarial.eps ", " acc ", " acc_pgd ", " acc_fgsm "))
     picture = plain.path / "adversarial.eps.png"
     assert picture.read_bytes().startswith(b"\x89PNG") and f"picture  {picture}" in printed
     assert files(robust) == before
@@ -70,7 +69,7 @@ def test_what_runs_measured_in_different_ways_is_left_out(folders, capsys):
         "not compared: test/acc_pgd with adversarial.eval_eps 0.1, 0.2; give all the same, such as +adversarial=pgd" in printed
     )
     table = printed.partition("not compared")[0]
-    assert "test/acc" in table and "acc_pgd" not in table and not list(first.path.glob("*eps.png"))
+    assert " acc " in table and "acc_pgd" not in table and not list(first.path.glob("*eps.png"))
 
 
 def test_words_with_several_values_are_spread_and_all_others_stay():
@@ -89,7 +88,7 @@ def test_the_command(folders, tmp_path):
     place = tmp_path / "elsewhere"
     place.mkdir()
     done = command("evaluate.py", str(run.path), *ATTACK, cwd=place, forked=True)
-    assert done.returncode == 0 and "test/acc_pgd" in done.stdout and (run.path / "adversarial.eps.png").exists()
+    assert done.returncode == 0 and " acc_pgd " in done.stdout and (run.path / "adversarial.eps.png").exists()
     rows = [line for line in done.stdout.splitlines() if line.startswith("│")]
     assert len(rows) == 3 and np.isclose(float(rows[1].split("│")[3]), float(rows[1].split("│")[5]), atol=1e-4)
     wrong = mistake(str(run.path), "+adversarial=pgd", "adversarial.eps=0,-1", cwd=place, script="evaluate.py", forked=True)
