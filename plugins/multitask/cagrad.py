@@ -31,7 +31,7 @@ def _weights(products: Array, c: float) -> Array:
 
     mean = np.full(len(products), 1 / len(products))
     inner = products @ mean
-    square, longest = max(mean @ inner, 0.0), norms(products).max()
+    square, longest = max(float(mean @ inner), 0.0), norms(products).max()
     radius = c * np.sqrt(square)
     if radius <= 1e-12 * longest:
         return mean
@@ -42,7 +42,7 @@ def _weights(products: Array, c: float) -> Array:
 
     def excess(length: float) -> float:
         weights = best(length)
-        return float(length - np.sqrt(max(weights @ products @ weights, 0.0)))
+        return float(length - np.sqrt(max(float(weights @ products @ weights), 0.0)))
 
     least = LEAST * longest
     length = least if excess(least) >= 0 else brentq(excess, least, 2 * longest)

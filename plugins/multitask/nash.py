@@ -33,7 +33,7 @@ def _weights(products: Array) -> Array:
     for _ in range(ROUNDS):
         slope = unit @ found - 1 / found
         step = np.linalg.solve(unit + np.diag(found**-2), slope)
-        decrement = np.sqrt(max(slope @ step, 0.0))
+        decrement = np.sqrt(max(float(slope @ step), 0.0))
         found = found - step / (1 + decrement if decrement > 0.25 else 1)
         if decrement < 1e-9:
             break
