@@ -105,9 +105,9 @@ class GradientStandardError(TakesGradients):
             raise RecipeError(
                 f"{self.state_key} compares the gradients of samples, and a step has one: type data.batch_size=2, or more"
             )
-        size = used / spread.count
+        of_piece = used / spread.count
         spread.over_processes()
-        errors = standard_errors(spread, size, samples)
+        errors = standard_errors(spread, of_piece, samples)
         layers: dict[str, list[int]] = {}
         for at, name in enumerate(parameters):
             layers.setdefault(layer_of(name), []).append(at)

@@ -87,7 +87,7 @@ def _draw(axes: Axes, panel: Panel, lines: Mapping[str, Points]) -> None:
             color=colours[label],
             linewidth=1.3,
             label=shorten(label, LONGEST),
-        )  # type: ignore[arg-type]
+        )
     known = [value for _, y in lines.values() for value in y if math.isfinite(value)]
     if known and min(known) > 0 and max(known) > 100 * float(np.median(known)) and not panel.diagonal:
         axes.set_yscale("log")
