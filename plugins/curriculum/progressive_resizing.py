@@ -95,6 +95,7 @@ class ProgressiveResizing(Plugin):
         self._replays = max(plugin.repeats for plugin in selection.plugins)
         in_front = [plugin.state_key for plugin in selection.plugins if plugin.stage == Stage.PREPROCESSING]
         self._in_front = next(iter(in_front), "what stands in front of the model")
+        self._norms = [plugin.state_key for plugin in selection.plugins if plugin.stage == Stage.NORMALIZATION]
 
     def transform_model(self, model: nn.Module) -> nn.Module:
         """Leave the model as it is, but refuse one that takes one size only."""
@@ -107,9 +108,10 @@ class ProgressiveResizing(Plugin):
                 f"{self.state_key} makes images of {height} × {width}, which {self._in_front} does not take: type "
                 f"preprocessing=standardize, or leave {self.option} out"
             )
+        norms, other = (f" with {self._norms[0]}", " with normalization=batch") if self._norms else ("", "")
         raise Refusal(
-            f"{self.state_key} needs a model that takes images of several sizes, and {type(inner).__name__} takes none of {height} × {width}: "
-            f"type model=resnet18, or leave {self.option} out"
+            f"{self.state_key} needs a model that takes images of several sizes, and {type(inner).__name__}{norms} takes none of "
+            f"{height} × {width}: type model=resnet18{other}, or leave {self.option} out"
         )
 
     def _takes(self, model: nn.Module, height: int, width: int) -> bool:
