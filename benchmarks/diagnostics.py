@@ -15,6 +15,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -55,25 +56,33 @@ class Turns:
 
 
 class TakeTurns(L.Callback):
-    """Times blocks of steps of a training, each ended by a look, and lets the other training go on between two of them."""
+    """Times blocks of steps of a training, and lets the other training go on between two of them.
+
+    `blocks` has the seconds of each: those of the last step, which may have a look, and the median of the others as often as there are others;
+    `whole`: of all together.
+    """
 
     def __init__(self, turns: Turns, side: int, steps: int, clock: Callable[[], float]) -> None:
         self.turns, self.side, self.steps, self.clock = turns, side, steps, clock
         self.blocks: list[float] = []
-        self.began = 0.0
+        self.whole: list[float] = []
+        self.marks: list[float] = []
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Start the clock."""
-        self.began = self.clock()
+        self.marks = [self.clock()]
 
     def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *_: object) -> None:
         """The end of a step; of a block, wait for the other side."""
+        self.marks.append(self.clock())
         if trainer.global_step % self.steps:
             return
-        self.blocks.append(self.clock() - self.began)
+        *others, last = (end - begin for begin, end in pairwise(self.marks))
+        self.blocks.append(len(others) * statistics.median(others) + last)
+        self.whole.append(self.marks[-1] - self.marks[0])
         self.turns.pass_on(self.side)
         self.turns.wait_for(self.side)
-        self.began = self.clock()
+        self.marks = [self.clock()]
 
 
 def ratios(name: str, model: str, number: int, clock: Callable[[], float]) -> list[float]:
@@ -112,7 +121,8 @@ def ratios(name: str, model: str, number: int, clock: Callable[[], float]) -> li
     if errors:
         raise errors[0]
     (with_it, _), (without, _) = sides
-    return costs(with_it.blocks[2:], without.blocks[2:], every)
+    blocks = [side.blocks if every else side.whole for side in (with_it, without)]
+    return costs(blocks[0][2:], blocks[1][2:], every)
 
 
 def costs(with_it: Sequence[float], without: Sequence[float], every: int | None) -> list[float]:
