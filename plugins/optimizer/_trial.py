@@ -32,7 +32,7 @@ class Layer:
         for weight in self.weights:
             weight.grad = None
         loss = nn.functional.linear(self.x, *self.weights).square().mean()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         return loss.detach()
 
     def train(self, first: int, last: int) -> None:
@@ -76,8 +76,8 @@ def try_out(make: Make) -> Trial:
     """
     with torch.random.fork_rng(devices=[]), torch.enable_grad():
         whole = Layer(make)
-        if any("lr" not in group for group in whole.optimizer.param_groups):
-            raise RecipeError("it has no learning rate that a schedule could change")
+        if any(group.get("lr") is None for group in whole.optimizer.param_groups):
+            raise RecipeError("it has no learning rate that a schedule could change: type optimizer.lr=0.001 if it takes one")
         whole.train(0, STEPS)
         if whole.calls != STEPS:
             raise RecipeError(f"it asks for gradients {whole.calls} times in {STEPS} steps, and here it gets them once a step")

@@ -26,10 +26,10 @@ def train(optimizer, net, steps=5):
 
 
 @pytest.mark.parametrize(
-    ("name", "settings"), [("nadamw", {}), ("sgdw", {"momentum": 0.5}), ("adopt", {"betas": [0.8, 0.9]}), ("Kron", {})]
+    ("name", "settings"), [("nadamw", {}), ("sgdw", {"momentum": 0.5}), ("adopt", {"betas": [0.8, 0.9]}), ("NAdam", {})]
 )
 def test_is_timms(name, settings):
-    optim = pytest.importorskip("timm").optim
+    optim = pytest.importorskip("timm.optim")
     ours, theirs = layer(), layer()
     mine = TimmOptimizer(ours.parameters(), name, lr=0.01, weight_decay=0.1, settings=settings)
     given = {key: tuple(value) if isinstance(value, list) else value for key, value in settings.items()}
@@ -39,7 +39,7 @@ def test_is_timms(name, settings):
 
 
 def test_its_own_rate_where_none_is_given():
-    optim = pytest.importorskip("timm").optim
+    optim = pytest.importorskip("timm.optim")
     net = layer()
     mine = TimmOptimizer(net.parameters(), "adan")
     assert mine.param_groups[0]["lr"] == optim.create_optimizer_v2(list(net.parameters()), "adan").param_groups[0]["lr"]
@@ -51,6 +51,7 @@ def test_its_own_rate_where_none_is_given():
         ({"name": "nadamv"}, "name must be an optimizer of timm; did you mean nadam.*, got 'nadamv'"),
         ({"name": "qqqq"}, "name must be an optimizer of timm, such as .*, got 'qqqq'"),
         ({"name": None}, "name must be an optimizer of timm"),
+        ({"name": "adafactor"}, "name=adafactor of timm cannot be used: it has no learning rate .*optimizer.lr"),
         ({"name": "adahessian"}, "name=adahessian of timm cannot be used: it needs second derivatives"),
         ({"name": "fusedadam"}, "name=fusedadam of timm cannot be used: .*(CUDA|apex)"),
         ({"lr": -1.0}, "lr must be a number ≥ 0"),
@@ -67,17 +68,21 @@ def test_what_cannot_be_right_is_refused(wrong, told):
     assert "\n" not in str(refused.value)
 
 
+@pytest.mark.slow  # some compile what they do
 def test_every_name_trains_or_is_refused_in_a_line():
-    names = pytest.importorskip("timm").optim.list_optimizers()
+    names = pytest.importorskip("timm.optim").list_optimizers()
     refused = {}
     for name in names:
         net = layer()
-        try:
-            optimizer = TimmOptimizer(net.parameters(), name)
-        except RecipeError as error:
-            refused[name] = str(error)
-        else:
-            assert train(optimizer, net, 2).isfinite().all(), name
+        for rate in (None, 0.01):  # some have none of their own
+            try:
+                optimizer = TimmOptimizer(net.parameters(), name, rate)
+            except RecipeError as error:
+                refused[name] = str(error)
+            else:
+                refused.pop(name, None)
+                assert train(optimizer, net, 2).isfinite().all(), name
+                break
     apart = {name: told for name, told in refused.items() if not name.startswith(("bnb", "fused"))}
     assert list(apart) == ["adahessian"], apart
     assert all("\n" not in told for told in refused.values())
