@@ -100,6 +100,7 @@ REFUSED = {  # options, and groups of which each is
     "numbers": {
         *OF_MORE_THAN_COLUMNS,
         *(
+            "adversarial/trades",
             "distillation/features",
             "distillation/logits",
             "distillation/self",
