@@ -124,6 +124,7 @@ REFUSED = {  # options, and groups of which each is
         *OF_MORE_THAN_COLUMNS,
         "diagnostics/calibration",
         *(
+            "adversarial/trades",
             "distillation/features",
             "distillation/logits",
             "distillation/self",
