@@ -90,7 +90,9 @@ def test_a_run_that_ends_by_its_time_has_no_second_phase_before_it_goes_on(folde
 
 
 def test_a_training_that_was_never_evaluated_is_told(folder, caplog):
-    result = folder.train("+stopping=early_retrain", "max_steps=3")
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        result = folder.train("+stopping=early_retrain", "max_steps=3")
     assert "ended before its first evaluation, so there is no second phase" in caplog.text
     assert result["phases"] == 1 and result["steps"] == 3
 
@@ -104,7 +106,7 @@ def test_a_training_that_was_never_evaluated_is_told(folder, caplog):
     ],
 )
 def test_what_cannot_be_right_is_refused(other, words):
-    with pytest.raises(Refusal, match=words), warnings.catch_warnings():
+    with pytest.raises(Refusal, match=words):
         build(config_of(["stopping/early_retrain", other]))
 
 
