@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from plugins.augmentation._geometry import expect_maps_of_images
-from plugins.base import Batch, Module, Plugin, RecipeError, Refusal, Selection, Stage, declare
+from plugins.base import Batch, Module, Plugin, RecipeError, Refusal, Selection, Stage, declare, does_something
 from plugins.sites import blank_pass
 
 if TYPE_CHECKING:
@@ -95,7 +95,11 @@ class ProgressiveResizing(Plugin):
         self._replays = max(plugin.repeats for plugin in selection.plugins)
         in_front = [plugin.state_key for plugin in selection.plugins if plugin.stage == Stage.PREPROCESSING]
         self._in_front = next(iter(in_front), "what stands in front of the model")
-        self._norms = [plugin.state_key for plugin in selection.plugins if plugin.stage == Stage.NORMALIZATION]
+        self._with = "".join(
+            f" with {plugin.state_key}"
+            for plugin in selection.plugins
+            if plugin.stage == Stage.NORMALIZATION and does_something(plugin)
+        )
 
     def transform_model(self, model: nn.Module) -> nn.Module:
         """Leave the model as it is, but refuse one that takes one size only."""
@@ -108,10 +112,9 @@ class ProgressiveResizing(Plugin):
                 f"{self.state_key} makes images of {height} × {width}, which {self._in_front} does not take: type "
                 f"preprocessing=standardize, or leave {self.option} out"
             )
-        norms, other = (f" with {self._norms[0]}", " with normalization=batch") if self._norms else ("", "")
         raise Refusal(
-            f"{self.state_key} needs a model that takes images of several sizes, and {type(inner).__name__}{norms} takes none of "
-            f"{height} × {width}: type model=resnet18{other}, or leave {self.option} out"
+            f"{self.state_key} needs a model that takes images of several sizes, and {type(inner).__name__}{self._with} takes none of {height} × {width}: "
+            f"type model=resnet18, or leave {self.option} out"
         )
 
     def _takes(self, model: nn.Module, height: int, width: int) -> bool:
