@@ -92,10 +92,9 @@ def misfits(held: Parameter) -> Iterator[Any]:
 def misfits_refused(option: Option, kind: type[Declared]) -> None:
     """What does not fit is refused in one line that says what does."""
     for name, held in own(kind).items():
-        free: Any = (
-            (str, list) if held.words.startswith(("the name", "the folder", "a list")) else ()
-        )  # any text will do, any list,
-        free = dict if held.words.startswith("a mapping") else free  # names that only the data tells
+        free: tuple[type, ...] = (dict,) if held.words.startswith("a mapping") else ()  # names that only the data tells
+        if held.words.startswith(("the name", "the folder", "a list")):  # any text will do, any list
+            free = (str, list)
         for value in misfits(held):
             if isinstance(value, free):
                 continue
