@@ -52,8 +52,8 @@ class FixedWeights(Weighted):
             return
         if unknown := [name for name in self.weights if name not in names]:
             raise Refusal(
-                f"multitask.weights names {', '.join(unknown)}, and the targets are {', '.join(names)}: name these, as in "
-                f"data.target=[{','.join(names)}]"
+                f"multitask.weights names {', '.join(unknown)}, and the targets are {', '.join(names)}: type "
+                f"multitask.weights={{{names[0]}: NUMBER}}"
             )
         if not any(self.weights.get(name, 1.0) for name in names):
             raise Refusal(f"multitask.weights is 0 for all of {', '.join(names)}: give one of them a weight above 0")

@@ -92,9 +92,11 @@ def misfits(held: Parameter) -> Iterator[Any]:
 def misfits_refused(option: Option, kind: type[Declared]) -> None:
     """What does not fit is refused in one line that says what does."""
     for name, held in own(kind).items():
-        free = held.words.startswith(("the name", "the folder", "a list"))  # any text will do, any list
+        free: tuple[type, ...] = (dict,) if held.words.startswith("a mapping") else ()  # names that only the data tells
+        if held.words.startswith(("the name", "the folder", "a list")):  # any text will do, any list
+            free = (str, list)
         for value in misfits(held):
-            if free and isinstance(value, str | list):
+            if isinstance(value, free):
                 continue
             try:
                 kind(**{name: value})
