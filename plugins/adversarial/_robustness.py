@@ -90,14 +90,23 @@ class RobustnessMeasured(Plugin):
         x, labels = batch.x[: len(positions)], {task: labels[: len(positions)] for task, labels in batch.labels.items()}
         if eps := self.evaluated_eps:
             self.valid.expect_within(module.setting, x, split)
-        return {name: self.robust(module, x, labels, eps, steps, split, positions) for name, steps in attacks.items()}
+        attacked = (module, x, labels, eps)
+        return {name: self.robust(*attacked, steps, split, positions, self.eval_restarts) for name, steps in attacks.items()}
 
     def robust(
-        self, module: Module, x: Tensor, labels: Mapping[str, Tensor], eps: float, steps: int, split: str, positions: Places
+        self,
+        module: Module,
+        x: Tensor,
+        labels: Mapping[str, Tensor],
+        eps: float,
+        steps: int,
+        split: str,
+        positions: Places,
+        restarts: int = 1,
     ) -> Tensor:
-        """The share of tasks that each sample is classified right in, however it is attacked: by PGD of `steps` steps (0: by FGSM)."""
+        """The share of tasks that each sample is classified right in, attacked by PGD of `steps` steps from each start (0: by FGSM)."""
         seed = derive_seed(module.setting.seed, "robustness", split)
-        starts = [seed, *(derive_seed(seed, start) for start in range(1, self.eval_restarts))] if steps and eps > 0 else [seed]
+        starts = [seed, *(derive_seed(seed, start) for start in range(1, restarts))] if steps and eps > 0 else [seed]
         with crafting(module.model, True, torch.Generator(x.device).manual_seed(seed)):
             # Copies: a test runs on inference tensors, which know no gradient.
             x, labels = x.clone(), {task: labels.clone() for task, labels in labels.items()}

@@ -74,12 +74,12 @@ class Soup(OfMembers):
 
     def check(self, selection: Selection) -> None:
         """Refuse a training, whose weights are no ingredient yet."""
-        super().check(selection)
         if selection.setting.training_inputs is not None:
             raise Refusal(
                 "inference/soup is made of finished runs: leave it out of the training, then type python evaluate.py RUN_FOLDER "
                 "+inference=soup inference.members='outputs/study/*'"
             )
+        super().check(selection)
 
     def prepare(self, setting: Setting) -> None:
         """Load the weights of the members."""
@@ -105,7 +105,8 @@ class Soup(OfMembers):
         """Choose, average and measure."""
         statistics = {name for name, *_ in statistic_sites(module.model)}
         for folder, weights in self._ingredients:
-            _expect_same_model(folder, weights, own, {*dict(module.model.named_parameters()), *statistics})
+            names = {name for name, _ in module.model.named_parameters(remove_duplicate=False)}  # tied ones have several
+            _expect_same_model(folder, weights, own, names | statistics)
         everything = [("this run", own), *((folder, weights) for folder, weights in self._ingredients)]
         everything = [(name, {key: value.to(module.device) for key, value in weights.items()}) for name, weights in everything]
         chosen = self._chosen(module, everything) if self.greedy else everything

@@ -76,7 +76,7 @@ class JacobianPenalty(Plugin):
 
     def transform_batch(self, batch: Batch, module: Module) -> Batch:
         """Have gradients lead to the inputs, as all other techniques have made them."""
-        x = each(batch.x, lambda value: value.detach().requires_grad_() if value.is_floating_point() else value)
+        x = each(batch.x, _leading)
         return replace(batch, x=x, extra={**batch.extra, self.state_key: x})
 
     def around_pass(self, module: Module, batch: Batch) -> AbstractContextManager[Any]:
@@ -93,3 +93,10 @@ class JacobianPenalty(Plugin):
             found = projected_norm(z, leaves, unit_vectors(z.shape, module.generator(self.option)))
         self.record(module, "squared_norm", found)
         return self.weight * found
+
+
+def _leading(value: Tensor) -> Tensor:
+    """Inputs of which a gradient can be asked; those of an attack that waits for its gradient let it through, by a view with one of its own."""
+    if not value.is_floating_point():
+        return value
+    return value.view_as(value) if value.requires_grad else value.detach().requires_grad_()

@@ -20,8 +20,8 @@ class EarlyContinue(SecondPhase):
 
     Algorithm 7.3: Algorithm 7.1 on the training samples, judged by the validation samples, returns θ*. With ε ← J(θ*, training
     samples), while J(θ, validation samples) > ε, train on both for n steps. Both losses are means over all samples in evaluation mode,
-    so ε costs one more pass over the training split. The loop need not end by itself: it does after `max_steps`. The optimizer and the
-    schedule, which stretches over `max_steps`, begin anew. The model is that after the last step, and its val/… are of
+    so ε costs one more pass over the training split. The loop need not end by itself: it does after `max_steps`. The optimizer, the
+    schedule, which stretches over `max_steps`, and what techniques do in the course of a training begin anew. The model is that after the last step, and its val/… are of
     samples that were trained on.
 
     Raises:

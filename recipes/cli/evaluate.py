@@ -59,7 +59,8 @@ def _evaluate(words: list[str]) -> int:
     folders = folders_among(flags.overrides)
     if not folders:
         raise RecipeError("expected one run folder, got none: python evaluate.py RUN_FOLDER")
-    if again := [folder for folder in folders if folders.count(folder) > 1]:
+    places = [Path(folder).resolve() for folder in folders]
+    if again := [folder for folder, place in zip(folders, places, strict=True) if places.count(place) > 1]:
         raise RecipeError(f"{again[0]} is given twice: leave one out")
     words = [word for word in flags.overrides if word not in folders]
     expect_one_device("evaluate.py", "tests", words)

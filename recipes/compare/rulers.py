@@ -90,7 +90,7 @@ def about_rulers(comparison: Comparison) -> Iterator[str]:
     if seen := [group.label for group in comparison.groups if any(ruler(run, metric).get(SEEN) for run in group.runs)]:
         yield (
             f"{' · '.join(seen[:SHOWN])}{' and others' * (len(seen) > SHOWN)}: {metric} is of samples that the last phase has trained on, and "
-            f"flatters; take --metric {metric.replace('val/', 'test/', 1)}"
+            f"flatters; take --metric test/{metric.partition('/')[2] if metric.startswith('val/') else 'loss'}"
         )
     apart = not all(measured_alike(group, comparison.baseline, metric) for group in comparison.groups)
     if not apart or metric.rpartition("/")[2] == "loss":

@@ -134,9 +134,12 @@ def _named(catalogue: Catalogue, word: str, key: str, value: str) -> Iterator[st
         return
     options = [option for options in catalogue.groups.values() for option in options.values() if option.group != "recipe"]
     named = [options[key] for options in catalogue.groups.values() if key in options]
-    for option in named or [option for option in options if key in option.settable]:
-        yield from _parameters(catalogue, option, None if named else key)
-    if not named and not any(key in option.settable for option in options):
+    having = [option for option in options if key in option.settable]
+    for option in named:
+        yield from _parameters(catalogue, option)
+    for option in having:
+        yield from _parameters(catalogue, option, key)
+    if not named and not having:
         names = [*catalogue.groups, *catalogue.keys, *(name for options in catalogue.groups.values() for name in options)]
         raise RecipeError(f"--help {word}: there is no group, option or key {key}; {suggest(key, names, '--help {}')}")
 

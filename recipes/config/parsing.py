@@ -45,7 +45,7 @@ def could_be(catalogue: Catalogue, word: str) -> bool:
     try:
         for override in expand(parse_word(OverridesParser.create(config_loader=OptionNames(catalogue)), word)):  # type: ignore[arg-type]
             check_names(catalogue, override)
-            known = list(_defaults_of(catalogue, override.key_or_group))
+            known = _kinds_of(catalogue, override.key_or_group)
             if known and not any(expected(override.value(), default, comment) is None for default, comment in known):
                 return False
             if not known and override.key_or_group not in catalogue.groups and not override.is_hydra_override():
@@ -53,6 +53,12 @@ def could_be(catalogue: Catalogue, word: str) -> bool:
     except RecipeError:
         return False
     return True
+
+
+def _kinds_of(catalogue: Catalogue, key: str) -> list[tuple[Any, str]]:
+    """The defaults and comments that tell what may stand there: null tells nothing where another option has a value."""
+    known = list(_defaults_of(catalogue, key))
+    return [pair for pair in known if pair[0] is not None] or known
 
 
 def _defaults_of(catalogue: Catalogue, key: str) -> Iterator[tuple[Any, str]]:
@@ -69,7 +75,7 @@ def _defaults_of(catalogue: Catalogue, key: str) -> Iterator[tuple[Any, str]]:
 def _must_be(catalogue: Catalogue, word: str) -> str:
     """What the value of a word that cannot be read must be."""
     key = re.split(r"[\[=]", word.lstrip("+~"), maxsplit=1)[0].strip()
-    kinds = dict.fromkeys(expected(object(), default, comment) for default, comment in _defaults_of(catalogue, key))
+    kinds = dict.fromkeys(expected(object(), default, comment) for default, comment in _kinds_of(catalogue, key))
     if kinds and None not in kinds:
         return f"; {key} must be {' or '.join(map(str, kinds))}"
     if key in catalogue.groups:

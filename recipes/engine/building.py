@@ -164,7 +164,10 @@ def _check_hooks(module: Whole) -> None:
     known = module.selection.others if module.selection else ()
     to_come = [] if module.of_optimizer else [option for option in known if isinstance(option, type)]
     for name in (hook.name for hook in HOOKS if hook.alone):
-        if len(defining := [*module.hooks[name], *implementers(to_come, name)]) > 1:
+        defining = [*module.hooks[name], *implementers(to_come, name)]
+        if made := [option for option in module.hooks[name] if option.for_finished]:
+            module.hooks[name] = defining = made  # the checkpoint of a finished run holds what the others have left in it
+        if len(defining) > 1:
             both = " and ".join(called(option) for option in defining)
             raise RecipeError(f"{both} both define {name}, and there can be one only: leave one of them out")
 

@@ -30,7 +30,10 @@ def evaluate_each(jobs: Sequence[Job]) -> list[Result]:
     console = Console()
     console.print(_table(results, names))
     folders = list(dict.fromkeys(result["folder"] for result in results))
-    lines = [f"not compared: {alike}; give all the same, such as +adversarial=pgd" for alike in notes.values()]
+    lines = [
+        f"not compared: {alike}" + "; give all the same, such as +adversarial=pgd" * ("adversarial" in alike)
+        for alike in notes.values()
+    ]
     if picture := _draw(results, names, Path(folders[0])):
         lines.append(f"picture  {picture}")
     for folder in folders:

@@ -56,6 +56,10 @@ class OwnSamples:
         Raises:
             RecipeError: these are other data now, or split in another way.
         """
+        if split == "val" and (self.kept.get("phase") or {}).get("all_data"):
+            raise RecipeError(
+                "the validation samples of the run are asked for, and its last phase has trained on them: choose runs of +stopping=early"
+            )
         if self._data is None:
             data = self.make()
             data.load_state(dict(self.kept.get("data_state", {})))
@@ -65,6 +69,9 @@ class OwnSamples:
                     "the samples that the run was trained and validated on are asked for, and these data are others: leave out the words of data"
                 )
             self._data = data
-        loader = EvaluationLoader(self._data.splits[split], self._data.eval_batch_size)
+        samples = self._data.splits[split]
+        if split == "train":  # batches of one class would have other statistics than the split
+            samples = samples[torch.randperm(len(samples), generator=torch.Generator().manual_seed(0))]
+        loader = EvaluationLoader(samples, self._data.eval_batch_size)
         loader.device = device
         return iter(loader)

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
+from plugins.errors import RecipeError
 from recipes.data.base import Data
 from recipes.engine.checkpoint import BestAndLast
 from recipes.engine.module import RecipeModule
@@ -48,7 +49,13 @@ def data_of(data: Data, phase: Mapping[str, Any]) -> Data:
     if not phase.get("all_data"):
         return data
     fingerprint, together = data.fingerprint, copy.copy(data)
-    together.splits = {**data.splits, "train": data.splits["train"] + data.splits["val"]}
+    try:
+        both = data.splits["train"] + data.splits["val"]
+    except TypeError:
+        raise RecipeError(
+            "the phase trains on training and validation samples, whose sources cannot be put together: define __add__ in yours"
+        ) from None
+    together.splits = {**data.splits, "train": both}
     together.fingerprint = fingerprint  # of the samples as they were split, by which a run that goes on knows them
     return together
 

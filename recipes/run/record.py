@@ -96,13 +96,13 @@ def rulers_of(
 ) -> dict[str, Any]:
     """What metrics are measured with; of a phase that trains on validation samples too, that these were trained on."""
     found: dict[str, Any] = {"loss": loss, **module.rulers}
-    seen = [name for name in metrics if phase.get("all_data") and name.startswith(("val/", "gap/"))]
+    seen = [name for name in metrics if phase.get("all_data") and not name.startswith(("train/", "test/"))]
     return found | {name: {**_ruler(found, name), SEEN: True} for name in seen}
 
 
 def _ruler(found: Mapping[str, Any], metric: str) -> Mapping[str, Any]:
-    known: Mapping[str, Any] = found.get(metric.partition("/")[2], found.get(metric.rpartition("/")[2], {}))
-    return known
+    places = (metric, metric.partition("/")[2], metric.rpartition("/")[2])
+    return next((found[place] for place in places if place in found), {})
 
 
 def for_loggers(folder: Path, result: Mapping[str, Any], directions: Mapping[str, str]) -> dict[str, Any]:

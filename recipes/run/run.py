@@ -276,7 +276,7 @@ class Run:
             self.logger.log_test(counted, self.result["steps"])
         self.result["metrics"] |= {name: value for name, value in module.metrics.items() if name.startswith("test/")}
         expect_finite_loss(module, "test")
-        self.result["rulers"] |= module.rulers
+        self.result["rulers"] |= rulers_of(module.phase, self.config["loss"], module, self.result["metrics"])
 
     def _next_command(self) -> str:
         if self.result["techniques"] == ["standardize", "sgd"]:

@@ -111,7 +111,8 @@ def show_end(console: Console, folder: Path, result: Mapping[str, Any], hints: S
             f"next     {next_command}",
         )
     elif result["status"] == "diverged":
-        kept = f"the best model is that of step {result['best_step']}" if result["metrics"] else "no model is kept"
+        best = [phase["best_step"] for phase in result.get("phase_results", ()) if phase["metrics"]]
+        kept = f"the best model is that of step {best[-1]}" if best else "no model is kept"
         happened = [f"happened {line}" for line in result.get("events", ())]
         print_lines(console, f"diverged at step {result['steps']}; {kept}", *happened, f"folder   {folder}")
         if is_first_rank():

@@ -9,8 +9,10 @@ import pytest
 import torch
 
 from plugins.base import Option, right_on_shards
+from plugins.norm_statistics import measured_norms
 from recipes.check.choice import target
 from recipes.check.covering import gather
+from recipes.check.harness import build, merged_config
 from recipes.check.outcome import Wrong
 from recipes.check.processes import equals_copies, equals_two_parts, settings, train_all
 from recipes.check.selections import everything
@@ -37,8 +39,12 @@ def key(names):
 
 @cache
 def runs():
+    """Selections in which each option stands; what has running statistics alone, for of two processes they have seen half as many batches."""
     selections = everything()
-    return gather(selections.options, selections.names)
+    complete = {name: selections.complete([name]) for name in selections.names}
+    apart = [name for name, names in complete.items() if measured_norms(build(merged_config(names)).model)]
+    together = gather(selections.options, [name for name in selections.names if name not in apart])
+    return [*together, *(complete[name] for name in apart)]
 
 
 def on_shards(name):

@@ -9,6 +9,7 @@ from torch.nn import functional
 from plugins.adversarial.free import FreeAdversarial
 from plugins.base import Refusal, Setting, Task
 from plugins.multitask.pcgrad import PCGrad
+from plugins.regularizer.jacobian import JacobianPenalty
 from plugins.wrapper.sam import SAM
 from recipes.data.loaders import StepLoader
 from recipes.data.split import Split
@@ -147,3 +148,11 @@ def test_refuses_gradients_of_tasks_that_are_taken_apart():
     setting = Setting((6,), (Task("a", "classification", 3), Task("b", "classification", 2)))
     with pytest.raises(Refusal, match=r"multitask/pcgrad takes those of the tasks apart: use \+multitask=equal"):
         module.build([FreeAdversarial(), PCGrad()], setting, devices=1)
+
+
+def test_inputs_move_beside_a_penalty_that_asks_for_gradients_of_them_too(lab):
+    plugin = FreeAdversarial(eps=0.1, replays=2, eval_samples=0)
+    train(lab, plugin, 2, others=(JacobianPenalty(0.01),))
+    alone = FreeAdversarial(eps=0.1, replays=2, eval_samples=0)
+    train(lab, alone, 1)
+    assert (plugin._deltas[0].abs().amax((1, 2, 3)) > 0.09).all() and (alone._deltas[0].abs().amax((1, 2, 3)) > 0.09).all()

@@ -162,3 +162,29 @@ def test_finished_runs_that_started_from_one(folders, tmp_path, capsys):
         outputs = model.eval()(modules[0].inputs_of(x))
     assert found["test/acc"] == pytest.approx(float((outputs.argmax(1) == y[""]).float().mean()))
     assert found["test/loss"] == pytest.approx(float(nn.functional.cross_entropy(outputs, y[""])), rel=1e-4)
+
+
+def test_runs_that_were_trained_with_an_average(folders, tmp_path):
+    words = ("max_steps=6", "model.hidden=[8]", "data.train_samples=200", "+averaging=ema", "averaging.decay=0.5")
+    for seed in (0, 1):
+        folders(f"study/{seed}").train(*words, f"seed={seed}")
+    found = measure(tmp_path / "study" / "0", "+inference=soup", f"inference.members={tmp_path}/study")
+    models = [load_run(tmp_path / "study" / name) for name in "01"]
+    with torch.no_grad():
+        for name, parameter in models[0].model.named_parameters():
+            parameter.copy_((parameter + models[1].model.get_parameter(name)) / 2)
+    data = build_data(read_run(Catalogue(), tmp_path / "study" / "0"))
+    data.setup()
+    x, y = data.splits["test"].fetch(torch.arange(len(data.splits["test"])))
+    with torch.no_grad():
+        outputs = models[0].model.eval()(models[0].inputs_of(x))
+    assert found["test/acc"] == pytest.approx(float((outputs.argmax(1) == y[""]).float().mean()))
+
+
+def test_weights_that_two_layers_share_are_weights():
+    kitchen = Kitchen(2)
+    for model in kitchen.models:
+        model.register_parameter("again", model[0].weight)
+    plugin, module = kitchen.soup()
+    with plugin.evaluation_weights(module):
+        expect_same(module.model, kitchen.mixed([0, 1])[0])

@@ -60,12 +60,17 @@ def test_the_second_phase_is_a_run_of_as_many_steps_on_all_data(folders, with_pl
 def test_what_is_measured_on_validation_samples_says_that_they_were_trained_on(folders, with_plugin, capsys):
     errors, _, stop = drawn()
     with_plugin(scripted(errors))
-    result = folders("run").train(*RETRAIN, "trainer.progress=true")
+    result = folders("run").train(*RETRAIN, "trainer.progress=true", "+diagnostics=[calibration,generalization_gap]")
     assert [phase["trained_on_validation"] for phase in result["phase_results"]] == [False, True]
     assert result["rulers"]["val/loss"]["trained_on_validation"] and result["rulers"]["val/acc"] == {
         "trained_on_validation": True
     }
     assert "trained_on_validation" not in result["rulers"]["loss"]  # of the test
+    others = {name for name in result["metrics"] if not name.startswith(("train/", "test/"))}
+    assert others > {"val/loss", "val/acc", "calibration/ece", "gap/acc"} and all(
+        result["rulers"][name]["trained_on_validation"] for name in others
+    )
+    assert result["rulers"]["gap/acc"] == {"mode": "evaluation", "trained_on_validation": True}
     shown = capsys.readouterr().out
     assert "phase 2, retrain: 264 training samples, those of the validation among them" in shown and "val, trained on" in shown
     assert "epoch 1  retrain  " in shown and f"phase 1  first: {stop} steps in" in shown

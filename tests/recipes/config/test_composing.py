@@ -234,7 +234,7 @@ def test_every_value_of_a_sweep_is_checked(words, fix):
 def test_sweeps_that_are_right():
     for word in ("optimizer=sgd,adam", "+regularizer=dropout,[dropout,l2],[]", "seed=range(3)"):
         assert check(CATALOGUE, [word, "name=job-${hydra:job.num}"], multirun=True)[0] == word
-    assert check(CATALOGUE, ["optimizer=glob(ada*)"], multirun=True) == ["optimizer=adadelta,adagrad,adam,adamw"]
+    assert check(CATALOGUE, ["optimizer=glob(ada*)"], multirun=True) == ["optimizer=adadelta,adafactor,adagrad,adam,adamw,adan"]
     assert check(CATALOGUE, ["optimizer.lr=interval(0.1,1)", "optimizer=sgd", "hydra/sweeper=optuna"], multirun=True)
 
 

@@ -48,9 +48,14 @@ def test_the_samples_of_a_run_are_those_it_was_trained_on_and_no_others():
     data.setup()
     for split in ("train", "val"):
         found = list(OwnSamples(make, {"data": data.fingerprint})(split, device))
-        x, y = data.splits[split].fetch(torch.arange(len(data.splits[split])))
+        places = torch.arange(len(data.splits[split]))
+        if split == "train":  # in a random order, and each time in the same
+            places = torch.randperm(len(places), generator=torch.Generator().manual_seed(0))
+        x, y = data.splits[split].fetch(places)
         assert torch.equal(torch.cat([pair[0] for pair in found]), x) and torch.equal(
             torch.cat([pair[1][""] for pair in found]), y[""]
         )
+    with pytest.raises(RecipeError, match="its last phase has trained on them"):
+        OwnSamples(make, {"data": data.fingerprint, "phase": {"all_data": True}})("val", device)
     with pytest.raises(RecipeError, match="these data are others: leave out the words of data"):
         OwnSamples(make, {"data": "another"})("val", device)

@@ -181,13 +181,12 @@ def test_a_limit_whose_training_has_ended_is_refused(folder, folders, with_plugi
 # ------------------------------------------------------------------ schedules
 
 
-@pytest.mark.parametrize(
-    ("name", "further"),
-    sparsely(
-        [(name, ()) for name in SCHEDULERS] + [(name, ("scheduler.steps=9",)) for name in SCHEDULERS if name not in SPANLESS]
-    ),
-)
-def test_a_schedule_goes_on_as_that_of_the_longer_run_or_not_at_all(folder, folders, name, further, with_plugin, extra):
+CASES = [(name, ()) for name in SCHEDULERS] + [(name, ("scheduler.steps=9",)) for name in SCHEDULERS if name not in SPANLESS]
+
+
+@pytest.mark.parametrize("case", sparsely(CASES), ids=lambda case: "-".join((case[0], *case[1])))
+def test_a_schedule_goes_on_as_that_of_the_longer_run_or_not_at_all(folder, folders, case, with_plugin, extra):
+    name, further = case
     words = (f"scheduler={name}", *further, "optimizer=momentum", "trainer.log_every_n_steps=1")
     folder.train(*words, "max_steps=12")
     before, whole = files(folder), folders("whole")
