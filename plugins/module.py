@@ -85,9 +85,17 @@ class Module(Protocol):
         """
 
     def objective(
-        self, outputs: Mapping[str, Tensor], targets: Mapping[str, Tensor], weight: Mapping[str, Tensor] | None = None
+        self,
+        outputs: Mapping[str, Tensor],
+        targets: Mapping[str, Tensor],
+        weight: Mapping[str, Tensor] | None = None,
+        share: float | None = None,
     ) -> Tensor:
-        """The losses of all tasks as one scalar; `weight` is that of a batch."""
+        """The losses of all tasks as one scalar; `weight` is that of a batch.
+
+        With `share`, that of a part in the samples of the step under way, they are divided as in the step: the sum over all parts and
+        ranks, each times its share, is the loss of the step, also where parts have different weights or numbers of labels.
+        """
 
     def record(self, name: str, value: Tensor | float, at_once: bool = False) -> None:
         """Remember a number until the next logging step, or the end of training; tensors are not read until then.

@@ -9,14 +9,16 @@ from typing import Any
 import torch.distributed as dist
 from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
+from torch.nn.modules.instancenorm import _InstanceNorm
 
 from plugins.data import Batch
 from plugins.module import Module
 
 
 def measured_norms(model: nn.Module) -> list[_NormBase]:
-    """The norm layers that measure running statistics."""
-    return [layer for layer in model.modules() if isinstance(layer, _NormBase) and layer.running_mean is not None]
+    """The norm layers that measure running statistics over batches; those of each sample take no mean over all of them."""
+    measured = [layer for layer in model.modules() if isinstance(layer, _NormBase) and not isinstance(layer, _InstanceNorm)]
+    return [layer for layer in measured if layer.running_mean is not None]
 
 
 @contextmanager

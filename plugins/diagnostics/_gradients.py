@@ -30,9 +30,9 @@ def piece_of(batch: Batch, start: int, stop: int) -> Batch:
     return replace(batch, x=x, targets=targets, labels={}, weight=weight, samples=None, correction=None)
 
 
-def loss_of(module: Module, piece: Batch) -> Tensor:
-    """The losses of all tasks as they are minimized, of a piece; penalties are left out."""
-    return module.objective(module.outputs(piece.x), piece.targets, piece.weight)
+def loss_of(module: Module, piece: Batch, share: float | None = None) -> Tensor:
+    """The losses of all tasks as they are minimized, of a piece, or as the part of a step that it is; penalties are left out."""
+    return module.objective(module.outputs(piece.x), piece.targets, piece.weight, share)
 
 
 class TakesGradients(LooksAtPasses):
@@ -69,5 +69,5 @@ class TakesGradients(LooksAtPasses):
         """Passes that leave no trace, in full precision, of the model as it is written; the same draws each time within a step."""
         kind = module.device.type
         full = torch.autocast(kind, enabled=False) if torch.is_autocast_enabled(kind) else nullcontext()
-        with full, eagerly(module.model), further_pass(module.model, module.generator(self.option, same_on_ranks=True)):
+        with full, eagerly(module.model), further_pass(module.model, module.generator(self.state_key, same_on_ranks=True)):
             yield

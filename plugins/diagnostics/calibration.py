@@ -38,7 +38,7 @@ class Calibration(Plugin):
     """Measure at each validation how far probabilities are from how often they are right, and draw it: a reliability diagram.
 
     ECE = Σ_b n_b/n · |acc(b) − conf(b)| over bins b of equal width of the probability of the predicted class, MCE = max_b |acc(b) − conf(b)|, and
-    the overconfidence, mean probability − accuracy. Of several labels a sample each label counts, with its probability; of class maps each
+    the overconfidence, mean probability − accuracy, which is best at 0. Of several labels a sample each label counts, with its probability; of class maps each
     place. What is drawn is the last validation of a run; the test has a diagram in each report.
 
     Raises:
@@ -52,7 +52,6 @@ class Calibration(Plugin):
     on_named_inputs = True
     on_class_maps = True
     on_shards = True
-    directions = {"overconfidence": "min"}
 
     bins: int = declare.count("bins of the probability", default=15)
 

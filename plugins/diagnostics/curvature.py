@@ -97,7 +97,8 @@ class Curvature(TakesGradients):
             found = torch.zeros_like(vector)
             with self.aside(module), differentiable_twice(recurrent):
                 for batch in batches:
-                    loss = loss_of(module, piece_of(batch, 0, len(batch))) * (len(batch) / samples)
+                    share = len(batch) / samples
+                    loss = loss_of(module, piece_of(batch, 0, len(batch)), share) * share
                     found = found + hessian_vector(loss, parameters, vector)
             return summed(found)
 

@@ -79,7 +79,7 @@ class GradientStandardError(TakesGradients):
     each look. With batch norm each piece is normalized by itself, so what is told is the noise of minibatches of the size of a piece.
 
     Raises:
-        RecipeError: a step of one sample.
+        RecipeError: a step of one sample; pieces of one sample, of which batch norm has no statistics.
 
     Source: Goodfellow, Bengio & Courville, "Deep Learning", section 8.1.3; lecture A. McCandlish et al., "An Empirical Model of Large-Batch
     Training", 2018.
@@ -96,7 +96,7 @@ class GradientStandardError(TakesGradients):
                 number = min(self.pieces, len(batch))
                 size = len(batch) // number
                 for start in range(0, number * size, size):
-                    loss = loss_of(module, piece_of(batch, start, start + size))
+                    loss = self._loss_of(module, piece_of(batch, start, start + size), len(batch))
                     found = torch.autograd.grad(loss, [*parameters.values()], allow_unused=True)
                     filled = zip(found, parameters.values(), strict=True)
                     spread.add([torch.zeros_like(p, dtype=torch.float32) if g is None else g.float() for g, p in filled])
@@ -116,6 +116,18 @@ class GradientStandardError(TakesGradients):
         norm = torch.stack([mean.norm() for mean in spread.mean]).norm()
         for name, value in {"error": errors.norm(), "norm": norm, "scale": noise_scale(errors.norm(), norm, samples)}.items():
             self.record(module, name, value, at_once=True)
+
+    def _loss_of(self, module: Module, piece: Batch, samples: int) -> Tensor:
+        try:
+            return loss_of(module, piece)
+        except ValueError as error:
+            if len(piece) > 1:
+                raise
+            fewer = f"{self.group}.{self.option}.pieces={samples // 2} or " if samples >= 4 else ""
+            raise RecipeError(
+                f"{self.state_key} cuts {samples} samples into pieces of one, which the model does not take ({str(error).strip()}): "
+                f"type {fewer}a larger data.batch_size, at least {2 * self.pieces} for each part and process"
+            ) from error
 
     def drawing(self) -> Sequence[Panel]:
         """Errors, the norm and the noise scale over the steps."""

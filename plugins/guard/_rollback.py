@@ -72,9 +72,14 @@ class Rollback(Plugin):
         self.count, self.events = 0, []
 
     def keep(self, module: Module, optimizer: Optimizer) -> None:
-        """Copy the state."""
+        """Copy the state, as a good one."""
+        self.good = self.copied(module, optimizer)
+
+    @staticmethod
+    def copied(module: Module, optimizer: Optimizer) -> dict[str, Any]:
+        """A copy of the state."""
         state = {"model": module.model.state_dict(), "optimizer": optimizer.state_dict()}
-        self.good = {"step": module.steps_done, **deepcopy(state)}
+        return {"step": module.steps_done, **deepcopy(state)}
 
     def roll_back(self, module: Module, optimizer: Optimizer, why: str) -> None:
         """Put the last good state back, except for the parameter groups, whose learning rate is lowered.

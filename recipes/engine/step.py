@@ -103,6 +103,10 @@ class Step:
         total = total * (len(batch) / sum(map(len, self._batches)) / module.trainer.world_size)
         return values.sum() / total.where(total != 0, 1.0)
 
+    def totals(self, share: float) -> dict[str, Tensor | float]:
+        """What the losses of a part are divided by, where that is not its samples; its share is that in the samples of all processes."""
+        return {task: total * share for task, total in self._totals.items()}
+
     def losses(self) -> Tensor:
         """The loss of each of several tasks in the first pass, (tasks,), over all parts and processes, which ask at the same time."""
         names = [task.name for task in self.module.setting.tasks]  # type: ignore[union-attr]
@@ -157,8 +161,7 @@ class Step:
             with module.recorded.opened() if module.recorded else nullcontext():
                 outputs = module.outputs(batch.x)
             # micro-batches count by their samples, and gradients are averaged over processes: together the sums are divided once
-            share = scale / module.trainer.world_size
-            totals = {task: total * share for task, total in self._totals.items()}
+            totals = self.totals(scale / module.trainer.world_size)
             weight = {task: counted for task in batch.targets if (counted := batch.counted(task)) is not None}
             losses = module.task_losses.minimized(outputs, batch.targets, weight, totals)
             plain = losses

@@ -86,4 +86,5 @@ def told(
         "stopped_early": stopped_early,
         "trained_on_validation": bool(phase.get("all_data")),
         "until": {below[0]: below[1]} if below else {},
+        "events": [f"{plugin.state_key}: {line}" for plugin in module.plugins for line in plugin.events],
     }

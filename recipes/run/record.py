@@ -75,7 +75,7 @@ def of_phase(
         "steps": phase["steps"] + module.steps_done,
         "epochs": sum(each["epochs"] for each in phases),
         "phases": phase["index"] + 1,
-        "events": [f"{plugin.state_key}: {line}" for plugin in module.plugins for line in plugin.events],
+        "events": [line for each in phases for line in each.get("events", [])],  # of phases of older checkpoints none are known
         "phase_begins": [*phase.get("begun", []), phase["steps"]],
         "phase_results": phases,
         "stopped_early": any(each["stopped_early"] for each in phases),

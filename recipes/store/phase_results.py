@@ -5,20 +5,23 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from recipes.config.kinds import is_count, is_flag, is_number, is_numbers, is_text
+from recipes.config.kinds import is_count, is_flag, is_number, is_numbers, is_text, is_texts
 
 SEEN = "trained_on_validation"  # of a phase, and of the ruler of a metric
 ENTRY = {
     **{"name": is_text, "metrics": is_numbers, "until": is_numbers, "epochs": is_number, "seconds": is_number},
     **dict.fromkeys(("begins", "steps", "samples_per_step", "best_step"), is_count),
     **dict.fromkeys(("stopped_early", SEEN), is_flag),
+    "events": is_texts,
 }
 
 
 def is_phase(value: object) -> bool:
     """What a phase has done."""
     return (
-        isinstance(value, Mapping) and value.keys() == ENTRY.keys() and all(fits(value[name]) for name, fits in ENTRY.items())
+        isinstance(value, Mapping)
+        and {*value, "events"} == ENTRY.keys()  # those of older runs have none
+        and all(ENTRY[name](value[name]) for name in value)
     )
 
 

@@ -3,7 +3,7 @@ import pytest
 import torch
 from torchmetrics.functional.classification import multiclass_calibration_error
 
-from plugins.base import Refusal, Selection, Setting, Task
+from plugins.base import Refusal, Selection, Setting, Task, declared_directions, larger_is_better
 from plugins.diagnostics.calibration import Calibration, errors, line
 
 
@@ -52,3 +52,10 @@ def test_a_regression_is_refused():
     setting = Setting((4,), (Task("", "regression", 1),))
     with pytest.raises(Refusal, match="a regression predicts none: leave it out"):
         Calibration().check(Selection([], setting))
+
+
+def test_a_signed_number_is_best_neither_at_its_largest_nor_at_its_smallest():
+    """So that a run that is to choose by it asks."""
+    declared = declared_directions([Calibration()])
+    assert larger_is_better("val/calibration/overconfidence", declared) is None
+    assert larger_is_better("val/calibration/ece", declared) is False

@@ -61,9 +61,23 @@ def test_logs_the_eigenvalue_of_the_whole_step(parts):
     expected = torch.linalg.eigvalsh(hessian(model, x, y))[-1]
     module = RecipeModule(model, nn.functional.cross_entropy, partial(torch.optim.SGD, lr=0.1), parts=parts)
     quiet = dict.fromkeys(("enable_checkpointing", "enable_progress_bar", "enable_model_summary"), False)
-    trainer = L.Trainer(max_steps=1, accelerator="cpu", logger=log, callbacks=[Curvature(iterations=40)], **quiet)
+    trainer = L.Trainer(max_steps=1, accelerator="cpu", logger=log, callbacks=[Curvature(iterations=200)], **quiet)
     trainer.fit(module, DataLoader(TensorDataset(x, y), batch_size=12))
     assert log.series("curvature/largest_eigenvalue") == [pytest.approx(float(expected), rel=2e-2)]
+
+
+def test_parts_with_different_numbers_of_ignored_labels_equal_one_part():
+    model, x, y = Net(), torch.randn(12, 4), torch.randint(3, (12,))
+    y[[0, 1, 2, 3, 7]] = -100
+    found = []
+    for parts in (1, 2):
+        log = Memory()
+        module = RecipeModule(model, nn.CrossEntropyLoss(), partial(torch.optim.SGD, lr=0.0), parts=parts)
+        quiet = dict.fromkeys(("enable_checkpointing", "enable_progress_bar", "enable_model_summary"), False)
+        trainer = L.Trainer(max_steps=1, accelerator="cpu", logger=log, callbacks=[Curvature(iterations=5)], **quiet)
+        trainer.fit(module, DataLoader(TensorDataset(x, y), batch_size=12))
+        found += log.series("curvature/largest_eigenvalue")
+    assert found[1] == pytest.approx(found[0], rel=1e-4)
 
 
 class Once(torch.autograd.Function):

@@ -6,8 +6,11 @@ import pytest
 import torch
 import torch.distributed as dist
 
+from plugins.averaging.ema import EMA
+from plugins.averaging.swa import SWA
 from plugins.base import Diverged, RecipeError, Stage
 from plugins.guard.divergence import Divergence, Usual
+from plugins.wrapper.lookahead import Lookahead
 from tests.plugins.guard.test_nan_rollback import Watch
 from tests.ranks import on_ranks
 
@@ -66,14 +69,63 @@ class Losses:
 
 def test_so_many_bad_steps_in_a_row_go_back_and_fewer_do_not():
     plugin = Divergence(factor=2.0, patience=3, lr_factor=0.25, every_n_steps=2)
-    run = Losses(plugin).steps(1.0, 1.0, 1.0, 9.0, 9.0, 1.0, 9.0, math.nan)
+    run = Losses(plugin).steps(1.0, 1.0, 1.0, 9.0, 9.0, 1.0, 9.0, 9.0)
     assert run.weight.weight.item() == 8 and plugin.count == 0 and not plugin.events
     run.steps(9.0)
-    assert run.weight.weight.item() == 6 and plugin.count == 1 and run.optimizer.param_groups[0]["lr"] == 0.25
+    assert run.weight.weight.item() == 2 and plugin.count == 1 and run.optimizer.param_groups[0]["lr"] == 0.25
     assert plugin.events == [
-        "the loss was above 2 times its best mean (1) for 3 steps at step 9: back to the state of step 6, the learning rate 1 times 0.25 "
+        "the loss was above 2 times its best mean (1) for 3 steps at step 9: back to the state of step 2, the learning rate 1 times 0.25 "
         "from here on"
     ]
+
+
+def test_weights_that_an_update_has_broken_are_no_good_state():
+    plugin = Divergence(patience=2, every_n_steps=1)
+    run = Losses(plugin).steps(1.0, 1.0, 9.0, 9.0)  # the second update broke them
+    assert run.weight.weight.item() == 1 and plugin.good["step"] == 1 and not plugin.next
+
+
+@pytest.mark.parametrize("loss", [math.nan, math.inf])
+def test_a_loss_that_is_none_goes_back_at_once(loss):
+    plugin = Divergence(patience=3, every_n_steps=1)
+    run = Losses(plugin).steps(1.0, 1.0, loss)
+    assert run.weight.weight.item() == 1 and plugin.count == 1
+    assert plugin.events == [
+        f"the loss was {loss} at step 3: back to the state of step 1, the learning rate 1 times 0.5 from here on"
+    ]
+
+
+def test_beside_the_guard_that_undoes_such_a_step_it_waits():
+    plugin = Divergence(patience=3)
+    plugin.check(SimpleNamespace(has=lambda name: name == "guard/nan_rollback"))
+    run = Losses(plugin).steps(1.0, math.nan, math.nan)
+    assert run.weight.weight.item() == 3 and plugin.count == 0
+    run.steps(9.0)
+    assert run.weight.weight.item() == 0 and plugin.count == 1
+
+
+class Nowhere(Watch):
+    """Makes the loss of some steps NaN."""
+
+    def __init__(self, *at):
+        super().__init__()
+        self.at = at
+
+    def penalty(self, module, batch, outputs):
+        return next(iter(outputs.values())).sum() * math.nan if module.steps_done + 1 in self.at else None
+
+
+def test_a_training_whose_loss_is_none_goes_on(problem, weights):
+    """Though what is logged is looked at, each step."""
+    plugin = Divergence()
+    found = weights(problem.fit(Nowhere(3, 4), plugin, steps=8))
+    assert plugin.count == 2 and all(value.isfinite().all() for value in found.values())
+
+
+@pytest.mark.parametrize("other", [EMA(), SWA(), Lookahead()])
+def test_beside_an_average_it_is_refused(problem, other):
+    with pytest.raises(RecipeError, match="which the average would keep: take \\+guard=nan_rollback"):
+        problem.fit(Divergence(), other, steps=1)
 
 
 def test_gives_up_after_so_many_times_or_at_once():

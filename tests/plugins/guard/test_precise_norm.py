@@ -10,6 +10,8 @@ from torch.optim.swa_utils import AveragedModel, update_bn
 from plugins.averaging.ema import EMA
 from plugins.base import RecipeError, Setting
 from plugins.guard.precise_norm import PreciseNorm
+from plugins.norm_statistics import measured_norms
+from plugins.normalization.ghost_batch import GhostBatchNorm
 from recipes.engine.module import RecipeModule
 
 
@@ -84,3 +86,9 @@ def test_refuses_a_model_without_anything_to_measure():
         module = RecipeModule(model, nn.functional.cross_entropy, partial(torch.optim.SGD, lr=0.1))
         with pytest.raises(RecipeError, match="has none: type normalization=batch, or leave it out"):
             module.build([PreciseNorm()], Setting((6,), ()), devices=1)
+
+
+def test_statistics_of_each_sample_are_left_alone():
+    """A layer that measures them takes no mean over batches."""
+    model = nn.Sequential(nn.InstanceNorm1d(3, track_running_stats=True), nn.BatchNorm1d(3), GhostBatchNorm(3, 4))
+    assert measured_norms(model) == [model[1], model[2]]

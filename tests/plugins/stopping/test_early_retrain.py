@@ -6,6 +6,7 @@ import pytest
 from plugins.base import RecipeError, Refusal, Setting, Task
 from plugins.stopping.early_retrain import EarlyRetrain
 from recipes.run import train
+from recipes.store.phase_results import is_phases
 from tests.harness import build, config_of
 from tests.plugins.stopping.scripted import (
     EVERY,
@@ -19,6 +20,7 @@ from tests.plugins.stopping.scripted import (
     what_phases_did,
 )
 from tests.ranks import on_ranks
+from tests.recipes.conftest import Extra
 
 RETRAIN = ("+stopping=early_retrain", *WORDS)
 
@@ -55,6 +57,22 @@ def test_the_second_phase_is_a_run_of_as_many_steps_on_all_data(folders, with_pl
     folders("plain").train(*plain, f"max_steps={i_star}")
     assert same(final(folders("run"), "last"), final(folders("plain"), "last"))
     assert same(final(folders("run")), final(folders("run"), "last"))
+
+
+class Telling(Extra):
+    option, on_shards = "telling", True
+
+    def on_train_start(self, trainer, module):
+        self.events = [f"began phase {module.phase['index']}"]
+
+
+def test_what_happened_in_the_first_phase_stays_in_the_result(folders, with_plugin):
+    errors, _, _ = drawn()
+    with_plugin(scripted(errors), Telling)
+    result = folders("run").train(*RETRAIN)
+    assert result["events"] == ["test/telling: began phase 0", "test/telling: began phase 1"]
+    assert [phase["events"] for phase in result["phase_results"]] == [[event] for event in result["events"]]
+    assert is_phases(result["phase_results"])
 
 
 def test_what_is_measured_on_validation_samples_says_that_they_were_trained_on(folders, with_plugin, capsys):
