@@ -27,7 +27,7 @@ class LayerFreezing(Freezing):
 
     Raises:
         RecipeError: a model of one layer; a training without an end.
-        Refusal: what thaws layers meanwhile.
+        Refusal: what thaws layers meanwhile, or freezes others, or begins to count anew.
 
     Source: Brock, Lim, Ritchie & Weston, "FreezeOut: Accelerate Training by Progressively Freezing Layers", 2017; MosaicML Composer, "Layer
     Freezing" (the schedule).
@@ -36,6 +36,9 @@ class LayerFreezing(Freezing):
     refuses = {
         f"finetuning/{name}": "it thaws layers while this freezes them; leave one of the two out"
         for name in ("gradual", "linear_probe")
+    } | {
+        "finetuning/freeze": "each says by itself which layers rest, and would thaw those of the other; leave one of the two out",
+        "stopping/early_continue": "its second phase would thaw what the first has frozen; take stopping=early_retrain",
     }
 
     freeze_start: float = declare.number(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -103,10 +103,13 @@ class ProgressiveResizing(Plugin):
 
     def transform_model(self, model: nn.Module) -> nn.Module:
         """Leave the model as it is, but refuse one that takes one size only."""
-        *_, inner = _layers(model)
-        height, width = (size_at(side, self.initial_scale, self.size_increment) for side in self.setting.shape[1:])
-        if self._takes(model, height, width):
+        inner = model
+        while isinstance(within := getattr(inner, "model", None), nn.Module):
+            inner = within  # what all that was put in front stands around
+        failing = next((size for size in self._smaller() if not self._takes(model, *size)), None)
+        if failing is None:
             return model
+        height, width = failing
         if self._takes(inner, height, width):
             raise Refusal(
                 f"{self.state_key} makes images of {height} × {width}, which {self._in_front} does not take: type "
@@ -116,6 +119,12 @@ class ProgressiveResizing(Plugin):
             f"{self.state_key} needs a model that takes images of several sizes, and {type(inner).__name__}{self._with} takes none of {height} × {width}: "
             f"type model=resnet18, or leave {self.option} out"
         )
+
+    def _smaller(self) -> list[tuple[int, ...]]:
+        """Heights and widths that images may have on the way to their full size, the smallest first."""
+        sides = self.setting.shape[1:]
+        scales = [self.initial_scale + (1 - self.initial_scale) * part / max(sides) for part in range(max(sides))]
+        return sorted({tuple(size_at(side, scale, self.size_increment) for side in sides) for scale in scales} - {tuple(sides)})
 
     def _takes(self, model: nn.Module, height: int, width: int) -> bool:
         """Whether a model predicts on images of a size what it predicts on those of the data."""
@@ -149,10 +158,3 @@ class ProgressiveResizing(Plugin):
             if name in weight and weight[name].ndim > 1:
                 weight[name] = picked(weight[name], height, width)
         return replace(batch, x=resized(batch.x, height, width), targets=targets, labels=labels, weight=weight)
-
-
-def _layers(model: nn.Module) -> Iterator[nn.Module]:
-    """A model with all that was put in front of it, then without the outermost of these, and so on."""
-    while isinstance(model, nn.Module):
-        yield model
-        model = getattr(model, "model", None)  # type: ignore[assignment]

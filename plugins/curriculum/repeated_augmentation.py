@@ -13,6 +13,8 @@ from plugins.base import Plugin, Selection, Stage, declare
 if TYPE_CHECKING:
     from jaxtyping import Int
 
+SAME = (Stage.SIZE, Stage.TARGETS, Stage.SELECTION)  # among the stages that augment, what treats copies alike
+
 
 def repeated_order(samples: int, copies: int, generator: torch.Generator) -> Int[Tensor, " {samples}"]:
     """As many indices as samples: the first of a random order, each so often one behind the other."""
@@ -48,7 +50,9 @@ class RepeatedAugmentation(Plugin):
 
     def check(self, selection: Selection) -> None:
         """Tell where copies are alike."""
-        augmenting = [plugin for plugin in selection.plugins if Stage.GEOMETRY <= plugin.stage <= Stage.VIEWS]
+        augmenting = [
+            plugin for plugin in selection.plugins if Stage.GEOMETRY <= plugin.stage <= Stage.VIEWS and plugin.stage not in SAME
+        ]
         self.remarks = [] if augmenting else ["nothing is augmented: the copies of a sample are alike"]
 
     def order(self, labels: Mapping[str, Tensor], epoch: int, generator: torch.Generator) -> Tensor:

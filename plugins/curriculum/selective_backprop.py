@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from plugins.base import Batch, Module, Plugin, Refusal, Selection, Stage, declare
+from plugins.counting import widest
 from plugins.passes import look
 from plugins.sample_losses import losses_of_samples
 
@@ -23,8 +24,9 @@ def chances(samples: int, keep: float) -> Float[Tensor, " {samples}"]:
 def choose(losses: Float[Tensor, " samples"], keep: float, generator: torch.Generator) -> Int[Tensor, " chosen"]:
     """⌊keep · n⌋ different samples, one at least, in their order: each drawn from those that are left in proportion to its chance."""
     ranked = losses.argsort(stable=True)
-    count = max(1, int(keep * len(losses)))
-    drawn = torch.multinomial(chances(len(losses), keep).to(losses.device), count, generator=generator)
+    count = max(1, int(keep * len(losses) + 1e-9))
+    found = chances(len(losses), keep).to(widest(losses.device)).to(losses.device)
+    drawn = torch.multinomial(found, count, generator=generator)
     return ranked[drawn].sort().values
 
 

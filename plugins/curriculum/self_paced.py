@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 def first_threshold(losses: Float[Tensor, " samples"], share: float) -> Float[Tensor, ""]:
     """λ below which the ⌈share · n⌉ smallest of n losses lie: the next larger one, infinite where there is none."""
-    count = math.ceil(share * len(losses))
+    count = max(1, math.ceil(share * len(losses) - 1e-9))
     return losses.kthvalue(count + 1).values if count < len(losses) else losses.new_tensor(torch.inf)
 
 
@@ -33,10 +33,11 @@ class SelfPaced(RemembersLosses):
     """Learn from easy samples first, and from harder ones with each epoch.
 
     J = Σᵢ vᵢ bᵢ Jᵢ / Σᵢ vᵢ bᵢ over the samples of a step, vᵢ = 1[lᵢ < λ], with the loss lᵢ that sample i had when it was last trained on before the
-    epoch, added up over tasks, and its weight bᵢ. λ is first such that `initial_share` of the samples count, and grows by the factor μ with each
-    epoch; as losses fall, soon all count. Before the first epoch no loss is known, and all count. Losses are those of the steps, shared by all
-    processes, so no pass is added and any number of devices decides alike; samples that do not count pass through the model, to know when
-    they will. What is logged as loss counts all. Logged: `threshold`, λ, and `share`, how many of the samples of a step count.
+    epoch, added up over tasks, and its weight bᵢ. λ is first such that `initial_share` of the samples with a loss above 0 count, and those
+    without, and grows by the factor μ with each epoch; as losses fall, soon all count. Before the first epoch no loss is known, and all
+    count. Losses are those of the steps, shared by all processes, so no pass is added and any number of devices decides alike; samples that
+    do not count pass through the model, to know when they will. What is logged as loss counts all. Logged: `threshold`, λ, and `share`, how
+    many of the samples of a step count.
 
     Raises:
         RecipeError: a loss that returns one number for all samples; a loader that does not tell which sample is which.
@@ -95,7 +96,7 @@ class SelfPaced(RemembersLosses):
 
     def _begin(self, epoch: int) -> None:
         losses = self.losses_before(epoch, self._samples)
-        known = losses[losses.isfinite()]
+        known = losses[losses.isfinite() & (losses > 0)]
         if self._threshold is None and len(known):
             self._threshold, self._since = first_threshold(known, self.initial_share), epoch
 

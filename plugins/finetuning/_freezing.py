@@ -17,10 +17,12 @@ NEVER = math.inf
 ROUNDING = 1e-9  # of a sum of epochs
 DEEPEST = 8  # layers that may stand around a model
 TOGETHER = (
-    "it counts the steps of all parameters together, so those that join late would take far too long ones; take optimizer=adamw"
+    "it counts the steps of all parameters together, so those that join late would take far too {} ones; take optimizer=adamw"
 )
-# what cannot take in parameters on the way
-LATE = {f"optimizer/{name}": TOGETHER for name in ("schedule_free", "timm", "pytorch_optimizer")}
+# what cannot take in parameters on the way; averages that begin at 0 make steps too long where the square is the slower one, else too short
+LATE = {f"optimizer/{name}": TOGETHER.format("long") for name in ("schedule_free", "timm", "pytorch_optimizer")} | {
+    f"optimizer/{name}": TOGETHER.format("short") for name in ("adan", "soap")
+}
 
 
 class Freezing(Plugin):

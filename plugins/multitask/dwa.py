@@ -18,8 +18,9 @@ if TYPE_CHECKING:
 
 
 def dwa_weights(last: Float[Tensor, " tasks"], before: Float[Tensor, " tasks"], temperature: float) -> Float[Tensor, " tasks"]:
-    """w = m · softmax(r / T) of m tasks, with r = J(epoch before) / J(the one before that); 1 where that was 0."""
-    ratio = torch.where(before != 0, last / before, torch.ones_like(last))
+    """w = m · softmax(r / T) of m tasks, with r = J(epoch before) / J(the one before that); 1 where that was 0, or one of them is not finite."""
+    ratio = last / before
+    ratio = torch.where(ratio.isfinite() & before.isfinite(), ratio, torch.ones_like(ratio))
     return len(last) * (ratio / temperature).softmax(0)
 
 

@@ -43,9 +43,9 @@ class GradNorm(Aggregated):
     """Learn several targets by weights that make their gradients as long as their progress asks for.
 
     g = Σᵢ wᵢ gᵢ; after each step the weights go down the gradient of Σᵢ |wᵢ ‖gᵢ‖ − Ḡ rᵢ^α|, with Ḡ the mean of wᵢ ‖gᵢ‖, rᵢ = Jᵢ / Jᵢ(0) divided by its mean over the tasks and Jᵢ(0)
-    the loss of the first step: tasks that learn slowly get longer gradients. Then they are scaled to the sum m of m tasks, with which they begin. Norms are those of
+    the first finite loss: tasks that learn slowly get longer gradients. Then they are scaled to the sum m of m tasks, with which they begin. Norms are those of
     the whole step, on all parameters that tasks share, where the source takes one layer. What is descended is divided by Ḡ, and by log wᵢ in place
-    of wᵢ: weights stay positive, and losses of another scale lead to gradients of the same length. It acts on the parameters that tasks share; a head gets
+    of wᵢ: weights stay positive, and losses of another scale lead, in the end, to a gradient of the same direction. It acts on the parameters that tasks share; a head gets
     the gradient of its own task, and the gradient of penalties is added beside, with the weight 1. One task alone equals the plain run bit for bit. Costs one
     backward pass a task, and an entry a shared parameter and task.
 
@@ -65,7 +65,7 @@ class GradNorm(Aggregated):
         """Begin with equal weights."""
         super().prepare(setting)
         self._weights = torch.ones(len(setting.tasks))
-        self._first: Tensor | None = None  # losses of the first step
+        self._first: Tensor | None = None  # losses of the first step, of each task the first that is finite
         self._norms: Tensor | None = None  # of gradients, where the weights of the step were in place
 
     def weights(self, products: Tensor, module: Module) -> Tensor:
@@ -81,7 +81,8 @@ class GradNorm(Aggregated):
         if norms is None:  # nothing is shared
             return
         losses = module.step_losses().to(norms)
-        first = self._first = losses if self._first is None else self._first.to(losses)
+        first = losses if self._first is None else self._first.to(losses)
+        first = self._first = torch.where(first.isfinite(), first, losses)
         ratios = torch.where(first > 0, losses / first, torch.ones_like(first))
         self._weights = gradnorm_weights(self._weights, norms, ratios, self.alpha, self.lr)
 

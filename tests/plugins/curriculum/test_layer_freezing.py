@@ -13,6 +13,7 @@ from plugins.base import RecipeError
 from plugins.curriculum.layer_freezing import LayerFreezing, frozen_from
 from plugins.regularizer.l1 import L1Penalty
 from plugins.wrapper.sam import SAM
+from recipes.check.selections import refusal_of
 
 RATE, MOMENTUM, DECAY = 0.1, 0.9, 0.05
 sgd = partial(torch.optim.SGD, lr=RATE, momentum=MOMENTUM, weight_decay=DECAY)
@@ -120,3 +121,9 @@ def test_refuses_a_training_without_an_end_and_a_model_of_one_layer(deep):
         deep.fit(LayerFreezing(), steps=-1, max_epochs=-1)
     with pytest.raises(RecipeError, match="needs layers before the head"):
         LayerFreezing().starts(nn.Linear(2, 2))
+
+
+def test_refuses_what_would_thaw_frozen_layers():
+    assert "each says by itself which layers rest" in refusal_of(["curriculum/layer_freezing", "finetuning/freeze"])
+    assert "take stopping=early_retrain" in refusal_of(["curriculum/layer_freezing", "stopping/early_continue"])
+    assert refusal_of(["curriculum/layer_freezing", "stopping/early_retrain"]) is None

@@ -80,6 +80,25 @@ def test_a_training_sees_images_grow(problem):
     assert expected[0] == 8 and expected[-1] == 16 and 12 in expected
 
 
+class Halving(nn.Module):
+    """Adds maps of half the side to others, which fits where the side is even twice."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Conv2d(1, 3, 3, padding=1)
+
+    def forward(self, x):
+        x = self.layer(x)
+        return (x + functional.interpolate(functional.avg_pool2d(x, 4), scale_factor=4)).mean((2, 3))
+
+
+def test_refuses_models_that_fail_on_a_size_in_between():
+    setting = Setting((1, 16, 16), CLASSES)
+    built(ProgressiveResizing(0.5, size_increment=4), setting, Halving())
+    with pytest.raises(Refusal, match="needs a model that takes images of several sizes, and Halving takes none of 10 × 10"):
+        built(ProgressiveResizing(0.5, size_increment=2), setting, Halving())
+
+
 def test_refuses_models_of_one_size_and_other_data(problem):
     told = refusal_of(["curriculum/progressive_resizing"])
     assert "needs a model that takes images of several sizes, and SmallNet takes none of 4 × 4: type model=resnet18" in told

@@ -6,6 +6,8 @@ from plugins.augmentation.alternating_flip import AlternatingFlip
 from plugins.augmentation.gaussian_noise import GaussianNoise
 from plugins.base import Batch, RecipeError, Refusal, Selection, Setting, Task, check_selection
 from plugins.curriculum.repeated_augmentation import RepeatedAugmentation, repeated_order
+from plugins.curriculum.self_paced import SelfPaced
+from plugins.regularizer.label_smoothing import LabelSmoothing
 from recipes.engine.module import RecipeModule
 from tests.plugins.curriculum.numbered import Seen, trained
 
@@ -46,6 +48,8 @@ def test_tells_where_nothing_makes_copies_differ():
     assert plugin.remarks == ["nothing is augmented: the copies of a sample are alike"]
     check_selection(Selection([plugin, GaussianNoise(0.1)], SETTING))
     assert plugin.remarks == []
+    check_selection(Selection([plugin, LabelSmoothing(0.1), SelfPaced()], SETTING))
+    assert plugin.remarks == ["nothing is augmented: the copies of a sample are alike"]
 
 
 def test_refuses_what_treats_copies_alike():

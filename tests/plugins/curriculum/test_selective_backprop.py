@@ -1,4 +1,6 @@
 import copy
+import math
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -35,6 +37,12 @@ def test_samples_are_drawn_as_numpy_draws_them():
         theirs[losses.argsort()[random.choice(8, 4, replace=False, p=published(8, keep))]] += 1 / draws
     assert (ours - theirs).abs().max() < 5 * (0.5 / draws) ** 0.5
     assert ours[losses.argmax()] > 0.6 > 0.2 > ours[losses.argmin()]
+
+
+def test_as_many_are_chosen_as_the_exact_share_asks_for():
+    for hundredths in range(1, 101):
+        chosen = choose(torch.rand(100), hundredths / 100, torch.Generator())
+        assert len(chosen) == math.floor(Fraction(hundredths, 100) * 100)
 
 
 def test_one_sample_at_least():

@@ -1,4 +1,5 @@
 import math
+from fractions import Fraction
 
 import pytest
 import torch
@@ -17,6 +18,22 @@ def test_the_first_threshold_lets_a_share_count():
     for share in (0.01, 0.5, 0.77, 0.99):
         assert int((losses < first_threshold(losses, share)).sum()) == math.ceil(share * 30)
     assert first_threshold(losses, 0.99) == torch.inf and first_threshold(losses[:1], 0.5) == torch.inf
+
+
+def test_as_many_count_as_the_exact_share_asks_for():
+    for hundredths in range(1, 100):
+        counted = int((torch.arange(100.0) < first_threshold(torch.arange(100.0), hundredths / 100)).sum())
+        assert counted == math.ceil(Fraction(hundredths, 100) * 100)
+
+
+def test_where_most_losses_are_0_learning_goes_on():
+    """Of 8 samples 6 have no loss; of the others one counts first, then both."""
+    plugin, losses = SelfPaced(0.5, 2.0), torch.tensor([0.0] * 6 + [0.5, 0.7])
+    plugin.load_state_dict({**plugin.state_dict(), "losses": losses, "of_epoch": losses, "epoch": 0})
+    plugin._samples = 8
+    plugin._begin(1)
+    assert plugin._threshold == torch.tensor(0.7)
+    assert is_easy(plugin.losses_before(1, 8), plugin._threshold).tolist() == [True] * 7 + [False]
 
 
 def test_easy_is_what_lies_below_and_what_is_not_known():

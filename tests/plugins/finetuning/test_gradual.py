@@ -8,6 +8,8 @@ from plugins.averaging.swa import SWA
 from plugins.base import RecipeError, Refusal
 from plugins.finetuning.gradual import GradualUnfreezing
 from plugins.norm_statistics import measured_norms
+from plugins.optimizer.adan import Adan
+from plugins.optimizer.soap import SOAP
 from plugins.wrapper.sam import SAM
 from recipes.check.harness import build, fit, merged_config
 from recipes.check.processes import STEPS, equals_copies, equals_two_parts, train_all
@@ -127,3 +129,22 @@ def test_refuses_values_out_of_range():
 def test_a_mistake_is_one_line(tmp_path):
     told = mistake("+finetuning=freeze", "finetuning.modules=[layer9]", *SMALL[1:], cwd=tmp_path, forked=True)
     assert "finetuning.modules names layer9" in told and "head is the last" in told
+
+
+@pytest.mark.parametrize("name", ["adan", "soap"])
+def test_refuses_optimizers_whose_late_steps_are_far_too_short(name):
+    make = {"adan": Adan, "soap": SOAP}[name]
+
+    def lengths(steps_before):
+        early, late = torch.nn.Parameter(torch.randn(6, 6)), torch.nn.Parameter(torch.randn(6, 6))
+        optimizer, found = make([early, late], lr=1e-3), []
+        for step in range(steps_before + 2):
+            early.grad, before = torch.randn(6, 6), late.detach().clone()
+            late.grad = torch.randn(6, 6) if step >= steps_before else None
+            optimizer.step()
+            found.append((late.detach() - before).norm().item())
+        return max(found[-2:])
+
+    assert lengths(50) < lengths(0) / 1.5
+    with pytest.raises(Refusal, match=f"cannot be combined with optimizer/{name}: .* far too short ones"):
+        build(merged_config(("finetuning/gradual", f"optimizer/{name}")))

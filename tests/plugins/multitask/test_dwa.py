@@ -22,6 +22,13 @@ def test_neither_the_scale_of_a_loss_nor_one_that_was_0_spoils_them():
     assert dwa_weights(torch.zeros(2), torch.zeros(2), 2.0).tolist() == [1, 1]
 
 
+@pytest.mark.parametrize("bad", [torch.inf, torch.nan])
+def test_an_epoch_whose_mean_is_not_finite_counts_as_no_change(bad):
+    spoiled, mean = torch.tensor([bad, 0.5]), torch.tensor([3.0, 0.5])
+    for last, before in ((spoiled, mean), (mean, spoiled), (spoiled, spoiled)):
+        assert dwa_weights(last, before, 2.0).tolist() == [1, 1]
+
+
 @pytest.mark.parametrize("parts", [1, 2])
 def test_weighs_by_the_means_of_the_epochs_before(parts):
     """Two steps an epoch; the losses of each step are those that are logged, and the objective is weighted by them."""

@@ -1,5 +1,6 @@
 import copy
 import itertools
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -45,6 +46,19 @@ def test_after_an_overflow_weights_stay():
     weights = torch.tensor([0.5, 1.5])
     for norms in ([torch.inf, 1.0], [torch.nan, 1.0], [0.0, 0.0]):
         assert torch.equal(gradnorm_weights(weights, torch.tensor(norms), torch.ones(2), 1.5, 0.1), weights)
+
+
+@pytest.mark.parametrize("bad", [torch.inf, torch.nan])
+def test_progress_is_measured_from_the_first_finite_loss(bad):
+    plugin, first, later, norms = GradNorm(alpha=1.0, lr=0.1), torch.tensor([2.0, 3.0]), torch.tensor([1.0, 3.0]), torch.rand(2)
+    plugin.prepare(SimpleNamespace(tasks=TASKS[:2]))
+    for losses in (torch.tensor([bad, 3.0]), first, later):
+        plugin._norms = norms if losses.isfinite().all() else torch.full((2,), torch.nan)
+        plugin.after_step(SimpleNamespace(step_losses=lambda losses=losses: losses), None)
+    expected = gradnorm_weights(torch.ones(2), norms, torch.ones(2), 1.0, 0.1)
+    expected = gradnorm_weights(expected, norms, later / first, 1.0, 0.1)
+    torch.testing.assert_close(plugin.state_dict()["weights"], expected)
+    assert torch.equal(plugin.state_dict()["first"], first)
 
 
 def test_trains_as_written_out():

@@ -38,7 +38,7 @@ def test_the_equations_of_the_bargaining_solution(tasks, size):
     )
 
 
-def test_a_loss_of_another_scale_changes_nothing():
+def test_a_loss_of_another_scale_leaves_the_direction():
     gradients = torch.randn(3, 9)
     scaled = gradients * torch.tensor([[1.0], [1e4], [1e-4]])
     torch.testing.assert_close(direction(scaled), direction(gradients), rtol=1e-2, atol=1e-3)
