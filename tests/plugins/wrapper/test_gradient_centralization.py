@@ -49,7 +49,7 @@ def test_units_of_a_single_weight_still_learn(problem):
 def test_tables_and_transposed_convolutions_are_left_alone():
     model = nn.Sequential(nn.Embedding(5, 4), nn.ConvTranspose1d(4, 3, 2), nn.Linear(4, 3))
     module, told = SimpleNamespace(model=model), []
-    module.record = lambda name, value: told.append(float(value))
+    module.record = lambda name, value, at_once: told.append(float(value))
     for parameter in model.parameters():
         parameter.grad = torch.randn_like(parameter)
     before = [parameter.grad.clone() for parameter in model.parameters()]

@@ -4,6 +4,7 @@ from functools import partial
 import pytest
 import torch
 from torch import nn
+from torch.utils.data import DataLoader
 
 from plugins.averaging.ema import EMA
 from plugins.base import Plugin, RecipeError, Stage
@@ -120,17 +121,10 @@ def test_goes_on_after_a_checkpoint(problem, weights, same, tmp_path):
 
 def test_a_guard_that_goes_back_takes_the_slow_weights_with_it(problem):
     """By hand: the step in which a NaN is thrown is undone, and the slow weights begin anew with what the guard puts back."""
-
-    class Throw(Plugin):
-        stage = Stage.CLIPPING
-
-        def transform_gradient(self, module, parameters):
-            if module.steps_done == 4:
-                parameters[0].grad.fill_(torch.nan)
-
+    thrown = [(x * torch.nan if number == 4 else x, y) for number, (x, y) in enumerate(problem.batches)]
     watch = Watch()
     guard = NaNRollback(every_n_steps=100, lr_factor=1.0)  # back to the start
-    problem.fit(Lookahead(k=3, alpha=0.4), guard, Throw(), watch, steps=8, optimizer=SGD)
+    problem.fit(Lookahead(k=3, alpha=0.4), guard, watch, optimizer=SGD, loader=DataLoader(thrown, batch_size=None))
     problem.batches[:5] = []
     _, expected = by_hand(problem, 3, 3, 0.4)
     assert guard.count == 1 and all(map(torch.equal, watch.history[4], problem.copy().parameters()))
