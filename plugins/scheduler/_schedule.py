@@ -24,14 +24,6 @@ def warmed(optimizer: Optimizer, factor: Callable[[int], float], warmup: int = 0
     return LambdaLR(optimizer, lambda step: (step + 1) / (warmup + 1) if step < warmup else factor(step - warmup))
 
 
-class CountsSteps:
-    """A scheduler that goes by a metric, and counts optimizer steps beside."""
-
-    def count_step(self) -> None:
-        """Count a step, after all that follows an update."""
-        raise NotImplementedError
-
-
 class Schedule(Declared):
     """A schedule over `steps` optimizer steps, which a subclass declares, or all of the training when left out.
 

@@ -9,7 +9,8 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from plugins.base import declare
 from plugins.declare import Declared
-from plugins.scheduler._schedule import WARMUP, CountsSteps
+from plugins.metric_schedule import CountsSteps
+from plugins.scheduler._schedule import WARMUP
 
 
 class WarmedPlateau(ReduceLROnPlateau, CountsSteps):

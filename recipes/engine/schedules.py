@@ -8,7 +8,7 @@ import lightning as L
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from plugins.base import RecipeError
-from plugins.scheduler._schedule import CountsSteps
+from plugins.metric_schedule import CountsSteps
 
 
 def check_schedule(scheduler: object) -> None:
