@@ -110,5 +110,9 @@ class Module(Protocol):
     def forget_step(self) -> None:
         """Leave the last step out of the training metrics: it was undone."""
 
+    @property
+    def step_undone(self) -> bool:
+        """Whether a technique has undone this step, known to those that come behind it in `after_step`."""
+
     def evaluate_training(self, limit: int) -> dict[str, float]:
         """Loss and accuracy ("loss", "acc") on up to `limit` clean training samples, in evaluation mode."""

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable
+import pickle
+import random
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -67,20 +71,38 @@ class Trial:
     rates_apart: bool
 
 
+def _generators() -> bytes:
+    return pickle.dumps((random.getstate(), np.random.get_state()))
+
+
+@contextmanager
+def _left_as_they_are() -> Iterator[None]:
+    """Python's and numpy's random state as it was, whatever is drawn within."""
+    python, numpy = random.getstate(), np.random.get_state()
+    try:
+        yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(numpy)
+
+
 def try_out(make: Make) -> Trial:
     """Make some steps, and half of them, resumed.
 
     Raises:
-        RecipeError: it has no learning rate; it asks for gradients more or less than once a step; its state cannot be saved, or resumed it
-            goes elsewhere.
+        RecipeError: it has no learning rate; it asks for gradients more or less than once a step; it draws from the generator of Python or
+            numpy; its state cannot be saved, or resumed it goes elsewhere.
     """
-    with torch.random.fork_rng(devices=[]), torch.enable_grad():
+    with torch.random.fork_rng(devices=[]), _left_as_they_are(), torch.enable_grad():
+        before = _generators()
         whole = Layer(make)
         if any(group.get("lr") is None for group in whole.optimizer.param_groups):
             raise RecipeError("it has no learning rate that a schedule could change: type optimizer.lr=0.001 if it takes one")
         whole.train(0, STEPS)
         if whole.calls != STEPS:
             raise RecipeError(f"it asks for gradients {whole.calls} times in {STEPS} steps, and here it gets them once a step")
+        if _generators() != before:
+            raise RecipeError("it draws from the generator of Python or numpy, of which no checkpoint holds the state")
         begun, resumed = Layer(make), Layer(make)
         begun.train(0, STEPS // 2)
         try:

@@ -49,3 +49,5 @@ class Adafactor(Option, optim.Adafactor):
         expect_numbers(clip=clip)
         expect(clip >= 1, "clip", "a number ≥ 1", clip)
         super().__init__(params, lr, beta2_decay=-decay, eps=(None, eps), d=clip, weight_decay=weight_decay)
+        for group in self.param_groups:
+            group.setdefault("decoupled_weight_decay", True)  # as torch tells it

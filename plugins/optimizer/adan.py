@@ -40,3 +40,5 @@ class Adan(OfTimm):
         expect_numbers(lr=lr, eps=eps, weight_decay=weight_decay)
         expect_betas(betas, 3)
         super().__init__(self.library().Adan(params, lr=lr, betas=tuple(betas), eps=eps, weight_decay=weight_decay))
+        for group in self.param_groups:
+            group.setdefault("decoupled_weight_decay", True)  # as torch tells it: 1 / (1 + ε · weight_decay) to first order

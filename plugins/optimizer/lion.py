@@ -34,3 +34,5 @@ class Lion(OfTimm):
         expect_numbers(lr=lr, weight_decay=weight_decay)
         expect_betas(betas)
         super().__init__(self.library().Lion(params, lr=lr, betas=tuple(betas), weight_decay=weight_decay))
+        for group in self.param_groups:
+            group.setdefault("decoupled_weight_decay", True)  # as torch tells it

@@ -52,3 +52,5 @@ class SOAP(OfLibrary):
         settings = {"lr": lr, "betas": tuple(betas), "eps": eps, "weight_decay": weight_decay}
         matrices = {"precondition_frequency": every, "max_precondition_dim": largest}
         super().__init__(self.library().SOAP(params, **settings, **matrices))
+        for group in self.param_groups:
+            group.setdefault("decoupled_weight_decay", True)  # as torch tells it

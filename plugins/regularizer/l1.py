@@ -12,6 +12,13 @@ from plugins.base import Batch, Module, Plugin, Refusal, Selection, Stage, decla
 from plugins.parameters import weights_of
 from plugins.regularizer._norms import absolute_sum, soft_threshold
 
+LOST = {
+    "optimizer/schedule_free": "another optimizer",
+    "wrapper/lookahead": "leave wrapper=lookahead out",
+    "averaging/ema": "leave averaging=ema out",
+    "averaging/swa": "leave averaging=swa out",
+}
+
 
 class L1Penalty(Plugin):
     """Pull weights towards zero, all by the same amount.
@@ -20,7 +27,8 @@ class L1Penalty(Plugin):
     stays as it is, and after each step w ← sign(w) · max(0, |w| − ε · weight) with the learning rate ε of w's group: exact zeros.
 
     Raises:
-        Refusal: `proximal` with optimizer=schedule_free, which is evaluated at other weights than those of its steps.
+        Refusal: `proximal` with optimizer=schedule_free, wrapper=lookahead or an average, which are evaluated at other weights than those of
+            the steps.
 
     Source: Goodfellow, Bengio & Courville, "Deep Learning", section 7.1.2; Parikh & Boyd, "Proximal Algorithms", 2014, section 6.5.2.
     """
@@ -34,11 +42,12 @@ class L1Penalty(Plugin):
 
     def check(self, selection: Selection) -> None:
         """Refuse exact zeros where they would be lost in an average."""
-        if self.proximal and selection.has("optimizer/schedule_free"):
-            raise Refusal(
-                "regularizer/l1 cannot keep zeros with optimizer=schedule_free, whose evaluated weights are an average of those "
-                "that it thresholds: use regularizer.l1.proximal=false, or another optimizer"
-            )
+        for name, instead in LOST.items():
+            if self.proximal and selection.has(name):
+                raise Refusal(
+                    f"regularizer/l1 cannot keep zeros with {name.replace('/', '=')}, whose evaluated weights are an average of those "
+                    f"that it thresholds: use regularizer.l1.proximal=false, or {instead}"
+                )
 
     def penalty(self, module: Module, batch: Batch, outputs: Mapping[str, Tensor]) -> Tensor | None:
         """The penalty on the weights as they are in this pass; None where it is in the update."""

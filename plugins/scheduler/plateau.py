@@ -9,10 +9,11 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from plugins.base import declare
 from plugins.declare import Declared
+from plugins.metric_schedule import CountsSteps
 from plugins.scheduler._schedule import WARMUP
 
 
-class WarmedPlateau(ReduceLROnPlateau):
+class WarmedPlateau(ReduceLROnPlateau, CountsSteps):
     """torch's scheduler behind a warm-up: ε_k = ε_0 · (k + 1) / (warmup + 1) for k < warmup, in which validations do not count."""
 
     def __init__(self, optimizer: Optimizer, warmup: int, **settings: Any) -> None:
@@ -21,16 +22,16 @@ class WarmedPlateau(ReduceLROnPlateau):
         for group in optimizer.param_groups:
             group.setdefault("initial_lr", group["lr"])
         self._warm(optimizer)
-        optimizer.register_step_post_hook(self._count)
 
     def _warm(self, optimizer: Optimizer) -> None:
         for group in optimizer.param_groups:
             group["lr"] = group["initial_lr"] * (self.done + 1) / (self.warmup + 1)
 
-    def _count(self, optimizer: Optimizer, *_: Any) -> None:
+    def count_step(self) -> None:
+        """Count an optimizer step: the rate rises."""
         if self.done < self.warmup:
             self.done += 1
-            self._warm(optimizer)
+            self._warm(self.optimizer)
 
     def step(self, metrics: Any, epoch: int | None = None) -> None:  # type: ignore[override]
         """Look at a validation loss, once the rate is at its full value."""

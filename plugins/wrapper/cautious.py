@@ -19,8 +19,12 @@ LEAST = 1e-3  # of the share by which an update is divided
 
 
 def kept_by_decay(group: Mapping[str, Any]) -> float:
-    """The share of each weight that is left by a decay that stands beside the update, as that of AdamW; 1 where it is a part of it."""
-    apart = group.get("decoupled_weight_decay", False)
+    """The share of each weight that is left by a decay that stands beside the update, as that of AdamW; 1 where it is a part of it.
+
+    Which it is tells the group: torch calls it `decoupled_weight_decay`, and pytorch_optimizer `weight_decouple`, without the learning rate if
+    `fixed_decay`, which is taken as a part of the update. Of an optimizer of a library by name that tells neither, as those of timm, it is a part.
+    """
+    apart = group.get("decoupled_weight_decay", group.get("weight_decouple", False)) and not group.get("fixed_decay", False)
     return 1.0 - float(group["lr"]) * float(group["weight_decay"]) if apart else 1.0
 
 
@@ -29,8 +33,8 @@ def agreeing(
     update: Float[Tensor, " *shape"], gradient: Float[Tensor, " *shape"]
 ) -> tuple[Float[Tensor, " *shape"], Float[Tensor, ""]]:
     """1 where a step along −update goes down by what the gradient says, u · g > 0, else 0; and how many these are."""
-    mask = (update * gradient > 0).to(update.dtype)
-    return mask, mask.sum()
+    mask = update.sign() * gradient.sign() > 0  # the product of small numbers would be 0 in 16 bits
+    return mask.to(update.dtype), mask.sum(dtype=torch.promote_types(update.dtype, torch.float32))
 
 
 class Cautious(OptimizerWrapper):
@@ -75,7 +79,8 @@ class CautiousUpdates(Plugin):
 
     θ ← θ − ε u ∘ m / max(mean(m), 0.001) with m = (u ∘ g > 0), for each parameter by itself: momentum that leads up the slope as it is now
     rests, and the others go further. u is the update of whatever optimizer is chosen, g the gradient that it was given, after clipping and of
-    the last pass of sam. A weight decay that stands beside the update, as that of AdamW and Muon, is left as it is. With plain SGD
+    the last pass of sam. A weight decay that stands beside the update, as that of AdamW, Lion and Muon, is left as it is (that of
+    Adan to first order in ε). With plain SGD
     nothing disagrees. Costs no passes, and memory for one copy of the weights.
 
     Source: Liang, Chen, Liu & Liu, "Cautious Optimizers: Improving Training with One Line of Code", 2024; its published code for the

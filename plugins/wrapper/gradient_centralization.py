@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.conv import _ConvTransposeNd
 
 from plugins.base import Module, Plugin, Stage
-from plugins.parameters import weights_of
+from plugins.parameters import TABLES, named_parameters
 from plugins.shards import part, summed
 
 if TYPE_CHECKING:
@@ -28,7 +29,8 @@ class GradientCentralization(Plugin):
     """Take its mean away from the gradient of each unit, so that the weights that lead into it keep their mean.
 
     g_i ← g_i − mean(g_i) for each unit i, a row of a matrix, a filter of a convolution: the gradient is projected onto the plane on which
-    Σ w_i is constant. Biases and norm layers are left alone, and so are units with a single weight, which would never learn.
+    Σ w_i is constant. Biases and norm layers are left alone, and so are units with a single weight, which would never learn, tables of embeddings,
+    whose rows are no units, and transposed convolutions, whose weights lie by their inputs.
     It comes before clipping, and only to the gradient that updates the weights, as the last one of sam. Costs no passes.
 
     Source: Yong, Huang, Hua & Zhang, "Gradient Centralization: A New Optimization Technique for Deep Neural Networks", ECCV 2020.
@@ -41,8 +43,11 @@ class GradientCentralization(Plugin):
         """Centralize the gradients of weights, and log the norm of what was taken away."""
         weights = [
             weight
-            for weight in weights_of(module.model)
-            if weight.grad is not None and weight.ndim > 1 and weight.shape[1:].numel() > 1
+            for each in named_parameters(module.model)
+            if each.kind == "weight"
+            and each.parameter.requires_grad
+            and not isinstance(each.module, (*TABLES, _ConvTransposeNd))
+            if (weight := each.parameter).grad is not None and weight.ndim > 1 and weight.shape[1:].numel() > 1
         ]
         if weights:
             taken = torch.stack([centralize(part(weight.grad)) for weight in weights]).sum()

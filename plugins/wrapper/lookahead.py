@@ -57,7 +57,13 @@ class Lookahead(Averaging):
 
     @torch.no_grad()
     def after_step(self, module: Module, optimizer: Optimizer) -> None:
-        """Count the step, and have the slow weights follow if it is the k-th; log how far ahead the fast ones were."""
+        """Count the step, and have the slow weights follow if it is the k-th; log how far ahead the fast ones were.
+
+        A step that a guard has undone leaves none: they begin anew with the weights that it has put back.
+        """
+        if module.step_undone:
+            self.count, self._average = 0, {}
+            return
         self.count += 1
         if (self.count - 1) % self.k:
             return

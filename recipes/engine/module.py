@@ -221,6 +221,11 @@ class RecipeModule(Evaluating):
         self.recorder.forget_step()
         self.step.undone = True
 
+    @property
+    def step_undone(self) -> bool:
+        """Whether a technique has undone this step."""
+        return self.step.undone
+
     def evaluate_training(self, limit: int) -> dict[str, float]:
         """Loss and accuracy on up to `limit` clean training samples in evaluation mode."""
         return self.evaluation.of_training(limit)

@@ -8,6 +8,7 @@ import lightning as L
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from plugins.base import RecipeError
+from plugins.metric_schedule import CountsSteps
 
 
 def check_schedule(scheduler: object) -> None:
@@ -23,6 +24,8 @@ def step_schedules(trainer: L.Trainer) -> None:
     """
     for config in trainer.lr_scheduler_configs:
         if isinstance(config.scheduler, ReduceLROnPlateau):
+            if isinstance(config.scheduler, CountsSteps):
+                config.scheduler.count_step()
             continue  # goes by a metric
         if config.interval == "step":
             due = trainer.global_step % config.frequency == 0

@@ -65,7 +65,7 @@ def test_the_inner_steps_are_those_of_torchattacks(lab):
     module = lab.module(plugin, net=net)
     out = plugin.perturb(lab.x, plugin.raised(module, lab.x, {}), 0.1, (0.0, 1.0), generator)
     close = (out - expected).abs() < 1e-5
-    assert close.float().mean() > 0.99  # it does not clamp the start, and sees the divergence as a mean
+    assert close.float().mean() > 0.99  # it sees the divergence as a mean
 
 
 def step_by_hand(net, x, y, worst, beta, weight=None):

@@ -1,7 +1,9 @@
 """What is found of an optimizer by some steps on a small layer."""
 
+import random
 from functools import partial
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -18,6 +20,18 @@ class Noisy(torch.optim.SGD):
                 for weight in group["params"]:
                     weight.add_(torch.randn_like(weight), alpha=1e-3)
         return loss
+
+
+class Drawing(torch.optim.SGD):
+    """Draws from a generator that no seed of torch's sets."""
+
+    def __init__(self, params, draw, lr=0.1):
+        super().__init__(params, lr)
+        self.draw = draw
+
+    def step(self, closure=None):
+        self.draw()
+        return super().step(closure)
 
 
 class OneRate(torch.optim.SGD):
@@ -63,6 +77,14 @@ def test_what_it_draws_and_whose_rates_it_heeds():
     assert try_out(partial(Noisy, lr=0.1)) == Trial(draws=True, rates_apart=True)
     assert try_out(partial(OneRate, lr=0.1)) == Trial(draws=False, rates_apart=False)
     assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize("draw", [random.random, np.random.rand])
+def test_draws_of_python_and_numpy_are_refused_and_leave_no_trace(draw):
+    before = random.getstate(), np.random.get_state()[2]
+    with pytest.raises(RecipeError, match="draws from the generator of Python or numpy"):
+        try_out(partial(Drawing, draw=draw))
+    assert (random.getstate(), np.random.get_state()[2]) == before
 
 
 @pytest.mark.parametrize(

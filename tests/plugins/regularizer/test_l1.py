@@ -70,9 +70,10 @@ def test_zeros_are_of_the_l1_norm_and_none_of_the_l2_norm(problem):
     assert zeros["l1"].float().mean() > 0.3 and not zeros["l2"].any()
 
 
-def test_refuses_zeros_that_an_average_would_lose():
-    chosen = frozenset({"optimizer/schedule_free"})
+@pytest.mark.parametrize("option", ["optimizer/schedule_free", "wrapper/lookahead", "averaging/ema", "averaging/swa"])
+def test_refuses_zeros_that_an_average_would_lose(option):
+    chosen = frozenset({option})
     selection = Selection([], Setting((6,), (Task("", "classification", 3),)), chosen=chosen)
     L1Penalty().check(selection)
-    with pytest.raises(Refusal, match=r"regularizer\.l1\.proximal=false"):
+    with pytest.raises(Refusal, match=rf"{option.replace('/', '=')}, whose .* regularizer\.l1\.proximal=false"):
         L1Penalty(proximal=True).check(selection)

@@ -3,6 +3,7 @@ import math
 import pytest
 import torch
 
+from plugins.averaging.swa import SWA
 from plugins.base import RecipeError
 from plugins.scheduler.plateau import Plateau
 
@@ -42,11 +43,18 @@ def test_a_warm_up_rises_step_by_step_and_validations_count_behind_it(make_optim
     rates = []
     for loss in (1.0, 9.0, 9.0, 8.0, 5.0, 6.0):
         rates.append([group["lr"] for group in optimizer.param_groups])
-        optimizer.step(lambda: torch.zeros(()))
+        scheduler.count_step()
         scheduler.step(loss)
     expected = [0.25, 0.5, 0.75, 1.0, 1.0, 1.0]  # the third update ends the warm-up: 9 is the first that counts, 6 no fall
     assert rates == [pytest.approx([0.3 * rate, 0.1 * rate]) for rate in expected]
     assert [group["lr"] for group in optimizer.param_groups] == pytest.approx([0.15, 0.05])
+
+
+def test_the_rate_of_an_average_is_no_change_by_a_guard(problem):
+    """The warm-up goes on beneath it, behind the step."""
+    module = problem.fit(SWA(start=0.5, lr=0.03), steps=8, scheduler=Plateau(0.5, 0, 0.999, warmup=20))
+    assert problem.log.series("swa/lr") == pytest.approx([0.03] * 4)
+    assert module.optimizers().param_groups[0]["lr"] == pytest.approx(0.1 * 9 / 21)
 
 
 def test_a_run_goes_on_in_its_warm_up(problem, tmp_path):

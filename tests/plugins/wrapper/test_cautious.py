@@ -6,8 +6,12 @@ from torch import nn
 
 from plugins.base import Refusal, Selection, Setting, check_selection
 from plugins.clipping.norm import ClipNorm
+from plugins.optimizer.adafactor import Adafactor
+from plugins.optimizer.adan import Adan
+from plugins.optimizer.lion import Lion
 from plugins.optimizer.muon import Muon
-from plugins.wrapper.cautious import Cautious, CautiousUpdates
+from plugins.optimizer.soap import SOAP
+from plugins.wrapper.cautious import Cautious, CautiousUpdates, agreeing, kept_by_decay
 from plugins.wrapper.sam import SharpnessAware
 from tests.plugins.wrapper.two_layers import (
     closure_of,
@@ -75,16 +79,60 @@ def test_nothing_of_a_plain_step_is_taken_back():
     assert all(map(torch.equal, weights_of(model), weights_of(twin)))
 
 
-@pytest.mark.parametrize("kind", [torch.optim.AdamW, Muon])
+def decoupled_by_library(parameters, **settings):
+    return pytest.importorskip("pytorch_optimizer").AdaBelief(parameters, weight_decouple=True, **settings)
+
+
+@pytest.mark.parametrize("kind", [torch.optim.AdamW, Muon, Lion, SOAP, decoupled_by_library])
 def test_where_all_disagrees_the_decay_alone_is_left(kind):
+    if kind in (Lion, SOAP):
+        pytest.importorskip(kind.package)
     weight = nn.Parameter(torch.randn(4, 3).double())
     optimizer = Cautious(kind([weight], lr=0.1, weight_decay=0.5))
-    for sign in (1.0, -1e-6):
+    for sign in (1.0, 1.0, -1e-6):  # the first one of SOAP makes no step
         weight.grad = torch.full((4, 3), sign).double()
         before = weight.detach().clone()
         optimizer.step()
     torch.testing.assert_close(weight.detach(), before * 0.95)
     assert optimizer.agreement == 0
+
+
+def test_the_decay_of_adafactor_is_no_part_of_what_disagrees():
+    """Without momentum nothing disagrees, though the decay is larger than the update, and leads the other way."""
+    weights = [nn.Parameter(torch.full((4, 3), 3.0)) for _ in range(2)]
+    cautious, plain = Cautious(Adafactor(weights[:1], weight_decay=50.0)), Adafactor(weights[1:], weight_decay=50.0)
+    for optimizer, weight in zip((cautious, plain), weights, strict=True):
+        weight.grad = -torch.ones(4, 3)
+        optimizer.step()
+    assert cautious.agreement == 1 and torch.equal(*weights)
+
+
+def test_the_decay_of_adan_is_none_to_first_order():
+    pytest.importorskip("timm")
+    weights = [nn.Parameter(torch.full((4, 3), 3.0).double()) for _ in range(2)]
+    optimizers = Cautious(Adan(weights[:1], lr=1e-3, weight_decay=10.0)), Adan(weights[1:], lr=1e-3, weight_decay=10.0)
+    for optimizer, weight in zip(optimizers, weights, strict=True):
+        weight.grad = -torch.ones(4, 3).double()
+        optimizer.step()
+    assert optimizers[0].agreement == 1
+    torch.testing.assert_close(*weights)
+
+
+@pytest.mark.parametrize("kind", [Lion, Adafactor])
+def test_what_is_told_of_the_decay_comes_back_with_a_checkpoint(kind):
+    if kind is Lion:
+        pytest.importorskip("timm")
+    one, other = (kind([nn.Parameter(torch.ones(2, 2))], weight_decay=0.5) for _ in range(2))
+    other.load_state_dict(one.state_dict())
+    assert kept_by_decay(other.param_groups[0]) == pytest.approx(1 - one.param_groups[0]["lr"] * 0.5)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
+def test_counts_and_compares_exactly_in_few_bits(dtype):
+    small = torch.full((70_001,), 1e-5).to(dtype)
+    mask, count = agreeing(small, small)
+    assert mask.dtype == dtype and mask.all() and int(count) == 70_001
+    assert agreeing(small, -small)[1] == 0
 
 
 def test_parameters_without_a_gradient_stay():

@@ -1,4 +1,5 @@
 from functools import partial
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -43,6 +44,19 @@ def test_units_of_a_single_weight_still_learn(problem):
     before = problem.model[1].weight.detach().clone()
     problem.fit(GradientCentralization(), steps=2, optimizer=SGD)
     assert not torch.equal(problem.model[1].weight, before)
+
+
+def test_tables_and_transposed_convolutions_are_left_alone():
+    model = nn.Sequential(nn.Embedding(5, 4), nn.ConvTranspose1d(4, 3, 2), nn.Linear(4, 3))
+    module, told = SimpleNamespace(model=model), []
+    module.record = lambda name, value, at_once: told.append(float(value))
+    for parameter in model.parameters():
+        parameter.grad = torch.randn_like(parameter)
+    before = [parameter.grad.clone() for parameter in model.parameters()]
+    GradientCentralization().transform_gradient(module, list(model.parameters()))
+    same = [torch.equal(parameter.grad, old) for parameter, old in zip(model.parameters(), before, strict=True)]
+    assert same == [True, True, True, False, True]
+    assert told == [pytest.approx(float((before[3] - model[2].weight.grad).norm()))]
 
 
 def test_what_is_clipped_is_the_gradient_that_updates(problem):

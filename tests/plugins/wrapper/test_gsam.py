@@ -57,7 +57,7 @@ def test_alpha_zero_is_sam_bit_for_bit(problem, weights, same):
     assert not same(weights(problem.fit(GSAM(rho=0.1))), weights(problem.fit(SAM(rho=0.1))))
 
 
-def test_closes_the_gap_of_the_losses(problem):
+def test_logs_the_gap_of_the_losses(problem):
     problem.fit(GSAM(rho=0.1), steps=3)
     assert problem.log.series("gsam/perturbation_norm") == [pytest.approx(0.1, rel=1e-4)] * 3
     assert len(problem.log.series("gsam/sharpness")) == 3

@@ -4,9 +4,11 @@ from functools import partial
 import pytest
 import torch
 from torch import nn
+from torch.utils.data import DataLoader
 
 from plugins.averaging.ema import EMA
 from plugins.base import Plugin, RecipeError, Stage
+from plugins.guard.nan_rollback import NaNRollback
 from plugins.regularizer.norm_ball import NormBall
 from plugins.wrapper.lookahead import Lookahead, look_ahead
 
@@ -115,6 +117,19 @@ def test_goes_on_after_a_checkpoint(problem, weights, same, tmp_path):
     whole = problem.fit(Lookahead(k=3), steps=16, save=(tmp_path / "last.ckpt", 8))
     resumed = problem.fit(Lookahead(k=3), steps=16, resume=tmp_path / "last.ckpt")
     assert same(weights(resumed), weights(whole))
+
+
+def test_a_guard_that_goes_back_takes_the_slow_weights_with_it(problem):
+    """By hand: the step in which a NaN is thrown is undone, and the slow weights begin anew with what the guard puts back."""
+    thrown = [(x * torch.nan if number == 4 else x, y) for number, (x, y) in enumerate(problem.batches)]
+    watch = Watch()
+    guard = NaNRollback(every_n_steps=100, lr_factor=1.0)  # back to the start
+    problem.fit(Lookahead(k=3, alpha=0.4), guard, watch, optimizer=SGD, loader=DataLoader(thrown, batch_size=None))
+    problem.batches[:5] = []
+    _, expected = by_hand(problem, 3, 3, 0.4)
+    assert guard.count == 1 and all(map(torch.equal, watch.history[4], problem.copy().parameters()))
+    for found, weights in zip(watch.history[5:], expected, strict=True):
+        torch.testing.assert_close(found, weights, rtol=1e-5, atol=1e-6)
 
 
 def test_no_average_beside_it_and_no_way_of_zero(problem):
