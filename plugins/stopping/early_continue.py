@@ -18,9 +18,9 @@ LOSS = "val/loss"
 class EarlyContinue(SecondPhase):
     """Stop early, then go on from the best weights with all data, until the validation loss is what the training loss was.
 
-    Algorithm 7.3: Algorithm 7.1 on the training samples, judged by the validation samples, returns θ*. With ε ← J(θ*, training
-    samples), while J(θ, validation samples) > ε, train on both for n steps. Both losses are means over all samples in evaluation mode,
-    so ε costs one more pass over the training split. The loop need not end by itself: it does after `max_steps`. The optimizer, the
+    Algorithm 7.3: Algorithm 7.1 on the training samples, judged by the validation samples, returns `θ*`. With ε the loss of `θ*` on the
+    training samples, while J(θ, validation samples) > ε, train on both for n steps. Both losses are means over all samples in evaluation
+    mode, so ε costs one more pass over the training split. The loop need not end by itself: it does after `max_steps`. The optimizer, the
     schedule, which stretches over `max_steps`, and what techniques do in the course of a training begin anew. The model is that after the last step, and its val/… are of
     samples that were trained on.
 
