@@ -29,7 +29,7 @@ from recipes.config.catalogue import Catalogue
 from recipes.config.errors import first_line
 from recipes.run.process import set_up_process
 
-PAIRS, BLOCK = 10, 25  # pairs of blocks, and steps of a block
+ROUNDS, BLOCK = 10, 25  # pairs of blocks, and steps of a block
 
 
 class Turns:
@@ -144,7 +144,7 @@ def main(words: Sequence[str] | None = None) -> None:
     known = [*Catalogue().groups["diagnostics"]]
     parser.add_argument("only", nargs="*", help="diagnostics that are measured; by default all", metavar="NAME")
     parser.add_argument("--models", nargs="+", choices=[*BATCH], default=[*BATCH])
-    parser.add_argument("--pairs", type=int, default=PAIRS, help="pairs of blocks that count; one more goes first")
+    parser.add_argument("--rounds", type=int, default=ROUNDS, help="pairs of blocks that count; one more goes first")
     parser.add_argument(
         "--wall-time", action="store_true", help="count wall time; by default CPU time, which other programs lengthen little"
     )
@@ -155,7 +155,7 @@ def main(words: Sequence[str] | None = None) -> None:
     for name in options.only or known:
         for model in options.models:
             try:
-                found = ratios(name, model, options.pairs, clock)
+                found = ratios(name, model, options.rounds, clock)
             except RecipeError as error:
                 rows.append([name, model, "", first_line(error)])
                 continue

@@ -82,7 +82,7 @@ class OfMembers(Plugin):
         super().check(selection)
         if self.members is None:
             raise Refusal(
-                f"{self.state_key} needs trained runs: type inference.members='outputs/study/*', or a list of their folders"
+                f"{self.state_key} needs trained runs: give inference.members a pattern, such as 'outputs/study/*', or a list of their folders"
             )
 
     def loaded(self, setting: Setting) -> Iterator[tuple[str, Any]]:

@@ -23,7 +23,7 @@ EVALUATE = """\
 python evaluate.py RUN_FOLDER
 python evaluate.py RUN_FOLDER +inference=mc_dropout inference.samples=50
 python evaluate.py RUN_FOLDER data=npz data.path=FILE
-python evaluate.py RUN_FOLDER RUN_FOLDER +adversarial=pgd adversarial.eps=0,0.1,0.2   a table, and accuracy over eps as a picture"""
+python evaluate.py RUN_FOLDER +adversarial=pgd adversarial.eps=0,0.1,0.2   a table, and accuracy over eps as a picture"""
 
 PREDICT = """\
 python predict.py RUN_FOLDER output=predictions.csv                        its test split

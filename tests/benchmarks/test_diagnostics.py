@@ -15,7 +15,7 @@ def test_the_cost_at_an_interval_is_that_of_steps_and_of_a_look():
 
 @pytest.mark.slow
 def test_each_is_measured_or_says_why_not(capsys):
-    diagnostics.main(["lr", "calibration", "activation_stats", "--models", "mlp", "--pairs", "1"])
+    diagnostics.main(["lr", "calibration", "activation_stats", "--models", "mlp", "--rounds", "1"])
     head, _, *rows = capsys.readouterr().out.splitlines()
     assert head.startswith("torch ")
     cells = [[cell.strip() for cell in row.split("  ") if cell.strip()] for row in rows]

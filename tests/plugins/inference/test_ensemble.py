@@ -144,7 +144,7 @@ def test_what_does_not_fit_is_refused_in_a_line():
 
 
 def test_refuses():
-    with pytest.raises(Refusal, match="needs trained runs: type inference.members="):
+    with pytest.raises(Refusal, match="needs trained runs: give inference.members a pattern"):
         built(Ensemble())
     with pytest.raises(RecipeError, match="give RecipeModule.build a Setting with load_run and find_runs"):
         built(Ensemble(["a"]))
