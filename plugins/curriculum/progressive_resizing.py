@@ -61,10 +61,6 @@ class ProgressiveResizing(Plugin):
     stage = Stage.SIZE
     on_named_inputs = False
     on_class_maps = True
-    refuses = {
-        f"distillation/{name}": "its teacher would be asked for smaller images than it was trained on; leave one of the two out"
-        for name in ("features", "logits")
-    }
 
     initial_scale: float = declare.number("s₀, the share of each side at first", default=0.5, above=0, most=1, off=1.0)
     delay_fraction: float = declare.share("d, the share of the training before images grow", default=0.5)
@@ -91,6 +87,10 @@ class ProgressiveResizing(Plugin):
                 f"{self.state_key} needs images (channels, height, width), but a sample has the shape {selection.setting.shape}: choose "
                 f"data of images or leave {self.option} out"
             )
+        taught = [plugin for plugin in selection.plugins if plugin.group == "distillation" and plugin.option != "self"]
+        if taught:  # by another run
+            reason = "its teacher would be asked for smaller images than it was trained on; leave one of the two out"
+            raise Refusal(f"{self.state_key} cannot be combined with {taught[0].state_key}: {reason}")
         expect_maps_of_images(self, selection.setting)
         self._replays = max(plugin.repeats for plugin in selection.plugins)
         in_front = [plugin.state_key for plugin in selection.plugins if plugin.stage == Stage.PREPROCESSING]

@@ -101,7 +101,7 @@ def test_refuses_models_that_fail_on_a_size_in_between():
 
 def test_refuses_models_of_one_size_and_other_data(problem):
     told = refusal_of(["curriculum/progressive_resizing"])
-    assert "needs a model that takes images of several sizes, and SmallNet takes none of 4 × 4: type model=resnet18" in told
+    assert "needs a model that takes images of several sizes, and SmallNet takes none of 6 × 6: type model=resnet18" in told
     flat = nn.Sequential(nn.Flatten(), nn.Linear(48, 3))
     with pytest.raises(Refusal, match="Sequential takes none of 2 × 2"):
         built(ProgressiveResizing(size_increment=2), Setting((3, 4, 4), CLASSES), flat)
