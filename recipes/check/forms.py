@@ -195,13 +195,13 @@ def expect_finished(result: Mapping[str, Any]) -> None:
 
 
 def expect_told(name: str, refusal: RecipeError) -> None:
-    """The refusal is a line that names the option, its group, or what the option needs."""
+    """The refusal is a line that names the option or its group, or in full what the option needs."""
     told = str(refusal).lower().replace("_", "")
     try:
-        names = _needed(name)
+        needed = _needed(name)
     except RecipeError:
-        names = [name]
-    known = any(part.replace("_", "") in told for each in names for part in each.split("/"))
+        needed = []
+    known = any(word.replace("_", "") in told for word in (*name.split("/"), *needed))
     expect("\n" not in told and known, f"is refused without its name: {refusal}")
 
 

@@ -40,12 +40,16 @@ def key(names):
 
 @cache
 def runs():
-    """Selections in which each option stands; what has running statistics alone, for of two processes they have seen half as many batches."""
+    """Selections in which each option stands; what has running statistics alone, for of two processes they have seen half as many batches.
+
+    Those of a whole model that an option needs are too far from settled to compare: there they are measured anew, of the same samples.
+    """
     selections = everything()
     complete = {name: selections.complete([name]) for name in selections.names}
     apart = [name for name, names in complete.items() if measured_norms(build(merged_config(names)).model)]
     together = gather(selections.options, [name for name in selections.names if name not in apart])
-    return [*together, *(complete[name] for name in apart)]
+    anew = {name: ["guard/precise_norm"] for name in apart if any(other.startswith("model/") for other in complete[name])}
+    return [*together, *(selections.complete([name, *anew.get(name, ())]) for name in apart)]
 
 
 def on_shards(name):
