@@ -10,8 +10,8 @@ import pytest
 from recipes.check import alone
 from recipes.check.choice import plugin_class
 from recipes.check.covering import gather
-from recipes.check.outcome import Wrong
 from recipes.check.selections import at_a_rate_that_trains, everything
+from tests.sweeps.selected import told
 
 SHARES = 6
 
@@ -33,10 +33,7 @@ def ask(request, tmp_path):
 
     def each(check):
         for number, names in enumerate(runs()[request.param :: SHARES]):
-            try:
-                check(names, tmp_path / str(number))
-            except Wrong as error:
-                raise Wrong(f"{', '.join(names)}: {error}") from error
+            told(names, check, names, tmp_path / str(number))
 
     return each
 

@@ -13,13 +13,13 @@ from plugins.norm_statistics import measured_norms
 from recipes.check.choice import target
 from recipes.check.covering import gather
 from recipes.check.harness import build, merged_config
-from recipes.check.outcome import Wrong
 from recipes.check.processes import equals_copies, equals_two_parts, settings, train_all
 from recipes.check.selections import everything
 from recipes.run.classes import find_class
 from tests.command import once
 from tests.ranks import on_ranks
 from tests.sparsely import sparsely
+from tests.sweeps.selected import told
 
 SHARES = 6
 
@@ -108,11 +108,3 @@ def test_processes_that_keep_parts_of_the_weights_equal_those_that_keep_copies(s
         found, expected = shards[key(names)], copies[key(names)]
         assert "refused" not in found and "parameters" in expected, (names, found, expected)
         told(names, equals_copies, names, found, expected)
-
-
-def told(names, check, *given):
-    """Make a check; what is wrong is told with the names of the selection."""
-    try:
-        check(*given)
-    except Wrong as error:
-        raise Wrong(f"{key(names)}: {error}") from error

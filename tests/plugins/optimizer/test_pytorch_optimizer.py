@@ -3,11 +3,11 @@ from dataclasses import replace
 
 import pytest
 import torch
-from torch import nn
 
 from plugins.base import RecipeError, Refusal, Selection, Setting, Task
 from plugins.optimizer.pytorch_optimizer import PytorchOptimizer
 from tests.harness import build, config_of
+from tests.plugins.optimizer.small_layer import layer, train
 
 SETTING = Setting((6,), (Task("", "classification", 3),))
 REFUSED = {  # words of the reason, for the names of the library that cannot be used
@@ -17,20 +17,6 @@ REFUSED = {  # words of the reason, for the names of the library that cannot be 
     "several passes": {"bsam"},
     "take optimizer=muon": {"adamuon", "distributedmuon", "muon", "muonclip", "normuon"},
 }
-
-
-def layer():
-    torch.manual_seed(0)
-    return nn.Linear(4, 3)
-
-
-def train(optimizer, net, steps=5):
-    torch.manual_seed(1)
-    for _ in range(steps):
-        optimizer.zero_grad()
-        net(torch.randn(6, 4)).square().mean().backward()
-        optimizer.step()
-    return net.weight.detach()
 
 
 @pytest.mark.parametrize(
