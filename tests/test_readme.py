@@ -47,6 +47,7 @@ LONG = (
     "tune=lr",
     "trainer=ddp",
 )
+LESS = {"reading": " --size 0.01 --images 300", "cost": " --output costs.yaml wrapper"}  # of benchmarks that take minutes
 EXTRAS = {"data=huggingface": "datasets", "model=timm": "timm"}  # what a command needs beside
 EXAMPLES = (ROOT / "docs/guide/data.md").read_text()
 
@@ -129,7 +130,7 @@ def test_long_commands(block, place):
         if "recipe=" in line:  # as it stands, but for the comparison of recipes, whose runs take 20 minutes
             line = line.replace("seed=0,1,2,3,4", "seed=0,1").replace("max_epochs=2", "max_steps=20")
         if "-m benchmarks" in line:  # that they run, not what they measure
-            line += " --rounds 2" + (" --size 0.01 --images 300" if "benchmarks.reading" in line else "")
+            line += " --rounds 2" + next((less for name, less in LESS.items() if f"benchmarks.{name}" in line), "")
         output = run(line, place)
         if "max_epochs=5" in line:
             assert float(re.search(r"│ acc .*│ *([\d.]+) │", output).group(1)) >= 0.905

@@ -80,8 +80,9 @@ class Search:
         )
         self.until = None if seconds is None else time.monotonic() + seconds
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        (folder / STUDY).unlink(missing_ok=True)  # it is written anew: the jobs are what is kept
-        backend = JournalFileBackend(str(folder / STUDY))
+        for left in folder.glob(f"{STUDY}*"):  # written anew: the jobs are what is kept; a lock that a killed search held would last
+            left.unlink()
+        backend = JournalFileBackend(str((folder / STUDY).absolute()))  # its lock links there, and is told stale by what it links to
         count = max(1, len(self.objectives))
         self.study = optuna.create_study(
             storage=optuna.storages.JournalStorage(backend), sampler=sampler, pruner=pruner, directions=["maximize"] * count

@@ -134,6 +134,7 @@ def test_a_mistake_is_one_line(tmp_path):
 @pytest.mark.parametrize("name", ["adan", "soap"])
 def test_refuses_optimizers_whose_late_steps_are_far_too_short(name):
     make = {"adan": Adan, "soap": SOAP}[name]
+    pytest.importorskip(make.extra)
 
     def lengths(steps_before):
         early, late = torch.nn.Parameter(torch.randn(6, 6)), torch.nn.Parameter(torch.randn(6, 6))

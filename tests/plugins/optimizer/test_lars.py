@@ -44,5 +44,6 @@ def test_what_is_out_of_range_is_refused(wrong):
 
 
 def test_shards_are_refused():
+    pytest.importorskip("timm")
     with pytest.raises(Refusal, match="optimizer/lars needs whole weights or gradients.*type trainer=ddp"):
         build(config_of(["optimizer/lars"], "trainer=fsdp"))

@@ -104,5 +104,6 @@ def test_one_that_draws_is_refused_on_several_devices():
 
 
 def test_shards_are_refused():
+    pytest.importorskip("pytorch_optimizer")
     with pytest.raises(Refusal, match="optimizer/pytorch_optimizer needs whole weights or gradients.*type trainer=ddp"):
         build(config_of(["optimizer/pytorch_optimizer"], "trainer=fsdp"))

@@ -64,5 +64,6 @@ def test_what_is_out_of_range_is_refused(wrong):
 
 
 def test_shards_are_refused():
+    pytest.importorskip("pytorch_optimizer")
     with pytest.raises(Refusal, match="optimizer/soap needs whole weights or gradients.*type trainer=ddp"):
         build(config_of(["optimizer/soap"], "trainer=fsdp"))

@@ -95,5 +95,6 @@ def test_rates_by_group_are_refused_where_there_is_one_for_all():
 
 
 def test_shards_are_refused():
+    pytest.importorskip("timm")
     with pytest.raises(Refusal, match="optimizer/timm needs whole weights or gradients.*type trainer=ddp"):
         build(config_of(["optimizer/timm"], "trainer=fsdp"))

@@ -140,7 +140,7 @@ def test_the_numbers_have_the_digits_of_the_table_also_where_groups_are_left_out
     figure = draw(*compared(tmp_path))
     figure.draw_without_rendering()
     (texts,) = ([label.get_text() for label in child.get_yticklabels()] for child in figure.axes[0].child_axes)
-    assert len(texts) == 20 and all(re.fullmatch(r"\d+\.\d\d ± \d+\.\d\d", text) for text in texts)
+    assert len(texts) == 20 and all(re.fullmatch(r"\d+\.\d\d ± \d+\.\d\d( \*)?", text) for text in texts)
 
 
 def test_losses_are_no_percentages(tmp_path):

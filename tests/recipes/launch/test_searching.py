@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import time
+from pathlib import Path
 
 import pytest
 import yaml
@@ -201,6 +202,16 @@ def test_the_best_is_repeated_with_seeds_that_nothing_was_chosen_by(tmp_path):
 def test_a_budget_begins_no_trial_after_its_end(tmp_path):
     trials = Trials(tmp_path, squares, settings={"n_trials": 10**6}, seconds=0.3)
     assert 0 < len(trials.all()) < 10**5
+
+
+def test_the_lock_of_a_search_that_was_killed_is_let_go(tmp_path, monkeypatch):
+    """Optuna's is a link to the path it was given, which leads nowhere from within the folder; it would be waited for without end."""
+    monkeypatch.chdir(tmp_path)
+    folder = Path("mine")
+    folder.mkdir()
+    (folder / "study.log.lock").symlink_to("mine/study.log")
+    assert len(Trials(folder, squares).all()) == 6
+    assert [path.name for path in folder.glob("study.log*")] == ["study.log"]
 
 
 @pytest.mark.parametrize(
