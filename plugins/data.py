@@ -82,11 +82,15 @@ class Task:
             return kept
         return kept - (1 - probabilities).clamp_min(torch.finfo(probabilities.dtype).eps).log()
 
-    def hits(self, output: Tensor, labels: Tensor) -> Tensor:
-        """Which labels are predicted right, (samples, *shape), of several labels (samples, labels): the most probable class, or each label."""
+    def decided(self, output: Tensor) -> Tensor:
+        """The labels that are predicted, (samples, *shape), of several labels (samples, labels): the most probable class, or each label."""
         if self.kind == "multilabel":
-            return (output >= math.log(self.threshold / (1 - self.threshold))) == labels
-        return output.argmax(1) == labels
+            return output >= math.log(self.threshold / (1 - self.threshold))
+        return output.argmax(1)
+
+    def hits(self, output: Tensor, labels: Tensor) -> Tensor:
+        """Which labels are predicted right, in their shape."""
+        return self.decided(output) == labels
 
 
 @dataclass

@@ -94,7 +94,8 @@ class Module(Protocol):
         """The losses of all tasks as one scalar; `weight` is that of a batch.
 
         With `share`, that of a part in the samples of the step under way, they are divided as in the step: the sum over all parts and
-        ranks, each times its share, is the loss of the step, also where parts have different weights or numbers of labels.
+        ranks, each times its share, is the loss of the step, also where parts have different weights or numbers of labels. Nothing is
+        recorded by it.
         """
 
     def record(self, name: str, value: Tensor | float, at_once: bool = False) -> None:

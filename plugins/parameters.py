@@ -7,8 +7,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from torch import Tensor, nn
+from torch.nn.modules.conv import _ConvTransposeNd
 from torch.nn.utils import parametrize
 
+from plugins.depth import SideBySide
 from plugins.sites import NORMS, RECURRENT, WEIGHTED
 
 TABLES: tuple[type[nn.Module], ...] = (nn.Embedding, nn.EmbeddingBag)
@@ -21,7 +23,10 @@ STRENGTH = {"weight": 2, "norm": 1, "bias": 0}  # of tied parameters: what is a 
 
 @dataclass(frozen=True)
 class Named:
-    """A parameter, its first name in the model, the layer it belongs to, and what it is: "weight", "norm" or "bias"."""
+    """A parameter, its first name in the model, the layer it belongs to, and what it is: "weight", "norm" or "bias".
+
+    Of modules side by side, as heads of several tasks are, the layer is all of them together.
+    """
 
     name: str
     parameter: nn.Parameter
@@ -46,7 +51,10 @@ def named_parameters(model: nn.Module) -> list[Named]:
     A parameter with several places, such as an embedding that is the output layer too, is a weight if it is one anywhere.
     """
     found: dict[int, Named] = {}
+    heads: tuple[str, nn.Module | None] = ("", None)
     for path, owner in model.named_modules():
+        if isinstance(owner, SideBySide):
+            heads = (f"{path}." if path else "", owner)
         for name, parameter in owner.named_parameters(recurse=False):
             layer, place = owner, f"{path}.{name}" if path else name
             full = place
@@ -54,6 +62,8 @@ def named_parameters(model: nn.Module) -> list[Named]:
                 *above, _, called = path.split(".")
                 layer, place = model.get_submodule(".".join(above)), ".".join([*above, called])
             kind = kind_of_parameter(layer, place, parameter)
+            if heads[1] is not None and place.startswith(heads[0]):
+                layer = heads[1]
             known = found.get(id(parameter))
             if known is None:
                 found[id(parameter)] = Named(full, parameter, kind, layer)
@@ -77,6 +87,13 @@ def kind_of_parameter(layer: nn.Module, name: str, parameter: Tensor) -> str:
     if CALLED_WEIGHT.search(called):
         return "weight"
     return "bias" if parameter.shape[0] == 1 or is_vector(parameter) or ADDED.search(called) else "weight"
+
+
+def by_unit(weight: Tensor, layer: nn.Module) -> Tensor:
+    """A view (groups, units, *numbers) of a weight: for each unit the weights that lead to it."""
+    if isinstance(layer, _ConvTransposeNd):
+        return weight.unflatten(0, (layer.groups, -1)).transpose(1, 2)
+    return weight.unsqueeze(0)
 
 
 def is_vector(parameter: Tensor) -> bool:

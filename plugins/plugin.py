@@ -193,8 +193,13 @@ class Option(Identity):
         """Predictions for raw inputs, one entry a task: probabilities, or values for a regression."""
         raise NotImplementedError
 
-    def measure(self, module: Module, batch: Batch, outputs: Mapping[str, Tensor], split: str) -> dict[str, Tensor]:
-        """Further metrics of an evaluation batch: one value a sample each; logged as SPLIT/NAME, the mean over samples."""
+    def measure(
+        self, module: Module, batch: Batch, outputs: Mapping[str, Tensor], split: str
+    ) -> Mapping[str, Tensor | tuple[Tensor, Tensor]]:
+        """Further metrics of an evaluation batch: one value a sample each; logged as SPLIT/NAME, the mean over samples.
+
+        With the values may come which of them count, (samples,); else all do but those of samples whose labels all losses ignore.
+        """
         return {}
 
     def metrics(self, task: Task) -> Mapping[str, Metric]:

@@ -23,12 +23,15 @@ EPS = declare.number(
 )
 NORM = declare.choice(*NORMS, default="linf", more="In which ε is measured, for each sample.")
 BLOCK = 64  # random starts that are drawn together
+SCALE = 2.0**8  # of losses in float16 precision, in which the slopes of confident predictions would be 0
 
 
 def input_gradient(loss: Loss, x: Float[Tensor, " samples *shape"]) -> Float[Tensor, " samples *shape"]:
-    """∇ₓ loss(x), leaving the gradients of parameters alone."""
-    x = x.detach().requires_grad_()
-    return torch.autograd.grad(loss(x), x)[0]
+    """∇ₓ loss(x), up to a power of two, leaving the gradients of parameters alone."""
+    x, kind = x.detach().requires_grad_(), x.device.type
+    if not torch.is_autocast_enabled(kind) or torch.get_autocast_dtype(kind) != torch.float16:
+        return torch.autograd.grad(loss(x), x)[0]
+    return torch.autograd.grad(loss(x) * SCALE, x)[0].nan_to_num(0.0)  # it may overflow
 
 
 def sample_norm(x: Float[Tensor, " samples *shape"]) -> Float[Tensor, "samples ..."]:

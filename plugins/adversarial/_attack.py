@@ -92,5 +92,6 @@ class Attack(OverfittingWatched):
     def raised(self, module: Module, x: Tensor, targets: Mapping[str, Tensor]) -> Loss:
         """What is raised, as a function of the inputs: the objective of all tasks at the true labels, or at those that are predicted."""
         if self.label == "predicted":
-            targets = {task: output.detach().argmax(1) for task, output in module.outputs(x).items()}
+            outputs = module.outputs(x)
+            targets = {task.name: task.decided(outputs[task.name].detach()) for task in module.setting.tasks}
         return attacked_loss(module, targets)

@@ -6,6 +6,7 @@ import warnings
 from typing import Any
 
 import lightning as L
+import torch
 import torch.distributed as dist
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from torch import Tensor
@@ -43,12 +44,14 @@ class OverfittingWatched(RobustnessMeasured):
         x, labels = self._last
         own, world = len(x), trainer.world_size
         positions = range(trainer.global_rank * own, (trainer.global_rank + 1) * own)
-        robust = self.robust(module, x, labels, self.eps, STEPS, "train", positions).mean()
-        if world > 1:  # all have as many samples of it
-            dist.all_reduce(robust)
-            robust = robust / world
-        self.record(module, "train_acc_pgd", robust)
-        now = float(robust)
+        robust, known = self.robust(module, x, labels, self.eps, STEPS, "train", positions)
+        sums = torch.stack([(robust * known).sum(), known.sum()])
+        if world > 1:
+            dist.all_reduce(sums)
+        if not sums[1]:  # no label of the batch is known
+            return
+        self.record(module, "train_acc_pgd", sums[0] / sums[1])
+        now = float(sums[0] / sums[1])
         if now < self._best - FALL:
             self._warn(now)
             self._best = now  # one warning for each fall

@@ -22,8 +22,9 @@ class RobustnessMeasured(Plugin):
 
     By PGD of `eval_steps` steps of ε/4 from each of `eval_restarts` random starts (`val/acc_pgd`, `test/acc_pgd`), and in a
     test by FGSM (`test/acc_fgsm`). `val/acc_pgd` chooses the best model, since robustness overfits before
-    accuracy does. A sample's start depends on its place in the split alone, so that the numbers are those of the model on however
-    many devices it is evaluated.
+    accuracy does. Of several classifications a sample must withstand in each whose label is known; one without any known label does not
+    count. A sample's start depends on its place in the split alone, so that the numbers are those of the model on however many devices
+    it is evaluated.
 
     Source: Rice et al., "Overfitting in adversarially robust deep learning", ICML 2020.
     """
@@ -78,15 +79,17 @@ class RobustnessMeasured(Plugin):
 
     directions: ClassVar[Mapping[str, str]] = {"acc_pgd": "max", "acc_fgsm": "max"}
 
-    def measure(self, module: Module, batch: Batch, outputs: Mapping[str, Tensor], split: str) -> dict[str, Tensor]:
-        """Which samples are still classified right under attack, for those of the first `eval_samples` of the split."""
+    def measure(
+        self, module: Module, batch: Batch, outputs: Mapping[str, Tensor], split: str
+    ) -> dict[str, tuple[Tensor, Tensor]]:
+        """Which samples are still classified right under attack, for those of the first `eval_samples` of the split, and which count."""
         if not self.eval_samples or not classifications(module.setting):
             return {}
         attacks = {"acc_pgd": self.eval_steps, **({"acc_fgsm": 0} if split == "test" else {})}
         assert batch.positions is not None
         positions = batch.positions[: sum(place < self.eval_samples for place in batch.positions)]
         if not positions:  # a process that has no part of a small split measures what the others do
-            return {name: batch.x.new_zeros(0) for name in attacks}
+            return {name: (batch.x.new_zeros(0), batch.x.new_zeros(0) > 0) for name in attacks}
         x, labels = batch.x[: len(positions)], {task: labels[: len(positions)] for task, labels in batch.labels.items()}
         if eps := self.evaluated_eps:
             self.valid.expect_within(module.setting, x, split)
@@ -103,14 +106,19 @@ class RobustnessMeasured(Plugin):
         split: str,
         positions: Places,
         restarts: int = 1,
-    ) -> Tensor:
-        """The share of tasks that each sample is classified right in, attacked by PGD of `steps` steps from each start (0: by FGSM)."""
+    ) -> tuple[Tensor, Tensor]:
+        """Which samples are classified right, attacked by PGD of `steps` steps from each start (0: by FGSM), and which have a known label."""
         seed = derive_seed(module.setting.seed, "robustness", split)
         starts = [seed, *(derive_seed(seed, start) for start in range(1, restarts))] if steps and eps > 0 else [seed]
         with crafting(module.model, True, torch.Generator(x.device).manual_seed(seed)):
             # Copies: a test runs on inference tensors, which know no gradient.
             x, labels = x.clone(), {task: labels.clone() for task, labels in labels.items()}
             loss = attacked_loss(module, labels)
+            ignored = module.setting.ignored
+            known = {
+                task: labels[task] != ignored[task] if task in ignored else torch.ones_like(labels[task], dtype=torch.bool)
+                for task in classifications(module.setting)
+            }
             bounds = self.valid.bounds(module.setting, x) if eps > 0 else None
             hits = []
             for start in starts:
@@ -120,8 +128,8 @@ class RobustnessMeasured(Plugin):
                 else:
                     worst = fgsm(x, loss, eps, self.norm, bounds)
                 outputs = module.outputs(worst)
-                hits.append(torch.stack([outputs[task].argmax(1) == labels[task] for task in classifications(module.setting)]))
-        return torch.stack(hits).all(0).float().mean(0)
+                hits += [(outputs[task].argmax(1) == labels[task]) | ~there for task, there in known.items()]
+        return torch.stack(hits).all(0).float(), torch.stack([*known.values()]).any(0)
 
     def on_validation_start(self, trainer: L.Trainer, module: Any) -> None:
         """Another loader may have other inputs."""

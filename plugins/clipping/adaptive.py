@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.conv import _ConvTransposeNd
 
 from plugins.base import Module, Setting, declare
 from plugins.clipping._clipping import Clipping
 from plugins.clipping._norms import total_norm, with_gradient
 from plugins.depth import depths
+from plugins.parameters import by_unit, named_parameters
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -25,20 +28,28 @@ def unit_norms(weight: Float[Tensor, " units *inputs"]) -> Float[Tensor, " norms
 
 
 @torch.no_grad()
-def clip_adaptively(parameters: Sequence[nn.Parameter], ratio: float, eps: float) -> None:
-    """Scale the gradient of each unit, in place, by min(1, ratio · max(‖W_i‖, eps) / ‖G_i‖)."""
+def clip_adaptively(
+    parameters: Sequence[nn.Parameter], ratio: float, eps: float, transposed: Mapping[int, nn.Module] = MappingProxyType({})
+) -> None:
+    """Scale the gradient of each unit, in place, by min(1, ratio · max(‖W_i‖, eps) / ‖G_i‖).
+
+    `transposed` has the layers of weights, by id, that lie by their inputs, as those of transposed convolutions.
+    """
     for parameter in with_gradient(parameters):
-        gradient = parameter.grad
-        assert gradient is not None
-        largest, norm = ratio * unit_norms(parameter).clamp_min(eps), unit_norms(gradient)
-        gradient.mul_((largest / norm).where(norm > largest, 1.0))
+        assert parameter.grad is not None
+        layer = transposed.get(id(parameter))
+        both = (parameter, parameter.grad)
+        pairs = [both] if layer is None else zip(*(by_unit(each, layer) for each in both), strict=True)
+        for weight, gradient in pairs:
+            largest, norm = ratio * unit_norms(weight).clamp_min(eps), unit_norms(gradient)
+            gradient.mul_((largest / norm).where(norm > largest, 1.0))
 
 
 class ClipAdaptively(Clipping):
     """Shorten the gradient of each unit to a share of the norm of its weights.
 
     G_i ← G_i · min(1, ratio · max(‖W_i‖₂, eps) / ‖G_i‖₂) for each unit i, the weights that lead into it: a row of a matrix, a filter of a
-    convolution; a bias or the scale of a norm layer as a whole. The output layer is left alone, as its source does, unless `head` is true.
+    convolution, transposed or not; a bias or the scale of a norm layer as a whole. The output layer is left alone, as its source does, unless `head` is true.
     A NaN stays a NaN. The norms that are logged are over all parameters together.
 
     Source: Brock, De, Smith & Simonyan, "High-performance large-scale image recognition without normalization", ICML 2021, equation 3.
@@ -56,6 +67,7 @@ class ClipAdaptively(Clipping):
         """Forget the output layer of another model."""
         super().prepare(setting)
         self._left_out: set[int] | None = None
+        self._transposed: dict[int, nn.Module] = {}
 
     def clip(self, module: Module, parameters: Sequence[nn.Parameter]) -> tuple[Tensor, Tensor]:
         """Scale the gradient of each unit that has to be."""
@@ -63,7 +75,12 @@ class ClipAdaptively(Clipping):
             named = dict(module.model.named_parameters(remove_duplicate=False))
             depth = depths(module.model)
             self._left_out = set() if self.head else {id(named[name]) for name, layers in depth.items() if layers == 0}
+            self._transposed = {
+                id(each.parameter): each.module
+                for each in named_parameters(module.model)
+                if each.kind == "weight" and isinstance(each.module, _ConvTransposeNd)
+            }
         given = with_gradient(parameters)
         before = total_norm(given)
-        clip_adaptively([each for each in given if id(each) not in self._left_out], self.ratio, self.eps)
+        clip_adaptively([each for each in given if id(each) not in self._left_out], self.ratio, self.eps, self._transposed)
         return before, total_norm(given)

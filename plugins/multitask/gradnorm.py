@@ -27,15 +27,18 @@ def gradnorm_weights(
     Args:
         weights: w > 0 of m tasks.
         norms: ‖gᵢ‖ of the gradient of each task's loss, up to a common factor; Ḡ is the mean of wᵢ ‖gᵢ‖.
-        ratios: Jᵢ / Jᵢ(0), how much is left of each loss; rᵢ is it divided by its mean. Targets Ḡ rᵢ^α are held fast.
+        ratios: Jᵢ / Jᵢ(0), how much is left of each loss; rᵢ is it divided by its mean. Targets Ḡ rᵢ^α are held fast. Where a gradient is 0,
+            as in a step without a known label of the task, the others are looked at alone, and share what they had.
         alpha: how much tasks that are behind are pulled ahead.
         lr: learning rate.
     """
-    size = weights * norms
-    mean, ratios = size.mean(), ratios.clamp_min(0)
-    target = mean * (ratios / ratios.mean()) ** alpha
+    given = norms != 0
+    size, count = weights * norms, given.sum()
+    mean, ratios = size.sum() / count, torch.where(given, ratios.clamp_min(0), 0.0)
+    target = mean * (ratios / (ratios.sum() / count)) ** alpha
     changed = weights * (-lr * (size - target).sign() * size / mean).exp()
-    changed = changed * (len(weights) / changed.sum())
+    left = len(weights) - torch.where(given, 0.0, weights).sum()
+    changed = torch.where(given, changed * (left / torch.where(given, changed, 0.0).sum()), weights)
     return torch.where(changed.isfinite().all(), changed, weights)  # after an overflow, or where no task has a gradient
 
 
@@ -43,7 +46,7 @@ class GradNorm(Aggregated):
     """Learn several targets by weights that make their gradients as long as their progress asks for.
 
     g = Σᵢ wᵢ gᵢ; after each step the weights go down the gradient of Σᵢ |wᵢ ‖gᵢ‖ − Ḡ rᵢ^α|, with Ḡ the mean of wᵢ ‖gᵢ‖, rᵢ = Jᵢ / Jᵢ(0) divided by its mean over the tasks and Jᵢ(0)
-    the first finite loss: tasks that learn slowly get longer gradients. Then they are scaled to the sum m of m tasks, with which they begin. Norms are those of
+    the first finite loss that is not 0: tasks that learn slowly get longer gradients. Then they are scaled to the sum m of m tasks, with which they begin. Norms are those of
     the whole step, on all parameters that tasks share, where the source takes one layer. What is descended is divided by Ḡ, and by log wᵢ in place
     of wᵢ: weights stay positive, and losses of another scale lead, in the end, to a gradient of the same direction. It acts on the parameters that tasks share; a head gets
     the gradient of its own task, and the gradient of penalties is added beside, with the weight 1. One task alone equals the plain run bit for bit. Costs one
@@ -65,7 +68,7 @@ class GradNorm(Aggregated):
         """Begin with equal weights."""
         super().prepare(setting)
         self._weights = torch.ones(len(setting.tasks))
-        self._first: Tensor | None = None  # losses of the first step, of each task the first that is finite
+        self._first: Tensor | None = None  # losses of the first step, of each task the first that is finite and not 0
         self._norms: Tensor | None = None  # of gradients, where the weights of the step were in place
 
     def weights(self, products: Tensor, module: Module) -> Tensor:
@@ -82,7 +85,7 @@ class GradNorm(Aggregated):
             return
         losses = module.step_losses().to(norms)
         first = losses if self._first is None else self._first.to(losses)
-        first = self._first = torch.where(first.isfinite(), first, losses)
+        first = self._first = torch.where(first.isfinite() & (first != 0), first, losses)
         ratios = torch.where(first > 0, losses / first, torch.ones_like(first))
         self._weights = gradnorm_weights(self._weights, norms, ratios, self.alpha, self.lr)
 

@@ -37,7 +37,7 @@ class Muon(Option, Optimizer):
 
     v ← μ v + (1 − μ) g, θ ← θ − ε · weight_decay · θ − 0.2 √max(n, m) · ε · orthogonal(v) with v (n, m), and (1 − μ) g + μ v for v with
     `nesterov`: the size of AdamW's steps, so that one learning rate suits both. Matrices are the weights of all layers but tables of
-    embeddings and the last layer; a convolution's is (outputs, inputs · height · width). Orthogonal by five Newton-Schulz steps.
+    embeddings and the last layer, with several tasks their heads; a convolution's is (outputs, inputs · height · width). Orthogonal by five Newton-Schulz steps.
 
     Args:
         params: parameters or groups of them; a group says `algorithm`: "muon" or "adamw"; without, what has two dimensions is a matrix.

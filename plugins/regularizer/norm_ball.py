@@ -6,12 +6,11 @@ import math
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor, nn
-from torch.nn.modules.conv import _ConvTransposeNd
+from torch import Tensor
 from torch.optim import Optimizer
 
 from plugins.base import Module, Plugin, Refusal, Selection, Stage, declare
-from plugins.parameters import named_parameters
+from plugins.parameters import by_unit, named_parameters
 from plugins.regularizer._norms import soft_threshold
 from plugins.shards import kept_like, whole
 
@@ -37,13 +36,6 @@ def onto_ball(rows: Float[Tensor, "balls numbers"], k: float, p: int) -> Float[T
     counts = torch.arange(1, rows.shape[1] + 1, device=rows.device)
     kept = (largest * counts > over).sum(1, keepdim=True).clamp_min(1)  # numbers that stay above 0
     return soft_threshold(rows, (over.gather(1, kept - 1) / kept).clamp_min(0))
-
-
-def by_unit(weight: Tensor, layer: nn.Module) -> Tensor:
-    """A view (groups, units, *numbers) of a weight: for each unit the weights that lead to it."""
-    if isinstance(layer, _ConvTransposeNd):
-        return weight.unflatten(0, (layer.groups, -1)).transpose(1, 2)
-    return weight.unsqueeze(0)
 
 
 class NormBall(Plugin):

@@ -18,18 +18,25 @@ def has_momentum(optimizer: Optimizer) -> bool:
 
 
 class HeldOneCycle(OneCycleLR):
-    """torch's scheduler, which past its last step holds the final rate instead of raising an error."""
+    """torch's scheduler, which past its last step holds the final rate instead of raising an error, and moves momentum beside Adam's β."""
+
+    def __init__(self, optimizer: Optimizer, **settings: Any) -> None:
+        self._beside = [group.get("momentum", 0) > 0 and "betas" in group for group in optimizer.param_groups]
+        super().__init__(optimizer, **settings)
 
     def step(self, epoch: int | None = None) -> None:
         """Go on by one step."""
         if self.last_epoch < self.total_steps - 1:
             super().step(epoch)
+            for group, beside in zip(self.optimizer.param_groups, self._beside, strict=True):
+                if beside and self.cycle_momentum:
+                    group["momentum"] = group["betas"][0]
         else:
             self.last_epoch += 1  # so that a longer training, resumed, knows where it is
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take up the position, in a cycle as long as the training is now."""
-        own = ("total_steps", "_schedule_phases")
+        own = ("total_steps", "_schedule_phases", "_beside")
         super().load_state_dict({name: value for name, value in state_dict.items() if name not in own})
 
 
@@ -37,8 +44,8 @@ class OneCycle(Schedule):
     """Raise the learning rate to its full value, then lower it to almost nothing; momentum moves the other way.
 
     From start_factor · ε to ε over the first `warmup` share of the steps, then to end_factor · ε, along half cosine
-    waves; ε is the optimizer's learning rate. Momentum (Adam's first β) goes from max_momentum to base_momentum and
-    back; an optimizer without momentum stays without.
+    waves; ε is the optimizer's learning rate. Momentum (Adam's first β; both, where an optimizer has both) goes from max_momentum
+    to base_momentum and back; an optimizer without momentum stays without. A single step is the first of a cycle of two.
 
     Raises:
         RecipeError: `steps` left out and the training without an end.
@@ -58,7 +65,7 @@ class OneCycle(Schedule):
 
     def __call__(self, optimizer: Optimizer, total_steps: int) -> LRScheduler:
         """Make the scheduler; each parameter group peaks at its own learning rate."""
-        steps = self.span(total_steps)
+        steps = max(2, self.span(total_steps))  # a cycle of one step would be its end
         # A rise that would end at the very first step makes torch divide 0 by 0; a hair less, and it starts at the peak.
         warmup = self.warmup - 1e-9 if self.warmup * steps == 1 else float(self.warmup)
         return HeldOneCycle(

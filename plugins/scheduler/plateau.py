@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from torch.optim import Optimizer
@@ -13,8 +14,25 @@ from plugins.metric_schedule import CountsSteps
 from plugins.scheduler._schedule import WARMUP
 
 
-class WarmedPlateau(ReduceLROnPlateau, CountsSteps):
-    """torch's scheduler behind a warm-up: ε_k = ε_0 · (k + 1) / (warmup + 1) for k < warmup, in which validations do not count."""
+class FallingPlateau(ReduceLROnPlateau):
+    """torch's scheduler, for which a loss below 0 falls too where it falls by a share of its size: v' < v − threshold · |v|."""
+
+    def __init__(self, optimizer: Optimizer, threshold: float, **settings: Any) -> None:
+        super().__init__(optimizer, threshold_mode="abs", **settings)
+        self.share = threshold
+
+    def step(self, metrics: Any, epoch: int | None = None) -> None:  # type: ignore[override]
+        """Look at a validation loss."""
+        self.threshold = self.share * abs(self.best) if math.isfinite(self.best) else 0.0
+        super().step(metrics, epoch)
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take up the position; older checkpoints have a threshold of another kind."""
+        super().load_state_dict({name: value for name, value in state_dict.items() if not name.startswith("threshold")})
+
+
+class WarmedPlateau(FallingPlateau, CountsSteps):
+    """The same behind a warm-up: ε_k = ε_0 · (k + 1) / (warmup + 1) for k < warmup, in which validations do not count."""
 
     def __init__(self, optimizer: Optimizer, warmup: int, **settings: Any) -> None:
         super().__init__(optimizer, **settings)
@@ -42,7 +60,7 @@ class WarmedPlateau(ReduceLROnPlateau, CountsSteps):
 class Plateau(Declared):
     """Multiply the learning rate by `factor` where the validation loss has not fallen for more than `patience` validations.
 
-    v is the val/loss at the last fall that counted, at first the first one; one below v · (1 − threshold) counts as a fall. After
+    v is the val/loss at the last fall that counted, at first the first one; one below v − threshold · |v| counts as a fall. After
     `patience` + 1 validations in a row without one ε ← max(factor · ε, end_factor · ε_0), and the counting begins anew. With a `warmup` it begins
     behind it. The state is in the checkpoint.
 
@@ -61,4 +79,4 @@ class Plateau(Declared):
         least = [self.end_factor * group["lr"] for group in optimizer.param_groups]
         if self.warmup:
             return WarmedPlateau(optimizer, self.warmup, min_lr=least, **settings)
-        return ReduceLROnPlateau(optimizer, min_lr=least, **settings)
+        return FallingPlateau(optimizer, min_lr=least, **settings)

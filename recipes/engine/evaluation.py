@@ -139,8 +139,8 @@ class Evaluation:
             for task, loss in losses.items():
                 means.add(f"{task}/loss", loss, counts.get(task, len(batch)))
         for plugin in module.hooks["measure"]:
-            for name, values in plugin.measure(module, batch, outputs, split).items():
-                values, samples = self._without_ignored(batch, values.to(widest(values.device)))
+            for name, found in plugin.measure(module, batch, outputs, split).items():
+                values, samples = self._that_count(batch, found)
                 means.add(name, values.sum(), samples, summed=True)
                 module.rulers.setdefault(name, dict(plugin.ruler(name)))
         return Counted(batch, outputs, means)
@@ -225,9 +225,12 @@ class Evaluation:
         """What else the last test has counted, by task, as `recipes/store/tested.py` keeps it."""
         return {task: tally.compute() for task, tally in self._tallies.items()}
 
-    def _without_ignored(self, batch: Batch, values: Tensor) -> tuple[Tensor, int | Tensor]:
-        """What a technique measured, one value a sample, and of how many; one whose labels all losses leave out does not count."""
-        ignored = self.module.task_losses.ignored
+    def _that_count(self, batch: Batch, found: Tensor | tuple[Tensor, Tensor]) -> tuple[Tensor, int | Tensor]:
+        """What a technique measured, one value a sample, and of how many; without its word, one whose labels all losses leave out does not count."""
+        values = found if isinstance(found, Tensor) else found[0]
+        values, ignored = values.to(widest(values.device)), self.module.task_losses.ignored
+        if not isinstance(found, Tensor):
+            return values.where(found[1], 0.0), found[1].sum()
         if len(ignored) < len(batch.labels):
             return values, len(values)
         kept = [

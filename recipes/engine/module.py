@@ -206,7 +206,8 @@ class RecipeModule(Evaluating):
     ) -> Tensor:
         """The losses of all tasks as one scalar; `weight` is that of a batch, `share` makes it a part of the step under way."""
         totals = {} if share is None else self.step.totals(share)
-        return self.task_losses.combine(self.task_losses.minimized(outputs, targets, weight or {}, totals))
+        with self.recorder.silent():
+            return self.task_losses.combine(self.task_losses.minimized(outputs, targets, weight or {}, totals))
 
     def record(self, name: str, value: Tensor | float, at_once: bool = False) -> None:
         """Remember a number until the next logging step; of the first pass of a step, and of its parts the mean."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from torch import Tensor
@@ -46,6 +47,15 @@ class Recorder:
     def weigh(self, share: float | None) -> None:
         """What is recorded from now on is of this share of the step's batch; None: of a pass that does not count."""
         self._share = share
+
+    @contextmanager
+    def silent(self) -> Iterator[None]:
+        """Nothing is recorded within: a look at the loss beside the passes that are trained on."""
+        share, self._share = self._share, None
+        try:
+            yield
+        finally:
+            self._share = share
 
     def record(self, name: str, value: Tensor | float, at_once: bool = False) -> None:
         """Remember a number until the next logging step; of the first pass of a step, and of its parts the mean."""

@@ -9,6 +9,7 @@ from plugins.adversarial._ascent import fgsm
 from plugins.adversarial.fgsm import FGSM
 from plugins.augmentation.mixup import Mixup
 from plugins.base import Batch, Refusal, Setting, Task
+from plugins.loss.bce import BinaryCrossEntropy
 from recipes.engine.module import RecipeModule
 from tests.plugins.adversarial.slope import gradient_of, loss_of
 
@@ -80,6 +81,17 @@ def test_predicted_label(lab):
     net = lab.copy().eval()
     gradient = gradient_of(net, lab.x, net(lab.x).argmax(1))
     assert torch.equal(out, (lab.x + 0.1 * gradient.sign()).clamp(0, 1))
+
+
+def test_predicted_labels_of_several_a_sample():
+    plugin = FGSM(eps=0.1, label="predicted")
+    module = RecipeModule(nn.Linear(6, 4), BinaryCrossEntropy(threshold=0.6), torch.optim.SGD)
+    module.build([plugin], Setting((6,), (Task("", "multilabel", 4),)), devices=1)
+    x, y = torch.randn(20, 6), torch.rand(20, 4) < 0.5
+    out = plugin.transform_batch(Batch(x, {"": y}, {"": y}), module).x
+    z = module.model(x)
+    slope = (z.sigmoid() - (z.sigmoid() >= 0.6).float()) @ module.model.weight
+    torch.testing.assert_close(out, x + 0.1 * slope.sign())
 
 
 def test_mixed_targets_are_attacked_as_they_are(lab):
@@ -165,7 +177,7 @@ def test_only_the_first_samples_of_a_split_are_attacked(lab):
             batch = lab.batch(len(positions))
             batch.positions = positions
             found = plugin.measure(module, batch, {}, split)
-            assert list(found) == names and {len(values) for values in found.values()} == {attacked}
+            assert list(found) == names and {len(values) for both in found.values() for values in both} == {attacked}
 
 
 def test_the_guard_warns_of_a_fall_once_and_its_state_is_kept(lab):

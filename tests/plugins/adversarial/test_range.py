@@ -224,7 +224,7 @@ def test_robust_accuracy_is_that_of_one_device(lab, kind, world, monkeypatch):
             assert torch.equal(x, lab.x[list(batch.positions)])
             measured = plugin.measure(module, batch, {}, "test")
             for name, values in measured.items():
-                found.setdefault(name, []).extend(zip(batch.positions, values.tolist(), strict=False))
+                found.setdefault(name, []).extend(zip(batch.positions, values[0].tolist(), strict=False))
         return found
 
     alone = hits(0, 1)

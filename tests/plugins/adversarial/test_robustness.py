@@ -1,16 +1,23 @@
 """Robust accuracy: on a trained model, and by several starts."""
 
 import copy
+from functools import partial
+from types import SimpleNamespace
 
 import pytest
 import torch
 from sklearn.datasets import load_digits
 from torch import nn
+from torch.utils.data import DataLoader
 
-from plugins.adversarial._ascent import fgsm, pgd
+from plugins.adversarial._ascent import fgsm, input_gradient, pgd, steepest
+from plugins.adversarial._crafting import attacked_loss
 from plugins.adversarial.fgsm import FGSM
 from plugins.adversarial.pgd import PGD
-from plugins.base import Batch, RecipeError
+from plugins.base import Batch, RecipeError, Setting, Task
+from plugins.loss.by_task import LossByTask
+from plugins.loss.cross_entropy import CrossEntropy
+from recipes.engine.module import RecipeModule
 from tests.plugins.adversarial.slope import loss_of
 
 
@@ -55,12 +62,12 @@ def test_each_further_start_takes_some_more_samples_and_gives_none_back(lab):
     batch.positions = range(48)
     for restarts in (1, 2, 8):
         plugin = PGD(eps=0.15, eval_steps=1, eval_restarts=restarts)
-        found[restarts] = plugin.measure(lab.module(plugin, net=net), batch, {}, "val")["acc_pgd"]
+        found[restarts] = plugin.measure(lab.module(plugin, net=net), batch, {}, "val")["acc_pgd"][0]
     assert (found[2] <= found[1]).all() and (found[8] <= found[2]).all() and found[8].sum() < found[1].sum()
     half = lab.batch(20)
     half.positions = range(20)
     plugin = PGD(eps=0.15, eval_steps=1, eval_restarts=8)
-    assert torch.equal(plugin.measure(lab.module(plugin, net=net), half, {}, "val")["acc_pgd"], found[8][:20])
+    assert torch.equal(plugin.measure(lab.module(plugin, net=net), half, {}, "val")["acc_pgd"][0], found[8][:20])
 
 
 def test_steps_and_starts_belong_to_the_ruler():
@@ -90,4 +97,80 @@ def test_plain_accuracy_where_eps_is_zero(lab):
     batch = Batch(lab.x, {"": lab.y}, {"": lab.y}, positions=range(48))
     found = plugin.measure(lab.module(plugin), batch, {}, "test")
     right = (lab.copy().eval()(lab.x).argmax(1) == lab.y).float()
-    assert torch.equal(found["acc_pgd"], right) and torch.equal(found["acc_fgsm"], right)
+    assert torch.equal(found["acc_pgd"][0], right) and torch.equal(found["acc_fgsm"][0], right) and found["acc_pgd"][1].all()
+
+
+class Two(nn.Module):
+    """Two linear heads on the same inputs."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.b = nn.Linear(6, 3), nn.Linear(6, 4)
+
+    def forward(self, x):
+        return {"a": self.a(x), "b": self.b(x)}
+
+
+def partly_labelled(second):
+    """A model of two tasks, its module, 40 inputs and its own predictions for them, of which it has some."""
+    torch.manual_seed(0)
+    net, plugin, loss = Two(), PGD(eps=1e-6), LossByTask()
+    loss.cross_entropy = CrossEntropy(ignore_index=-100)
+    module = RecipeModule(net, loss, partial(torch.optim.SGD, lr=0.1))
+    module.setting = Setting((6,), (Task("a", "classification", 3), Task("b", second, 4)))
+    module.build([plugin], devices=1)
+    x = torch.randn(40, 6)
+    targets = {task: output.detach() for task, output in net(x).items()}
+    targets = {task: output if task == "b" and second == "regression" else output.argmax(1) for task, output in targets.items()}
+    return plugin, module, x, targets
+
+
+@pytest.mark.parametrize("second", ["classification", "regression"])
+def test_labels_that_are_ignored_break_no_sample(lab, second):
+    """Tasks with a known label count; a sample without any is in neither part of the mean."""
+    _, module, x, targets = partly_labelled(second)
+    targets["a"][:8] = -100
+    targets["a"][8:16] = (targets["a"][8:16] + 1) % 3  # wrong
+    counted, right = 32, 24
+    if second == "classification":
+        targets["b"][4:24] = -100
+        counted, right = 36, 28  # the first four by the second task alone
+    loader = DataLoader([(x[at], {task: target[at] for task, target in targets.items()}) for at in range(40)], batch_size=7)
+    lab.trainer(*module.plugins).validate(module, loader, verbose=False)
+    assert module.metrics["val/acc_pgd"] == pytest.approx(right / counted)
+
+
+def test_the_guard_leaves_labels_that_are_ignored_out(monkeypatch):
+    plugin, module, x, targets = partly_labelled("regression")
+    targets["a"][:30] = -100
+    targets["a"][30:32] = (targets["a"][30:32] + 1) % 3
+    plugin.remember(Batch(x, targets, targets))
+    trainer = SimpleNamespace(sanity_checking=False, world_size=1, global_rank=0)
+    plugin.on_validation_start(trainer, module)
+    assert float(module.recorder._records["pgd/train_acc_pgd"]) == pytest.approx(0.8)
+    plugin._best = 0.0  # no warning
+    other = torch.tensor([1.0, 30.0])  # of another process, which has more labels
+    monkeypatch.setattr(torch.distributed, "all_reduce", lambda sums: sums.add_(other))
+    plugin.on_validation_start(SimpleNamespace(**{**vars(trainer), "world_size": 2}), module)
+    assert float(module.recorder._records["pgd/train_acc_pgd"]) == pytest.approx(9 / 40)
+    targets["a"][:] = -100
+    plugin.remember(Batch(x, targets, targets))
+    module.recorder._records.clear()
+    plugin.on_validation_start(trainer, module)
+    assert not module.recorder._records
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_float16_finds_the_slopes_of_confident_predictions(norm):
+    """Those of a mean over many samples are below what it can tell from 0."""
+    net = nn.Linear(6, 3)
+    module = RecipeModule(net, nn.functional.cross_entropy, partial(torch.optim.SGD, lr=0.1))
+    module.build([PGD(eps=0.1)], Setting((6,), (Task("", "classification", 3),)), devices=1)
+    nn.init.orthogonal_(net.weight)
+    y = torch.randint(3, (1000,))
+    x = (12 * net.weight[y] - net.bias.unsqueeze(0) @ net.weight).detach()  # logits of 12 and 0: what is not y has e⁻¹²
+    with torch.autocast("cpu", torch.float16):
+        found = steepest(input_gradient(attacked_loss(module, {"": y}), x), norm)
+    wanted = steepest(input_gradient(attacked_loss(module, {"": y}), x), norm)
+    assert bool((found != 0).any(1).all())
+    torch.testing.assert_close(found, wanted, rtol=0, atol=0.0 if norm == "linf" else 0.02)

@@ -75,3 +75,21 @@ def test_a_tied_output_layer_is_left_alone():
 def test_refuses_values_out_of_range():
     with pytest.raises(RecipeError, match="^ratio must be"):
         ClipAdaptively(0.0)
+
+
+@pytest.mark.parametrize("groups", [1, 2])
+def test_units_of_a_transposed_convolution_are_its_outputs(groups):
+    model, plugin = (
+        nn.Sequential(nn.ConvTranspose2d(4, 6, 3, groups=groups), nn.Flatten(), nn.Linear(6, 2)),
+        ClipAdaptively(0.1),
+    )
+    plugin.prepare(Setting((4, 1, 1), ()))
+    weight = model[0].weight
+    weight.grad = given = torch.randn_like(weight) * torch.rand(6 // groups).view(-1, 1, 1) ** 2
+    given = given.clone()
+    plugin.clip(SimpleNamespace(model=model), [weight])
+    for group in range(groups):
+        rows = slice(group * 4 // groups, (group + 1) * 4 // groups)
+        for unit in range(6 // groups):
+            share = 0.1 * weight[rows, unit].detach().norm() / given[rows, unit].norm()
+            torch.testing.assert_close(weight.grad[rows, unit], given[rows, unit] * share.clamp_max(1))

@@ -175,6 +175,18 @@ def test_losses_and_cosine_are_recorded_and_the_gradient_stays_clean():
     assert -1 <= recorded["equal/gradient_cosine"] <= 1
 
 
+def test_a_look_at_the_objective_records_nothing():
+    module = RecipeModule(net(), nn.functional.cross_entropy, partial(torch.optim.SGD, lr=0.1))
+    module.build([EqualWeights()], Setting((1, 28, 28), TASKS), devices=1)
+    outputs = module.outputs(torch.rand(4, 1, 28, 28))
+    labels = {task.name: torch.zeros(4, dtype=torch.long) for task in TASKS}
+    expected = sum(nn.functional.cross_entropy(outputs[task.name], labels[task.name]) for task in TASKS)
+    torch.testing.assert_close(module.objective(outputs, labels), expected)
+    assert not module.recorder._records
+    module.task_losses.combine(module.losses(outputs, labels))
+    assert module.recorder._records.keys() == {"equal/alphabet_loss", "equal/drawer_loss"}
+
+
 class BackwardBefore(L.Callback):
     """A backward pass that frees its graph comes first, as in a resumed run."""
 

@@ -48,12 +48,23 @@ def test_after_an_overflow_weights_stay():
         assert torch.equal(gradnorm_weights(weights, torch.tensor(norms), torch.ones(2), 1.5, 0.1), weights)
 
 
-@pytest.mark.parametrize("bad", [torch.inf, torch.nan])
+def test_a_step_without_a_label_of_a_task_leaves_its_weight():
+    """The others learn as if they were alone, and progress is measured from a loss that there was."""
+    weights, norms, ratios = torch.rand(3, 3).double() + 0.1
+    weights = weights / weights.sum() * 3
+    norms[1] = ratios[1] = 0
+    found, rest = gradnorm_weights(weights, norms, ratios, 1.5, 0.1), [0, 2]
+    alone = descended(weights[rest], norms[rest], ratios[rest], 1.5, 0.1)
+    assert found[1] == weights[1]
+    torch.testing.assert_close(found[rest], alone * weights[rest].sum() / 2)
+
+
+@pytest.mark.parametrize("bad", [0.0, torch.inf, torch.nan])
 def test_progress_is_measured_from_the_first_finite_loss(bad):
     plugin, first, later, norms = GradNorm(alpha=1.0, lr=0.1), torch.tensor([2.0, 3.0]), torch.tensor([1.0, 3.0]), torch.rand(2)
     plugin.prepare(SimpleNamespace(tasks=TASKS[:2]))
     for losses in (torch.tensor([bad, 3.0]), first, later):
-        plugin._norms = norms if losses.isfinite().all() else torch.full((2,), torch.nan)
+        plugin._norms = norms * (losses != 0) if losses.isfinite().all() else torch.full((2,), torch.nan)
         plugin.after_step(SimpleNamespace(step_losses=lambda losses=losses: losses), None)
     expected = gradnorm_weights(torch.ones(2), norms, torch.ones(2), 1.0, 0.1)
     expected = gradnorm_weights(expected, norms, later / first, 1.0, 0.1)

@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from plugins.base import RecipeError, Refusal
+from plugins.base import RecipeError, Refusal, Setting, Task
+from plugins.multitask._heads import split_head
 from plugins.optimizer.muon import Muon, orthogonalize
 from plugins.parameters import named_parameters
 from tests.harness import build, config_of
@@ -54,6 +55,14 @@ def test_matrices_are_weights_of_all_layers_but_tables_and_the_last():
     named = named_parameters(model)
     said = {each.name: told["algorithm"] for each, told in zip(named, Muon.group_parameters(named), strict=True)}
     assert [name for name, told in said.items() if told == "muon"] == ["1.weight", "3.weight"]
+
+
+def test_heads_of_all_tasks_are_the_last_layer():
+    tasks = (Task("a", "classification", 3), Task("b", "classification", 4), Task("c", "regression", 2))
+    model = split_head(nn.Sequential(nn.Linear(4, 6), nn.Linear(6, 6), nn.Linear(6, 3)), Setting((4,), tasks))
+    named = named_parameters(model)
+    said = {each.name: told["algorithm"] for each, told in zip(named, Muon.group_parameters(named), strict=True)}
+    assert [name for name, told in said.items() if told == "muon"] == ["0.weight", "1.weight"] and len(said) == 10
 
 
 @pytest.mark.parametrize(

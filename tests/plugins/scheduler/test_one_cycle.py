@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch.optim.lr_scheduler import OneCycleLR
 
+from plugins.optimizer.muon import Muon
 from plugins.scheduler.one_cycle import OneCycle
 
 
@@ -74,6 +75,27 @@ def test_goes_on_after_a_checkpoint(make_optimizer, rates):
     second.load_state_dict(first.state_dict())
     resumed.load_state_dict(scheduler.state_dict())
     assert rates(second, resumed, 12) == expected[8:]
+
+
+def test_momentum_moves_beside_the_first_beta_and_goes_on_after_a_checkpoint(make_optimizer, rates):
+    whole, first, second = (make_optimizer(Muon) for _ in range(3))
+    expected = expected_cycle(0.95, 0.85, 0.95, 20, 0.4)
+    got = rates(whole, OneCycle(warmup=0.4)(whole, 20), 20, group=1, key="momentum")
+    np.testing.assert_allclose(got, expected, rtol=1e-9)
+    assert whole.param_groups[1]["betas"][0] == pytest.approx(0.95)
+    scheduler = OneCycle(warmup=0.4)(first, 20)
+    assert rates(first, scheduler, 8, key="momentum") == pytest.approx(expected[:8])
+    resumed = OneCycle(warmup=0.4)(second, 20)
+    second.load_state_dict(first.state_dict())
+    resumed.load_state_dict(scheduler.state_dict())
+    assert rates(second, resumed, 12, key="momentum") == pytest.approx(expected[8:])
+    without = make_optimizer(Muon, momentum=0.0)
+    assert set(rates(without, OneCycle()(without, 20), 20, key="momentum")) == {0}
+
+
+def test_a_single_step_is_not_the_end(make_optimizer, rates):
+    optimizer = make_optimizer(momentum=0.9)
+    assert 0.15 < rates(optimizer, OneCycle()(optimizer, 1), 1)[0] <= 0.3
 
 
 def test_a_finished_cycle_goes_on_in_a_longer_one():

@@ -22,6 +22,26 @@ def test_the_rule_written_out(make_optimizer):
     assert rate == pytest.approx(0.1)
 
 
+def test_a_loss_below_zero_falls_where_it_is_less(make_optimizer):
+    optimizer = make_optimizer()
+    scheduler, rates = Plateau(0.5, 0, 0.01)(optimizer, 0), []
+    for loss in (-1.0, -0.995, -1.02, -1.025, 0.0):
+        scheduler.step(loss)
+        rates.append(optimizer.param_groups[0]["lr"] / 0.3)
+    assert rates == pytest.approx([1, 0.5, 0.5, 0.25, 0.125])
+
+
+def test_goes_on_from_torchs_state(make_optimizer):
+    """As checkpoints of before have it."""
+    optimizer = make_optimizer()
+    before = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, factor=0.5, patience=0, threshold=0.01)
+    before.step(-1.0)
+    scheduler = Plateau(0.5, 0, 0.01)(optimizer, 0)
+    scheduler.load_state_dict(before.state_dict())
+    scheduler.step(-0.995)
+    assert optimizer.param_groups[0]["lr"] == pytest.approx(0.15)
+
+
 def test_a_run_goes_by_its_validation_loss_and_goes_on(problem, tmp_path):
     plateau = Plateau(0.5, 0, 0.999)  # no fall is large enough: each validation but the first halves the rate
     whole = problem.fit(steps=32, scheduler=plateau, save=(tmp_path / "half.ckpt", 16))
