@@ -196,10 +196,7 @@ class Option(Identity):
     def measure(
         self, module: Module, batch: Batch, outputs: Mapping[str, Tensor], split: str
     ) -> Mapping[str, Tensor | tuple[Tensor, Tensor]]:
-        """Further metrics of an evaluation batch: one value a sample each; logged as SPLIT/NAME, the mean over samples.
-
-        With the values may come which of them count, (samples,); else all do but those of samples whose labels all losses ignore.
-        """
+        """Further metrics of an evaluation batch: one value a sample, or these and which of them count; logged as SPLIT/NAME, the mean."""
         return {}
 
     def metrics(self, task: Task) -> Mapping[str, Metric]:
