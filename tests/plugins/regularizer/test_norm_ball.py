@@ -7,8 +7,8 @@ from torch import nn
 from torch.nn import functional
 
 from plugins.base import Refusal, Selection, Setting, Task
-from plugins.regularizer.l1 import soft_threshold
 from plugins.parameters import by_unit
+from plugins.regularizer.l1 import soft_threshold
 from plugins.regularizer.norm_ball import NormBall, onto_ball
 from tests.plugins.regularizer.test_l1 import in_groups
 
