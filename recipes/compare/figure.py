@@ -136,6 +136,8 @@ def _draw_curves(
             rest = own_steps >= (steps[-1] if len(steps) else 0)
             if rest.sum() > 1:
                 axes.plot(own_steps[rest] * scale, own_values[rest], color=colour, alpha=0.4, linewidth=0.8)
+        for step in (step for run in row.group.runs for step in run.begins):
+            axes.axvline(step * scale, ymax=0.06, color=colour, linewidth=1.6, zorder=2)
         ends.append(max(own_steps[-1] for own_steps, _ in found) * scale)
         bands += [(x, middle - deviation), (x, middle + deviation)]
     _focus(axes, bands, WARM_UP * max(ends), bool(comparison.larger))
@@ -234,6 +236,8 @@ def _legend(rows: Sequence[Row], curves: bool) -> str:
         parts.append("lines: mean with 95 % interval")
     if any(row.deviation is not None for row in rows):
         parts.append("bands and ±: standard deviation" if curves else "±: standard deviation")
+    if curves and any(run.begins for row in rows for run in row.group.runs):
+        parts.append("strokes below: next phase")
     if len(rows) > 1:
         parts.append("dashed: baseline")
     if any(row.significant for row in rows):

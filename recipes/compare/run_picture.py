@@ -157,10 +157,8 @@ def _mark(axes: Axes, run: Run, unit: float | None) -> None:
     best = run.result.get("best_step")
     if isinstance(best, int) and best > 0:
         axes.axvline(best / (unit or 1), color=GREY, linestyle=":", linewidth=1.3, label="best step", zorder=1)
-    begun = run.result.get("phase_begins")
-    for step in begun[1:] if isinstance(begun, list) else ():
-        if isinstance(step, int):
-            axes.axvline(step / (unit or 1), color=PHASES, linewidth=1.3, label="next phase", zorder=1)
+    for step in run.begins:
+        axes.axvline(step / (unit or 1), color=PHASES, linewidth=1.3, label="next phase", zorder=1)
 
 
 def _shares(config: Mapping[str, Any]) -> dict[str, tuple[float, float]]:
