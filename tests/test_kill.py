@@ -126,7 +126,7 @@ def test_twelve_runs_killed_at_random_moments(tmp_path, whole):
 PHASES = (
     *("data=fashion_mnist", "data.validation=0.05", "data.train_samples=2000", "model=cnn", "model.channels=[8,16]"),
     *("optimizer=adam", "optimizer.lr=0.01", "stopping.patience=1", "max_epochs=30", "logger=[]", "trainer.accelerator=cpu"),
-    *("trainer.save_every_n_steps=9", "trainer.log_every_n_steps=1"),
+    *("trainer.save_every_n_steps=4", "trainer.log_every_n_steps=1"),
 )
 
 
@@ -145,7 +145,7 @@ def test_a_run_killed_in_its_second_phase(tmp_path, option):
 
     folder = tmp_path / "run"
     process = start(folder, *words, f"hydra.run.dir={folder}")
-    begun = first["steps"] + random.randint(5, min(30, second["steps"] - 5))
+    begun = first["steps"] + random.randint(6, min(40, second["steps"] - 5))
     while process.poll() is None and last_step(folder) < begun:
         time.sleep(0.01)
     process.kill()

@@ -52,8 +52,10 @@ def expect_comparable(name: str, mine: list[tuple[int, ...]], other: str, theirs
 
 def places_of(x: Inputs, shape: Any) -> Tensor | None:
     """Which places of sequences there are, (samples, length), by the mask among the inputs; None where there is none."""
-    names = [] if isinstance(x, Tensor) else [mask for name in shape if (mask := mask_of(shape, name)) is not None]
-    return x[names[0]] > 0 if names else None  # type: ignore[call-overload]
+    if isinstance(x, Tensor):
+        return None
+    name = next((mask for name in shape if (mask := mask_of(shape, name)) is not None), None)
+    return None if name is None else x[name] > 0
 
 
 def places_kept(

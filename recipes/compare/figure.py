@@ -104,6 +104,12 @@ def steps_an_epoch(run: Run) -> float | None:
     return steps / epochs if steps and epochs and run.result.get("phases", 1) == 1 else None
 
 
+def in_phases(run: Run, steps: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Steps and values, (..., steps), with a gap where a phase of the run begins: no line leads from one to the next."""
+    places = np.searchsorted(steps, run.begins, side="right")
+    return np.insert(steps.astype(float), places, run.begins), np.insert(values, places, np.nan, axis=-1)
+
+
 def _draw_curves(
     axes: Axes,
     comparison: Comparison,
@@ -118,6 +124,8 @@ def _draw_curves(
         (colour, mark), found = looks[id(row.group)], curves[id(row.group)]
         scale = 1.0 / unit if by_epoch and unit else 1.0
         steps, values = together(found)
+        if len(row.group.runs) == 1:
+            steps, values = in_phases(row.group.runs[0], steps, values)
         x, middle = steps * scale, values.mean(0)
         axes.plot(
             x,

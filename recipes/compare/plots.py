@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import statistics
+from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import accumulate
 from typing import Any
@@ -67,6 +68,9 @@ def curves(groups: Sequence[Group], names: Sequence[str], points: int) -> dict[s
             steps, means, deviations, seeds = average([run.curves[name] for run in group.runs if name in run.curves], points)
             if not steps:
                 continue
+            for begin in group.runs[0].begins if len(group.runs) == 1 else ():  # no line leads from one phase to the next
+                at = bisect_right(steps, begin)
+                steps[at:at], means[at:at], deviations[at:at], seeds[at:at] = [begin], [math.nan], [0.0], [1]
             trace = go.Scatter(
                 x=[number(step) for step in steps],
                 y=[number(scale * mean) for mean in means],

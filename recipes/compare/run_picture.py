@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from plugins.errors import RecipeError
-from recipes.compare.figure import DARK, GREY, LOOKS, format_axis, steps_an_epoch
+from recipes.compare.figure import DARK, GREY, LOOKS, format_axis, in_phases, steps_an_epoch
 from recipes.compare.notes import shorten
 from recipes.compare.runs import Run
 from recipes.compare.units import Metric
@@ -63,7 +63,7 @@ def draw_run(run: Run) -> Figure | None:
     """The figure of a run; None where it has recorded no curve."""
     named = {name: np.array(curve, float) for name, curve in run.curves.items()}
     curves: dict[str, Curve] = {
-        name: (both[0], np.where(np.isfinite(both[1]), both[1], np.nan)) for name, both in named.items()
+        name: in_phases(run, both[0], np.where(np.isfinite(both[1]), both[1], np.nan)) for name, both in named.items()
     }
     shown = [name for name in _metrics(run) if any(f"{split}/{name}" in curves for split in SPLITS)]
     rated = "lr" in curves and len(curves["lr"][0]) > 1
