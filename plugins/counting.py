@@ -42,7 +42,7 @@ def outcomes(task: Task, output: Tensor, labels: Tensor) -> tuple[Tensor, Tensor
     if task.kind == "multilabel":
         return task.probabilities(precise(output)), labels.bool(), None
     probability, decided = task.probabilities(precise(output)).max(1)
-    return probability, decided == labels, (labels >= 0) & (labels < task.outputs)
+    return probability, decided == labels, task.known(labels)
 
 
 class Reliability:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -44,7 +44,8 @@ class Task:
 
     Of several labels a sample, kind "multilabel", outputs are logits, one a label, and a label counts as predicted where its probability
     is at least `threshold`. Of a regression that predicts several `quantiles` of each number the outputs are those of the first column, then
-    those of the next.
+    those of the next. `ignored` is the label of a classification that the loss leaves out, which may be the number of a class; no
+    metric counts it.
     """
 
     name: str
@@ -54,6 +55,11 @@ class Task:
     shape: tuple[int, ...] = ()
     threshold: float = 0.5
     quantiles: tuple[float, ...] = ()
+    ignored: int | None = field(default=None, compare=False)  # of the loss, not of the data
+
+    def plain(self) -> dict[str, Any]:
+        """What a checkpoint keeps of it: all but what the loss leaves out, which the loss says again."""
+        return {name: value for name, value in asdict(self).items() if name != "ignored"}
 
     def in_shape(self, target: Tensor, output: Tensor) -> Tensor:
         """The numbers of a regression in the shape of the outputs, so that nothing broadcasts; each once a quantile, where these are several."""
@@ -89,8 +95,19 @@ class Task:
         return output.argmax(1)
 
     def hits(self, output: Tensor, labels: Tensor) -> Tensor:
-        """Which labels are predicted right, in their shape."""
-        return self.decided(output) == labels
+        """Which labels are predicted right, in their shape; what the loss leaves out is not."""
+        right = self.decided(output) == labels
+        return right & (labels != self.ignored) if self.ignores_a_class else right
+
+    @property
+    def ignores_a_class(self) -> bool:
+        """Whether the label that the loss leaves out is the number of a class, such as that of a background."""
+        return self.ignored is not None and 0 <= self.ignored < self.outputs
+
+    def known(self, labels: Tensor) -> Tensor:
+        """Which labels of a classification name a class that the loss does not leave out, in their shape."""
+        known = (labels >= 0) & (labels < self.outputs)
+        return known & (labels != self.ignored) if self.ignores_a_class else known
 
 
 @dataclass
@@ -183,7 +200,7 @@ class Setting:
     """What is known before training: the data's shape and tasks, and how to reach the raw training inputs and targets.
 
     `training_targets` yields the targets of the training split piece by piece, by task. `may_ignore` tells whether there may be labels
-    that the loss ignores, in any split, and `ignored` which the loss ignores, by task. `tokens`: inputs are whole numbers that stay such, as
+    that the loss ignores, in any split. `tokens`: inputs are whole numbers that stay such, as
     for an embedding. `training_inputs` yields the training split's raw inputs piece by piece; it is None when a finished run is loaded,
     whose fitted values come from the checkpoint. `load_run(folder)` gives the trained module of another run, `load_weights(place)` the
     tensors, by name, of another run or of a file. `restored`: the weights will come from a checkpoint of this run, which goes on.
@@ -200,7 +217,6 @@ class Setting:
     load_run: Callable[[str], nn.Module] | None = None
     training_targets: Callable[[], Iterator[Mapping[str, Tensor]]] | None = None
     may_ignore: bool = True
-    ignored: Mapping[str, int] = field(default_factory=dict)
     tokens: bool = False
     load_weights: Callable[[str], Mapping[str, Tensor]] | None = None
     restored: bool = False
@@ -210,6 +226,11 @@ class Setting:
     split: str | None = None
     folder: str | None = None
     own_samples: Callable[[str, torch.device], Iterator[Any]] | None = None
+
+    @property
+    def ignored(self) -> dict[str, int]:
+        """The labels that the loss leaves out, by task."""
+        return {task.name: task.ignored for task in self.tasks if task.ignored is not None}
 
     @property
     def is_image(self) -> bool:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 
 class Recording(dict[nn.Module, list[Tensor]]):
-    """The outputs of some modules, those of each call, before what techniques have attached runs; kept while it is open.
+    """Copies of the outputs of some modules, of each call, before what techniques have attached runs; kept while it is open.
 
     The hooks stay when it is closed, so that a compiled model need not be compiled anew for each pass.
     """
@@ -24,7 +24,9 @@ class Recording(dict[nn.Module, list[Tensor]]):
     def _keep(self, kept: list[Tensor]) -> Callable[..., None]:
         def keep(module: nn.Module, inputs: object, output: Any) -> None:
             if self._is_open:
-                kept.append(output[0] if type(output) is tuple else output)
+                first = output[0] if type(output) is tuple else output
+                # a copy, which an operation in place behind the module leaves as it is
+                kept.append(first.clone() if isinstance(first, Tensor) else first)
 
         return keep
 

@@ -123,6 +123,50 @@ def test_twelve_runs_killed_at_random_moments(tmp_path, whole):
         assert_same(go_on_to_the_end(folder), whole)
 
 
+PHASES = (
+    *("data=fashion_mnist", "data.validation=0.05", "data.train_samples=2000", "model=cnn", "model.channels=[8,16]"),
+    *("optimizer=adam", "optimizer.lr=0.01", "stopping.patience=1", "max_epochs=30", "logger=[]", "trainer.accelerator=cpu"),
+    *("trainer.save_every_n_steps=4", "trainer.log_every_n_steps=1"),
+)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("option", ["early_retrain", "early_continue"])
+def test_a_run_killed_in_its_second_phase(tmp_path, option):
+    """Early stopping finds by itself when to stop, and what is killed behind it goes on in the second phase."""
+    if not (root := os.environ.get("FASHION_MNIST_ROOT")):
+        pytest.skip("FASHION_MNIST_ROOT does not name a folder with fashion_mnist.npz")
+    words = (*PHASES, f"data.root={root}", f"+stopping={option}")
+    done = command("train.py", *words, f"hydra.run.dir={tmp_path / 'whole'}", cwd=tmp_path, forked=True)
+    expected = json.loads((tmp_path / "whole" / "result.json").read_text())
+    first, second = expected["phase_results"]
+    assert first["stopped_early"] and first["best_step"] < first["steps"] < 30 * 32 and "phase 2, " in done.stdout
+    assert second["metrics"]["val/acc"] > 0.5 and 0.5 < expected["metrics"]["test/acc"] < 1
+
+    folder = tmp_path / "run"
+    process = start(folder, *words, f"hydra.run.dir={folder}")
+    begun = first["steps"] + random.randint(6, min(40, second["steps"] - 5))
+    while process.poll() is None and last_step(folder) < begun:
+        time.sleep(0.01)
+    process.kill()
+    assert process.wait() == -signal.SIGKILL
+    resumed = command("train.py", f"resume={folder}", cwd=tmp_path, forked=True)
+    assert resumed.returncode == 0 and "phase 2, " not in resumed.stdout  # which had begun
+    found = json.loads((folder / "result.json").read_text())
+    for name in ("status", "metrics", "best_step", "steps", "epochs", "phases", "phase_begins", "stopped_early"):
+        assert found[name] == expected[name], name
+    without = [[{**phase, "seconds": 0} for phase in result["phase_results"]] for result in (found, expected)]
+    assert without[0] == without[1]
+    assert (folder / "metrics.csv").read_bytes() == (tmp_path / "whole" / "metrics.csv").read_bytes()
+
+
+def last_step(folder):
+    """The step of the last whole row that the run has logged."""
+    file = folder / "metrics.csv"
+    lines = file.read_text().split("\n")[:-1] if file.exists() else []
+    return int(lines[-1].split(",")[lines[0].split(",").index("step")]) if len(lines) > 1 else 0
+
+
 SWEEP = ("-m", "+regularizer=[],[dropout],[l2]", "seed=range(10)", "model=mlp", "model.hidden=[24]", "max_epochs=6")
 SWEEP += ("logger=csv", "trainer.accelerator=cpu", "hydra.launcher.n_jobs=2")
 COSTS = ("seconds", "memory")

@@ -114,11 +114,7 @@ class RobustnessMeasured(Plugin):
             # Copies: a test runs on inference tensors, which know no gradient.
             x, labels = x.clone(), {task: labels.clone() for task, labels in labels.items()}
             loss = attacked_loss(module, labels)
-            ignored = module.setting.ignored
-            known = {
-                task: labels[task] != ignored[task] if task in ignored else torch.ones_like(labels[task], dtype=torch.bool)
-                for task in classifications(module.setting)
-            }
+            known = {task.name: task.known(labels[task.name]) for task in module.setting.tasks if task.kind == "classification"}
             bounds = self.valid.bounds(module.setting, x) if eps > 0 else None
             hits = []
             for start in starts:

@@ -29,6 +29,14 @@ def is_easy(losses: Float[Tensor, " samples"], threshold: Float[Tensor, ""]) -> 
     return (losses < threshold) | ~losses.isfinite()
 
 
+def grown(growth: float, epochs: int) -> float:
+    """μ^n after n epochs; infinite where no float is that large."""
+    try:
+        return growth**epochs
+    except OverflowError:
+        return math.inf
+
+
 class SelfPaced(RemembersLosses):
     """Learn from easy samples first, and from harder ones with each epoch.
 
@@ -85,7 +93,7 @@ class SelfPaced(RemembersLosses):
         if self._threshold is None:
             return replace(batch, extra=kept)
         self._threshold = self._threshold.to(batch.samples.device)
-        threshold = self._threshold * self.growth ** (batch.epoch - self._since)
+        threshold = self._threshold * grown(self.growth, batch.epoch - self._since)
         counts = is_easy(self._of_epoch[batch.samples], threshold).float()
         self.record(module, "threshold", threshold)
         self.record(module, "share", counts.mean())

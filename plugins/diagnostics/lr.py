@@ -11,7 +11,7 @@ import lightning as L
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from plugins.base import Module, Panel, declare
+from plugins.base import Module, Panel, Stage, declare
 from plugins.diagnostics._layers import layer_of
 from plugins.diagnostics._looks import Looks
 from plugins.parameters import named_parameters
@@ -44,9 +44,10 @@ class LearningRates(Looks):
     """Log the learning rate of each group of parameters, by which the update was made.
 
     Groups come of `optimizer.no_decay`, `optimizer.layer_decay`, `optimizer.rates` and of what techniques say; each has the name of the
-    module that holds its parameters. (The column `lr` of each run is the rate of the first group in the step to come.)
+    module that holds its parameters; one without a rate is left out. (The column `lr` of each run is the rate of the first group in the step to come.)
     """
 
+    stage = Stage.PROJECTION  # before a guard lowers the rate, and an average gives the schedule its own back
     on_shards = True
 
     every_n_steps: int = declare.count("steps between two looks, the first at the first step", default=50)
@@ -67,7 +68,8 @@ class LearningRates(Looks):
         if len(self._names) != len(groups):
             self._names = names_of_groups(module.model, groups)
         for name, group in zip(self._names, groups, strict=True):
-            rate = group["lr"]
+            if (rate := group.get("lr")) is None:  # what finds its step by itself has none
+                continue
             self.record(module, name, rate.detach().clone() if isinstance(rate, Tensor) else float(rate), at_once=True)
 
     def drawing(self) -> Sequence[Panel]:

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from plugins.base import Batch, Module, RecipeError, Setting, declare
-from plugins.distillation._layers import Looked, expect_comparable, inner
+from plugins.distillation._layers import Looked, expect_comparable, inner, places_kept, places_of
 from plugins.distillation._teacher import TEACHER, TaughtByRun
 from plugins.hidden import Site
 from plugins.inputs import Inputs
@@ -18,22 +18,31 @@ from plugins.recording import Recording
 from plugins.sites import own_modules
 
 if TYPE_CHECKING:
-    from jaxtyping import Float
+    from jaxtyping import Bool, Float
 
 
 def feature_loss(
-    student: Float[Tensor, " samples *units"], teacher: Float[Tensor, " samples *units"]
+    student: Float[Tensor, " samples *units"],
+    teacher: Float[Tensor, " samples *units"],
+    there: Bool[Tensor, " samples *broadcast"] | None = None,
 ) -> Float[Tensor, " samples"]:
-    """The mean over the units of (h_teacher − h)², of each sample."""
-    return (teacher.float() - student.float()).square().flatten(1).mean(1)
+    """The mean of (h_teacher − h)² over the units, of each sample; over those at places that there are, where a mask tells them."""
+    squares = (teacher.float() - student.float()).square()
+    if there is None:
+        return squares.flatten(1).mean(1)
+    kept = there.expand_as(squares)
+    return squares.masked_fill(~kept, 0).flatten(1).sum(1) / kept.flatten(1).sum(1).clamp_min(1)
 
 
 def attention_loss(
-    student: Float[Tensor, "samples channels *places"], teacher: Float[Tensor, "samples others *places"]
+    student: Float[Tensor, "samples channels *places"],
+    teacher: Float[Tensor, "samples others *places"],
+    there: Bool[Tensor, " samples *broadcast"] | None = None,
 ) -> Float[Tensor, " samples"]:
-    """‖q / ‖q‖ − q_teacher / ‖q_teacher‖‖² of each sample, with q the mean over the channels of h² at each place."""
-    maps = (F.normalize(h.float().square().mean(1).flatten(1), dim=1) for h in (student, teacher))
-    return torch.sub(*maps).square().sum(1)
+    """‖q / ‖q‖ − q_teacher / ‖q_teacher‖‖² of each sample, with q the mean over the channels of h² at each place that there is."""
+    maps = [h.float().square().mean(1, keepdim=True) for h in (student, teacher)]
+    maps = maps if there is None else [q.masked_fill(~there, 0) for q in maps]
+    return torch.sub(*(F.normalize(q.flatten(1), dim=1) for q in maps)).square().sum(1)
 
 
 def _are_layers(value: object) -> bool:
@@ -48,7 +57,9 @@ class FeatureDistillation(TaughtByRun):
     J̃ = J + weight · E Σ_l d(h_l, h_l of the teacher), with the mean over samples, weighted where they have weights. Of layers of one shape
     d = mean over the units of (h − h_teacher)². Of maps with as many places and another number of channels d = ‖q/‖q‖ − q_t/‖q_t‖‖²,
     where q is the mean over the channels of h² at each place, a map of attention. Other shapes are refused: no layer is trained that
-    would lead from one to the other. The teacher sees the same batch, after all augmentation, once a step: one forward pass.
+    would lead from one to the other. Places of a sequence that a mask leaves out count in neither: they are in the first dimension of a
+    layer that is as long as the mask, in models of points behind the channels. The teacher sees the same batch, after all augmentation,
+    once a step: one forward pass.
 
     Raises:
         RecipeError: no such run, one of other samples; no module of such a name, in one of the two; shapes that cannot be compared.
@@ -89,6 +100,7 @@ class FeatureDistillation(TaughtByRun):
         self._pairs = [(mine, theirs) for (_, mine), (_, theirs) in found]
         self.recorded = [module for module, _ in self._pairs]
         self._seen = Recording([module for _, module in self._pairs])
+        self._of_points = any(callable(getattr(part, "parts", None)) for part in model.modules())
         return model
 
     def _matched(self, here: Looked, there: Looked) -> list[tuple[Site, Site]]:
@@ -123,9 +135,12 @@ class FeatureDistillation(TaughtByRun):
             for (part, _), theirs in zip(self._pairs, taught, strict=True)
             for pair in zip(module.recorded[part], theirs, strict=True)
         ]
-        values = torch.stack(
-            [feature_loss(h, taught) if h.shape == taught.shape else attention_loss(h, taught) for h, taught in pairs]
-        ).sum(0)
+        mask = places_of(batch.x, self.setting.shape)
+        values = torch.stack([self._apart(h, taught, mask) for h, taught in pairs]).sum(0)
         found = module.mean(values, batch)
         self.record(module, "loss", found)
         return self.weight * found
+
+    def _apart(self, h: Tensor, taught: Tensor, mask: Tensor | None) -> Tensor:
+        distance = feature_loss if h.shape == taught.shape else attention_loss
+        return distance(h, taught, None if mask is None else places_kept(mask, h.shape, taught.shape, self._of_points))

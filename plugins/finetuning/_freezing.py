@@ -45,10 +45,9 @@ class Freezing(Plugin):
 
     def now(self, trainer: L.Trainer, module: Any) -> float:
         """How far the training is, in epochs."""
-        steps = module.steps_done
-        if not module.phase.get("fresh", True):  # weights of the phase before, which are trained already
-            steps += module.phase["steps"]
-        return float(steps / trainer.num_training_batches)
+        goes_on = not module.phase.get("fresh", True)  # with the weights of the phases before, whose epochs may be shorter
+        before = sum(phase["epochs"] for phase in module.phase["ended"]) if goes_on else 0.0
+        return float(before + module.steps_done / trainer.num_training_batches)
 
     def expect_time(self, trainer: L.Trainer, module: Any) -> None:
         """Refuse a training in which it is not known how far it is."""

@@ -44,6 +44,8 @@ def over_ranks(value: Tensor, how: Any) -> Tensor:
 class Rollback(Plugin):
     """Keeps the model and the optimizer as they were at a good step, and goes back to them; a subclass decides when.
 
+    A state is good once a step from it was: it is copied every `every_n_steps` steps, and so twice as old at most.
+
     What has happened stands in `events`, a line for each time, and in every checkpoint.
     """
 
@@ -58,6 +60,7 @@ class Rollback(Plugin):
         """Nothing has gone wrong yet."""
         self.count = 0
         self.good: dict[str, Any] = {}  # step, model and optimizer as they were
+        self.next: dict[str, Any] = {}  # the same of a later step, which is good if the step from it is
         self.events = []
 
     def on_train_start(self, trainer: L.Trainer, pl_module: Any) -> None:
@@ -69,11 +72,21 @@ class Rollback(Plugin):
 
     def begin(self) -> None:
         """Begin anew."""
-        self.count, self.events = 0, []
+        self.count, self.events, self.next = 0, [], {}
 
     def keep(self, module: Module, optimizer: Optimizer) -> None:
         """Copy the state, as a good one."""
         self.good = self.copied(module, optimizer)
+
+    def confirm(self, module: Module, optimizer: Optimizer) -> None:
+        """After a good step: what it began from is good, if it was copied; whether this update broke the weights tells the next step."""
+        self.good, self.next = self.next or self.good, {}
+        if module.steps_done % self.every_n_steps == 0:
+            self.next = self.copied(module, optimizer)
+
+    def doubt(self) -> None:
+        """After a bad step: what it began from may have been the cause."""
+        self.next = {}
 
     @staticmethod
     def copied(module: Module, optimizer: Optimizer) -> dict[str, Any]:
@@ -114,9 +127,9 @@ class Rollback(Plugin):
 
     def state_dict(self) -> dict[str, Any]:
         """The number of rollbacks, what has happened, and the last good state."""
-        return {"count": self.count, "good": self.good, "events": list(self.events)}
+        return {"count": self.count, "good": self.good, "next": self.next, "events": list(self.events)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Load what `state_dict` gave."""
         self.count, self.good = state_dict["count"], state_dict["good"]
-        self.events = list(state_dict.get("events", ()))  # older checkpoints have none
+        self.events, self.next = list(state_dict.get("events", ())), state_dict.get("next", {})  # older checkpoints have none

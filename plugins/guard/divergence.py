@@ -71,7 +71,6 @@ class Divergence(Rollback):
         """Nothing has gone wrong yet."""
         super().__post_init__()
         self.usual, self.bad, self.at_once = Usual(), 0, True
-        self.next: dict[str, Any] = {}  # a state that is good if the next loss is
 
     def check(self, selection: Selection) -> None:
         """Leave steps without a loss to the technique that undoes them, where it is there."""
@@ -80,24 +79,23 @@ class Divergence(Rollback):
     def begin(self) -> None:
         """Begin anew."""
         super().begin()
-        self.usual, self.bad, self.next = Usual(), 0, {}
+        self.usual, self.bad = Usual(), 0
 
     def after_step(self, module: Module, optimizer: Optimizer) -> None:
         """Look at the loss; all ranks see the mean of theirs."""
         loss = self.loss_of(module)
         finite = math.isfinite(loss)
         if self.usual.is_too_much(loss, self.factor) or not finite:
-            self.bad, self.next = self.bad + 1, {}
-            if self.bad == self.patience or (self.at_once and not finite):
+            self.bad = self.bad + 1
+            self.doubt()
+            if self.bad >= self.patience or (self.at_once and not finite):
                 self.bad = 0
                 limit = f"{self.factor:g} times its best mean ({self.usual.best:.4g})"
                 above = f"the loss was above {limit} for {self.patience} steps"
                 self.roll_back(module, optimizer, above if finite or not self.at_once else f"the loss was {loss:g}")
         else:
             self.usual, self.bad = self.usual.after(loss), 0
-            self.good, self.next = self.next or self.good, {}
-            if module.steps_done % self.every_n_steps == 0:
-                self.next = self.copied(module, optimizer)  # whether this update broke the weights tells the next loss
+            self.confirm(module, optimizer)
         self.record(module, "count", float(self.count))
 
     @staticmethod
@@ -113,10 +111,9 @@ class Divergence(Rollback):
 
     def state_dict(self) -> dict[str, Any]:
         """What the loss usually is, and the steps that were bad, beside the good state."""
-        return {**super().state_dict(), "usual": list(self.usual), "bad": self.bad, "next": self.next}
+        return {**super().state_dict(), "usual": list(self.usual), "bad": self.bad}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Load what `state_dict` gave."""
         super().load_state_dict(state_dict)
         self.usual, self.bad = Usual(*state_dict["usual"]), state_dict["bad"]
-        self.next = state_dict.get("next", {})  # older checkpoints have none

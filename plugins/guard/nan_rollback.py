@@ -27,7 +27,7 @@ def all_finite(tensors: Iterable[Tensor]) -> Tensor:
 class NaNRollback(Rollback):
     """Undo a step that made the loss, a gradient or a weight NaN or infinite, and go on with a lower learning rate.
 
-    The model and the optimizer go back to the last good state, at most every_n_steps steps old; the learning rate, now
+    The model and the optimizer go back to the last good state, one from which a step was good, about twice every_n_steps steps old at most; the learning rate, now
     and in the rest of the schedule, is multiplied by lr_factor. The data and the schedule go on from where they are.
     The check reads one number from the device in each step, so that no bad weight gets into an average, a validation
     or a checkpoint.
@@ -53,11 +53,12 @@ class NaNRollback(Rollback):
         self.gradients_overflow = selection.precision == "16-mixed"
 
     def after_step(self, module: Module, optimizer: Optimizer) -> None:
-        """Go back if the step was bad; keep the state if it was good and the time has come."""
+        """Go back if the step was bad."""
         if not self.is_good(module, optimizer):
+            self.doubt()
             self.roll_back(module, optimizer, "loss, gradients or weights became NaN or infinite")
-        elif module.steps_done % self.every_n_steps == 0:
-            self.keep(module, optimizer)
+        else:
+            self.confirm(module, optimizer)
         self.record(module, "count", float(self.count))
 
     def is_good(self, module: Module, optimizer: Optimizer) -> bool:

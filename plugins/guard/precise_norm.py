@@ -60,4 +60,5 @@ class PreciseNorm(Plugin):
 
     def calibrate(self, module: Module, batches: Iterable[Batch]) -> None:
         """Measure with the weights that are in place."""
-        measure_norms(module, batches, self._resting)
+        if not module.trainer.sanity_checking:  # nothing is trained yet, nor known of what rests
+            measure_norms(module, batches, self._resting)

@@ -12,22 +12,22 @@ from torchmetrics import Metric
 from plugins.base import Task
 
 if TYPE_CHECKING:
-    from jaxtyping import Float, Num, Shaped
+    from jaxtyping import Bool, Float, Num, Shaped
 
 BINS = 15  # of the confidence, as many as those of metric=calibration_error
 SMALLEST = 1e-38  # probability of which a logarithm is taken
 
 
 def sums_of_classes(
-    p: Float[Tensor, "samples classes *places"], labels: Num[Tensor, " samples *places"]
+    p: Float[Tensor, "samples classes *places"],
+    labels: Num[Tensor, " samples *places"],
+    known: Bool[Tensor, " samples *places"],
 ) -> Float[Tensor, "15 4"]:
     """For each bin of the confidence: how many labels, how many of them right, Σ of the confidence, Σ −ln p of the true class.
 
-    Labels that are none of the classes do not count. A bin of the width 1/15 has its lower end.
+    Labels that are not `known` do not count. A bin of the width 1/15 has its lower end.
     """
-    p, labels = p.movedim(1, -1).reshape(-1, p.shape[1]), labels.flatten().long()
-    known = (labels >= 0) & (labels < p.shape[1])
-    p, labels = p[known], labels[known]
+    p, labels = p.movedim(1, -1)[known], labels[known].long()
     confidence, decided = p.max(1)
     truth = -p.gather(1, labels.unsqueeze(1)).squeeze(1).clamp_min(SMALLEST).log()
     values = torch.stack([torch.ones_like(truth), (decided == labels).to(p.dtype), confidence, truth], 1)
@@ -64,7 +64,7 @@ def sums_of(task: Task, predicted: Tensor, labels: Tensor) -> Tensor:
     """What is counted of a task, (15, 4): its probabilities, or numbers, and the true labels."""
     predicted = predicted.to(torch.float32 if predicted.device.type == "mps" else torch.float64)
     if task.kind == "classification":
-        return sums_of_classes(predicted, labels)
+        return sums_of_classes(predicted, labels, task.known(labels))
     if task.kind == "multilabel":
         return sums_of_labels(predicted, labels, task.threshold)
     found = task.point(predicted)

@@ -31,6 +31,13 @@ def mean_weights(ingredients: Sequence[Mapping[str, Shaped[Tensor, " ..."]]]) ->
     }
 
 
+def have_same_statistics(path: str, ingredients: Sequence[Weights]) -> bool:
+    """Whether a layer has the same running statistics in all runs: it is one run, or none has trained the layer."""
+    names = [f"{path}.{name}" if path else name for name in ("running_mean", "running_var")]
+    first = ingredients[0]
+    return all(name in first and all(torch.equal(each[name], first[name]) for each in ingredients) for name in names)
+
+
 def accuracy(module: Module, batches: Iterator[Batch]) -> float:
     """The share of labels that are predicted right, of a regression minus the mean squared error; over tasks the mean."""
     sums: dict[str, tuple[float, int]] = {}
@@ -41,6 +48,7 @@ def accuracy(module: Module, batches: Iterator[Batch]) -> float:
                 values = -(task.point(output) - labels.reshape(task.point(output).shape)).double().square()
             else:
                 values = task.hits(output, labels).double()
+                values = values[task.known(labels)] if task.kind == "classification" else values
             total, count = sums.get(task.name, (0.0, 0))
             sums[task.name] = total + float(values.sum()), count + values.numel()
     return sum(total / count for total, count in sums.values()) / len(sums)
@@ -51,7 +59,7 @@ class Soup(OfMembers):
 
     θ = 1/M · Σₘ θₘ, at the cost of a single model. With greedy=true runs are taken in the order of their validation accuracy (of a regression,
     error), and each is kept only if the mean with it is better on the validation split than without. Running statistics of norm layers are
-    measured anew on the training split. Runs must lie in one valley, as those do that start from the same trained weights: `init=from_run`.
+    measured anew on the training split, but for those that all runs have alike, as of layers that were frozen. Runs must lie in one valley, as those do that start from the same trained weights: `init=from_run`.
     It is made when a finished run is evaluated or predicts; its own folder among the members counts once.
 
     Raises:
@@ -127,9 +135,11 @@ class Soup(OfMembers):
 
     def _put(self, module: Module, ingredients: Sequence[tuple[str, Weights]], score: bool = False) -> float:
         """Put the mean of some weights in place, with the statistics that belong to it; how good it is in validation, where it is asked."""
-        module.model.load_state_dict(mean_weights([weights for _, weights in ingredients]))
-        if measured_norms(module.model):
-            measure_norms(module, self._batches(module, "train"), ())
+        weights = [weights for _, weights in ingredients]
+        module.model.load_state_dict(mean_weights(weights))
+        resting = {id(layer) for path, layer in module.model.named_modules() if have_same_statistics(path, weights)}
+        if any(id(layer) not in resting for layer in measured_norms(module.model)):
+            measure_norms(module, self._batches(module, "train"), resting)
         return accuracy(module, self._batches(module, "val")) if score else 0.0
 
     def _batches(self, module: Any, split: str) -> Iterator[Batch]:

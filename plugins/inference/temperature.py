@@ -66,13 +66,13 @@ class Temperature(Plugin):
 
     def calibrate(self, module: Module, batches: Iterable[Batch]) -> Mapping[str, Tensor]:
         """Find T on the samples of all processes, each of which finds the same."""
-        names = [task.name for task in classifications(module.setting.tasks)]
-        seen: dict[str, list[tuple[Tensor, Tensor]]] = {name: [] for name in names}
+        tasks = classifications(module.setting.tasks)
+        seen: dict[str, list[tuple[Tensor, Tensor]]] = {task.name: [] for task in tasks}
         for batch in batches:
             outputs = module.outputs(batch.x)
-            for name in names:
-                seen[name].append(_known(outputs[name], batch.labels[name]))
-        together = {name: [_gathered(torch.cat(part)) for part in zip(*seen[name], strict=True)] for name in names}
+            for task in tasks:
+                seen[task.name].append(_known(task, outputs[task.name], batch.labels[task.name]))
+        together = {task.name: [_gathered(torch.cat(part)) for part in zip(*seen[task.name], strict=True)] for task in tasks}
         found = [best_temperature(logits, labels) for logits, labels in together.values()]
         return {"T": torch.stack(found).float()}
 
@@ -101,11 +101,10 @@ def classifications(tasks: Iterable[Task]) -> list[Task]:
     return [task for task in tasks if task.kind == "classification"]
 
 
-def _known(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """Logits (samples, classes) and labels (samples,), without what is labelled as none of the classes."""
-    flat, labels = logits.float().movedim(1, -1).reshape(-1, logits.shape[1]), labels.flatten()
-    known = (labels >= 0) & (labels < logits.shape[1])
-    return flat[known], labels[known]
+def _known(task: Task, logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """Logits (samples, classes) and labels (samples,), without what is labelled as none of the classes, or is left out by the loss."""
+    known = task.known(labels)
+    return logits.float().movedim(1, -1)[known], labels[known]
 
 
 def _gathered(own: Tensor) -> Tensor:

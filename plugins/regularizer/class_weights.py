@@ -105,6 +105,5 @@ def count_classes(setting: Setting, tasks: Sequence[Task]) -> dict[str, Tensor]:
     for targets in setting.training_targets():
         for task in tasks:
             labels = targets[task.name].flatten().long().cpu()
-            known = labels[(labels >= 0) & (labels < task.outputs) & (labels != setting.ignored.get(task.name, -1))]
-            counts[task.name] += torch.bincount(known, minlength=task.outputs)
+            counts[task.name] += torch.bincount(labels[task.known(labels)], minlength=task.outputs)
     return counts

@@ -53,9 +53,8 @@ class ByClass(Plugin):
     def known(self, labels: Int[Tensor, " samples"], setting: Setting) -> Bool[Tensor, " samples"]:
         """Which labels name a class: those that the loss ignores, as -100 or 255, are none."""
         name = self.classes(setting)
-        (outputs,) = [task.outputs for task in setting.tasks if task.name == name]
-        known = (labels >= 0) & (labels < outputs)
-        return known & (labels != setting.ignored[name]) if name in setting.ignored else known
+        (task,) = [task for task in setting.tasks if task.name == name]
+        return task.known(labels)
 
     def classes(self, setting: Setting) -> str:
         """The name of the target whose classes count."""

@@ -44,6 +44,24 @@ class ByMetric(Plugin):
             )
         return larger
 
+    @property
+    def sign(self) -> float:
+        """What makes an error of the metric."""
+        return -1.0 if self.larger else 1.0
+
+    @property
+    def by(self) -> list[str | float]:
+        """What chooses, for the checkpoint."""
+        return [self.followed, self.sign]
+
+    def expect_same(self, state_dict: Mapping[str, Any]) -> None:
+        """Refuse a checkpoint with the best value of another metric, which no value of this one may ever beat."""
+        by = state_dict.get("by", self.by)  # older checkpoints do not tell
+        if list(by) != self.by:
+            raise RecipeError(
+                f"the best so far is that of stopping.{self.names}={by[0]}: leave {self.names} and mode, or start a new run"
+            )
+
     def check(self, selection: Selection) -> None:
         """Learn what techniques declare of their metrics."""
         self.declared = declared_directions(selection.plugins, selection.setting.tasks)

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import lightning as L
 from torch import Tensor
 
-from plugins.base import Module, RecipeError, declare
+from plugins.base import Module, declare
 from plugins.stopping._by_metric import ByMetric, metric_name
 
 
@@ -55,11 +55,6 @@ class EarlyStopping(ByMetric):
         self.best_weights: dict[str, Tensor] = {}
 
     @property
-    def sign(self) -> float:
-        """What makes an error of the metric."""
-        return -1.0 if self.larger else 1.0
-
-    @property
     def best_step(self) -> int:
         """i*: the optimizer steps after which the best weights were reached; 0 before the first evaluation."""
         return self.search.best_step
@@ -100,14 +95,10 @@ class EarlyStopping(ByMetric):
 
     def state_dict(self) -> dict[str, Any]:
         """The algorithm's variables, and what chooses."""
-        return {"search": list(self.search), "best_weights": dict(self.best_weights), "by": [self.monitor, self.sign]}
+        return {"search": list(self.search), "best_weights": dict(self.best_weights), "by": self.by}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Load what `state_dict` gave; the best value of another metric, which no value of this one may ever beat, is refused."""
-        monitor, sign = state_dict.get("by", [self.monitor, self.sign])  # older checkpoints do not tell
-        if [monitor, sign] != [self.monitor, self.sign]:
-            raise RecipeError(
-                f"the best so far is that of stopping.monitor={monitor}: leave monitor and mode, or start a new run"
-            )
+        """Load what `state_dict` gave; the best value of another metric is refused."""
+        self.expect_same(state_dict)
         self.search = Search(*state_dict["search"])
         self.best_weights = dict(state_dict["best_weights"])

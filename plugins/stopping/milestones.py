@@ -74,9 +74,10 @@ class Milestones(ByMetric):
         return {}
 
     def state_dict(self) -> dict[str, Any]:
-        """The best value so far."""
-        return {"best": self.best}
+        """The best value so far, and what chooses."""
+        return {"best": self.best, "by": self.by}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Load what `state_dict` gave."""
+        """Load what `state_dict` gave; the best value of another metric is refused."""
+        self.expect_same(state_dict)
         self.best = state_dict["best"]

@@ -104,6 +104,12 @@ def steps_an_epoch(run: Run) -> float | None:
     return steps / epochs if steps and epochs and run.result.get("phases", 1) == 1 else None
 
 
+def in_phases(run: Run, steps: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Steps and values, (..., steps), with a gap where a phase of the run begins: no line leads from one to the next."""
+    places = np.searchsorted(steps, run.begins, side="right")
+    return np.insert(steps.astype(float), places, run.begins), np.insert(values, places, np.nan, axis=-1)
+
+
 def _draw_curves(
     axes: Axes,
     comparison: Comparison,
@@ -118,6 +124,8 @@ def _draw_curves(
         (colour, mark), found = looks[id(row.group)], curves[id(row.group)]
         scale = 1.0 / unit if by_epoch and unit else 1.0
         steps, values = together(found)
+        if len(row.group.runs) == 1:
+            steps, values = in_phases(row.group.runs[0], steps, values)
         x, middle = steps * scale, values.mean(0)
         axes.plot(
             x,
@@ -136,6 +144,8 @@ def _draw_curves(
             rest = own_steps >= (steps[-1] if len(steps) else 0)
             if rest.sum() > 1:
                 axes.plot(own_steps[rest] * scale, own_values[rest], color=colour, alpha=0.4, linewidth=0.8)
+        for step in (step for run in row.group.runs for step in run.begins):
+            axes.axvline(step * scale, ymax=0.06, color=colour, linewidth=1.6, zorder=2)
         ends.append(max(own_steps[-1] for own_steps, _ in found) * scale)
         bands += [(x, middle - deviation), (x, middle + deviation)]
     _focus(axes, bands, WARM_UP * max(ends), bool(comparison.larger))
@@ -234,6 +244,8 @@ def _legend(rows: Sequence[Row], curves: bool) -> str:
         parts.append("lines: mean with 95 % interval")
     if any(row.deviation is not None for row in rows):
         parts.append("bands and ±: standard deviation" if curves else "±: standard deviation")
+    if curves and any(run.begins for row in rows for run in row.group.runs):
+        parts.append("strokes below: next phase")
     if len(rows) > 1:
         parts.append("dashed: baseline")
     if any(row.significant for row in rows):

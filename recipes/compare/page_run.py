@@ -79,8 +79,8 @@ def curves_of_run(run: Run, points: int) -> dict[str, Any]:
         found[base] = figure(traces, yaxis={"title": {"text": plain(Metric(f"val/{base}").head.partition("/")[2])}})
     pairs = {f"{split}/{base}" for base in found for split in ("val", "train")}
     found |= {name: made for name, made in single.items() if name not in pairs}
-    best, begun = run.result.get("best_step"), run.result.get("phase_begins")
-    dashes = {step: "solid" for step in (begun[1:] if isinstance(begun, list) else []) if isinstance(step, int)}
+    best = run.result.get("best_step")
+    dashes = dict.fromkeys(run.begins, "solid")
     dashes |= {best: "dot"} if isinstance(best, int) and best > 0 else {}
     for made in found.values() if dashes else ():
         made["layout"]["shapes"] = [

@@ -48,6 +48,8 @@ def curves_section(figures: Mapping[str, Any], metric: str, alone: bool = False)
     bands = '<label><input type="checkbox" data-control="curves-band" checked> bands</label>'
     logarithm = '<label><input type="checkbox" data-control="curves-log"> logarithmic</label>'
     said = "Dotted: the step whose weights are kept." if alone else "Lines: mean over seeds; bands: ± one standard deviation."
+    phases = any(trace["meta"]["begins"] for made in figures.values() for trace in made["data"])
+    said += f" {'Solid, from top to bottom' if alone else 'Strokes at the bottom'}: a further phase begins." * phases
     return (
         controls(choice + AXIS.format(name="curves") + ("" if alone else bands) + logarithm)
         + plot("curves")

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import math
 import statistics
+from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import accumulate
 from typing import Any
 
 from recipes.compare.groups import Group, tidy
@@ -66,23 +68,37 @@ def curves(groups: Sequence[Group], names: Sequence[str], points: int) -> dict[s
             steps, means, deviations, seeds = average([run.curves[name] for run in group.runs if name in run.curves], points)
             if not steps:
                 continue
-            lengths = [
-                run.result["steps"] / run.result["epochs"]
-                for run in group.runs
-                if run.result.get("epochs") and run.result.get("steps")
-            ]
+            for begin in group.runs[0].begins if len(group.runs) == 1 else ():  # no line leads from one phase to the next
+                at = bisect_right(steps, begin)
+                steps[at:at], means[at:at], deviations[at:at], seeds[at:at] = [begin], [math.nan], [0.0], [1]
             trace = go.Scatter(
                 x=[number(step) for step in steps],
                 y=[number(scale * mean) for mean in means],
                 error_y={"array": [number(scale * deviation) for deviation in deviations]},
                 customdata=seeds if min(seeds) < max(seeds) else None,
                 mode="lines",
-                meta={"group": place, "epoch": number(statistics.fmean(lengths)) if lengths else None, "seeds": max(seeds)},
+                meta={
+                    "group": place,
+                    "epochs": in_epochs(group.runs),
+                    "begins": [step for run in group.runs for step in run.begins],
+                    "seeds": max(seeds),
+                },
             )
             traces.append(trace)
         if traces:
             found[name] = figure(traces, yaxis={"title": {"text": plain(Metric(name).head)}})
     return found
+
+
+def in_epochs(runs: Sequence[Run]) -> list[list[float]]:
+    """Steps, and the epochs that are done there, of which a phase of its own length has its own: means over runs; empty where none tells."""
+    told = [run.result for run in runs if run.result.get("epochs") and run.result.get("steps")]
+    ways = [[phase for phase in result.get("phase_results") or [result] if phase["steps"]] for result in told]
+    if len({len(phases) for phases in ways}) > 1:
+        ways = [[result] for result in told]
+    places = [[(phase["steps"], phase["epochs"]) for phase in phases] for phases in ways]
+    means = [[statistics.fmean(values) for values in zip(*of_phase, strict=True)] for of_phase in zip(*places, strict=True)]
+    return [[0.0, *accumulate(values)] for values in zip(*means, strict=True)]
 
 
 def cost(rows: Sequence[Row], metric: Metric, baseline: int) -> dict[str, Any]:

@@ -28,7 +28,7 @@ function dress(layout) {
     dressed[name] = { ...axis, ...layout[name] };
     if (layout[name]?.title) dressed[name].title = { standoff: 12, ...layout[name].title };
   }
-  for (const shape of layout.shapes ?? []) shape.line = { color: cssColour("quiet"), width: 1, dash: shape.line?.dash ?? "dot" };
+  for (const shape of layout.shapes ?? []) shape.line = { color: cssColour("quiet"), width: 1, dash: "dot", ...shape.line };
   return dressed;
 }
 
@@ -37,15 +37,26 @@ function tracesOf(figure, shown) {
   return copy(figure.data).filter((trace) => shown.includes(trace.meta.group));
 }
 
+/** Steps as epochs, by places at which both are known; what lies behind them goes on as before. */
+function inEpochs(steps, [known, epochs]) {
+  return steps.map((step) => {
+    const after = known.findIndex((place) => place >= step), at = after < 0 ? known.length - 1 : Math.max(1, after);
+    return epochs[at] + ((step - known[at]) * (epochs[at] - epochs[at - 1])) / (known[at] - known[at - 1]);
+  });
+}
+
 /** Lines with bands; `name` is that of the drop-downs. */
 function drawCurves(name, figure, limit) {
   const shown = visible(limit);
   const epochs = control(`${name}-axis`).value === "epoch";
   const banded = control(`${name}-band`)?.checked ?? true;
-  const traces = [], bands = [];
+  const traces = [], bands = [], begun = [];
   for (const trace of tracesOf(figure, shown)) {
-    const { group, epoch, seeds } = trace.meta;
-    if (epochs && epoch) trace.x = trace.x.map((step) => step / epoch);
+    const { group, seeds } = trace.meta;
+    const places = (steps) => (epochs && trace.meta.epochs.length ? inEpochs(steps, trace.meta.epochs) : steps);
+    trace.x = places(trace.x);
+    for (const x of places(trace.meta.begins))
+      begun.push({ type: "line", yref: "paper", x0: x, x1: x, y0: 0, y1: 0.06, line: { color: colour(group), width: 2, dash: "solid" } });
     const error = trace.error_y.array;
     delete trace.error_y;
     if (banded && seeds > 1) {
@@ -65,8 +76,9 @@ function drawCurves(name, figure, limit) {
   }
   const layout = copy(figure.layout);
   layout.xaxis = { title: { text: epochs ? "epoch" : "step" }, rangemode: "tozero" };
-  const epoch = epochs && traces[0]?.meta.epoch;
-  for (const shape of layout.shapes ?? []) if (epoch) Object.assign(shape, { x0: shape.x0 / epoch, x1: shape.x1 / epoch });
+  const known = epochs && traces[0]?.meta.epochs;
+  if (known?.length) for (const shape of layout.shapes ?? []) [shape.x0, shape.x1] = inEpochs([shape.x0, shape.x1], known);
+  layout.shapes ??= begun;
   layout.hovermode = traces.length > 10 ? "closest" : "x unified";
   layout.yaxis.type = control(`${name}-log`)?.checked ? "log" : "linear";
   layout.height = name === "curves" ? 440 : 320;

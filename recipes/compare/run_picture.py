@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from plugins.errors import RecipeError
-from recipes.compare.figure import DARK, GREY, LOOKS, format_axis, steps_an_epoch
+from recipes.compare.figure import DARK, GREY, LOOKS, format_axis, in_phases, steps_an_epoch
 from recipes.compare.notes import shorten
 from recipes.compare.runs import Run
 from recipes.compare.units import Metric
@@ -63,7 +63,7 @@ def draw_run(run: Run) -> Figure | None:
     """The figure of a run; None where it has recorded no curve."""
     named = {name: np.array(curve, float) for name, curve in run.curves.items()}
     curves: dict[str, Curve] = {
-        name: (both[0], np.where(np.isfinite(both[1]), both[1], np.nan)) for name, both in named.items()
+        name: in_phases(run, both[0], np.where(np.isfinite(both[1]), both[1], np.nan)) for name, both in named.items()
     }
     shown = [name for name in _metrics(run) if any(f"{split}/{name}" in curves for split in SPLITS)]
     rated = "lr" in curves and len(curves["lr"][0]) > 1
@@ -157,10 +157,8 @@ def _mark(axes: Axes, run: Run, unit: float | None) -> None:
     best = run.result.get("best_step")
     if isinstance(best, int) and best > 0:
         axes.axvline(best / (unit or 1), color=GREY, linestyle=":", linewidth=1.3, label="best step", zorder=1)
-    begun = run.result.get("phase_begins")
-    for step in begun[1:] if isinstance(begun, list) else ():
-        if isinstance(step, int):
-            axes.axvline(step / (unit or 1), color=PHASES, linewidth=1.3, label="next phase", zorder=1)
+    for step in run.begins:
+        axes.axvline(step / (unit or 1), color=PHASES, linewidth=1.3, label="next phase", zorder=1)
 
 
 def _shares(config: Mapping[str, Any]) -> dict[str, tuple[float, float]]:

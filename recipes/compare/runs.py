@@ -122,6 +122,12 @@ class Run:
         return found
 
     @property
+    def begins(self) -> list[int]:
+        """The steps after which its further phases began."""
+        begun = self.result.get("phase_begins")
+        return [step for step in begun[1:] if isinstance(step, int)] if isinstance(begun, list) else []
+
+    @property
     def techniques(self) -> list[str]:
         """The names of the options that had a part in the run."""
         named = self.result.get("techniques")

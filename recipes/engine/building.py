@@ -73,7 +73,8 @@ def build(module: Whole, plugins: Iterable[Plugin], setting: Setting | None, fac
         )
         module.standardize_targets &= given.training_targets is not None
     if (label := ignored_label(module.loss)) is not None:
-        given = replace(given, ignored={task.name: label for task in given.tasks if task.kind == "classification"})
+        leaves_out = [replace(task, ignored=label) if task.kind == "classification" else task for task in given.tasks]
+        given = replace(given, tasks=tuple(leaves_out))
     module.setting = given = replace(given, tasks=tuple(refined(module.loss, task) for task in given.tasks))
     facts = facts or _facts(module)
     given_parts: tuple[Any, ...] = (module.model, module.loss)

@@ -99,7 +99,7 @@ class Evaluation:
             self._measuring[split] = Measuring(self.module)
         if split == "test":
             self._confusion = {
-                task.name: Confusion(task.outputs, self.module.device)
+                task.name: Confusion(task, self.module.device)
                 for task in self.module.setting.tasks  # type: ignore[union-attr]
                 if task.kind == "classification" and 2 <= task.outputs <= MOST_CLASSES
             }
@@ -170,22 +170,31 @@ class Evaluation:
         return {task.name: task.probabilities(outputs[task.name]) for task in module.setting.tasks}  # type: ignore[union-attr]
 
     def of_training(self, limit: int) -> dict[str, float]:
-        """Loss and accuracy on up to `limit` clean training samples in evaluation mode."""
-        module, means = self.module, Means()
+        """Loss and accuracy on up to `limit` clean training samples in evaluation mode, predicted as those of a validation are.
+
+        Whatever draws draws as at a validation; the random numbers of the training stay where they were.
+        """
+        module, means, seen = self.module, Means(), 0
         assert module.setting is not None
+        rank, world = module.trainer.global_rank, module.trainer.world_size
         precision = module.trainer.precision_plugin.forward_context()
-        with self.in_place(), evaluation_mode(module.model), torch.no_grad(), precision:
-            for data in clean_batches(training_loader(module.trainer), limit):
+        devices = [module.device] if module.device.type == "cuda" else []
+        with self.in_place(), evaluation_mode(module.model), torch.no_grad(), precision, torch.random.fork_rng(devices):
+            for index, data in enumerate(clean_batches(training_loader(module.trainer), limit)):
                 whole = module.as_batch(module.transfer_batch_to_device(data, module.device, 0))
-                for found in self.portions.of(len(whole), partial(self._of_clean, whole)):
+                whole.positions = range(seen * world + rank, (seen + len(whole)) * world + rank, world)
+                seen += len(whole)
+                for found in self.portions.of(len(whole), partial(self._of_clean, whole, index)):
                     means.add_all(found)
         return means.compute()
 
-    def _of_clean(self, whole: Batch, start: int, stop: int) -> Means:
+    def _of_clean(self, whole: Batch, index: int, start: int, stop: int) -> Means:
         """The same of some samples of a batch."""
         module, means, batch = self.module, Means(), portion(whole, start, stop)
         assert module.setting is not None
-        outputs = module.outputs(batch.x)
+        module.positions = batch.positions
+        module.draws.seed_evaluation("train", index, module.trainer.global_rank, module.device, start)
+        outputs = self._predictions(batch.x) if module.hooks["predict"] else module.outputs(batch.x)
         add_metrics(means, module.setting, outputs, batch, module.task_losses.reported(outputs, batch.labels), module)
         return means
 

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from plugins.base import Batch, RecipeError, own_metrics
+from plugins.base import Batch, RecipeError, Task, own_metrics
 from plugins.counting import widest
 from recipes.engine.parts import Whole
 
@@ -33,7 +33,7 @@ class Measuring:
     def add(self, outputs: Mapping[str, Tensor], batch: Batch) -> None:
         """Count a batch: outputs as the model gives them or as log-probabilities, compared with the true targets."""
         pairs = {
-            task.name: PAIRS[task.kind](task.point(outputs[task.name]).to(self.wide), batch.labels[task.name])
+            task.name: PAIRS[task.kind](task, task.point(outputs[task.name]).to(self.wide), batch.labels[task.name])
             for task in self.tasks
         }
         for name, (owner, task, metric) in self.metrics.items():
@@ -56,20 +56,20 @@ class Measuring:
         return found
 
 
-def _of_classes(output: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """Probabilities (samples, classes) and labels (samples,); what is labelled as none of the classes is left out."""
+def _of_classes(task: Task, output: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """Probabilities (samples, classes) and labels (samples,); what names no class, or is left out by the loss, is left out."""
     p = output.softmax(1).movedim(1, -1).reshape(-1, output.shape[1])
     labels = labels.long().flatten()
-    known = (labels >= 0) & (labels < output.shape[1])
+    known = task.known(labels)
     return (p, labels) if bool(known.all()) else (p[known], labels[known])
 
 
-def _of_numbers(output: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+def _of_numbers(task: Task, output: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
     """Predictions and targets, both (samples, columns)."""
     return output.flatten(1), target.to(output.dtype).reshape(output.shape).flatten(1)
 
 
-def _of_labels(output: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+def _of_labels(task: Task, output: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     """Probabilities and labels of 0 and 1, both (samples, labels)."""
     return output.sigmoid(), labels.long()
 

@@ -10,6 +10,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from plugins.base import Task
 from plugins.counting import widest
 
 BINS = 64  # of a histogram
@@ -139,14 +140,14 @@ def _whole(count: float) -> int | float:
 class Confusion:
     """How often samples of one class (row) were taken for another (column)."""
 
-    def __init__(self, classes: int, device: torch.device) -> None:
-        self.classes = classes
-        self.counts = torch.zeros(classes * classes + 1, dtype=torch.int64, device=device)  # the last one: no class at all
+    def __init__(self, task: Task, device: torch.device) -> None:
+        self.task, self.classes = task, task.outputs
+        self.counts = torch.zeros(self.classes**2 + 1, dtype=torch.int64, device=device)  # the last one: no class at all
 
     def add(self, outputs: Tensor, labels: Tensor) -> None:
         """Count a batch: outputs (samples, classes, *places), the largest of which is the prediction, and labels (samples, *places)."""
         cell = labels.long() * self.classes + outputs.argmax(1)
-        cell = cell.where((labels >= 0) & (labels < self.classes), self.classes * self.classes)  # such as one to be ignored
+        cell = cell.where(self.task.known(labels), self.classes * self.classes)  # such as one to be ignored
         cell = cell.flatten()
         self.counts.index_add_(0, cell, torch.ones_like(cell))  # bincount would wait for the device
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import asdict
 from typing import Any
 
 import lightning as L
@@ -282,7 +281,7 @@ class RecipeModule(Evaluating):
             "data": self.data_seen,
             "content": self.data_content,
             "data_state": self.data_state,
-            "tasks": [asdict(task) for task in self.setting.tasks],
+            "tasks": [task.plain() for task in self.setting.tasks],
             "metrics": dict(self.metrics),
             "total_steps": self._total_steps,
             **self.recorder.state_dict(),

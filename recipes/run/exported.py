@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict
 from typing import Any
 
 import torch
@@ -84,7 +83,7 @@ def facts(
         name: told(value) | ({"divided_by": BYTES} if data[name].dtype == torch.uint8 and value.is_floating_point() else {})
         for name, value in by_name(x).items()
     }
-    tasks = [asdict(task) | {"output": output_name(task)} for task in tasks_of(module)]
+    tasks = [task.plain() | {"output": output_name(task)} for task in tasks_of(module)]
     content = {
         "inputs": inputs,
         "outputs": {name: told(value) for name, value in outputs.items()},

@@ -40,4 +40,14 @@ def test_of_a_tuple_it_keeps_what_comes_first():
     recorded = Recording([attention])
     with recorded.opened():
         out, _ = attention(x, x, x)
-    assert recorded[attention][0] is out
+    assert torch.equal(recorded[attention][0], out)
+
+
+def test_an_operation_in_place_behind_a_module_changes_nothing_of_what_is_kept():
+    model, x = nn.Sequential(nn.Linear(4, 5), nn.ReLU(inplace=True), nn.Linear(5, 1)), torch.randn(6, 4)
+    recorded = Recording([model[0]])
+    with recorded.opened():
+        model(x)
+    assert torch.equal(recorded[model[0]][0], model[0](x)) and (recorded[model[0]][0] < 0).any()
+    recorded[model[0]][0].sum().backward()  # its gradient is that of the layer itself
+    torch.testing.assert_close(model[0].bias.grad, torch.full((5,), 6.0))

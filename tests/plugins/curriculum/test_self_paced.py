@@ -7,7 +7,7 @@ from torch.nn import functional
 
 from plugins.augmentation.mixup import Mixup
 from plugins.base import RecipeError, Refusal, Selection, Setting, Task
-from plugins.curriculum.self_paced import SelfPaced, first_threshold, is_easy
+from plugins.curriculum.self_paced import SelfPaced, first_threshold, grown, is_easy
 from tests.harness import config_of, fit, parameters, same_bits
 from tests.plugins.curriculum.numbered import EPOCH, SAMPLES, Seen, net, problem, self_paced_on_a_rank, sgd, trained
 from tests.ranks import on_ranks
@@ -34,6 +34,11 @@ def test_where_most_losses_are_0_learning_goes_on():
     plugin._begin(1)
     assert plugin._threshold == torch.tensor(0.7)
     assert is_easy(plugin.losses_before(1, 8), plugin._threshold).tolist() == [True] * 7 + [False]
+
+
+def test_the_threshold_has_no_end():
+    assert grown(1.3, 4) == 1.3**4 and grown(1.3, 100_000) == math.inf
+    assert is_easy(torch.rand(5), torch.rand(()) * grown(10.0, 1000)).all()
 
 
 def test_easy_is_what_lies_below_and_what_is_not_known():

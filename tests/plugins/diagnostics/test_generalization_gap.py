@@ -5,6 +5,7 @@ from torch import nn
 from plugins.averaging.ema import EMA
 from plugins.base import Plugin, Stage
 from plugins.diagnostics.generalization_gap import GeneralizationGap, gap
+from plugins.inference.mc_dropout import MCDropout
 from plugins.regularizer.dropout import Dropout
 from recipes.data.loaders import StepLoader
 from recipes.data.split import Split
@@ -63,6 +64,15 @@ def test_takes_as_many_training_samples_as_there_are_for_validation(problem, tra
 def test_changes_no_bit_of_training(problem, training, weights, same):
     looked_at = problem.fit(GeneralizationGap(), loader=StepLoader(training, 8, 0), steps=9)
     assert same(weights(looked_at), weights(problem.fit(loader=StepLoader(training, 8, 0), steps=9)))
+
+
+def test_both_sides_are_predicted_alike(problem, weights, same):
+    """On the same samples there is no gap, however a prediction is made, and no draw of it touches the training."""
+    fit = lambda *others: problem.fit(Dropout(0.5), MCDropout(3), *others, loader=problem.validation, steps=6)  # noqa: E731
+    looked_at = fit(GeneralizationGap())
+    gaps = problem.log.series("gap/loss")
+    assert len(gaps) == 2 and gaps == pytest.approx([0.0] * 2, abs=1e-6)
+    assert same(weights(looked_at), weights(fit()))
 
 
 def test_only_what_both_have_is_compared():

@@ -4,7 +4,10 @@ import pytest
 import torch
 from torch import nn
 
+from plugins.averaging.swa import SWA
 from plugins.diagnostics.lr import LearningRates, names_of_groups
+from plugins.guard.nan_rollback import NaNRollback
+from tests.plugins.guard.test_nan_rollback import poisoned
 
 
 def groups(model, *names):
@@ -47,3 +50,25 @@ def test_each_layer_has_its_rate(problem):
 
     problem.fit(LearningRates(every_n_steps=4), optimizer=partial(optimizer))
     assert problem.log.series("lr/0") == pytest.approx([0.3] * 3) and problem.log.series("lr/model") == pytest.approx([0.1] * 3)
+
+
+def test_the_rate_of_an_average_and_that_before_a_rollback(problem):
+    """Both are changed after the update: the schedule gets its own back, a guard lowers it."""
+    problem.fit(LearningRates(every_n_steps=1), SWA(start=0.5, lr=0.02), steps=6)
+    assert problem.log.series("lr/model") == pytest.approx([0.1] * 3 + [0.02] * 3)
+    problem.fit(LearningRates(every_n_steps=1), NaNRollback(lr_factor=0.5), loader=poisoned(problem, 3), steps=5)
+    assert problem.log.series("lr/model")[-5:] == pytest.approx([0.1] * 3 + [0.05] * 2)
+
+
+def test_groups_without_a_rate_are_left_out(problem):
+    module = problem.fit(steps=1)
+    plugin, optimizer = LearningRates(every_n_steps=1), torch.optim.SGD(module.model.parameters(), lr=0.1)
+    seen = []
+    plugin.record = lambda module, name, value, **how: seen.append((name, value))
+    optimizer.add_param_group({"params": [nn.Parameter(torch.ones(2))], "lr": 0.3})
+    optimizer.param_groups[0]["lr"] = None
+    plugin.after_step(module, optimizer)
+    assert [value for _, value in seen] == [0.3]
+    del optimizer.param_groups[1]["lr"]
+    plugin.after_step(module, optimizer)
+    assert len(seen) == 1

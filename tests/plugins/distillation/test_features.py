@@ -5,11 +5,14 @@ import torch
 from torch import nn
 
 from plugins.augmentation.mixup import Mixup
-from plugins.base import Plugin, RecipeError, Refusal, Selection, Setting, Stage, Task
-from plugins.distillation._layers import inner
+from plugins.base import Batch, Plugin, RecipeError, Refusal, Selection, Setting, Stage, Task
+from plugins.distillation._layers import inner, places_kept
 from plugins.distillation.features import FeatureDistillation, attention_loss, feature_loss
+from plugins.inputs import Entry
 from plugins.preprocessing._layer import Affine
+from plugins.recording import Recording
 from plugins.wrapper.sam import SAM
+from recipes.models.transformer import TransformerModel
 from tests.harness import build, config_of, fit, parameters
 from tests.recipes.engine.weighing import EQUAL, STEPS, Heavy, data, flat, heavy, numbers, optimizer, train
 
@@ -138,6 +141,55 @@ def test_layers_are_named_in_both_models():
         found(teacher, student, layers=["1"])
     assert found(Teacher(), student, layers=["*"])._pairs[0][0] is student.model[1]
     assert inner(student) is student.model
+
+
+NAMED = {"tokens": Entry((6,), "int64", 9, 0), "mask": Entry((6,), "bool")}
+
+
+def transformer(seed):
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return TransformerModel(NAMED, 3, width=8, heads=2, hidden=12, layers=1)
+
+
+def test_places_that_a_mask_leaves_out_count_for_nothing():
+    teacher, student = Teacher(transformer(0), NAMED), transformer(1)
+    plugin = found(teacher, student, NAMED, layers=["encoder.0.mlp.1", "norm"])
+    mask = torch.arange(6) < torch.tensor([6, 1, 3, 0]).unsqueeze(1)
+    x = {"tokens": torch.randint(10, (4, 6)), "mask": mask}
+    here, there = Recording(plugin.recorded), plugin.ask(teacher, x)
+    with here.opened():
+        student(x)
+    pairs = [(here[part][0], taught) for part, (taught,) in zip(plugin.recorded, there, strict=True)]
+
+    class Asked:
+        def mean(self, values, batch):
+            self.values = values
+            return values.mean()
+
+        def record(self, name, value):
+            pass
+
+    plugin.record = lambda *arguments: None
+    module = Asked()
+    module.recorded = here
+    plugin.penalty(module, Batch(x, {}, {}, extra={plugin.state_key: there}), {})
+    of_samples = [
+        sum((h[i][kept] - t[i][kept]).square().mean() for h, t in pairs) if kept.any() else torch.zeros(())
+        for i, kept in enumerate(mask)
+    ]
+    torch.testing.assert_close(module.values, torch.stack(of_samples))
+
+
+def test_maps_of_sequences_are_compared_where_there_is_something():
+    h, t, mask = torch.randn(3, 4, 6), torch.randn(3, 5, 6), torch.arange(6) < torch.tensor([6, 2, 4]).unsqueeze(1)
+    kept = places_kept(mask, h.shape, t.shape, channels_first=False)
+    alone = [attention_loss(a[None, :, m], b[None, :, m]) for a, b, m in zip(h, t, mask, strict=True)]
+    torch.testing.assert_close(attention_loss(h, t, kept), torch.cat(alone))
+    square = torch.randn(3, 6, 6)  # as many channels as places
+    assert places_kept(mask, square.shape, square.shape, channels_first=False).shape == (3, 6, 1)
+    assert places_kept(mask, square.shape, square.shape, channels_first=True).shape == (3, 1, 6)
+    assert places_kept(mask, (3, 6), (3, 6), channels_first=False) is None  # units of the whole sequence
 
 
 @pytest.mark.parametrize(

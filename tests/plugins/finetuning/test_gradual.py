@@ -1,5 +1,6 @@
 import copy
 from functools import partial
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -117,6 +118,16 @@ def test_tells_when_each_block_thaws(net):
     plugin = GradualUnfreezing(1.5)
     plugin.transform_model(net)
     assert plugin.remarks == ["trains 6 from epoch 0 on, 3 and 4 from epoch 1.5 on, 0 and 1 from epoch 3 on"]
+
+
+def test_the_epochs_of_phases_before_are_their_own():
+    """A phase on more samples has longer epochs: what was trained stays so."""
+    trainer, phase = (
+        SimpleNamespace(num_training_batches=20),
+        {"fresh": False, "steps": 30, "ended": [{"epochs": 2.5}, {"epochs": 0.5}]},
+    )
+    now = lambda phase: GradualUnfreezing().now(trainer, SimpleNamespace(steps_done=5, phase=phase))  # noqa: E731
+    assert now(phase) == 3.25 and now({**phase, "fresh": True}) == now({"steps": 0}) == 0.25
 
 
 def test_refuses_values_out_of_range():

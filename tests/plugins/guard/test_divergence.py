@@ -10,6 +10,7 @@ from plugins.averaging.ema import EMA
 from plugins.averaging.swa import SWA
 from plugins.base import Diverged, RecipeError, Stage
 from plugins.guard.divergence import Divergence, Usual
+from plugins.guard.nan_rollback import NaNRollback
 from plugins.wrapper.lookahead import Lookahead
 from tests.plugins.guard.test_nan_rollback import Watch
 from tests.ranks import on_ranks
@@ -83,6 +84,23 @@ def test_weights_that_an_update_has_broken_are_no_good_state():
     plugin = Divergence(patience=2, every_n_steps=1)
     run = Losses(plugin).steps(1.0, 1.0, 9.0, 9.0)  # the second update broke them
     assert run.weight.weight.item() == 1 and plugin.good["step"] == 1 and not plugin.next
+
+
+def test_so_does_the_guard_against_numbers_that_are_none():
+    """The second update broke the weights, though each of them is finite: the next loss tells."""
+    plugin = NaNRollback(every_n_steps=1)
+    run = Losses(plugin).steps(1.0, 1.0, math.nan)
+    assert run.weight.weight.item() == 1 and plugin.good["step"] == 1 and not plugin.next
+    whole, resumed = NaNRollback(every_n_steps=1), NaNRollback(every_n_steps=1)
+    resumed.load_state_dict(Losses(whole).steps(1.0, 1.0).plugin.state_dict())
+    assert resumed.next["step"] == 2 and resumed.good["step"] == 1
+
+
+def test_a_smaller_patience_after_a_checkpoint_does_not_wait_for_ever():
+    plugin = Divergence(patience=3)
+    run = Losses(plugin).steps(1.0)
+    plugin.bad = 5
+    assert run.steps(9.0).plugin.count == 1
 
 
 @pytest.mark.parametrize("loss", [math.nan, math.inf])

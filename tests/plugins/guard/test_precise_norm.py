@@ -92,3 +92,17 @@ def test_statistics_of_each_sample_are_left_alone():
     """A layer that measures them takes no mean over batches."""
     model = nn.Sequential(nn.InstanceNorm1d(3, track_running_stats=True), nn.BatchNorm1d(3), GhostBatchNorm(3, 4))
     assert measured_norms(model) == [model[1], model[2]]
+
+
+def test_a_sanity_check_measures_nothing(problem):
+    """Nobody knows by then which layers rest."""
+    copied = problem.copy
+
+    def resting():
+        model = copied()
+        model[1].eval().running_mean.fill_(0.5)
+        return model
+
+    problem.copy = resting
+    module = problem.fit(PreciseNorm(), num_sanity_val_steps=2, steps=2)
+    assert torch.equal(module.model[1].running_mean, torch.full((8,), 0.5))

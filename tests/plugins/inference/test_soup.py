@@ -7,7 +7,7 @@ from torch import nn
 from torch.optim.swa_utils import update_bn
 
 from plugins.base import RecipeError, Refusal, Selection, Setting, Task
-from plugins.inference.soup import Soup, mean_weights
+from plugins.inference.soup import Soup, accuracy, mean_weights
 from recipes.config.catalogue import Catalogue
 from recipes.config.changing import ON_EVALUATION, change, read_run
 from recipes.engine.module import RecipeModule
@@ -38,6 +38,7 @@ class Kitchen:
             with torch.no_grad():
                 for parameter in model.parameters():
                     parameter.add_(0.5 * torch.randn_like(parameter))
+                model[1].running_mean.normal_()  # each has trained its own
 
     def batches(self, split):
         x, y = self.data[split]
@@ -52,12 +53,13 @@ class Kitchen:
         return plugin, built(copy.deepcopy(self.models[-1]), plugin, **known)
 
     def mixed(self, which):
-        """The mean of some of the models, with its statistics as torch measures them; and its validation accuracy."""
-        model = copy.deepcopy(self.models[0])
+        """The mean of some of the models, with its statistics as torch measures them, those of one alone as they are; and its validation accuracy."""
+        model = copy.deepcopy(self.models[which[0]])
         with torch.no_grad():
             for name, parameter in model.named_parameters():
                 parameter.copy_(sum(self.models[number].get_parameter(name) for number in which) / len(which))
-        update_bn((x for x, _ in self.batches("train")), model)
+        if len(which) > 1:
+            update_bn((x for x, _ in self.batches("train")), model)
         x, y = self.data["val"]
         return model, float((model.eval()(x).argmax(1) == y).float().mean())
 
@@ -99,6 +101,39 @@ def test_the_greedy_recipe_written_out():
         with plugin.evaluation_weights(module):
             expect_same(module.model, kitchen.mixed(chosen)[0])
         assert plugin.remarks[0].startswith(f"the mean of {len(chosen)} of 5 runs: ")
+
+
+def test_layers_that_have_rested_in_all_runs_keep_their_statistics():
+    kitchen = Kitchen()
+    for model in kitchen.models:
+        model.append(nn.BatchNorm1d(3)).append(nn.BatchNorm1d(3))
+        model[4].running_mean.fill_(0.5)
+        model[5].running_var.fill_(float(torch.rand(()) + 1))
+    plugin, module = kitchen.soup()
+    expected, _ = kitchen.mixed(range(4))
+    with plugin.evaluation_weights(module):
+        found = module.model
+        assert torch.equal(found[4].running_mean, torch.full((3,), 0.5)) and torch.equal(found[4].running_var, torch.ones(3))
+        torch.testing.assert_close(found[1].running_mean, expected[1].running_mean)
+        assert not torch.equal(found[5].running_mean, torch.zeros(3))
+
+
+def test_a_soup_of_one_run_is_that_run_bit_for_bit():
+    (model,), plugin = Kitchen(1).models, Soup("m")
+    known = {"load_run": lambda folder: built(copy.deepcopy(model)), "find_runs": lambda places: ["m"], "folder": "m"}
+    module = built(model, plugin, **known)
+    before = copy.deepcopy(module.model.state_dict())
+    with plugin.evaluation_weights(module):
+        assert all(torch.equal(value, before[name]) for name, value in module.model.state_dict().items())
+
+
+def test_labels_that_the_loss_leaves_out_do_not_count():
+    model = nn.Linear(6, 3)
+    module = RecipeModule(model, nn.CrossEntropyLoss(ignore_index=0), partial(torch.optim.SGD, lr=0.1))
+    module.build([], Setting((6,), (TASK,)), devices=1)
+    x, y = torch.randn(80, 6), torch.randint(3, (80,))
+    right = model(x).argmax(1) == y
+    assert accuracy(module, iter([module.as_batch((x, y))])) == pytest.approx(float(right[y > 0].float().mean()))
 
 
 def test_refuses():

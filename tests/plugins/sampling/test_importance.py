@@ -233,7 +233,7 @@ def test_places_that_are_ignored_have_no_loss():
     outputs, numbers = torch.randn(4, 3, 5), torch.arange(4)
     kept = torch.rand(4, 5) > 0.4
     batch = Batch(outputs, {"": torch.randint(3, (4, 5))}, {}, samples=numbers, weight={"": kept.float()})
-    setting = Setting((4,), (Task("", "classification", 3, shape=(5,)),), ignored={"": -100})
+    setting = Setting((4,), (Task("", "classification", 3, shape=(5,), ignored=-100),))
     expected = (functional.cross_entropy(outputs, batch.targets[""], reduction="none") * kept).mean(1)
     torch.testing.assert_close(seen_losses(batch, outputs, setting), expected)
     batch.targets[""] = functional.one_hot(batch.targets[""], 3).movedim(-1, 1).float()

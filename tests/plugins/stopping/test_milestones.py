@@ -23,3 +23,14 @@ def test_the_first_milestone_that_is_missed():
 def test_what_is_no_milestone_is_refused(reach):
     with pytest.raises(RecipeError, match="reach must be values by step"):
         Milestones(reach=reach)
+
+
+def test_the_best_of_another_metric_is_refused():
+    state = Milestones(reach={3: 0.5}, metric="val/acc").state_dict()
+    Milestones(metric="val/acc").load_state_dict(state)
+    for other in (Milestones(), Milestones(metric="val/acc", mode="min")):
+        with pytest.raises(
+            RecipeError, match="best so far is that of stopping.metric=val/acc: leave metric and mode, or start"
+        ):
+            other.load_state_dict(state)
+    other.load_state_dict({"best": 0.5})  # of a run that did not tell

@@ -89,6 +89,17 @@ def test_steps_are_the_axis_where_epochs_are_not_known(tmp_path):
     assert left.get_xlabel() == "step" and list(left.lines[0].get_xdata()) == [10, 20, 30]
 
 
+def test_a_further_phase_is_marked_and_no_line_leads_to_it(tmp_path):
+    leave(tmp_path / "a", curve={"val/acc": [0.1, 0.2, 0.3]}, steps=30, epochs=3.0)
+    leave(tmp_path / "b", "+wrapper=sam", curve={"val/acc": [0.2, 0.3, 0.4]}, steps=30, phases=2, phase_begins=[0, 20])
+    figure = draw(*compared(tmp_path))
+    first, second, mark = figure.axes[0].lines
+    assert not np.isnan(first.get_ydata()).any() and second.get_xdata().tolist() == [10, 20, 20, 30]
+    assert np.isnan(second.get_ydata()).tolist() == [False, False, True, False]
+    assert [*mark.get_xdata()] == [20, 20] and mark.get_color() == second.get_color()
+    assert "strokes below: next phase" in figure.get_supxlabel()
+
+
 def test_each_group_has_its_seeds_its_mean_and_its_interval(tmp_path):
     values = np.random.default_rng().random((3, 5))
     for number, some in enumerate(values):

@@ -4,25 +4,29 @@ import numpy as np
 import pytest
 from sklearn.metrics import precision_recall_fscore_support
 
-from recipes.compare.plots import dimension
+from recipes.compare.groups import Group
+from recipes.compare.plots import curves, dimension, in_epochs
+from recipes.compare.runs import read
 from recipes.compare.summaries import average, class_scores
 from recipes.compare.technique_plots import heat_map
+from recipes.config.catalogue import Catalogue
+from tests.recipes.compare.fabricated import leave
 
 
 def test_mean_and_deviation_at_each_step_over_the_curves_that_have_it():
     random = np.random.default_rng()
-    curves = []
+    drawn = []
     for _ in range(4):
         steps = np.sort(random.choice(50, random.integers(5, 40), replace=False))
         values = random.normal(size=len(steps))
         values[random.integers(len(steps))] = math.nan
-        curves.append((steps.tolist(), values.tolist()))
+        drawn.append((steps.tolist(), values.tolist()))
     at = {}
-    for steps, values in curves:
+    for steps, values in drawn:
         for step, value in zip(steps, values, strict=True):
             if value == value:
                 at.setdefault(step, []).append(value)
-    steps, means, deviations, seeds = average(curves, 1000)
+    steps, means, deviations, seeds = average(drawn, 1000)
     assert steps == sorted(at)
     np.testing.assert_allclose(means, [np.mean(at[step]) for step in steps])
     np.testing.assert_allclose(deviations, [np.std(at[step], ddof=1) if len(at[step]) > 1 else 0 for step in steps], atol=1e-12)
@@ -40,6 +44,29 @@ def test_long_curves_are_averaged_over_neighbouring_points():
         part = slice(place * width, (place + 1) * width)
         assert means[place] == pytest.approx(values[part].mean())
         assert steps[place] == pytest.approx(np.arange(length)[part].mean())
+
+
+def phase(begins, steps, epochs):
+    return {
+        **{"name": "first", "begins": begins, "steps": steps, "epochs": epochs, "seconds": 1.0, "samples_per_step": 8},
+        **{"best_step": 1, "metrics": {}, "stopped_early": False, "trained_on_validation": False, "until": {}},
+    }
+
+
+def test_each_phase_has_epochs_of_its_own_length_and_no_line_leads_to_the_next(tmp_path):
+    two = {"phases": 2, "phase_begins": [0, 20], "phase_results": [phase(0, 20, 2.0), phase(20, 30, 1.5)]}
+    curve = {"val/loss": [3.0, 2.0, 1.5, 1.25, 1.0]}
+    runs = [
+        read(leave(tmp_path / "a", curve=curve, steps=50, epochs=3.5, **two), Catalogue()),
+        read(leave(tmp_path / "b", curve=curve, steps=50, epochs=5.0), Catalogue()),
+    ]
+    assert in_epochs(runs[:1]) == [[0, 20, 50], [0, 2.0, 3.5]] and in_epochs(runs[1:]) == [[0, 50], [0, 5.0]]
+    assert in_epochs(runs) == [[0, 50], [0, 4.25]]  # which have not as many phases
+    assert in_epochs([read(leave(tmp_path / "c", steps=None, epochs=None), Catalogue())]) == []
+    alone, beside = (curves([Group(group)], ["val/loss"], 300)["val/loss"]["data"][0] for group in (runs[:1], runs))
+    assert alone["x"] == [10, 20, 20, 30, 40, 50] and alone["y"] == [3.0, 2.0, None, 1.5, 1.25, 1.0]
+    assert len(alone["error_y"]["array"]) == 6 and alone["meta"]["begins"] == [20]
+    assert beside["x"] == [10, 20, 30, 40, 50] and beside["meta"]["begins"] == [20]
 
 
 def test_a_curve_of_no_numbers_is_none():

@@ -43,6 +43,8 @@ def test_phases_and_shares_of_the_training(tmp_path):
     figure = drawn(leave(tmp_path / "run", curve=CURVE, config=whole, phases=2, phase_begins=[0, 10]))
     loss, bars = figure.axes[0], figure.axes[-1]
     assert [*lines(loss)["next phase"].get_xdata()] == [10, 10] and loss.get_xlabel() == "step"
+    validation = lines(loss)["validation"]  # of which no line leads from one phase to the next
+    assert validation.get_xdata().tolist() == [10, 10, 20] and np.isnan(validation.get_ydata()).tolist() == [False, True, False]
     (bar,) = bars.patches
     assert (bar.get_x(), bar.get_width()) == (pytest.approx(20), pytest.approx(70))
     assert [label.get_text() for label in bars.get_yticklabels()] == ["dropout"]

@@ -7,6 +7,7 @@ import torch
 import torch.distributed as dist
 from sklearn.metrics import confusion_matrix
 
+from plugins.base import Task
 from recipes.engine import metrics
 from recipes.engine.metrics import PIECE, Confusion, Histogram, Means
 from tests.ranks import on_ranks
@@ -73,7 +74,7 @@ def test_an_older_state_has_the_sums_of_all_ranks():
 
 @pytest.mark.parametrize("classes", [2, 7, 300])
 def test_confusion_is_that_of_scikit_learn(classes):
-    confusion, batches = Confusion(classes, torch.device("cpu")), []
+    confusion, batches = Confusion(Task("", "classification", classes), torch.device("cpu")), []
     for size in (100, 1, 0, 57):
         outputs, labels = torch.randn(size, classes), torch.randint(max(2, classes // 2), (size,))  # the upper half is absent
         confusion.add(outputs, labels)
@@ -84,7 +85,7 @@ def test_confusion_is_that_of_scikit_learn(classes):
 
 
 def test_labels_that_are_no_class_are_not_counted():
-    confusion = Confusion(3, torch.device("cpu"))
+    confusion = Confusion(Task("", "classification", 3), torch.device("cpu"))
     confusion.add(torch.eye(3)[[0, 1, 2, 2, 0]], torch.tensor([0, -100, 2, 3, 1]))
     assert confusion.compute() == [[1, 0, 0], [1, 0, 0], [0, 0, 1]]
 
