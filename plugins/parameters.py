@@ -25,13 +25,14 @@ STRENGTH = {"weight": 2, "norm": 1, "bias": 0}  # of tied parameters: what is a 
 class Named:
     """A parameter, its first name in the model, the layer it belongs to, and what it is: "weight", "norm" or "bias".
 
-    Of modules side by side, as heads of several tasks are, the layer is all of them together.
+    `place` is the layer, or the modules side by side, as heads of several tasks are, of which it is one.
     """
 
     name: str
     parameter: nn.Parameter
     kind: str
     module: nn.Module
+    place: nn.Module
 
 
 def named_parameters(model: nn.Module) -> list[Named]:
@@ -62,13 +63,12 @@ def named_parameters(model: nn.Module) -> list[Named]:
                 *above, _, called = path.split(".")
                 layer, place = model.get_submodule(".".join(above)), ".".join([*above, called])
             kind = kind_of_parameter(layer, place, parameter)
-            if heads[1] is not None and place.startswith(heads[0]):
-                layer = heads[1]
+            beside = layer if heads[1] is None or not place.startswith(heads[0]) else heads[1]
             known = found.get(id(parameter))
             if known is None:
-                found[id(parameter)] = Named(full, parameter, kind, layer)
+                found[id(parameter)] = Named(full, parameter, kind, layer, beside)
             elif STRENGTH[kind] > STRENGTH[known.kind]:
-                found[id(parameter)] = Named(known.name, parameter, kind, known.module)
+                found[id(parameter)] = Named(known.name, parameter, kind, known.module, known.place)
     return list(found.values())
 
 

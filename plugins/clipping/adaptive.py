@@ -15,6 +15,7 @@ from plugins.clipping._clipping import Clipping
 from plugins.clipping._norms import total_norm, with_gradient
 from plugins.depth import depths
 from plugins.parameters import by_unit, named_parameters
+from plugins.shards import kept_like, whole
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -27,6 +28,12 @@ def unit_norms(weight: Float[Tensor, " units *inputs"]) -> Float[Tensor, " norms
     return weight.flatten(1).norm(dim=1).view(-1, *[1] * (weight.ndim - 1))
 
 
+def shortening(weight: Tensor, gradient: Tensor, ratio: float, eps: float) -> Tensor:
+    """min(1, ratio · max(‖W_i‖, eps) / ‖G_i‖) of each unit, to multiply by."""
+    largest, norm = ratio * unit_norms(weight).clamp_min(eps), unit_norms(gradient)
+    return (largest / norm).where(norm > largest, 1.0)
+
+
 @torch.no_grad()
 def clip_adaptively(
     parameters: Sequence[nn.Parameter], ratio: float, eps: float, transposed: Mapping[int, nn.Module] = MappingProxyType({})
@@ -37,19 +44,23 @@ def clip_adaptively(
     """
     for parameter in with_gradient(parameters):
         assert parameter.grad is not None
-        layer = transposed.get(id(parameter))
-        both = (parameter, parameter.grad)
-        pairs = [both] if layer is None else zip(*(by_unit(each, layer) for each in both), strict=True)
-        for weight, gradient in pairs:
-            largest, norm = ratio * unit_norms(weight).clamp_min(eps), unit_norms(gradient)
-            gradient.mul_((largest / norm).where(norm > largest, 1.0))
+        if layer := transposed.get(id(parameter)):
+            factor = torch.ones_like(whole(parameter))
+            for weight, gradient, its in zip(
+                *(by_unit(whole(each), layer) for each in (parameter, parameter.grad, factor)), strict=True
+            ):
+                its.mul_(shortening(weight, gradient, ratio, eps))
+            parameter.grad.mul_(kept_like(factor, parameter))
+        else:
+            parameter.grad.mul_(shortening(parameter, parameter.grad, ratio, eps))
 
 
 class ClipAdaptively(Clipping):
     """Shorten the gradient of each unit to a share of the norm of its weights.
 
     G_i ← G_i · min(1, ratio · max(‖W_i‖₂, eps) / ‖G_i‖₂) for each unit i, the weights that lead into it: a row of a matrix, a filter of a
-    convolution, transposed or not; a bias or the scale of a norm layer as a whole. The output layer is left alone, as its source does, unless `head` is true.
+    convolution, transposed or not; a bias or the scale of a norm layer as a whole. The output layer is left alone, as its source does, unless
+    `head` is true.
     A NaN stays a NaN. The norms that are logged are over all parameters together.
 
     Source: Brock, De, Smith & Simonyan, "High-performance large-scale image recognition without normalization", ICML 2021, equation 3.

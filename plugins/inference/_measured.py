@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 from torchmetrics import Metric
 
-from plugins.base import Task
+from plugins.base import Batch, Module, Task
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float, Num, Shaped
@@ -120,3 +120,19 @@ class OfParts(Metric):
     def compute(self) -> Tensor:
         """The number."""
         return self.compute_of(self.sums)[self.rows].mean()
+
+
+def score(module: Module, batches: Iterator[Batch]) -> float:
+    """The share of labels that are predicted right, of a regression minus the mean squared error; over tasks the mean."""
+    sums: dict[str, tuple[float, int]] = {}
+    for batch in batches:
+        for task in module.setting.tasks:
+            output, labels = module.outputs(batch.x)[task.name], batch.labels[task.name]
+            if task.kind == "regression":
+                values = -(task.point(output) - labels.reshape(task.point(output).shape)).double().square()
+            else:
+                values = task.hits(output, labels).double()
+                values = values[task.known(labels)] if task.kind == "classification" else values
+            total, count = sums.get(task.name, (0.0, 0))
+            sums[task.name] = total + float(values.sum()), count + values.numel()
+    return sum(total / max(count, 1) for total, count in sums.values()) / len(sums)

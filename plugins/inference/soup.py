@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from plugins.base import Batch, Module, RecipeError, Refusal, Selection, Setting, declare
+from plugins.inference._measured import score
 from plugins.inference._members import MEMBERS, OfMembers
 from plugins.norm_statistics import measure_norms, measured_norms
 from plugins.sites import statistic_sites
@@ -38,29 +39,13 @@ def have_same_statistics(path: str, ingredients: Sequence[Weights]) -> bool:
     return all(name in first and all(torch.equal(each[name], first[name]) for each in ingredients) for name in names)
 
 
-def accuracy(module: Module, batches: Iterator[Batch]) -> float:
-    """The share of labels that are predicted right, of a regression minus the mean squared error; over tasks the mean."""
-    sums: dict[str, tuple[float, int]] = {}
-    for batch in batches:
-        for task in module.setting.tasks:
-            output, labels = module.outputs(batch.x)[task.name], batch.labels[task.name]
-            if task.kind == "regression":
-                values = -(task.point(output) - labels.reshape(task.point(output).shape)).double().square()
-            else:
-                values = task.hits(output, labels).double()
-                values = values[task.known(labels)] if task.kind == "classification" else values
-            total, count = sums.get(task.name, (0.0, 0))
-            sums[task.name] = total + float(values.sum()), count + values.numel()
-    return sum(total / count for total, count in sums.values()) / len(sums)
-
-
 class Soup(OfMembers):
     """Predict with the mean of the weights of trained runs: this one and its members, of one model.
 
     θ = 1/M · Σₘ θₘ, at the cost of a single model. With greedy=true runs are taken in the order of their validation accuracy (of a regression,
     error), and each is kept only if the mean with it is better on the validation split than without. Running statistics of norm layers are
-    measured anew on the training split, but for those that all runs have alike, as of layers that were frozen. Runs must lie in one valley, as those do that start from the same trained weights: `init=from_run`.
-    It is made when a finished run is evaluated or predicts; its own folder among the members counts once.
+    measured anew on the training split, but for those that all runs have alike, as of layers that were frozen. Runs must lie in one valley, as
+    those do that start from the same trained weights: `init=from_run`. It is made when a finished run is evaluated or predicts; its own folder among the members counts once.
 
     Raises:
         RecipeError: a member of another model, other inputs, targets or splits; the run's own data are not there, and are needed.
@@ -124,23 +109,23 @@ class Soup(OfMembers):
 
     def _chosen(self, module: Module, everything: Sequence[tuple[str, Weights]]) -> list[tuple[str, Weights]]:
         """The greedy soup: algorithm 1 of the paper, where each has to gain."""
-        scored = [(self._put(module, [each], score=True), place) for place, each in enumerate(everything)]
+        scored = [(self._put(module, [each], scored=True), place) for place, each in enumerate(everything)]
         order = [place for _, place in sorted(scored, key=lambda pair: (-pair[0], pair[1]))]
         chosen, best = [everything[order[0]]], max(score for score, _ in scored)
         for place in order[1:]:
-            score = self._put(module, [*chosen, everything[place]], score=True)
+            score = self._put(module, [*chosen, everything[place]], scored=True)
             if score > best:
                 chosen, best = [*chosen, everything[place]], score
         return chosen
 
-    def _put(self, module: Module, ingredients: Sequence[tuple[str, Weights]], score: bool = False) -> float:
+    def _put(self, module: Module, ingredients: Sequence[tuple[str, Weights]], scored: bool = False) -> float:
         """Put the mean of some weights in place, with the statistics that belong to it; how good it is in validation, where it is asked."""
         weights = [weights for _, weights in ingredients]
         module.model.load_state_dict(mean_weights(weights))
         resting = {id(layer) for path, layer in module.model.named_modules() if have_same_statistics(path, weights)}
         if any(id(layer) not in resting for layer in measured_norms(module.model)):
             measure_norms(module, self._batches(module, "train"), resting)
-        return accuracy(module, self._batches(module, "val")) if score else 0.0
+        return score(module, self._batches(module, "val")) if scored else 0.0
 
     def _batches(self, module: Any, split: str) -> Iterator[Batch]:
         if self.setting.own_samples is None:

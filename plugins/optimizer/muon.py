@@ -37,7 +37,8 @@ class Muon(Option, Optimizer):
 
     v ← μ v + (1 − μ) g, θ ← θ − ε · weight_decay · θ − 0.2 √max(n, m) · ε · orthogonal(v) with v (n, m), and (1 − μ) g + μ v for v with
     `nesterov`: the size of AdamW's steps, so that one learning rate suits both. Matrices are the weights of all layers but tables of
-    embeddings and the last layer, with several tasks their heads; a convolution's is (outputs, inputs · height · width). Orthogonal by five Newton-Schulz steps.
+    embeddings and the last layer, with several tasks their heads; a convolution's is (outputs, inputs · height · width). Orthogonal by five
+    Newton-Schulz steps.
 
     Args:
         params: parameters or groups of them; a group says `algorithm`: "muon" or "adamw"; without, what has two dimensions is a matrix.
@@ -84,8 +85,8 @@ class Muon(Option, Optimizer):
     def group_parameters(cls, named: Sequence[Named]) -> Sequence[Mapping[str, Any]]:
         """Tell matrices from the rest."""
         weights = [each for each in named if each.kind == "weight" and each.parameter.ndim > 1]
-        last = weights[-1].module if weights else None
-        matrices = {id(each) for each in weights if not isinstance(each.module, TABLES) and each.module is not last}
+        last = weights[-1].place if weights else None
+        matrices = {id(each) for each in weights if not isinstance(each.module, TABLES) and each.place is not last}
         return [{"algorithm": "muon" if id(each) in matrices else "adamw"} for each in named]
 
     @torch.no_grad()

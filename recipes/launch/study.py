@@ -80,9 +80,10 @@ class Search:
         )
         self.until = None if seconds is None else time.monotonic() + seconds
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        for left in folder.glob(f"{STUDY}*"):  # written anew: the jobs are what is kept; a lock that a killed search held would last
+        # It is written anew: the jobs are what is kept. The lock that a killed search held would be waited for; it links to the path given here.
+        for left in folder.glob(f"{STUDY}*"):
             left.unlink()
-        backend = JournalFileBackend(str((folder / STUDY).absolute()))  # its lock links there, and is told stale by what it links to
+        backend = JournalFileBackend(str((folder / STUDY).absolute()))
         count = max(1, len(self.objectives))
         self.study = optuna.create_study(
             storage=optuna.storages.JournalStorage(backend), sampler=sampler, pruner=pruner, directions=["maximize"] * count

@@ -390,7 +390,10 @@ def test_pytest_has_each_check_as_a_test(package, tmp_path):
     assert done.returncode == 1, done.stdout + done.stderr
     assert "made_for_a_test::regularizer/good-bf16 PASSED" in done.stdout
     assert "made_for_a_test::regularizer/good-other-data SKIPPED" in done.stdout
-    assert "regularizer/neveroff, strength zero: off of regularizer/neveroff names" in done.stdout and "Traceback" not in done.stdout
+    assert (
+        "regularizer/neveroff, strength zero: off of regularizer/neveroff names" in done.stdout
+        and "Traceback" not in done.stdout
+    )
     assert "test_own.py::test_own PASSED" in done.stdout
     listed = subprocess.run(
         [*command[:-2], "--recipes-check", "nothing"],

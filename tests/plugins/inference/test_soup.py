@@ -7,7 +7,8 @@ from torch import nn
 from torch.optim.swa_utils import update_bn
 
 from plugins.base import RecipeError, Refusal, Selection, Setting, Task
-from plugins.inference.soup import Soup, accuracy, mean_weights
+from plugins.inference._measured import score
+from plugins.inference.soup import Soup, mean_weights
 from recipes.config.catalogue import Catalogue
 from recipes.config.changing import ON_EVALUATION, change, read_run
 from recipes.engine.module import RecipeModule
@@ -133,7 +134,7 @@ def test_labels_that_the_loss_leaves_out_do_not_count():
     module.build([], Setting((6,), (TASK,)), devices=1)
     x, y = torch.randn(80, 6), torch.randint(3, (80,))
     right = model(x).argmax(1) == y
-    assert accuracy(module, iter([module.as_batch((x, y))])) == pytest.approx(float(right[y > 0].float().mean()))
+    assert score(module, iter([module.as_batch((x, y))])) == pytest.approx(float(right[y > 0].float().mean()))
 
 
 def test_refuses():

@@ -91,7 +91,7 @@ def test_labels_that_are_no_class_are_not_counted():
 
 
 def confusions(outputs, labels):
-    confusion = Confusion(4, torch.device("cpu"))
+    confusion = Confusion(Task("", "classification", 4), torch.device("cpu"))
     empty = torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64)
     for step in range(2):  # the second rank has no sample
         confusion.add(*((outputs[step::2], labels[step::2]) if dist.get_rank() == 0 else empty))
