@@ -1,9 +1,10 @@
 """What each diagnostic costs at its default interval, as a ratio: `python -m benchmarks.diagnostics`.
 
 A training with the diagnostic and one without take turns in one process, a block of steps each, so that whatever else the machine does
-slows both. Every second block has one look at its end. Blocks without tell what the diagnostic costs in each step, a, those with one what a look
-costs beside, b − a, in blocks: of B steps, with an interval of N steps, it is a + (b − a) · B / N. What looks at validations is measured over
-blocks with one validation, about as often as there is one by default.
+slows both. With the diagnostic each block has one look, at its end, or one validation, at its begin. Of a block the median step tells what a
+step takes, m, and its first and last one what a look or a validation takes beside, e. With an interval of N steps the ratio is
+m / m₀ + (e − e₀) / (N · m₀), where m₀ and e₀ are those without it. What looks at validations is taken to do so every 50 steps, which is about
+as often as there is one by default.
 """
 
 from __future__ import annotations
@@ -29,7 +30,10 @@ from recipes.config.catalogue import Catalogue
 from recipes.config.errors import first_line
 from recipes.run.process import set_up_process
 
-ROUNDS, BLOCK = 10, 25  # pairs of blocks, and steps of a block
+ROUNDS = 40  # pairs of blocks
+STEPS = {"mlp": 50, "cnn": 6}  # of a block: many where a step is short, so that its data is in a warm cache
+VALIDATIONS = 50  # steps from one to the next
+Block = tuple[float, float]  # seconds of a step, and what its first and last one took beside
 
 
 class Turns:
@@ -56,16 +60,11 @@ class Turns:
 
 
 class TakeTurns(L.Callback):
-    """Times blocks of steps of a training, and lets the other training go on between two of them.
-
-    `blocks` has the seconds of each: those of the last step, which may have a look, and the median of the others as often as there are others;
-    `whole`: of all together.
-    """
+    """Times blocks of steps of a training, and lets the other training go on between two of them."""
 
     def __init__(self, turns: Turns, side: int, steps: int, clock: Callable[[], float]) -> None:
         self.turns, self.side, self.steps, self.clock = turns, side, steps, clock
-        self.blocks: list[float] = []
-        self.whole: list[float] = []
+        self.blocks: list[Block] = []
         self.marks: list[float] = []
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -77,9 +76,9 @@ class TakeTurns(L.Callback):
         self.marks.append(self.clock())
         if trainer.global_step % self.steps:
             return
-        *others, last = (end - begin for begin, end in pairwise(self.marks))
-        self.blocks.append(len(others) * statistics.median(others) + last)
-        self.whole.append(self.marks[-1] - self.marks[0])
+        taken = [end - begin for begin, end in pairwise(self.marks)]
+        step = statistics.median(taken)
+        self.blocks.append((step, taken[0] + taken[-1] - 2 * step))
         self.turns.pass_on(self.side)
         self.turns.wait_for(self.side)
         self.marks = [self.clock()]
@@ -92,15 +91,16 @@ def ratios(name: str, model: str, number: int, clock: Callable[[], float]) -> li
         RecipeError: it is refused with this model.
     """
     every = Catalogue().groups["diagnostics"][name].node.get("every_n_steps")
-    looks = [f"diagnostics.{name}.every_n_steps={2 * BLOCK}"] if every else []
-    total = 2 * BLOCK * (number + 1)
+    block = STEPS[model]
+    looks = [f"diagnostics.{name}.every_n_steps={block}"] if every else []
+    total = block * (number + 2)
     _, data = choose_data(model, None)
     turns, sides, errors = Turns(), list[tuple[TakeTurns, dict[str, Any]]](), list[BaseException]()
     for words in ([f"+diagnostics={name}", *looks], []):
-        words = [*words, f"trainer.val_every_n_steps={total if every else 2 * BLOCK}"]
+        words = [*words, f"trainer.val_every_n_steps={total if every else block}"]
         config = configuration(model, False, "cpu", 1, total, words)
         set_up_process(config)
-        sides.append((TakeTurns(turns, len(sides), BLOCK, clock), config))
+        sides.append((TakeTurns(turns, len(sides), block, clock), config))
 
     def train(side: int, folder: Path) -> None:
         turns.wait_for(side)
@@ -121,21 +121,13 @@ def ratios(name: str, model: str, number: int, clock: Callable[[], float]) -> li
     if errors:
         raise errors[0]
     (with_it, _), (without, _) = sides
-    blocks = [side.blocks if every else side.whole for side in (with_it, without)]
-    return costs(blocks[0][2:], blocks[1][2:], every)
+    return costs(with_it.blocks[2:], without.blocks[2:], every or VALIDATIONS)
 
 
-def costs(with_it: Sequence[float], without: Sequence[float], every: int | None) -> list[float]:
-    """The ratio at an interval of `every` steps, of each two blocks, the second of which has a look; None: of both together."""
-    found = []
-    for place in range(0, len(with_it), 2):
-        plain = sum(without[place : place + 2])
-        if every is None:
-            found.append(sum(with_it[place : place + 2]) / plain)
-        else:
-            fixed = 2 * with_it[place] / plain
-            found.append(fixed + (2 * with_it[place + 1] / plain - fixed) * BLOCK / every)
-    return found
+def costs(with_it: Sequence[Block], without: Sequence[Block], every: int) -> list[float]:
+    """The ratio at an interval of `every` steps, of each two blocks: m / m₀ + (e − e₀) / (every · m₀)."""
+    pairs = zip(with_it, without, strict=True)
+    return [step / plain + (beside - none) / (every * plain) for (step, beside), (plain, none) in pairs]
 
 
 def main(words: Sequence[str] | None = None) -> None:
@@ -144,7 +136,7 @@ def main(words: Sequence[str] | None = None) -> None:
     known = [*Catalogue().groups["diagnostics"]]
     parser.add_argument("only", nargs="*", help="diagnostics that are measured; by default all", metavar="NAME")
     parser.add_argument("--models", nargs="+", choices=[*BATCH], default=[*BATCH])
-    parser.add_argument("--rounds", type=int, default=ROUNDS, help="pairs of blocks that count; one more goes first")
+    parser.add_argument("--rounds", type=int, default=ROUNDS, help="pairs of blocks that count; two more go first")
     parser.add_argument(
         "--wall-time", action="store_true", help="count wall time; by default CPU time, which other programs lengthen little"
     )

@@ -75,7 +75,7 @@ class ActivationStats(LooksAtPasses):
         "share of the range from an end within which an activation is saturated", default=0.01, above=0, below=0.5
     )
     sites: Sequence[str] | None = named_sites("Of any other modules the outputs are meant.")
-    every_n_steps: int = declare.count("steps between two looks, the first at the first step", default=100)
+    every_n_steps: int = declare.count("steps between two looks, the first at the first step", default=500)
 
     def __post_init__(self) -> None:
         """Nothing has been seen."""

@@ -81,7 +81,7 @@ class Curvature(TakesGradients):
     iterations: int = declare.count(
         "products with the Hessian at a look", default=10, more="Twice as many where the largest is not the farthest from 0."
     )
-    every_n_steps: int = declare.count("steps between two looks, the first at the first step", default=1000)
+    every_n_steps: int = declare.count("steps between two looks, the first at the first step", default=2000)
 
     def look(self, module: Module, batches: Sequence[Batch]) -> None:
         """Find the eigenvalue, and record it."""

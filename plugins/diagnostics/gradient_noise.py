@@ -86,7 +86,7 @@ class GradientStandardError(TakesGradients):
     """
 
     pieces: int = declare.count("pieces of the minibatch whose gradients are compared", default=4, least=2)
-    every_n_steps: int = declare.count("steps between two looks, the first at the first step", default=200)
+    every_n_steps: int = declare.count("steps between two looks, the first at the first step", default=500)
 
     def look(self, module: Module, batches: Sequence[Batch]) -> None:
         """Take the gradients of all pieces, and record what they tell."""

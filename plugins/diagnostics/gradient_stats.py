@@ -33,7 +33,7 @@ class GradientStats(Looks):
     on_shards = True
 
     every_n_steps: int = declare.count(
-        "steps between two looks, the first at the first step", default=50, more="The steps in between cost nothing."
+        "steps between two looks, the first at the first step", default=200, more="The steps in between cost nothing."
     )
 
     @torch.no_grad()

@@ -1,5 +1,6 @@
 import math
 import time
+from types import SimpleNamespace
 
 import pytest
 
@@ -7,10 +8,20 @@ from benchmarks import diagnostics
 
 
 def test_the_cost_at_an_interval_is_that_of_steps_and_of_a_look():
-    """A look of 5 s in a block of 25 steps of 1 s, each of which takes 1 % longer: 1.01 + 5/1000 at 1000 steps."""
-    plain, steady, looking = 25.0, 25.25, 30.25
-    assert diagnostics.costs([steady, looking] * 2, [plain] * 4, 1000) == pytest.approx([1.015] * 2)
-    assert diagnostics.costs([steady, looking], [plain] * 2, None) == pytest.approx([55.5 / 50])
+    """A look of 5 s, in steps of 1 s, each of which takes 1 % longer, beside a row that both log: 1.01 + 5/1000 at 1000 steps."""
+    assert diagnostics.costs([(1.01, 5.3)] * 2, [(1.0, 0.3)] * 2, 1000) == pytest.approx([1.015] * 2)
+
+
+def test_of_a_block_the_median_step_and_what_its_ends_take_beside():
+    times = iter([0.0, 7.0, 8.0, 9.0, 12.0, 12.0])
+    turns = diagnostics.Turns()
+    turns.left = {0}
+    side = diagnostics.TakeTurns(turns, 0, 4, lambda: next(times))
+    trainer = SimpleNamespace(global_step=0)
+    side.on_train_start(trainer, None)
+    for trainer.global_step in range(1, 5):
+        side.on_train_batch_end(trainer, None)
+    assert side.blocks == [(2.0, 6.0)]
 
 
 @pytest.mark.slow
