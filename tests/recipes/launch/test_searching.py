@@ -216,6 +216,7 @@ def test_the_lock_of_a_search_that_was_killed_is_let_go(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     folder = Path("mine")
     folder.mkdir()
+    (folder / "sweep.log").touch()  # a sweep makes it before its search
     (folder / "study.log.lock").symlink_to("mine/study.log")
     assert len(Trials(folder, squares).all()) == 6
     assert [path.name for path in folder.glob("study.log*")] == ["study.log"]
@@ -239,8 +240,8 @@ def wait_no_longer(monkeypatch):
 @pytest.mark.usefixtures("wait_no_longer")
 def test_a_job_that_another_process_trains_fails_its_trial(tmp_path, monkeypatch):
     monkeypatch.setattr(sweep_module, "PATIENCE", 0.2)
-    trials = Trials(tmp_path, squares)
     sweep = Sweep(tmp_path, Plan(), ASLEEP)
+    trials = Trials(tmp_path, squares)
     (tmp_path / "0").mkdir()
     with hold(tmp_path / "0" / "train.log", "trains"):
         sweep.work(trials.search)
@@ -252,10 +253,10 @@ def test_a_job_that_another_process_trains_fails_its_trial(tmp_path, monkeypatch
 def test_a_job_that_is_given_up_while_it_loads_is_pruned(tmp_path):
     """It goes on from where it was already hopeless, and the signal ends it before it listens."""
     pruner = made("pruner", {"name": "median", "n_startup_trials": 1})
+    sweep = Sweep(tmp_path, Plan(), ASLEEP)
     trials = Trials(tmp_path, lambda values: -float(values["x"]), pruner, {"n_trials": 2})
     (first,) = trials.search.more()
     trials.train(first)
-    sweep = Sweep(tmp_path, Plan(), ASLEEP)
     (tmp_path / "1" / "checkpoints").mkdir(parents=True)
     with zipfile.ZipFile(tmp_path / "1" / "checkpoints" / "last.ckpt", "w") as file:
         file.writestr("a", "b")

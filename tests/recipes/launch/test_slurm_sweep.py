@@ -5,6 +5,7 @@ import pytest
 from plugins.errors import RecipeError
 from recipes.launch import slurm_queue
 from recipes.launch import slurm_sweep as submit
+from recipes.launch.display import Display
 from recipes.launch.failures import LATE
 from recipes.launch.job import Job
 from recipes.launch.slurm_queue import LEFT, Queue, Submitted
@@ -102,6 +103,7 @@ def test_a_job_is_submitted_once_also_where_slurm_does_not_answer(tmp_path, monk
     monkeypatch.setattr(submit, "expect_slurm", lambda: None)
     settings = {"n_jobs": -1}
     sweep = submit.SlurmSweep(tmp_path / "mine", Plan(["seed=0,1"]), ["python", "train.py"], settings, print)
+    sweep.display = Display(sweep.console, 1)
     job = Job(0, tmp_path / "mine" / "0", ["seed=0"], "")
     job.folder.mkdir()
     (job.folder / "slurm-job.txt").write_text("7\n")
