@@ -60,10 +60,10 @@ class ProcessesLauncher(Launcher):
         sweep = self._current()
         try:
             search = searching.search_of(self.config.hydra, as_words(words), sweep)
+            sweep.work(search)
         except Exception:
-            self._remove()
+            self._remove()  # unless there is a job
             raise
-        sweep.work(search)
         expect_alike(job.result for job in sweep.jobs)
         sweep.run(search.again())
         searching.write_found(search, sweep.folder)

@@ -193,4 +193,4 @@ def _claimed(catalogue: Catalogue, config: dict[str, Any], folder: Path, words: 
         earlier = read_run(catalogue, folder)
         expect_unchanged(earlier, folder)
         return earlier | {"resume": str(folder)}
-    return {**config, "overwrite": found == Claim.REPLACE}
+    return {**config, "overwrite": found != Claim.NEW}  # also what was killed before there was something to go on with

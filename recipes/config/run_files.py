@@ -19,3 +19,4 @@ BEST, LAST, PREVIOUS = "best.ckpt", "last.ckpt", "previous.ckpt"  # in the folde
 JOBS = "jobs.yaml"  # a sweep's plan
 SWEEP_LOG = "sweep.log"
 MULTIRUN = "multirun.yaml"  # Hydra's own account of a sweep
+STUDY = "study.log"  # Optuna's journal of a search

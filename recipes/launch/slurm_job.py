@@ -12,6 +12,7 @@ from types import FrameType
 from typing import Any
 
 from plugins.errors import RecipeError
+from recipes.config.errors import one_line
 from recipes.launch.identity import here, in_job
 
 PREEMPTION = ("SIGUSR1", "SIGUSR2")  # with which Slurm, by --signal, and submitit ask a job to save and to come back
@@ -67,7 +68,10 @@ def restarts() -> int:
 def _requeue() -> None:
     job = here().job
     assert job is not None
-    done = subprocess.run(["scontrol", "requeue", job.number], capture_output=True, text=True, timeout=60)
+    try:
+        done = subprocess.run(["scontrol", "requeue", job.number], capture_output=True, text=True, timeout=60)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise RecipeError(f"the job could not be put back into the queue: {one_line(error)}") from None
     if done.returncode:
         raise RecipeError(f"the job could not be put back into the queue: {done.stderr.strip()}; sbatch needs --requeue")
     print(f"the job {job.number} is back in the queue", flush=True)

@@ -24,22 +24,22 @@ class Queue:
 
     def __init__(self) -> None:
         self.states: dict[str, str] = {}
-        self.asked, self.began = float("-inf"), time.monotonic()
+        self.answered, self.asked, self.began = False, float("-inf"), time.monotonic()
 
     def state(self, number: str) -> str:
-        """The state of a job; empty where Slurm has forgotten it."""
+        """The state of a job; empty where Slurm has forgotten it, and until Slurm has ever answered that of one that waits."""
         pause = min(max(PAUSES[0], (time.monotonic() - self.began) / 20), PAUSES[1])
         if time.monotonic() > self.asked + pause:
             self.look()
-        return self.states.get(number, "PENDING" if self.asked == float("-inf") else "")
+        return self.states.get(number, "" if self.answered else "PENDING")
 
     def look(self) -> None:
         """Ask Slurm; where it does not answer, what it said before stays."""
         words = ["squeue", "--noheader", "--states=all", f"--user={os.getuid()}", "--format=%i|%T"]
         with suppress(OSError, subprocess.TimeoutExpired, subprocess.CalledProcessError):
             done = subprocess.run(words, capture_output=True, text=True, timeout=60, check=True)
-            self.states = dict(line.split("|", 1) for line in done.stdout.split())
-            self.asked = time.monotonic()
+            self.states, self.answered = dict(line.split("|", 1) for line in done.stdout.split()), True
+        self.asked = time.monotonic()
 
 
 class Submitted:
@@ -65,6 +65,7 @@ class Submitted:
     def send(self, number: int) -> None:
         """Ctrl-C takes the job out of the queue, saved; whatever else ends this process lets the job go on."""
         if number == signal.SIGINT:
-            subprocess.run(["scancel", self.number], capture_output=True, timeout=60)
+            with suppress(OSError, subprocess.TimeoutExpired):  # a signal's handler goes on with the other jobs
+                subprocess.run(["scancel", self.number], capture_output=True, timeout=60)
         else:
             self.returncode = LEFT

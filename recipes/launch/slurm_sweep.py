@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from plugins.errors import RecipeError
+from recipes.config.errors import one_line
 from recipes.config.quoting import typed
 from recipes.config.run_files import OUTPUT, SLURM_JOB
 from recipes.config.untrusted import LARGEST_RECORD, read_bytes, read_text
@@ -131,6 +132,8 @@ def _requeue(back: Any) -> None:
         back(signal.SIGUSR2, None)
     except UncompletedJobError as error:
         raise RecipeError(f"{error} see hydra.launcher.max_num_timeout") from None
+    except (OSError, subprocess.SubprocessError) as error:  # of scontrol
+        raise RecipeError(f"the job could not be put back into the queue: {one_line(error)}") from None
 
 
 class SlurmSweep(Sweep):
@@ -141,6 +144,8 @@ class SlurmSweep(Sweep):
         settings: those of `hydra.launcher`.
         main: the command that each job runs with its words.
     """
+
+    END = signal.SIGINT  # whatever else is sent lets it go on there
 
     def __init__(self, folder: Path, plan: Plan, command: Sequence[str], settings: Mapping[str, Any], main: Main) -> None:
         expect_slurm()
@@ -157,8 +162,7 @@ class SlurmSweep(Sweep):
         path = job.folder / SLURM_JOB
         with suppress(FileNotFoundError):
             number = read_text(path).strip()
-            self.queue.look()
-            if number.isdecimal() and self.queue.states.get(number) in WAITING:
+            if number.isdecimal() and self.queue.state(number) in WAITING:
                 self._say(f"{job.name}  is Slurm job {number} already")
                 return Submitted(self.queue, number, job)
         words = self._words(job)

@@ -16,13 +16,13 @@ from typing import Any
 
 from plugins.directions import larger_is_better
 from plugins.errors import RecipeError
-from recipes.config.run_files import METRICS
+from recipes.config.run_files import METRICS, STUDY
 from recipes.launch.job import Job
 from recipes.launch.space import Space
 from recipes.store.phase_results import SEEN
+from recipes.store.plan import is_journal
 from recipes.store.shapes import numbers_of
 
-STUDY = "study.log"  # in a sweep's folder, for Optuna's own tools
 EVERY = 0.1  # seconds between two looks at whether running trials have logged
 OF_A_RUN = ("steps", "seconds", "peak_memory", "parameters")  # objectives that are no metric; less is better
 
@@ -81,12 +81,16 @@ class Search:
         self.until = None if seconds is None else time.monotonic() + seconds
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         # It is written anew: the jobs are what is kept. The lock that a killed search held would be waited for; it links to the path given here.
-        for left in folder.glob(f"{STUDY}*"):
+        for left in filter(is_journal, folder.glob("*")):
             left.unlink()
         backend = JournalFileBackend(str((folder / STUDY).absolute()))
         count = max(1, len(self.objectives))
         self.study = optuna.create_study(
-            storage=optuna.storages.JournalStorage(backend), sampler=sampler, pruner=pruner, directions=["maximize"] * count
+            storage=optuna.storages.JournalStorage(backend),
+            sampler=sampler,
+            pruner=pruner,
+            study_name="search",  # by which Hyperband spreads the trials: one that goes on has the same
+            directions=["maximize"] * count,
         )
         self.trials: list[Trial] = []
         self.repeated: list[Job] = []
@@ -122,7 +126,7 @@ class Search:
         trial = self._of.get(job)
         if trial is None or trial.told:
             return
-        self._report(trial)
+        self._report(trial, job.result.get("pruned_at") if job.result.get("status") == "pruned" else None)
         if trial.pruned_at is not None:
             self._tell(trial, "PRUNED")
         elif job.score is None:
@@ -148,7 +152,7 @@ class Search:
     def pruned_at(self, job: Job) -> int | None:
         """The step at which the job's trial was given up; None: it was not."""
         trial = self._of.get(job)
-        return None if trial is None else trial.pruned_at
+        return None if trial is None or job is not trial.jobs[0] else trial.pruned_at
 
     # ------------------------------------------------------------------ what was found
 
@@ -211,11 +215,22 @@ class Search:
             )
         return 1.0 if (larger if larger is not None else given == "maximize") else -1.0
 
-    def _report(self, trial: Trial) -> None:
-        """Tell Optuna what the first job of a trial has logged since the last look, step by step, until it gives the trial up."""
+    def _report(self, trial: Trial, given_up: int | None = None) -> None:
+        """Tell Optuna what the first job of a trial has logged since the last look, step by step, until it gives the trial up.
+
+        Args:
+            trial: that is looked at.
+            given_up: the step at which a job of it says that it was given up: by a technique, or in an earlier start of the search,
+                beside other trials than now.
+        """
+        if trial.pruned_at is None:
+            self._read(trial, given_up)
+            trial.pruned_at = trial.pruned_at if given_up is None else given_up
+
+    def _read(self, trial: Trial, given_up: int | None) -> None:
         job = trial.jobs[0]
         name = str(job.result.get("monitor", ""))
-        if self.pruner is None or trial.pruned_at is not None or not name:  # a run does not know it from the first moment on
+        if self.pruner is None or not name:  # a run does not know it from the first moment on
             return
         try:
             size = (job.folder / METRICS).stat().st_size
@@ -225,11 +240,11 @@ class Search:
         trial.size = size
         for row in rows:
             step, value = int(row["step"]), row.get(name)
-            if not value or step <= trial.seen:
+            if not value or step <= trial.seen or (given_up is not None and step > given_up):
                 continue
             trial.seen = step
             trial.asked.report(self._sign(0, name, job) * float(value), step)
-            if trial.asked.should_prune():
+            if given_up is None and trial.asked.should_prune():
                 trial.pruned_at = step
                 return
 

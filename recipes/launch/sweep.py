@@ -55,6 +55,8 @@ class Sweep:
         start: fresh: each job imports all that it needs | warm: it is a fork of a process that has, where that is possible.
     """
 
+    END = signal.SIGTERM  # sent to a job that is given up
+
     def __init__(
         self, folder: Path, plan: Plan, command: Sequence[str], n_jobs: int = 1, start: str = "fresh", jobs_per_gpu: int = 1
     ) -> None:
@@ -130,10 +132,9 @@ class Sweep:
                         self._tell(source, begun)
                     for number in received if begun in running else ():  # it came while the process was started
                         running[begun].process.send(number)
-                for job in source.hopeless(running):
-                    if job not in self._given_up:
-                        self._given_up.add(job)
-                        running[job].process.send(signal.SIGTERM)
+                for job in [each for each in source.hopeless(running) if each not in self._given_up]:
+                    self._given_up.add(job)
+                    running[job].process.send(self.END)
                 ended_now = [job for job, each in running.items() if each.process.poll() is not None]
                 for job in ended_now:
                     ended = running.pop(job)
@@ -167,9 +168,11 @@ class Sweep:
     def _tell(self, source: Source, job: Job) -> None:
         """Tell a source that a job has ended. The result of one that was given up says so: it is compared with nothing."""
         source.ended(job)
-        if (step := source.pruned_at(job)) is not None and job.result.get("status") in ("finished", "stopped"):
+        ended = job in self._given_up or job.result.get("status") in ("finished", "stopped")
+        if (step := source.pruned_at(job)) is not None and ended:
             job.error = ""
             job.result |= {"status": "pruned", "pruned_at": step}
+            job.result.pop("error", None)
             with suppress(RecipeError):
                 write_result(job.folder, job.result)
 
@@ -194,28 +197,25 @@ class Sweep:
             self.run([self.make(len(self.jobs) + number, words) for number, words in enumerate(rest)])
 
     def _next(self, waiting: list[Job]) -> Job | None:
-        """The first job in whose folder no process of an earlier start is still ending."""
+        """The first job in whose folder no process of an earlier start is still ending; with an error where one does not end."""
         for job in list(waiting):
-            # the same words once more: it answers when that has ended
-            if any(job.folder == other.folder for other in self._running):
+            if any(job.folder == other.folder for other in self._running):  # the same words: it answers when that has ended
                 continue
             held = is_held(job.folder / LOG)
             if held and self._held.setdefault(job, time.monotonic()) > time.monotonic() - PATIENCE:
                 continue
             waiting.remove(job)
-            if not held:
-                return job
-            job.error = f"another process trains in {job.folder}"
-            self.display.done(1)
-            self._say(f"{job.name}  {job.error}")
+            job.error = f"another process trains in {job.folder}" if held else ""
+            return job
         return None
 
     def _begin(self, job: Job) -> None:
-        """Start a job, unless it is finished."""
-        job.read()
-        if job.result.get("status") in ("finished", "diverged", "pruned"):
+        """Start a job, unless it is finished, or cannot be started."""
+        if not job.error:
+            job.read()
+        if job.error or job.result.get("status") in ("finished", "diverged", "pruned"):
             self.display.done(1)
-            self._say(f"{job.name}  {told_before(job)}")
+            self._say(f"{job.name}  {job.error or told_before(job)}")
             return
         gpus = deal(self.gpus, [each.gpus for each in self._running.values()], job.devices)
         self._running[job] = Running(self._launch(job, gpus), gpus)

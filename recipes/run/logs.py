@@ -33,22 +33,18 @@ class Journal(logging.handlers.MemoryHandler):
 
 
 @contextmanager
-def log_to(folder: Path, wait: bool = False) -> Iterator[Journal]:
+def log_to(folder: Path) -> Iterator[Journal]:
     """Send this project's messages, Lightning's and Python's warnings to `train.log`; our own warnings to the console too.
+
+    Nothing is written before the journal is released, once there is a run that it belongs to.
 
     Several ranks of a machine write to one file, each message at once and marked; those of other machines, which a shared file
     system would not keep apart, to their console. All tell their warnings and errors, the first one everything.
-
-    Args:
-        folder: the run's folder.
-        wait: whether nothing is written before the journal is released.
     """
     file = logging.StreamHandler() if ranks.node() else LogFile(folder / LOG, delay=True)
     file.setFormatter(RankFormatter("%(asctime)s %(levelname)s %(message)s"))
     file.setLevel(logging.INFO if is_first_rank() else logging.WARNING)
     journal = Journal(file)
-    if not wait:
-        journal.pass_on()
     console = logging.StreamHandler()
     console.setFormatter(logging.Formatter("warning: %(message)s"))
     console.addFilter(lambda record: record.levelno == logging.WARNING and is_first_rank())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +45,7 @@ from recipes.run.terminal import history_lines, print_lines, show_end, show_phas
 from recipes.run.time_limit import TimeLimit
 from recipes.run.trainer import AfterStep, StopBelow, make_trainer
 from recipes.store import history
-from recipes.store.claim import remove_parts, remove_run
+from recipes.store.claim import BESIDE, remove_parts, remove_run, set_aside
 from recipes.store.folder import command_line, write_config, write_result
 from recipes.store.tested import write_test
 
@@ -73,10 +74,12 @@ class Run:
     ) -> None:
         self.config, self.folder, self.data, self.console, self.module = config, folder, data, console, module
         self.journal, self.replaces, self.begun = journal, replaces, False
-        self.directions = declared_directions(module.plugins, data.tasks)
-        if config["trainer"].get("mode"):  # of the metric that chooses
-            monitor, _ = choose_monitor(config, module.plugins, data.tasks)
-            self.directions[monitor.partition("/")[2]] = config["trainer"]["mode"]
+        monitor, _ = choose_monitor(config, module.plugins, data.tasks)
+        larger = direction_of(config, module.plugins, data.tasks)
+        self.directions = {
+            **declared_directions(module.plugins, data.tasks),
+            monitor.partition("/")[2]: "max" if larger else "min",
+        }
         self.alone = all(path.name == LOG for path in folder.glob("*"))  # nobody has put anything there
         self.command, self.last, self.earlier = command, folder / CHECKPOINTS / LAST, earlier
         loader = StepLoader(
@@ -85,6 +88,7 @@ class Run:
         chosen = choices(Catalogue(installed_folders()), config, command)
         self.result = at_start(config, command, chosen, module, loader, earlier.get("metrics", {}))
         self.result |= {"tuned": dict(tuned)} if tuned else {}
+        self.result |= {"monitor": monitor, "directions": self.directions}  # by which a search gives up a run that is under way
         self.spent = float((tuned or {}).get("seconds", 0.0))  # before the first step, and a part of what the training cost
         self.logger = Deferred()
         self.keeper: BestAndLast  # of the phase under way
@@ -142,13 +146,15 @@ class Run:
             return
         self.begun = True
         try:
-            self._write()
+            # killed from here on, it leaves nothing of the other run that these words would go on with
+            with set_aside(self.folder) if self.replaces and is_first_rank() else nullcontext():
+                self._write()
         except RecipeError:  # the disk is full: what was there is still there
             self.begun = False
             raise
         if is_first_rank():
             if self.replaces:
-                remove_run(self.folder, keep=(RESULT, LOG))
+                remove_run(self.folder, keep=(RESULT, LOG, *BESIDE))
                 os.truncate(self.folder / LOG, 0)
             remove_parts(self.folder)
             for outdated in (CONFUSION, TEST, PICTURE, *(() if self.start else (HISTOGRAMS, METRICS))):

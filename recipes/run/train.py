@@ -73,14 +73,14 @@ def train(config: dict[str, Any], folder: Path, overrides: Sequence[str]) -> dic
     if config["explain"]:
         explain(console, config, data, module, world)
         if resumed:
-            with log_to(folder, wait=True) as journal:
+            with log_to(folder) as journal:
                 Run(config, folder, data, console, earlier, resume_command(earlier, overrides), module, journal).explain()
         return {"status": "explained"}
     command = resume_command(earlier, overrides)
     if config["tune"] and not resumed and not sweep_of(folder):
         suggest(console, config, folder, data, world, command)
         return {"status": "explained"}
-    with hold_folder(folder), log_to(folder, wait=resumed or replaces) as journal:
+    with hold_folder(folder), log_to(folder) as journal:
         found: dict[str, Any] = earlier.get("tuned", {})
         if config["tune"] and not resumed:
             config, found = tuned(config, folder, data, world)

@@ -6,15 +6,15 @@ import os
 import re
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from enum import Enum
 from pathlib import Path
 
 from plugins.errors import RecipeError
 from recipes.config.catalogue import Catalogue, installed_folders
-from recipes.config.places import check_files
+from recipes.config.places import check_files, open_file
 from recipes.config.quoting import typed
-from recipes.config.run_files import CONFIG, LOG, OUTPUT, SLURM_JOB
+from recipes.config.run_files import BEST, CONFIG, LAST, LOG, OUTPUT, PREVIOUS, SLURM_JOB
 from recipes.config.untrusted import read_text
 from recipes.store.folder import result_or_empty
 
@@ -29,6 +29,7 @@ WRITTEN = re.compile(
     r"|checkpoints/(best|last|previous)\.ckpt|pictures/(?P<option>\w+)\.png|wandb/run-id\.txt|errors/\d+\.json"
     r"|tensorboard/(events\.out\.tfevents\.[\w.-]+|hparams\.yaml))(?P<part>\.part-\d+)?"
 )
+OF_A_RANK = re.compile(rb"rank \d+: \d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} ")  # how train.log begins where one has failed early
 LINKS = ("latest-run", "debug.log", "debug-internal.log")  # that wandb makes in its folder
 
 
@@ -103,7 +104,11 @@ def _is_begun(path: Path) -> bool:
     """Whether this is all that a process leaves which is killed before it has written a result."""
     if path.is_symlink() or not path.is_file():
         return False
-    return bool(re.fullmatch(r"result\.json\.part-\d+", path.name)) or (path.name == LOG and not path.stat().st_size)
+    if path.name != LOG:
+        return bool(re.fullmatch(r"result\.json\.part-\d+", path.name))
+    with open(open_file(path), "rb") as file:
+        text = file.read(99)
+    return not text or bool(OF_A_RANK.match(text))
 
 
 def _run_in(folder: Path) -> tuple[str, list[str]]:
@@ -134,6 +139,23 @@ def written(folder: Path) -> Iterator[Path]:
         for path in sorted(place.iterdir()):
             if WRITTEN.fullmatch(f"{name}/{path.name}" if name else path.name) and not path.is_dir():
                 yield path
+
+
+@contextmanager
+def set_aside(folder: Path) -> Iterator[None]:
+    """Take away what a run could go on with: as parts, which :func:`remove_parts` removes; back in place if the block raises."""
+    moved: list[tuple[Path, Path]] = []
+    try:
+        for path in written(folder):
+            if path.name in (CONFIG, LAST, BEST, PREVIOUS):
+                moved.append((path, path.with_name(f"{path.name}.part-{os.getpid()}")))
+                os.replace(*moved[-1])
+        yield
+    except BaseException:
+        for path, part in moved:
+            with suppress(FileNotFoundError):  # it was not moved yet
+                os.replace(part, path)
+        raise
 
 
 def remove_parts(folder: Path) -> None:

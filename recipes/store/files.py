@@ -17,6 +17,18 @@ try:
 except ImportError:  # Windows: nothing is locked there
     fcntl = None  # type: ignore[assignment]
 
+_holding: set[IO[bytes]] = set()  # files whose locks this process holds
+
+
+def _let_go() -> None:
+    """In a fork, such as a worker that loads data: the lock is its parent's, and would else last until both have ended."""
+    while _holding:
+        _holding.pop().close()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_let_go)
+
 
 def write_whole(path: Path, write: Callable[[IO[bytes]], object]) -> None:
     """Write a file so that at every moment it is the old one or the new one; `write` gets the open file."""
@@ -84,7 +96,11 @@ def hold(path: Path, doing: str, patience: float = 0.0) -> Iterator[None]:
                 time.sleep(0.1)
             except OSError:  # a file system without locks
                 break
-        yield
+        _holding.add(file)
+        try:
+            yield
+        finally:
+            _holding.discard(file)
 
 
 def is_held(path: Path) -> bool:

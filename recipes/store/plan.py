@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -14,7 +15,7 @@ from plugins.errors import RecipeError
 from recipes.config.kinds import is_texts
 from recipes.config.places import check_inside
 from recipes.config.quoting import path_word, typed
-from recipes.config.run_files import JOBS, MULTIRUN, SWEEP_LOG
+from recipes.config.run_files import JOBS, MULTIRUN, STUDY, SWEEP_LOG
 from recipes.config.settings import expect_below
 from recipes.config.untrusted import LARGEST_RECORD, read_yaml
 from recipes.store.files import remove_empty, write_text
@@ -26,7 +27,9 @@ HEAD = """\
 #   python compare.py {folder}
 # A job that is taken out below is not run again.
 """
-OF_A_SWEEP = (JOBS, SWEEP_LOG, MULTIRUN)  # what is in a sweep's folder before its first job
+# before its first job
+OF_A_SWEEP = re.compile(rf"({re.escape(JOBS)}|{re.escape(MULTIRUN)})(\.part-\d+)?|{re.escape(SWEEP_LOG)}")
+JOURNAL = re.compile(rf"{re.escape(STUDY)}(\.lock[\w.-]*)?")  # of a search, which has made the sweep's log before
 
 
 @dataclass
@@ -83,15 +86,24 @@ def expect_sweep_or_empty(folder: Path) -> None:
     """Refuse to sweep in a folder that holds anything else."""
     if folder.exists() and not folder.is_dir():
         raise RecipeError(f"the output folder cannot be written: {folder} is a file; choose another one: sweep=FOLDER")
-    if not (folder / JOBS).exists() and any(path.name not in OF_A_SWEEP for path in folder.glob("*")):
+    if not (folder / JOBS).exists() and not all(map(_is_ours, folder.glob("*"))):
         raise RecipeError(f"{folder} is there, and is no sweep: looked for {JOBS}; choose another folder: sweep=FOLDER")
+
+
+def is_journal(path: Path) -> bool:
+    """Whether a search has left this: Optuna's journal, and its lock, which is a link."""
+    return bool(JOURNAL.fullmatch(path.name)) and (path.is_symlink() or path.is_file()) and (path.parent / SWEEP_LOG).exists()
+
+
+def _is_ours(path: Path) -> bool:
+    return is_journal(path) or bool(OF_A_SWEEP.fullmatch(path.name) and path.is_file())
 
 
 def remove_sweep(folder: Path) -> None:
     """Leave nothing of a sweep that has no job: what Hydra and we have written for it."""
     if not (folder / JOBS).exists() or not Plan.read(folder).jobs:
-        for name in OF_A_SWEEP:
-            (folder / name).unlink(missing_ok=True)
+        for path in list(filter(_is_ours, folder.glob("*"))):
+            path.unlink(missing_ok=True)
         remove_empty(folder)
 
 

@@ -12,6 +12,7 @@ from tests.harness import ROOT, options
 from tests.sweeps.all_pairs import chosen, faults
 
 
+@pytest.mark.slow
 def test_parts_leave_the_pairs_that_have_them():
     assert chosen([]) == everything().pairs
     assert chosen(["inference/mc_dropout", "wrapper"]) == [

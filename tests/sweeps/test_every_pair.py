@@ -9,7 +9,7 @@ from tests.sparsely import sparsely
 SHARES = 12
 
 
-@pytest.mark.parametrize("share", sparsely(range(SHARES), 6))
+@pytest.mark.parametrize("share", sparsely(range(SHARES), 12))
 def test_runs_that_cover_all_pairs_train(share, tmp_path, record_property):
     selections = everything()
     runs = selections.runs[share::SHARES]

@@ -6,6 +6,7 @@ from recipes.check import choice, refusals
 from recipes.check.selections import Fault, everything, refusal_of
 
 
+@pytest.mark.slow
 def test_no_pair_is_refused_but_those_that_are_listed(tmp_path, record_property):
     selections = everything()
     refused = [(names, Fault(True, message)) for names in selections.runs if (message := refusal_of(names)) is not None]

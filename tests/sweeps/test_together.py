@@ -11,6 +11,7 @@ from recipes.check import alone
 from recipes.check.choice import plugin_class
 from recipes.check.covering import gather
 from recipes.check.selections import at_a_rate_that_trains, everything
+from tests.sparsely import sparsely
 from tests.sweeps.selected import told
 
 SHARES = 6
@@ -27,7 +28,7 @@ def test_each_option_stands_in_a_selection():
     assert len(runs()) < len(everything().names) / 4
 
 
-@pytest.fixture(params=range(SHARES))
+@pytest.fixture(params=sparsely(range(SHARES), 2))
 def ask(request, tmp_path):
     """Makes a check of a share of the selections, each in a folder of its own; what is wrong is told with their names."""
 

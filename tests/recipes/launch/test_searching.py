@@ -1,21 +1,28 @@
 """Searches: what their words span, what is asked, what is given up, and that an interrupted one goes on to the same end."""
 
+import csv
 import json
 import random
 import shutil
 import signal
 import subprocess
+import sys
 import time
+import zipfile
 from pathlib import Path
 
 import pytest
 import yaml
 
 from plugins.errors import RecipeError
+from recipes.launch import sweep as sweep_module
 from recipes.launch.job import Job
 from recipes.launch.searching import made, sampler_of
 from recipes.launch.space import space_of
 from recipes.launch.study import Search
+from recipes.launch.sweep import Sweep
+from recipes.store.files import hold
+from recipes.store.plan import Plan, expect_sweep_or_empty, remove_sweep
 from tests.command import LIMIT, arguments, command, mistake, variables
 
 optuna = pytest.importorskip("optuna")
@@ -209,9 +216,110 @@ def test_the_lock_of_a_search_that_was_killed_is_let_go(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     folder = Path("mine")
     folder.mkdir()
+    (folder / "sweep.log").touch()  # a sweep makes it before its search
     (folder / "study.log.lock").symlink_to("mine/study.log")
     assert len(Trials(folder, squares).all()) == 6
     assert [path.name for path in folder.glob("study.log*")] == ["study.log"]
+
+
+ASLEEP = [sys.executable, "-c", "import time; time.sleep(600)"]  # hears no signal, as a job that is still loading
+
+
+@pytest.fixture
+def wait_no_longer(monkeypatch):
+    """Lets a sweep look at its jobs some hundred times only."""
+    wait, left = Sweep._wait, iter(range(400))
+
+    def waiting(sweep):
+        assert next(left, None) is not None, "it waits without end"
+        wait(sweep)
+
+    monkeypatch.setattr(Sweep, "_wait", waiting)
+
+
+@pytest.mark.usefixtures("wait_no_longer")
+def test_a_job_that_another_process_trains_fails_its_trial(tmp_path, monkeypatch):
+    monkeypatch.setattr(sweep_module, "PATIENCE", 0.2)
+    sweep = Sweep(tmp_path, Plan(), ASLEEP)
+    trials = Trials(tmp_path, squares)
+    (tmp_path / "0").mkdir()
+    with hold(tmp_path / "0" / "train.log", "trains"):
+        sweep.work(trials.search)
+    assert [trial.state.name for trial in trials.search.study.trials] == ["FAIL"]
+    assert [job.error for job in sweep.failed] == [f"another process trains in {tmp_path / '0'}"]
+
+
+@pytest.mark.usefixtures("wait_no_longer")
+def test_a_job_that_is_given_up_while_it_loads_is_pruned(tmp_path):
+    """It goes on from where it was already hopeless, and the signal ends it before it listens."""
+    pruner = made("pruner", {"name": "median", "n_startup_trials": 1})
+    sweep = Sweep(tmp_path, Plan(), ASLEEP)
+    trials = Trials(tmp_path, lambda values: -float(values["x"]), pruner, {"n_trials": 2})
+    (first,) = trials.search.more()
+    trials.train(first)
+    (tmp_path / "1" / "checkpoints").mkdir(parents=True)
+    with zipfile.ZipFile(tmp_path / "1" / "checkpoints" / "last.ckpt", "w") as file:
+        file.writestr("a", "b")
+    (tmp_path / "1" / "config.yaml").write_text("seed: 0")
+    (tmp_path / "1" / "metrics.csv").write_text("step,val/loss\n1,9\n2,9\n")
+    result = {"status": "stopped", "monitor": "val/loss", "metrics": {}, "config": {}, "command": []}
+    (tmp_path / "1" / "result.json").write_text(json.dumps(result))
+    sweep.work(trials.search)
+    assert [trial.state.name for trial in trials.search.study.trials] == ["COMPLETE", "PRUNED"]
+    left = json.loads((tmp_path / "1" / "result.json").read_text())
+    assert (left["status"], left["pruned_at"]) == ("pruned", 1) and "error" not in left and not sweep.failed
+
+
+def test_a_job_that_was_given_up_stays_so_whatever_the_search_thinks_now(tmp_path):
+    """Beside other trials than in its first start, or by a technique, of which the search's pruner knows nothing."""
+    for pruner in (None, made("pruner", {"name": "median"})):
+        trials = Trials(tmp_path / str(pruner), squares, pruner, {"n_trials": 3})
+        read = Job.read
+
+        def given_up(job, read=read):
+            read(job)
+            job.result |= {"status": "pruned", "pruned_at": 2} if job.number == 1 else {}
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(Job, "read", given_up)
+            jobs = trials.all()
+        assert [trials.search.pruned_at(job) for job in jobs] == [None, 2, None]
+        assert [trial.state.name for trial in trials.search.study.trials] == ["COMPLETE", "PRUNED", "COMPLETE"]
+        assert max(trials.search.study.trials[1].intermediate_values, default=2) == 2
+    assert trials.search.study.study_name == "search"  # by which Hyperband chooses: the same each time
+
+
+@pytest.mark.parametrize("left", ["study.log", "study.log.lock", "jobs.yaml.part-7", "multirun.yaml"])
+def test_a_search_that_was_killed_before_its_first_job_holds_no_folder(tmp_path, left):
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    (folder / left).symlink_to("gone/study.log") if left.endswith("lock") else (folder / left).touch()
+    if left.startswith("study"):
+        with pytest.raises(RecipeError, match="is no sweep"):  # it may be somebody's own
+            expect_sweep_or_empty(folder)
+    (folder / "sweep.log").touch()
+    expect_sweep_or_empty(folder)
+    remove_sweep(folder)
+    assert not list(folder.iterdir())
+
+
+def test_a_search_that_is_refused_leaves_nothing(tmp_path):
+    words = ("optimizer.lr=0.1,1", "hydra/sweeper/pruner=median", "hydra.sweeper.pruner.n_startup_trials=-1", "sweep=mine")
+    assert "n_startup_trials" in mistake("-m", *WORDS, *words, cwd=tmp_path, forked=True)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_hopeless_job_is_ended_long_before_its_last_step(tmp_path):
+    prunes = ("hydra/sweeper/pruner=median", "hydra.sweeper.pruner.n_startup_trials=1", "hydra.sweeper.n_trials=2")
+    grid = ("hydra/sweeper/sampler=grid", "hydra.sweeper.sampler.seed=6", "max_epochs=2,400", "optimizer.lr=0.1,1e-9")
+    done = command("train.py", "-m", *WORDS, *prunes, *grid, "sweep=mine", cwd=tmp_path, forked=True)
+    assert done.returncode == 0, done.stderr
+    first, second = (json.loads((tmp_path / "mine" / name / "result.json").read_text()) for name in "01")
+    assert first["status"] == "finished" and first["config"]["max_epochs"] == 2
+    assert second["status"] == "pruned" and second["pruned_at"] == second["steps_an_epoch"]
+    with open(tmp_path / "mine" / "1" / "metrics.csv") as file:
+        steps = [int(row["step"]) for row in csv.DictReader(file)]
+    assert max(steps) < 200 * second["steps_an_epoch"]
 
 
 @pytest.mark.parametrize(

@@ -95,6 +95,13 @@ def test_a_signal_that_came_early_and_the_one_that_has_most_to_say(monkeypatch):
     assert not slurm.comes_back("SIGUSR2")
 
 
+def test_a_queue_that_does_not_answer_is_told_in_a_line(monkeypatch, tmp_path):
+    set_job(monkeypatch)
+    monkeypatch.setenv("PATH", str(tmp_path))  # no scontrol
+    with pytest.raises(RecipeError, match="the job could not be put back into the queue: .*scontrol"):
+        slurm.come_back("SIGUSR2")
+
+
 @pytest.mark.slow
 def test_a_job_that_slurm_starts_again_goes_on(tmp_path):
     words = ["model=linear", "max_epochs=3", "logger=csv", "trainer.progress=false", "trainer.accelerator=cpu"]

@@ -5,10 +5,12 @@ import pytest
 from plugins.errors import RecipeError
 from recipes.launch import slurm_queue
 from recipes.launch import slurm_sweep as submit
+from recipes.launch.display import Display
 from recipes.launch.failures import LATE
 from recipes.launch.job import Job
 from recipes.launch.slurm_queue import LEFT, Queue, Submitted
 from recipes.launch.slurm_sweep import has_gpus, request
+from recipes.store.plan import Plan
 from tests.command import mistake
 
 SETTINGS = {"name": "train"}
@@ -92,3 +94,19 @@ def test_a_job_in_the_queue_is_watched_until_it_has_ended(tmp_path, monkeypatch)
     (tmp_path / "scancel").chmod(0o755)
     Submitted(queue, "8", job).send(2)
     assert (tmp_path / "cancelled").read_text() == "8\n"
+    (tmp_path / "scancel").unlink()
+    Submitted(queue, "9", job).send(2)  # in a signal's handler, which goes on with the other jobs
+
+
+def test_a_job_is_submitted_once_also_where_slurm_does_not_answer(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(submit, "expect_slurm", lambda: None)
+    settings = {"n_jobs": -1}
+    sweep = submit.SlurmSweep(tmp_path / "mine", Plan(["seed=0,1"]), ["python", "train.py"], settings, print)
+    sweep.display = Display(sweep.console, 1)
+    job = Job(0, tmp_path / "mine" / "0", ["seed=0"], "")
+    job.folder.mkdir()
+    (job.folder / "slurm-job.txt").write_text("7\n")
+    (job.folder / "output.log").write_text("trains")
+    found = sweep._launch(job, [])
+    assert found.number == "7" and found.poll() is None and (job.folder / "output.log").read_text() == "trains"

@@ -9,8 +9,12 @@ import pytest
 from plugins.errors import RecipeError
 from recipes.config.catalogue import Catalogue
 from recipes.config.changing import ON_RESUME, change
+from recipes.launch.failures import leave_note, write_log
+from recipes.launch.job import can_go_on
+from recipes.run import run
 from recipes.run.train import train
-from recipes.store.claim import Claim, claim, remove_parts, remove_run, written
+from recipes.store.claim import Claim, claim, remove_parts, remove_run, set_aside, written
+from recipes.store.folder import write_result
 from tests.command import command, mistake
 
 WORDS = ["model=linear", "max_steps=4"]
@@ -58,6 +62,60 @@ def test_a_filled_train_log_is_somebody_elses(tmp_path):
     (tmp_path / "train.log").write_text("mine")
     with pytest.raises(RecipeError, match=r"train\.log"):
         claim(tmp_path, WORDS, overwrite=True)
+
+
+def test_what_ranks_have_said_before_there_was_a_result_is_ours(tmp_path):
+    leave_note(tmp_path, 1, "killed by signal 9")
+    write_log(tmp_path, "ERROR killed by signal 9", 1)
+    assert claim(tmp_path, WORDS) == Claim.NEW
+
+
+def test_a_run_that_is_killed_before_its_first_result_leaves_a_folder_that_is_taken(folder, monkeypatch):
+    class Killed(BaseException):
+        pass
+
+    def kill(*arguments):
+        raise Killed
+
+    monkeypatch.setattr(run, "write_result", kill)
+    with pytest.raises(Killed):
+        folder.train("max_steps=1")
+    assert {path.name for path in folder.path.iterdir()} == {"train.log"}
+    assert claim(folder.path, WORDS) == claim(folder.path, WORDS, overwrite=True) == Claim.NEW
+
+
+def test_a_run_that_is_killed_while_it_replaces_another_one_never_goes_on_with_that(folder, folders, monkeypatch):
+    folder.train("max_steps=3")
+    before, seen = content(folder.path), []
+    monkeypatch.setattr(run, "write_result", lambda place, result: seen.append(content(place)) or full(place, result))
+
+    def full(place, result):
+        raise RecipeError("is there room on the disk?")
+
+    with pytest.raises(RecipeError, match="room"):
+        folder.train("max_steps=4", "seed=1", "overwrite=true")
+    names = {path.name for path in seen[0]}
+    assert names.isdisjoint({"config.yaml", "last.ckpt", "best.ckpt"}) and "result.json" in names
+    assert changed(folder.path, before) in ([], ["train.log"])  # all is back
+    monkeypatch.setattr(run, "write_result", write_result)
+    words = [*WORDS, "logger=[]", "trainer.progress=false", "trainer.accelerator=cpu", "seed=1"]
+    wandb = folder.path / "wandb" / "run-id.txt"
+    wandb.parent.mkdir()
+    wandb.write_text("abc")
+    aside = set_aside(folder.path)
+    aside.__enter__()  # killed here, or after the next line
+    assert not can_go_on(folder.path)
+    with pytest.raises(RecipeError, match="finished run"):
+        claim(folder.path, words)
+    write_result(folder.path, {"status": "running", "command": words, "config": {"seed": 1}})
+    assert claim(folder.path, words) == Claim.GO_ON
+    monkeypatch.chdir(folder.path.parent)
+    done = command("train.py", *words, "hydra.run.dir=run", cwd=folder.path.parent, forked=True)
+    assert done.returncode == 0 and "going on" not in done.stdout
+    other = folders("other")
+    other.train(*words[:2], "seed=1")
+    assert folder.result["metrics"] == other.result["metrics"]
+    assert not wandb.exists() and not list(folder.path.rglob("*.part-*"))
 
 
 def test_beside_other_files_only_on_request(tmp_path):

@@ -1,3 +1,4 @@
+import multiprocessing
 import subprocess
 import sys
 import time
@@ -48,6 +49,21 @@ def test_patience_waits_for_a_process_that_ends(holder, tmp_path):
     began = time.monotonic()
     with hold(tmp_path / "lock", "counts", patience=60):
         assert time.monotonic() - began > 0.5
+
+
+def test_a_lock_ends_with_its_process_and_not_with_what_that_has_forked(tmp_path):
+    """Such as the workers that load data, which live on for seconds where it was killed."""
+    with hold(tmp_path / "lock", "trains"):
+        begun = (context := multiprocessing.get_context("fork")).Event()
+        worker = context.Process(target=lambda: begun.set() or time.sleep(60))
+        worker.start()
+        assert begun.wait(60)
+        assert is_held(tmp_path / "lock")
+    try:
+        assert not is_held(tmp_path / "lock")
+    finally:
+        worker.kill()
+        worker.join()
 
 
 def test_a_lock_leaves_the_content_alone(tmp_path):

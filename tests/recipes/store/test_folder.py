@@ -105,8 +105,10 @@ def test_the_table_has_a_row_for_each_metric_and_a_column_for_each_split():
 
 def test_messages_and_warnings_go_to_the_log(tmp_path, capsys):
     before = warnings.showwarning
-    with log_to(tmp_path):
+    with log_to(tmp_path) as journal:
         logging.getLogger("recipes").info("a message")
+        assert not (tmp_path / "train.log").exists()  # there is no run yet that it belongs to
+        journal.pass_on()
         logging.getLogger("recipes").warning("for the user")
         warnings.warn("of somebody", UserWarning, stacklevel=1)
         warnings.warn_explicit("of a technique", UserWarning, str(ours()), 1)
