@@ -12,7 +12,7 @@ import argparse
 import math
 import time
 from collections.abc import Sequence
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
 from typing import Any
 
 import torch
@@ -122,15 +122,9 @@ def under_pgd(model: Attacked, x: Tensor, y: Tensor, options: argparse.Namespace
 
 
 def under_autoattack(model: Attacked, x: Tensor, y: Tensor, options: argparse.Namespace, eps: float, norm: str) -> Tensor:
-    """Which inputs of [0, 1] are classified right after the standard version of AutoAttack, truth values (samples,).
+    """Which inputs of [0, 1] are classified right after the standard version of AutoAttack, truth values (samples,)."""
+    from pyautoattack import AutoAttack
 
-    Raises:
-        RecipeError: it is not installed.
-    """
-    try:
-        from pyautoattack import AutoAttack
-    except ImportError:
-        raise RecipeError(PACKAGE) from None
     attack = AutoAttack(model, norm=NORMS[norm], eps=eps, seed=0, version="standard", device=x.device)
     attack.apgd_targeted.n_target_classes = attack.fab.n_target_classes = min(TARGETS, model.task.outputs - 1)
     worst, _ = attack.run_standard_evaluation(x, y, batch_size=options.batch_size)
@@ -184,13 +178,13 @@ def main(words: Sequence[str] | None = None) -> int:
     """Attack each run, and print a table."""
     options = parse(words)
     try:
-        package = version("pyautoattack")
-    except PackageNotFoundError:
+        import pyautoattack  # noqa: F401
+    except ImportError:
         raise RecipeError(PACKAGE) from None
     device = torch.device(options.device)
     rows = [attacked(folder, options, device) for folder in options.runs]
     place = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{machine()}, {torch.get_num_threads()} threads"
-    print(f"pyautoattack {package}, standard version; torch {torch.__version__}, {place}")
+    print(f"pyautoattack {version('pyautoattack')}, standard version; torch {torch.__version__}, {place}")
     pgd_of = f"pgd, {options.steps} × {options.restarts}"
     print_table(["run", "attack", "samples", "clean", pgd_of, "autoattack", "time"], rows)
     return 0

@@ -109,13 +109,13 @@ class Soup(OfMembers):
 
     def _chosen(self, module: Module, everything: Sequence[tuple[str, Weights]]) -> list[tuple[str, Weights]]:
         """The greedy soup: algorithm 1 of the paper, where each has to gain."""
-        scored = [(self._put(module, [each], scored=True), place) for place, each in enumerate(everything)]
-        order = [place for _, place in sorted(scored, key=lambda pair: (-pair[0], pair[1]))]
-        chosen, best = [everything[order[0]]], max(score for score, _ in scored)
+        ranked = [(self._put(module, [each], scored=True), place) for place, each in enumerate(everything)]
+        order = [place for _, place in sorted(ranked, key=lambda pair: (-pair[0], pair[1]))]
+        chosen, best = [everything[order[0]]], max(value for value, _ in ranked)
         for place in order[1:]:
-            score = self._put(module, [*chosen, everything[place]], scored=True)
-            if score > best:
-                chosen, best = [*chosen, everything[place]], score
+            value = self._put(module, [*chosen, everything[place]], scored=True)
+            if value > best:
+                chosen, best = [*chosen, everything[place]], value
         return chosen
 
     def _put(self, module: Module, ingredients: Sequence[tuple[str, Weights]], scored: bool = False) -> float:
