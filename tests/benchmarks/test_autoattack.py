@@ -1,4 +1,5 @@
 import re
+import subprocess
 import sys
 
 import pytest
@@ -7,7 +8,7 @@ import torch
 from benchmarks import autoattack
 from plugins.adversarial.fgsm import FGSM
 from plugins.base import RecipeError
-from tests.command import command, mistake
+from tests.command import ROOT, command
 
 
 @pytest.fixture(scope="module")
@@ -88,4 +89,6 @@ def test_what_lacks_or_does_not_fit_is_one_line(runs, monkeypatch):
 
 
 def test_a_mistake_is_told_in_one_line(tmp_path):
-    mistake("nowhere", cwd=tmp_path, script="benchmarks/autoattack.py", forked=True)
+    words = [sys.executable, "-m", "benchmarks.autoattack", str(tmp_path / "nowhere")]
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (2, "") and re.fullmatch(r"error: .*\n", done.stderr)

@@ -13,7 +13,7 @@ from tests.plugins.stopping.scripted import WORDS, assert_goes_on, drawn, final,
 from tests.ranks import on_ranks
 from tests.recipes.run.test_run import measure
 
-CONTINUE = ("+stopping=early_continue", *WORDS, "optimizer.lr=0.2")  # far enough to fit the training samples better than others
+CONTINUE = ("+stopping=early_continue", *WORDS, "optimizer.lr=0.1")  # reaches ε wherever θ* is
 TRAINING = 120  # samples
 
 
