@@ -62,6 +62,7 @@ HOOKS = (  # in the order in which they are called
     ),
     Hook("picture", STEP, sees_weights=False),
     Hook("around_pass", STEP, sees_inputs=True, sees_targets=True, label="weights", told="during the pass"),
+    Hook("records", STEP, sees_weights=False),
     Hook(
         "transform_losses",
         STEP,

@@ -62,10 +62,9 @@ class Option(Identity):
     monitor_mode: str | None = None  # whether its largest ("max") or smallest ("min") value is best; None: as declared
     min_delta: float = 0.0  # by how much that metric must improve to count as better
     repeats: int = 1  # steps in a row that train on the same batch
-    recorded: Sequence[nn.Module] = ()  # whose outputs are kept in each pass that is trained on: see `Module.recorded`
+    recorded: Sequence[nn.Module] = ()  # whose outputs are kept in the passes that `records` asks for: see `Module.recorded`
     remarks: Sequence[str] = ()  # what a user should know of what was decided, a line each; printed when the run starts
-    events: Sequence[str] = ()  # what it did to the training, such as undoing a step, a line each; kept in result.json
-
+    events: Sequence[str] = ()  # what it did to the training, or saw go wrong, a line each; kept in result.json
     setting: Setting
 
     @property
@@ -137,6 +136,10 @@ class Option(Identity):
             return [before, after]
         difference = after - before
         return [before, after, 0.5 + 0.5 * difference / difference.abs().amax()]
+
+    def records(self, module: Module) -> bool:
+        """Whether the pass that begins, one that is trained on, is to be kept of what `recorded` names."""
+        return True
 
     def around_pass(self, module: Module, batch: Batch) -> AbstractContextManager[Any]:
         """A context around each forward and backward pass, left before the optimizer's update."""
@@ -271,16 +274,15 @@ class Plugin(Option, Declared, L.Callback):
 class Selection:
     """All that a run was asked to do, for `Option.check`.
 
-    `others` are the options that are no techniques but speak for themselves; of an optimizer first the class, then the object.
+    `others` are the options that are no techniques but speak for themselves; of an optimizer first the class, then the object. `chosen` are
+    those of data, model, loss, optimizer and scheduler, "group/option", where there is a config.
     `optimizer` and `scheduler` are those of the run, once they exist; `optimizer_class` is known before.
     """
 
     plugins: Sequence[Plugin]
     setting: Setting
     others: Sequence[Option | type[Option]] = ()
-    chosen: frozenset[str] = (
-        frozenset()
-    )  # the options of data, model, loss, optimizer and scheduler, "group/option", where there is a config
+    chosen: frozenset[str] = frozenset()
     optimizer_class: type | None = None
     optimizer: Optimizer | None = None
     scheduler: Any = None

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from plugins.adversarial._ascent import Loss
 from plugins.base import Module
+from plugins.input_gradients import light_input_gradients
 from plugins.passes import further_pass
 from plugins.sites import evaluation_mode
 
@@ -21,7 +22,7 @@ def attacked_loss(module: Module, targets: Mapping[str, Tensor]) -> Loss:
 
 @contextmanager
 def crafting(model: nn.Module, eval_mode: bool, generator: torch.Generator) -> Iterator[None]:
-    """Gradients on, and whatever passes through the model within leaves no trace: no statistics, no random numbers.
+    """Gradients by inputs on, and whatever passes through the model within leaves no trace: no statistics, no random numbers.
 
     With `eval_mode` the model is in evaluation mode; without, its layers behave as in training, dropout draws from a
     stream of its own, and buffers such as running statistics are put back.
@@ -30,7 +31,7 @@ def crafting(model: nn.Module, eval_mode: bool, generator: torch.Generator) -> I
     torch.clear_autocast_cache()
     mode = evaluation_mode(model) if eval_mode else further_pass(model, generator)
     try:
-        with torch.inference_mode(False), torch.enable_grad(), mode:
+        with torch.inference_mode(False), torch.enable_grad(), mode, light_input_gradients(model, weights=False):
             yield
     finally:
         torch.clear_autocast_cache()

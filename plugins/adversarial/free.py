@@ -66,6 +66,7 @@ class FreeAdversarial(Attack):
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Count steps and parts anew."""
+        super().on_train_start(trainer, pl_module)
         self._part = (-1, -1)
 
     def examples(self, batch: Batch, chosen: Tensor | None, module: Module, eps: float, generator: torch.Generator) -> Tensor:

@@ -101,6 +101,10 @@ class ActivationStats(LooksAtPasses):
         self._forget()
         return model
 
+    def records(self, module: Module) -> bool:
+        """Have the passes kept that it looks at."""
+        return self.looks_at(module.steps_done + 1)
+
     @torch.no_grad()
     def penalty(self, module: Module, batch: Batch, outputs: Mapping[str, Tensor]) -> Tensor | None:
         """Look at the activations of this pass."""

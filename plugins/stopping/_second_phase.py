@@ -61,7 +61,7 @@ class SecondPhase(EarlyStopping):
         warnings.warn(
             f"{self.state_key}: the training has ended before its first evaluation, so there is no second phase: evaluate more "
             f"often, by stopping.every_n_steps",
-            stacklevel=2,
+            stacklevel=1,
         )
         return None
 

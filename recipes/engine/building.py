@@ -96,7 +96,8 @@ def build(module: Whole, plugins: Iterable[Plugin], setting: Setting | None, fac
     for plugin in implementers(module.plugins, "transform_model"):
         with own_draws(derive_seed(module.seed, "model", plugin.state_key), module.model), gating(module, plugin):
             module.model = plugin.transform_model(module.model)
-    module.recorded = Recording([part for option in module.options for part in option.recorded])
+    recorded = [part for option in module.options for part in option.recorded]
+    module.recorded = Recording(recorded, stays=module.compiled or is_compiled(module.model))
     if is_compiled(module.model):
         torch.compiler.reset()  # what was compiled before knows nothing of layers that were put in
     cut = [f"{n} {what}" for n, what in ((module.parts, "parts a step"), (facts.get("devices", 1), "devices")) if n > 1]

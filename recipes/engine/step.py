@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from plugins.base import Batch, RecipeError, per_label
+from plugins.input_gradients import light_input_gradients
 from plugins.inputs import pieces_of
 from plugins.sites import kept_buffers
 from recipes.engine.parts import Whole
@@ -158,7 +159,7 @@ class Step:
         self._set_clock(part, self.progress[0])
         module.draws.seed_forward(module.device)
         with self._around(batch), block_reduction(module.trainer, part == len(self._batches) - 1):
-            with module.recorded.opened() if module.recorded else nullcontext():
+            with self._recording(), self._of_inputs(batch):
                 outputs = module.outputs(batch.x)
             # micro-batches count by their samples, and gradients are averaged over processes: together the sums are divided once
             totals = self.totals(scale / module.trainer.world_size)
@@ -209,6 +210,20 @@ class Step:
         for plugin in self.module.acting("around_pass"):
             stack.enter_context(plugin.around_pass(self.module, batch))
         return stack
+
+    def _recording(self) -> AbstractContextManager[Any]:
+        """What options ask to be kept of the outputs within the model, in the pass that begins."""
+        module = self.module
+        if not module.recorded:
+            return nullcontext()
+        asking: list[Any] = [option for option in module.options if option.recorded and option.acts(self.progress)]
+        parts = [part for option in asking if option.records(module) for part in option.recorded]
+        return module.recorded.opened(parts) if parts else nullcontext()
+
+    def _of_inputs(self, batch: Batch) -> AbstractContextManager[Any]:
+        """The way in which a technique that asks for the gradient of the inputs too gets it soonest."""
+        asked = isinstance(batch.x, Tensor) and batch.x.requires_grad
+        return light_input_gradients(self.module.model) if asked else nullcontext()
 
     def _autocast(self) -> AbstractContextManager[Any]:
         """Mixed precision as the trainer has it, for the passes; weights move between them, so no copies are kept."""

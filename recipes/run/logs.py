@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import logging.handlers
 import sys
+import sysconfig
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,6 +18,8 @@ from recipes.launch import failures, ranks
 from recipes.launch.ranks import is_first_rank
 from recipes.run.provenance import ROOT
 from recipes.store.files import open_to_append
+
+INSTALLED = [Path(sysconfig.get_path(name)) for name in ("stdlib", "platstdlib", "purelib", "platlib")]  # where libraries lie
 
 
 class Journal(logging.handlers.MemoryHandler):
@@ -87,8 +90,10 @@ class RankFormatter(logging.Formatter):
 def log_warning(
     message: Warning | str, category: type[Warning], filename: str, lineno: int, file: Any = None, line: str | None = None
 ) -> None:
-    """Python's warnings as messages: those of our own techniques are for the user."""
-    ours = any(folder in Path(filename).parents for folder in (ROOT / "plugins", ROOT / "recipes"))
-    logging.getLogger("recipes" if ours else "py.warnings").warning(
+    """Python's warnings as messages: those of our own techniques, and of the user's files, are for the user."""
+    place = Path(filename)
+    ours = any(folder in place.parents for folder in (ROOT / "plugins", ROOT / "recipes"))
+    users = not any(folder in place.parents for folder in INSTALLED) and ROOT not in place.parents and place.is_file()
+    logging.getLogger("recipes" if ours or users else "py.warnings").warning(
         "%s", message if ours else f"{filename}:{lineno}: {message}"
     )

@@ -51,3 +51,20 @@ def test_an_operation_in_place_behind_a_module_changes_nothing_of_what_is_kept()
     assert torch.equal(recorded[model[0]][0], model[0](x)) and (recorded[model[0]][0] < 0).any()
     recorded[model[0]][0].sum().backward()  # its gradient is that of the layer itself
     torch.testing.assert_close(model[0].bias.grad, torch.full((5,), 6.0))
+
+
+def test_what_is_not_asked_for_costs_nothing():
+    """No hook stays behind, unless it is told that a compiled model needs it; then it keeps nothing."""
+    model, x = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2)), torch.randn(5, 3)
+    recorded = Recording(list(model))
+    for asked in (None, [model[1]], []):
+        with recorded.opened(asked):
+            out = model(x)
+        assert [len(kept) for kept in recorded.values()] == ([1, 1, 1] if asked is None else [0, len(asked), 0])
+        assert not any(part._forward_hooks for part in model)
+    staying = Recording([model[2]], stays=True)
+    model(x)
+    assert len(model[2]._forward_hooks) == 1 and staying == {model[2]: []}
+    with staying.opened():
+        model(x)
+    assert torch.equal(staying[model[2]][0], out)

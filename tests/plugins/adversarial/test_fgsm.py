@@ -1,4 +1,8 @@
 import copy
+import csv
+import json
+import os
+import re
 import warnings
 
 import pytest
@@ -11,6 +15,7 @@ from plugins.augmentation.mixup import Mixup
 from plugins.base import Batch, Refusal, Setting, Task
 from plugins.loss.bce import BinaryCrossEntropy
 from recipes.engine.module import RecipeModule
+from tests.command import command
 from tests.plugins.adversarial.slope import gradient_of, loss_of
 
 
@@ -191,9 +196,44 @@ def test_the_guard_warns_of_a_fall_once_and_its_state_is_kept(lab):
     resumed._last = plugin._last
     with pytest.warns(UserWarning, match=r"adversarial/fgsm.*fell from 1.50 to .*use \+adversarial=pgd, or lower"):
         resumed.on_validation_start(trainer, module)
+    assert [event.partition(",")[0] for event in resumed.events] == [
+        f"accuracy under PGD on a training batch fell from 1.50 to {resumed._best:.2f}"
+    ]
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         resumed.on_validation_start(trainer, module)
+    again = FGSM(eps=0.1)
+    again.load_state_dict(resumed.state_dict())
+    assert again.events == resumed.events and again._best == resumed._best
+    lab.fit(again)  # a training of its own
+    assert again.events == [] and again._best <= 1
+
+
+@pytest.mark.slow
+def test_what_one_step_overfits_to_is_told(tmp_path):
+    """Catastrophic overfitting on real images: the accuracy under the attack of the training rises, that under PGD falls."""
+    if not (root := os.environ.get("FASHION_MNIST_ROOT")):
+        pytest.skip("FASHION_MNIST_ROOT does not name a folder with fashion_mnist.npz")
+    words = (
+        "data=fashion_mnist",
+        f"data.root={root}",
+        "data.batch_size=128",
+        "model=cnn",
+        "model.channels=[16,32]",
+        "optimizer=adam",
+    )
+    attack = ("+adversarial=fgsm", "adversarial.eps=0.2", "adversarial.warmup_steps=200", "adversarial.eval_samples=200")
+    steps = ("optimizer.lr=3e-3", "max_steps=500", "trainer.val_every_n_steps=50", "trainer.accelerator=cpu", "logger=csv")
+    done = command("train.py", *words, *attack, *steps, f"hydra.run.dir={tmp_path / 'run'}", cwd=tmp_path, forked=True)
+    assert done.returncode == 0
+    rows = list(csv.DictReader((tmp_path / "run" / "metrics.csv").open()))
+    known, robust = ([float(row[name]) for row in rows if row["val/acc_pgd"]] for name in ("train/acc", "val/acc_pgd"))
+    best = robust.index(max(robust))
+    assert min(robust[best:]) < max(robust) / 2 and max(known[best:]) > known[best]
+    told = re.findall(r"fell from 0\.\d\d to 0\.\d\d, catastrophic overfitting", done.stderr)
+    happened = json.loads((tmp_path / "run" / "result.json").read_text())["events"]
+    assert told and len(told) == len(happened) and all(words in event for words, event in zip(told, happened, strict=True))
+    assert f"happened {happened[0]}" in " ".join(done.stdout.split())
 
 
 def test_trains_in_bfloat16(lab):

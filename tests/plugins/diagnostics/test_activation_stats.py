@@ -74,6 +74,25 @@ def test_logs_the_activations_that_are_trained_on(problem):
     assert [row["at"] for row in problem.log.rows if "activation_stats/2_mean" in row] == [1, 4, 8]
 
 
+def test_nothing_is_kept_of_steps_that_it_does_not_look_at(problem):
+    """Hooks and copies cost a small model more than the look itself."""
+
+    class Spying(ActivationStats):
+        kept: list[int]
+
+        def penalty(self, module, batch, outputs):
+            self.kept.append(sum(map(len, module.recorded.values())))
+            return super().penalty(module, batch, outputs)
+
+    plugin = Spying(every_n_steps=3)
+    plugin.kept = []
+    problem.fit(plugin)
+    assert (
+        plugin.kept == [1 if step == 1 or step % 3 == 0 else 0 for step in range(1, len(plugin.kept) + 1)]
+        and sum(plugin.kept) > 2
+    )
+
+
 def test_what_a_module_hides_is_told():
     plugin = ActivationStats()
     plugin.prepare(Setting((6,), (Task("", "classification", 3),)))

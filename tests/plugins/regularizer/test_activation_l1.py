@@ -7,7 +7,7 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from plugins.adversarial.pgd import PGD
-from plugins.base import RecipeError, Setting, Task
+from plugins.base import Plugin, RecipeError, Setting, Stage, Task
 from plugins.regularizer.activation_l1 import ActivationL1, activation_l1_penalty
 from plugins.regularizer.dropout import Dropout
 from plugins.wrapper.sam import SAM
@@ -135,6 +135,18 @@ def test_passes_that_craft_an_attack_are_not_recorded():
     plugin.seen, Counting.calls = [], 0
     fit(model, plugin, PGD(eps=0.1, steps=3, range=[-9, 9]), steps=2)
     assert plugin.seen == [1, 1] and Counting.calls > 2 * 4
+
+
+def test_steps_in_which_it_does_not_act_are_not_recorded():
+    class Noting(Plugin):
+        option, stage, seen = "noting", Stage.DIAGNOSTICS, []
+
+        def penalty(self, module, batch, outputs):
+            self.seen.append(sum(map(len, module.recorded.values())))
+
+    model = nn.Sequential(nn.Linear(6, 6), nn.ReLU(), nn.Linear(6, 6))
+    fit(model, ActivationL1(weight=0.1, when=[0.5, 1.0]), Noting(), steps=4)
+    assert Noting.seen == [0, 0, 1, 1]
 
 
 def test_both_passes_of_sam_count():

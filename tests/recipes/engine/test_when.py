@@ -45,6 +45,14 @@ class Watching(Plugin):
         self._count("around_pass", module)
         return torch.enable_grad()
 
+    def transform_model(self, model):
+        self.recorded = [model]
+        return model
+
+    def records(self, module):
+        self._count("records", module)
+        return True
+
     def penalty(self, module, batch, outputs):
         self._count("penalty", module)
 
@@ -71,7 +79,7 @@ def test_hooks_of_a_step_are_called_in_that_share_of_the_training(when, first, l
     watching = Watching(tuple(map(float, when)))
     train(nn.Linear(6, 3), samples(40), watching, steps=STEPS)
     expected = [] if first is None else list(range(first, last + 1))
-    for name in ("transform_batch", "around_pass", "penalty", "transform_gradient", "transform_losses", "combine"):
+    for name in ("transform_batch", "around_pass", "records", "penalty", "transform_gradient", "transform_losses", "combine"):
         assert watching.calls.get(name, []) == expected, name
     assert watching.calls.get("after_step", []) == [step + 1 for step in expected]  # the update is done by then
 

@@ -1,0 +1,50 @@
+"""Who is told of a warning."""
+
+import re
+import sysconfig
+import warnings
+from pathlib import Path
+
+import pytest
+
+from recipes.config.run_files import LOG
+from recipes.run.logs import log_to
+from recipes.run.provenance import ROOT
+
+
+def places(tmp_path):
+    """Files in which a warning arises, and whether the user is told."""
+    own = tmp_path / "mine.py"
+    own.touch()
+    library = Path(sysconfig.get_path("purelib")) / "pytest" / "__init__.py"
+    return {
+        ROOT / "plugins" / "adversarial" / "_guard.py": True,
+        ROOT / "recipes" / "run" / "logs.py": True,
+        own: True,
+        library: False,
+        Path(re.__file__): False,
+        Path(__file__): False,  # of the project, and no part of a run
+        Path("<string>"): False,
+    }
+
+
+def test_warnings_of_ours_and_of_the_users_files_are_shown_all_others_are_in_the_log(tmp_path, capsys):
+    found = places(tmp_path)
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        with log_to(tmp_path) as journal:
+            journal.pass_on()
+            for number, place in enumerate(found):
+                warnings.warn_explicit(f"number {number}.", UserWarning, str(place), 1)
+    told, log = capsys.readouterr().err, (tmp_path / LOG).read_text()
+    for number, shown in enumerate(found.values()):
+        assert (f"number {number}." in told) == shown and f"number {number}." in log
+    assert all(line.startswith("warning: ") for line in told.splitlines())
+
+
+@pytest.mark.parametrize("folder", ["plugins", "recipes"])
+def test_our_warnings_name_our_files(folder):
+    """A warning counts as ours by the file that it names, which must not be that of whoever called."""
+    files = [*(ROOT / folder).rglob("*.py")]
+    levels = [level for file in files for level in re.findall(r"stacklevel=(\w+)", file.read_text())]
+    assert set(levels) <= {"1"} and (levels or folder == "recipes")
