@@ -47,7 +47,12 @@ LONG = (
     "tune=lr",
     "trainer=ddp",
 )
-LESS = {"reading": " --size 0.01 --images 300", "cost": " --output costs.yaml wrapper"}  # of benchmarks that take minutes
+LESS = {  # of benchmarks that take minutes
+    "reading": " --size 0.01 --images 300",
+    "cost": " --output costs.yaml wrapper",
+    "diagnostics": " curvature lr",
+    "adversarial": " --attacks fgsm free",
+}
 EXTRAS = {"data=huggingface": "datasets", "model=timm": "timm"}  # what a command needs beside
 EXAMPLES = (ROOT / "docs/guide/data.md").read_text()
 
