@@ -6,10 +6,10 @@ from recipes.check.harness import config_of, merged_config
 from recipes.check.selections import everything, fault_of
 from tests.sparsely import sparsely
 
-SHARES = 12
+SHARES = 24
 
 
-@pytest.mark.parametrize("share", sparsely(range(SHARES), 12))
+@pytest.mark.parametrize("share", sparsely(range(SHARES), SHARES))
 def test_runs_that_cover_all_pairs_train(share, tmp_path, record_property):
     selections = everything()
     runs = selections.runs[share::SHARES]

@@ -253,8 +253,8 @@ def check_chains(number, tmp_path, folders, arrays, with_plugin, extra):
             shutil.rmtree(folder.path)
 
 
-def test_five_chains(tmp_path, folders, arrays, with_plugin, extra):
-    check_chains(5, tmp_path, folders, arrays, with_plugin, extra)
+def test_two_chains(tmp_path, folders, arrays, with_plugin, extra):
+    check_chains(2, tmp_path, folders, arrays, with_plugin, extra)
 
 
 @pytest.mark.parametrize(
