@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from plugins.base import RecipeError
+from plugins.compiled import is_compiled
 from plugins.sites import (
     ACTIVATIONS,
     DROPOUTS,
@@ -19,7 +20,6 @@ from plugins.sites import (
     WEIGHTED,
     attached_to,
     blank_pass,
-    is_compiled,
     own_modules,
     without_attached,
 )

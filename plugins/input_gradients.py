@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from plugins.sites import is_compiled
+from plugins.compiled import is_compiled
 
 CHANNELS = 3  # the most that are few
 PIECE = 2**20  # values of the unfolded gradient that are made at once
@@ -53,6 +53,7 @@ class _Convolution(torch.autograd.Function):
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
         x, weight, bias, *ctx.places = inputs
         ctx.save_for_backward(x, weight)
+        ctx.save_for_forward(x, weight)
         ctx.outputs = None if bias is None else list(bias.shape)
 
     @staticmethod
@@ -65,16 +66,31 @@ class _Convolution(torch.autograd.Function):
             _, of_weight, of_bias = torch.ops.aten.convolution_backward(g, x, weight, ctx.outputs, *ctx.places, *asked)
         return of_x, of_weight, of_bias, None, None, None
 
+    @staticmethod
+    def jvp(ctx: Any, *tangents: Any) -> Tensor:
+        (of_x, of_weight, of_bias, *_), (x, weight) = tangents, ctx.saved_tensors
+        moved = torch.zeros_like(weight) if of_weight is None else of_weight
+        found = functional.conv2d(x, moved, of_bias, *ctx.places)
+        return found if of_x is None else found + functional.conv2d(of_x, weight, None, *ctx.places)
 
-def _forward(layer: nn.Conv2d, weights: bool, x: Tensor) -> Tensor:
+
+def _forward(layer: nn.Conv2d, weights: bool, input: Tensor) -> Tensor:  # called as the layer's own
     """What a layer returns."""
-    floats = x.dtype in (torch.float32, torch.float64) and x.device.type == "cpu" and not torch.is_autocast_enabled("cpu")
-    if not (x.requires_grad and floats and x.ndim == 4 and len(x)):
-        return nn.Conv2d.forward(layer, x)
-    weight, bias, places = layer.weight, layer.bias, (layer.stride, layer.padding, layer.dilation)  # once: it may be drawn anew
+    floats = (
+        input.dtype in (torch.float32, torch.float64) and input.device.type == "cpu" and not torch.is_autocast_enabled("cpu")
+    )
+    if not (input.requires_grad and floats and input.ndim == 4 and len(input)):
+        return nn.Conv2d.forward(layer, input)
+    weight, bias = layer.weight, layer.bias  # once: it may be drawn anew
     if not weights:
         weight, bias = weight.detach(), None if bias is None else bias.detach()
-    return _Convolution.apply(x, weight, bias, *places)
+    places = (_pair(each) for each in (layer.stride, layer.padding, layer.dilation))
+    return _Convolution.apply(input, weight, bias, *places)
+
+
+def _pair(value: Any) -> Pair:
+    """Both directions; whoever changes a layer may write a number for both."""
+    return (value, value) if isinstance(value, int) else tuple(value)
 
 
 @contextmanager
@@ -97,5 +113,6 @@ def _is_light(layer: nn.Module) -> TypeGuard[nn.Conv2d]:
     """Whether it is a convolution of few channels, as PyTorch computes it."""
     if not isinstance(layer, nn.Conv2d) or layer.in_channels > CHANNELS or "forward" in vars(layer):
         return False
-    padded = layer.padding_mode == "zeros" and not isinstance(layer.padding, str)
-    return type(layer).forward is nn.Conv2d.forward and padded and layer.groups == 1
+    plain = type(layer).forward is nn.Conv2d.forward and type(layer)._conv_forward is nn.Conv2d._conv_forward
+    plain = plain and "_conv_forward" not in vars(layer) and layer.padding_mode == "zeros" and layer.groups == 1
+    return plain and not isinstance(layer.padding, str)

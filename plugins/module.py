@@ -24,7 +24,9 @@ class Module(Protocol):
     last_objective: Tensor  # what the last step minimized, a scalar
     calibrated: Any  # what options have found; `calibrated.of(state_key)` has it by name
     positions: range | None  # which samples of their split an evaluation looks at
-    recorded: Mapping[nn.Module, Sequence[Tensor]]  # what `Option.recorded` returned in the pass that is trained on, each call
+    recorded: Mapping[
+        nn.Module, Sequence[Tensor]
+    ]  # what `Option.recorded` returned in this pass, each call, if it is kept: `Option.records`
 
     @property
     def steps_done(self) -> int:

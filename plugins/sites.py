@@ -255,21 +255,6 @@ def kept_buffers(model: nn.Module) -> Iterator[None]:
             owner._buffers.update(named)
 
 
-def is_compiled(model: nn.Module) -> bool:
-    """Whether a model, or a part of it, is compiled."""
-    return any(
-        type(module).__name__ == "OptimizedModule" or getattr(module, "_compiled_call_impl", None) is not None
-        for module in model.modules()
-    )
-
-
-def keep_compiled_graphs() -> None:
-    """Have what is compiled from now on keep what a second gradient of one forward pass needs, which the first would overwrite."""
-    import torch._functorch.config as compiler
-
-    compiler.donated_buffer = False
-
-
 def statistic_sites(model: nn.Module) -> Iterator[tuple[str, nn.Module, str]]:
     """Where running statistics of floats are: name in the model, owner, name there. Their tensors may be replaced at any time.
 

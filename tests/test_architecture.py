@@ -163,7 +163,7 @@ def test_names_of_a_runs_files_stand_in_one_place():
 
 PRIVATE_FILE = "recipes.engine.lightning_private"
 OF_OTHERS = {  # private names of other libraries
-    *("_schema", "_buffers", "_modules", "_parameters"),  # torch
+    *("_schema", "_buffers", "_modules", "_parameters", "_conv_forward"),  # torch
     *("_actions", "_is_none", "_get_node"),  # argparse, omegaconf
     "_registry",  # weakref.finalize
     *("_clear", "_run_exitfuncs"),  # atexit, as multiprocessing has it for its own forks since Python 3.13

@@ -33,13 +33,18 @@ class LooksAtPasses(Looks):
         """Learn of how many parts a step is made."""
         self.parts = selection.parts
 
-    def looks_now(self, module: Module) -> bool:
-        """Whether to look at the pass under way, asked once in each: at none of the second gradient that a wrapper asks for."""
+    def would_look(self, module: Module) -> bool:
+        """Whether it looks at the next pass: at none of the second gradient that a wrapper asks for."""
         step = module.steps_done + 1
         if step != self._step:
             self._step, self._passes = step, 0
+        return self.looks_at(step) and self._passes < self.parts
+
+    def looks_now(self, module: Module) -> bool:
+        """Whether to look at the pass under way, asked once in each."""
+        looks = self.would_look(module)
         self._passes += 1
-        return self.looks_at(step) and self._passes <= self.parts
+        return looks
 
 
 def processes() -> int:

@@ -103,7 +103,7 @@ class ActivationStats(LooksAtPasses):
 
     def records(self, module: Module) -> bool:
         """Have the passes kept that it looks at."""
-        return self.looks_at(module.steps_done + 1)
+        return self.would_look(module)
 
     @torch.no_grad()
     def penalty(self, module: Module, batch: Batch, outputs: Mapping[str, Tensor]) -> Tensor | None:

@@ -10,9 +10,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from plugins.base import Batch, Module, Selection
+from plugins.compiled import keep_compiled_graphs
 from plugins.multitask._heads import MultiTask
 from plugins.shards import is_shard
-from plugins.sites import keep_compiled_graphs
 
 EVERY_N_STEPS = 50
 

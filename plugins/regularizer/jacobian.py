@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from plugins.base import Batch, Module, Plugin, RecipeError, Refusal, Selection, Stage, declare
+from plugins.compiled import is_compiled
 from plugins.inputs import each
 from plugins.passes import differentiable_twice
-from plugins.sites import is_compiled
 
 if TYPE_CHECKING:
     from jaxtyping import Float

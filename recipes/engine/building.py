@@ -25,8 +25,9 @@ from plugins.base import (
     implementers,
     order,
 )
+from plugins.compiled import is_compiled
 from plugins.recording import Recording
-from plugins.sites import is_compiled, takes_tokens
+from plugins.sites import takes_tokens
 from recipes.engine.callbacks import check_callbacks
 from recipes.engine.loading import ask_for_numbers, give_order, setting_from_loader
 from recipes.engine.losses import TaskLoss, of_task, refined

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import torch
 from torch.nn.parallel import DistributedDataParallel
 
-from plugins.sites import is_compiled
+from plugins.compiled import is_compiled
 from recipes.engine.lightning_private import is_attached
 from recipes.engine.parts import Whole
 from recipes.engine.sharding import is_sharded, put_together_for_evaluation

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import logging.handlers
+import os
 import sys
 import sysconfig
 import warnings
@@ -19,7 +20,7 @@ from recipes.launch.ranks import is_first_rank
 from recipes.run.provenance import ROOT
 from recipes.store.files import open_to_append
 
-INSTALLED = [Path(sysconfig.get_path(name)) for name in ("stdlib", "platstdlib", "purelib", "platlib")]  # where libraries lie
+STANDARD = Path(sysconfig.get_path("stdlib"))
 
 
 class Journal(logging.handlers.MemoryHandler):
@@ -93,7 +94,8 @@ def log_warning(
     """Python's warnings as messages: those of our own techniques, and of the user's files, are for the user."""
     place = Path(filename)
     ours = any(folder in place.parents for folder in (ROOT / "plugins", ROOT / "recipes"))
-    users = not any(folder in place.parents for folder in INSTALLED) and ROOT not in place.parents and place.is_file()
+    installed = STANDARD in place.parents or not {"site-packages", "dist-packages"}.isdisjoint(place.parts)
+    users = not installed and ROOT / "tests" not in place.parents and os.path.isfile(filename)
     logging.getLogger("recipes" if ours or users else "py.warnings").warning(
         "%s", message if ours else f"{filename}:{lineno}: {message}"
     )

@@ -8,6 +8,7 @@ from torch import nn
 from torch.nn.utils import parametrize
 
 from plugins.adversarial._crafting import crafting
+from plugins.compiled import is_compiled
 from plugins.input_gradients import PIECE, _Convolution, by_product, light_input_gradients
 
 PLACES = [(1, 0, 1), (1, 1, 1), (2, 1, 1), (3, 2, 1), (1, 2, 2), ((2, 1), (0, 3), (1, 2))]  # stride, padding, dilation
@@ -54,7 +55,40 @@ def test_many_samples_go_in_pieces():
     torch.testing.assert_close(whole[7:14], torch.nn.grad.conv2d_input((7, 3, 64, 64), weight, g), atol=1e-4, rtol=1e-4)
 
 
+class Standardized(nn.Conv2d):
+    """Changes its weight where PyTorch says that a subclass may."""
+
+    def _conv_forward(self, input, weight, bias):
+        weight = (weight - weight.mean((1, 2, 3), keepdim=True)) / weight.std((1, 2, 3), keepdim=True)
+        return super()._conv_forward(input, weight, bias)
+
+
+def changed(layer, **values):
+    """A layer that somebody has changed behind its making."""
+    for name, value in values.items():
+        setattr(layer, name, value)
+    return layer
+
+
+class Named(nn.Module):
+    """Calls its layer by name."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Conv2d(1, 2, 3)
+        self.in_channels, self.weight = 1, self.layer.weight
+
+    def forward(self, x):
+        return self.layer(input=x)
+
+
 LAYERS = {
+    "standardized": lambda: Standardized(3, 4, 3),
+    "replaced": lambda: changed(
+        nn.Conv2d(3, 4, 3), _conv_forward=lambda x, weight, bias: nn.functional.conv2d(x, 2 * weight, bias)
+    ),
+    "numbers": lambda: changed(nn.Conv2d(3, 4, 3, padding=1, stride=2), stride=1, padding=0, dilation=2),
+    "by name": Named,
     "few": lambda: nn.Conv2d(3, 4, 3),
     "padded": lambda: nn.Conv2d(2, 4, 3, padding=2, stride=2, bias=False),
     "same": lambda: nn.Conv2d(3, 4, 3, padding="same"),
@@ -80,6 +114,47 @@ def test_a_layer_computes_what_it_did_and_is_as_it_was(kind, weights):
     for one, other in zip(*found, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-2 if kind == "low precision" else 1e-4, atol=1e-5)
     assert "forward" not in vars(layer)
+
+
+@pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated")  # as torch itself calls it
+def test_forward_mode_and_maps_over_samples_lead_through_it():
+    layer, x, moved = nn.Conv2d(2, 3, 3), torch.randn(4, 2, 6, 6, requires_grad=True), torch.randn(4, 2, 6, 6)
+
+    def slopes():
+        along = torch.func.jvp(layer, (x,), (moved,))
+        each = torch.func.vmap(torch.func.grad(lambda x: layer(x.unsqueeze(0)).square().sum()))(x)
+        return *along, each
+
+    expected = slopes()
+    with light_input_gradients(layer):
+        found = slopes()
+    for one, other in zip(expected, found, strict=True):
+        torch.testing.assert_close(one, other)
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_what_is_compiled_by_its_function_is_compiled(whole):
+    class Inside(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = nn.Conv2d(1, 2, 3)
+
+        def features(self, x):
+            return self.layer(x)
+
+        def forward(self, x):
+            return self.features(x)
+
+    model = Inside()
+    assert not is_compiled(model)
+    if whole:
+        model.forward = torch.compile(model.forward, backend="eager")
+    else:
+        Inside.features = torch.compile(Inside.features, backend="eager")
+        model = type("Later", (Inside,), {})()
+    assert is_compiled(model)
+    with light_input_gradients(model):
+        assert "forward" not in vars(model.layer)
 
 
 def test_it_is_left_when_a_pass_fails():

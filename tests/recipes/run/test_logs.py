@@ -15,7 +15,10 @@ from recipes.run.provenance import ROOT
 def places(tmp_path):
     """Files in which a warning arises, and whether the user is told."""
     own = tmp_path / "mine.py"
-    own.touch()
+    installed = [tmp_path / "python3" / folder / "torch" / "nn.py" for folder in ("site-packages", "dist-packages")]
+    for file in (own, *installed):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.touch()
     library = Path(sysconfig.get_path("purelib")) / "pytest" / "__init__.py"
     return {
         ROOT / "plugins" / "adversarial" / "_guard.py": True,
@@ -25,6 +28,8 @@ def places(tmp_path):
         Path(re.__file__): False,
         Path(__file__): False,  # of the project, and no part of a run
         Path("<string>"): False,
+        Path(f"<{'long' * 100}>"): False,
+        **dict.fromkeys(installed, False),
     }
 
 
