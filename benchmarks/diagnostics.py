@@ -1,10 +1,10 @@
 """What each diagnostic costs at its default interval, as a ratio: `python -m benchmarks.diagnostics`.
 
 A training with the diagnostic and one without take turns in one process, a block of steps each, so that whatever else the machine does
-slows both. With the diagnostic each block has one look, at its end, or one validation, at its begin. Of a block the median step tells what a
-step takes, m, and its first and last one what a look or a validation takes beside, e. With an interval of N steps the ratio is
-m / m₀ + (e − e₀) / (N · m₀), where m₀ and e₀ are those without it. What looks at validations is taken to do so every 50 steps, which is about
-as often as there is one by default.
+slows both. Several such pairs are measured, of which every other one begins without it: where arrays lie in memory makes up to a tenth, on either
+side. With the diagnostic each block has one look, at its end, or one validation, at its begin. Of a block the median step tells what a step takes,
+m, and its first and last one what a look or a validation takes beside, e. With an interval of N steps the ratio is m / m₀ + (e − e₀) / (N · m₀),
+where m₀ and e₀ are those without it. What looks at validations is taken to do so every 50 steps, which is about as often as there is one by default.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from typing import Any
 import lightning as L
 import torch
 
-from benchmarks import interval, machine, print_table
+from benchmarks import interval, keep_memory, machine, print_table
 from benchmarks.step import BATCH, Engine, choose_data, configuration
 from plugins.errors import RecipeError
 from recipes.config.catalogue import Catalogue
@@ -31,6 +31,7 @@ from recipes.config.errors import first_line
 from recipes.run.process import set_up_process
 
 ROUNDS = 40  # pairs of blocks
+PAIRS = 4  # of trainings
 STEPS = {"mlp": 50, "cnn": 6}  # of a block: many where a step is short, so that its data is in a warm cache
 VALIDATIONS = 50  # steps from one to the next
 Block = tuple[float, float]  # seconds of a step, and what its first and last one took beside
@@ -84,8 +85,14 @@ class TakeTurns(L.Callback):
         self.marks = [self.clock()]
 
 
-def ratios(name: str, model: str, number: int, clock: Callable[[], float]) -> list[float]:
+def ratios(name: str, model: str, number: int, clock: Callable[[], float], first: int = 0) -> list[float]:
     """What a diagnostic costs at its default interval, in each pair of blocks after the first.
+
+    Args:
+        name, model: what is measured.
+        number: pairs of blocks.
+        clock: tells seconds.
+        first: which training begins, 0 that with the diagnostic or 1.
 
     Raises:
         RecipeError: it is refused with this model.
@@ -96,7 +103,8 @@ def ratios(name: str, model: str, number: int, clock: Callable[[], float]) -> li
     total = block * (number + 2)
     _, data = choose_data(model, None)
     turns, sides, errors = Turns(), list[tuple[TakeTurns, dict[str, Any]]](), list[BaseException]()
-    for words in ([f"+diagnostics={name}", *looks], []):
+    both: list[list[str]] = [[f"+diagnostics={name}", *looks], []]
+    for words in (both[first], both[1 - first]):
         words = [*words, f"trainer.val_every_n_steps={total if every else block}"]
         config = configuration(model, False, "cpu", 1, total, words)
         set_up_process(config)
@@ -120,7 +128,7 @@ def ratios(name: str, model: str, number: int, clock: Callable[[], float]) -> li
             thread.join()
     if errors:
         raise errors[0]
-    (with_it, _), (without, _) = sides
+    with_it, without = (sides[side][0] for side in (first, 1 - first))
     return costs(with_it.blocks[2:], without.blocks[2:], every or VALIDATIONS)
 
 
@@ -142,12 +150,14 @@ def main(words: Sequence[str] | None = None) -> None:
     )
     options = parser.parse_args(words)
     clock = time.perf_counter if options.wall_time else time.process_time
+    keep_memory()
     print(f"torch {torch.__version__}, lightning {L.__version__}, {machine()}, 1 thread")
     rows = []
     for name in options.only or known:
         for model in options.models:
             try:
-                found = ratios(name, model, options.rounds, clock)
+                number = -(-options.rounds // PAIRS)
+                found = [ratio for pair in range(PAIRS) for ratio in ratios(name, model, number, clock, pair % 2)]
             except RecipeError as error:
                 rows.append([name, model, "", first_line(error)])
                 continue

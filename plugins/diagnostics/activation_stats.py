@@ -105,11 +105,14 @@ class ActivationStats(LooksAtPasses):
         """Have the passes kept that it looks at."""
         return self.would_look(module)
 
-    @torch.no_grad()
     def penalty(self, module: Module, batch: Batch, outputs: Mapping[str, Tensor]) -> Tensor | None:
         """Look at the activations of this pass."""
-        if not self.looks_now(module):
-            return None
+        if self.looks_now(module):
+            self._look(module)
+        return None
+
+    @torch.no_grad()
+    def _look(self, module: Module) -> None:
         for number, site in enumerate(self._sites):
             calls = [h.detach() for h in module.recorded[site.module]]
             self._sums[number] += sum(statistics(h, site.ends, self.margin) for h in calls)
@@ -117,23 +120,24 @@ class ActivationStats(LooksAtPasses):
             before = self._alive[number]
             self._alive[number] = [a | b for a, b in zip(before, units, strict=True)] if before else units
             self._values[number] += [some_of(h, max(1, VALUES // (self.parts * processes() * len(calls)))) for h in calls]
-        return None
 
-    @torch.no_grad()
     def after_step(self, module: Module, optimizer: Optimizer) -> None:
         """Record what the passes of this step have shown."""
-        seen = [number for number, values in enumerate(self._values) if values]
-        if seen:
-            names: dict[nn.Module, str] = {part: name for name, part in module.model.named_modules()}
-            sums = summed(torch.stack([torch.as_tensor(self._sums[number]) for number in seen]))
-            living = [torch.cat(self._alive[number]) for number in seen]
-            units = summed(torch.cat(living).float()).split([len(each) for each in living])
-            for row, each, number in zip(sums, units, seen, strict=True):
-                name = names[self._sites[number].module] or "model"
-                self._record(module, name, row, (each == 0).float().mean(), self._sites[number].ends)
-                module.record_histogram(f"{self.option}/{name}", gathered(torch.cat(self._values[number])), at_once=True)
-            self.record(module, "dead", (torch.cat(units) == 0).float().mean(), at_once=True)
-        self._forget()
+        if seen := [number for number, values in enumerate(self._values) if values]:
+            self._tell(module, seen)
+            self._forget()
+
+    @torch.no_grad()
+    def _tell(self, module: Module, seen: Sequence[int]) -> None:
+        names: dict[nn.Module, str] = {part: name for name, part in module.model.named_modules()}
+        sums = summed(torch.stack([torch.as_tensor(self._sums[number]) for number in seen]))
+        living = [torch.cat(self._alive[number]) for number in seen]
+        units = summed(torch.cat(living).float()).split([len(each) for each in living])
+        for row, each, number in zip(sums, units, seen, strict=True):
+            name = names[self._sites[number].module] or "model"
+            self._record(module, name, row, (each == 0).float().mean(), self._sites[number].ends)
+            module.record_histogram(f"{self.option}/{name}", gathered(torch.cat(self._values[number])), at_once=True)
+        self.record(module, "dead", (torch.cat(units) == 0).float().mean(), at_once=True)
 
     def _record(self, module: Module, name: str, row: Tensor, dead: Tensor, ends: Ends) -> None:
         count, total, squares, zeros, saturated = row
