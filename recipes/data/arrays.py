@@ -60,11 +60,16 @@ def to_inputs(x: np.ndarray, where: str, images: bool) -> Tensor:
             return torch.from_numpy(np.ascontiguousarray(x.astype(np.float32, copy=not x.flags.writeable)))
     if x.ndim == 3:
         x = x[:, None]
-    elif x.ndim == 4 and x.shape[-1] in (1, 3) and x.shape[1] not in (1, 3):
+    elif x.ndim == 4 and channels_last(x.shape):
         x = x.transpose(0, 3, 1, 2)
     expect(x.ndim == 4, where, "images (samples, height, width[, channels])", x.shape)
-    found = torch.from_numpy(np.ascontiguousarray(x))
-    return found if found.dtype == torch.uint8 else found.float()
+    with np.errstate(over="ignore"):
+        return torch.from_numpy(np.ascontiguousarray(x if x.dtype == np.uint8 else x.astype(np.float32, copy=False)))
+
+
+def channels_last(shape: tuple[int, ...]) -> bool:
+    """Whether (samples, a, b, c) are images whose last dimension counts the channels: 1 to 4, where the first one does not."""
+    return (shape[-1] in (1, 3) and shape[1] not in (1, 3)) or (shape[-1] in (2, 4) and min(shape[1:3]) > 4)
 
 
 def check_values(pieces: Iterable[tuple[np.ndarray, Tensor]], where: str) -> None:
@@ -131,7 +136,10 @@ def as_labels(y: np.ndarray, where: str, names: np.ndarray | None = None, ignore
             )
         y = np.searchsorted(np.unique(y) if names is None else names, y)
     if y.dtype.kind == "f":  # of one column or several
-        return torch.from_numpy(y.astype(np.float32))
+        with np.errstate(over="ignore"):
+            numbers = y.astype(np.float32)
+        check_finite(numbers, where)
+        return torch.from_numpy(numbers)
     if y.dtype.kind not in "iub":
         raise RecipeError(f"{where} must hold numbers or names, got {y.dtype}")
     if y.dtype.kind == "b" and y.ndim == 2:  # several labels a sample
@@ -144,6 +152,11 @@ def as_labels(y: np.ndarray, where: str, names: np.ndarray | None = None, ignore
             f"{where} must hold class numbers 0, 1, …; they reach from {classes.min()} to {classes.max()}, out of range{fix}"
         )
     return torch.from_numpy(y)
+
+
+def as_text(y: np.ndarray) -> np.ndarray:
+    """Text as such, where it is kept as bytes."""
+    return np.char.decode(y, "utf-8", "replace") if y.dtype.kind == "S" else y
 
 
 def as_several_labels(y: np.ndarray, where: str) -> Tensor:

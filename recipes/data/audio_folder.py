@@ -14,11 +14,10 @@ from plugins.base import expect
 from recipes.data.folders import Found, Kind
 from recipes.data.recordings import ENDINGS, Head, expect_installed, head, read
 from recipes.data.sequences import Sequences, sequences
-from recipes.data.sound import SoundData, told
+from recipes.data.sound import READERS, SoundData, told
 from recipes.data.source import Source
 
 RECORDINGS = Kind("recordings", ENDINGS)
-READERS = 8  # threads that read files; they wait for the disk
 
 
 class AudioFolder(SoundData):

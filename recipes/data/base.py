@@ -277,7 +277,8 @@ class Data:
                 tasks.append(self.refine(Task(name, kind, values[0].shape[1], self.class_names.get(name, ()))))
             else:
                 names = self.class_names.get(name, ())
-                outputs = len(names) or 1 + max(int(known_labels(value, self.ignored).max()) for value in values)
+                known = [part for value in values if len(part := known_labels(value, self.ignored))]
+                outputs = len(names) or 1 + max((int(part.max()) for part in known), default=0)
                 tasks.append(Task(name, kind, outputs, names, places_of(values[0])))
         return tuple(tasks)
 

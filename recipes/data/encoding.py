@@ -10,6 +10,7 @@ import numpy as np
 
 from plugins.base import RecipeError
 from recipes.data.columns import CATEGORICAL, NUMERIC
+from recipes.data.memory import fits
 from recipes.data.table import shown, word
 
 MOST_FEATURES = 10_000
@@ -105,7 +106,14 @@ def encode(
     Raises:
         RecipeError: a category that no training row has, a hole that nothing fills.
     """
-    features = np.zeros((len(x), sum(column.width for column in columns)), dtype=np.float32)
+    width = sum(column.width for column in columns)
+    if not fits(4.0 * len(x) * width):
+        most = max(columns, key=lambda column: column.width)
+        raise RecipeError(
+            f"{where}: {len(x):,} rows of {width:,} features take {4 * len(x) * width / 2**30:.1f} GiB, for which the memory is too small; "
+            f"most features, {most.width:,}, are of {shown(most.name)}: leave it out by {word('data.drop', most.name)}"
+        )
+    features = np.zeros((len(x), width), dtype=np.float32)
     order = sorted(range(len(columns)), key=lambda number: columns[number].kind != NUMERIC)
     start = 0
     for number in order:

@@ -94,6 +94,8 @@ class HuggingFaceData(Data):
         train, _, test, _ = parts_of(opened(self.path, self.config), self.where)
         chosen = train if test is None else test
         inputs = self._columns(chosen, "data.input", self.input)
+        if not len(chosen):
+            raise RecipeError(f"{self.where} has no rows")
         return self._sources([self._joined(chosen, None, inputs)], inputs, [{}], "")[0]
 
     def _divide(self, split: Source, share: float, name: str) -> tuple[Source, Source, Tensor]:

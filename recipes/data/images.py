@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import io
+import struct
+import zlib
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -15,6 +17,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from plugins.base import RecipeError, expect, expect_choice
+from recipes.data.memory import fits
 
 ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
 GREY = ("1", "L", "LA", "La")  # modes of PIL without colours
@@ -25,7 +28,10 @@ WITH_ALPHA = {"LA": "LA", "La": "LA", "PA": "RGBA", "RGBA": "RGBA", "RGBa": "RGB
 TURNED = {2: 0, 3: 3, 4: 1, 5: 5, 6: 4, 7: 6, 8: 2}  # orientations of EXIF, and PIL's numbers of what undoes them
 ORIENTATION = 0x0112
 ASPECTS = ("stretch", "crop", "pad")
-BROKEN: tuple[type[Exception], ...] = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)  # what PIL raises
+BROKEN: tuple[type[Exception], ...] = (  # what PIL raises of a file that is damaged
+    *(OSError, EOFError, SyntaxError, ValueError, OverflowError, LookupError, TypeError, struct.error, zlib.error),
+    Image.DecompressionBombError,
+)
 
 
 class Unreadable(RecipeError):
@@ -99,6 +105,10 @@ def look_at_one(path: Path, where: Any = None) -> Looked:
         where: it lies, for the error; None: the path says so.
     """
     try:
+        if not path.is_file() and path.exists():  # a pipe would be waited for
+            raise Unreadable(where or path, "it is no file")
+        if not fits(size := path.stat().st_size):
+            raise Unreadable(where or path, f"{size / 2**30:.1f} GiB, for which the memory is too small")
         content = path.read_bytes()
     except OSError as error:
         raise unreadable(where or path, error) from None
@@ -121,7 +131,7 @@ def look_at_content(content: bytes, where: Any) -> Looked:
         with Image.open(io.BytesIO(content)) as image:
             turned, mode, (width, height) = orientation(image), mode_of(image), image.size
             clear = mode in WITH_ALPHA or "transparency" in image.info
-            frames = image.format != "MPO" and bool(getattr(image, "is_animated", False))
+            frames = has_frames(image)
     except BROKEN as error:
         raise unreadable(where, error) from None
     if mode not in (*GREY, *COLOURS, *DEEP):
@@ -129,6 +139,13 @@ def look_at_content(content: bytes, where: Any) -> Looked:
     shown = b"turned " * (turned > 1) + b"on white" * clear  # images that are shown otherwise than before have another hash
     digest = hashlib.blake2b(content, digest_size=16, person=shown).digest()
     return Looked(digest, (width, height) if turned > 4 else (height, width), mode in (*GREY, *DEEP), frames)
+
+
+def has_frames(image: Image.Image) -> bool:
+    """Whether an image has several frames that follow each other; what is behind the first one may be damaged."""
+    with suppress(*BROKEN):
+        return image.format != "MPO" and bool(getattr(image, "is_animated", False))
+    return False
 
 
 def mode_of(image: Image.Image) -> str:

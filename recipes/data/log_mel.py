@@ -81,8 +81,12 @@ class LogMel:
         for name, seconds in (("window", self.window), ("hop", self.hop)):
             fits = isinstance(seconds, (int, float)) and not isinstance(seconds, bool) and seconds * self.rate >= 1
             expect(fits, f"data.{name}", f"seconds, at least one sample of {self.rate:,} a second", seconds)
-        if not bool(self.bank.any(0).all()):
-            fewer = (mels for mels in range(self.mels - 1, 0, -1) if bool(mel_bank(self.rate, self.points, mels).any(0).all()))
+        if self.mels > self.points or not bool(self.bank.any(0).all()):  # a frequency lies in two triangles at most
+            fewer = (
+                mels
+                for mels in range(min(self.mels - 1, self.points), 0, -1)
+                if bool(mel_bank(self.rate, self.points, mels).any(0).all())
+            )
             most = next(fewer, 0)
             raise RecipeError(
                 f"data.mels={self.mels} bands are more than a window of {self.window:g} s tells apart at {self.rate:,} samples a second: type "

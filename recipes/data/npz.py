@@ -16,7 +16,16 @@ import numpy as np
 from torch import Tensor
 
 from plugins.base import RecipeError, expect, expect_choice, expect_count
-from recipes.data.arrays import as_inputs, as_labels, as_named_input, as_several_labels, as_weights, check_inputs, same_length
+from recipes.data.arrays import (
+    as_inputs,
+    as_labels,
+    as_named_input,
+    as_several_labels,
+    as_text,
+    as_weights,
+    check_inputs,
+    same_length,
+)
 from recipes.data.base import Data
 from recipes.data.memory import available, stays
 from recipes.data.source import Source
@@ -164,8 +173,10 @@ class NpzData(Data):
         same_length([(name, arrays[name]) for name in given], str(self.path))
         targets = {}
         for name in self.names:
-            y = arrays[name + part]
-            text = np.unique(np.concatenate([arrays[name + each].ravel() for each in parts])) if y.dtype.kind in "US" else None
+            y, every = as_text(arrays[name + part]), [as_text(arrays[name + each]) for each in parts]
+            if len({each.dtype.kind == "U" for each in every}) > 1:
+                raise RecipeError(f"{self.path}: {name} holds text in one split and numbers in another: give both the same")
+            text = np.unique(np.concatenate([each.ravel() for each in every])) if y.dtype.kind == "U" else None
             task = name if len(self.names) > 1 else ""
             where = f"{self.path}: {name}{part}"
             targets[task] = as_labels(y, where, text, self.ignored) if self.task is None else as_several_labels(y, where)

@@ -114,6 +114,13 @@ class LoadersData(Data):
         samples, test = self.load()
         return samples if test is None else test
 
+    def _fold(self, samples: Source) -> tuple[Source, Source, Tensor]:
+        if not self._validation:
+            return super()._fold(samples)
+        first = len(samples) - self._validation
+        kept, test, places = super()._fold(samples[:first])
+        return kept + samples[first:], test, places
+
     def _divide(self, split: Source, share: float, name: str) -> tuple[Source, Source, Tensor]:
         if not self._validation:
             return super()._divide(split, share, name)

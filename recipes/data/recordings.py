@@ -45,6 +45,8 @@ def head(path: Path) -> Head:
     """
     import soundfile
 
+    if not path.is_file() and path.exists():  # a pipe would be waited for
+        raise RecipeError(f"{path} is no file: take it away")
     try:
         with open(path, "rb") as file:
             begin = file.read(12)

@@ -9,8 +9,11 @@ from typing import Any, ClassVar
 from plugins.base import RecipeError, expect_count, expect_positive
 from recipes.data.base import Data
 from recipes.data.log_mel import LogMel
-from recipes.data.memory import fits
+from recipes.data.memory import COPIES, fits
 from recipes.launch.ranks import world
+
+READERS = 8  # threads that read files; they wait for the disk
+SPECTRUM = 24  # bytes of a point of a frame while it is
 
 
 class SoundData(Data):
@@ -95,11 +98,12 @@ class SoundData(Data):
                 f"{names[longest]} lasts {seconds[longest]:.2f} s, longer than data.seconds={self.seconds:g}: cut it, take it away, or type "
                 f"data.seconds={math.ceil(seconds[longest])}"
             )
-        size = 4 * form.mels * sum(form.frames(round(each * form.rate)) for each in seconds)
+        frames = [form.frames(round(each * form.rate)) for each in seconds]
+        size = 4 * form.mels * sum(frames) + min(READERS, len(frames)) * SPECTRUM * form.points * max(frames) / COPIES
         if not fits(size, world()):
             raise RecipeError(
-                f"{sum(seconds) / 3600:.1f} hours of sound have features of {size / 2**30:.1f} GiB, for which the memory is too small: type a "
-                f"longer data.hop or fewer data.mels, or take recordings away"
+                f"{sum(seconds) / 3600:.1f} hours of sound, the longest recording of {max(seconds) / 60:.1f} minutes, take {size / 2**30:.1f} GiB, "
+                f"for which the memory is too small: type a longer data.hop or fewer data.mels, or cut recordings or take them away"
             )
 
 

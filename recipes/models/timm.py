@@ -51,7 +51,7 @@ class TimmModel(nn.Module):
             import timm
         except ModuleNotFoundError:
             raise RecipeError('model=timm needs a package of its own: pip install "lightning-recipes[timm]"') from None
-        architecture, tag = timm.models.split_model_name_tag(name or "")
+        architecture, tag = timm.models.split_model_name_tag("" if name is None else str(name))
         if not timm.models.is_model(architecture):
             near = difflib.get_close_matches(architecture, timm.list_models(), 1)
             hint = f"; did you mean {near[0]}?" if near else ", such as resnet18"

@@ -42,7 +42,7 @@ def predict(catalogue: Catalogue, folders: Sequence[Path], words: Sequence[str],
     content = as_csv(found) if output.suffix == ".csv" else as_npz(found)
     write_whole(output, lambda file: file.write(content))
     members = f", mean of {len(folders)} runs" if len(folders) > 1 else ""
-    which = "all samples" if elsewhere else "the test split"
+    which = predictor.members[0].which
     print_lines(Console(), *told(found), f"samples  {len(found.ids):,}: {which}{members}", f"output   {output}")
     return found
 

@@ -144,6 +144,7 @@ class Member:
         self.seen: Mapping[str, Any] = load_checkpoint(checkpoint)["recipe"]
         assert self.module.setting is not None
         self.shape, self.tasks = self.module.setting.shape, self.module.setting.tasks
+        self.which = "all samples"  # that were predicted last, in words
         self.data = build_data(self.config)
         self.data.load_state(dict(self.seen.get("data_state", {})))
 
@@ -164,7 +165,7 @@ class Member:
         if elsewhere:
             source, names = data.load_inputs(), data.ids()
         else:
-            data.setup_test(self.seen.get("data"), self.seen.get("content"))
+            self.which = data.setup_test(self.seen.get("data"), self.seen.get("content"))
             source, names = data.splits["test"], data.ids()
             if data.held_out is not None:
                 names = [names[row] if names else str(row) for row in data.held_out.tolist()]

@@ -45,6 +45,17 @@ def test_the_test_split_as_a_table(tmp_path):
         assert sum(p) == pytest.approx(1, abs=1e-6) and int(np.argmax(p)) == int(row["y"])
 
 
+def test_what_was_predicted_is_told(tmp_path):
+    """Of data that has changed since these are all samples, those that were trained on too."""
+    rows = [f"{number % 7},{number % 5},{'ab'[number % 2]}" for number in range(60)]
+    (tmp_path / "own.csv").write_text("\n".join(["p,q,kind", *rows]))
+    train(tmp_path / "run", "data=csv", "data.path=own.csv", "data.target=kind")
+    assert "samples  12: the test split" in run("predict.py", "run", cwd=tmp_path).stdout
+    (tmp_path / "own.csv").write_text("\n".join(["p,q,kind", *rows, "1,1,a"]))
+    told = run("predict.py", "run", cwd=tmp_path).stdout
+    assert "samples  61: all of them, other data than the run was trained on" in " ".join(told.split("\n"))
+
+
 def test_a_folder_of_pictures_without_classes(tmp_path):
     for number, (image, label) in enumerate(zip(IMAGES[:120], Y[:120], strict=True)):
         place = tmp_path / "pictures" / "abcdefghij"[label]

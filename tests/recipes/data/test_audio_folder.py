@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from plugins.base import RecipeError
+from recipes.data import memory
 from recipes.data.audio_folder import AudioFolder
 from recipes.data.log_mel import LogMel
 from tests.recordings import RATE, takes, write
@@ -117,3 +118,12 @@ def test_without_the_packages_the_extra_is_named(tmp_path, monkeypatch):
     monkeypatch.setattr("recipes.data.recordings.find_spec", lambda name: None if name == "soxr" else object())
     with pytest.raises(RecipeError, match=r'sound in files needs soxr: pip install -e ".\[audio\]"'):
         AudioFolder(str(write(tmp_path))).load()
+
+
+def test_a_recording_whose_spectrum_does_not_fit_into_the_memory_is_refused(tmp_path, monkeypatch):
+    """Its features would: an hour of 40 bands takes 58 MB, and its spectrum at 16 kHz 4.4 GB."""
+    data, form = AudioFolder(str(tmp_path)), LogMel(16_000, 40, 0.025, 0.01)
+    monkeypatch.setattr(memory, "available", lambda: 4.2e9)
+    data.expect_short(["a.wav"], [1800.0], form)
+    with pytest.raises(RecipeError, match="1.0 hours of sound, the longest recording of 60.0 minutes, take .* GiB, for which"):
+        data.expect_short(["a.wav"], [3600.0], form)

@@ -7,7 +7,7 @@ from sklearn.impute import SimpleImputer
 from sklearn.preprocessing import OneHotEncoder
 
 from plugins.base import RecipeError
-from recipes.data import encoding
+from recipes.data import encoding, memory
 from recipes.data.encoding import as_plain, encode, from_plain, learn
 
 NAMES = ["size", "town", "weight", "colour"]
@@ -79,6 +79,18 @@ def test_too_many_features_are_refused(monkeypatch):
         RecipeError, match=r"become 7 features, .*most of them, 4, are the categories of name: .*data.drop=\[name\]"
     ):
         learn(x, ["size", "town", "name"], words, None, "own.csv")
+
+
+def test_features_that_do_not_fit_into_the_memory_are_refused(monkeypatch):
+    x = np.array([[number, number % 2] for number in range(4)], dtype=float)
+    columns = learn(x, ["size", "town"], [None, ["a", "b"]], None, "own.csv")
+    monkeypatch.setattr(memory, "available", lambda: memory.COPIES * 4.0 * 4 * 3 - 1)
+    with pytest.raises(
+        RecipeError, match=r"4 rows of 3 features take 0.0 GiB, .*most features, 2, are of town: .*data.drop=\[town\]"
+    ):
+        encode(x, [None, ["a", "b"]], columns, "error", np.arange(4), "own.csv")
+    monkeypatch.setattr(memory, "available", lambda: memory.COPIES * 4.0 * 4 * 3)
+    assert encode(x, [None, ["a", "b"]], columns, "error", np.arange(4), "own.csv").shape == (4, 3)
 
 
 def test_what_was_learned_goes_through_a_checkpoint():

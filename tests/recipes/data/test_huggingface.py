@@ -316,3 +316,12 @@ def test_a_training_and_its_predictions(tmp_path):
     done = command("predict.py", "run", "output=found.csv", cwd=tmp_path, forked=True)
     assert done.returncode == 0, done.stderr
     assert len((tmp_path / "found.csv").read_text().splitlines()) == 31 and "Greek" in (tmp_path / "found.csv").read_text()
+
+
+def test_a_table_without_rows_is_one_line(tmp_path):
+    table(0).to_parquet(tmp_path / "none.parquet")
+    data = HuggingFaceData(str(tmp_path / "none.parquet"), input=["a", "b"], target="y")
+    for load in (data.load_inputs, data.load):
+        with pytest.raises(RecipeError) as refused:
+            load()
+        assert "\n" not in str(refused.value)

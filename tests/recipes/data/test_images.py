@@ -1,7 +1,10 @@
 """A picture of any kind becomes the bytes that a viewer shows, or is refused in one line."""
 
 import io
+import os
 import pickle
+import warnings
+from contextlib import suppress
 
 import numpy as np
 import pytest
@@ -9,7 +12,8 @@ import torch
 from PIL import Image, ImageOps
 
 from plugins.base import RecipeError
-from recipes.data.images import DEEP, Form, Unreadable, decode, expect_form, look_at_content
+from recipes.data import memory
+from recipes.data.images import DEEP, Form, Unreadable, decode, expect_form, look_at_content, look_at_one
 
 RANDOM = np.random.default_rng(0)
 GREY = RANDOM.integers(0, 256, (6, 9), dtype=np.uint8)
@@ -167,6 +171,38 @@ def test_what_is_no_picture_is_told(name):
     assert "\n" not in str(error.value) and "0x" not in str(error.value)
     again = pickle.loads(pickle.dumps(error.value))
     assert type(again) is Unreadable and str(again) == str(error.value) and again.reason == error.value.reason
+
+
+@pytest.mark.parametrize("kind", ["png", "jpeg", "gif", "bmp", "tiff", "webp"])
+def test_a_file_that_is_damaged_is_read_or_told(kind):
+    """Whatever a byte of it becomes, and wherever it ends."""
+    frames = [Image.fromarray(RANDOM.integers(0, 256, (19, 17, 3), dtype=np.uint8)) for _ in range(3)]
+    more = {"save_all": True, "append_images": frames[1:]} if kind in ("gif", "webp", "tiff") else {}
+    whole = content(frames[0], kind, **more)
+    for _ in range(150):
+        file = bytearray(whole)
+        if RANDOM.random() < 0.3:
+            del file[RANDOM.integers(len(file)) :]
+        for place in RANDOM.integers(len(file), size=RANDOM.integers(1, 6)) if file else ():
+            file[place] = RANDOM.integers(256)
+        for look in (lambda file: look_at_content(file, "here"), lambda file: decode(file, Form((8, 8), 3), "here")):
+            with suppress(Unreadable), warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of PIL, about what is odd in them
+                look(bytes(file))
+
+
+def test_what_is_no_file_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "a.png")
+    with pytest.raises(Unreadable, match="it is no file"):
+        look_at_one(tmp_path / "a.png")
+
+
+def test_a_file_larger_than_the_memory_is_not_read(tmp_path, monkeypatch):
+    (tmp_path / "a.png").write_bytes(content(Image.fromarray(GREY), "png"))
+    assert look_at_one(tmp_path / "a.png").grey
+    monkeypatch.setattr(memory, "available", lambda: 10.0)
+    with pytest.raises(Unreadable, match="0.0 GiB, for which the memory is too small"):
+        look_at_one(tmp_path / "a.png")
 
 
 @pytest.mark.parametrize("kind", ["png", "jpeg", "gif", "bmp", "tiff", "webp"])

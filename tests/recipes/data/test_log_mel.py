@@ -101,6 +101,7 @@ def test_silence_is_finite():
             (8000, 400, 0.025, 0.01),
             "data.mels=400 bands are more than a window of 0.025 s tells apart at 8,000 .*: type data.mels=",
         ),
+        ((16000, 10**6, 0.025, 0.01), "data.mels=1000000 bands are more .*: type data.mels="),  # at once
         ((8000, 0, 0.025, 0.01), "data.mels must be"),
         ((8000, 40, 0.0001, 0.01), "data.window must be seconds, at least one sample"),
         ((8000, 40, 0.000125, 0.01), "type fewer, or a longer data.window"),

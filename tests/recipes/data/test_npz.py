@@ -69,6 +69,43 @@ def test_names_of_classes_mean_the_same_in_both_splits(saved):
         data_of(saved(x_train=np.zeros((60, 2)), y_train=train, x_test=np.zeros((1, 2)), y_test=np.array(["dog"])))
 
 
+def test_text_of_bytes_is_text(saved):
+    data = data_of(saved(x=np.zeros((60, 2)), y=np.array(["ant", "bee", "größe"] * 20).astype("U").view("U5")))
+    other = data_of(saved(x=np.zeros((60, 2)), y=np.array([word.encode() for word in ["ant", "bee", "größe"] * 20])))
+    assert data.class_names == other.class_names == {"": ("ant", "bee", "größe")}
+    assert torch.equal(data.splits["train"].targets[""], other.splits["train"].targets[""])
+
+
+@pytest.mark.parametrize(
+    ("given", "shape"),
+    [((9, 9, 4), (4, 9, 9)), ((9, 6, 2), (2, 9, 6)), ((4, 9, 9), (4, 9, 9)), ((13, 9, 9), (13, 9, 9)), ((8, 2, 2), (8, 2, 2))],
+)
+def test_channels_are_first_or_last(saved, given, shape):
+    """Two or four of them too, as of images that are transparent."""
+    x = np.random.default_rng(0).integers(0, 255, (20, *given), dtype=np.uint8)
+    data = data_of(saved(x=x, y=Y))
+    assert data.shape == shape
+    numbers = data.splits["test"].x.numpy()
+    expected = x if given == shape else x.transpose(0, 3, 1, 2)
+    assert all((row == expected).all((1, 2, 3)).any() for row in numbers)
+
+
+@pytest.mark.parametrize("kind", [">f4", ">f8", np.longdouble, np.float16])
+def test_images_of_any_kind_of_floats(saved, kind):
+    x = np.random.default_rng(0).random((20, 5, 5))
+    found, expected = (data_of(saved(x=each, y=Y)).splits["test"].x for each in (x.astype(kind), x))
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found, expected, atol=1e-3, rtol=1e-3)
+
+
+def test_a_split_without_a_known_label(saved):
+    """Of a test whose labels the loss leaves out nothing is known; its samples are there."""
+    data = NpzData(saved(x_train=X, y_train=Y, x_test=X, y_test=np.full(20, -100)))
+    data.ignored = -100
+    data.setup()
+    assert data.tasks[0].outputs == 2
+
+
 X, Y = np.random.rand(20, 3), np.arange(20) % 2
 
 
@@ -95,6 +132,15 @@ X, Y = np.random.rand(20, 3), np.arange(20) % 2
         ({"x_train": X, "y_train": Y, "x_test": X[:, :2], "y_test": Y}, "differ in shape"),
         ({"x_train": X, "y_train": Y, "x_test": X, "y_test": Y + 1}, "class 2 is in the test split"),
         ({"x_train": X, "y_train": Y, "x_test": X, "y_test": Y[:3]}, "x_test has 20, y_test has 3"),
+        (
+            {"x_train": X, "y_train": np.array(["cat", "dog"])[Y], "x_test": X, "y_test": Y},
+            "y holds text in one split and numbers",
+        ),
+        (
+            {"x_train": X, "y_train": Y, "x_test": X, "y_test": np.array(["cat", "dog"])[Y]},
+            "y holds text in one split and numbers",
+        ),
+        ({"x": X, "y": np.where(Y, 1e39, 1.0)}, "y holds 10 values that are NaN or infinite"),
         ({"x": X.astype(object), "y": Y}, "holds an array of Python objects, which are never unpickled"),
     ],
 )

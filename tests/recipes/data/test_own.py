@@ -154,6 +154,16 @@ def test_what_a_module_lacks_is_split_off(names):
         assert torch.equal(data.splits["val"].fetch(torch.arange(12))[0], loaders["val"].dataset.tensors[0])
 
 
+@pytest.mark.parametrize("fold", [0, 1, 2])
+def test_folds_leave_the_validation_of_a_module_alone(fold):
+    parts = {"train": tensors(30, 0), "val": tensors(50, 1)}
+    data = loaded(LoadersData(module(**{f"{name}_dataloader": loader for name, loader in parts.items()}), folds=3, fold=fold))
+    assert {name: len(split) for name, split in data.splits.items()} == {"train": 20, "val": 50, "test": 10}
+    assert torch.equal(data.splits["val"].fetch(torch.arange(50))[0], parts["val"].dataset.tensors[0])
+    found = torch.cat([data.splits[name].fetch(torch.arange(len(data.splits[name])))[0] for name in ("train", "test")])
+    assert torch.equal(found.sort(0).values, parts["train"].dataset.tensors[0].sort(0).values)
+
+
 def test_the_collate_function_of_each_loader_counts():
     def doubled(samples):
         return torch.stack([x for x, _ in samples]) * 2, torch.tensor([int(y) for _, y in samples])

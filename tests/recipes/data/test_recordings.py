@@ -1,5 +1,7 @@
 """Sound in files is what was written into them; what is no sound is told in one line."""
 
+import os
+
 import numpy as np
 import pytest
 
@@ -64,6 +66,7 @@ def cut(path, share=0.6):
         ),
         ("a.mp3", lambda path: path.write_bytes(b"garbage" * 300), r"a.mp3 cannot be read as sound \(Format not recognised\)"),
         ("a.wav", lambda path: path.write_bytes(b""), "a.wav cannot be read as sound"),
+        ("a.wav", os.mkfifo, "a.wav is no file"),
         ("a.wav", lambda path: soundfile.write(path, tone(RATE)[:0], RATE), "a.wav has no sound in it"),
         ("a.wav", cut, r"a.wav breaks off \(its head tells of 8,044 bytes, there are 4,826\)"),
         ("a.flac", cut, "a.flac cannot be read as sound"),

@@ -85,6 +85,7 @@ def test_files_of_other_sizes_and_outputs(tmp_path, name):
     [
         ({"name": "test_resnets"}, "model.name must be a model of timm; did you mean test_resnet?"),
         ({"name": None}, "model.name must be a model of timm.*, got None"),
+        ({"name": 50}, "model.name must be a model of timm.*, got 50"),
         ({"shape": (9,)}, "data for model=timm must be images"),
         ({"weights": "imagenet"}, "must be one of true, r160_in1k, a file or the folder of a run, got 'imagenet'"),
         ({"weights": "no/such.pth"}, "model.weights=no/such.pth is not there: give the folder of a run"),
