@@ -12,7 +12,7 @@ from torch import Tensor
 
 from plugins.adversarial._ascent import projection, steepest
 from plugins.adversarial._attack import Attack
-from plugins.base import Batch, Module, Refusal, Selection, declare, implementers
+from plugins.base import ALWAYS, Batch, Module, Refusal, Selection, declare, implementers
 
 
 class FreeAdversarial(Attack):
@@ -25,7 +25,7 @@ class FreeAdversarial(Attack):
     several passes, as of wrapper/sam, the first one counts for δ.
 
     Raises:
-        Refusal: label=predicted, eval_mode=true: crafting is the pass that is trained on; gradients of tasks that are taken apart; images
+        Refusal: label=predicted, eval_mode=true: crafting is the pass that is trained on; a share of the training (when); gradients of tasks that are taken apart; images
             outside of [0, 1] without a range.
 
     Source: Shafahi et al., "Adversarial Training for Free!", NeurIPS 2019.
@@ -53,6 +53,11 @@ class FreeAdversarial(Attack):
         """Refuse what would need a pass of its own, or leaves no gradient of the inputs."""
         if self.label == "predicted":
             raise Refusal(f"{self.state_key} raises what is minimized, at the true labels: use adversarial.label=true")
+        if self.trains and self.when != ALWAYS:
+            raise Refusal(
+                f"{self.state_key} trains several steps in a row on each batch, from the first to the last: leave adversarial.when out, or "
+                f"take +adversarial=pgd"
+            )
         if self.eval_mode:
             raise Refusal(
                 f"{self.state_key} crafts by the pass that is trained on, in training mode: use adversarial.eval_mode=false"
@@ -68,6 +73,8 @@ class FreeAdversarial(Attack):
         """Count steps and parts anew."""
         super().on_train_start(trainer, pl_module)
         self._part = (-1, -1)
+        if pl_module.steps_done == 0:
+            self._deltas, self._waiting = {}, set()
 
     def examples(self, batch: Batch, chosen: Tensor | None, module: Module, eps: float, generator: torch.Generator) -> Tensor:
         """x + δ, whose gradient makes the next δ."""

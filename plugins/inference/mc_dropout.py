@@ -96,8 +96,10 @@ class MCDropout(Plugin):
         return {task: mean.index_select(0, places) for task, mean in self._mean(module, whole).items()}
 
     def _mean(self, module: Module, x: Inputs) -> dict[str, Tensor]:
-        passes = [probabilities(module.outputs(x), module.setting) for _ in range(self.samples)]
-        return {task: torch.stack([one[task] for one in passes]).mean(0) for task in passes[0]}
+        total = probabilities(module.outputs(x), module.setting)
+        for _ in range(self.samples - 1):  # one pass is kept at a time
+            total = {task: total[task] + p for task, p in probabilities(module.outputs(x), module.setting).items()}
+        return {task: values / self.samples for task, values in total.items()}
 
     directions: ClassVar[Mapping[str, str]] = {"entropy": "min"}
 

@@ -25,8 +25,10 @@ Weights = Mapping[str, Tensor]
 def mean_weights(ingredients: Sequence[Mapping[str, Shaped[Tensor, " ..."]]]) -> dict[str, Shaped[Tensor, " ..."]]:
     """1/M · Σ θ_m of each tensor by name, added up in 64 bits; of whole numbers those of the first."""
     return {
-        name: torch.stack([each[name].double() for each in ingredients]).mean(0).to(value.dtype)
-        if value.is_floating_point()
+        name: torch.stack([each[name].to(torch.promote_types(value.dtype, torch.float64)) for each in ingredients])
+        .mean(0)
+        .to(value.dtype)
+        if value.is_floating_point() or value.is_complex()
         else value
         for name, value in ingredients[0].items()
     }

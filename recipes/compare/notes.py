@@ -110,14 +110,15 @@ def _about_seeds(comparison: Comparison, table: Sequence[Row], finished: Sequenc
     if single:
         yield f"{_labels(single, everybody)}: one run says nothing about chance; repeat the command with {SEEDS}"
     if few:
-        n = min(row.n for row in few)
+        least = min(few, key=lambda row: row.n)
+        wide, with_more = (interval_factor(n, least.group.shared) for n in (least.n, ENOUGH_SEEDS))
         yield (
-            f"{_labels([row.label for row in few], everybody)}: few seeds. With {n} an interval is ± {interval_factor(n):.1f} standard "
-            f"deviations wide, with {ENOUGH_SEEDS} ± {interval_factor(ENOUGH_SEEDS):.1f}; repeat the command with {SEEDS}"
+            f"{_labels([row.label for row in few], everybody)}: few seeds. With {least.n} an interval is ± {wide:.1f} standard "
+            f"deviations wide, with {ENOUGH_SEEDS} ± {with_more:.1f}; repeat the command with {SEEDS}"
         )
     others = [row for row in table if not row.baseline]
     if unpaired := [row.label for row in others if row.pairs == 0]:
-        yield f"{_labels(unpaired)}: no seed in common with the baseline, so no difference is given."
+        yield f"{_labels(unpaired)}: no seed or fold in common with the baseline, so no difference is given."
     partly = [row for row in others if 0 < row.pairs < max(row.n, len(comparison.baseline.runs)) and row.n > 1]
     if partly:
         pairs = sorted({row.pairs for row in partly})

@@ -14,7 +14,7 @@ PICTURE, PAGE = b"Matplotlib", b'<meta http-equiv="Content-Security-Policy"'
 HEAD = 4096  # bytes in which a file shows whose it is
 SIGNS = {  # how ours begin, or what is in their beginning
     "compare.csv": b"label,baseline,n,mean,",
-    "runs.csv": b"label,seed,folder,",
+    "runs.csv": b"label,seed,fold",  # and er, or of the data
     "compare.md": b"\n|---|",
     "compare.tex": b"\n% needs \\usepackage{booktabs}",
     "ranks.csv": b"label,mean_rank",

@@ -202,12 +202,14 @@ def parallel(groups: Sequence[Group], settings: Mapping[str, Sequence[str | None
 
     pairs = [(place, run) for place, group in enumerate(groups) for run in group.runs]
     pairs = [(place, run) for place, run in pairs if math.isfinite(run.metrics.get(metric.name, math.nan))]
+    if len(pairs) < 2:
+        return {}
     dimensions = []
     for name, values in settings.items():
         is_option = any(name in group.options for group in groups)
         if is_option or len({value for value in values if value is not None}) > 1:  # else an option says it
             dimensions.append(dimension(name, [values[place] for place, _ in pairs]))
-    if not dimensions or len(pairs) < 2:
+    if not dimensions:
         return {}
     metrics = metric.scaled(run.metrics[metric.name] for _, run in pairs)
     dimensions.append({"label": plain(metric.head), "values": metrics})

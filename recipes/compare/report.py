@@ -169,7 +169,8 @@ class Page:
             sections.append(("settings", "Settings", settings_of(self.run)))
         else:
             sections.append(("seeds", "Seeds and intervals", forest_section(self.metric)))
-            sections.append(("cost", "Cost", cost_section(figures["cost"])))
+            if figures["cost"]:
+                sections.append(("cost", "Cost", cost_section(figures["cost"])))
         if figures["search"]:
             sections.append(("search", "Search", SEARCH))
         if figures["parallel"]:

@@ -99,7 +99,7 @@ function drawConfusion(place) {
   // a fall of the errors is as good as a rise of the hits: blue is better everywhere; the root shows rare errors beside hits
   const shade = { share: (value) => Math.sqrt(value), errors: (value) => value, difference: (value, hit) => (hit ? value : -value) }[view];
   const colours = z.map((row, i) => row.map((value, j) => (value === null ? null : shade(value, i === j))));
-  const most = Math.max(1e-9, ...colours.flat().map((value) => Math.abs(value ?? 0)));
+  const most = colours.flat().reduce((top, value) => Math.max(top, Math.abs(value ?? 0)), 1e-9);
   const places = entry.classes.map((_, at) => at);
   const trace = {
     type: "heatmap", x: places, y: places, z: colours, text: z, customdata: counts.map((row, i) => row.map((count, j) => [count, entry.classes[i], entry.classes[j]])),

@@ -77,6 +77,11 @@ function heat(z, x, y, template) {
   };
 }
 
+/** How many runs a table is of, where those of the others, in another range or scale, cannot be added. */
+function ofRuns(some, all, what) {
+  return some < all ? `, ${some} of ${all} runs, of one ${what}` : "";
+}
+
 function drawAgainst() {
   const found = tables();
   if (!found) return empty("There is no room on this page for the tables of this group: compare fewer.");
@@ -84,7 +89,7 @@ function drawAgainst() {
   const at = middles(found.predicted_true.length, low, high);
   // rows are predictions, as is the vertical axis
   const map = heat(found.predicted_true, at, at, "true %{x:.4~g}, predicted %{y:.4~g}: %{customdata} samples<extra></extra>");
-  const layout = { xaxis: { title: { text: "true" }, zeroline: false }, yaxis: { title: { text: "predicted" }, zeroline: false }, hovermode: "closest", height: 420 };
+  const layout = { xaxis: { title: { text: `true${ofRuns(found.runs[0], found.of, "range")}` }, zeroline: false }, yaxis: { title: { text: "predicted" }, zeroline: false }, hovermode: "closest", height: 420 };
   return { data: [map, ideal(low, high)], layout };
 }
 
@@ -102,7 +107,7 @@ function drawResiduals() {
   };
   const zero = { type: "line", xref: "paper", x0: 0, x1: 1, y0: 0, y1: 0 };
   const layout = {
-    xaxis: { title: { text: "predicted" }, domain: [0, 0.76], zeroline: false }, xaxis2: { title: { text: "samples" }, domain: [0.8, 1], zeroline: false },
+    xaxis: { title: { text: "predicted" }, domain: [0, 0.76], zeroline: false }, xaxis2: { title: { text: `samples${ofRuns(found.runs[1], found.of, "scale")}` }, domain: [0.8, 1], zeroline: false },
     yaxis: { title: { text: "residual: true − predicted" }, zeroline: false }, shapes: [zero], bargap: 0, hovermode: "closest", height: 420,
   };
   return { data: [map, bars], layout };

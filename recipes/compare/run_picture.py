@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -136,7 +137,7 @@ def _draw_metric(axes: Axes, name: str, curves: Mapping[str, Curve], unit: float
             known += values[np.isfinite(values)].tolist()
     if name.rpartition("/")[2] == "loss" and known and min(known) > 0 and max(known) > STEEP * min(known):
         axes.set_yscale("log")
-    _label(axes, name.replace("acc", "accuracy").replace("_", " "), f"val/{name}", "")
+    _label(axes, re.sub(r"\bacc\b", "accuracy", name.replace("_", " ")), f"val/{name}", "")
 
 
 def _label(axes: Axes, title: str, metric: str, unit: str) -> None:

@@ -18,6 +18,7 @@ from scipy.stats import rankdata, studentized_range
 
 from recipes.compare.csv_files import csv_text
 from recipes.compare.groups import Comparison
+from recipes.compare.rulers import measured_alike
 from recipes.compare.statistics import Row
 from recipes.compare.table import Column
 from recipes.config.errors import printable
@@ -42,11 +43,12 @@ class Standing:
 def standings(found: Sequence[tuple[Comparison, Sequence[Row]]]) -> tuple[list[Standing], list[str]]:
     """The methods that every data set has, the best mean rank first, ranked among themselves; and the labels of the others.
 
-    A group without a mean, one of whose runs has diverged, comes last.
+    A group without a mean, one of whose runs has diverged, comes last. One that was not measured as the baseline is, as by another loss or
+    under another attack, has no rank.
     """
-    means = [{row.label: row.mean for row in rows} for _, rows in found]
+    means = [{row.label: row.mean for row in rows if measured_alike(row.group, of.baseline, of.metric)} for of, rows in found]
     everywhere = [label for label in means[0] if all(label in of for of in means)]
-    others = [label for label in dict.fromkeys(label for of in means for label in of) if label not in everywhere]
+    others = [label for label in dict.fromkeys(row.label for _, rows in found for row in rows) if label not in everywhere]
     if len(everywhere) < 2:
         return [], others
     columns = []
@@ -103,7 +105,7 @@ def told(found: Sequence[Standing], others: Sequence[str], data: Sequence[str]) 
     )
     if others:
         shown = ", ".join(others[:3]) + (f" and {len(others) - 3} more" if len(others) > 3 else "")
-        lines.append(f"Without a rank, as they are not on every data set: {shown}.")
+        lines.append(f"Without a rank, as they are not on every data set, or not measured as the baseline is: {shown}.")
     return lines
 
 

@@ -103,9 +103,10 @@ def _row(group: Group, baseline: Group, metric: str) -> Row:
 
 
 def pairs(group: Group, baseline: Group, metric: str) -> tuple[np.ndarray, np.ndarray]:
-    """The metric of a group and of the baseline, for each seed, or seed and fold, that both have."""
+    """The metric of a group and of the baseline, for each seed, or seed and fold, that both have; folds of other numbers are others."""
     ours, theirs = group.metric(metric), baseline.metric(metric)
-    seeds = [seed for seed in ours if seed in theirs]
+    same_folds = {run.folds for run in group.runs} == {run.folds for run in baseline.runs}
+    seeds = [seed for seed in ours if seed in theirs and same_folds]
     return np.array([ours[seed] for seed in seeds]), np.array([theirs[seed] for seed in seeds])
 
 

@@ -20,15 +20,15 @@ def with_room(places: Sequence[int], size: int, baseline: int, most: int = MOST_
 
 
 def summed_tested(groups: Sequence[Group]) -> Tested:
-    """For each task and group what its runs have counted, summed over seeds; what fits no other run of the task is left out."""
+    """For each task and group what its runs have counted, summed over seeds; what fits no other run of the task is left out, and `of` how many there are."""
     kinds: dict[str, tuple[Any, ...]] = {}
     found: Tested = {}
     for place, group in enumerate(groups):
         for task in dict.fromkeys(task for run in group.runs for task in run.tested):
-            entries = [run.tested[task] for run in group.runs if task in run.tested]
-            entries = [entry for entry in entries if _likeness(entry) == kinds.setdefault(task, _likeness(entry))]
+            every = [run.tested[task] for run in group.runs if task in run.tested]
+            entries = [entry for entry in every if _likeness(entry) == kinds.setdefault(task, _likeness(entry))]
             if entries:
-                found.setdefault(task, {})[place] = SUMS[entries[0]["kind"]](entries)
+                found.setdefault(task, {})[place] = SUMS[entries[0]["kind"]](entries) | {"of": len(every)}
     return found
 
 
@@ -138,7 +138,10 @@ def numbers(tested: Tested, baseline: int) -> dict[str, Any]:
             "levels": [100 * level for level in first["levels"]],
             "columns": [plain(f"number {place + 1}") for place in range(len(first["columns"]))],
             "below": below,
-            "tables": {str(place): [_for_script(column) for column in entries[place]["columns"]] for place in kept},
+            "tables": {
+                str(place): [_for_script(column) | {"of": entries[place]["of"]} for column in entries[place]["columns"]]
+                for place in kept
+            },
         }
     return found
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable
 from html import escape
 
@@ -18,7 +19,7 @@ class Metric:
         self.scale, self.decimals, self.unit, self.points = percent if is_accuracy(name) else (1.0, digits, "", "")
         split, _, rest = name.partition("/")
         spelled = {"val": "validation", "train": "training"}.get(split, split)
-        words = rest.replace("/", " ").replace("_", " ").replace("acc", "accuracy")
+        words = re.sub(r"\bacc\b", "accuracy", rest.replace("/", " ").replace("_", " "))
         self.title = f"{spelled} {words}" if words else name  # as it is said in a sentence
         self.head = f"{name}, %" if self.unit else name
 

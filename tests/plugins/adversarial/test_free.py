@@ -1,5 +1,6 @@
 import warnings
 from functools import partial
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -14,6 +15,7 @@ from plugins.wrapper.sam import SAM
 from recipes.data.loaders import StepLoader
 from recipes.data.split import Split
 from recipes.engine.module import RecipeModule
+from tests.harness import build, config_of
 
 
 def plain(lab):
@@ -156,3 +158,23 @@ def test_inputs_move_beside_a_penalty_that_asks_for_gradients_of_them_too(lab):
     alone = FreeAdversarial(eps=0.1, replays=2, eval_samples=0)
     train(lab, alone, 1)
     assert (plugin._deltas[0].abs().amax((1, 2, 3)) > 0.09).all() and (alone._deltas[0].abs().amax((1, 2, 3)) > 0.09).all()
+
+
+def test_a_share_of_the_training_is_refused():
+    """Each batch is trained on several times in all of it."""
+    with pytest.raises(
+        Refusal, match=r"adversarial/free trains several steps in a row on each batch.*leave adversarial\.when out"
+    ):
+        build(config_of(["adversarial/free"], "+adversarial.when=[0.5,1.0]"))
+
+
+def test_a_second_training_begins_anew(lab):
+    plugin = FreeAdversarial(eps=0.1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        lab.fit(plugin)
+    assert plugin._deltas
+    plugin.on_train_start(None, SimpleNamespace(steps_done=3))
+    assert plugin._deltas
+    plugin.on_train_start(None, SimpleNamespace(steps_done=0))
+    assert not plugin._deltas

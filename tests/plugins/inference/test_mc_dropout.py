@@ -177,7 +177,7 @@ def test_passes_that_would_all_be_equal_are_refused(make, plugins, message):
 @pytest.mark.parametrize(
     ("make", "plugins"),
     [
-        (with_dropout, [Dropout(p=0.001)]),
+        (with_dropout, [Dropout(p=0.02)]),
         (with_dropout, [Dropout(p=0.5, mode="vanilla")]),
         (lambda: with_dropout(nn.Dropout(0.0), nn.Dropout(0.5)), []),
         (lambda: with_dropout(nn.AlphaDropout(0.3)), []),
@@ -195,7 +195,7 @@ def test_dropout_of_all_kinds_is_on_and_off_again(make, plugins):
         assert not torch.allclose(plugin.predict(module, x)[""], module.outputs(x)[""].softmax(1), atol=1e-6)
         assert torch.equal(module.outputs(x)[""], module.outputs(x)[""])
     assert not any(part.training for part in module.model.modules()) and torch.backends.mha.get_fastpath_enabled()
-    assert all(layer.p in (0.001, 0.5, 0.0, 0.3, 0.2) for layer in module.model.modules() if isinstance(layer, DROPOUTS))
+    assert all(layer.p in (0.02, 0.5, 0.0, 0.3, 0.2) for layer in module.model.modules() if isinstance(layer, DROPOUTS))
 
 
 def test_dropout_that_is_off_in_training_stays_off():

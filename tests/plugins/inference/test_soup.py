@@ -73,7 +73,10 @@ def expect_same(found, expected):
 
 def test_the_mean_of_weights():
     weights = [{"w": torch.randn(4, 3), "n": torch.tensor(number)} for number in range(5)]
+    for each in weights:  # as of a spectral layer
+        each["c"] = torch.randn(3, dtype=torch.complex64)
     found = mean_weights(weights)
+    torch.testing.assert_close(found["c"], torch.stack([each["c"] for each in weights]).mean(0))
     torch.testing.assert_close(found["w"], torch.stack([each["w"] for each in weights]).mean(0))
     assert found["n"] == 0 and found["w"].dtype == torch.float32
 

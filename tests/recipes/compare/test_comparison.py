@@ -308,7 +308,7 @@ def test_seeds_that_the_baseline_lacks_are_told(tmp_path):
         leave(tmp_path / f"b{seed}", "+regularizer=l2", seed=seed, metrics={"test/acc": 0.1 * seed})
         leave(tmp_path / f"c{seed}", "+wrapper=sam", seed=seed + 50, metrics={"test/acc": 0.2 * seed})
     assert notes(tmp_path, "only 2 in common")[0].startswith("+regularizer=l2:")
-    assert notes(tmp_path, "no seed in common")[0].startswith("+wrapper=sam:")
+    assert notes(tmp_path, "no seed or fold in common")[0].startswith("+wrapper=sam:")
 
 
 def test_a_seed_that_ran_twice_is_told(tmp_path):

@@ -13,7 +13,7 @@ from recipes.compare.comparison import compare_all
 from recipes.compare.datasets import as_file, by_data, names
 from recipes.compare.groups import NOTHING_ADDED
 from recipes.compare.runs import find, read
-from recipes.compare.standing import Standing, critical_difference, friedman, standings
+from recipes.compare.standing import Standing, critical_difference, friedman, standings, told
 from recipes.config.catalogue import Catalogue
 from tests.recipes.compare.fabricated import leave, leave_group
 
@@ -118,6 +118,34 @@ def test_mean_ranks_are_those_of_the_means_on_each_data_set(tmp_path):
             expected[label].append(rank)
     assert {each.label: list(each.ranks) for each in ranked} == expected
     assert [each.mean for each in ranked] == sorted(np.mean(ranks) for ranks in expected.values())
+
+
+def test_a_group_that_was_not_measured_as_the_baseline_has_no_rank(tmp_path):
+    """Losses of another kind are smaller or larger, not better or worse."""
+    for content in "ab":
+        for number, loss in enumerate(("cross_entropy", "cross_entropy", "bce")):
+            leave(
+                tmp_path / f"{content}{number}",
+                f"optimizer.lr=0.{number + 1}",
+                metrics={"test/loss": 3.0 - number},
+                rulers={"loss": {"_target_": loss}},
+                monitor="val/loss",
+                data_content=content,
+            )
+    ranked, others = standings([(each, statistics.rows(each)) for each in compare_all(runs_of(tmp_path), CATALOGUE)])
+    assert {each.label[-3:]: each.ranks for each in ranked} == {"0.1": (2.0, 2.0), "0.2": (1.0, 1.0)}
+    assert [label[-3:] for label in others] == ["0.3"] and "or not measured as the baseline" in told(ranked, others, "ab")[-1]
+
+
+def test_a_data_set_on_which_all_have_diverged_has_a_report_too(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for content, status in (("a", "finished"), ("b", "diverged")):
+        for number in range(3):
+            leave(tmp_path / "runs" / f"{content}{number}", f"optimizer.lr=0.{number + 1}", status=status, data_content=content)
+    main(["runs"])
+    page = (tmp_path / "runs" / "report-digits-2.html").read_text()
+    assert "No group has a mean" in page and 'id="cost"' not in page
+    assert 'id="cost"' in (tmp_path / "runs" / "report-digits.html").read_text()
 
 
 def test_ranks_follow_the_direction_share_and_put_what_diverged_last(tmp_path):

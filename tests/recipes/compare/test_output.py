@@ -22,3 +22,10 @@ def test_beside_other_files(tmp_path):
     (tmp_path / "mine.csv").write_text("mine")
     assert output_folder([tmp_path], None) == tmp_path
     assert output_folder([], tmp_path / "new").is_dir()
+
+
+def test_files_of_an_earlier_comparison_are_written_anew(tmp_path):
+    """Also those of runs on folds, whose table has a further column."""
+    for head in ("label,seed,folder,status", "label,seed,fold,folder,status"):
+        (tmp_path / "runs.csv").write_text(f"{head}\n")
+        assert output_folder([], tmp_path) == tmp_path

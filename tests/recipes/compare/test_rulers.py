@@ -75,7 +75,7 @@ def test_groups_that_are_not_measured_alike_are_told_and_not_tested(tmp_path, me
     assert len(table) == 2 and all(row.n == 5 and row.interval for row in table)  # they are listed
     assert all(row.difference is None and row.p is None and row.p_corrected is None for row in table)
     assert all(row.difference_interval is None for row in table)
-    assert not any("no number for every seed" in note or "no seed in common" in note for note in comparison.notes)
+    assert not any("no number for every seed" in note or "no seed or fold in common" in note for note in comparison.notes)
     write_report(comparison, arrange(table, bool(comparison.larger)), tmp_path / "report.html")
     assert "was measured in different ways" in (tmp_path / "report.html").read_text()
     other = compare(comparison.runs, Catalogue(), "test/acc")  # another metric of the same runs

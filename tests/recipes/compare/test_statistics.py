@@ -167,6 +167,16 @@ def test_no_common_seed_gives_no_difference(tmp_path):
     assert (row.pairs, row.difference, row.difference_interval, row.p) == (0, None, None, None)
 
 
+def test_folds_of_other_numbers_are_no_pairs(tmp_path):
+    """Fold 0 of 5 and fold 0 of 10 are tested on other samples."""
+    for folds in (5, 10):
+        for fold in range(3):
+            words = (f"data.folds={folds}", f"data.fold={fold}")
+            leave(tmp_path / f"{folds}-{fold}", *words, metrics={"test/acc": 0.9 + fold / 100})
+    _, other = rows(comparison_of(tmp_path))
+    assert (other.pairs, other.difference, other.p) == (0, None, None)
+
+
 def test_cost_is_the_mean_over_runs_and_a_multiple_of_the_baseline(tmp_path):
     for seed, (seconds, memory) in enumerate([(10, 1e8), (20, 3e8)]):
         leave(tmp_path / f"a{seed}", seed=seed, seconds=seconds, peak_memory=memory)
