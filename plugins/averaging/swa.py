@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import lightning as L
@@ -32,7 +32,7 @@ class SWA(Averaging):
     averaging begins the weights themselves are evaluated.
 
     Raises:
-        RecipeError: a training without an end of its own; an optimizer without a learning rate; a checkpoint of another model.
+        RecipeError: a training without an end of its own; `lr` with an optimizer that has no learning rate, or 0; a checkpoint of another model.
 
     Source: Izmailov et al., "Averaging Weights Leads to Wider Optima and Better Generalization", UAI 2018; torch's swa_utils.
     """
@@ -71,19 +71,26 @@ class SWA(Averaging):
             raise RecipeError("averaging/swa.start is a share of the training, which has no end: set max_epochs or max_steps")
         if self.lr is not None and any("lr" not in group for group in trainer.optimizers[0].param_groups):
             raise RecipeError("averaging/swa.lr: the optimizer has no learning rate; leave it out")
+        if self.lr is not None and not self._rate(trainer.optimizers[0].param_groups[0]):
+            raise RecipeError(
+                "averaging/swa.lr: groups keep their proportion to the rate of the first, which is 0; set optimizer.lr, or leave it out"
+            )
         if pl_module.steps_done == 0:
             self.lowered = 1.0
         self._kept = []
         self._norms = measured_norms(pl_module.model)
         self._frozen = {id(layer) for layer in self._norms if not layer.training}
 
+    @staticmethod
+    def _rate(group: Mapping[str, Any]) -> float:
+        return float(group.get("initial_lr", group["lr"]))
+
     def on_train_batch_start(self, trainer: L.Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:
         """Put the constant learning rate in place for this step; the schedule goes on beneath it."""
         if self.lr is None or not self._in_last_part(pl_module, pl_module.steps_done + 1) or not self.acts(pl_module.progress):
             return
         groups = trainer.optimizers[0].param_groups
-        first = groups[0].get("initial_lr", groups[0]["lr"])
-        rates = [self.lr * self.lowered * float(group.get("initial_lr", group["lr"]) / first) for group in groups]
+        rates = [self.lr * self.lowered * (self._rate(group) / self._rate(groups[0])) for group in groups]
         self._kept = [(group["lr"], rate) for group, rate in zip(groups, rates, strict=True)]
         for group, rate in zip(groups, rates, strict=True):
             group["lr"] = torch.full_like(group["lr"], rate) if isinstance(group["lr"], Tensor) else rate

@@ -27,7 +27,7 @@ class LayerFreezing(Freezing):
 
     Raises:
         RecipeError: a model of one layer; a training without an end.
-        Refusal: what thaws layers meanwhile, or freezes others, or begins to count anew.
+        Refusal: what thaws layers meanwhile, or freezes others, or begins to count anew; optimizer=schedule_free, which evaluates other weights.
 
     Source: Brock, Lim, Ritchie & Weston, "FreezeOut: Accelerate Training by Progressively Freezing Layers", 2017; MosaicML Composer, "Layer
     Freezing" (the schedule).
@@ -39,6 +39,7 @@ class LayerFreezing(Freezing):
     } | {
         "finetuning/freeze": "each says by itself which layers rest, and would thaw those of the other; leave one of the two out",
         "stopping/early_continue": "its second phase would thaw what the first has frozen; take stopping=early_retrain",
+        "optimizer/schedule_free": "what is frozen would rest at other weights than those that are evaluated; take optimizer=adamw",
     }
 
     freeze_start: float = declare.number(

@@ -73,7 +73,7 @@ class Freezing(Plugin):
     def _resting_norms(self, model: nn.Module) -> Iterator[tuple[str, float]]:
         """When each norm layer in training mode measures: with its own parameters or, without any, with the layer before it."""
         owners = {id(owner) for _, owner, _ in statistic_sites(model)}
-        before = next(iter(self._starts.values()), 0.0)
+        before = next((self._starts[name] for name, _ in model.named_parameters() if name in self._starts), 0.0)
         for path, layer in model.named_modules():
             own = [f"{path}.{name}" if path else name for name, _ in layer.named_parameters(recurse=False)]
             if known := [self._starts[name] for name in own if name in self._starts]:

@@ -15,6 +15,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from plugins.base import Diverged, Module, Plugin, Stage, declare
 
 RATES = ("lr", "initial_lr", "max_lr", "min_lr")  # what schedulers keep in parameter groups
+SCHEDULED = (*RATES, "momentum", "betas")  # and what they set
 
 
 def scale_rates(optimizer: Optimizer, schedulers: Iterable[LRScheduler], factor: float) -> None:
@@ -95,7 +96,7 @@ class Rollback(Plugin):
         return {"step": module.steps_done, **deepcopy(state)}
 
     def roll_back(self, module: Module, optimizer: Optimizer, why: str) -> None:
-        """Put the last good state back, except for the parameter groups, whose learning rate is lowered.
+        """Put the last good state back, except for what a schedule sets: rates, which are lowered, and momentum.
 
         Args:
             module, optimizer: that train.
@@ -115,7 +116,10 @@ class Rollback(Plugin):
         self.count += 1
         module.forget_step()
         module.model.load_state_dict(self.good["model"])
-        optimizer.load_state_dict({**deepcopy(self.good["optimizer"]), "param_groups": optimizer.state_dict()["param_groups"]})
+        good = deepcopy(self.good["optimizer"])
+        for group, now in zip(good["param_groups"], optimizer.state_dict()["param_groups"], strict=True):
+            group.update({name: now[name] for name in SCHEDULED if name in now})
+        optimizer.load_state_dict(good)
         scale_rates(optimizer, [config.scheduler for config in module.trainer.lr_scheduler_configs], self.lr_factor)
         lower = "" if rate is None else f", the learning rate {float(rate):g} times {self.lr_factor:g} from here on"
         self.events = [*self.events, f"{why} at step {module.steps_done}: back to the state of step {self.good['step']}{lower}"]

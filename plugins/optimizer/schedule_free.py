@@ -73,7 +73,7 @@ class ScheduleFreeAdamW(Option, Optimizer):
         own = {"lr": lr, "betas": tuple(betas), "eps": eps, "weight_decay": weight_decay, "warmup_steps": warmup_steps}
         super().__init__(params, {**own, "k": 0, "largest_rate": 0.0, "weight_sum": 0.0})
         self.in_place = False  # whether training has ended and left x in the model
-        self._frozen: set[int] | None = None  # norm layers that are not trained, by id
+        self._frozen: set[int] = set()  # norm layers that are not trained, by id
 
     @classmethod
     def check(cls, selection: Selection) -> None:
@@ -113,9 +113,8 @@ class ScheduleFreeAdamW(Option, Optimizer):
         return loss
 
     def after_step(self, module: Module, optimizer: Optimizer) -> None:
-        """See which norm layers are not trained: their statistics stay."""
-        if self._frozen is None:
-            self._frozen = {id(layer) for layer in measured_norms(module.model) if not layer.training}
+        """See which norm layers are not trained by now: their statistics stay."""
+        self._frozen = {id(layer) for layer in measured_norms(module.model) if not layer.training}
 
     def _move_to_x(self) -> list[tuple[Tensor, Tensor]]:
         """Put x into the model; the tensors that were changed, and what they held."""
@@ -146,7 +145,7 @@ class ScheduleFreeAdamW(Option, Optimizer):
     def calibrate(self, module: Module, batches: Iterable[Batch]) -> None:
         """Measure the statistics of norm layers for x, which is in place."""
         if any(group["k"] for group in self.param_groups):
-            measure_norms(module, batches, self._frozen or ())
+            measure_norms(module, batches, self._frozen)
 
     @torch.no_grad()
     def settle(self, module: Module) -> None:

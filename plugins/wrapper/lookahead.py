@@ -32,7 +32,7 @@ class Lookahead(Averaging):
 
     After each k steps φ ← φ + α (θ − φ), then θ ← φ, with φ = θ at first; the state of the optimizer goes on. Evaluated, saved as the best
     model and left in the model at the end is φ + α (θ − φ), which is φ after each k steps: what its source returns. Running statistics, such as batch
-    norm's, are those of the model, measured near φ. It comes last in a step, behind what undoes an update.
+    norm's, are those of the model, measured near φ. Of what is not trained any more φ = θ. It comes last in a step, behind what undoes an update.
     Costs no passes, and memory for one copy of the weights.
 
     Raises:
@@ -69,14 +69,22 @@ class Lookahead(Averaging):
             return
         if self._parameters is None:
             self._parameters = self._known_parameters(module)
+        for name in self._resting(module):
+            part(self._average[name]).copy_(part(self._parameters[name]))
         ahead = [weight - self._average[name] for name, weight in self._parameters.items()]
         self.record(module, "distance", whole(get_total_norm(ahead)))
         look_ahead(numbers(self._average[name] for name in self._parameters), numbers(self._parameters.values()), self.alpha)
 
+    def _resting(self, module: Module) -> set[str]:
+        """The parameters that are averaged and not trained, or not any more, by name."""
+        return {
+            name for name, parameter in module.model.named_parameters() if name in self._average and not parameter.requires_grad
+        }
+
     def _put(self, module: Module) -> list[tuple[nn.Module | None, str, Tensor, Tensor]]:
-        kept = super()._put(module)
-        for _, _, weight, fast in kept:
-            part(weight).lerp_(fast, self.alpha)
+        kept, resting = super()._put(module), self._resting(module)
+        for _, name, weight, fast in kept:
+            part(weight).lerp_(fast, 1.0 if name in resting else self.alpha)
         return kept
 
     @contextmanager

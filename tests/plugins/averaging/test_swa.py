@@ -34,10 +34,10 @@ class History(L.Callback):
         self.validated.append(copy.deepcopy(module.model.state_dict()))
 
 
-def train(plugin, *further, steps=8, schedule=None, model=None):
+def train(plugin, *further, steps=8, schedule=None, model=None, rate=0.3):
     loader = DataLoader(TensorDataset(torch.randn(64, 6), torch.arange(64) % 3), batch_size=16)
     watch = History()
-    module = RecipeModule(model or net(), nn.functional.cross_entropy, lambda groups: torch.optim.SGD(groups, 0.3), schedule)
+    module = RecipeModule(model or net(), nn.functional.cross_entropy, lambda groups: torch.optim.SGD(groups, rate), schedule)
     trainer = L.Trainer(
         max_steps=steps, accelerator="cpu", callbacks=[plugin, *further, watch], logger=False, enable_checkpointing=False,
         enable_progress_bar=False, enable_model_summary=False, num_sanity_val_steps=0,
@@ -119,6 +119,10 @@ def test_refuses():
     ]:
         with pytest.raises(RecipeError, match=message):
             SWA(**arguments)
+    with pytest.raises(
+        RecipeError, match=r"^averaging/swa.lr: .* the rate of the first, which is 0; set optimizer.lr, or leave"
+    ):
+        train(SWA(start=0.5, lr=0.1), rate=0.0)
 
 
 def test_batches_of_a_split_are_those_of_the_loader():

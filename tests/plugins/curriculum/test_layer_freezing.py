@@ -12,6 +12,7 @@ from torch.nn import functional
 from plugins.base import RecipeError
 from plugins.curriculum.layer_freezing import LayerFreezing, frozen_from
 from plugins.regularizer.l1 import L1Penalty
+from plugins.wrapper.lookahead import Lookahead
 from plugins.wrapper.sam import SAM
 from recipes.check.selections import refusal_of
 
@@ -85,7 +86,7 @@ def test_trains_as_a_loop_that_leaves_out_what_is_frozen(deep):
     assert [p.requires_grad for p in module.model.parameters()] == [False] * 6 + [True] * 4
 
 
-@pytest.mark.parametrize("beside", [SAM, partial(L1Penalty, 0.01, True)])
+@pytest.mark.parametrize("beside", [SAM, partial(L1Penalty, 0.01, True), partial(Lookahead, 3)])
 def test_nothing_else_moves_what_is_frozen(deep, beside):
     models = []
 
@@ -127,3 +128,8 @@ def test_refuses_what_would_thaw_frozen_layers():
     assert "each says by itself which layers rest" in refusal_of(["curriculum/layer_freezing", "finetuning/freeze"])
     assert "take stopping=early_retrain" in refusal_of(["curriculum/layer_freezing", "stopping/early_continue"])
     assert refusal_of(["curriculum/layer_freezing", "stopping/early_retrain"]) is None
+
+
+def test_refuses_an_optimizer_that_evaluates_other_weights_than_those_that_rest():
+    told = "cannot be combined with optimizer/schedule_free: what is frozen would rest at other weights than those that are evaluated"
+    assert told in refusal_of(["curriculum/layer_freezing", "optimizer/schedule_free"])

@@ -16,6 +16,12 @@ def test_equals_a_loop_in_which_the_head_is_alone_at_first(net, train, by_hand, 
     same(train(net, LinearProbe(epochs), steps=9), expected)
 
 
+def test_a_norm_without_parameters_at_the_input_rests_with_the_layer_behind_it(train):
+    model = nn.Sequential(nn.BatchNorm1d(6, affine=False), nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 3))
+    steps = train(model, LinearProbe(1.0), steps=5)
+    assert [bool(step[0].running_mean.any()) for step in steps] == [False] * 4 + [True]
+
+
 def test_no_epochs_are_no_technique():
     assert LinearProbe(0.0).is_off and not LinearProbe().is_off
 

@@ -1,4 +1,5 @@
 import math
+from functools import partial
 from types import SimpleNamespace
 
 import pytest
@@ -11,23 +12,25 @@ from plugins.averaging.ema import EMA
 from plugins.base import OptimizerWrapper, Plugin, RecipeError, Refusal, Selection, Setting, Stage
 from plugins.guard._rollback import scale_rates
 from plugins.guard.nan_rollback import NaNRollback, all_finite
+from plugins.optimizer.schedule_free import ScheduleFreeAdamW
 from plugins.scheduler.linear import LinearDecay
 from plugins.scheduler.one_cycle import OneCycle
 from tests.ranks import on_ranks
 
 
 class Watch(Plugin):
-    """Keeps weights, momentum and learning rate after each step."""
+    """Keeps weights, running averages, learning rate and the factor of momentum after each step."""
 
     stage = Stage.DIAGNOSTICS
 
     def __init__(self):
-        self.weights, self.momentum, self.rates = [], [], []
+        self.weights, self.momentum, self.rates, self.factors = [], [], [], []
 
     def after_step(self, module, optimizer):
         self.weights.append({name: value.clone() for name, value in module.model.state_dict().items()})
         self.momentum.append([state["momentum_buffer"].clone() for state in optimizer.state.values()])
         self.rates.append(optimizer.param_groups[0]["lr"])
+        self.factors.append(optimizer.param_groups[0]["momentum"])
 
 
 def poisoned(problem, *at, value=math.nan):
@@ -146,6 +149,22 @@ def test_the_schedule_goes_on_at_the_lower_rate(problem, schedule):
     problem.fit(without, scheduler=schedule)
     halved = [rate * (0.5 if step >= 4 else 1) for step, rate in enumerate(without.rates, start=1)]
     assert with_rollback.rates == pytest.approx(halved)
+
+
+def test_momentum_stays_where_a_schedule_that_has_ended_has_left_it(problem):
+    with_rollback, without, schedule = Watch(), Watch(), OneCycle(steps=4)
+    problem.fit(NaNRollback(every_n_steps=3), with_rollback, loader=poisoned(problem, 6), scheduler=schedule)
+    problem.fit(without, scheduler=schedule)
+    assert with_rollback.factors == without.factors and without.factors[2] != without.factors[5]
+
+
+def test_what_an_optimizer_counts_in_its_groups_goes_back_too(problem):
+    make = partial(ScheduleFreeAdamW, lr=0.05)
+    trained = problem.fit(NaNRollback(every_n_steps=100), loader=poisoned(problem, 6), optimizer=make, steps=7).model
+    model, (x, y) = problem.copy(), problem.batches[6]
+    nn.functional.cross_entropy(model(x), y).backward()
+    make(model.parameters(), lr=0.025).step()  # its first step, from the start
+    torch.testing.assert_close(list(trained.parameters()), list(model.parameters()))
 
 
 def test_schedulers_made_of_others():

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from plugins.base import RecipeError, Refusal
+from plugins.base import Plugin, RecipeError, Refusal, Stage
 from plugins.optimizer.schedule_free import ScheduleFreeAdamW
 from recipes.data.loaders import EvaluationLoader, StepLoader
 from recipes.engine.module import RecipeModule
@@ -84,6 +84,22 @@ def test_what_is_evaluated_and_left_is_the_average_with_statistics_of_its_own():
     model.eval()
     loss = functional.cross_entropy(model(split.x), split.targets[""])
     assert module.metrics["val/loss"] == pytest.approx(float(loss), rel=1e-5)
+
+
+class Rest(Plugin):
+    """Has the norm layer rest from the fifth step on."""
+
+    stage = Stage.FINETUNING
+
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+        pl_module.model[1].train(pl_module.steps_done < 4)
+
+
+def test_a_run_that_is_resumed_after_a_layer_came_to_rest_evaluates_the_same_statistics(problem, weights, same, tmp_path):
+    make = partial(ScheduleFreeAdamW, lr=0.05)
+    whole = problem.fit(Rest(), steps=16, optimizer=make, save=(tmp_path / "half.ckpt", 8))
+    resumed = problem.fit(Rest(), steps=16, optimizer=make, resume=tmp_path / "half.ckpt")
+    assert same(weights(whole), weights(resumed))
 
 
 def test_a_schedule_is_refused_and_so_is_another_average():

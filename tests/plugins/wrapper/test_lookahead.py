@@ -1,6 +1,7 @@
 import copy
 from functools import partial
 
+import lightning as L
 import pytest
 import torch
 from torch import nn
@@ -111,6 +112,23 @@ def test_weights_come_back_bit_for_bit_also_when_nested(problem, weights, same):
     technique, differed = Lookahead(k=3), []
     problem.fit(technique, Look(), steps=6)
     assert differed == [True, True, False] * 2
+
+
+class Rest(L.Callback):
+    """Freezes the first weight after four steps."""
+
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+        pl_module.train_parameters({"0.weight": pl_module.steps_done < 4})
+
+
+@pytest.mark.parametrize("k", [3, 100])
+def test_what_is_not_trained_any_more_stays_in_steps_and_in_evaluations(problem, k):
+    watch = Watch()
+    module = problem.fit(Lookahead(k), Rest(), watch, steps=8, optimizer=SGD, val_check_interval=2)
+    kept = watch.history[3][0]
+    found = [*watch.history[4:], *watch.validated[2:], list(module.model.parameters())]
+    assert all(torch.equal(first, kept) for first, *_ in found)
+    assert not torch.equal(found[0][2], found[-1][2])
 
 
 def test_goes_on_after_a_checkpoint(problem, weights, same, tmp_path):
