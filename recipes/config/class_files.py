@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import importlib.util
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from typing import Any
 
 from plugins.errors import RecipeError
 from recipes.config import untrusted
+from recipes.config.module_places import beside, installed, part_of
 from recipes.config.spelling import nearest
 
 MODULE, TRAINER, DATA, LOADERS, SAMPLES, STREAM = "module", "trainer", "data", "loaders", "samples", "stream"
@@ -25,7 +25,6 @@ KINDS = {  # bases of libraries, and ours, by name
     **{f"{place}.LightningModule": TRAINER for place in ("lightning", "lightning.pytorch", "pytorch_lightning")},
 }
 DEEPEST = 8  # files from which one class is taken after the other
-ENDINGS = (".py", "/__init__.py", ".pyi", "/__init__.pyi")
 UNKNOWN, MISSING = object(), object()  # a default that is no plain value; no default
 
 
@@ -155,12 +154,8 @@ class ClassFile:
 
     def _parameters(self, left: int) -> dict[str, Parameter]:
         made = next((node for node in self.node.body if isinstance(node, ast.FunctionDef) and node.name == "__init__"), None)
-        if made is None and any("dataclass" in ast.unparse(each) for each in self.node.decorator_list):
-            return {
-                node.target.id: self._parameter(node.annotation, node.value)
-                for node in self.node.body
-                if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name)
-            }
+        if made is None and self._is_dataclass:
+            return self._fields(left)
         inherited: dict[str, Parameter] = {}
         if made is None or made.args.kwarg:
             for base in self.bases:
@@ -177,6 +172,23 @@ class ClassFile:
             for each, default in zip([*places, *given.kwonlyargs], [*defaults, *given.kw_defaults], strict=True)
         }
         return own | {name: each for name, each in inherited.items() if name not in own}
+
+    @property
+    def _is_dataclass(self) -> bool:
+        return any("dataclass" in ast.unparse(each) for each in self.node.decorator_list)
+
+    def _fields(self, left: int) -> dict[str, Parameter]:
+        """Those of the dataclasses that it is a kind of, and its own if it is one."""
+        found: dict[str, Parameter] = {}
+        for base in reversed(self.bases if left else []):
+            if KINDS.get(base, DATA) == DATA:
+                with suppress(RecipeError):
+                    found |= located(base)._fields(left - 1)
+        for node in self.node.body if self._is_dataclass else ():
+            if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+                said = ast.unparse(node.annotation).strip("'\"").partition("[")[0]
+                found |= {} if said.endswith("ClassVar") else {node.target.id: self._parameter(node.annotation, node.value)}
+        return found
 
     def _parameter(self, annotation: ast.expr | None, default: ast.expr | None) -> Parameter:
         said = ast.unparse(annotation) if annotation else ""
@@ -260,7 +272,7 @@ def file_of(module: str, own: str = "") -> SourceFile:
     place = here or elsewhere
     for part in rest:
         package = place and (place if place.is_dir() else place.parent if place.stem == "__init__" else None)
-        place = package and _part(package, part)
+        place = package and part_of(package, part)
     if place is None:
         near = nearest(top, [path.stem for path in Path.cwd().glob("*.py")])
         hint = f"; did you mean {'.'.join([near, *rest, own])}?" if near and near != top else ""
@@ -268,28 +280,3 @@ def file_of(module: str, own: str = "") -> SourceFile:
     if place.is_dir():
         raise RecipeError(f"{place} is a folder, expected the name of a file in it and of a class")
     return SourceFile(module, place)
-
-
-def beside(top: str) -> Path | None:
-    """A file or package of this name in the working folder; a folder without Python in it is none."""
-    found = _part(Path.cwd(), top)
-    return found if found is None or found.is_file() or next(found.glob("*.py"), None) else None
-
-
-def installed(top: str) -> Path | None:
-    """The file or package that Python finds elsewhere."""
-    try:
-        spec = importlib.util.find_spec(top)
-    except (ImportError, ValueError):
-        return None
-    if spec is None:
-        return None
-    if top == "lightning_recipes" and spec.origin:  # whose names are listed beside it
-        return Path(spec.origin).with_suffix(".pyi")
-    places = [spec.origin] if spec.has_location else list(spec.submodule_search_locations or [])
-    return next((Path(place) for place in places if place), None)
-
-
-def _part(folder: Path, name: str) -> Path | None:
-    found = [path for ending in ENDINGS if (path := Path(f"{folder / name}{ending}")).is_file()]
-    return found[0] if found else folder / name if (folder / name).is_dir() else None

@@ -29,6 +29,7 @@ from plugins.compiled import is_compiled
 from plugins.recording import Recording
 from plugins.sites import takes_tokens
 from recipes.engine.callbacks import check_callbacks
+from recipes.engine.kept import is_expanded
 from recipes.engine.loading import ask_for_numbers, give_order, setting_from_loader
 from recipes.engine.losses import TaskLoss, of_task, refined
 from recipes.engine.objective import Combine, TaskLosses, total_of
@@ -49,11 +50,22 @@ def set_up(module: Whole, stage: str) -> None:
     elif new := [plugin.state_key for plugin in given if plugin not in (*module.plugins, *module.left_out)]:
         raise RecipeError(f"{new[0]} came after the model was built: make a new RecipeModule to train with it")
     if stage == "fit":
+        _expect_whole(module.model)
         for plugin in module.plugins:
             _expect_arguments(plugin, module.trainer)
         give_order(module, module.hooks["order"])
         ask_for_numbers(module)
         check_callbacks(callbacks, module.plugins, module.model)
+
+
+def _expect_whole(model: torch.nn.Module) -> None:
+    """Refuse weights and buffers into which no checkpoint can be loaded."""
+    for name, value in model.state_dict().items():
+        if type(value) is torch.Tensor and value.layout == torch.strided and is_expanded(value):
+            raise RecipeError(
+                f"{name} of the model has more entries than numbers in memory, as of expand(), and no checkpoint can be loaded into it: "
+                f"register the buffer as .clone(), or with persistent=False"
+            )
 
 
 def _expect_arguments(plugin: Plugin, trainer: L.Trainer) -> None:

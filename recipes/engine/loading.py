@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain, islice
@@ -10,6 +11,7 @@ from typing import Any
 import lightning as L
 import torch
 from torch import Tensor, nn
+from torch.utils.data import DataLoader
 
 from plugins.base import Batch, Option, RecipeError, Setting, Task
 from plugins.inputs import Inputs, each, shape_of, some, unknown_ends
@@ -94,13 +96,22 @@ def batches_aside(loader: Any) -> Iterator[Any]:
     states = [(generator, generator.get_state()) for generator in own if generator is not None]
     try:
         with torch.random.fork_rng(devices=[]):
-            iterator = iter(loader)
+            iterator = iter(_apart(loader))
             first = list(islice(iterator, 1))
         for data in chain(first, iterator):
             yield data[:2] if isinstance(data, Marked) else data
     finally:
         for generator, state in states:
             generator.set_state(state)
+
+
+def _apart(loader: Any) -> Any:
+    """The loader; of one whose workers stay, and which so has a single iterator for all loops, another whose workers end with the loop."""
+    if not (isinstance(loader, DataLoader) and loader.persistent_workers):
+        return loader
+    twin = copy.copy(loader)
+    vars(twin)["persistent_workers"] = False  # torch allows no other way
+    return twin
 
 
 def setting_from_loader(
@@ -114,6 +125,9 @@ def setting_from_loader(
         seed: of the run.
         standardize: whether the targets of regressions are looked at to be standardized; not where the loader has no length.
         ignored: the label that the loss leaves out; None: there is none.
+
+    Raises:
+        RecipeError: it yields nothing, or something else than inputs and targets of as many samples; a target has no known label.
     """
     loop = {"validate": trainer.validate_loop, "test": trainer.test_loop}.get(
         str(trainer.state.fn and trainer.state.fn.value), trainer.fit_loop
@@ -150,7 +164,11 @@ def setting_from_loader(
         elif kind != "classification":
             tasks.append(Task(name, kind, 1 if target.ndim == 1 else target.shape[1]))
         else:
-            classes = 1 + max(int(known_labels(targets[name], ignored).max()) for _, targets in batches_aside(loader))
+            known = (known_labels(targets[name], ignored) for _, targets in batches_aside(loader))
+            if not (classes := 1 + max((int(labels.max()) for labels in known if labels.numel()), default=-1)):
+                raise RecipeError(
+                    f"target {name} holds no label but {ignored}, which the loss leaves out: give it some, or leave it out"
+                )
             tasks.append(Task(name, kind, classes, shape=places_of(target)))
 
     def training_inputs() -> Iterator[Inputs]:
@@ -165,9 +183,9 @@ def setting_from_loader(
     endless = regression and not has_length(loader)
     if endless and standardize:
         log.warning("the loader has no length, so the targets are learned as they are, not standardized")
-    known = None if endless else training_targets
+    looked_at = None if endless else training_targets
     shape = tuple(x.shape[1:]) if isinstance(x, Tensor) else unknown_ends(shape_of(prepared(x, embeds)))
-    return Setting(shape, tuple(tasks), seed, training_inputs, None, known, tokens=tokens)
+    return Setting(shape, tuple(tasks), seed, training_inputs, None, looked_at, tokens=tokens)
 
 
 def give_order(module: Whole, options: Sequence[Option]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import torch
@@ -13,7 +14,7 @@ from torch import Tensor
 from plugins.base import RecipeError, Task, per_label
 from recipes.config.errors import first_line
 from recipes.data.targets import describe
-from recipes.engine.samples import labels_of, per_sample
+from recipes.engine.samples import ERRORS, labels_of, per_sample
 from recipes.engine.sums import Loss, are_log_probabilities, is_mean_over_samples, takes_labels_like_probabilities
 
 log = logging.getLogger("recipes")
@@ -113,6 +114,8 @@ class TaskLoss:
 
     def denominator(self, target: Tensor, weight: Tensor | None = None) -> Tensor | float:
         """What the sum of the values of these samples is divided by, of a mean: it depends on no output."""
+        if self.task.shape and self.single is None and not self._tried and len(target):
+            self._try_blank(target)
         divisors = None if self.single is None else self.single.divisors(target)
         if self.task.shape and self._per_label:
             weight = None if weight is None else per_label(weight, labels_of(target))
@@ -150,18 +153,34 @@ class TaskLoss:
             total = total.where(total != 0, 1.0)  # nothing counts, and nothing is to be learned
         return values.sum() / total
 
+    def _few(self, values: Tensor) -> Tensor:
+        """Which samples are tried: not as many as there are outputs."""
+        return torch.arange(2 if self.task.outputs != 2 else 3, device=values.device) % len(values)
+
+    def _learn_form(self, values: Any, target: Tensor) -> None:
+        """Whether a loss of somebody's own has a value a sample, or a label."""
+        if self.single is None and isinstance(values, Tensor):
+            self._per_label = bool(self.task.shape) and values.shape == labels_of(target).shape
+            self._is_vector = values.shape == target.shape[:1] or self._per_label
+
+    def _try_blank(self, target: Tensor) -> None:
+        """The form of a loss of class maps, which is asked for before there are outputs; what does not fit is refused later."""
+        few = target[self._few(target)]
+        blank = torch.zeros(len(few), self.task.outputs, *labels_of(few).shape[1:], device=few.device)
+        with torch.no_grad(), torch.random.fork_rng(_devices(few)), warnings.catch_warnings(), suppress(*ERRORS):
+            warnings.simplefilter("ignore")
+            self._learn_form(self.loss(blank, few), few)
+
     def _first(self, output: Tensor, target: Tensor, weight: Tensor | None, total: Tensor | float | None) -> Tensor:
         """The value; refuses what does not fit."""
         name, shown = name_of(self.loss), f"target {self.task.name or 'y'} of {describe(self.task)}"
-        few = torch.arange(2 if self.task.outputs != 2 else 3, device=output.device) % len(output)
+        few = self._few(output)
         try:
             with torch.no_grad(), torch.random.fork_rng(_devices(output)), warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 # as many samples as outputs would broadcast without an error
                 of_few = (self.loss if self.single is None else self.single.values)(output[few], target[few])
-                if self.single is None and isinstance(of_few, Tensor):
-                    self._per_label = bool(self.task.shape) and of_few.shape == labels_of(target[few]).shape
-                    self._is_vector = of_few.shape == few.shape or self._per_label
+                self._learn_form(of_few, target[few])
             value = self._value(output, target, weight, total)
         except (RuntimeError, ValueError, TypeError, IndexError) as error:
             if isinstance(error, RecipeError):

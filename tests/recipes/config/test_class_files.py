@@ -11,7 +11,7 @@ from recipes.config.class_files import DATA, LOADERS, MISSING, MODULE, SAMPLES, 
 
 CODE = '''
 from dataclasses import dataclass
-from typing import Any, Optional
+from typing import Any, ClassVar, Optional
 
 import lightning as L
 import torch.nn as nn
@@ -76,6 +76,24 @@ class Made(Set):
     noise: float = 1
 
 
+@dataclass
+class Base:
+    classes: ClassVar[int] = 3
+    names: "ClassVar" = ()
+    noise: float = 0.1
+    seed: int = 0
+
+
+class Between(Base):
+    not_a_field: int = 4
+
+
+@dataclass
+class Derived(Between, Set):
+    width: int = 8
+    noise: float = 0.5
+
+
 if True:
     class Inner(nn.Sequential):
         def __init__(self, shape, outputs):
@@ -95,7 +113,7 @@ def place(tmp_path, monkeypatch):
 
 
 def test_kinds_and_parameters_are_those_that_python_finds(place):
-    read = {name: located(f"netsfile.{name}") for name in ("Net", "Wider", "Pairs", "Split", "Few", "Made", "Inner")}
+    read = {name: located(f"netsfile.{name}") for name in ("Net", "Wider", "Pairs", "Split", "Few", "Made", "Derived", "Inner")}
     import netsfile
 
     for name, found in read.items():
@@ -110,12 +128,16 @@ def test_kinds_and_parameters_are_those_that_python_finds(place):
             else:
                 assert default == (list(each.default) if isinstance(each.default, tuple) else each.default), parameter
     assert {name: found.kind for name, found in read.items()} == {
-        "Net": MODULE, "Wider": MODULE, "Pairs": SAMPLES, "Split": DATA, "Few": DATA, "Made": SAMPLES, "Inner": MODULE,
+        "Net": MODULE, "Wider": MODULE, "Pairs": SAMPLES, "Split": DATA, "Few": DATA, "Made": SAMPLES, "Derived": SAMPLES, "Inner": MODULE,
     }  # fmt: skip
     assert [located(f"netsfile.{name}").kind for name in ("Typed", "Stream", "Mod")] == [SAMPLES, STREAM, LOADERS]
     assert type(read["Net"].parameters["rate"].default) is float and not read["Net"].parameters["depth"].of_its_type
     assert {"rate", "batch_size", "folds"} <= set(read["Split"].parameters)
     assert {"extra", "width", "kernel"} <= set(located("netsfile.Handed").parameters)
+    assert [*read["Derived"].parameters] == ["noise", "seed", "width"] and [*located("netsfile.Between").parameters] == [
+        "noise",
+        "seed",
+    ]
     assert read["Net"].comments == {"width": "channels, ≥ 1", "rate": "share, in [0, 1]"} and read["Net"].told == "A net."
 
 

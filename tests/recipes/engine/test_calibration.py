@@ -30,13 +30,13 @@ class Middle(Plugin):
         return {"mean": outputs.mean(0)}
 
 
-def trained(plugin, *validation, further=()):
+def trained(plugin, *validation, further=(), training=LOADER, **options):
     module = RecipeModule(nn.Linear(6, 3), nn.functional.cross_entropy, partial(torch.optim.SGD, lr=0.5))
     trainer = L.Trainer(
         max_epochs=2, accelerator="cpu", callbacks=[plugin, *further], logger=False, enable_checkpointing=False,
-        enable_progress_bar=False, enable_model_summary=False, num_sanity_val_steps=0,
+        enable_progress_bar=False, enable_model_summary=False, num_sanity_val_steps=0, **options,
     )  # fmt: skip
-    trainer.fit(module, LOADER, *validation)
+    trainer.fit(module, training, *validation)
     return module, trainer
 
 
@@ -70,3 +70,13 @@ def test_what_was_found_is_not_rounded_by_a_model_of_16_bits():
     assert kept.to(torch.bfloat16).of("a/b")["T"].dtype == torch.float32 and float(kept.of("a/b")["T"]) == pytest.approx(
         1.2345678
     )
+
+
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_a_loader_whose_workers_stay_is_read_beside_the_loop_that_reads_it(split):
+    stay = {"num_workers": 1, "persistent_workers": True, "multiprocessing_context": "fork"}
+    loaders = [DataLoader(LOADER.dataset, batch_size=10, **(stay if split == name else {})) for name in ("train", "val")]
+    plugin = Middle(split)
+    _, trainer = trained(plugin, loaders[1], training=loaders[0], val_check_interval=0.5)
+    assert trainer.global_step == 8 and "val/loss" in trainer.callback_metrics
+    assert [(step, count) for step, count, *_ in plugin.asked] == [(2, 40), (4, 40), (6, 40), (8, 40), (8, 40)]

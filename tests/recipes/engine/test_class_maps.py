@@ -273,3 +273,26 @@ def test_a_scalar_loss_of_maps_is_asked_whether_it_is_a_mean():
         fit(loss=dice, parts=2, ignored=False)
     before = copy.deepcopy(net())
     assert not torch.equal(weights(before), weights(fit(loss=dice, ignored=False).model))
+
+
+class Weighs(Plugin):
+    """Weights of samples by their first number."""
+
+    stage, group, option = Stage.TARGETS, "test", "weighs"
+    on_class_maps = True
+
+    def transform_batch(self, batch, module):
+        batch.weight = batch.weighted("", 0.5 + batch.x.flatten(1)[:, 0].abs())
+        return batch
+
+
+def test_the_first_step_of_an_own_loss_with_a_value_a_label_divides_by_labels():
+    whole, cut = (fit(Weighs(), loss=LOSSES["value a label"], steps=1, ignored=False, parts=parts) for parts in (1, 2))
+    torch.testing.assert_close(weights(cut.model), weights(whole.model), **EQUAL)
+    (x, y), model = (values[:16] for values in as_tensors(maps(ignored=False))), net()
+    each = (0.5 + x.flatten(1)[:, 0].abs())[:, None, None].expand(y.shape)
+    ((functional.cross_entropy(model(x), y, reduction="none") * each).sum() / each.sum()).backward()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter -= 0.5 * parameter.grad
+    torch.testing.assert_close(weights(cut.model), weights(model), **EQUAL)

@@ -10,7 +10,7 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 from torchmetrics.functional.classification import multiclass_calibration_error
 
-from plugins.base import Setting, Task
+from plugins.base import Plugin, RecipeError, Setting, Stage, Task
 from plugins.diagnostics.calibration import Calibration
 from plugins.inference._measured import NUMBERS, sums_of
 from plugins.inference.temperature import Temperature, best_temperature
@@ -91,3 +91,39 @@ def test_it_is_no_class_to_draw_or_to_count_and_no_data_of_a_checkpoint():
     assert BalancedSampling().known(y, setting).tolist() == [False, True, True, True, False, False]
     assert count_classes(setting, [TASK])[""].tolist() == [0, 1, 2]
     assert setting.ignored == {"": IGNORED} and Task("", "classification", 3) == TASK and "ignored" not in TASK.plain()
+
+
+class Heads(Plugin):
+    """A head for each task, as wide as what the loader tells."""
+
+    stage, group, option = Stage.LAYERS, "test", "heads"
+
+    def prepare(self, setting):
+        self.tasks = setting.tasks
+
+    def transform_model(self, model):
+        return Headed(model, self.tasks)
+
+
+class Headed(nn.Module):
+    def __init__(self, trunk, tasks):
+        super().__init__()
+        self.trunk, self.heads = trunk, nn.ModuleDict({task.name: nn.Linear(8, task.outputs) for task in tasks})
+
+    def forward(self, x):
+        return {name: head(self.trunk(x)) for name, head in self.heads.items()}
+
+
+@pytest.mark.parametrize("known", [20, 40])
+def test_classes_are_counted_over_batches_of_which_some_have_no_known_label(known):
+    labels = {"a": torch.arange(40) % 3, "b": (torch.arange(40) % 4).where(torch.arange(40) >= known, -100)}
+    samples = [(torch.randn(4), {name: label[index] for name, label in labels.items()}) for index in range(40)]
+    module = RecipeModule(nn.Linear(4, 8), nn.CrossEntropyLoss(), partial(torch.optim.SGD, lr=0.1))
+    quiet = {name: False for name in ("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary")}
+    trainer = L.Trainer(accelerator="cpu", max_epochs=1, callbacks=[Heads()], **quiet)
+    if known == 40:
+        with pytest.raises(RecipeError, match="target b holds no label but -100, which the loss leaves out"):
+            trainer.fit(module, DataLoader(samples, batch_size=10))
+        return
+    trainer.fit(module, DataLoader(samples, batch_size=10))
+    assert [task.outputs for task in module.setting.tasks] == [3, 4] and trainer.global_step == 4

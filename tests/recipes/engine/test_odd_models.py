@@ -254,3 +254,18 @@ def test_is_refused_in_one_line(make, says):
     with pytest.raises(RecipeError, match=says) as refused:
         fit(make(), (features(), labels()))
     assert "\n" not in str(refused.value)
+
+
+class Expanded(Model):
+    def __init__(self, persistent):
+        super().__init__()
+        self.register_buffer("mask", torch.ones(1).expand(3), persistent=persistent)
+
+    def forward(self, x):
+        return self.layer(x) * self.mask
+
+
+def test_a_buffer_into_which_nothing_can_be_loaded_is_refused_before_the_first_batch():
+    fit(Expanded(persistent=False), (features(), labels()), steps=1)
+    with pytest.raises(RecipeError, match=r"mask of the model .* register the buffer as .clone\(\)"):
+        fit(Expanded(persistent=True), (features(), labels()), steps=1)
