@@ -76,11 +76,8 @@ class Search:
         self.objectives: list[str] = list(settings["objectives"] or [])
         given = settings["direction"]
         self.directions: list[str] = [given] if isinstance(given, str) else list(given or [])
-        self.total, self.repeats, self.failures_allowed = (
-            settings["n_trials"],
-            settings["repeats"],
-            settings["max_failure_rate"],
-        )
+        self.total, self.repeats = settings["n_trials"], settings["repeats"]
+        self.failures_allowed = settings["max_failure_rate"]
         self.until = None if seconds is None else time.monotonic() + seconds
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         # It is written anew: the jobs are what is kept. The lock that a killed search held would be waited for; it links to the path given here.
