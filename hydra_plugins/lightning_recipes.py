@@ -64,6 +64,8 @@ class ProcessesLauncher(Launcher):
         except Exception:
             self._remove()  # unless there is a job
             raise
+        if search.ended_early:
+            sweep.say(search.ended_early)
         expect_alike(job.result for job in sweep.jobs)
         sweep.run(search.again())
         searching.write_found(search, sweep.folder)

@@ -7,18 +7,18 @@ import re
 import subprocess
 import time
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
 from plugins.errors import RecipeError
-from recipes.config.errors import printable
+from recipes.config.errors import one_line, printable
 from recipes.config.own import changed
 from recipes.config.places import check_files, open_file
 from recipes.config.run_files import CHECKPOINTS, CONFIG, LAST, OUTPUT, RESULT
-from recipes.config.untrusted import read_yaml
+from recipes.config.untrusted import LARGEST_RECORD, read_text, read_yaml
 from recipes.launch import parent
 from recipes.launch.identity import LIFELINE
 from recipes.store import shapes
@@ -156,6 +156,26 @@ def check_job(folder: Path) -> None:
         with suppress(FileNotFoundError):
             if not read(folder):
                 raise RecipeError(f"{folder / name} is empty: move it away")
+
+
+def explained(job: Job, say: Callable[[str], None]) -> bool:
+    """Whether a job that has ended well without a result was explained and not trained; then what it has printed is said.
+
+    Else, where it has left files of a run, or nothing at all, that is an error of the job.
+    """
+    try:
+        with suppress(FileNotFoundError):
+            shapes.read_result(job.folder)
+            raise RecipeError(f"{job.folder / RESULT} is empty")
+        if left := [name for name in (CONFIG, CHECKPOINTS) if (job.folder / name).exists()]:
+            raise RecipeError(f"ended without a result; it has left {', '.join(left)}")
+        lines = read_text(job.folder / OUTPUT, LARGEST_RECORD).splitlines()
+    except (OSError, RecipeError) as error:
+        job.error = "ended without a result and without a word" if isinstance(error, FileNotFoundError) else one_line(error)
+        return False
+    for line in lines:
+        say(line)
+    return True
 
 
 def told_before(job: Job) -> str:

@@ -227,7 +227,7 @@ class RaySweep(Sweep):
         import ray
 
         if missing := shortage(job.request):
-            self._say(f"{job.name}  waits: {missing}")
+            self.say(f"{job.name}  waits: {missing}")
         words = self._words(job)
         job.folder.mkdir(parents=True, exist_ok=True)
         cores = max(1, int(job.request["num_cpus"]) // max(1, job.devices or 1))

@@ -57,7 +57,7 @@ class Submitted:
         if self.returncode is None and (state := self.queue.state(self.number)) not in WAITING:
             self.state, self.ended = state, self.ended or time.monotonic()
             self.job.read()
-            finished = self.job.result.get("status") in ("finished", "diverged")
+            finished = self.job.result.get("status") in ("finished", "diverged", "pruned")
             if finished or state not in ("COMPLETED", "") or time.monotonic() > self.ended + failures.LATE:
                 self.returncode = 0 if finished or state == "COMPLETED" else 1
         return self.returncode

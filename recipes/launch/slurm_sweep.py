@@ -163,16 +163,20 @@ class SlurmSweep(Sweep):
         with suppress(FileNotFoundError):
             number = read_text(path).strip()
             if number.isdecimal() and self.queue.state(number) in WAITING:
-                self._say(f"{job.name}  is Slurm job {number} already")
+                self.say(f"{job.name}  is Slurm job {number} already")
                 return Submitted(self.queue, number, job)
         words = self._words(job)
         job.folder.mkdir(parents=True, exist_ok=True)
         failures.forget_errors(job.folder)
         (job.folder / OUTPUT).unlink(missing_ok=True)
         number = self._submit(job, words)
-        write_text(path, f"{number}\n")
+        try:
+            write_text(path, f"{number}\n")
+        except RecipeError:  # nobody would know that it is in the queue
+            Submitted(self.queue, number, job).send(signal.SIGINT)
+            raise
         self.queue.states[number] = "PENDING"
-        self._say(f"{job.name}  is Slurm job {number}; log {job.folder / OUTPUT}")
+        self.say(f"{job.name}  is Slurm job {number}; log {job.folder / OUTPUT}")
         return Submitted(self.queue, number, job)
 
     def _submit(self, job: Job, words: Sequence[str]) -> str:

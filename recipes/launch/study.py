@@ -18,7 +18,7 @@ from plugins.directions import larger_is_better
 from plugins.errors import RecipeError
 from recipes.config.run_files import METRICS, STUDY
 from recipes.launch.job import Job
-from recipes.launch.space import Space
+from recipes.launch.space import SEED, Space
 from recipes.store.phase_results import SEEN
 from recipes.store.plan import is_journal
 from recipes.store.shapes import numbers_of
@@ -38,6 +38,9 @@ class Trial:
     seen: int = -1  # the last step that was reported
     size: int = -1  # of the file that it was read from
     pruned_at: int | None = None
+    pruned: Job | None = None  # the job by which it was given up
+    ended: int = 0  # jobs
+    failed: bool = False  # in a job, which is more than to have diverged
     told: bool = False
 
 
@@ -73,11 +76,8 @@ class Search:
         self.objectives: list[str] = list(settings["objectives"] or [])
         given = settings["direction"]
         self.directions: list[str] = [given] if isinstance(given, str) else list(given or [])
-        self.total, self.repeats, self.failures_allowed = (
-            settings["n_trials"],
-            settings["repeats"],
-            settings["max_failure_rate"],
-        )
+        self.total, self.repeats = settings["n_trials"], settings["repeats"]
+        self.failures_allowed = settings["max_failure_rate"]
         self.until = None if seconds is None else time.monotonic() + seconds
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         # It is written anew: the jobs are what is kept. The lock that a killed search held would be waited for; it links to the path given here.
@@ -105,7 +105,7 @@ class Search:
         waiting = [trial for trial in self.trials if not trial.told]
         found: list[Job] = []
         for trial in waiting:
-            if trial.seeds and all(job.result for job in trial.jobs):
+            if trial.seeds and trial.ended == len(trial.jobs):
                 found += self._jobs(trial)
         if found or len(waiting) >= self.at_a_time or self._is_over():
             return found
@@ -124,9 +124,13 @@ class Search:
     def ended(self, job: Job) -> None:
         """Hear of the end of a job."""
         trial = self._of.get(job)
-        if trial is None or trial.told:
+        if trial is None:
             return
-        self._report(trial, job.result.get("pruned_at") if job.result.get("status") == "pruned" else None)
+        trial.ended += 1
+        trial.failed |= job.score is None and job.result.get("status") not in ("diverged", "pruned")
+        if trial.told:
+            return
+        self._report(trial, job if job.result.get("status") == "pruned" else None)
         if trial.pruned_at is not None:
             self._tell(trial, "PRUNED")
         elif job.score is None:
@@ -150,9 +154,19 @@ class Search:
         return found
 
     def pruned_at(self, job: Job) -> int | None:
-        """The step at which the job's trial was given up; None: it was not."""
+        """The step at which the job was given up, and its trial by it; None: it was not."""
         trial = self._of.get(job)
-        return None if trial is None or job is not trial.jobs[0] else trial.pruned_at
+        return None if trial is None or job is not trial.pruned else trial.pruned_at
+
+    @property
+    def ended_early(self) -> str:
+        """In a line, that trials are left out because of others that have failed; empty if none are."""
+        ended = [trial for trial in self.trials if trial.told]
+        failed = sum(trial.failed and trial.pruned_at is None for trial in ended)
+        if len(self.trials) >= self.total or failed <= self.failures_allowed * max(1, len(ended)):
+            return ""
+        told = f"{failed} of {len(ended)} have failed (hydra.sweeper.max_failure_rate={self.failures_allowed:g})"
+        return f"no further trial is begun: {told}"
 
     # ------------------------------------------------------------------ what was found
 
@@ -171,7 +185,8 @@ class Search:
             return []
         used = [int(seed) for trial in self.trials for job in trial.jobs if isinstance(seed := job.result.get("seed"), int)]
         first = max(used, default=0) + 1
-        self.repeated = [self._job([*best.words, f"seed={first + number}"]) for number in range(self.repeats)]
+        words = [word for word in best.words if word.lstrip("+").partition("=")[0] != SEED]
+        self.repeated = [self._job([*words, f"seed={first + number}"]) for number in range(self.repeats)]
         return self.repeated
 
     def value_of(self, job: Job, name: str) -> float | None:
@@ -182,9 +197,7 @@ class Search:
     # ------------------------------------------------------------------ the parts
 
     def _is_over(self) -> bool:
-        ended = [trial for trial in self.trials if trial.told]
-        failed = sum(trial.pruned_at is None and any(job.score is None for job in trial.jobs) for trial in ended)
-        return (self.until is not None and time.monotonic() > self.until) or failed > self.failures_allowed * max(1, len(ended))
+        return (self.until is not None and time.monotonic() > self.until) or bool(self.ended_early)
 
     def _jobs(self, trial: Trial) -> list[Job]:
         """The next jobs of a trial: of one that may be given up the first one by itself."""
@@ -215,17 +228,20 @@ class Search:
             )
         return 1.0 if (larger if larger is not None else given == "maximize") else -1.0
 
-    def _report(self, trial: Trial, given_up: int | None = None) -> None:
+    def _report(self, trial: Trial, pruned: Job | None = None) -> None:
         """Tell Optuna what the first job of a trial has logged since the last look, step by step, until it gives the trial up.
 
         Args:
             trial: that is looked at.
-            given_up: the step at which a job of it says that it was given up: by a technique, or in an earlier start of the search,
-                beside other trials than now.
+            pruned: a job of it that says that it was given up: by a technique, or in an earlier start of the search, beside other
+                trials than now.
         """
-        if trial.pruned_at is None:
-            self._read(trial, given_up)
-            trial.pruned_at = trial.pruned_at if given_up is None else given_up
+        if trial.pruned_at is not None:
+            return
+        given_up = None if pruned is None else pruned.result.get("pruned_at")
+        self._read(trial, given_up)
+        if given_up is not None:
+            trial.pruned_at, trial.pruned = given_up, pruned
 
     def _read(self, trial: Trial, given_up: int | None) -> None:
         job = trial.jobs[0]
@@ -244,8 +260,8 @@ class Search:
                 continue
             trial.seen = step
             trial.asked.report(self._sign(0, name, job) * float(value), step)
-            if given_up is None and trial.asked.should_prune():
-                trial.pruned_at = step
+            if trial.asked.should_prune() and given_up is None:  # asked each time: Optuna keeps what others compete with
+                trial.pruned_at, trial.pruned = step, job
                 return
 
     def _tell(self, trial: Trial, state: str) -> None:
@@ -259,7 +275,13 @@ class Search:
             values = [self._mean(trial, place, name) for place, name in enumerate(names)]
         for job in trial.jobs:
             trial.asked.set_user_attr(f"job {job.number}", job.name)
-        self.study.tell(trial.asked, values, state=TrialState[state])
+        try:
+            self.study.tell(trial.asked, values, state=TrialState[state])
+        except (
+            RuntimeError
+        ) as error:  # the grid is at its end, of which Optuna tells its own loop; the trial is noted all the same
+            if "Study.stop" not in str(error):
+                raise
 
     def _mean(self, trial: Trial, place: int, name: str) -> float:
         if any((job.result.get("rulers") or {}).get(name, {}).get(SEEN) for job in trial.jobs):

@@ -23,13 +23,12 @@ from recipes.config.errors import one_line, printable
 from recipes.config.own import own_words
 from recipes.config.places import check_sweep
 from recipes.config.quoting import quoted, typed
-from recipes.config.run_files import JOBS, LOG, OUTPUT, SWEEP_LOG
+from recipes.config.run_files import JOBS, LOG, SWEEP_LOG
 from recipes.config.settings import expect_jobs
-from recipes.config.untrusted import LARGEST_RECORD, read_text
 from recipes.launch.display import Display, duration
 from recipes.launch.forked import Warm
 from recipes.launch.gpus import accelerators, deal
-from recipes.launch.job import Job, Process, Running, can_go_on, check_job, start_job, summary, told_before
+from recipes.launch.job import Job, Process, Running, can_go_on, check_job, explained, start_job, summary, told_before
 from recipes.launch.ranks import cores_here
 from recipes.launch.room import Room
 from recipes.launch.signals import collect_signals
@@ -126,7 +125,7 @@ class Sweep:
                     waiting += more
                     self.jobs += more
                     self.plan.write(self.folder)
-                while len(running) < self.n_jobs and self._has_room() and (begun := self._next(waiting)):
+                while not received and len(running) < self.n_jobs and self._has_room() and (begun := self._next(waiting)):
                     self._begin(begun)
                     if begun not in running:
                         self._tell(source, begun)
@@ -145,15 +144,15 @@ class Sweep:
                         self._tell(source, job)
                     self.display.end(job)
                     took = duration(time.monotonic() - ended.began)
-                    self._say(f"{job.name}  {job.error or summary(job)}  ({took})")
+                    self.say(f"{job.name}  {job.error or summary(job)}  ({took})")
                 self.display.show(running)
                 if not ended_now:  # else the next one begins at once
                     self._wait()
             if received:
                 finished = sum(job.result.get("status") == "finished" for job in self.jobs)
-                self._say(f"stopped by {signal.Signals(received[0]).name}; {finished} jobs are finished")
+                self.say(f"stopped by {signal.Signals(received[0]).name}; {finished} jobs are finished")
                 for line in self._farewell(received[0]):
-                    self._say(line)
+                    self.say(line)
         if received:
             sys.exit(128 + received[0])
 
@@ -182,7 +181,7 @@ class Sweep:
             return True
         holds, line = self._room.holds([each.process.group for each in self._running.values()], self.n_jobs)
         if line:
-            self._say(line)
+            self.say(line)
         return holds
 
     def _farewell(self, number: int) -> list[str]:
@@ -215,7 +214,7 @@ class Sweep:
             job.read()
         if job.error or job.result.get("status") in ("finished", "diverged", "pruned"):
             self.display.done(1)
-            self._say(f"{job.name}  {job.error or told_before(job)}")
+            self.say(f"{job.name}  {job.error or told_before(job)}")
             return
         gpus = deal(self.gpus, [each.gpus for each in self._running.values()], job.devices)
         self._running[job] = Running(self._launch(job, gpus), gpus)
@@ -254,11 +253,9 @@ class Sweep:
         """Note how a job ended; where the run could not do so itself, in its result too."""
         job.read()
         if not process.returncode:
-            if not job.result:  # explained, not trained
-                for line in read_text(job.folder / OUTPUT, LARGEST_RECORD).splitlines():
-                    self.display.say(line)
+            if not job.result and explained(job, self.display.say):
                 remove_run(job.folder)
-                del self.plan.jobs[str(job.folder.relative_to(self.folder))]
+                self.plan.jobs.pop(str(job.folder.relative_to(self.folder)), None)
                 self.plan.write(self.folder)
             return
         if job.diverged:
@@ -282,7 +279,7 @@ class Sweep:
         stopped = f"stopped by {job.result.get('stopped_by')}" if job.result.get("status") == "stopped" else ""
         return job.result.get("error") or stopped or job.last_line().removeprefix("error: ") or f"exit code {code}"
 
-    def _say(self, line: str) -> None:
+    def say(self, line: str) -> None:
         """A line in the log and for the user."""
         self._log(line)
         self.display.say(line)

@@ -27,6 +27,7 @@ from recipes.run.run import Run
 from recipes.run.terminal import history_lines, print_lines, table
 from recipes.run.trainer import make_trainer
 from recipes.run.tuning.suggest import suggest, tuned
+from recipes.store.claim import expect_unclaimed
 from recipes.store.files import hold
 from recipes.store.folder import read_result
 from recipes.store.plan import sweep_of
@@ -81,6 +82,8 @@ def train(config: dict[str, Any], folder: Path, overrides: Sequence[str]) -> dic
         suggest(console, config, folder, data, world, command)
         return {"status": "explained"}
     with hold_folder(folder), log_to(folder) as journal:
+        if not resumed and not replaces and is_first_rank():
+            expect_unclaimed(folder)
         found: dict[str, Any] = earlier.get("tuned", {})
         if config["tune"] and not resumed:
             config, found = tuned(config, folder, data, world)

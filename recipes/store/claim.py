@@ -83,6 +83,15 @@ def claim(folder: Path, words: Sequence[str], overwrite: bool = False, again: bo
     )
 
 
+def expect_unclaimed(folder: Path) -> None:
+    """Refuse a folder that was new when it was claimed, and holds a run that another process has left since then."""
+    if _run_in(folder)[0]:
+        raise RecipeError(
+            f"{folder} holds a run that another process has left there since this command began: to replace it add overwrite=true; "
+            f"else choose another folder, hydra.run.dir=FOLDER"
+        )
+
+
 def _beside(folder: Path, there: Sequence[str], overwrite: bool) -> Claim:
     """A folder with files of somebody else: a run may train beside them if it is asked to, but never in their place."""
     shown = ", ".join([*there[:SHOWN], *(["…"] if len(there) > SHOWN else [])])

@@ -92,7 +92,7 @@ def read_result(folder: Path) -> dict[str, Any]:
         RecipeError: it is not what a run writes.
     """
     path = folder / RESULT
-    result = read_json(path)
+    result = read_json(path, LARGEST_RECORD)
     expect_known(path, result.pop("format", None))
     for name, value in result.items():
         if name in ENTRIES and not ((value is None and name not in NEEDED) or ENTRIES[name](value)):

@@ -58,13 +58,18 @@ def test_words_span_a_space():
         space_of(["seed=0,1", "model=cnn"])
 
 
+TPE = {"name": "tpe", "seed": 0, "n_startup_trials": 3}
+
+
 class Trials:
     """A search whose jobs are a function of their words, and have logged it step by step."""
 
-    def __init__(self, folder, value, pruner=None, settings=None, words=("x=interval(0.0,1.0)",), at_a_time=1, seconds=None):
+    def __init__(
+        self, folder, value, pruner=None, settings=None, words=("x=interval(0.0,1.0)",), at_a_time=1, seconds=None, sampler=TPE
+    ):
         self.folder, self.value = folder, value
         space = space_of(words)
-        sampler = sampler_of({"name": "tpe", "seed": 0, "n_startup_trials": 3}, space)
+        sampler = sampler_of(sampler, space)
         given = {**SETTINGS, **(settings or {})}
         folder.mkdir(parents=True, exist_ok=True)
         self.search = Search(given, space, self.make, folder, at_a_time, sampler, pruner, seconds)
@@ -204,6 +209,104 @@ def test_the_best_is_repeated_with_seeds_that_nothing_was_chosen_by(tmp_path):
     again = trials.search.again()
     assert [job.words[:-1] for job in again] == [trials.search.best.words] * 2
     assert len({job.words[-1] for job in again}) == 2 and trials.search.again() == []
+
+
+def test_a_seed_that_was_typed_gives_way_to_the_fresh_ones(tmp_path):
+    trials = Trials(tmp_path, squares, settings={"n_trials": 2, "repeats": 2}, words=("x=interval(0.0,1.0)", "seed=3"))
+    trials.all()
+    found = [[word for word in job.words if word.startswith("seed=")] for job in trials.search.again()]
+    assert [len(seeds) for seeds in found] == [1, 1] and len({*found[0], *found[1], "seed=3"}) == 3
+
+
+@pytest.mark.parametrize("pruner", [None, {"name": "hyperband"}])
+def test_a_grid_ends_with_its_last_point(tmp_path, pruner):
+    words = ("x=0.1,0.2,0.3", "seed=4", "y=1,2")
+    grid = {"name": "grid", "seed": 0}
+    trials = Trials(tmp_path, squares, pruner and made("pruner", pruner), words=words, sampler=grid)
+    assert len({tuple(job.words) for job in trials.all()}) == 6
+    assert {trial.state.name for trial in trials.search.study.trials} <= {"COMPLETE", "PRUNED"}
+    assert trials.search.best is not None
+
+
+def test_a_grid_is_searched_to_its_end_and_what_it_found_is_trained_again(tmp_path):
+    words = ("hydra/sweeper/sampler=grid", "hydra.sweeper.n_trials=9", "hydra.sweeper.repeats=1", "seed=3", "max_steps=2")
+    done = command("train.py", "-m", *WORDS, *words, "optimizer.lr=0.1,1e-9", "sweep=mine", cwd=tmp_path, forked=True)
+    assert done.returncode == 0, done.stderr
+    results = [json.loads((tmp_path / "mine" / name / "result.json").read_text()) for name in "012"]
+    assert {result["status"] for result in results} == {"finished"} and [result["seed"] for result in results] == [3, 3, 4]
+    found = yaml.safe_load((tmp_path / "mine" / "optimization_results.yaml").read_text())
+    assert (found["trials"], found["repeated"]) == (2, 1) and (tmp_path / "mine" / "report.html").exists()
+
+
+def test_the_other_seeds_of_a_trial_wait_for_the_end_of_the_first(tmp_path):
+    pruner = made("pruner", {"name": "median", "n_startup_trials": 1})
+    settings = {"n_trials": 2, "max_failure_rate": 1.0}
+    trials = Trials(tmp_path, squares, pruner, settings, words=("x=interval(0.0,1.0)", "seed=0,1"))
+    (first,) = trials.search.more()
+    first.result = {"status": "running", "monitor": "val/loss", "config": {}, "metrics": {}}
+    assert trials.search.more() == []
+    trials.train(first)
+    (second,) = trials.search.more()
+    assert [job.words[-1] for job in (first, second)] == ["seed=0", "seed=1"]
+    trials.train(second)
+    (third,) = trials.search.more()
+    third.error = "out of memory"
+    trials.search.ended(third)  # and no other seed is waited for
+    assert trials.search.is_done()
+
+
+def test_a_trial_that_diverges_is_no_failure_and_one_that_fails_ends_the_search_in_a_line(tmp_path, monkeypatch):
+    read, status = Job.read, "diverged"
+
+    def ended(job):
+        read(job)
+        job.result |= {"status": status} if job.number == 1 else {}
+
+    monkeypatch.setattr(Job, "read", ended)
+    trials = Trials(tmp_path / "diverged", squares, settings={"n_trials": 3})
+    trials.all()
+    assert [trial.state.name for trial in trials.search.study.trials] == ["COMPLETE", "FAIL", "COMPLETE"]
+    assert trials.search.ended_early == ""
+    status = "failed"
+    trials = Trials(tmp_path / "failed", squares, settings={"n_trials": 3})
+    assert len(trials.all()) == 2
+    told = "no further trial is begun: 1 of 2 have failed (hydra.sweeper.max_failure_rate=0)"
+    assert trials.search.ended_early == told
+
+
+def test_a_job_is_not_given_up_with_another_seed_of_its_trial(tmp_path, monkeypatch):
+    read = Job.read
+
+    def given_up(job):
+        read(job)
+        job.result |= {"status": "pruned", "pruned_at": 2} if job.number == 1 else {}
+
+    monkeypatch.setattr(Job, "read", given_up)
+    trials = Trials(tmp_path, squares, settings={"n_trials": 1}, words=("x=interval(0.0,1.0)", "seed=0,1"))
+    finished, pruned = trials.search.more()
+    trials.train(pruned)
+    trials.train(finished)
+    assert [trials.search.pruned_at(job) for job in (finished, pruned)] == [None, 2]
+    assert [trial.state.name for trial in trials.search.study.trials] == ["PRUNED"]
+
+
+def test_a_halving_that_goes_on_has_the_same_values_to_compete_with(tmp_path, monkeypatch):
+    halving = optuna.pruners.SuccessiveHalvingPruner(min_resource=1, reduction_factor=2)
+    trials = Trials(tmp_path / "first", squares, halving, {"n_trials": 12})
+    jobs = trials.all()
+    given_up = {job.number: step for job in jobs if (step := trials.search.pruned_at(job)) is not None}
+    assert 0 < len(given_up) < len(jobs)
+    read = Job.read
+
+    def left(job):
+        read(job)
+        job.result |= {"status": "pruned", "pruned_at": given_up[job.number]} if job.number in given_up else {}
+
+    monkeypatch.setattr(Job, "read", left)
+    again = Trials(tmp_path / "again", squares, halving, {"n_trials": 12})
+    again.all()
+    rungs = [[trial.system_attrs for trial in each.search.study.trials] for each in (trials, again)]
+    assert rungs[0] == rungs[1] and any(rungs[0])
 
 
 def test_a_budget_begins_no_trial_after_its_end(tmp_path):

@@ -77,6 +77,8 @@ def test_a_job_in_the_queue_is_watched_until_it_has_ended(tmp_path, monkeypatch)
         assert job_in_queue.poll() is None
     (tmp_path / "said").write_text("5|COMPLETED\n")
     assert job_in_queue.poll() is None  # its result is not to be seen yet
+    (tmp_path / "result.json").write_text('{"status": "pruned"}')
+    assert Submitted(queue, "5", job).poll() == 0
     (tmp_path / "result.json").write_text('{"status": "finished"}')
     assert job_in_queue.poll() == 0
     (tmp_path / "result.json").unlink()
@@ -110,3 +112,21 @@ def test_a_job_is_submitted_once_also_where_slurm_does_not_answer(tmp_path, monk
     (job.folder / "output.log").write_text("trains")
     found = sweep._launch(job, [])
     assert found.number == "7" and found.poll() is None and (job.folder / "output.log").read_text() == "trains"
+
+
+def test_a_job_whose_number_cannot_be_noted_is_taken_out_of_the_queue(tmp_path, monkeypatch):
+    (tmp_path / "scancel").write_text(f"#!/bin/sh\necho $1 > {tmp_path}/cancelled\n")
+    (tmp_path / "scancel").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(submit, "expect_slurm", lambda: None)
+    sweep = submit.SlurmSweep(tmp_path / "mine", Plan(["seed=0,1"]), ["python", "train.py"], {"n_jobs": -1}, print)
+    job = Job(0, tmp_path / "mine" / "0", ["seed=0"], "")
+
+    def submitted(job, words):
+        (job.folder / "slurm-job.txt").mkdir()
+        return "11"
+
+    monkeypatch.setattr(sweep, "_submit", submitted)
+    with pytest.raises(RecipeError, match="slurm-job.txt cannot be written"):
+        sweep._launch(job, [])
+    assert (tmp_path / "cancelled").read_text() == "11\n"

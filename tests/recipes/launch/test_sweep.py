@@ -238,9 +238,10 @@ def test_optuna_looks_for_the_largest_accuracy_and_goes_on(tmp_path):
     done = command("train.py", "-m", *words, *further, cwd=tmp_path, forked=True)
     assert done.returncode == 2 and "hydra.sweeper.direction=minimize" in done.stderr
     done = command(
-        "train.py", "-m", *words, "data=npz", "data.path=nowhere.npz", "hydra.sweeper.n_trials=1", cwd=tmp_path, forked=True
+        "train.py", "-m", *words, "data=npz", "data.path=nowhere.npz", "hydra.sweeper.n_trials=2", cwd=tmp_path, forked=True
     )
     assert done.returncode == 1 and "error: 1 of 1 jobs failed:" in done.stderr and "Traceback" not in done.stderr
+    assert "no further trial is begun: 1 of 1 have failed" in done.stdout
 
 
 @pytest.mark.slow
@@ -382,6 +383,50 @@ def test_a_job_that_another_process_trains_holds_up_no_other(tmp_path, monkeypat
     jobs[0].error = ""
     sweep.run(jobs[:1])
     assert jobs[0].result["status"] == "finished"
+
+
+DOES = 'import os, sys; os.chdir(sys.argv[2].partition("=")[2].strip(chr(34))); exec(sys.argv[1])'
+
+
+def test_a_job_is_explained_where_it_leaves_nothing_else_it_has_failed(tmp_path):
+    left = {
+        "print('told')": "",
+        "os.remove('output.log')": "without a word",
+        "open('result.json', 'w').write('{')": "result.json cannot be read",
+        "open('result.json', 'w').write('{}')": "result.json is empty",
+        "open('config.yaml', 'w').write('seed: 0')": "has left config.yaml",
+        "os.mkdir('checkpoints')": "has left checkpoints",
+    }
+    sweep, jobs = sweep_with(tmp_path, *left, n_jobs=6, code=DOES)
+    sweep.run(jobs)
+    for job, told in zip(jobs, left.values(), strict=True):
+        assert told in job.error and bool(job.error) == bool(told) == job.folder.exists()
+        assert (job.folder.name in Plan.read(tmp_path).jobs) == bool(told)
+    assert sweep.failed == jobs[1:]
+
+
+def test_a_result_of_any_length_is_read(tmp_path):
+    long = (
+        "import json; json.dump({'status': 'finished', 'metrics': {}, 'events': ['x' * 2 * 10**6]}, open('result.json', 'w'))"
+    )
+    sweep, (job,) = sweep_with(tmp_path, long, code=DOES)
+    sweep.run([job])
+    assert not job.error and job.result["status"] == "finished"
+
+
+def test_a_signal_that_comes_while_jobs_are_started_starts_no_other(tmp_path, monkeypatch):
+    sweep, jobs = sweep_with(tmp_path, "seed=0", "seed=1", "seed=2", n_jobs=3, code="import time; time.sleep(600)")
+    launch = Sweep._launch
+
+    def interrupted(self, job, gpus):
+        process = launch(self, job, gpus)
+        os.kill(os.getpid(), signal.SIGINT)
+        return process
+
+    monkeypatch.setattr(Sweep, "_launch", interrupted)
+    with pytest.raises(SystemExit) as ended:
+        sweep.run(jobs)
+    assert ended.value.code == 130 and [job.folder.exists() for job in jobs] == [True, False, False]
 
 
 def test_a_foreign_file_is_no_sweep(tmp_path):

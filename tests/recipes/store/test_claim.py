@@ -12,6 +12,7 @@ from recipes.config.changing import ON_RESUME, change
 from recipes.launch.failures import leave_note, write_log
 from recipes.launch.job import can_go_on
 from recipes.run import run
+from recipes.run import train as module
 from recipes.run.train import train
 from recipes.store.claim import Claim, claim, remove_parts, remove_run, set_aside, written
 from recipes.store.folder import write_result
@@ -212,6 +213,21 @@ def test_a_folder_of_ones_own_and_a_finished_run_survive_the_command(tmp_path):
 
 
 # ------------------------------------------------------------------ resumes that cannot go on
+
+
+def test_a_run_that_another_command_has_left_meanwhile_is_kept(folder, monkeypatch):
+    build, before = module.build_data, {}
+
+    def late(config):
+        before.update(content(run_in(folder.path)))
+        return build(config)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "build_data", late)
+        with pytest.raises(RecipeError, match="another process has left there since this command began"):
+            folder.train("max_steps=1")
+    assert before and changed(folder.path, before) == []
+    assert folder.train("max_steps=1", "overwrite=true")["status"] == "finished"
 
 
 @pytest.fixture

@@ -219,7 +219,7 @@ def test_a_run_that_starts_over_has_no_rows_of_an_earlier_one(folder):
     (folder.path / "result.json").write_text(json.dumps({**folder.result, "status": "running"}))
     folder.resume()
     assert histograms(folder) == rows
-    folder.train("max_steps=8")  # another run in the same folder
+    folder.train("max_steps=8", "overwrite=true")  # another run in the same folder
     assert not (folder.path / "histograms.csv").exists()
 
 
