@@ -53,9 +53,11 @@ class RemembersLosses(Plugin):
         return self._of_epoch
 
     def remember(self, module: Module, batch: Batch, outputs: Mapping[str, Tensor]) -> None:
-        """Take the losses of a pass down, those of all processes."""
-        if self._losses is None or batch.samples is None:
+        """Take the losses of the first pass of a step down, those of all processes; others may be of weights that were moved for it."""
+        remembered = f"{self.state_key} remembered"
+        if self._losses is None or batch.samples is None or remembered in batch.extra:
             return
+        batch.extra[remembered] = True
         with torch.no_grad():
             values = losses_of_samples(self, module, batch, outputs)
         places, values = (_of_all(each) for each in (batch.samples, values.nan_to_num(torch.inf, torch.inf)))

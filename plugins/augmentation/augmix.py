@@ -13,6 +13,7 @@ from torch import Tensor
 from plugins.augmentation._images import Coloured
 from plugins.augmentation._operations import BLENDING, OPERATIONS, Strengths, operate
 from plugins.base import Batch, Module, Refusal, Selection, Setting, Stage, declare
+from plugins.regularizer._predictions import mean_that_counts
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -23,11 +24,11 @@ STRENGTHS = Strengths(LEVELS, side=1 / 3, bits=(4, 0))
 FEW = [name for name in OPERATIONS if name not in (*BLENDING, "identity", "invert", "hue")]
 
 
-def divergence(logits: Float[Tensor, "views samples classes"]) -> Float[Tensor, ""]:
-    """Jensen and Shannon's, of p = softmax(z): the mean over views of KL(pᵢ ‖ M), M the mean of all pᵢ, and that over samples."""
+def divergence(logits: Float[Tensor, "views samples classes"]) -> Float[Tensor, " samples"]:
+    """Jensen and Shannon's, of p = softmax(z): the mean over views of KL(pᵢ ‖ M), M the mean of all pᵢ."""
     own = logits.log_softmax(2)
     middle = own.logsumexp(0) - math.log(len(own))
-    return (own.exp() * (own - middle)).sum(2).mean()
+    return (own.exp() * (own - middle)).sum(2).mean(0)
 
 
 def combine(
@@ -50,9 +51,9 @@ class AugMix(Coloured):
     solarize, autocontrast, equalize, with `all_ops` brightness, saturation, contrast and sharpness, too.
 
     Without `jsd` x' takes the place of x. With it the model is trained on x, and J = J(x) + weight · JS(p(x), p(x'), p(x'')), a mean over
-    samples for each classification, JS = (KL(p ‖ M) + KL(p' ‖ M) + KL(p'' ‖ M)) / 3, M = (p + p' + p'') / 3. Both views go through the
-    model in one more pass, which makes a step about three times as long and counts in running statistics. They are made of what other
-    augmentations and mixing have made.
+    samples for each classification, JS = (KL(p ‖ M) + KL(p' ‖ M) + KL(p'' ‖ M)) / 3, M = (p + p' + p'') / 3; what the loss ignores
+    counts as 0. Both views go through the model in one more pass, which makes a step about three times as long and counts in running
+    statistics. They are made of what other augmentations and mixing have made.
 
     Raises:
         Refusal: the data are no images with 1 or 3 channels and values in [0, 1]; with `jsd` no classification, or a loss whose outputs
@@ -127,7 +128,8 @@ class AugMix(Coloured):
         of_views, found = module.outputs(views), []
         for task in module.setting.tasks:
             if task.kind == "classification":
-                found.append(divergence(torch.stack([outputs[task.name], *of_views[task.name].chunk(2)]).float()))
+                apart = divergence(torch.stack([outputs[task.name], *of_views[task.name].chunk(2)]).float())
+                found.append(mean_that_counts(apart, batch, task.name))
         total = torch.stack(found).sum()
         self.record(module, "divergence", total)
         return self.weight * total

@@ -122,7 +122,7 @@ def by_support(kind: Any, both: bool = False) -> Any:
                 return torch.tensor(torch.nan)
             values = super().compute()
             if self.over is None and len(self.support) == 2:
-                known = self.support.sum() > 0 if not both else (self.support > 0).all()
+                known = (self.support > 0).all() if both else self.support[1] > 0
                 return values[1].where(known, torch.nan)
             return over_classes(values, self.support, self.over or "macro", both)
 

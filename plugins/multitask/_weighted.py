@@ -63,6 +63,7 @@ class Weighted(MultiTask):
         parameters = [parameter for parameter in module.model.parameters() if parameter.requires_grad]
         if any(map(is_shard, parameters)):
             return
-        cosine = gradient_cosine(module.losses(outputs, batch.targets, batch.weight), parameters)
+        weight = {task: counted for task in batch.targets if (counted := batch.counted(task)) is not None}
+        cosine = gradient_cosine(module.losses(outputs, batch.targets, weight), parameters)
         if cosine is not None:
             self.record(module, "gradient_cosine", cosine, at_once=True)

@@ -13,13 +13,17 @@ if TYPE_CHECKING:
 
 
 def absolute_sum(weights: Iterable[Tensor]) -> Float[Tensor, ""]:
-    """Σ|w| over all weights, a scalar."""
-    return torch.stack([weight.abs().sum() for weight in weights]).sum()
+    """Σ|w| over all weights, a scalar; 0 where there are none, as where all are frozen."""
+    return _total([weight.abs().sum() for weight in weights])
 
 
 def square_sum(weights: Iterable[Tensor]) -> Float[Tensor, ""]:
-    """Σw² over all weights, a scalar."""
-    return torch.stack([torch.dot(weight.flatten(), weight.flatten()) for weight in weights]).sum()
+    """Σw² over all weights, a scalar; 0 where there are none, as where all are frozen."""
+    return _total([torch.dot(weight.flatten(), weight.flatten()) for weight in weights])
+
+
+def _total(sums: list[Tensor]) -> Tensor:
+    return torch.stack(sums).sum() if sums else torch.zeros(())
 
 
 def soft_threshold(weight: Float[Tensor, " *shape"], by: float | Tensor) -> Float[Tensor, " *shape"]:

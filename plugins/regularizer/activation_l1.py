@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from plugins.activations import passage
-from plugins.base import Batch, Module, Plugin, RecipeError, Stage, declare
+from plugins.base import Batch, Module, Plugin, RecipeError, Stage, declare, per_label
 from plugins.hidden import hidden_sites, named_sites
 
 if TYPE_CHECKING:
@@ -31,7 +31,8 @@ class ActivationL1(Plugin):
 
     Raises:
         RecipeError: no hidden activation in the model, or none that matches `sites`; activations that no module
-            returns, and no `sites` that say what to look at instead.
+            returns, and no `sites` that say what to look at instead; with sampling=importance activations whose first dimension
+            does not count the samples.
 
     Source: Goodfellow et al., Deep Learning, 7.10; lecture A.
     """
@@ -55,6 +56,17 @@ class ActivationL1(Plugin):
         activations = [h for part in self.recorded for h in module.recorded[part]]
         if not activations:
             raise RecipeError(f"{self.state_key}: no module of its sites was called in this pass: choose others")
+        if batch.correction is not None:
+            activations = [self._corrected(h, batch.correction) for h in activations]
         penalty = activation_l1_penalty(activations, self.weight, len(batch))
         self.record(module, "penalty", penalty)
         return penalty
+
+    def _corrected(self, h: Tensor, correction: Tensor) -> Tensor:
+        if h.ndim == 0 or len(h) != len(correction):
+            raise RecipeError(
+                f"{self.state_key} counts each sample as often as makes up for its draws, and activations of the shape {tuple(h.shape)} "
+                f"have no row for each of {len(correction)} samples: choose others by regularizer.activation_l1.sites, or leave "
+                f"sampling=importance out"
+            )
+        return h * per_label(correction, h)

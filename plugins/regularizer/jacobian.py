@@ -90,7 +90,10 @@ class JacobianPenalty(Plugin):
         kind = module.device.type
         with torch.autocast(kind, enabled=False) if torch.is_autocast_enabled(kind) else nullcontext():
             z = torch.cat([output.float().flatten(1) for output in outputs.values()], 1)
-            found = projected_norm(z, leaves, unit_vectors(z.shape, module.generator(self.option)))
+            directions = unit_vectors(z.shape, module.generator(self.option))
+            if batch.correction is not None:  # for how often a sample is drawn; the estimate is quadratic in its direction
+                directions = directions * batch.correction.sqrt().unsqueeze(1)
+            found = projected_norm(z, leaves, directions)
         self.record(module, "squared_norm", found)
         return self.weight * found
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
+import lightning as L
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
@@ -25,10 +27,11 @@ class L1Penalty(Plugin):
 
     J(θ) + weight · Σ|w| over weights, not biases or the parameters of norm layers. Its steps jump over zero; with `proximal` the loss
     stays as it is, and after each step w ← sign(w) · max(0, |w| − ε · weight) with the learning rate ε of w's group: exact zeros.
+    Logged: `penalty`, weight · Σ|w|, either way.
 
     Raises:
         Refusal: `proximal` with optimizer=schedule_free, wrapper=lookahead or an average, which are evaluated at other weights than those of
-            the steps.
+            the steps; or with an optimizer whose learning rate is no length of a step, as of those that find it themselves (Prodigy).
 
     Source: Goodfellow, Bengio & Courville, "Deep Learning", section 7.1.2; Parikh & Boyd, "Proximal Algorithms", 2014, section 6.5.2.
     """
@@ -51,7 +54,18 @@ class L1Penalty(Plugin):
 
     def penalty(self, module: Module, batch: Batch, outputs: Mapping[str, Tensor]) -> Tensor | None:
         """The penalty on the weights as they are in this pass; None where it is in the update."""
-        return None if self.proximal else self.weight * absolute_sum(weights_of(module.model))
+        penalty = self.weight * absolute_sum(weights_of(module.model))
+        self.record(module, "penalty", penalty)
+        return None if self.proximal else penalty
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: Any) -> None:
+        """Refuse to threshold by a learning rate that is a factor on a step of another length."""
+        groups = trainer.optimizers[0].param_groups if self.proximal else []
+        if any("d" in group or group.get("relative_step") for group in groups):  # d: the distance to go, as Prodigy calls it
+            raise Refusal(
+                "regularizer/l1 thresholds by the learning rate, and this optimizer finds the length of its steps itself: use "
+                "regularizer.l1.proximal=false, or another optimizer"
+            )
 
     @torch.no_grad()
     def after_step(self, module: Module, optimizer: Optimizer) -> None:

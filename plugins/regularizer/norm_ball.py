@@ -46,7 +46,8 @@ class NormBall(Plugin):
     weights together (`all`); biases and norm layers are free. p = 1 gives exact zeros. To each penalty λ · Ω belongs a k with the same minimum.
 
     Raises:
-        Refusal: optimizer=schedule_free, which is evaluated at other weights than those of its steps.
+        Refusal: optimizer=schedule_free and wrapper=lookahead, which are evaluated at other weights than those of their steps;
+            regularizer=spectral_norm and normalization=weight_standardization, for which weights have no scale.
 
     Source: Goodfellow et al., Deep Learning, 7.2; Srivastava et al., "Dropout", JMLR 2014 (max-norm); Duchi et al., "Efficient Projections onto
     the ℓ1-Ball", ICML 2008; lecture A.
@@ -54,6 +55,12 @@ class NormBall(Plugin):
 
     stage = Stage.PROJECTION
     on_shards = True
+    refuses = {
+        "regularizer/spectral_norm": "it divides weights by their largest singular value, so that a bound on what is trained bounds "
+        "nothing; leave one of the two out",
+        "normalization/weight_standardization": "it takes weights of any scale for the same, so that a bound on what is trained bounds "
+        "nothing; leave one of the two out",
+    }
 
     k: float = declare.number("radius of the ball", default=3.0, above=0, infinite=True, also=".inf for no bound", off=math.inf)
     p: int = declare.count("of the norm (Σ|w|^p)^(1/p)", default=2, least=1, most=2)
@@ -78,6 +85,8 @@ class NormBall(Plugin):
     def after_step(self, module: Module, optimizer: Optimizer) -> None:
         """Project; the largest norm that a ball had before is logged."""
         named = [each for each in named_parameters(module.model) if each.kind == "weight" and each.parameter.requires_grad]
+        if not named:
+            return
         weights = [whole(each.parameter).clone() for each in named]
         if self.scope == "all":
             balls = [torch.cat([weight.flatten() for weight in weights]).unsqueeze(0)]

@@ -47,11 +47,11 @@ def test_views_are_chains_of_torchvisions_operations_mixed(build, batch, depth, 
 def test_the_divergence_is_that_of_scipys_entropies():
     logits = 3 * torch.randn(3, 20, 6)
     p = logits.softmax(2).double().numpy()
-    expected = (entropy(p.mean(0), axis=1) - entropy(p, axis=2).mean(0)).mean()
-    assert float(divergence(logits)) == pytest.approx(expected, rel=1e-4)
-    assert float(divergence(logits[:1].expand(3, -1, -1))) == pytest.approx(0, abs=1e-6)
+    expected = entropy(p.mean(0), axis=1) - entropy(p, axis=2).mean(0)
+    assert divergence(logits).tolist() == pytest.approx(expected, rel=1e-4, abs=1e-6)
+    assert divergence(logits[:1].expand(3, -1, -1)).tolist() == pytest.approx([0] * 20, abs=1e-6)
     sure = torch.tensor([[[0.0, 300.0]], [[300.0, 0.0]]], requires_grad=True)
-    found = divergence(sure)
+    found = divergence(sure).mean()
     found.backward()
     assert found.item() == pytest.approx(math.log(2)) and sure.grad.isfinite().all()
 
@@ -65,7 +65,12 @@ def test_with_jsd_images_stay_and_two_views_are_compared_with_them(build, batch)
     views = changed.extra["augmentation/augmix"]
     assert views.shape == (60, 3, 8, 10) and not torch.equal(views[:30], views[30:])
     p = [model(x).softmax(1).detach().double().numpy() for x in (given.x, views[:30], views[30:])]
-    expected = 5 * (entropy(sum(p) / 3, axis=1) - sum(entropy(each, axis=1) for each in p) / 3).mean()
+    apart = entropy(sum(p) / 3, axis=1) - sum(entropy(each, axis=1) for each in p) / 3
+    assert float(plugin.penalty(module, changed, module.outputs(given.x)).detach()) == pytest.approx(5 * apart.mean(), rel=1e-3)
+    changed.correction, changed.weight = torch.rand(30) * 2, {"": (torch.rand(30) > 0.3).float()}
+    expected = (
+        5 * (apart * (changed.correction * changed.weight[""]).double().numpy()).mean()
+    )  # 0 where the loss ignores a label
     assert float(plugin.penalty(module, changed, module.outputs(given.x)).detach()) == pytest.approx(expected, rel=1e-3)
 
 

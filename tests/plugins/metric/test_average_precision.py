@@ -28,7 +28,8 @@ def test_of_two_classes_is_that_of_the_second():
 
 def test_is_none_where_nothing_is_of_the_class():
     outputs, labels = drawn(2)
-    assert math.isnan(measured(AveragePrecision(), outputs, torch.full_like(labels, -1), 2))
+    for label in (-1, 0):
+        assert math.isnan(measured(AveragePrecision(), outputs, torch.full_like(labels, label), 2))
 
 
 def test_many_thresholds_are_nearly_exact():

@@ -1,12 +1,14 @@
 import copy
+from functools import partial
 
 import pytest
 import torch
 from torch import nn
 
-from plugins.base import RecipeError, Refusal, Selection, Setting
+from plugins.base import Batch, RecipeError, Refusal, Selection, Setting
 from plugins.multitask._heads import split_head
 from plugins.multitask.fixed import FixedWeights
+from recipes.engine.module import RecipeModule
 from tests.plugins.multitask.three_tasks import SETTING, STEP, TASKS, assert_one_task_is_plain, characters, fit, net
 
 WEIGHTS = {"alphabet": 0.3, "even": 2}  # and drawer 1
@@ -61,3 +63,16 @@ def test_one_task_equals_the_plain_run_bit_for_bit():
     assert_one_task_is_plain(lambda: FixedWeights({"drawer": 3.0}))
     plugin = FixedWeights({"other": 3.0})
     plugin.check(Selection([plugin], Setting((1, 28, 28), TASKS[:1])))
+
+
+def test_the_cosine_is_of_losses_that_make_up_for_how_often_a_sample_is_drawn(monkeypatch):
+    plugin, split, found = FixedWeights(), characters(1, 8), []
+    module = RecipeModule(net(), nn.CrossEntropyLoss(), partial(torch.optim.SGD, lr=0.1))
+    module.build([plugin], SETTING, devices=1)
+    monkeypatch.setattr(plugin, "record", lambda module, name, value, at_once: found.append(value))
+    drawn, correction = torch.tensor([0, 0, 0, 1, 2]), torch.tensor([1 / 3, 1 / 3, 1 / 3, 1.0, 1.0])
+    for index, factor in ((drawn, correction), (torch.arange(3), None)):
+        targets = {task: labels[index] for task, labels in split.targets.items()}
+        batch = Batch(split.x[index] / 255, targets, targets, correction=factor)
+        plugin.penalty(module, batch, module.outputs(batch.x))
+    torch.testing.assert_close(*found)

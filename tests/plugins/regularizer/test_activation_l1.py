@@ -1,4 +1,5 @@
 from functools import partial
+from types import SimpleNamespace
 
 import lightning as L
 import pytest
@@ -7,7 +8,7 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from plugins.adversarial.pgd import PGD
-from plugins.base import Plugin, RecipeError, Setting, Stage, Task
+from plugins.base import Batch, Plugin, RecipeError, Setting, Stage, Task
 from plugins.regularizer.activation_l1 import ActivationL1, activation_l1_penalty
 from plugins.regularizer.dropout import Dropout
 from plugins.wrapper.sam import SAM
@@ -209,3 +210,17 @@ def test_what_it_cannot_look_at_is_refused(model, message):
     plugin.prepare(Setting((6,), (Task("", "classification", 3),)))
     with pytest.raises(RecipeError, match=message):
         plugin.transform_model(model)
+
+
+def test_it_makes_up_for_how_often_a_sample_is_drawn():
+    plugin, layer, correction = ActivationL1(0.5), nn.Linear(1, 1), torch.tensor([0.0, 2.0, 0.5])
+    plugin.recorded, maps, units = [layer], torch.randn(3, 4, 2), torch.randn(3, 5)
+    module = SimpleNamespace(recorded={layer: [maps, units]}, record=lambda *_: None)
+    batch = Batch(torch.zeros(3, 1), {}, {}, correction=correction)
+    each = maps.abs().sum((1, 2)) + units.abs().sum(1)
+    torch.testing.assert_close(plugin.penalty(module, batch, {}), 0.5 * (correction * each).mean())
+    module.recorded[layer].append(torch.randn(12, 2))  # the steps of all samples, one behind the other
+    with pytest.raises(
+        RecipeError, match=r"shape \(12, 2\) have no row for each of 3 samples: .*activation_l1.sites, or leave [^\n]*out$"
+    ):
+        plugin.penalty(module, batch, {})

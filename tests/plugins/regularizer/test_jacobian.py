@@ -1,3 +1,5 @@
+from types import SimpleNamespace
+
 import pytest
 import torch
 from torch import nn
@@ -29,9 +31,9 @@ def test_over_a_basis_it_is_the_squared_norm_of_the_jacobian():
 
 def test_random_directions_have_it_as_mean():
     model, one = net(), torch.randn(1, 2, 3)
-    x = one.expand(4000, 2, 3).clone().requires_grad_()
-    directions = unit_vectors((4000, 3), torch.Generator())
-    torch.testing.assert_close(directions.norm(dim=1), torch.ones(4000))
+    x = one.expand(16_000, 2, 3).clone().requires_grad_()
+    directions = unit_vectors((16_000, 3), torch.Generator())
+    torch.testing.assert_close(directions.norm(dim=1), torch.ones(16_000))
     found = projected_norm(model(x), [x], directions)
     torch.testing.assert_close(found, exact(model, one), rtol=0.06, atol=0)
 
@@ -103,3 +105,15 @@ def test_refuses():
         JacobianPenalty().check(Selection([], Setting((6,), tasks), compiled=True))
     with pytest.raises(RecipeError, match="which a compiled model cannot"):
         JacobianPenalty().transform_model(torch.compile(net(), backend="eager"))
+
+
+def test_it_makes_up_for_how_often_a_sample_is_drawn():
+    plugin, model, correction = JacobianPenalty(0.5), net(), torch.tensor([0.0, 0.5, 3.0, 1.0])
+    drawn = {"generator": lambda owner: torch.Generator().manual_seed(3), "record": lambda *_: None}
+    module = SimpleNamespace(device=torch.device("cpu"), **drawn)
+    batch = plugin.transform_batch(Batch(torch.randn(4, 2, 3), {}, {}, correction=correction), module)
+    found = plugin.penalty(module, batch, {"": model(batch.x)})
+    jacobians = [torch.autograd.functional.jacobian(model, one.unsqueeze(0)).view(3, 6) for one in batch.x.detach()]
+    directions = unit_vectors((4, 3), module.generator(""))
+    squares = torch.stack([3 * (v @ jacobian).square().sum() for v, jacobian in zip(directions, jacobians, strict=True)])
+    torch.testing.assert_close(found, 0.5 * (correction * squares).mean())

@@ -5,6 +5,7 @@ import torch
 from torch.nn import functional
 
 from plugins.base import Refusal, Selection, Setting, Task
+from plugins.optimizer.pytorch_optimizer import PytorchOptimizer
 from plugins.regularizer.l1 import L1Penalty, absolute_sum, soft_threshold
 from plugins.regularizer.l2 import L2Penalty
 
@@ -59,6 +60,11 @@ def test_trains_as_the_loop_by_hand(problem, proximal):
         torch.testing.assert_close(ours, theirs, msg=name)
         assert torch.equal(ours == 0, theirs == 0), name
     assert (model[0].weight == 0).any() == proximal
+    first, *_, last = problem.log.series("l1/penalty")
+    assert (
+        first == pytest.approx(0.3 * sum(problem.copy()[layer].weight.abs().sum().item() for layer in (0, 3)), rel=1e-5)
+        and last < first
+    )
 
 
 def test_zeros_are_of_the_l1_norm_and_none_of_the_l2_norm(problem):
@@ -77,3 +83,15 @@ def test_refuses_zeros_that_an_average_would_lose(option):
     L1Penalty().check(selection)
     with pytest.raises(Refusal, match=rf"{option.replace('/', '=')}, whose .* regularizer\.l1\.proximal=false"):
         L1Penalty(proximal=True).check(selection)
+
+
+@pytest.mark.parametrize(("name", "settings"), [("prodigy", {}), ("dadaptadam", {}), ("adafactor", {"relative_step": True})])
+def test_refuses_to_threshold_by_a_rate_that_is_no_length_of_a_step(problem, name, settings):
+    pytest.importorskip("pytorch_optimizer")
+
+    def make(groups):
+        return PytorchOptimizer(groups, name, lr=1.0, settings=settings)
+
+    with pytest.raises(Refusal, match=r"finds the length of its steps itself: use regularizer\.l1\.proximal=false"):
+        problem.fit(L1Penalty(0.1, proximal=True), steps=1, optimizer=make)
+    problem.fit(L1Penalty(0.1), steps=1, optimizer=make)

@@ -6,8 +6,12 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
+from plugins.finetuning.freeze import Freeze
 from plugins.loss.by_task import LossByTask
+from plugins.regularizer.elastic_net import ElasticNet
+from plugins.regularizer.l1 import L1Penalty
 from plugins.regularizer.l2 import L2Penalty, l2_penalty
+from plugins.regularizer.norm_ball import NormBall
 from recipes.engine.module import RecipeModule
 
 
@@ -60,3 +64,20 @@ def test_equals_the_weight_decay_of_plain_sgd(model, data, parts):
     for a, b in zip(ours.parameters(), theirs.parameters(), strict=True):
         torch.testing.assert_close(a, b)
     assert not torch.allclose(ours[0].weight, fit(model, data, parts=parts)[0].weight, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    "penalty",
+    [
+        L2Penalty(0.5),
+        L1Penalty(0.5),
+        L1Penalty(0.5, proximal=True),
+        ElasticNet(0.5, 0.5),
+        NormBall(0.1),
+        NormBall(0.1, scope="all"),
+    ],
+)
+def test_where_no_weight_is_trained_there_is_nothing_to_pull(problem, weights, same, penalty):
+    frozen = problem.fit(Freeze(["*"], train_norm=True), steps=2)
+    found = problem.fit(Freeze(["*"], train_norm=True), penalty, steps=2)
+    assert same(weights(found), weights(frozen)) and not same(weights(found), weights(problem.model))

@@ -6,7 +6,7 @@ from scipy.optimize import brentq
 from torch import nn
 from torch.nn import functional
 
-from plugins.base import Refusal, Selection, Setting, Task
+from plugins.base import Refusal, Selection, Setting, Task, check_selection
 from plugins.parameters import by_unit
 from plugins.regularizer.l1 import soft_threshold
 from plugins.regularizer.norm_ball import NormBall, onto_ball
@@ -122,3 +122,10 @@ def test_refuses_weights_that_are_no_evaluated_ones():
     with pytest.raises(Refusal, match="cannot bound the weights of optimizer=schedule_free"):
         NormBall().check(selection)
     assert NormBall(k=math.inf).is_off
+
+
+@pytest.mark.parametrize("name", ["regularizer/spectral_norm", "normalization/weight_standardization"])
+def test_refuses_weights_of_which_the_scale_says_nothing(name):
+    selection = Selection([NormBall()], Setting((6,), (Task("", "classification", 3),)), chosen=frozenset({name}))
+    with pytest.raises(Refusal, match=f"with {name}: .*a bound on what is trained bounds nothing; leave one of the two out"):
+        check_selection(selection)

@@ -7,6 +7,7 @@ from plugins.augmentation.mixup import Mixup
 from plugins.base import Batch, Plugin, RecipeError, Refusal, Selection, Setting, Stage, Task
 from plugins.distillation.logits import LogitDistillation
 from plugins.sampling.importance import ImportanceSampling, probabilities
+from plugins.wrapper.sam import SAM
 from recipes.data.loaders import StepLoader
 from recipes.data.split import Split
 from recipes.engine.losses import TaskLoss
@@ -153,6 +154,17 @@ def test_a_distilled_term_is_corrected_like_the_loss(make_trainer):
     assert correction.std() > 0.05
 
 
+@pytest.mark.parametrize("parts", [1, 2])
+def test_losses_are_those_of_the_weights_and_not_of_where_sam_moves_them(make_trainer, parts):
+    plugin, seen = ImportanceSampling(), Orders()
+    trained(make_trainer, 1, plugin, seen, SAM(rho=1.0), parts=parts)
+    x, y = problem()
+    taken = torch.cat([index for index, _ in seen.steps[:parts]])
+    assert len(seen.steps) == 2 * parts and len(taken) == SIZE
+    expected = functional.cross_entropy(net()(x[taken]), y[taken], reduction="none").detach()
+    torch.testing.assert_close(plugin._losses[taken], expected)
+
+
 @pytest.mark.parametrize("at", [13, 20])
 def test_it_goes_on_bit_for_bit(tmp_path, at):
     config = config_of(["sampling/importance", "augmentation/horizontal_flip"], "data.batch_size=128")
@@ -236,7 +248,7 @@ def test_places_that_are_ignored_have_no_loss():
     setting = Setting((4,), (Task("", "classification", 3, shape=(5,), ignored=-100),))
     expected = (functional.cross_entropy(outputs, batch.targets[""], reduction="none") * kept).mean(1)
     torch.testing.assert_close(seen_losses(batch, outputs, setting), expected)
-    batch.targets[""] = functional.one_hot(batch.targets[""], 3).movedim(-1, 1).float()
+    batch.targets[""], batch.extra = functional.one_hot(batch.targets[""], 3).movedim(-1, 1).float(), {}
     torch.testing.assert_close(seen_losses(batch, outputs, setting), expected)
 
 
