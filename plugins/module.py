@@ -26,7 +26,7 @@ class Module(Protocol):
     positions: range | None  # which samples of their split an evaluation looks at
     recorded: Mapping[
         nn.Module, Sequence[Tensor]
-    ]  # what `Option.recorded` returned in this pass, each call, if it is kept: `Option.records`
+    ]  # what `Option.recorded` returned in this pass, each call; see `Option.records`
 
     @property
     def steps_done(self) -> int:

@@ -109,9 +109,9 @@ def build(module: Whole, plugins: Iterable[Plugin], setting: Setting | None, fac
     for plugin in implementers(module.plugins, "transform_model"):
         with own_draws(derive_seed(module.seed, "model", plugin.state_key), module.model), gating(module, plugin):
             module.model = plugin.transform_model(module.model)
-    recorded = [part for option in module.options for part in option.recorded]
-    module.recorded = Recording(recorded, stays=module.compiled or is_compiled(module.model))
-    if is_compiled(module.model):
+    recorded, already = [part for option in module.options for part in option.recorded], is_compiled(module.model)
+    module.recorded = Recording(recorded, stays=module.compiled or already)
+    if already:
         torch.compiler.reset()  # what was compiled before knows nothing of layers that were put in
     cut = [f"{n} {what}" for n, what in ((module.parts, "parts a step"), (facts.get("devices", 1), "devices")) if n > 1]
     may_ignore = given.may_ignore or any(option.leaves_out for option in module.options)
@@ -122,7 +122,7 @@ def build(module: Whole, plugins: Iterable[Plugin], setting: Setting | None, fac
     module.takes_tokens = takes_tokens(module.model)
     list_hooks(module)
     module.task_losses = TaskLosses(losses, minimized, _combining(module))
-    if module.hooks["aggregate"] and len(given.tasks) > 1 and (module.compiled or is_compiled(module.model)):
+    if module.hooks["aggregate"] and len(given.tasks) > 1 and (module.compiled or already):
         # its backward pass gives zeros and not None for what a task does not reach: a head would count as shared
         raise RecipeError(
             f"{module.hooks['aggregate'][0].state_key} cannot be combined with a compiled model (trainer.compile=true), which does not "
