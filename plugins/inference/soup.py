@@ -24,14 +24,12 @@ Weights = Mapping[str, Tensor]
 
 def mean_weights(ingredients: Sequence[Mapping[str, Shaped[Tensor, " ..."]]]) -> dict[str, Shaped[Tensor, " ..."]]:
     """1/M · Σ θ_m of each tensor by name, added up in 64 bits; of whole numbers those of the first."""
-    return {
-        name: torch.stack([each[name].to(torch.promote_types(value.dtype, torch.float64)) for each in ingredients])
-        .mean(0)
-        .to(value.dtype)
-        if value.is_floating_point() or value.is_complex()
-        else value
-        for name, value in ingredients[0].items()
-    }
+    means = {}
+    for name, first in ingredients[0].items():
+        precise = torch.promote_types(first.dtype, torch.float64)
+        counts = not (first.is_floating_point() or first.is_complex())
+        means[name] = first if counts else torch.stack([each[name].to(precise) for each in ingredients]).mean(0).to(first.dtype)
+    return means
 
 
 def have_same_statistics(path: str, ingredients: Sequence[Weights]) -> bool:

@@ -277,9 +277,8 @@ class Search:
             trial.asked.set_user_attr(f"job {job.number}", job.name)
         try:
             self.study.tell(trial.asked, values, state=TrialState[state])
-        except (
-            RuntimeError
-        ) as error:  # the grid is at its end, of which Optuna tells its own loop; the trial is noted all the same
+        except RuntimeError as error:
+            # A grid at its end asks Optuna's own loop to stop; the trial is noted all the same.
             if "Study.stop" not in str(error):
                 raise
 
