@@ -161,7 +161,7 @@ def trained(source: Source, steps: int) -> float:
             max_steps=FIRST + steps, accelerator="cpu", callbacks=[clock], logger=False, enable_checkpointing=False,
             enable_progress_bar=False, enable_model_summary=False,
         )  # fmt: skip
-        trainer.fit(module, StepLoader(source, BATCH, 0, position=lambda: module.steps_done))
+        trainer.fit(module, StepLoader(source, BATCH, 0))
     return steps * BATCH / clock.seconds
 
 

@@ -161,16 +161,15 @@ class Engine:
         self.callbacks = [*plugins, BestAndLast(folder / "checkpoints", "val/acc", 500, StopOnSignal())]
         self.callbacks.append(ProgressBar(Console(file=io.StringIO())))
 
-    def loader(self, module: RecipeModule | None = None) -> StepLoader:
-        """Batches in the order of a run, from its start or from where the module is."""
-        position = (lambda: module.steps_done) if module else (lambda: 0)
-        return StepLoader(self.data.splits["train"], self.data.batch_size, self.config["seed"], position=position)
+    def loader(self) -> StepLoader:
+        """Batches in the order of a run, from its start, or from where the module is that trains on them."""
+        return StepLoader(self.data.splits["train"], self.data.batch_size, self.config["seed"])
 
     def fit(self, *callbacks: L.Callback) -> None:
         """Train for as long as the config says."""
         loggers = build_loggers(self.config, self.folder, {})
         trainer = make_trainer(self.config, self.folder, loggers, [*self.callbacks, *callbacks])
-        loader, validation = self.loader(self.module), EvaluationLoader(self.data.splits["val"])
+        loader, validation = self.loader(), EvaluationLoader(self.data.splits["val"])
         loader.device = validation.device = trainer.strategy.root_device
         trainer.fit(self.module, loader, validation)
 

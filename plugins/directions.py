@@ -36,7 +36,7 @@ def larger_is_better(metric: str, declared: Mapping[str, str] | None = None) -> 
     lowered = last.lower()
     words = {*re.split(r"[_\W]+", lowered), *(name for name in LARGER | SMALLER if "_" in name and name in lowered)}
     words |= {word.rstrip("0123456789") for word in words if word[:-1].isalpha()}  # such as acc5
-    if {"gap", "generalization_gap"} & {*metric.lower().split("/")} or "gap" in re.split(r"[_\W]+", lowered):
+    if metric.lower().partition("/")[0] in {"gap", "generalization_gap"} or "gap" in re.split(r"[_\W]+", lowered):
         return False
     if {"log", "likelihood"} <= words and words & {"neg", "negative"}:
         return False

@@ -23,8 +23,8 @@ class RobustnessMeasured(Plugin):
     By PGD of `eval_steps` steps of ε/4 from each of `eval_restarts` random starts (`val/acc_pgd`, `test/acc_pgd`), and in a
     test by FGSM (`test/acc_fgsm`). `val/acc_pgd` chooses the best model, since robustness overfits before
     accuracy does. Of several classifications a sample must withstand in each whose label is known; one without any known label does not
-    count. A sample's start depends on its place in the split alone, so that the numbers are those of the model on however many devices
-    it is evaluated.
+    count. Attacked, and asked, is the model by itself, without what `inference=` makes of its outputs. A sample's start depends on its place in
+    the split alone, so that the numbers are those of the model on however many devices it is evaluated.
 
     Source: Rice et al., "Overfitting in adversarially robust deep learning", ICML 2020.
     """

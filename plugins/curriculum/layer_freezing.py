@@ -40,6 +40,7 @@ class LayerFreezing(Freezing):
         "finetuning/freeze": "each says by itself which layers rest, and would thaw those of the other; leave one of the two out",
         "stopping/early_continue": "its second phase would thaw what the first has frozen; take stopping=early_retrain",
         "optimizer/schedule_free": "what is frozen would rest at other weights than those that are evaluated; take optimizer=adamw",
+        "averaging/swa": "what freezes while it averages would be evaluated with statistics of other weights; take averaging=ema",
     }
 
     freeze_start: float = declare.number(

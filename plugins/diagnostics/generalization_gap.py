@@ -16,7 +16,7 @@ from plugins.inputs import some
 def gap(training: Mapping[str, float], validation: Mapping[str, float]) -> dict[str, float]:
     """How much better training is than validation: the difference where larger is better, else the other way round."""
     return {
-        name: (value - validation[name]) * (1 if larger_is_better(name) else -1)
+        name: (value - validation[name]) * (1 if larger_is_better(f"val/{name}") else -1)
         for name, value in training.items()
         if name in validation
     }

@@ -12,9 +12,14 @@ from plugins.activations import named, passage
 from plugins.base import Batch, Module, Plugin, RecipeError, Stage, declare, derive_seed
 from plugins.inference._dropping import dropping, drops, passes_are_equal
 from plugins.inference._probabilities import entropy, probabilities
-from plugins.inputs import Inputs, each, some
+from plugins.inputs import Inputs, Shape, each, numbers_in, some
 
-BLOCK = 128  # samples of a split that pass together
+MOST, NUMBERS = 128, 2**22  # samples of a split that pass together, and numbers in their inputs, at most
+
+
+def block_size(shape: Shape) -> int:
+    """How many samples of a shape pass together: the same on all devices and in batches of all sizes, as masks are drawn for a block."""
+    return max(1, min(MOST, NUMBERS // max(1, numbers_in(shape))))
 
 
 class MCDropout(Plugin):
@@ -78,9 +83,9 @@ class MCDropout(Plugin):
         """The mean prediction; a sample's masks depend on its place in the split alone, on however many devices it is evaluated."""
         samples, device = len(some(x)), some(x).device
         positions = module.positions if module.positions is not None and len(module.positions) == samples else range(samples)
-        by_block: dict[int, list[int]] = {}
+        size, by_block = block_size(module.setting.shape), dict[int, list[int]]()
         for row, place in enumerate(positions):
-            by_block.setdefault(place // BLOCK, []).append(row)
+            by_block.setdefault(place // size, []).append(row)
         with dropping(module.model, self._frozen), torch.random.fork_rng([device] if device.type == "cuda" else []):
             if not by_block:  # a process without samples does what the others do
                 return self._mean(module, x)
@@ -90,8 +95,9 @@ class MCDropout(Plugin):
 
     def _of_block(self, module: Module, x: Inputs, positions: range, block: int, rows: list[int]) -> dict[str, Tensor]:
         """The predictions for some rows of a block, which passes as a whole: with blanks in the place of samples that are elsewhere."""
-        places = torch.tensor([positions[row] % BLOCK for row in rows], device=some(x).device)
-        whole = each(x, lambda x: x.new_zeros(BLOCK, *x.shape[1:]).index_copy(0, places, x[rows]))
+        size = block_size(module.setting.shape)
+        places = torch.tensor([positions[row] % size for row in rows], device=some(x).device)
+        whole = each(x, lambda x: x.new_zeros(size, *x.shape[1:]).index_copy(0, places, x[rows]))
         torch.manual_seed(derive_seed(module.setting.seed, self.option, block))
         return {task: mean.index_select(0, places) for task, mean in self._mean(module, whole).items()}
 

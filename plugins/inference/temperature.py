@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 LARGEST = 100.0  # temperature; the smallest is its inverse
 HALVINGS = 40  # of the interval between them: exact to 10 digits
+PLACES = 2**12  # of a class map that are looked at, at most
 
 
 def best_temperature(
@@ -44,7 +45,8 @@ class Temperature(Plugin):
 
     p(y | x) = softmax(f(x) / T) with T = argmin −1/n Σ ln softmax(f(x) / T)_y over the validation split, in [0.01, 100], one T
     for each task that is a classification. It is found with the weights that are evaluated, before each validation, and kept
-    in the checkpoint beside them. No prediction changes its class. Costs a second pass over the validation split.
+    in the checkpoint beside them. No prediction changes its class. Costs a second pass over the validation split, and memory for its logits;
+    of class maps those of at most 4,096 places a sample, spread over all of it and the same in each.
 
     Raises:
         RecipeError: no validation data; a checkpoint of a training without it.
@@ -103,6 +105,9 @@ def classifications(tasks: Iterable[Task]) -> list[Task]:
 
 def _known(task: Task, logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     """Logits (samples, classes) and labels (samples,), without what is labelled as none of the classes, or is left out by the loss."""
+    if (places := labels[:1].numel()) > PLACES:
+        seen = torch.randperm(places, generator=torch.Generator().manual_seed(0))[:PLACES].to(labels.device)
+        logits, labels = logits.flatten(2)[:, :, seen], labels.flatten(1)[:, seen]
     known = task.known(labels)
     return logits.float().movedim(1, -1)[known], labels[known]
 

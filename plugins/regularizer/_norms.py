@@ -19,7 +19,7 @@ def absolute_sum(weights: Iterable[Tensor]) -> Float[Tensor, ""]:
 
 def square_sum(weights: Iterable[Tensor]) -> Float[Tensor, ""]:
     """Σw² over all weights, a scalar; 0 where there are none, as where all are frozen."""
-    return _total([torch.dot(weight.flatten(), weight.flatten()) for weight in weights])
+    return _total([torch.vdot(weight.flatten(), weight.flatten()).real for weight in weights])
 
 
 def _total(sums: list[Tensor]) -> Tensor:
@@ -28,4 +28,4 @@ def _total(sums: list[Tensor]) -> Tensor:
 
 def soft_threshold(weight: Float[Tensor, " *shape"], by: float | Tensor) -> Float[Tensor, " *shape"]:
     """sign(w) · max(0, |w| − by): the minimum over v of ½‖v − w‖² + by · Σ|v|."""
-    return weight.sign() * (weight.abs() - by).clamp_min(0)
+    return weight.sgn() * (weight.abs() - by).clamp_min(0)

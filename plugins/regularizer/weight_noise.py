@@ -21,7 +21,7 @@ def gaussian_like(
 ) -> Float[Tensor, "*shape"]:
     """Noise n ~ N(0, std²), or N(0, (std · rms(w))²) with rms(w)² the mean of the squared weights. Shape kept."""
     noise = torch.empty_like(weight).normal_(generator=generator).mul_(std)
-    return noise.mul_(weight.square().mean().sqrt()) if relative else noise
+    return noise.mul_(weight.abs().square().mean().sqrt()) if relative else noise
 
 
 @contextmanager

@@ -256,8 +256,7 @@ def fit(
     module = build(config, plugins)
     prepare(module)
     world = torch.distributed.get_world_size() if torch.distributed.is_initialized() else 1
-    repeats = max((plugin.repeats for plugin in plugins), default=1)
-    loader = StepLoader(data.splits["train"], config["data"]["batch_size"], 0, module.parts, lambda: module.steps_done, repeats)
+    loader = StepLoader(data.splits["train"], config["data"]["batch_size"], 0, module.parts)
     keeper = CopyingKeeper(folder / CHECKPOINTS, "val/acc" if data is digits() else "val/loss", copy_at or 0)
     config = {**config, "max_steps": steps, "trainer": {**config["trainer"], "accelerator": "cpu", "devices": world}}
     with warnings.catch_warnings():

@@ -26,9 +26,11 @@ class StepLoader:
     the same product, the pieces are the same. What is left at an epoch's end and fills no step is left out. With
     `repeats`, so many steps in a row get the same samples, and a pass over the data takes so many epochs. `sampling` is the
     option that gives an epoch's order in place of a random one, if it `acts` at its first step. Where it is `numbered`, batches tell which samples
-    they have, in which epoch. The module that is trained sets all three.
+    they have, in which epoch. The module that is trained sets these, and, where no `position` is given, `steps_done`, which is one.
     """
 
+    steps_done: Callable[[], int] = staticmethod(lambda: 0)
+    repeats: int = 1
     sampling: Option | None = None
     acts: Callable[[int], bool] = staticmethod(lambda step: True)
     numbered: bool = False
@@ -40,13 +42,12 @@ class StepLoader:
         batch_size: int | str,
         seed: int,
         parts: int = 1,
-        position: Callable[[], int] = lambda: 0,
-        repeats: int = 1,
+        position: Callable[[], int] | None = None,
         world: int = 1,
         eval_batch_size: int | None = None,
     ) -> None:
         self.eval_batch_size = eval_batch_size
-        self.split, self.seed, self.parts, self.position, self.repeats = split, seed, parts, position, repeats
+        self.split, self.seed, self.parts, self.position = split, seed, parts, position
         wanted = len(split) if batch_size == "full" else int(batch_size) * parts
         self.step_size = min(wanted, len(split) - len(split) % (parts * world))
         if self.step_size == 0:
@@ -59,7 +60,7 @@ class StepLoader:
 
     def __iter__(self) -> Iterator[Sample | Marked]:
         self.split = self.split.to(self.device)
-        drawn, places = tee(self._indices(self.position()))
+        drawn, places = tee(self._indices((self.position or self.steps_done)()))
         batches = fetched(self.split, (index for _, index in places), self.device)
         weight = self.split.weight
         if weight is None and self.sampling is None and not self.numbered:

@@ -30,7 +30,7 @@ from plugins.recording import Recording
 from plugins.sites import takes_tokens
 from recipes.engine.callbacks import check_callbacks
 from recipes.engine.kept import is_expanded
-from recipes.engine.loading import ask_for_numbers, give_order, setting_from_loader
+from recipes.engine.loading import instruct_loader, setting_from_loader
 from recipes.engine.losses import TaskLoss, of_task, refined
 from recipes.engine.objective import Combine, TaskLosses, total_of
 from recipes.engine.parts import Whole
@@ -53,8 +53,7 @@ def set_up(module: Whole, stage: str) -> None:
         _expect_whole(module.model)
         for plugin in module.plugins:
             _expect_arguments(plugin, module.trainer)
-        give_order(module, module.hooks["order"])
-        ask_for_numbers(module)
+        instruct_loader(module)
         check_callbacks(callbacks, module.plugins, module.model)
 
 

@@ -188,39 +188,34 @@ def setting_from_loader(
     return Setting(shape, tuple(tasks), seed, training_inputs, None, looked_at, tokens=tokens)
 
 
-def give_order(module: Whole, options: Sequence[Option]) -> None:
-    """Have the training loader take its samples in an option's order while that acts; refused where the loader has one of its own.
+def instruct_loader(module: Whole) -> None:
+    """Have the training loader give what options ask for; refused where it is a loader that cannot.
+
+    An option may give the order of the samples while it acts, get a batch several steps in a row, or ask which samples a batch has.
 
     Args:
         module: is trained.
-        options: the one that gives an order, or none.
     """
     loader = loader_of(module.trainer.fit_loop)
+    orders: Sequence[Option] = module.hooks["order"]
+    repeating = [plugin for plugin in module.plugins if plugin.repeats > 1]
+    numbering = [option for option in module.options if option.tells_samples_apart]
     if hasattr(loader, "sampling"):
-        loader.sampling = options[0] if options else None
-        loader.acts = lambda step: options[0].acts((step, module.progress[1]))
-    elif options:
-        raise RecipeError(
-            f"{options[0].state_key} gives the order of the samples, and a {type(loader).__name__} has one of its own: train with a "
-            f"StepLoader, or give the loader a sampler and leave {options[0].option} out"
-        )
-
-
-def ask_for_numbers(module: Whole) -> None:
-    """Have the training loader tell which samples a batch has where an option asks for it; refused where the loader does not know.
-
-    Args:
-        module: is trained.
-    """
-    loader = loader_of(module.trainer.fit_loop)
-    asking = [option for option in module.options if option.tells_samples_apart]
-    if hasattr(loader, "numbered"):
-        loader.numbered = bool(asking)
-    elif asking:
-        raise RecipeError(
-            f"{asking[0].state_key} needs to know which sample is which, and a {type(loader).__name__} does not tell: train with a "
-            f"StepLoader, or leave {asking[0].option} out"
-        )
+        loader.sampling = orders[0] if orders else None
+        loader.acts = lambda step: orders[0].acts((step, module.progress[1]))
+        loader.repeats = max((plugin.repeats for plugin in repeating), default=1)
+        loader.numbered = bool(numbering)
+        loader.steps_done = lambda: module.steps_done
+        return
+    kind, ours = type(loader).__name__, "train with a StepLoader, or"
+    wanted: dict[str, Sequence[Option]] = {
+        f"gives the order of the samples, and a {kind} has one of its own: {ours} give the loader a sampler and": orders,
+        f"trains several steps in a row on each batch, and a {kind} gives it once: {ours}": repeating,
+        f"needs to know which sample is which, and a {kind} does not tell: {ours}": numbering,
+    }
+    for what, asking in wanted.items():
+        for option in asking:
+            raise RecipeError(f"{option.state_key} {what} leave {option.option} out")
 
 
 def is_there(batch: Any, device: torch.device) -> bool:

@@ -202,11 +202,9 @@ class Run:
             module.recorder.logged = previous.recorder.logged
         if previous is not None and not phase.get("fresh", True):
             module.load_state_dict(put_together(previous.state_dict()))
-        repeats = max((plugin.repeats for plugin in plugins), default=1)
-        world = world_size(trainer_config)
+        size, world = data.batch_size, world_size(trainer_config)
         loader = StepLoader(
-            *(data.splits["train"], data.batch_size, config["seed"], module.parts, lambda: module.steps_done, repeats, world),
-            data.eval_batch_size,
+            data.splits["train"], size, config["seed"], module.parts, world=world, eval_batch_size=data.eval_batch_size
         )
         validation = EvaluationLoader(data.splits["val"], data.eval_batch_size)
         monitor, chooser = choose_monitor(config, asking, data.tasks)

@@ -66,6 +66,5 @@ def short_training(
 
 
 def _loader(config: Mapping[str, Any], data: Data, module: RecipeModule, size: int | str | None, world: int) -> StepLoader:
-    repeats = max((plugin.repeats for plugin in module.plugins), default=1)
     train, size = data.splits["train"], size or data.batch_size
-    return StepLoader(train, size, config["seed"], module.parts, lambda: module.steps_done, repeats, world)
+    return StepLoader(train, size, config["seed"], module.parts, world=world)

@@ -8,7 +8,7 @@ from torch import nn
 from torch.nn import functional
 
 from plugins.adversarial.free import FreeAdversarial
-from plugins.base import Refusal, Setting, Task
+from plugins.base import RecipeError, Refusal, Setting, Task
 from plugins.multitask.pcgrad import PCGrad
 from plugins.regularizer.jacobian import JacobianPenalty
 from plugins.wrapper.sam import SAM
@@ -28,7 +28,7 @@ def plain(lab):
 def train(lab, plugin, steps, parts=1, others=(), **arguments):
     net = plain(lab)
     module = RecipeModule(net, functional.cross_entropy, partial(torch.optim.SGD, lr=0.3), parts=parts)
-    loader = StepLoader(Split(lab.x, {"": lab.y}), 16 // parts, 0, parts, lambda: module.steps_done, plugin.repeats)
+    loader = StepLoader(Split(lab.x, {"": lab.y}), 16 // parts, 0, parts)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         lab.trainer(plugin, *others, max_steps=steps, **arguments).fit(module, loader)
@@ -92,7 +92,7 @@ def test_a_resumed_run_goes_on_in_the_middle_of_a_batch(lab, tmp_path):
     module.trainer.save_checkpoint(tmp_path / "at.ckpt")
     net = plain(lab)
     resumed = RecipeModule(net, functional.cross_entropy, partial(torch.optim.SGD, lr=0.3))
-    loader = StepLoader(Split(lab.x, {"": lab.y}), 16, 0, 1, lambda: resumed.steps_done, second.repeats)
+    loader = StepLoader(Split(lab.x, {"": lab.y}), 16, 0)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         lab.trainer(second, max_steps=6).fit(resumed, loader, ckpt_path=str(tmp_path / "at.ckpt"))
@@ -168,11 +168,15 @@ def test_a_share_of_the_training_is_refused():
         build(config_of(["adversarial/free"], "+adversarial.when=[0.5,1.0]"))
 
 
+def test_a_loader_that_gives_each_batch_once_is_refused(lab):
+    told = "adversarial/free trains several steps in a row on each batch, and a DataLoader gives it once: train with a StepLoader, or leave"
+    with pytest.raises(RecipeError, match=told):
+        lab.fit(FreeAdversarial(eps=0.1))
+
+
 def test_a_second_training_begins_anew(lab):
     plugin = FreeAdversarial(eps=0.1)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        lab.fit(plugin)
+    train(lab, plugin, 2)
     assert plugin._deltas
     plugin.on_train_start(None, SimpleNamespace(steps_done=3))
     assert plugin._deltas

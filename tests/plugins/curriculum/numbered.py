@@ -57,7 +57,7 @@ def trained(folder, steps, *plugins, parts=1, weighted=False, strategy="auto"):
     module = RecipeModule(net(), of_each, sgd, parts=parts)
     x, y, weight = problem()
     split = Split(x, {"": y}, weight=weight if weighted else None)
-    loader = StepLoader(split, STEP // parts, 0, parts, lambda: module.steps_done, world=world)
+    loader = StepLoader(split, STEP // parts, 0, parts, world=world)
     trainer = L.Trainer(
         accelerator="cpu", devices=world, max_steps=steps, default_root_dir=folder, callbacks=list(plugins), strategy=strategy,
         logger=False, enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False, use_distributed_sampler=False,

@@ -7,7 +7,7 @@ from scipy import stats
 from torch import nn
 
 from plugins.base import Batch, RecipeError, Setting, Task
-from plugins.inference.mc_dropout import MCDropout
+from plugins.inference.mc_dropout import MCDropout, block_size
 from plugins.regularizer.dropout import Dropout
 from plugins.sites import DROPOUTS
 from recipes.engine.module import RecipeModule
@@ -222,3 +222,19 @@ def test_a_prediction_depends_on_the_place_of_a_sample_alone(split):
         module.positions = positions
         assert torch.equal(plugin.predict(module, x[list(positions)])[""], expected[list(positions)])
     assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_large_inputs_pass_few_at_a_time():
+    """Whose masks are drawn together is the same in batches of all sizes, and is no reason to fill a memory."""
+    assert [block_size(shape) for shape in ((1, 8, 8), (3, 224, 224), (3, 4000, 4000))] == [128, 27, 1]
+    model, plugin = nn.Sequential(nn.MaxPool2d(64), nn.Flatten(), nn.Dropout(0.5), nn.Linear(64, 5)), MCDropout(samples=2)
+    module = RecipeModule(model, nn.functional.cross_entropy, partial(torch.optim.SGD, lr=0.1))
+    module.build([plugin], Setting((1, 512, 512), (Task("", "classification", 5),)), devices=1)
+    model.eval()
+    x, seen = torch.rand(1, 1, 512, 512).expand(20, -1, -1, -1), []
+    model[0].register_forward_hook(lambda part, inputs, _: seen.append(len(inputs[0])))
+    whole = plugin.predict(module, x)[""]
+    assert {*seen} == {16} and len(whole.unique(dim=0)) == 20
+    for positions in (range(5), range(5, 20)):
+        module.positions = positions
+        torch.testing.assert_close(plugin.predict(module, x[list(positions)])[""], whole[list(positions)])

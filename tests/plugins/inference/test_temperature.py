@@ -8,7 +8,7 @@ from torch import nn
 
 from plugins.base import Batch, RecipeError, Setting, Task
 from plugins.inference.mc_dropout import MCDropout
-from plugins.inference.temperature import Temperature, best_temperature
+from plugins.inference.temperature import PLACES, Temperature, _known, best_temperature
 from recipes.engine.module import RecipeModule
 from recipes.run.build import load_module
 from tests.harness import config_of, fit
@@ -82,6 +82,25 @@ def test_each_task_has_its_own():
     assert torch.allclose(
         plugin.calibrate(module, batches)["T"], torch.stack([best_temperature(*z[name]) for name in z]).float()
     )
+
+
+def test_of_a_class_map_of_many_places_some_are_enough():
+    """The whole logits of a validation split of large pictures fill no memory; of small ones all places count."""
+    plugin, module = Temperature(), type("Module", (), {})()
+    module.setting = Setting((1, 96, 96), (Task("", "classification", 3, shape=(96, 96)),))
+    logits, labels = drawn(3, 4 * 96 * 96)
+    logits, labels = logits.view(4, 96, 96, 3).movedim(3, 1), labels.view(4, 96, 96)
+    labels[:, 0] = -100
+    module.outputs = lambda x: {"": logits[x]}
+    for side in (96, 40):
+        z, y = logits[:, :, :side, :side], labels[:, :side, :side]
+        module.outputs = lambda x, z=z: {"": z[x]}
+        batches = (Batch(rows, {}, {"": y[rows]}) for rows in torch.arange(4).split(3))
+        known = y != -100
+        every = float(best_temperature(z.movedim(1, 3)[known], y[known]))
+        assert float(plugin.calibrate(module, batches)["T"]) == pytest.approx(every, rel=0.15 if side == 96 else 1e-5)
+    kept = [len(_known(module.setting.tasks[0], logits[rows], labels[rows])[1]) for rows in torch.arange(4).split(1)]
+    assert len({*kept}) == 1 and 0.9 * PLACES < kept[0] <= PLACES
 
 
 def test_refuses():

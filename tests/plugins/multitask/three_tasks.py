@@ -57,7 +57,7 @@ def fit(model, split, *plugins, parts=1, steps=3, tasks=TASKS, kind=RecipeModule
     )
     module.setting = Setting((1, 28, 28), tuple(tasks))
     world = dist.get_world_size() if dist.is_initialized() else 1
-    loader = StepLoader(split, STEP // parts, 0, parts, lambda: module.steps_done, world=world)
+    loader = StepLoader(split, STEP // parts, 0, parts, world=world)
     module.log = Memory()
     quiet = {"enable_checkpointing": False, "enable_progress_bar": False, "enable_model_summary": False, "logger": module.log}
     given = {"devices": world, "strategy": "ddp", "use_distributed_sampler": False} if world > 1 else {}

@@ -72,7 +72,7 @@ def test_what_is_evaluated_and_left_is_the_average_with_statistics_of_its_own():
     split = samples(40)
     make = partial(ScheduleFreeAdamW, lr=0.05)
     module = RecipeModule(Net(), functional.cross_entropy, make)
-    loader = StepLoader(split, 8, 0, 1, lambda: module.steps_done)
+    loader = StepLoader(split, 8, 0)
     fit(module, loader, validation=EvaluationLoader(split, 20), steps=10, num_sanity_val_steps=0, check_val_every_n_epoch=1)
     optimizer = module.of_optimizer[0]
     assert optimizer.in_place
@@ -111,7 +111,7 @@ def test_a_schedule_is_refused_and_so_is_another_average():
     make = partial(torch.optim.lr_scheduler.StepLR, step_size=3)
     module = RecipeModule(Net(), functional.cross_entropy, ScheduleFreeAdamW, lambda optimizer, steps: make(optimizer))
     with pytest.raises(Refusal, match=told):
-        fit(module, StepLoader(samples(16), 8, 0, 1, lambda: module.steps_done), steps=2)
+        fit(module, StepLoader(samples(16), 8, 0), steps=2)
     with pytest.raises(RecipeError, match="averaging/ema and optimizer/schedule_free both define evaluation_weights"):
         build(config_of(["optimizer/schedule_free", "averaging/ema"]))
 

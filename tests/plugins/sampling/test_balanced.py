@@ -91,7 +91,7 @@ def trained(make_trainer, steps, split, *plugins, batch_size=8, loader=None, whe
     seen, sampling = Seen(), BalancedSampling()
     if when:
         sampling.when = when
-    loader = loader or StepLoader(split, batch_size, 0, position=lambda: module.steps_done, **arguments)
+    loader = loader or StepLoader(split, batch_size, 0, **arguments)
     make_trainer(max_steps=steps, callbacks=[seen, sampling, *plugins]).fit(module, loader)
     return seen.steps
 

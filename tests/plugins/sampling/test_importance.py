@@ -91,7 +91,7 @@ class Orders(Plugin):
 def trained(make_trainer, steps, *plugins, parts=1, weight=None, resume=None, loss=None):
     module = RecipeModule(net(), loss or nn.CrossEntropyLoss(), sgd, parts=parts)
     x, y = problem()
-    loader = StepLoader(Split(x, {"": y}, weight=weight), SIZE // parts, 0, parts, lambda: module.steps_done)
+    loader = StepLoader(Split(x, {"": y}, weight=weight), SIZE // parts, 0, parts)
     trainer = make_trainer(max_steps=steps, callbacks=list(plugins))
     trainer.fit(module, loader, ckpt_path=resume)
     return module

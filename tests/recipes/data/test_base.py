@@ -199,7 +199,8 @@ def test_more_parts_than_samples_are_refused():
 
 
 def test_repeats_give_the_same_batch_several_times():
-    loader = StepLoader(numbered(torch.zeros(12)), 4, 0, repeats=2)
+    loader = StepLoader(numbered(torch.zeros(12)), 4, 0)
+    loader.repeats = 2
     assert len(loader) == 3
     first = epoch_of(loader)
     assert first[0] == first[1] != first[2]

@@ -63,7 +63,7 @@ def trained(path, target, weights, parts=1, plugins=(), strategy="auto"):
         max_steps=STEPS, accelerator="cpu", devices=world, callbacks=list(plugins), logger=False, enable_checkpointing=False,
         enable_progress_bar=False, enable_model_summary=False, strategy=strategy, use_distributed_sampler=False, precision="64-true",
     )  # fmt: skip
-    steps = StepLoader(data.splits["train"], "full", 0, parts, lambda: module.steps_done, world=world)
+    steps = StepLoader(data.splits["train"], "full", 0, parts, world=world)
     trainer.fit(module, steps, EvaluationLoader(data.splits["val"]))
     return torch.cat([weight.detach().flatten() for weight in module.model.parameters()]).tolist(), dict(module.metrics)
 
@@ -136,7 +136,7 @@ def test_a_step_of_rows_that_do_not_count_changes_nothing(tmp_path):
             moved.append((batch.weight.tolist(), bool((model.weight != before).any())))
 
     trainer.callbacks.append(Watch())
-    trainer.fit(module, StepLoader(data.splits["train"], 1, 0, position=lambda: module.steps_done))
+    trainer.fit(module, StepLoader(data.splits["train"], 1, 0))
     assert sorted(moved) == [([0.0], False)] * 7 + [([1.0], True)]
 
 

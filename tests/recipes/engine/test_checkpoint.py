@@ -249,7 +249,7 @@ class Scripted(BestAndLast):
 def fit(keeper, steps, every=1, resume=None):
     split = Split(torch.randn(40, 3), {"": torch.randint(2, (40,))})
     module = RecipeModule(nn.Linear(3, 2), nn.functional.cross_entropy, partial(torch.optim.SGD, lr=0.1))
-    loader = StepLoader(split, 4, 0, 1, lambda: module.steps_done)
+    loader = StepLoader(split, 4, 0)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         trainer = L.Trainer(

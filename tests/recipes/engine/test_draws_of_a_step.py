@@ -77,13 +77,12 @@ class Watch(Plugin):
         self.look("after", module)
 
 
-def train(*plugins, parts=1, steps=6, repeats=1):
+def train(*plugins, parts=1, steps=6):
     data = Split(torch.rand(24, 1, 8, 8), {"": torch.randint(3, (24,))})
     model = nn.Sequential(nn.Flatten(), nn.Linear(64, 3))
     module = RecipeModule(model, nn.functional.cross_entropy, partial(torch.optim.SGD, lr=0.1), parts=parts)
     quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "enable_model_summary": False}
-    loader = StepLoader(data, 8 // parts, 0, parts, lambda: module.steps_done, repeats)
-    L.Trainer(accelerator="cpu", max_steps=steps, callbacks=list(plugins), **quiet).fit(module, loader)
+    L.Trainer(accelerator="cpu", max_steps=steps, callbacks=list(plugins), **quiet).fit(module, StepLoader(data, 8 // parts, 0, parts))
     return data
 
 
@@ -101,7 +100,7 @@ def test_in_a_step_all_parts_and_what_follows_them_draw_alike():
 def test_a_batch_that_is_repeated_is_drawn_once(parts):
     """What is done to it in between, such as dropout, is drawn in each step."""
     watch, others = Watch(repeats=3), (RandomCrop(2), Mixup(1.0))
-    data = train(watch, *others, parts=parts, repeats=3)
+    data = train(watch, *others, parts=parts)
     batches = [torch.cat(watch.batches[step * parts :][:parts]) for step in range(6)]
     for step, batch in enumerate(batches):
         assert torch.equal(batch, batches[step - step % 3])

@@ -114,7 +114,7 @@ def test_a_step_is_that_of_one_optimizer_for_each_parameter(optimizer, scheduler
     reference.load_state_dict(model.state_dict())
     make = partial(optimizer, weight_decay=0.1)
     module = RecipeModule(model, functional.cross_entropy, make, scheduler, **rules)
-    fit(module, StepLoader(split, 8, 0, 1, lambda: module.steps_done), steps=6)
+    fit(module, StepLoader(split, 8, 0), steps=6)
     trained = {name.removeprefix("model."): value for name, value in module.model.named_parameters()}
     found = factors(reference, GroupRules(layer_decay=0.7, rates={"body.3": 4.0}))
     ones = []
@@ -170,7 +170,7 @@ class SpeakingSGD(Option, torch.optim.SGD):
 
 def test_options_say_what_holds_for_which_parameter():
     module = RecipeModule(Net(), functional.cross_entropy, partial(SpeakingSGD, lr=1.0), layer_decay=0.5)
-    fit(module, StepLoader(samples(16), 8, 0, 1, lambda: module.steps_done), Slow(), steps=3)
+    fit(module, StepLoader(samples(16), 8, 0), Slow(), steps=3)
     optimizer = module.of_optimizer[0]
     names = {id(parameter): name for name, parameter in module.model.named_parameters()}
     found = {names[id(each)]: (group["lr"], group["momentum"]) for group in optimizer.param_groups for each in group["params"]}

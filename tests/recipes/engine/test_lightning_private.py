@@ -58,7 +58,7 @@ def fit(folder, resume=None, every=None, **limits):
         accelerator="cpu", callbacks=[watch, keeper], logger=False, enable_progress_bar=False, enable_model_summary=False,
         num_sanity_val_steps=0, default_root_dir=folder, **interval, **limits,
     )  # fmt: skip
-    loader = StepLoader(split, 2, 0, position=lambda: module.steps_done)
+    loader = StepLoader(split, 2, 0)
     trainer.fit(module, loader, EvaluationLoader(split), ckpt_path=resume)
     assert steps_an_epoch(trainer) == EPOCH
     return watch.events, trainer

@@ -79,8 +79,7 @@ def train(model, split, *callbacks, size=8, seed=0, loss=functional.cross_entrop
     """A module trained on batches of a StepLoader; further arguments go to the module or the Trainer."""
     of_module = {name: further.pop(name) for name in ("parts", "no_decay", "log_every_n_steps") if name in further}
     module = RecipeModule(model, loss, optimizer, scheduler, seed=seed, **of_module)
-    loader = StepLoader(split, size, seed, module.parts, lambda: module.steps_done)
-    return fit(module, loader, *callbacks, **further)
+    return fit(module, StepLoader(split, size, seed, module.parts), *callbacks, **further)
 
 
 def batches(split, size, seed, steps):

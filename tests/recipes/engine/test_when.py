@@ -133,7 +133,7 @@ def train_plain(state, split, steps):
 
 def test_a_share_of_a_training_without_an_end_is_refused():
     module = RecipeModule(nn.Linear(6, 3), functional.cross_entropy, lambda groups: torch.optim.SGD(groups, lr=0.1))
-    loader = StepLoader(samples(16), 8, 0, 1, lambda: module.steps_done)
+    loader = StepLoader(samples(16), 8, 0)
     plugin = L2Penalty()
     plugin.when = (0.0, 0.5)
     with pytest.raises(RecipeError, match="regularizer/l2: when=.* is a share of the training, which has no end"):
