@@ -27,7 +27,8 @@ class LayerFreezing(Freezing):
 
     Raises:
         RecipeError: a model of one layer; a training without an end.
-        Refusal: what thaws layers meanwhile, or freezes others, or begins to count anew; optimizer=schedule_free, which evaluates other weights.
+        Refusal: what thaws layers meanwhile, or freezes others, or begins to count anew; optimizer=schedule_free and averaging=swa, which
+            evaluate other weights.
 
     Source: Brock, Lim, Ritchie & Weston, "FreezeOut: Accelerate Training by Progressively Freezing Layers", 2017; MosaicML Composer, "Layer
     Freezing" (the schedule).

@@ -49,7 +49,7 @@ class Soup(OfMembers):
 
     Raises:
         RecipeError: a member of another model, other inputs, targets or splits; the run's own data are not there, and are needed.
-        Refusal: no members; a training.
+        Refusal: no members; a training; regularizer=spectral_norm.
 
     Source: Wortsman et al., "Model soups: averaging weights of multiple fine-tuned models improves accuracy without increasing inference
     time", ICML 2022, recipe 1.
@@ -71,6 +71,11 @@ class Soup(OfMembers):
             raise Refusal(
                 "inference/soup is made of finished runs: leave it out of the training, then type python evaluate.py RUN_FOLDER "
                 "+inference=soup inference.members='outputs/study/*'"
+            )
+        if selection.has("regularizer/spectral_norm"):
+            raise Refusal(
+                "inference/soup takes means of weights, and regularizer=spectral_norm has vectors of which a mean says nothing: use "
+                "+inference=ensemble, which takes that of predictions"
             )
         super().check(selection)
 

@@ -31,7 +31,8 @@ class L1Penalty(Plugin):
 
     Raises:
         Refusal: `proximal` with optimizer=schedule_free, wrapper=lookahead or an average, which are evaluated at other weights than those of
-            the steps; or with an optimizer whose learning rate is no length of a step, as of those that find it themselves (Prodigy).
+            the steps; with normalization=weight_standardization; or with an optimizer whose learning rate is no length of a step, as of
+            those that find it themselves (Prodigy).
 
     Source: Goodfellow, Bengio & Courville, "Deep Learning", section 7.1.2; Parikh & Boyd, "Proximal Algorithms", 2014, section 6.5.2.
     """
@@ -44,7 +45,12 @@ class L1Penalty(Plugin):
     proximal: bool = declare.flag("soft-threshold weights after each step, in place of a term in the loss", default=False)
 
     def check(self, selection: Selection) -> None:
-        """Refuse exact zeros where they would be lost in an average."""
+        """Refuse exact zeros where they would be lost in an average, or are none of the weights that the model runs with."""
+        if self.proximal and selection.has("normalization/weight_standardization"):
+            raise Refusal(
+                "regularizer/l1 cannot keep zeros with normalization=weight_standardization, which takes the mean of weights away: use "
+                "regularizer.l1.proximal=false, or another normalization"
+            )
         for name, instead in LOST.items():
             if self.proximal and selection.has(name):
                 raise Refusal(

@@ -43,7 +43,8 @@ class NormBall(Plugin):
 
     min J(w) subject to Ω(w) ≤ k: after each step weights outside of the ball move to the nearest point within, and others stay as they are.
     Ω is the p-norm of each weight tensor (`layer`), of the weights that lead to each unit (`row`; with p = 2 this is max-norm), or of all
-    weights together (`all`); biases and norm layers are free. p = 1 gives exact zeros. To each penalty λ · Ω belongs a k with the same minimum.
+    weights together that are trained (`all`); biases and norm layers are free. p = 1 gives exact zeros. To each penalty λ · Ω belongs a k with
+    the same minimum.
 
     Raises:
         Refusal: optimizer=schedule_free and wrapper=lookahead, which are evaluated at other weights than those of their steps;

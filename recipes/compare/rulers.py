@@ -6,6 +6,7 @@ Nothing here imports torch.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -36,7 +37,7 @@ def tasks(run: Run, place: str) -> list[str]:
 
 def measured_alike(group: Group, other: Group, metric: str) -> bool:
     """Whether all runs of two groups that have a metric have it by one ruler."""
-    runs = [run for run in (*group.runs, *other.runs) if metric in run.metrics]
+    runs = [run for run in (*group.runs, *other.runs) if not math.isnan(run.metrics.get(metric, math.nan))]
     return len({json.dumps(ruler(run, metric), sort_keys=True, default=str) for run in runs}) <= 1
 
 

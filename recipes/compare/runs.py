@@ -62,6 +62,11 @@ class Run:
         return int((data.get("folds") if isinstance(data, Mapping) else None) or 0)
 
     @property
+    def cut(self) -> tuple[int, int]:
+        """What tells its folds from others of the same data: how many they are, and the seed by which they were drawn."""
+        return self.folds, int(self.config["data"].get("split_seed") or 0) if self.folds else 0
+
+    @property
     def replicate(self) -> Replicate:
         """What sets it apart from the other runs of one config: seed and fold, or the seed alone."""
         return (self.seed, int(self.config["data"].get("fold") or 0)) if self.folds else (self.seed,)

@@ -96,7 +96,7 @@ def columns(found: Sequence[Standing], data: Sequence[str]) -> list[Column]:
 def told(found: Sequence[Standing], others: Sequence[str], data: Sequence[str]) -> list[str]:
     """What must be known of the ranks."""
     if not found:
-        return [f"No two groups are on all {len(data)} data sets, so there is no mean rank."]
+        return [f"No two groups are on all {len(data)} data sets and measured alike there, so there is no mean rank."]
     lines = [f"Mean rank over {len(data)} data sets, 1 is the best; by how much a group is better stands in the table of each."]
     p = friedman(found)
     lines.append(

@@ -103,9 +103,9 @@ def _row(group: Group, baseline: Group, metric: str) -> Row:
 
 
 def pairs(group: Group, baseline: Group, metric: str) -> tuple[np.ndarray, np.ndarray]:
-    """The metric of a group and of the baseline, for each seed, or seed and fold, that both have; folds of other numbers are others."""
+    """The metric of a group and of the baseline, for each seed, or seed and fold, that both have; other folds are no pair of these."""
     ours, theirs = group.metric(metric), baseline.metric(metric)
-    same_folds = {run.folds for run in group.runs} == {run.folds for run in baseline.runs}
+    same_folds = {run.cut for run in group.runs} == {run.cut for run in baseline.runs}
     seeds = [seed for seed in ours if seed in theirs and same_folds]
     return np.array([ours[seed] for seed in seeds]), np.array([theirs[seed] for seed in seeds])
 

@@ -6,7 +6,7 @@ from plugins.base import Plugin, RecipeError, declared_directions
 from plugins.directions import is_accuracy, larger_is_better
 
 LARGER = "val/acc val/acc_pgd val/color/acc acc_color test/f1 val/macro_f1 val/F1 val/top5_acc val/acc5 val/r2 test/r2_score val/auroc"
-LARGER += " val/band_gap/acc band_gap/acc val/roc_auc val/average_precision val/mean_average_precision val/balanced_accuracy val/dice val/explained_variance"
+LARGER += " val/band_gap/acc band_gap/acc val/gap/acc test/generalization_gap/acc val/roc_auc val/average_precision val/mean_average_precision val/balanced_accuracy val/dice val/explained_variance"
 SMALLER = (
     "val/loss val/color/loss val/account/loss loss val/error val/mean_squared_error val/mse val/rmse val/mae val/nll val/ece"
 )

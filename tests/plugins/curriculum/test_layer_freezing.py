@@ -133,3 +133,4 @@ def test_refuses_what_would_thaw_frozen_layers():
 def test_refuses_an_optimizer_that_evaluates_other_weights_than_those_that_rest():
     told = "cannot be combined with optimizer/schedule_free: what is frozen would rest at other weights than those that are evaluated"
     assert told in refusal_of(["curriculum/layer_freezing", "optimizer/schedule_free"])
+    assert "statistics of other weights" in refusal_of(["curriculum/layer_freezing", "averaging/swa"])

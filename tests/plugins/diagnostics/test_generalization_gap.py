@@ -81,3 +81,9 @@ def test_only_what_both_have_is_compared():
 
 def test_the_gap_is_positive_where_training_does_better():
     assert gap({"loss": 1.0, "acc": 0.75}, {"acc": 0.5, "loss": 3.0}) == {"acc": 0.25, "loss": 2.0}
+
+
+def test_of_a_target_that_is_called_gap_it_is_larger_accuracy_that_is_better():
+    assert gap({"gap/acc": 0.9, "gap/loss": 0.5}, {"gap/acc": 0.7, "gap/loss": 0.6}) == pytest.approx(
+        {"gap/acc": 0.2, "gap/loss": 0.1}
+    )

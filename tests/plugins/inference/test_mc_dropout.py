@@ -238,3 +238,13 @@ def test_large_inputs_pass_few_at_a_time():
     for positions in (range(5), range(5, 20)):
         module.positions = positions
         torch.testing.assert_close(plugin.predict(module, x[list(positions)])[""], whole[list(positions)])
+
+
+@pytest.mark.parametrize("kind", [torch.bfloat16, torch.float16, torch.float64])
+def test_many_passes_are_added_up_in_32_bits_at_least(kind):
+    """A sum in 16 bits stays where it is once a further prediction is less than half a step of its numbers."""
+    plugin = MCDropout(samples=1000)
+    module = build(nn.Sequential(nn.Linear(6, 5), nn.Dropout(0.5)), plugin, kind="regression")
+    module.outputs = lambda x: {"": torch.full((2, 5), 90.0, dtype=kind)}
+    found = plugin._mean(module, torch.zeros(2, 6))[""]
+    torch.testing.assert_close(found, torch.full((2, 5), 90.0, dtype=torch.promote_types(kind, torch.float32)))

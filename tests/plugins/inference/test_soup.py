@@ -144,6 +144,8 @@ def test_refuses():
     plugin = Soup("a")
     with pytest.raises(Refusal, match="is made of finished runs: leave it out of the training, then type python evaluate.py"):
         plugin.check(Selection([plugin], Setting((6,), (TASK,), training_inputs=lambda: iter([]))))
+    with pytest.raises(Refusal, match=r"has vectors of which a mean says nothing: use \+inference=ensemble"):
+        plugin.check(Selection([plugin], Setting((6,), (TASK,)), chosen=frozenset({"regularizer/spectral_norm"})))
     kitchen = Kitchen(2)
     kitchen.models[0] = nn.Sequential(nn.Linear(6, 9), nn.ReLU(), nn.Linear(9, 3))
     plugin, module = kitchen.soup()

@@ -85,6 +85,13 @@ def test_refuses_zeros_that_an_average_would_lose(option):
         L1Penalty(proximal=True).check(selection)
 
 
+def test_refuses_zeros_from_which_a_mean_is_taken():
+    selection = Selection([], Setting((6,), ()), chosen=frozenset({"normalization/weight_standardization"}))
+    L1Penalty().check(selection)
+    with pytest.raises(Refusal, match=r"takes the mean of weights away: use regularizer\.l1\.proximal=false"):
+        L1Penalty(proximal=True).check(selection)
+
+
 @pytest.mark.parametrize(("name", "settings"), [("prodigy", {}), ("dadaptadam", {}), ("adafactor", {"relative_step": True})])
 def test_refuses_to_threshold_by_a_rate_that_is_no_length_of_a_step(problem, name, settings):
     pytest.importorskip("pytorch_optimizer")

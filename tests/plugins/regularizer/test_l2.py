@@ -8,6 +8,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from plugins.finetuning.freeze import Freeze
 from plugins.loss.by_task import LossByTask
+from plugins.regularizer._norms import absolute_sum, soft_threshold, square_sum
 from plugins.regularizer.elastic_net import ElasticNet
 from plugins.regularizer.l1 import L1Penalty
 from plugins.regularizer.l2 import L2Penalty, l2_penalty
@@ -34,6 +35,13 @@ def data():
 @pytest.fixture
 def model():
     return nn.Sequential(nn.Linear(5, 6), nn.BatchNorm1d(6), nn.PReLU(), nn.Linear(6, 3))
+
+
+def test_complex_weights_count_by_their_absolute_values():
+    w = torch.randn(40, 3, dtype=torch.complex64)
+    torch.testing.assert_close(square_sum([w]), w.abs().square().sum())
+    torch.testing.assert_close(absolute_sum([w]), w.abs().sum())
+    torch.testing.assert_close(soft_threshold(w, 0.5), w / w.abs() * (w.abs() - 0.5).clamp_min(0))
 
 
 def test_value_and_gradient():

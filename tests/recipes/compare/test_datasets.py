@@ -123,17 +123,19 @@ def test_mean_ranks_are_those_of_the_means_on_each_data_set(tmp_path):
 def test_a_group_that_was_not_measured_as_the_baseline_has_no_rank(tmp_path):
     """Losses of another kind are smaller or larger, not better or worse."""
     for content in "ab":
-        for number, loss in enumerate(("cross_entropy", "cross_entropy", "bce")):
+        for number, loss in enumerate(("cross_entropy", "cross_entropy", "bce", None)):
             leave(
                 tmp_path / f"{content}{number}",
                 f"optimizer.lr=0.{number + 1}",
                 metrics={"test/loss": 3.0 - number},
-                rulers={"loss": {"_target_": loss}},
+                rulers={"loss": {"_target_": loss}} if loss else {},
+                status="finished" if loss else "diverged",
                 monitor="val/loss",
                 data_content=content,
             )
     ranked, others = standings([(each, statistics.rows(each)) for each in compare_all(runs_of(tmp_path), CATALOGUE)])
-    assert {each.label[-3:]: each.ranks for each in ranked} == {"0.1": (2.0, 2.0), "0.2": (1.0, 1.0)}
+    ranks = {each.label[-3:]: each.ranks for each in ranked}
+    assert ranks == {"0.1": (2.0, 2.0), "0.2": (1.0, 1.0), "0.4": (3.0, 3.0)}  # what has diverged was measured by nothing
     assert [label[-3:] for label in others] == ["0.3"] and "or not measured as the baseline" in told(ranked, others, "ab")[-1]
 
 
@@ -203,7 +205,7 @@ def test_no_group_on_all_data_sets_is_told(tmp_path, monkeypatch, capsys):
     leave(tmp_path / "runs" / "a", "+wrapper=sam", data_content="a")
     leave(tmp_path / "runs" / "b", "+regularizer=l2", data_content="b")
     main(["runs"])
-    assert "No two groups are on all 2 data sets, so there is no mean rank." in capsys.readouterr().out
+    assert "No two groups are on all 2 data sets and measured alike there, so there is no mean rank." in capsys.readouterr().out
 
 
 def test_a_baseline_or_a_metric_of_one_data_set_is_taken_where_it_is(tmp_path):

@@ -167,12 +167,12 @@ def test_no_common_seed_gives_no_difference(tmp_path):
     assert (row.pairs, row.difference, row.difference_interval, row.p) == (0, None, None, None)
 
 
-def test_folds_of_other_numbers_are_no_pairs(tmp_path):
-    """Fold 0 of 5 and fold 0 of 10 are tested on other samples."""
-    for folds in (5, 10):
+@pytest.mark.parametrize("other", [("data.folds=10",), ("data.folds=5", "data.split_seed=1")])
+def test_folds_that_are_cut_in_another_way_are_no_pairs(tmp_path, other):
+    """Fold 0 of 5 and fold 0 of 10, or fold 0 of 5 that were drawn anew, are tested on other samples."""
+    for name, cut in (("a", ("data.folds=5",)), ("b", other)):
         for fold in range(3):
-            words = (f"data.folds={folds}", f"data.fold={fold}")
-            leave(tmp_path / f"{folds}-{fold}", *words, metrics={"test/acc": 0.9 + fold / 100})
+            leave(tmp_path / f"{name}{fold}", *cut, f"data.fold={fold}", metrics={"test/acc": 0.9 + fold / 100})
     _, other = rows(comparison_of(tmp_path))
     assert (other.pairs, other.difference, other.p) == (0, None, None)
 
