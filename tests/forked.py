@@ -150,6 +150,8 @@ class Server:
         if self.process.stdin:
             self.process.stdin.close()
         self.process.wait(60)
+        if self.process.stdout:
+            self.process.stdout.close()
 
 
 # ------------------------------------------------------------------ in the server

@@ -413,7 +413,7 @@ def test_a_rank_that_is_asked_to_end_does_so_at_once_if_another_has_failed(tmp_p
             assert process.stdout.readline() == "heard\n" and process.poll() is None
     finally:
         process.kill()
-        process.wait()
+        process.communicate()
 
 
 def test_only_what_was_said_at_an_earlier_start_is_forgotten(tmp_path, monkeypatch):
