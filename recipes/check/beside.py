@@ -37,7 +37,7 @@ class Beside:
         self.usable = frozenset(usable)
         self.names = [*(choice.options() if ours is None else ours), *usable]
         self.pins = {**(refusals.read() if ours is None else {}), **(package.pins or {})}
-        self.selections = Selections(self.names, self.pins, usable)
+        self.selections = Selections(self.names, self.pins, usable, package.pins or ())
         self._refused: dict[Pair, str | None] = {}
         self.further: dict[tuple[str, ...], str] = {}
         self._faults: dict[tuple[str, ...], str] | None = None

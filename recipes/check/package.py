@@ -9,6 +9,7 @@ from pathlib import Path
 import yaml
 
 from plugins.errors import RecipeError
+from recipes.config import own
 from recipes.config.catalogue import ENTRY_POINTS, Catalogue, installed_entries, installed_folders, package_folder
 from recipes.config.searching import register
 from recipes.config.spelling import nearest
@@ -51,7 +52,8 @@ class Package:
         return found
 
     def open(self) -> None:
-        """Let the options be found, by Hydra and in catalogues."""
+        """Let the options be found, by Hydra and in catalogues, and the classes that they name, as the name of the folder was typed."""
+        own.learn([], [(self.name, self.folder)])
         folders = installed_folders()
         register(folders if self.folder in dict(folders).values() else [*folders, (self.name, self.folder)])
 

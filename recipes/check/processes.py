@@ -6,7 +6,7 @@ import multiprocessing
 import os
 import tempfile
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
@@ -21,6 +21,7 @@ from recipes.check.alone import close
 from recipes.check.harness import build, data_of, fit, merged_config, with_companions
 from recipes.check.outcome import expect
 from recipes.check.trained import parameters, weights
+from recipes.config import own
 
 STEPS = 4
 OFTEN = {"trainer.val_every_n_steps": 2}  # so that what is done at a validation is compared too
@@ -55,7 +56,8 @@ def train_all(target: Path, configs: Mapping[str, dict[str, Any]]) -> None:
         torch.save(found, target)
 
 
-def _one_of_two(rank: int, folder: str, configs: Mapping[str, dict[str, Any]]) -> None:
+def _one_of_two(rank: int, folder: str, configs: Mapping[str, dict[str, Any]], trusted: Collection[str] = ()) -> None:
+    own.trusted.update(trusted)
     torch.set_num_threads(1)
     os.environ |= {
         "RANK": str(rank),
@@ -82,7 +84,7 @@ def two_processes(names: Sequence[str], strategy: str, limit: float = 1800.0) ->
             configs[name] = settings(with_companions(name), strategy)
     with tempfile.TemporaryDirectory() as folder:
         context = multiprocessing.get_context("spawn")
-        started = [context.Process(target=_one_of_two, args=(rank, folder, configs), daemon=True) for rank in (0, 1)]
+        started = [context.Process(target=_one_of_two, args=(rank, folder, configs, tuple(own.trusted)), daemon=True) for rank in (0, 1)]
         for process in started:
             process.start()
         try:

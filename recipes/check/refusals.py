@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 
 import yaml
@@ -17,8 +17,13 @@ def read(path: Path = FILE) -> dict[str, str]:
     return yaml.safe_load(path.read_text(encoding="utf-8")) or {}
 
 
-def expand(pins: Mapping[str, str], options: Iterable[str]) -> dict[frozenset[str], str]:
+def expand(pins: Mapping[str, str], options: Iterable[str], again: Collection[str] = ()) -> dict[frozenset[str], str]:
     """The reasons by sets of options: a group is each of its options.
+
+    Args:
+        pins: as they are written.
+        options: that there are.
+        again: lines that may say what another one says, as those of a package what ours say of a whole group.
 
     Raises:
         ValueError: a part that is neither a group nor an option, a single part, a set that stands there twice.
@@ -26,7 +31,7 @@ def expand(pins: Mapping[str, str], options: Iterable[str]) -> dict[frozenset[st
     known, found = list(options), {}
     for written, reason in pins.items():
         for names in _selections(written, known):
-            if names in found:
+            if names in found and written not in again:
                 raise ValueError(f"{FILE.name}: {TIMES.join(sorted(names))} stands there twice, the second time as {written}")
             found[names] = reason
     return found

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
@@ -38,15 +38,22 @@ class Selections:
         names: of the options.
         pins: what is known to be refused, as in refusals.yaml.
         of: those whose pairs are asked for; None: all pairs are.
+        again: lines of `pins` that may say what another one says.
     """
 
-    def __init__(self, names: Sequence[str], pins: Mapping[str, str] | None = None, of: Sequence[str] | None = None) -> None:
+    def __init__(
+        self,
+        names: Sequence[str],
+        pins: Mapping[str, str] | None = None,
+        of: Sequence[str] | None = None,
+        again: Collection[str] = (),
+    ) -> None:
         self.of = of
         self.names = [name for name in names if acts(name)]
         self.needs = {name: found for name in self.names if (found := harness.needs(name))}
         further = {name for needed in self.needs.values() for alternatives in needed for name in alternatives}
         self.beside = sorted(further - set(self.names))
-        self.pinned = refusals.expand(pins or {}, [*self.names, *self.beside])
+        self.pinned = refusals.expand(pins or {}, [*self.names, *self.beside], again)
         everything = [*self.names, *self.beside]
         excluded = [pair for pair in itertools.combinations(everything, 2) if not _can_be_typed(*pair) or _are_apart(*pair)]
         self.options = Options(everything, [*excluded, *self.pinned], self.needs)

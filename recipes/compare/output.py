@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import csv
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 
 from plugins.errors import RecipeError
+from recipes.compare.datasets import as_file
+from recipes.config.errors import from_cell
 from recipes.config.run_files import RESULT
 
 PICTURE, PAGE = b"Matplotlib", b'<meta http-equiv="Content-Security-Policy"'
@@ -51,11 +55,19 @@ def output_folder(places: Sequence[Path], asked: Path | None, endings: Sequence[
         raise RecipeError(
             f"{folder} holds {', '.join(others)}, which no comparison has written: choose another folder: --output FOLDER"
         )
-    for pattern, sign in (("compare*.png", PICTURE), ("report*.html", PAGE), ("ranks.csv", SIGNS["ranks.csv"])):
-        for path in folder.glob(pattern):
-            if (path.name not in signs or path.name == "ranks.csv") and path.is_file() and is_ours(path, sign):
+    for ending in ("", *(f"-{name}" for name in as_file(_data_sets(folder / "ranks.csv")))):
+        for path, sign in ((folder / f"compare{ending}.png", PICTURE), (folder / f"report{ending}.html", PAGE)):
+            if path.name not in signs and path.is_file() and is_ours(path, sign):
                 path.unlink(missing_ok=True)
+    (folder / "ranks.csv").unlink(missing_ok=True)  # that of another program is refused above
     return folder
+
+
+def _data_sets(ranks: Path) -> list[str]:
+    """The data sets of an earlier comparison, as its table of ranks names them, also where it has no row."""
+    with suppress(OSError, ValueError, StopIteration, csv.Error), open(ranks, encoding="utf-8", newline="") as file:
+        return [from_cell(name) for name in next(csv.reader(file))[2:]]
+    return []
 
 
 def is_ours(path: Path, sign: bytes) -> bool:

@@ -221,22 +221,23 @@ class Page:
     def summary(self) -> str:
         """The result in a sentence or two."""
         best, base, metric = self.rows[0], self.rows[self.baseline], self.metric
+        title = escape(metric.title)
         if abs(best.mean - base.mean) <= ROUNDING * abs(base.mean):
             best = base
         label = f"<b>{escape(best.label)}</b>"
         number = f"{metric.text(best.mean)}{metric.deviation(best.deviation)}{metric.unit}".replace(" %", "\u00a0%")
         if math.isnan(best.mean):
-            return f"No group has a mean {metric.title}."
+            return f"No group has a mean {title}."
         if len(self.rows) == 1:
-            return f"{label}: {metric.title} {number}."
+            return f"{label}: {title} {number}."
         baseline = f"the baseline <b>{escape(base.label)}</b>"
         if not all(measured_alike(row.group, base.group, self.comparison.metric) for row in self.rows):
-            return f"{metric.title} was measured in different ways, so that there is no best group; the notes tell more."
+            return f"{title} was measured in different ways, so that there is no best group; the notes tell more."
         if self.comparison.chosen_by:
             return self.found(base)
         if best is base:
-            return f"No group is better than {baseline} in its mean {metric.title}, {number}."
-        sentence = f"{label} has the best mean {metric.title}: {number}"
+            return f"No group is better than {baseline} in its mean {title}, {number}."
+        sentence = f"{label} has the best mean {title}: {number}"
         if best.pairs == 0:
             return f"{sentence}. It shares no seed with {baseline}."
         if best.difference is None:
@@ -260,7 +261,7 @@ class Page:
         def told(left_out: frozenset[Path]) -> str:
             means = {name: chosen.group.mean(name, left_out) for name in (by, test)}
             return " and ".join(
-                f"{(metric := Metric(name)).title} {metric.text(mean)}{metric.unit}".replace(" %", "\u00a0%")
+                f"{escape((metric := Metric(name)).title)} {metric.text(mean)}{metric.unit}".replace(" %", "\u00a0%")
                 for name, mean in means.items()
                 if math.isfinite(mean)
             )

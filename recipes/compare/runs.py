@@ -17,6 +17,7 @@ from recipes.config.catalogue import Catalogue
 from recipes.config.choices import choices
 from recipes.config.effect import flatten, has_effect
 from recipes.config.errors import one_line, printable
+from recipes.config.kinds import is_count
 from recipes.config.older import completed
 from recipes.config.places import check_files
 from recipes.config.run_files import HISTOGRAMS, LOG, METRICS, RESULT
@@ -56,20 +57,26 @@ class Run:
         return int(self.config.get("seed", 0))
 
     @property
+    def data(self) -> Mapping[str, Any]:
+        """The settings of its data; none where a result of somebody else has something else there."""
+        found = self.config.get("data")
+        return found if isinstance(found, Mapping) else {}
+
+    @property
     def folds(self) -> int:
-        """Into how many folds its data was cut; 0: into none."""
-        data = self.config.get("data")
-        return int((data.get("folds") if isinstance(data, Mapping) else None) or 0)
+        """Into how many folds its data was cut; 0: into none, also where a class of one's own means something else by the word."""
+        folds, *others = (self.data.get(name) or 0 for name in ("folds", "fold", "split_seed"))
+        return folds if all(map(is_count, (folds, *others))) and folds > 1 else 0
 
     @property
     def cut(self) -> tuple[int, int]:
         """What tells its folds from others of the same data: how many they are, and the seed by which they were drawn."""
-        return self.folds, int(self.config["data"].get("split_seed") or 0) if self.folds else 0
+        return self.folds, int(self.data.get("split_seed") or 0) if self.folds else 0
 
     @property
     def replicate(self) -> Replicate:
         """What sets it apart from the other runs of one config: seed and fold, or the seed alone."""
-        return (self.seed, int(self.config["data"].get("fold") or 0)) if self.folds else (self.seed,)
+        return (self.seed, int(self.data.get("fold") or 0)) if self.folds else (self.seed,)
 
     @property
     def metrics(self) -> dict[str, float]:

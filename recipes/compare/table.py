@@ -114,12 +114,12 @@ def decimals(rows: Sequence[Row]) -> int:
     """Digits behind the point, the same for all rows.
 
     At least two significant digits of the smallest deviation and mean and one of the smallest interval of a difference, as far
-    as four digits go; more only where half of the deviations need them.
+    as four digits go; more only where half of the deviations need them, or without any half of the means.
     """
     deviations = sorted(row.deviation for row in rows if row.deviation and row.interval)
-    if not deviations:
-        return DIGITS
     means = [abs(row.mean) for row in rows if row.mean and math.isfinite(row.mean)]
+    if not deviations:
+        return max(DIGITS, min(_two_digits(sorted(means)[len(means) // 2]), MOST_DIGITS)) if means else DIGITS
     halves = [(high - low) / 2 for low, high in (row.difference_interval for row in rows if row.difference_interval)]
     smallest = min([deviations[0], *means, *(10 * half for half in halves)])
     return max(min(_two_digits(smallest), DIGITS), min(_two_digits(deviations[len(deviations) // 2]), MOST_DIGITS))

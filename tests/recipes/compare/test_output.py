@@ -3,7 +3,7 @@
 import pytest
 
 from plugins.errors import RecipeError
-from recipes.compare.output import SIGNS, output_folder
+from recipes.compare.output import PAGE, PICTURE, SIGNS, output_folder
 
 
 @pytest.mark.parametrize("name", SIGNS)
@@ -16,6 +16,17 @@ def test_a_file_of_another_program_stays(tmp_path, name, kind):
         path.symlink_to(tmp_path / "elsewhere")
     with pytest.raises(RecipeError, match=f"holds {name}.*--output FOLDER"):
         output_folder([], tmp_path)
+
+
+def test_pictures_and_pages_of_ones_own_stay(tmp_path):
+    """Matplotlib writes its name into all pictures, and a copy of a page under another name is somebody's own."""
+    kept = {"compare_mine.png": b"\x89PNG Software\0Matplotlib", "report_kept.html": PAGE, "compare-b.png": PICTURE}
+    gone = {"compare-a-x.png": PICTURE, "report-a-x.html": PAGE, "compare.png": PICTURE}
+    for name, content in (kept | gone).items():
+        (tmp_path / name).write_bytes(content)
+    (tmp_path / "ranks.csv").write_text("label,mean_rank,a x,c\n")
+    output_folder([], tmp_path, ["-d", "-e"])
+    assert {path.name for path in tmp_path.iterdir()} == {*kept}
 
 
 def test_beside_other_files(tmp_path):
