@@ -238,11 +238,21 @@ def evaluation_mode(model: nn.Module) -> Iterator[None]:
             module.training = True
 
 
+def is_expanded(value: Tensor) -> bool:
+    """Whether a tensor has more entries than numbers in memory, as of expand(), so that nothing can be written into it."""
+    return value.numel() * value.element_size() > value.untyped_storage().nbytes()
+
+
+def written(buffers: Iterable[Tensor | None]) -> list[Tensor]:
+    """Those of some buffers that are there and can be written into."""
+    return [buffer for buffer in buffers if buffer is not None and not is_expanded(buffer)]
+
+
 @contextmanager
 def kept_buffers(model: nn.Module) -> Iterator[None]:
     """Put buffers, such as running statistics, back to what they were: a pass within leaves no trace in them."""
     kept = [
-        (owner, dict(owner._buffers), [(buffer, buffer.clone()) for buffer in owner._buffers.values() if buffer is not None])
+        (owner, dict(owner._buffers), [(buffer, buffer.clone()) for buffer in written(owner._buffers.values())])
         for owner in model.modules()
     ]
     try:

@@ -13,7 +13,6 @@ REFUSED = {
     "with requires_grad_(False) before the training",
     "BaseFinetuning": "it adds parameters to the optimizer that are there already, and freezes again after a resume: freeze with "
     "requires_grad_(False) before the training",
-    "BasePredictionWriter": "RecipeModule has nothing to write in trainer.predict: use trainer.test",
     "BatchSizeFinder": "a step is one batch, so the batch size is part of what is compared: set it (data.batch_size=64), and cut "
     "it into parts if memory is short (trainer.accumulate_grad_batches=2, RecipeModule(parts=2))",
     "GradientAccumulationScheduler": "Lightning accumulates over batches in automatic optimization only, and a step here is one "
@@ -23,6 +22,7 @@ REFUSED = {
 }
 # Right in a Trainer of one's own, but not in a run: by class, what a run has in its place.
 IN_PYTHON_ONLY = {
+    "BasePredictionWriter": "type python predict.py RUN_FOLDER",
     "EMAWeightAveraging": "type +averaging=ema",
     "LambdaCallback": "write a class, and an option file for it in FOLDER/callback with --config-dir FOLDER",
     "ModelCheckpoint": "a run keeps best.ckpt, by trainer.monitor, and last.ckpt, every trainer.save_every_n_steps steps",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator
 from itertools import tee
 
@@ -72,6 +73,14 @@ class StepLoader:
             samples = index.to(self.device) if self.numbered or correction is not None else None
             told = counts is not None or samples is not None
             yield Marked(x, targets, counts, samples, epoch, correction) if told else (x, targets)
+
+    def untold(self) -> StepLoader:
+        """The same batches in the order of a training that begins, whatever a module has told of another one."""
+        twin = copy.copy(self)
+        for name in ("steps_done", "repeats", "sampling", "acts", "numbered", "correction"):
+            vars(twin).pop(name, None)
+        twin.position = None
+        return twin
 
     def _indices(self, first: int) -> Iterator[tuple[int, Tensor]]:
         steps, known = len(self), -1

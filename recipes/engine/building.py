@@ -27,9 +27,9 @@ from plugins.base import (
 )
 from plugins.compiled import is_compiled
 from plugins.recording import Recording
-from plugins.sites import takes_tokens
+from plugins.sites import is_expanded, takes_tokens
 from recipes.engine.callbacks import check_callbacks
-from recipes.engine.kept import is_expanded
+from recipes.engine.lightning_private import loader_of
 from recipes.engine.loading import instruct_loader, setting_from_loader
 from recipes.engine.losses import TaskLoss, of_task, refined
 from recipes.engine.objective import Combine, TaskLosses, total_of
@@ -50,10 +50,15 @@ def set_up(module: Whole, stage: str) -> None:
     elif new := [plugin.state_key for plugin in given if plugin not in (*module.plugins, *module.left_out)]:
         raise RecipeError(f"{new[0]} came after the model was built: make a new RecipeModule to train with it")
     if stage == "fit":
+        if other := module.learned_from - {"fit"}:
+            raise RecipeError(
+                f"the model has learned statistics of the data from the loader of trainer.{min(other)}: make a new RecipeModule for the "
+                f"training, or begin with trainer.fit"
+            )
         _expect_whole(module.model)
         for plugin in module.plugins:
             _expect_arguments(plugin, module.trainer)
-        instruct_loader(module)
+        instruct_loader(module, loader_of(module.trainer.fit_loop))
         check_callbacks(callbacks, module.plugins, module.model)
 
 
@@ -81,7 +86,8 @@ def build(module: Whole, plugins: Iterable[Plugin], setting: Setting | None, fac
     module.plugins = [plugin for plugin in asked if not plugin.is_off]
     if (given := setting or module.setting) is None:
         given = setting_from_loader(
-            module.trainer, module.model, module.seed, module.standardize_targets, ignored_label(module.loss)
+            *(module.trainer, module.model, module.seed, module.standardize_targets, ignored_label(module.loss)),
+            read=module.learned_from,
         )
         module.standardize_targets &= given.training_targets is not None
     if (label := ignored_label(module.loss)) is not None:

@@ -151,7 +151,7 @@ class Evaluation:
         Whatever draws at an evaluation draws as at a test of the same samples.
         """
         module = self.module
-        x = module.inputs_of(data[0])
+        x = module.inputs_of(data[0] if isinstance(data, tuple | list) else data)
         samples = len(some(x))
         positions = self._positions("predict", index, samples)
 

@@ -182,11 +182,6 @@ def _is_histogram(state: object) -> bool:
     return all(map(is_number, state[:2])) and all(is_count(count) and 0 <= count < 2**62 for count in state[2])
 
 
-def is_expanded(value: Tensor) -> bool:
-    """Whether a tensor has more entries than numbers in memory, so that nothing can be loaded into it."""
-    return value.numel() * value.element_size() > value.untyped_storage().nbytes()
-
-
 def _check_plain(value: Any, depth: int, left: list[int]) -> None:
     """Raise unless all is plain: no other types, no endless nesting, no tensor that is larger than what the file holds of it."""
     left[0] -= 1

@@ -106,7 +106,12 @@ def batches_aside(loader: Any) -> Iterator[Any]:
 
 
 def _apart(loader: Any) -> Any:
-    """The loader; of one whose workers stay, and which so has a single iterator for all loops, another whose workers end with the loop."""
+    """The loader; of one whose workers stay, and which so has a single iterator for all loops, another whose workers end with the loop.
+
+    A StepLoader may still be told where another training was.
+    """
+    if hasattr(loader, "untold"):
+        return loader.untold()
     if not (isinstance(loader, DataLoader) and loader.persistent_workers):
         return loader
     twin = copy.copy(loader)
@@ -115,7 +120,7 @@ def _apart(loader: Any) -> Any:
 
 
 def setting_from_loader(
-    trainer: L.Trainer, model: nn.Module, seed: int, standardize: bool, ignored: int | None = None
+    trainer: L.Trainer, model: nn.Module, seed: int, standardize: bool, ignored: int | None, read: set[str]
 ) -> Setting:
     """What a plain DataLoader tells about the data, for those who bring one of their own.
 
@@ -125,13 +130,13 @@ def setting_from_loader(
         seed: of the run.
         standardize: whether the targets of regressions are looked at to be standardized; not where the loader has no length.
         ignored: the label that the loss leaves out; None: there is none.
+        read: takes what the Trainer did, such as fit, where statistics are made of the loader's samples.
 
     Raises:
         RecipeError: it yields nothing, or something else than inputs and targets of as many samples; a target has no known label.
     """
-    loop = {"validate": trainer.validate_loop, "test": trainer.test_loop}.get(
-        str(trainer.state.fn and trainer.state.fn.value), trainer.fit_loop
-    )
+    stage = str(trainer.state.fn and trainer.state.fn.value)
+    loop = {"validate": trainer.validate_loop, "test": trainer.test_loop}.get(stage, trainer.fit_loop)
     loader = loader_of(loop)
     loader = loader[0] if isinstance(loader, (list, tuple)) else loader
     try:
@@ -172,10 +177,12 @@ def setting_from_loader(
             tasks.append(Task(name, kind, classes, shape=places_of(target)))
 
     def training_inputs() -> Iterator[Inputs]:
+        read.add(stage)
         for inputs, _ in batches_aside(loader):
             yield prepared(inputs, embeds)
 
     def training_targets() -> Iterator[dict[str, Tensor]]:
+        read.add(stage)
         for _, given in batches_aside(loader):
             yield given if isinstance(given, dict) else {"": given}
 
@@ -188,19 +195,20 @@ def setting_from_loader(
     return Setting(shape, tuple(tasks), seed, training_inputs, None, looked_at, tokens=tokens)
 
 
-def instruct_loader(module: Whole) -> None:
+def instruct_loader(module: Whole, loader: Any) -> None:
     """Have the training loader give what options ask for; refused where it is a loader that cannot.
 
     An option may give the order of the samples while it acts, get a batch several steps in a row, or ask which samples a batch has.
 
     Args:
         module: is trained.
+        loader: that it is trained with.
     """
-    loader = loader_of(module.trainer.fit_loop)
     orders: Sequence[Option] = module.hooks["order"]
     repeating = [plugin for plugin in module.plugins if plugin.repeats > 1]
     numbering = [option for option in module.options if option.tells_samples_apart]
     if hasattr(loader, "sampling"):
+        _expect_whole_epochs(len(loader), module.trainer)
         loader.sampling = orders[0] if orders else None
         loader.acts = lambda step: orders[0].acts((step, module.progress[1]))
         loader.repeats = max((plugin.repeats for plugin in repeating), default=1)
@@ -216,6 +224,17 @@ def instruct_loader(module: Whole) -> None:
     for what, asking in wanted.items():
         for option in asking:
             raise RecipeError(f"{option.state_key} {what} leave {option.option} out")
+
+
+def _expect_whole_epochs(steps: int, trainer: L.Trainer) -> None:
+    """Refuse to take so few steps of a pass over the data that its last ones would be an epoch by themselves, which is not validated."""
+    limit = trainer.limit_train_batches
+    taken = min(steps, limit) if isinstance(limit, int) else int(steps * limit)
+    if taken and steps % taken and not trainer.fast_dev_run:  # type: ignore[attr-defined]
+        raise RecipeError(
+            f"limit_train_batches={limit} takes {taken} of the {steps} steps of a StepLoader's epoch, which it does not divide: use "
+            f"max_steps, with val_check_interval={taken} and check_val_every_n_epoch=None"
+        )
 
 
 def is_there(batch: Any, device: torch.device) -> bool:

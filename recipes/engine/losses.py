@@ -14,7 +14,7 @@ from torch import Tensor
 from plugins.base import RecipeError, Task, per_label
 from recipes.config.errors import first_line
 from recipes.data.targets import describe
-from recipes.engine.samples import ERRORS, labels_of, per_sample
+from recipes.engine.samples import ERRORS, as_taken, labels_of, per_sample
 from recipes.engine.sums import Loss, are_log_probabilities, is_mean_over_samples, takes_labels_like_probabilities
 
 log = logging.getLogger("recipes")
@@ -75,22 +75,16 @@ class TaskLoss:
             weight: of each sample, (samples,), or label, (samples, *places); None: 1.
             total: what the sum of the values is divided by; None: the :meth:`denominator` of these samples.
         """
-        target = self._shaped(output, target)
+        target = as_taken(self.task, output, target)
         if target.is_floating_point() in self._tried or not len(output):
             return self._value(output, target, weight, total)
         value = self._first(output, target, weight, total)
         self._tried.add(target.is_floating_point())
         return value
 
-    def _shaped(self, output: Tensor, target: Tensor) -> Tensor:
-        """The target in the shape, or the type, of the outputs."""
-        if self.task.kind == "regression":
-            return self.task.in_shape(target, output)
-        return target.to(output.dtype) if self.task.kind == "multilabel" else target
-
     def of_samples(self, output: Tensor, target: Tensor) -> Tensor:
         """The loss of each sample, (samples,); of class maps the mean over its labels."""
-        target = self._shaped(output, target)
+        target = as_taken(self.task, output, target)
         if self.single is None and not self._tried:
             self(output.detach(), target)  # which finds out
         if self.single is None and not self._is_vector:

@@ -25,7 +25,7 @@ from recipes.engine.evaluation import Evaluation
 from recipes.engine.freezing import train_parameters
 from recipes.engine.groups import GroupRules
 from recipes.engine.lightning_private import is_attached
-from recipes.engine.loading import as_batch, dtype_of, is_there, prepared
+from recipes.engine.loading import as_batch, dtype_of, instruct_loader, is_there, prepared
 from recipes.engine.objective import TaskLosses
 from recipes.engine.optimizers import configure
 from recipes.engine.randomness import Draws
@@ -97,7 +97,7 @@ class RecipeModule(Evaluating):
         self.metrics, self.rulers, self.confusion, self.tallied = {}, {}, {}, {}
         self.recorded = Recording(())
         self.data_seen = self.data_content = self.clean_batch = self.positions = None
-        self.data_state = {}
+        self.data_state, self.learned_from = {}, set()
 
     # ------------------------------------------------------------------ before training
 
@@ -236,6 +236,10 @@ class RecipeModule(Evaluating):
         """Start the clock."""
         expect_splits(self)
         self.stopwatch.start()
+
+    def on_train_epoch_start(self) -> None:
+        """Tell the loader where the training is: that of a data module may be another one each time it is asked for."""
+        instruct_loader(self, self.trainer.train_dataloader)
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         """One update, and what follows it: schedules, logging, the seed of what draws between two steps."""

@@ -26,6 +26,7 @@ def configure(module: Whole) -> tuple[Any, int]:
     """
     if not any(parameter.requires_grad for parameter in module.model.parameters()):
         raise RecipeError(f"{type(module.model).__name__} has no parameter that is trained: leave some with requires_grad=True")
+    _expect_no_other_parameters(module)
     selection = module.selection
     assert selection is not None
     speaking: list[Option | type[Option]] = [
@@ -48,15 +49,27 @@ def configure(module: Whole) -> tuple[Any, int]:
         outer = plugin.wrap_optimizer(wrapped)
         wrapped = outer if plugin.when == ALWAYS else Timed(outer, wrapped, partial(_acts, module, plugin))
     optimizer = wrapped if isinstance(wrapped, OptimizerWrapper) else OptimizerWrapper(wrapped)
-    steps = module.trainer.estimated_stepping_batches
-    total = max(1, int(steps)) if steps != float("inf") else 0
+    steps = module.trainer.estimated_stepping_batches  # -1: epochs of a loader that does not tell how long they are
+    total = max(1, int(steps)) if steps not in (-1, float("inf")) else 0
     scheduler = None if module.make_scheduler is None else module.make_scheduler(optimizer, total)
     _check(module, base, scheduler, total)
     if scheduler is None:
         return optimizer, total
-    check_schedule(scheduler)
+    check_schedule(scheduler, module.trainer)
     name = f"lr-{type(base).__name__}"  # what callbacks want to know of it
     return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "name": name, "interval": "step"}}, total
+
+
+def _expect_no_other_parameters(module: Whole) -> None:
+    """Refuse a loss with parameters that would be trained, since only those of the model are."""
+    own = {id(parameter) for parameter in module.model.parameters()}
+    of_loss = module.loss.named_parameters() if isinstance(module.loss, nn.Module) else ()
+    for name, parameter in of_loss:
+        if parameter.requires_grad and id(parameter) not in own:
+            raise RecipeError(
+                f"{name} of the loss {type(module.loss).__name__} is a parameter, and only those of the model are trained: put it into the "
+                f"model, or give it requires_grad=False"
+            )
 
 
 def _check(module: Whole, optimizer: Optimizer, scheduler: Any, total: int) -> None:

@@ -55,6 +55,7 @@ class Whole(L.LightningModule):
     task_losses: TaskLosses
     takes_tokens: bool  # whether whole numbers go in as they are
     is_built: bool
+    learned_from: set[str]  # what the Trainer did when statistics were made of a loader's samples, such as fit
 
     # what is known of the training
     phase: dict[str, Any]

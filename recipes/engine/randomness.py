@@ -69,7 +69,8 @@ class Draws:
     def seed_between(self, steps: int, device: torch.device) -> None:
         """Seed the global generator for what draws between two steps, such as the order of a shuffling DataLoader.
 
-        A function of the step alone, it is the same with every technique and after a resume, and another in each epoch.
+        A function of the step alone, it is the same with every technique, and another in each epoch; the order of the first epoch, and of the
+        first after a resume, is drawn before.
         """
         seed_global(derive_seed(self.seed, "between", steps), device)
 

@@ -155,6 +155,16 @@ class SampleLoss:
         return output, labels.to(of.device)
 
 
+def as_taken(task: Task, output: Tensor, target: Tensor) -> Tensor:
+    """The target in the shape, or the type, that losses take beside such outputs."""
+    if task.kind == "classification":
+        return target if target.is_floating_point() else target.long()
+    if task.kind == "multilabel":
+        return target.to(output.dtype)
+    target, wide = task.in_shape(target, output), torch.promote_types(output.dtype, torch.float32)
+    return target if target.dtype in (output.dtype, wide) else target.to(wide)
+
+
 def labels_of(target: Tensor) -> Tensor:
     """A tensor of the shape of the labels: these, or of softened ones the share of one class."""
     return target[:, 0] if target.is_floating_point() and target.ndim > 1 else target

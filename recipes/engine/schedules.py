@@ -11,10 +11,17 @@ from plugins.base import RecipeError
 from plugins.metric_schedule import CountsSteps
 
 
-def check_schedule(scheduler: object) -> None:
-    """Refuse one that goes by a metric and takes larger values for better ones: it is stepped by the validation loss."""
-    if isinstance(scheduler, ReduceLROnPlateau) and scheduler.mode != "min":
+def check_schedule(scheduler: object, trainer: L.Trainer) -> None:
+    """Refuse one that goes by a metric and takes larger values for better ones, or gets none: it is stepped by the validation loss."""
+    if not isinstance(scheduler, ReduceLROnPlateau):
+        return
+    if scheduler.mode != "min":
         raise RecipeError("ReduceLROnPlateau is stepped by val/loss, of which smaller is better: make it with mode='min'")
+    if not trainer.enable_validation:
+        raise RecipeError(
+            f"{type(scheduler).__name__} is stepped by val/loss, and nothing is validated: give the training validation data, or take "
+            f"another schedule"
+        )
 
 
 def step_schedules(trainer: L.Trainer) -> None:

@@ -10,13 +10,13 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from plugins.sites import running_statistics
+from plugins.sites import running_statistics, written
 
 
 def share_buffers(model: nn.Module) -> None:
     """Give all processes the buffers of the first one: those of norm layers are the same already, others may not be."""
     by_type: dict[torch.dtype, list[Tensor]] = {}
-    for buffer in model.buffers():
+    for buffer in written(model.buffers()):
         by_type.setdefault(buffer.dtype, []).append(buffer)
     for buffers in by_type.values():
         together = torch.cat([buffer.flatten() for buffer in buffers])
