@@ -132,6 +132,11 @@ class Averaging(Plugin):
             self.count, self._average = 0, {}
         self.in_place, self._parameters = False, None
 
+    def on_train_batch_start(self, trainer: L.Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:
+        """Forget the average behind the last step in which it acts."""
+        if not self.acts(pl_module.progress):
+            self.count, self._average = 0, {}
+
     @torch.no_grad()
     def settle(self, module: Module) -> None:
         """Leave the average in the model: it is what was trained."""

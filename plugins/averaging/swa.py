@@ -87,6 +87,7 @@ class SWA(Averaging):
 
     def on_train_batch_start(self, trainer: L.Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:
         """Put the constant learning rate in place for this step; the schedule goes on beneath it."""
+        super().on_train_batch_start(trainer, pl_module, batch, batch_idx)
         if self.lr is None or not self._in_last_part(pl_module, pl_module.steps_done + 1) or not self.acts(pl_module.progress):
             return
         groups = trainer.optimizers[0].param_groups

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from plugins.base import Diverged, Module, Plugin, Stage, declare
+from plugins.base import ALWAYS, Diverged, Module, Plugin, Stage, declare
 
 RATES = ("lr", "initial_lr", "max_lr", "min_lr")  # what schedulers keep in parameter groups
 SCHEDULED = (*RATES, "momentum", "betas")  # and what they set
@@ -69,6 +69,15 @@ class Rollback(Plugin):
         if pl_module.steps_done == 0 or not self.good:
             if pl_module.steps_done == 0:
                 self.begin()
+            self.keep(pl_module, trainer.optimizers[0])
+
+    def on_train_batch_start(self, trainer: L.Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:
+        """With a time of its own, begin with the state before the first step of it."""
+        if self.when == ALWAYS:
+            return
+        if not self.acts(pl_module.progress):
+            self.good, self.next = {}, {}
+        elif not self.good:
             self.keep(pl_module, trainer.optimizers[0])
 
     def begin(self) -> None:

@@ -7,7 +7,6 @@ from typing import Any
 
 import lightning as L
 from torch import nn
-from torch.optim import Optimizer
 
 from plugins.base import Batch, Module, Plugin, RecipeError, Stage
 from plugins.norm_statistics import measure_norms, measured_norms
@@ -51,7 +50,7 @@ class PreciseNorm(Plugin):
         self._norms = measured_norms(pl_module.model)
         self._see()
 
-    def after_step(self, module: Module, optimizer: Optimizer) -> None:
+    def on_train_batch_end(self, trainer: L.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         """See which of them are trained: some may thaw on the way."""
         self._see()
 

@@ -44,10 +44,10 @@ class Muon(Option, Optimizer):
         params: parameters or groups of them; a group says `algorithm`: "muon" or "adamw"; without, what has two dimensions is a matrix.
         lr: learning rate ε, ≥ 0.
         weight_decay: share of each weight that lr takes away in a step, ≥ 0.
-        momentum: share μ of the velocity that is kept in each step, in [0, 1].
+        momentum: share μ of the velocity that is kept in each step, in [0, 1).
         nesterov: whether the gradient is added once more.
         steps: Newton-Schulz steps, ≥ 1.
-        betas: AdamW's decay rates, in [0, 1].
+        betas: AdamW's decay rates, in [0, 1).
         eps: AdamW's small constant against division by zero, ≥ 0.
 
     Raises:
@@ -76,6 +76,7 @@ class Muon(Option, Optimizer):
         expect(len(betas) == 2, "betas", "two numbers", betas)
         for name, value in {"momentum": momentum, "betas[0]": betas[0], "betas[1]": betas[1]}.items():
             expect_probability(name, value)
+            expect(value < 1, name, "a number in [0, 1)", value)
         expect_count("steps", steps)
         own = {"momentum": momentum, "nesterov": nesterov, "steps": steps, "betas": tuple(betas), "eps": eps, "algorithm": None}
         own["decoupled_weight_decay"] = True  # as torch tells it

@@ -53,5 +53,9 @@ class Schedule(Declared):
     def __call__(self, optimizer: Optimizer, total_steps: int) -> LRScheduler:
         """Make the scheduler; all parameter groups follow the same factor."""
         warmup = int(self.warmup)
+        if self.steps is not None and 0 < warmup >= self.steps:
+            raise RecipeError(
+                f"scheduler.steps={self.steps} counts the warm-up too, which has {warmup}: set scheduler.warmup below it, or larger steps"
+            )
         steps = max(1, self.span(total_steps) - warmup)
         return warmed(optimizer, lambda step: self.factor(step, steps), warmup)

@@ -19,7 +19,7 @@ class CosineDecay(Schedule):
     ε_k = ε_τ + (ε_0 − ε_τ) (1 + cos(π min(1, k / τ))) / 2, where ε_τ = end_factor · ε_0 and τ = steps.
 
     Raises:
-        RecipeError: `steps` left out and the training without an end.
+        RecipeError: `steps` left out and the training without an end, or not above `warmup`, which it counts too.
 
     Source: Loshchilov & Hutter, "SGDR: Stochastic Gradient Descent with Warm Restarts", ICLR 2017, without restarts.
     """

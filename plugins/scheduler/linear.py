@@ -18,7 +18,7 @@ class LinearDecay(Schedule):
     ε_k = (1 − α) ε_0 + α ε_τ with α = min(1, k / τ), where ε_τ = end_factor · ε_0 and τ = steps.
 
     Raises:
-        RecipeError: `steps` left out and the training without an end.
+        RecipeError: `steps` left out and the training without an end, or not above `warmup`, which it counts too.
 
     Source: Goodfellow, Bengio & Courville, "Deep Learning", equation 8.14; lecture A.
     """

@@ -59,8 +59,8 @@ class OneCycle(Schedule):
     cycle_momentum: bool = declare.flag(
         "move momentum (Adam's first beta) too; an optimizer without momentum stays without", default=True
     )
-    base_momentum: float = declare.share("momentum where the rate is largest", default=0.85)
-    max_momentum: float = declare.share("momentum at both ends", default=0.95)
+    base_momentum: float = declare.number("momentum where the rate is largest", default=0.85, least=0, below=1)
+    max_momentum: float = declare.number("momentum at both ends", default=0.95, least=0, below=1)
     steps: int | None = declare.count("optimizer steps of the cycle", default=None, null="all of the training")
 
     def __call__(self, optimizer: Optimizer, total_steps: int) -> LRScheduler:

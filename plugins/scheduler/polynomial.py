@@ -17,7 +17,7 @@ class PolynomialDecay(Schedule):
     ε_k = ε_τ + (ε_0 − ε_τ) (1 − min(1, k / τ))^power, where ε_τ = end_factor · ε_0 and τ = steps: with power 1 a line.
 
     Raises:
-        RecipeError: `steps` left out and the training without an end.
+        RecipeError: `steps` left out and the training without an end, or not above `warmup`, which it counts too.
 
     Source: Chen et al., "DeepLab", 2017 ("poly", power 0.9); torch.optim.lr_scheduler.PolynomialLR.
     """

@@ -14,7 +14,7 @@ class WarmupCosine(CosineDecay):
     ε_τ = end_factor · ε_0.
 
     Raises:
-        RecipeError: `steps` left out and the training without an end.
+        RecipeError: `steps` left out and the training without an end, or not above `warmup`, which it counts too.
 
     Source: Goyal et al., "Accurate, large minibatch SGD", 2017 (warm-up); Loshchilov & Hutter, "SGDR", ICLR 2017.
     """

@@ -20,7 +20,7 @@ class WSD(Schedule):
     been meant to.
 
     Raises:
-        RecipeError: `steps` left out and the training without an end.
+        RecipeError: `steps` left out and the training without an end, or not above `warmup`, which it counts too.
 
     Source: Hu et al., "MiniCPM", 2024; Hägele et al., "Scaling laws and compute-optimal training beyond fixed training durations", 2024.
     """

@@ -12,6 +12,7 @@ from recipes.check.cases import CHECKS, IN_PROCESSES, cases
 from recipes.check.outcome import NotAsked, Wrong
 from recipes.check.package import Package, find_package
 from recipes.cli.check import main
+from recipes.config import own
 from recipes.config.searching import register
 from tests.harness import ROOT
 
@@ -352,6 +353,21 @@ def test_a_folder_of_config_files_will_do(tmp_path):
     assert made.options == ["optimizer/asgd"]
     assert {case.check for case in cases(made)} == set(CHECKS)
     assert {case.check for case in cases(made, quick=True)} == set(CHECKS) - set(IN_PROCESSES)
+
+
+def test_the_classes_of_a_folder_may_lie_beside_the_command(tmp_path, monkeypatch, capsys):
+    """Its name was typed, as that of `--config-dir`."""
+    (tmp_path / "classes_of_a_folder.py").write_text(WRONG)
+    (tmp_path / "configs" / "regularizer").mkdir(parents=True)
+    line = OTHER_WORDS.format(line="Decay.", option="mild", target="classes_of_a_folder.Good", more="  weight: 0.01 # share, in [0, 1]\n")
+    (tmp_path / "configs" / "regularizer" / "mild.yaml").write_text(line)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(own, "trusted", set())
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    main(["configs", "--only", "bf16"])
+    assert "1 options, 1 checks, 0 of them failed" in capsys.readouterr().out
+    sys.modules.pop("classes_of_a_folder", None)
+    register([])
 
 
 def test_what_has_no_outcome_is_told(package, tmp_path):

@@ -86,3 +86,9 @@ def test_what_names_nothing_is_told(written):
 def test_what_stands_twice_is_told():
     with pytest.raises(ValueError, match="twice"):
         refusals.expand({"a × b": "why", "b/three × a/one": "why"}, ["a/one", "a/two", "b/three"])
+
+
+def test_a_package_may_list_what_ours_say_of_a_whole_group():
+    theirs = {"a/one × b/three": "why"}
+    names = ["a/one", "b/three"]
+    assert refusals.expand({"a × b": "whole", **theirs}, names, theirs) == {frozenset(names): "why"}

@@ -6,6 +6,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader, TensorDataset
 
 from plugins.averaging.ema import EMA, ema
+from plugins.averaging.swa import SWA
 from plugins.base import Plugin, RecipeError, Stage
 from recipes.engine.module import RecipeModule
 
@@ -256,3 +257,12 @@ def test_a_warm_up_forgets_the_first_weights(problem):
         decay = min(0.8, (1 + number) / (warmup + number))  # TensorFlow's rule, with its number of updates
         expected = {name: decay * value + (1 - decay) * weights[name] for name, value in expected.items()}
     torch.testing.assert_close(dict(module.model.named_parameters()), expected)
+
+
+@pytest.mark.parametrize("make", [lambda when: EMA(0.9, when=when), lambda when: SWA(0.0, when=when)])
+def test_is_forgotten_behind_its_share_of_the_training(problem, weights, same, make):
+    """What is evaluated, and left in the model, is not the average of a time that is over."""
+    watch, plain = Watch(0.9), Watch(0.9)
+    averaged = weights(problem.fit(make((0.0, 0.5)), watch, steps=8))
+    assert same(averaged, weights(problem.fit(plain, steps=8)))
+    assert same(watch.validated[-1], plain.validated[-1])

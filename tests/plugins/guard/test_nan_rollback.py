@@ -233,3 +233,10 @@ def test_all_ranks_decide_alike():
 def test_refuses_weights_of_small_range():
     with pytest.raises(Refusal, match="16-true"):
         NaNRollback().check(Selection([], Setting((3,), ()), precision="16-true"))
+
+
+def test_with_a_time_of_its_own_it_begins_with_the_state_before_that(problem, same):
+    watch = Watch()
+    plugin = NaNRollback(when=(0.5, 1.0), every_n_steps=100)
+    problem.fit(plugin, watch, loader=poisoned(problem, 6), steps=8)
+    assert same(watch.weights[5], watch.weights[3]) and "back to the state of step 4" in plugin.events[0]

@@ -12,6 +12,7 @@ from plugins.base import RecipeError, Setting
 from plugins.guard.precise_norm import PreciseNorm
 from plugins.norm_statistics import measured_norms
 from plugins.normalization.ghost_batch import GhostBatchNorm
+from plugins.plugin import acts_in_steps
 from recipes.engine.module import RecipeModule
 
 
@@ -106,3 +107,7 @@ def test_a_sanity_check_measures_nothing(problem):
     problem.copy = resting
     module = problem.fit(PreciseNorm(), num_sanity_val_steps=2, steps=2)
     assert torch.equal(module.model[1].running_mean, torch.full((8,), 0.5))
+
+
+def test_it_acts_in_no_step_so_that_a_time_of_its_own_is_refused():
+    assert not acts_in_steps(PreciseNorm)

@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch.optim.lr_scheduler import OneCycleLR
 
+from plugins.base import RecipeError
 from plugins.optimizer.muon import Muon
 from plugins.scheduler.one_cycle import OneCycle
 
@@ -114,3 +115,10 @@ def test_a_finished_cycle_goes_on_in_a_longer_one():
     longer.optimizer.step()
     longer.step()
     assert longer.optimizer.param_groups[0]["lr"] == pytest.approx(whole.optimizer.param_groups[0]["lr"])
+
+
+@pytest.mark.parametrize("name", ["base_momentum", "max_momentum"])
+def test_a_momentum_of_1_is_refused(name):
+    """Adam divides by one minus its power."""
+    with pytest.raises(RecipeError, match=name):
+        OneCycle(**{name: 1.0})

@@ -1,6 +1,8 @@
 import numpy as np
 import pytest
 
+from plugins.base import RecipeError
+from plugins.scheduler.warmup_cosine import WarmupCosine
 from plugins.scheduler.wsd import WSD
 
 
@@ -27,3 +29,10 @@ def test_the_ends_of_the_share(make_optimizer, rates, decay, total):
         assert (got[4:total] == 0.3).all() and (got[total:] == 0).all()
     elif total > 4:
         np.testing.assert_allclose(got[4:total], 0.3 * (1 - np.arange(total - 4) / (total - 4)), rtol=1e-9)
+
+
+@pytest.mark.parametrize("schedule", [WarmupCosine, WSD])
+def test_steps_within_the_warm_up_are_refused(make_optimizer, schedule):
+    with pytest.raises(RecipeError, match="scheduler.steps=80 counts the warm-up too, which has 100: set scheduler.warmup below it"):
+        schedule(steps=80)(make_optimizer(), 900)
+    schedule(steps=101)(make_optimizer(), 900)

@@ -265,6 +265,20 @@ def test_names_of_users_stay_text(tmp_path):
     assert not any(name.startswith("on") for _, attributes in after.elements for name in attributes)
 
 
+def test_the_name_of_the_metric_stays_text(tmp_path):
+    name = "<img src=x onerror=alert(1)>"
+    for number in range(2):
+        leave(
+            tmp_path / str(number),
+            *(["+regularizer=l2"] if number else []),
+            metrics={f"test/{name}": 0.5 + number / 10},
+            monitor=f"val/{name}",
+            directions={name: "max"},
+        )
+    _, _, page = report_of(tmp_path)
+    assert "img" not in [tag for tag, _ in page.elements]
+
+
 def test_the_page_names_no_file_and_no_address_to_load(tmp_path):
     leave(tmp_path / "0")
     _, _, page = report_of(tmp_path)

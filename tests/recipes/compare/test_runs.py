@@ -303,3 +303,10 @@ def test_records_that_were_cut_off_anywhere_are_left_out(tmp_path):
     for wrong in ('{"test": {"": {"classes": ["a"], "matrix": [[1, 2]]}}}', '{"test": 3}', "[]", '{"test": {"": null}}'):
         (folder / "confusion.json").write_text(wrong)
         assert read(folder, CATALOGUE).confusion == {}
+
+
+@pytest.mark.parametrize("folds", [[1, 2, 3], "x", 1, {"a": 1}])
+def test_folds_may_mean_something_else_in_a_class_of_ones_own(tmp_path, folds):
+    whole = config()
+    found = read(leave(tmp_path / "0", config={**whole, "data": {**whole["data"], "folds": folds, "fold": 0}}), CATALOGUE)
+    assert found.status == "finished" and found.folds == 0 and found.replicate == (0,) and found.cut == (0, 0)

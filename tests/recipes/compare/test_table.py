@@ -9,7 +9,7 @@ from rich.console import Console
 from plugins.errors import RecipeError
 from recipes.compare.comparison import compare
 from recipes.compare.csv_files import VALUES, runs_csv, to_csv
-from recipes.compare.markup import to_latex, to_markdown
+from recipes.compare.markup import LATEX, to_latex, to_markdown
 from recipes.compare.runs import find, read
 from recipes.compare.statistics import rows
 from recipes.compare.table import arrange, columns, decimals, show
@@ -232,6 +232,18 @@ def test_more_than_four_digits_are_not_shown_for_a_few_groups(tmp_path):
         values = [0.5 - spread, 0.5, 0.5 + spread]
         leave_group(tmp_path, str(number), values, f"optimizer.lr=0.{number + 1}")
     assert decimals(table(tmp_path)[1]) == 4
+
+
+def test_small_losses_of_single_runs_have_digits(tmp_path):
+    for number, loss in enumerate((3.1e-6, 8.4e-6)):
+        leave(tmp_path / str(number), f"optimizer.lr=0.{number + 1}", metrics={"test/loss": loss}, monitor="val/loss")
+    comparison, found = table(tmp_path)
+    assert decimals(found) == 7
+    assert "0.0000031" in "\n".join(printed(comparison, found, 200))
+
+
+def test_what_was_changed_on_the_way_is_written_for_latex():
+    assert "32-true→16-mixed".translate(LATEX) == r"32-true$\to$16-mixed"
 
 
 def test_an_interval_of_a_difference_keeps_a_digit(tmp_path):

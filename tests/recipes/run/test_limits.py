@@ -181,7 +181,9 @@ def test_a_limit_whose_training_has_ended_is_refused(folder, folders, with_plugi
 # ------------------------------------------------------------------ schedules
 
 
-CASES = [(name, ()) for name in SCHEDULERS] + [(name, ("scheduler.steps=9",)) for name in SCHEDULERS if name not in SPANLESS]
+SPAN = ("scheduler.steps=9",)
+SHORTER = {name: (*SPAN, "scheduler.warmup=2") for name in ("warmup_cosine", "wsd")}  # than their default warm-up
+CASES = [(name, ()) for name in SCHEDULERS] + [(name, SHORTER.get(name, SPAN)) for name in SCHEDULERS if name not in SPANLESS]
 
 
 @pytest.mark.parametrize("case", sparsely(CASES), ids=lambda case: "-".join((case[0], *case[1])))
