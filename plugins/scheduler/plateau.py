@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, ClassVar
 
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import ReduceLROnPlateau
@@ -66,6 +66,8 @@ class Plateau(Declared):
 
     Source: torch.optim.lr_scheduler.ReduceLROnPlateau; He et al., "Deep residual learning for image recognition", CVPR 2016.
     """
+
+    goes_by_validation: ClassVar[bool] = True
 
     factor: float = declare.number("factor on the rate at each fall", default=0.1, above=0, below=1)
     patience: int = declare.count("validations in a row without a fall of the loss that are borne", default=5, least=0)

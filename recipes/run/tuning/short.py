@@ -48,7 +48,7 @@ def short_training(
     with isolate_rng(), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*no `val_dataloader`")
         module = make_module(config, data, [each for each in build_plugins(config) if each.group not in WITHOUT], world)
-        if schedule is not None:
+        if schedule is not None or getattr(module.make_scheduler, "goes_by_validation", False):  # nothing is validated
             module.make_scheduler = schedule
         # one that saves nothing, or Lightning would take its own
         trainer = make_trainer(config, folder, [], [*module.plugins, watch, Checkpoint()], max_steps=steps)

@@ -13,7 +13,7 @@ def test_the_smallest_size_that_is_nearly_as_fast_as_the_fastest():
 
 
 def test_sizes_are_doubled_up_to_all_samples(tmp_path):
-    config, data = prepared("+regularizer=dropout", "+stopping=early")
+    config, data = prepared("+regularizer=dropout", "+stopping=early", "scheduler=plateau")
     size, found = find_batch_size(config, tmp_path / "run", data, 1)
     samples = len(data.splits["train"])
     assert [each.size for each in found] == [SMALLEST * 2**power for power in range(8)] and found[-1].size * 2 > samples
