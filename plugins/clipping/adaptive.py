@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvTransposeNd
 
-from plugins.base import Module, Setting, declare
+from plugins.base import Module, RecipeError, Setting, declare
 from plugins.clipping._clipping import Clipping
 from plugins.clipping._norms import total_norm, with_gradient
 from plugins.depth import depths
@@ -63,6 +63,9 @@ class ClipAdaptively(Clipping):
     `head` is true.
     A NaN stays a NaN. The norms that are logged are over all parameters together.
 
+    Raises:
+        RecipeError: a model that is its output layer, with which nothing would be clipped.
+
     Source: Brock, De, Smith & Simonyan, "High-performance large-scale image recognition without normalization", ICML 2021, equation 3.
     """
 
@@ -86,6 +89,11 @@ class ClipAdaptively(Clipping):
             named = dict(module.model.named_parameters(remove_duplicate=False))
             depth = depths(module.model)
             self._left_out = set() if self.head else {id(named[name]) for name, layers in depth.items() if layers == 0}
+            if self._left_out.issuperset(map(id, named.values())):
+                raise RecipeError(
+                    f"{self.state_key} leaves the output layer alone, and {type(module.model).__name__} is that layer: type "
+                    f"clipping.head=true, or +clipping=norm"
+                )
             self._transposed = {
                 id(each.parameter): each.module
                 for each in named_parameters(module.model)

@@ -21,7 +21,7 @@ class GradualUnfreezing(Freezing):
 
     Raises:
         RecipeError: a model of one layer; training data without an end.
-        Refusal: optimizer=schedule_free.
+        Refusal: an optimizer that counts the steps of all parameters together: schedule_free, timm, pytorch_optimizer, adan, soap.
 
     Source: Howard & Ruder, "Universal Language Model Fine-tuning for Text Classification", ACL 2018.
     """

@@ -18,7 +18,7 @@ class LinearProbe(Freezing):
 
     Raises:
         RecipeError: a model of one layer; training data without an end.
-        Refusal: optimizer=schedule_free.
+        Refusal: an optimizer that counts the steps of all parameters together: schedule_free, timm, pytorch_optimizer, adan, soap.
 
     Source: Kumar et al., "Fine-Tuning can Distort Pretrained Features and Underperform Out-of-Distribution", ICLR 2022.
     """

@@ -72,6 +72,21 @@ def test_a_tied_output_layer_is_left_alone():
     assert bool((model[6].weight.grad == 1).all()) and bool((model[0].weight.grad < 1).all())
 
 
+def test_a_model_that_is_its_output_layer_is_refused():
+    model = nn.Linear(6, 3)
+    for head in (True, False):
+        plugin = ClipAdaptively(0.1, head=head)
+        plugin.prepare(Setting((6,), ()))
+        plugin.record = lambda *_: None
+        for parameter in model.parameters():
+            parameter.grad = torch.ones_like(parameter)
+        if head:
+            plugin.transform_gradient(SimpleNamespace(model=model), list(model.parameters()))
+            continue
+        with pytest.raises(RecipeError, match="leaves the output layer alone, and Linear is that layer: type clipping.head=true"):
+            plugin.transform_gradient(SimpleNamespace(model=model), list(model.parameters()))
+
+
 def test_refuses_values_out_of_range():
     with pytest.raises(RecipeError, match="^ratio must be"):
         ClipAdaptively(0.0)
