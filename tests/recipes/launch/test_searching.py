@@ -232,7 +232,8 @@ def test_a_grid_ends_with_its_last_point(tmp_path, pruner):
 
 
 def test_a_grid_is_searched_to_its_end_and_what_it_found_is_trained_again(tmp_path):
-    words = ("hydra/sweeper/sampler=grid", "hydra/sweeper/pruner=hyperband", "hydra.sweeper.n_trials=9", "hydra.sweeper.repeats=1", "seed=3", "max_steps=2")
+    words = ("hydra/sweeper/sampler=grid", "hydra.sweeper.n_trials=9", "hydra.sweeper.repeats=1", "seed=3", "max_steps=2")
+    words += ("hydra/sweeper/pruner=hyperband",)
     done = command("train.py", "-m", *WORDS, *words, "optimizer.lr=0.1,1e-9", "sweep=mine", cwd=tmp_path, forked=True)
     assert done.returncode == 0, done.stderr
     results = [json.loads((tmp_path / "mine" / name / "result.json").read_text()) for name in "012"]
@@ -282,6 +283,13 @@ def test_a_trial_that_is_only_explained_has_not_failed(tmp_path):
     (job,) = trials.search.more()
     trials.search.ended(job)  # with no result and no error
     assert trials.search.ended_early == "" and trials.search.more()
+
+
+def test_explaining_a_search_trains_nothing(tmp_path):
+    words = ("optimizer.lr=0.1,1", "hydra.sweeper.n_trials=2", "explain=true", "sweep=mine")
+    done = command("train.py", "-m", *WORDS, *words, cwd=tmp_path, forked=True)
+    assert done.returncode == 0 and done.stdout.count("update     ") == 2 and "failed" not in done.stdout
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_job_is_not_given_up_with_another_seed_of_its_trial(tmp_path, monkeypatch):
