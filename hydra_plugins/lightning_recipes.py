@@ -68,7 +68,8 @@ class ProcessesLauncher(Launcher):
             sweep.say(search.ended_early)
         expect_alike(job.result for job in sweep.jobs)
         sweep.run(search.again())
-        searching.write_found(search, sweep.folder)
+        if sweep.plan.jobs:  # else all was only explained
+            searching.write_found(search, sweep.folder)
 
     def _current(self) -> Any:
         """The sweep of this process."""

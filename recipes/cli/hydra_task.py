@@ -22,6 +22,7 @@ from recipes.config.errors import one_line
 from recipes.config.invoked import as_typed
 from recipes.config.quoting import typed
 from recipes.launch import slurm_job as slurm
+from recipes.launch.identity import here
 from recipes.store.files import remove_empty
 
 if TYPE_CHECKING:
@@ -188,7 +189,8 @@ def _claimed(catalogue: Catalogue, config: dict[str, Any], folder: Path, words: 
     from recipes.store.claim import Claim, claim
     from recipes.store.plan import is_job
 
-    found = claim(folder, words, config["overwrite"], slurm.restarts() > 0, is_job(folder, words))
+    number = job.number if (job := here().job) else ""
+    found = claim(folder, words, config["overwrite"], slurm.restarts() > 0, is_job(folder, words), number)
     if found == Claim.GO_ON and can_go_on(folder):
         earlier = read_run(catalogue, folder)
         expect_unchanged(earlier, folder)

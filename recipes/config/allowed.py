@@ -33,6 +33,11 @@ def one_of(*choices: str) -> Callable[[object], bool]:
     return lambda value: value in choices
 
 
+def each_of(fits: Callable[[object], bool]) -> Callable[[object], bool]:
+    """Whether a value, or each of a list of them, fits."""
+    return lambda value: all(map(fits, value if isinstance(value, list) else [value]))
+
+
 def is_name(value: object) -> bool:
     """Whether a value names something of a cluster, without blanks and line breaks."""
     return isinstance(value, str) and NAME.fullmatch(value) is not None
@@ -63,8 +68,8 @@ SETTINGS: dict[str, Callable[[object], bool]] = {
     "hydra/sweeper/pruner": one_of(*PRUNERS),
     "hydra.sweeper.n_jobs": is_count,
     "hydra.sweeper.max_batch_size": is_count,
-    "hydra.sweeper.direction": lambda value: set(value if isinstance(value, list) else [value]) <= {"maximize", "minimize"},
-    "hydra.sweeper.objectives": lambda value: isinstance(value, list) and all(map(is_name, value)),
+    "hydra.sweeper.direction": each_of(one_of("maximize", "minimize")),
+    "hydra.sweeper.objectives": each_of(is_name),
     "hydra.sweeper.budget": is_name,
     "hydra.sweeper.repeats": is_count,
     "hydra.sweeper.max_failure_rate": is_number,
@@ -107,7 +112,8 @@ def check_settings(path: Path, words: Sequence[str], config_dir: str | None) -> 
         )
     for word in words:
         override = _parsed(path, word)
-        allowed = SETTINGS.get(override.key_or_group)
+        names_code = any(part.startswith("_") for part in re.split(r"[./]", override.key_or_group))  # Hydra makes what _target_ names
+        allowed = None if names_code else SETTINGS.get(override.key_or_group)
         value = None if override.is_delete() or override.is_sweep_override() else override.value()
         value = str(value) if value.__class__.__name__ == "QuotedString" else value
         fine = allowed and not override.is_delete() and not override.is_sweep_override() and (value is None or allowed(value))

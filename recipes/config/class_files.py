@@ -187,8 +187,21 @@ class ClassFile:
         for node in self.node.body if self._is_dataclass else ():
             if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
                 said = ast.unparse(node.annotation).strip("'\"").partition("[")[0]
-                found |= {} if said.endswith("ClassVar") else {node.target.id: self._parameter(node.annotation, node.value)}
+                default, taken = self._of_field(node.value)
+                if not taken:
+                    found.pop(node.target.id, None)
+                elif not said.endswith(("ClassVar", "KW_ONLY")):
+                    found[node.target.id] = self._parameter(node.annotation, default)
         return found
+
+    def _of_field(self, value: ast.expr | None) -> tuple[ast.expr | None, bool]:
+        """The default of a dataclass' field, or what makes it; and whether the field is a parameter."""
+        if not isinstance(value, ast.Call) or self.file.named(value.func) != "dataclasses.field":
+            return value, True
+        given = {each.arg: each.value for each in value.keywords}
+        init = given.get("init")
+        taken = not (isinstance(init, ast.Constant) and init.value is False)
+        return given.get("default", given.get("default_factory")), taken
 
     def _parameter(self, annotation: ast.expr | None, default: ast.expr | None) -> Parameter:
         said = ast.unparse(annotation) if annotation else ""

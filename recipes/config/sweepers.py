@@ -23,12 +23,7 @@ PRUNERS: dict[str, dict[str, Any]] = {  # which trials are given up while they r
     "none": {},
     "median": {"n_startup_trials": 5, "n_warmup_steps": 0},
     "halving": {"min_resource": "auto", "reduction_factor": 4},
-    "hyperband": {
-        "_target_": "optuna.pruners.HyperbandPruner",
-        "min_resource": 1,
-        "max_resource": "auto",
-        "reduction_factor": 3,
-    },
+    "hyperband": {"min_resource": 1, "max_resource": "auto", "reduction_factor": 3},
 }
 
 

@@ -75,13 +75,12 @@ class Display:
             self._fill()
 
     def end(self, job: Job) -> None:
-        """A job has ended."""
+        """A job runs no more: it has ended, or goes on later."""
         if self.bar:
             self.unseen.pop(job.number, None)
             if job.number in self.lines:
                 self.bar.remove_task(self.lines.pop(job.number))
             self._fill()
-        self.done(1)
 
     def _fill(self) -> None:
         """Give lines to running jobs, the earliest first, as long as there is room."""

@@ -24,6 +24,7 @@ class Forked:
         self.number: int | None = None  # until it has begun
         self.returncode: int | None = None
         self.signals: list[int] = []  # sent before that
+        self.lost = False  # with the process that it was forked of
 
     @property
     def group(self) -> int | None:
@@ -113,7 +114,7 @@ class Warm:
         """It is gone: so are its jobs, soon."""
         for job in (*self.asked, *self.jobs.values()):
             job.send(signal.SIGTERM)
-            job.returncode = -signal.SIGKILL
+            job.returncode, job.lost = -signal.SIGKILL, True
         self.asked, self.jobs = [], {}
 
     def close(self) -> None:

@@ -23,3 +23,8 @@ def deal(gpus: Sequence[str], taken: Sequence[Sequence[str]], wanted: int | None
     """The GPUs for the next job: those that the fewest running jobs have, all of them where `wanted` is None or too many."""
     load = {gpu: sum(gpu in others for others in taken) for gpu in gpus}
     return sorted(gpus, key=lambda gpu: load[gpu])[: wanted if wanted is not None else len(gpus)]
+
+
+def have_room(gpus: Sequence[str], taken: Sequence[Sequence[str]], most: float) -> bool:
+    """Whether each of these GPUs is one that fewer than `most` running jobs have."""
+    return all(sum(gpu in others for others in taken) < most for gpu in gpus)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import subprocess
 import time
 import zipfile
@@ -15,13 +16,15 @@ from typing import Any, Protocol
 
 from plugins.errors import RecipeError
 from recipes.config.errors import one_line, printable
-from recipes.config.own import changed
+from recipes.config.own import changed, own_words
 from recipes.config.places import check_files, open_file
+from recipes.config.quoting import quoted
 from recipes.config.run_files import CHECKPOINTS, CONFIG, LAST, OUTPUT, RESULT
 from recipes.config.untrusted import LARGEST_RECORD, read_text, read_yaml
 from recipes.launch import parent
 from recipes.launch.identity import LIFELINE
 from recipes.store import shapes
+from recipes.store.claim import remove_run
 from recipes.store.files import open_to_append
 from recipes.store.folder import result_or_empty
 
@@ -149,6 +152,15 @@ def can_go_on(folder: Path) -> bool:
         return False
 
 
+def words_to_start(job: Job) -> list[str]:
+    """What a job is started with: to go on if it can, else anew, in a folder without what an earlier start has left."""
+    place = quoted(job.folder)
+    if can_go_on(job.folder):
+        return [f"resume={place}", *own_words(job.words)]
+    remove_run(job.folder)  # such as what a process left that was killed before its first checkpoint
+    return [*job.words, f"hydra.run.dir={place}", f"hydra.job.num={job.number}", f"hydra.job.id='{job.number}'"]
+
+
 def check_job(folder: Path) -> None:
     """Raise where a job's folder holds what no run has left: it is neither gone on with nor removed."""
     check_files(folder)
@@ -195,3 +207,12 @@ def summary(job: Job) -> str:
     metrics, monitor = job.result.get("metrics", {}), str(job.result.get("monitor"))
     names = dict.fromkeys([monitor, monitor.replace("val/", "test/", 1)])
     return "  ".join(f"{name} {metrics[name]:.4f}" for name in names if metrics.get(name) is not None) or "done"
+
+
+def reason(job: Job, code: int) -> str:
+    """Why a job that has ended with this exit code ended badly, in a line."""
+    if code < 0:
+        name = signal.Signals(-code).name
+        return f"ended by {name}" + (" (is there enough memory?)" if -code == signal.SIGKILL else "")
+    stopped = f"stopped by {job.result.get('stopped_by')}" if job.result.get("status") == "stopped" else ""
+    return job.result.get("error") or stopped or job.last_line().removeprefix("error: ") or f"exit code {code}"

@@ -112,6 +112,11 @@ def cores_here() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def threads_of(processes: int) -> str:
+    """OMP_NUM_THREADS of each of several processes at a time, whose threads would else wait for each other."""
+    return str(max(1, cores_here() // processes))
+
+
 def check_started(trainer: Mapping[str, Any]) -> None:
     """Refuse processes that were started side by side but are not those which the config wants."""
     slurm.check_ranks(trainer)

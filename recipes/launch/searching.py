@@ -39,6 +39,13 @@ def search_of(hydra: Any, words: Sequence[str], sweep: Sweep) -> Search:
     from recipes.launch.study import Search
 
     settings: dict[str, Any] = OmegaConf.to_container(hydra.sweeper, resolve=True)  # type: ignore[assignment]
+    for name in ("objectives", "direction"):
+        if settings[name] is not None and not isinstance(settings[name], list):
+            settings[name] = [settings[name]]
+    if wrong := [each for each in settings["direction"] or () if each not in ("maximize", "minimize", None)]:
+        raise RecipeError(f"hydra.sweeper.direction must be maximize or minimize, got {show(wrong[0])}")
+    if wrong := [each for each in settings["objectives"] or () if not isinstance(each, str)]:
+        raise RecipeError(f"hydra.sweeper.objectives must be names of metrics, got {show(wrong[0])}")
     space = space_of(words)
     prunes = settings["pruner"]["name"] != "none"
     if prunes and settings["objectives"]:
@@ -71,9 +78,13 @@ def sampler_of(node: Mapping[str, Any], space: Space) -> Any:
 
 def made(what: str, node: Mapping[str, Any]) -> Any:
     """An object of Optuna's, by its name here."""
+    known = {"sampler": SAMPLERS, "pruner": PRUNERS}[what]
+    if node["name"] not in [*known]:
+        raise RecipeError(f"hydra/sweeper/{what} must be one of {', '.join(known)}, got {show(node['name'])}")
     arguments = {key: value for key, value in node.items() if key != "name"}
-    for key, default in {"sampler": SAMPLERS, "pruner": PRUNERS}[what][node["name"]].items():
-        if default is not None and key in arguments and (words := expected(arguments[key], default)):
+    for key, default in known[node["name"]].items():
+        like, comment = (1, "| auto") if default == "auto" else (default, "")
+        if default is not None and key in arguments and (words := expected(arguments[key], like, comment)):
             raise RecipeError(f"hydra.sweeper.{what}.{key} must be {words}, got {show(arguments[key])}")
     try:
         return getattr(importlib.import_module(f"optuna.{what}s"), CLASSES[node["name"]])(**arguments)

@@ -66,13 +66,19 @@ class Space:
 
 
 def space_of(words: Sequence[str]) -> Space:
-    """The space that a search's words span."""
+    """The space that a search's words span.
+
+    Raises:
+        RecipeError: they span none, or seeds are not listed.
+    """
     found = Space()
     for word in words:
         override = OverridesParser.create().parse_override(word)
         if not override.is_sweep_override():
             found.fixed.append(word)
         elif override.key_or_group == SEED:
+            if override.is_interval_sweep():
+                raise RecipeError(f"{word}: each trial is trained with each of the seeds: list them, such as seed=0,1,2")
             found.seeds += [str(each.input_line) for each in expand(override)]
         else:
             found.dimensions[override.get_key_element()] = distribution(override)

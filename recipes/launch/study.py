@@ -127,7 +127,8 @@ class Search:
         if trial is None:
             return
         trial.ended += 1
-        trial.failed |= job.score is None and job.result.get("status") not in ("diverged", "pruned")
+        known = bool(job.error or job.result)  # else it was only explained
+        trial.failed |= job.score is None and known and job.result.get("status") not in ("diverged", "pruned")
         if trial.told:
             return
         self._report(trial, job if job.result.get("status") == "pruned" else None)

@@ -20,16 +20,15 @@ from rich.console import Console
 
 from plugins.errors import RecipeError
 from recipes.config.errors import one_line, printable
-from recipes.config.own import own_words
 from recipes.config.places import check_sweep
-from recipes.config.quoting import quoted, typed
+from recipes.config.quoting import typed
 from recipes.config.run_files import JOBS, LOG, SWEEP_LOG
 from recipes.config.settings import expect_jobs
 from recipes.launch.display import Display, duration
-from recipes.launch.forked import Warm
-from recipes.launch.gpus import accelerators, deal
-from recipes.launch.job import Job, Process, Running, can_go_on, check_job, explained, start_job, summary, told_before
-from recipes.launch.ranks import cores_here
+from recipes.launch.forked import Forked, Warm
+from recipes.launch.gpus import accelerators, deal, have_room
+from recipes.launch.job import Job, Process, Running, check_job, explained, reason, start_job, summary, told_before, words_to_start
+from recipes.launch.ranks import cores_here, threads_of
 from recipes.launch.room import Room
 from recipes.launch.signals import collect_signals
 from recipes.launch.source import Listed, Source
@@ -50,7 +49,7 @@ class Sweep:
         plan: the words it was started with; the jobs of an earlier start are taken over.
         command: what starts a job, up to its words.
         n_jobs: jobs at a time; -1: as many as the GPUs take, or one a CPU core where there is no GPU.
-        jobs_per_gpu: jobs that share a GPU, where n_jobs is -1.
+        jobs_per_gpu: the most jobs that share a GPU; 1: any number, where n_jobs is not -1.
         start: fresh: each job imports all that it needs | warm: it is a fork of a process that has, where that is possible.
     """
 
@@ -68,6 +67,7 @@ class Sweep:
         self.folder, self.plan, self.command = folder, plan, list(command)
         self.gpus = accelerators() if n_jobs != 1 else []
         self.n_jobs = n_jobs if n_jobs > 0 else len(self.gpus) * jobs_per_gpu or cores_here()
+        self._on_a_gpu = jobs_per_gpu if n_jobs == -1 or jobs_per_gpu > 1 else sys.maxsize  # jobs at a time
         self.jobs: list[Job] = []
         self.console = Console()
         at_once = max(cores_here(), len(self.gpus) * jobs_per_gpu)
@@ -137,12 +137,18 @@ class Sweep:
                 ended_now = [job for job, each in running.items() if each.process.poll() is not None]
                 for job in ended_now:
                     ended = running.pop(job)
+                    self.display.end(job)
+                    if isinstance(ended.process, Forked) and ended.process.lost and not (received or job in self._given_up):
+                        self._warm = None  # from now on jobs are started by themselves
+                        self.say(f"{job.name}  was lost with the process that it was forked of, and goes on by itself")
+                        waiting.insert(0, job)
+                        continue
                     self._end(job, ended.process, bool(received))
                     if self._room is not None:
                         self._room.known = True
                     if not received:
                         self._tell(source, job)
-                    self.display.end(job)
+                    self.display.done(1)
                     took = duration(time.monotonic() - ended.began)
                     self.say(f"{job.name}  {job.error or summary(job)}  ({took})")
                 self.display.show(running)
@@ -196,14 +202,18 @@ class Sweep:
             self.run([self.make(len(self.jobs) + number, words) for number, words in enumerate(rest)])
 
     def _next(self, waiting: list[Job]) -> Job | None:
-        """The first job in whose folder no process of an earlier start is still ending; with an error where one does not end."""
+        """The first job that finds GPUs, and in whose folder no process is still ending; with an error where one does not end."""
         for job in list(waiting):
             if any(job.folder == other.folder for other in self._running):  # the same words: it answers when that has ended
+                continue
+            taken = [each.gpus for each in self._running.values()]
+            if not have_room(deal(self.gpus, taken, job.devices), taken, self._on_a_gpu):
                 continue
             held = is_held(job.folder / LOG)
             if held and self._held.setdefault(job, time.monotonic()) > time.monotonic() - PATIENCE:
                 continue
             waiting.remove(job)
+            self._held.pop(job, None)
             job.error = f"another process trains in {job.folder}" if held else ""
             return job
         return None
@@ -221,23 +231,14 @@ class Sweep:
         self.display.start(job, gpus)
         self._log(f"{job.name}  started in {job.folder}")
 
-    def _words(self, job: Job) -> list[str]:
-        """What a job is started with: to go on if it can, else anew, in a folder without what an earlier start has left."""
-        place = quoted(job.folder)
-        if can_go_on(job.folder):
-            return [f"resume={place}", *own_words(job.words)]
-        remove_run(job.folder)  # such as what a process left that was killed before its first checkpoint
-        return [*job.words, f"hydra.run.dir={place}", f"hydra.job.num={job.number}", f"hydra.job.id='{job.number}'"]
-
     def _launch(self, job: Job, gpus: Sequence[str]) -> Process:
-        words = self._words(job)
+        words = words_to_start(job)
         job.folder.mkdir(parents=True, exist_ok=True)
         environment = dict(os.environ)
         if gpus:
             environment["CUDA_VISIBLE_DEVICES"] = ",".join(gpus)
-        if self.n_jobs > 1:  # threads of several processes would wait for each other
-            processes = self.n_jobs * (job.devices or 1)
-            environment.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // processes)))
+        if self.n_jobs > 1:
+            environment.setdefault("OMP_NUM_THREADS", threads_of(self.n_jobs * (job.devices or 1)))
         if self._warm is None:
             return start_job([*self.command, *words], job.folder, self._lifeline[0], environment)
         threads = environment.get("OMP_NUM_THREADS")
@@ -272,12 +273,7 @@ class Sweep:
 
     def _reason(self, job: Job, process: Process) -> str:
         """Why a job ended badly, in a line."""
-        code = int(process.returncode)
-        if code < 0:
-            name = signal.Signals(-code).name
-            return f"ended by {name}" + (" (is there enough memory?)" if -code == signal.SIGKILL else "")
-        stopped = f"stopped by {job.result.get('stopped_by')}" if job.result.get("status") == "stopped" else ""
-        return job.result.get("error") or stopped or job.last_line().removeprefix("error: ") or f"exit code {code}"
+        return reason(job, int(process.returncode))
 
     def say(self, line: str) -> None:
         """A line in the log and for the user."""

@@ -38,7 +38,7 @@ from recipes.launch.failures import (
 from recipes.launch.forked_rank import ForkedRank
 from recipes.launch.gpus import accelerators
 from recipes.launch.identity import LIFELINE, WATCHED, repeated
-from recipes.launch.ranks import STOPPING, asking, is_watched, lifeline, node
+from recipes.launch.ranks import STOPPING, asking, is_watched, lifeline, node, threads_of
 from recipes.store.folder import result_or_empty, write_result
 
 
@@ -152,8 +152,7 @@ class Watch:
         environment |= {LIFELINE: str(ends[0]), "NODE_RANK": str(node())}
         if nodes == 1:
             environment |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(meeting.getsockname()[1])}
-        # threads of several ranks would wait for each other
-        environment.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // count)))
+        environment.setdefault("OMP_NUM_THREADS", threads_of(count))
         for local in range(count):
             number = node() * count + local
             own = parent.of_mine(environment) | {"LOCAL_RANK": str(local), "RANK": str(number)}

@@ -78,6 +78,11 @@ class LogFile(logging.FileHandler):
     def _open(self) -> Any:
         return io.TextIOWrapper(open_to_append(Path(self.baseFilename)), "utf-8", "replace", write_through=True)
 
+    def handleError(self, record: logging.LogRecord) -> None:
+        """A disk that is full is told in a line by what cannot go on without it; anything else as logging tells it."""
+        if not isinstance(sys.exc_info()[1], OSError):
+            super().handleError(record)
+
 
 class RankFormatter(logging.Formatter):
     """Marks each line with the rank where there are several."""

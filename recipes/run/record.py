@@ -14,6 +14,7 @@ from recipes.config.effect import words_with_effect
 from recipes.data.loaders import StepLoader
 from recipes.engine.checkpoint import BestAndLast
 from recipes.engine.module import RecipeModule
+from recipes.launch.identity import here
 from recipes.run.build import count_parameters
 from recipes.run.phases import told
 from recipes.run.provenance import environment, peak_memory
@@ -51,6 +52,7 @@ def at_start(
     result |= {"techniques": techniques(chosen, [*module.plugins, *module.left_out]), "metrics": dict(metrics), **environment()}
     result |= {"choices": chosen, "data_content": module.data_content}
     result |= {"steps_an_epoch": len(loader), "samples_per_step": loader.step_size}
+    result |= {"slurm_job": job.number} if (job := here().job) else {}
     return result | {"history": [history.entry(result)]}
 
 

@@ -41,7 +41,9 @@ class Claim(Enum):
     REPLACE = "replace the run that is in it"
 
 
-def claim(folder: Path, words: Sequence[str], overwrite: bool = False, again: bool = False, known: bool = False) -> Claim:
+def claim(
+    folder: Path, words: Sequence[str], overwrite: bool = False, again: bool = False, known: bool = False, job: str = ""
+) -> Claim:
     """Whether a new run may have a folder, and how.
 
     It gets one that is empty or is not there, and one with an unfinished run of the same words, with which it goes on: since
@@ -53,6 +55,7 @@ def claim(folder: Path, words: Sequence[str], overwrite: bool = False, again: bo
         overwrite: whether another run in it may be replaced.
         again: whether a cluster has started the same command once more; a run that has finished meanwhile is no mistake then.
         known: whether the folder is that of a sweep's job with these words.
+        job: the number of this process' job on a cluster, which keeps it when it is started again: what it has left is not overwritten.
 
     Raises:
         RecipeError: the folder holds something else; the message says what, and what to type.
@@ -64,9 +67,10 @@ def claim(folder: Path, words: Sequence[str], overwrite: bool = False, again: bo
     status, command = _run_in(folder)
     if not status:
         return Claim.NEW if known else _beside(folder, there, overwrite)
-    if overwrite:
-        return Claim.REPLACE
     same = command == _without_overwrite(words)
+    ours = again and same and status != "diverged" and bool(job) and result_or_empty(folder).get("slurm_job") == job
+    if overwrite and not ours:
+        return Claim.REPLACE
     if status == "diverged":
         raise RecipeError(
             f"{folder} holds a run that has diverged, and would diverge again: to train another one in its place add overwrite=true; "

@@ -78,13 +78,17 @@ def hold(path: Path, doing: str, patience: float = 0.0) -> Iterator[None]:
         patience: seconds to wait for a process that is about to end.
 
     Raises:
-        RecipeError: another process holds the lock.
+        RecipeError: another process holds the lock, or the file cannot be written.
     """
     if fcntl is None:
         yield
         return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with open_to_append(path) as file:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        opened = open_to_append(path)
+    except OSError as error:
+        raise unwritable(path, error) from None
+    with opened as file:
         end = time.monotonic() + patience
         while True:
             try:

@@ -62,7 +62,7 @@ def is_tuned(value: object) -> bool:
 
 FORMAT = 1  # of a run's folder and a sweep's; another number where an older version would read one wrongly
 # what stands in result.json, where it stands there; null wherever a run does not know
-ENTRIES = dict.fromkeys(("status", "monitor", "error", "stopped_by", "ended_by", "git_commit", "machine"), is_text)
+ENTRIES = dict.fromkeys(("status", "monitor", "error", "stopped_by", "ended_by", "git_commit", "machine", "slurm_job"), is_text)
 ENTRIES |= dict.fromkeys(
     ("seed", "best_step", "steps", "phases", "devices", "nodes", "samples_per_step", "parameters"), is_count
 )

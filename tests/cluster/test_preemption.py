@@ -18,7 +18,7 @@ from tests.cluster.gates import Gates
 from tests.cluster.slurm import wait_for
 from tests.command import ROOT, command, variables
 
-APART = ("seconds", "samples_per_second", "peak_memory", "wandb", "git_commit")
+APART = ("seconds", "samples_per_second", "peak_memory", "wandb", "git_commit", "slurm_job")
 WORDS = (
     *("model=mlp", "max_steps=120", "trainer.accelerator=cpu", "trainer.progress=false", "trainer.val_every_n_steps=17"),
     *("+regularizer=[dropout]", "+averaging=ema", "optimizer=momentum", "data.batch_size=16", "trainer.log_every_n_steps=1"),

@@ -10,7 +10,8 @@ from recipes.config import catalogue, own
 from recipes.config.class_files import DATA, LOADERS, MISSING, MODULE, SAMPLES, STREAM, UNKNOWN, located
 
 CODE = '''
-from dataclasses import dataclass
+import dataclasses
+from dataclasses import KW_ONLY, InitVar, dataclass, field
 from typing import Any, ClassVar, Optional
 
 import lightning as L
@@ -94,6 +95,22 @@ class Derived(Between, Set):
     noise: float = 0.5
 
 
+@dataclass
+class Fields(Set):
+    a: int = field(default=3)
+    b: list = dataclasses.field(default_factory=list)
+    c: int = field(init=False)
+    d: int = field(kw_only=True)
+    e: InitVar[int] = 2
+    _: KW_ONLY
+    f: float = field(default=1, repr=False)
+
+
+@dataclass
+class Fixed(Fields):
+    a: int = field(default=4, init=False)
+
+
 if True:
     class Inner(nn.Sequential):
         def __init__(self, shape, outputs):
@@ -139,6 +156,16 @@ def test_kinds_and_parameters_are_those_that_python_finds(place):
         "seed",
     ]
     assert read["Net"].comments == {"width": "channels, ≥ 1", "rate": "share, in [0, 1]"} and read["Net"].told == "A net."
+
+
+def test_the_fields_of_a_dataclass_are_parameters_where_python_takes_them(place):
+    read = {name: located(f"netsfile.{name}") for name in ("Fields", "Fixed")}
+    import netsfile
+
+    for name, found in read.items():
+        assert {*found.parameters} == {*inspect.signature(getattr(netsfile, name)).parameters}, name
+    defaults = {name: each.default for name, each in read["Fields"].parameters.items()}
+    assert defaults == {"a": 3, "b": UNKNOWN, "d": MISSING, "e": 2, "f": 1.0} and type(defaults["f"]) is float
 
 
 def test_a_class_is_an_option_of_this_command_alone(place):

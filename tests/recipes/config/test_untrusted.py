@@ -20,6 +20,7 @@ from recipes.config.errors import from_cell, one_line, printable, to_cell
 from recipes.config.launchers import ProcessesConf
 from recipes.config.places import check_files
 from recipes.config.quoting import quote
+from recipes.config.sweepers import PRUNERS, SAMPLERS
 from recipes.config.untrusted import LARGEST, read_json, read_text, read_yaml
 from recipes.engine import kept
 from recipes.store.files import hold, is_held, open_to_append, write_text
@@ -301,6 +302,7 @@ SETTINGS = [
     ),
     *("hydra.sweeper.sampler.seed=3", "hydra.sweeper.direction=minimize", "hydra.sweep.subdir=${hydra.job.override_dirname}"),
     *("hydra/launcher=ray", "hydra.launcher.ray.init.address=auto", "hydra.launcher.ray.remote.num_gpus=0.5"),
+    *("hydra.sweeper.objectives=val/acc", "hydra.sweeper.pruner.max_resource=9"),
 ]
 NO_SETTINGS = [
     *(
@@ -309,6 +311,7 @@ NO_SETTINGS = [
         "hydra.launcher._target_=x",
     ),
     *("hydra.launcher.additional_parameters={wrap: reboot}", "hydra.sweeper._target_=os.system", "hydra.job_logging.x=1"),
+    *("hydra.sweeper.pruner._target_=os.system", "hydra.sweeper.direction=[[a]]", "hydra.sweeper.objectives=[{a: 1}]"),
     *("hydra.sweeper.sampler._target_=os.system", "hydra.sweeper.params={a: 1}", "hydra.sweeper.storage=sqlite:///x", "seed=1"),
     *(
         "hydra.sweeper.custom_search_space=os.system",
@@ -359,6 +362,12 @@ def test_settings_that_are_typed_again(tmp_path, word):
     assert str(tmp_path / "jobs.yaml") in line and (
         "type it again" in line or "no word" in line or "cannot be read" in line or ".." in word
     )
+
+
+def test_no_setting_of_a_sweep_names_code(tmp_path, monkeypatch):
+    assert not [name for options in (SAMPLERS, PRUNERS) for option in options.values() for name in option if name.startswith("_")]
+    monkeypatch.setitem(allowed.SETTINGS, "hydra.sweeper.pruner._target_", lambda value: True)  # as if one were listed
+    assert "type it again" in refused(check_settings, tmp_path / "jobs.yaml", ["hydra.sweeper.pruner._target_=os.system"], None)
 
 
 def test_a_config_folder_is_typed_again(tmp_path):

@@ -13,11 +13,12 @@ from pathlib import Path
 
 import pytest
 import yaml
+from omegaconf import OmegaConf
 
 from plugins.errors import RecipeError
 from recipes.launch import sweep as sweep_module
 from recipes.launch.job import Job
-from recipes.launch.searching import made, sampler_of
+from recipes.launch.searching import made, sampler_of, search_of
 from recipes.launch.space import space_of
 from recipes.launch.study import Search
 from recipes.launch.sweep import Sweep
@@ -56,6 +57,8 @@ def test_words_span_a_space():
         space_of(["optimizer.lr=interval(0,1)"]).grid()
     with pytest.raises(RecipeError, match="nothing to search"):
         space_of(["seed=0,1", "model=cnn"])
+    with pytest.raises(RecipeError, match=r"seed=int\(interval\(0,9\)\): each trial .* list them, such as seed=0,1,2"):
+        space_of(["optimizer.lr=0.1,1", "seed=int(interval(0,9))"])
 
 
 TPE = {"name": "tpe", "seed": 0, "n_startup_trials": 3}
@@ -230,6 +233,7 @@ def test_a_grid_ends_with_its_last_point(tmp_path, pruner):
 
 def test_a_grid_is_searched_to_its_end_and_what_it_found_is_trained_again(tmp_path):
     words = ("hydra/sweeper/sampler=grid", "hydra.sweeper.n_trials=9", "hydra.sweeper.repeats=1", "seed=3", "max_steps=2")
+    words += ("hydra/sweeper/pruner=hyperband",)
     done = command("train.py", "-m", *WORDS, *words, "optimizer.lr=0.1,1e-9", "sweep=mine", cwd=tmp_path, forked=True)
     assert done.returncode == 0, done.stderr
     results = [json.loads((tmp_path / "mine" / name / "result.json").read_text()) for name in "012"]
@@ -272,6 +276,20 @@ def test_a_trial_that_diverges_is_no_failure_and_one_that_fails_ends_the_search_
     assert len(trials.all()) == 2
     told = "no further trial is begun: 1 of 2 have failed (hydra.sweeper.max_failure_rate=0)"
     assert trials.search.ended_early == told
+
+
+def test_a_trial_that_is_only_explained_has_not_failed(tmp_path):
+    trials = Trials(tmp_path, squares, settings={"n_trials": 2})
+    (job,) = trials.search.more()
+    trials.search.ended(job)  # with no result and no error
+    assert trials.search.ended_early == "" and trials.search.more()
+
+
+def test_explaining_a_search_trains_nothing(tmp_path):
+    words = ("optimizer.lr=0.1,1", "hydra.sweeper.n_trials=2", "explain=true", "sweep=mine")
+    done = command("train.py", "-m", *WORDS, *words, cwd=tmp_path, forked=True)
+    assert done.returncode == 0 and done.stdout.count("update     ") == 2 and "failed" not in done.stdout
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_job_is_not_given_up_with_another_seed_of_its_trial(tmp_path, monkeypatch):
@@ -373,6 +391,15 @@ def test_a_job_that_is_given_up_while_it_loads_is_pruned(tmp_path):
     assert (left["status"], left["pruned_at"]) == ("pruned", 1) and "error" not in left and not sweep.failed
 
 
+def test_a_pruner_s_numbers_may_be_found_by_optuna_or_typed():
+    typed = made("pruner", {"name": "halving", "min_resource": 1, "reduction_factor": 2})
+    assert (typed._min_resource, typed._reduction_factor) == (1, 2)
+    assert made("pruner", {"name": "hyperband", "max_resource": 9})._max_resource == 9
+    assert made("pruner", {"name": "halving", "min_resource": "auto"})._min_resource is None
+    with pytest.raises(RecipeError, match=r"pruner\.min_resource must be a whole number or auto, got x"):
+        made("pruner", {"name": "halving", "min_resource": "x"})
+
+
 def test_a_job_that_was_given_up_stays_so_whatever_the_search_thinks_now(tmp_path):
     """Beside other trials than in its first start, or by a technique, of which the search's pruner knows nothing."""
     for pruner in (None, made("pruner", {"name": "median"})):
@@ -437,10 +464,24 @@ def test_a_hopeless_job_is_ended_long_before_its_last_step(tmp_path):
         (["optimizer.lr=interval(0.1,1)", "hydra/sweeper/sampler=grid"], "list values"),
         (["optimizer.lr=0.1,1", "hydra.sweeper.budget=soon"], "hydra.sweeper.budget must be a length of time"),
         (["optimizer.lr=0.1,1", "hydra.sweeper.sampler.n_startup_trials=x"], "hydra.sweeper.sampler"),
+        (["optimizer.lr=0.1,1", "hydra.sweeper.direction=max"], "hydra.sweeper.direction must be maximize or minimize, got max"),
+        (
+            ["optimizer.lr=0.1,1", "hydra/sweeper/pruner=median", "hydra.sweeper.pruner.name=foo"],
+            "hydra/sweeper/pruner must be one of none, median, halving, hyperband, got foo",
+        ),
+        (["optimizer.lr=0.1,1", "hydra.sweeper.objectives=3"], "hydra.sweeper.objectives must be names of metrics, got 3"),
+        (["optimizer.lr=0.1,1", "seed=int(interval(0,9))"], "list them, such as seed=0,1,2"),
     ],
 )
 def test_mistakes_in_a_search(tmp_path, words, told):
     assert told in mistake("-m", *WORDS, *words, cwd=tmp_path, forked=True)
+
+
+def test_one_objective_and_one_direction_need_no_list(tmp_path):
+    settings = {"sampler": {"name": "random"}, "pruner": {"name": "none"}, "n_jobs": 1, "budget": None}
+    settings |= SETTINGS | {"objectives": "val/acc", "direction": "maximize"}
+    search = search_of(OmegaConf.create({"sweeper": settings}), ["optimizer.lr=0.1,1"], Sweep(tmp_path, Plan(), ASLEEP))
+    assert (search.objectives, search.directions) == (["val/acc"], ["maximize"])
 
 
 def left(folder):

@@ -111,5 +111,11 @@ def test_a_job_that_slurm_starts_again_goes_on(tmp_path):
     done = command("train.py", *words, "hydra.run.dir=mine", cwd=tmp_path, forked=True, **inside, SLURM_RESTART_COUNT="1")
     assert done.returncode == 0 and "the run is finished" in done.stdout
     assert (tmp_path / "mine" / "result.json").read_bytes() == before
+    assert json.loads(before)["slurm_job"] == "7"
+    replacing = [*words, "overwrite=true", "hydra.run.dir=mine"]
+    done = command("train.py", *replacing, cwd=tmp_path, forked=True, **inside, SLURM_RESTART_COUNT="1")
+    assert done.returncode == 0 and (tmp_path / "mine" / "result.json").read_bytes() == before
+    done = command("train.py", *replacing, cwd=tmp_path, forked=True, **inside | {"SLURM_JOB_ID": "8"}, SLURM_RESTART_COUNT="1")
+    assert done.returncode == 0 and json.loads((tmp_path / "mine" / "result.json").read_text())["slurm_job"] == "8"
     other = command("train.py", *words, "hydra.run.dir=other", cwd=tmp_path, forked=True, **inside, SLURM_RESTART_COUNT="1")
     assert other.returncode == 0 and json.loads((tmp_path / "other" / "result.json").read_text())["status"] == "finished"

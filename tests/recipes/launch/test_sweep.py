@@ -24,7 +24,7 @@ from recipes.launch.job import Job, can_go_on
 from recipes.launch.sweep import Sweep
 from recipes.store.files import hold
 from recipes.store.plan import Plan, sweep_of
-from tests.command import LIMIT, SMALL, arguments, as_at_home, command, mistake, variables, wait_until
+from tests.command import LIMIT, ROOT, SMALL, arguments, as_at_home, command, mistake, variables, wait_until
 
 ENDLESS = ("model=linear", "max_steps=1000000", "logger=[]", "trainer.progress=false", "trainer.accelerator=cpu")
 
@@ -441,14 +441,46 @@ def test_a_foreign_file_is_no_sweep(tmp_path):
 
 
 def test_each_job_gets_gpus_and_threads_of_its_own(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: range(3000), raising=False)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5,GPU-6")
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     sweep = Sweep(tmp_path, Plan(["seed=0,1"]), [sys.executable, "-c", JOB], n_jobs=-1)
     assert sweep.n_jobs == 3
     sweep.run([Job(number, tmp_path / str(number), [], "", devices) for number, devices in enumerate((1, 1, None))])
     assert not sweep.failed and all(job.result["session"] for job in sweep.jobs)
-    assert [job.result["CUDA_VISIBLE_DEVICES"] for job in sweep.jobs] == ["4", "5", "GPU-6,4,5"]
-    assert {job.result["OMP_NUM_THREADS"] for job in sweep.jobs} == {str(max(1, (os.cpu_count() or 1) // 3))}
+    assert [job.result["CUDA_VISIBLE_DEVICES"] for job in sweep.jobs] == ["4", "5", "4,5,GPU-6"]  # the last one waits for all of them
+    assert {job.result["OMP_NUM_THREADS"] for job in sweep.jobs} == {"1000"}  # of the cores that this process may use
+
+
+@pytest.mark.parametrize(("n_jobs", "jobs_per_gpu", "most"), [(-1, 1, 1), (4, 2, 2), (3, 1, 3)])
+def test_no_more_jobs_share_a_gpu_than_were_asked_for(tmp_path, monkeypatch, n_jobs, jobs_per_gpu, most):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5")
+    sweep = Sweep(tmp_path, Plan(["seed=0,1,2"]), [sys.executable, "-c", JOB], n_jobs, jobs_per_gpu=jobs_per_gpu)
+    sweep.run([Job(number, tmp_path / str(number), [], "", 2) for number in range(3)])
+    assert not sweep.failed
+    log = [line.split()[4] for line in (tmp_path / "sweep.log").read_text().splitlines()]
+    assert log[:most] == ["started"] * most and (most == 3 or log[most] != "started")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="forks are for Linux")
+def test_jobs_that_are_lost_with_the_process_that_they_were_forked_of_go_on_by_themselves(tmp_path, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    (tmp_path / "script.py").write_text(
+        "import os, signal, time\n"
+        "from recipes.launch import parent, warm\n"
+        "warm.load = lambda: None\n"
+        "parent.find()\n"
+        "if warm.is_wanted():\n"
+        "    warm.serve()\n"
+        "    os.kill(os.getppid(), signal.SIGKILL)\n"
+        "    time.sleep(600)\n" + JOB
+    )
+    folder = tmp_path / "mine"
+    sweep = Sweep(folder, Plan(["seed=0,1"]), [sys.executable, str(tmp_path / "script.py")], 2, start="warm")
+    sweep.run([Job(number, folder / str(number), [f"seed={number}"], "") for number in range(2)])
+    assert not sweep.failed and [job.result["status"] for job in sweep.jobs] == ["finished"] * 2
+    log = (folder / "sweep.log").read_text()
+    assert "job 0  was lost with the process that it was forked of, and goes on by itself" in log and "SIGKILL" not in log
 
 
 @pytest.mark.parametrize("wanted", [1, 2, 3])

@@ -1,5 +1,8 @@
 """Who is told of a warning."""
 
+import io
+import logging
+import os
 import re
 import sysconfig
 import warnings
@@ -8,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from recipes.config.run_files import LOG
-from recipes.run.logs import log_to
+from recipes.run.logs import LogFile, log_to
 from recipes.run.provenance import ROOT
 
 
@@ -53,3 +56,14 @@ def test_our_warnings_name_our_files(folder):
     files = [*(ROOT / folder).rglob("*.py")]
     levels = [level for file in files for level in re.findall(r"stacklevel=(\w+)", file.read_text())]
     assert set(levels) <= {"1"} and (levels or folder == "recipes")
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no disk that is always full")
+def test_a_disk_that_is_full_is_not_told_by_a_traceback(tmp_path, capsys):
+    file = LogFile(tmp_path / LOG, delay=True)
+    with open("/dev/full", "wb", buffering=0) as full:
+        file.setStream(io.TextIOWrapper(full, write_through=True))
+        file.handle(logging.makeLogRecord({"msg": "lost"}))
+        assert capsys.readouterr().err == ""
+        file.handle(logging.makeLogRecord({"msg": "%d", "args": ("no number",)}))
+        assert "TypeError" in capsys.readouterr().err  # a mistake in the code

@@ -144,6 +144,20 @@ def test_a_finished_run_is_kept_unless_a_cluster_starts_its_command_again(tmp_pa
         claim(folder, [*WORDS, "seed=1"], again=True)
 
 
+def test_a_job_that_a_cluster_starts_again_goes_on_with_what_it_has_written_itself(tmp_path):
+    folder = run_in(tmp_path / "run", "stopped")
+    words = [*WORDS, "overwrite=true"]
+    assert claim(folder, words, True, again=True, job="7") == Claim.REPLACE  # it is not known who has written it
+    result = {"status": "stopped", "command": WORDS, "config": {}, "slurm_job": "7"}
+    (folder / "result.json").write_text(json.dumps(result))
+    assert claim(folder, words, True, again=True, job="7") == Claim.GO_ON
+    assert claim(folder, words, True, again=True, job="8") == Claim.REPLACE
+    assert claim(folder, words, True, again=False, job="7") == Claim.REPLACE
+    assert claim(folder, [*words, "seed=1"], True, again=True, job="7") == Claim.REPLACE
+    (folder / "result.json").write_text(json.dumps(result | {"status": "diverged"}))
+    assert claim(folder, words, True, again=True, job="7") == Claim.REPLACE
+
+
 @pytest.mark.parametrize("text", ["", "null", "[]", "{}", '{"status": "stopped"}', '{"status": "stopped", "command": "a"}'])
 def test_a_result_that_is_not_ours_is_no_run(tmp_path, text):
     folder = run_in(tmp_path / "run", "stopped")

@@ -76,3 +76,9 @@ def test_a_lock_leaves_the_content_alone(tmp_path):
 def test_what_cannot_be_locked_is_told(tmp_path):
     with pytest.raises(RecipeError, match="expected a file, found a folder"), hold(tmp_path, "counts"):
         pass
+
+
+def test_a_lock_that_cannot_be_made_is_one_line(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(RecipeError, match=r"file/lock cannot be written \(File exists\)"), hold(tmp_path / "file" / "lock", "counts"):
+        pass
