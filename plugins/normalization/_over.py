@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 from torch import nn
 
 from plugins.base import Plugin, RecipeError, Refusal, Selection, Stage
-from plugins.inputs import mask_of
+from plugins.inputs import masks_in
 from plugins.normalization._place import FeaturesLast, place_norms
 
 
@@ -53,6 +54,7 @@ class SampleStatistics(Plugin):
 
     stage = Stage.NORMALIZATION
     kept: ClassVar[tuple[type[nn.Module], ...]] = ()  # norm layers that are the same, and stay
+    _masks: Sequence[str] = ()  # among the inputs
 
     def transform_model(self, model: nn.Module) -> nn.Module:
         """Put the layers in."""
@@ -61,6 +63,7 @@ class SampleStatistics(Plugin):
 
     def place(self, model: nn.Module) -> list[str]:
         """Put norm layers in; the names of the layers that one follows."""
+        self._masks = masks_in(self.setting.shape, model)
         return place_norms(model, self.setting.shape, self._without_mask, self.make_last, kept=self.kept)
 
     def make(self, features: int, places: tuple[int, ...]) -> nn.Module | None:
@@ -73,11 +76,9 @@ class SampleStatistics(Plugin):
         return None if made is None else FeaturesLast(made)
 
     def _without_mask(self, features: int, places: tuple[int, ...]) -> nn.Module | None:
-        shape = self.setting.shape
-        masks = [mask for name in shape if (mask := mask_of(shape, name))] if self.setting.is_named else []
-        if places and masks:
+        if places and self._masks:
             raise RecipeError(
-                f"{self.state_key} would take statistics over all places, also those that the input {masks[0]} leaves out: type "
+                f"{self.state_key} would take statistics over all places, also those that the input {self._masks[0]} leaves out: type "
                 f"normalization=model"
             )
         return self.make(features, places)
