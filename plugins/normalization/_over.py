@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import ClassVar
 
 from torch import nn
@@ -54,7 +53,6 @@ class SampleStatistics(Plugin):
 
     stage = Stage.NORMALIZATION
     kept: ClassVar[tuple[type[nn.Module], ...]] = ()  # norm layers that are the same, and stay
-    _masks: Sequence[str] = ()  # among the inputs
 
     def transform_model(self, model: nn.Module) -> nn.Module:
         """Put the layers in."""
