@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any, overload
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 Inputs = Tensor | dict[str, Tensor]
 
@@ -180,12 +180,37 @@ def described(shape: Shape) -> str:
     )
 
 
-def mask_of(shape: Mapping[str, Entry], name: str) -> str | None:
-    """The input that tells which places of another one are there: "mask", or the only one with a truth value for each."""
+def mask_of(shape: Mapping[str, Entry], name: str, model: nn.Module | None = None) -> str | None:
+    """The input that tells which places of another one are there: "mask", or the only one with a truth value for each.
+
+    Args:
+        shape: of a sample.
+        name: of the other one.
+        model: that may know better: one of its parts has the name of a mask as its attribute `mask`.
+    """
     places = shape[name].shape[:1]
     if not places:
         return None
-    if "mask" in shape and shape["mask"].shape == places and name != "mask":
-        return "mask"
+    said = [getattr(part, "mask", None) for part in ([] if model is None else model.modules())]
+    for mask in (*(each for each in said if isinstance(each, str)), "mask"):
+        if mask in shape and shape[mask].shape == places and name != mask:
+            return mask
     found = [other for other, entry in shape.items() if entry.kind == "bool" and entry.shape == places]
     return found[0] if len(found) == 1 else None
+
+
+def masks_in(shape: Shape | Mapping[str, Entry], model: nn.Module | None = None) -> list[str]:
+    """The inputs that are masks of others, of truth values or of any numbers, above 0 at the places that there are; of one tensor none."""
+    if not isinstance(shape, Mapping):
+        return []
+    return list(dict.fromkeys(mask for name in shape if (mask := mask_of(shape, name, model)) is not None))
+
+
+def quantities(shape: Mapping[str, Entry], model: nn.Module | None = None) -> list[str]:
+    """The inputs that are numbers: floats, and images of bytes, but for masks."""
+    masks = masks_in(shape, model)
+    return [
+        name
+        for name, entry in shape.items()
+        if name not in masks and (entry.kind.startswith("float") or (entry.kind == "uint8" and len(entry.shape) == 3))
+    ]

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from plugins.activations import passage
 from plugins.base import RecipeError
 from plugins.hidden import Site, hidden_sites
-from plugins.inputs import Inputs, mask_of
+from plugins.inputs import Inputs
 
 if TYPE_CHECKING:
     from jaxtyping import Bool
@@ -50,12 +50,9 @@ def expect_comparable(name: str, mine: list[tuple[int, ...]], other: str, theirs
         )
 
 
-def places_of(x: Inputs, shape: Any) -> Tensor | None:
-    """Which places of sequences there are, (samples, length), by the mask among the inputs; None where there is none."""
-    if isinstance(x, Tensor):
-        return None
-    name = next((mask for name in shape if (mask := mask_of(shape, name)) is not None), None)
-    return None if name is None else x[name] > 0
+def places_of(x: Inputs, masks: Sequence[str]) -> Tensor | None:
+    """Which places of sequences there are, (samples, length), by the first of the masks among the inputs; None where there is none."""
+    return None if isinstance(x, Tensor) or not masks else x[masks[0]] > 0
 
 
 def places_kept(

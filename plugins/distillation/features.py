@@ -13,7 +13,7 @@ from plugins.base import Batch, Module, RecipeError, Setting, declare
 from plugins.distillation._layers import Looked, expect_comparable, inner, places_kept, places_of
 from plugins.distillation._teacher import TEACHER, TaughtByRun
 from plugins.hidden import Site
-from plugins.inputs import Inputs
+from plugins.inputs import Inputs, masks_in
 from plugins.recording import Recording
 from plugins.sites import own_modules
 
@@ -101,6 +101,7 @@ class FeatureDistillation(TaughtByRun):
         self.recorded = [module for module, _ in self._pairs]
         self._seen = Recording([module for _, module in self._pairs])
         self._of_points = any(callable(getattr(part, "parts", None)) for part in model.modules())
+        self._masks = masks_in(self.setting.shape, model)
         return model
 
     def _matched(self, here: Looked, there: Looked) -> list[tuple[Site, Site]]:
@@ -135,7 +136,7 @@ class FeatureDistillation(TaughtByRun):
             for (part, _), theirs in zip(self._pairs, taught, strict=True)
             for pair in zip(module.recorded[part], theirs, strict=True)
         ]
-        mask = places_of(batch.x, self.setting.shape)
+        mask = places_of(batch.x, self._masks)
         values = torch.stack([self._apart(h, taught, mask) for h, taught in pairs]).sum(0)
         found = module.mean(values, batch)
         self.record(module, "loss", found)

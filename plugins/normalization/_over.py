@@ -7,7 +7,7 @@ from typing import ClassVar
 from torch import nn
 
 from plugins.base import Plugin, RecipeError, Refusal, Selection, Stage
-from plugins.inputs import mask_of
+from plugins.inputs import masks_in
 from plugins.normalization._place import FeaturesLast, place_norms
 
 
@@ -61,6 +61,7 @@ class SampleStatistics(Plugin):
 
     def place(self, model: nn.Module) -> list[str]:
         """Put norm layers in; the names of the layers that one follows."""
+        self._masks = masks_in(self.setting.shape, model)
         return place_norms(model, self.setting.shape, self._without_mask, self.make_last, kept=self.kept)
 
     def make(self, features: int, places: tuple[int, ...]) -> nn.Module | None:
@@ -73,11 +74,9 @@ class SampleStatistics(Plugin):
         return None if made is None else FeaturesLast(made)
 
     def _without_mask(self, features: int, places: tuple[int, ...]) -> nn.Module | None:
-        shape = self.setting.shape
-        masks = [mask for name in shape if (mask := mask_of(shape, name))] if self.setting.is_named else []
-        if places and masks:
+        if places and self._masks:
             raise RecipeError(
-                f"{self.state_key} would take statistics over all places, also those that the input {masks[0]} leaves out: type "
+                f"{self.state_key} would take statistics over all places, also those that the input {self._masks[0]} leaves out: type "
                 f"normalization=model"
             )
         return self.make(features, places)

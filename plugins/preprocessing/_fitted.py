@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from plugins.base import Plugin, Refusal, Selection, Stage, declare
-from plugins.inputs import Entry, mask_of
+from plugins.inputs import mask_of, quantities
 from plugins.preprocessing._layer import Affine, InputLayer, statistics_shape
 
 
@@ -45,7 +45,7 @@ class FittedInputs(Plugin):
     """Preparing inputs by statistics of the training split.
 
     Of several inputs by name those that are numbers are prepared, each by itself; where a mask has a number for each of its places, the
-    places that are left out are in no statistic. Whole numbers and truth values stay as they are.
+    places that are left out are in no statistic. Masks, whole numbers and truth values stay as they are.
     """
 
     stage = Stage.PREPROCESSING
@@ -73,8 +73,8 @@ class FittedInputs(Plugin):
             shape = statistics_shape(setting.shape, self.per)
             return Affine(model, *self.factors(setting.training_inputs, shape))
         factors, masks = {}, {}
-        for name in quantities(setting.shape):
-            if (mask := mask_of(setting.shape, name)) is not None:
+        for name in quantities(setting.shape, model):
+            if (mask := mask_of(setting.shape, name, model)) is not None:
                 masks[name] = mask
             kept = setting.shape[name].shape[1:] or (1,) if mask else setting.shape[name].shape or (1,)
             factors[name] = self.factors(only(setting.training_inputs, name, mask), statistics_shape(kept, self.per))
@@ -102,12 +102,3 @@ def only(inputs: Callable[[], Iterator[Any]] | None, name: str, mask: str | None
                 yield values.unsqueeze(1) if values.ndim == 1 else values
 
     return None if inputs is None else partial(pieces, inputs)
-
-
-def quantities(shape: Mapping[str, Entry]) -> list[str]:
-    """The inputs that are numbers: floats, and images of bytes."""
-    return [
-        name
-        for name, entry in shape.items()
-        if entry.kind.startswith("float") or (entry.kind == "uint8" and len(entry.shape) == 3)
-    ]

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from plugins.activations import passage
 from plugins.base import Plugin, RecipeError, Refusal, Selection, Stage, declare
+from plugins.inputs import masks_in, quantities
 from plugins.regularizer.dropout import dropout
 from plugins.sites import attach, expect_training, innermost
 
@@ -17,7 +18,7 @@ class InputDropoutLayer(nn.modules.dropout._DropoutNd):
 
     Args:
         p: probability that a number is dropped.
-        kept: names of inputs that stay as they are, as whole numbers do.
+        kept: names of inputs that stay as they are, such as masks, as whole numbers do.
     """
 
     def __init__(self, p: float, kept: Collection[str] = ()) -> None:
@@ -41,7 +42,7 @@ class InputDropout(Plugin):
 
     x ← m ⊙ x / (1 − p) with m ~ Bernoulli(1 − p) in training and x at test, number by number. It acts on what the model sees, behind the
     preprocessing, so what is dropped has the mean value of standardized inputs. Of several inputs by name those that are floats are
-    dropped, and not their mask.
+    dropped, and no masks.
 
     Raises:
         Refusal: inputs that are whole numbers.
@@ -57,8 +58,7 @@ class InputDropout(Plugin):
     def check(self, selection: Selection) -> None:
         """Refuse inputs of which none is a quantity."""
         setting = selection.setting
-        named = setting.shape.values() if setting.is_named else ()
-        if setting.tokens or (setting.is_named and not any(entry.kind.startswith("float") for entry in named)):
+        if setting.tokens or (setting.is_named and not quantities(setting.shape)):
             raise Refusal(
                 f"{self.state_key} drops inputs that are quantities, and these are whole numbers that stand for something: type "
                 f"+regularizer=dropout, or leave it out"
@@ -73,6 +73,6 @@ class InputDropout(Plugin):
                 f"of their own, such as nn.Identity()"
             )
         expect_training(self.state_key, model, [first])
-        mask = getattr(model, "mask", None)
-        attach(first, self.option, InputDropoutLayer(self.p, [mask] if isinstance(mask, str) else []), before=True)
+        kept = masks_in(self.setting.shape, model)
+        attach(first, self.option, InputDropoutLayer(self.p, kept), before=True)
         return model

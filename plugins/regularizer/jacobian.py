@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from plugins.base import Batch, Module, Plugin, RecipeError, Refusal, Selection, Stage, declare
 from plugins.compiled import is_compiled
-from plugins.inputs import each
+from plugins.inputs import each, quantities
 from plugins.passes import differentiable_twice
 
 if TYPE_CHECKING:
@@ -55,10 +55,8 @@ class JacobianPenalty(Plugin):
 
     def check(self, selection: Selection) -> None:
         """Refuse inputs by which nothing can be differentiated, and what has no second derivatives."""
-        shape = selection.setting.shape
-        if selection.setting.tokens or (
-            isinstance(shape, Mapping) and not any(entry.kind.startswith("float") for entry in shape.values())
-        ):
+        setting = selection.setting
+        if setting.tokens or (setting.is_named and not quantities(setting.shape)):
             raise Refusal(
                 f"{self.state_key} differentiates by inputs that are numbers, and these are whole ones that stand for something: leave it out"
             )

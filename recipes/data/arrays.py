@@ -155,8 +155,8 @@ def as_labels(y: np.ndarray, where: str, names: np.ndarray | None = None, ignore
 
 
 def as_text(y: np.ndarray) -> np.ndarray:
-    """Text as such, where it is kept as bytes."""
-    return np.char.decode(y, "utf-8", "replace") if y.dtype.kind == "S" else y
+    """Text as such, where it is kept as bytes; those that are no UTF-8 by their numbers, so that no two become one."""
+    return np.char.decode(y, "utf-8", "backslashreplace") if y.dtype.kind == "S" else y
 
 
 def as_several_labels(y: np.ndarray, where: str) -> Tensor:

@@ -13,6 +13,7 @@ from plugins.base import RecipeError, Setting, Task, expect, expect_count
 from plugins.inputs import joined
 from recipes.config.errors import of_own_code, own_place
 from recipes.data.arrays import check_classes, check_several_classes, check_some_weight
+from recipes.data.drawing import drawn_alike
 from recipes.data.held_out import fold_of, share_of
 from recipes.data.source import Source
 from recipes.data.split import fingerprint, fingerprint_of_weights, nested, pieces, without
@@ -157,7 +158,8 @@ class Data:
         """What `load` returns; what goes wrong in a user's own code is told with its line."""
         name = f"{type(self).__name__}.load()"
         try:
-            found: Any = self.load()
+            with drawn_alike(self.split_seed):
+                found: Any = self.load()
         except (RecipeError, MemoryError):
             raise
         except Exception as error:

@@ -10,8 +10,9 @@ import numpy as np
 
 from plugins.base import RecipeError
 from recipes.data.columns import CATEGORICAL, NUMERIC
-from recipes.data.memory import fits
+from recipes.data.memory import COPIES, fits
 from recipes.data.table import shown, word
+from recipes.launch.ranks import world
 
 MOST_FEATURES = 10_000
 
@@ -107,7 +108,7 @@ def encode(
         RecipeError: a category that no training row has, a hole that nothing fills.
     """
     width = sum(column.width for column in columns)
-    if not fits(4.0 * len(x) * width):
+    if not fits(4.0 * len(x) * width / COPIES, world()):  # there is one array of them
         most = max(columns, key=lambda column: column.width)
         raise RecipeError(
             f"{where}: {len(x):,} rows of {width:,} features take {4 * len(x) * width / 2**30:.1f} GiB, for which the memory is too small; "

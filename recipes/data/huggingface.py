@@ -81,6 +81,11 @@ class HuggingFaceData(Data):
         train, validation, test, left_out = parts_of(parts, self.where)
         inputs, targets = self._columns(train, "data.input", self.input), self._columns(train, "data.target", self.target)
         expect(not {*inputs} & {*targets}, "data.target", "columns that are no inputs", self.target)
+        for name, other in parts.items():
+            if name not in left_out and (missing := [each for each in (*inputs, *targets) if each not in other.features]):
+                raise RecipeError(
+                    f"{self.where}: the split {name} has no column {', '.join(missing)}, which train has: add it, or leave that split out"
+                )
         tables = [self._joined(train, validation, [*inputs, *targets])]
         tables += [] if test is None else [self._joined(test, None, [*inputs, *targets])]
         self._validation = 0 if validation is None else len(validation)
@@ -122,8 +127,6 @@ class HuggingFaceData(Data):
 
         chosen = table.select_columns(list(columns))
         if further is not None:
-            if missing := [name for name in columns if name not in further.features]:
-                raise RecipeError(f"{self.where}: the split validation has no column {', '.join(missing)}, which train has")
             try:
                 chosen = datasets.concatenate_datasets([chosen, further.select_columns(list(columns))])
             except (ValueError, TypeError) as error:

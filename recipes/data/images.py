@@ -6,7 +6,7 @@ import hashlib
 import io
 import struct
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -27,6 +27,7 @@ SCALED = ("PNG", "PPM")  # formats whose numbers in the mode I are of 16 bits
 WITH_ALPHA = {"LA": "LA", "La": "LA", "PA": "RGBA", "RGBA": "RGBA", "RGBa": "RGBA"}  # and how it is told
 TURNED = {2: 0, 3: 3, 4: 1, 5: 5, 6: 4, 7: 6, 8: 2}  # orientations of EXIF, and PIL's numbers of what undoes them
 ORIENTATION = 0x0112
+LARGE = 2**28  # bytes of a file that the memory may not hold
 ASPECTS = ("stretch", "crop", "pad")
 BROKEN: tuple[type[Exception], ...] = (  # what PIL raises of a file that is damaged
     *(OSError, EOFError, SyntaxError, ValueError, OverflowError, LookupError, TypeError, struct.error, zlib.error),
@@ -107,7 +108,7 @@ def look_at_one(path: Path, where: Any = None) -> Looked:
     try:
         if not path.is_file() and path.exists():  # a pipe would be waited for
             raise Unreadable(where or path, "it is no file")
-        if not fits(size := path.stat().st_size):
+        if (size := path.stat().st_size) >= LARGE and not fits(size):  # which is not asked in vain for each of many
             raise Unreadable(where or path, f"{size / 2**30:.1f} GiB, for which the memory is too small")
         content = path.read_bytes()
     except OSError as error:
@@ -229,3 +230,16 @@ def one_size(looked: Sequence[tuple[Any, Looked]]) -> tuple[int, int]:
                 f"data.size=[HEIGHT,WIDTH]"
             )
     return first.size
+
+
+def with_channels(given: Any, known: Any, asked: Mapping[str, Any]) -> str:
+    """What to type where images have other channels than those that a model knows, and nothing else differs; else nothing.
+
+    Args:
+        given: the shape of a sample.
+        known: that of the model's samples.
+        asked: the parameters of the data.
+    """
+    of_images = isinstance(given, tuple) and isinstance(known, tuple) and len(given) == len(known) == 3
+    right = of_images and given[1:] == known[1:] and given[0] != known[0] and known[0] in (1, 3)
+    return f": type data.channels={known[0]}" if right and "channels" in asked else ""

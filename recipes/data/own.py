@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +13,17 @@ import torch
 from torch import Tensor
 from torch.utils.data import BatchSampler, DataLoader, IterableDataset, RandomSampler, SequentialSampler, default_collate
 
-from plugins.base import RecipeError, expect_count
+from plugins.base import RecipeError, derive_seed, expect_count
 from recipes.config.errors import of_own_code
 from recipes.data.base import Data
-from recipes.data.samples import Part, Samples
+from recipes.data.drawing import drawn_alike
+from recipes.data.samples import Part, Samples, shared
 from recipes.data.source import Source
 from recipes.store.files import hold
 
 PATIENCE = 6 * 3600.0  # seconds for another process that prepares data
 ON_BATCHES = ("on_before_batch_transfer", "transfer_batch_to_device", "on_after_batch_transfer")  # hooks that nothing calls
+OVERLAP = 0.1  # share of the test split that may be among the other samples, where no two of these are equal
 TRAIN, VALIDATION, TEST = "train_dataloader", "val_dataloader", "test_dataloader"
 
 
@@ -45,7 +47,8 @@ class SamplesData(Data):
 
     def load(self) -> tuple[Source, Source | None]:
         """All samples."""
-        dataset = self.make()
+        with drawn_alike(self.split_seed):
+            dataset = self.make()
         samples = Samples([Part(dataset, default_collate)], type(dataset).__name__, self.workers)
         self.class_names = names_of(dataset, samples)
         return samples, None
@@ -58,7 +61,8 @@ class SamplesData(Data):
 class LoadersData(Data):
     """The data sets behind the loaders of a LightningDataModule; which samples a step has is decided as for all other data.
 
-    `val_dataloader` and `test_dataloader` give these splits; what is missing is split off.
+    `val_dataloader` and `test_dataloader` give these splits; what is missing is split off. What the module draws follows from
+    `data.split_seed`: `setup` draws the same in every process and for every stage, so that a split that it draws is one.
 
     Args:
         make: gives the LightningDataModule.
@@ -66,7 +70,7 @@ class LoadersData(Data):
         workers: processes that make samples ahead, ≥ 0; None: as many as its loader has.
 
     Raises:
-        RecipeError: its loaders have an order or batches of their own, streams, or what no sample may be.
+        RecipeError: its loaders have an order or batches of their own, streams, what no sample may be, or test samples that are trained on.
     """
 
     def __init__(
@@ -80,19 +84,19 @@ class LoadersData(Data):
 
     def load(self) -> tuple[Source, Source | None]:
         """The samples of all its loaders."""
-        module = self.make()
+        with drawn_alike(self.split_seed):
+            module = self.make()
         name = type(module).__name__
         if hooks := [hook for hook in ON_BATCHES if _defines(module, hook)]:
             raise RecipeError(
                 f"{name} defines {hooks[0]}, which is not called here: do it in __getitem__, or, where it is random, by +augmentation="
             )
         try:
-            prepare(module)
-            module.setup("fit")
-            loaders = {part: loader for part in (TRAIN, VALIDATION) if (loader := loader_of(module, part)) is not None}
+            with drawn_alike(self.split_seed):
+                prepare(module)
+            loaders = self._loaders(module, "fit", (TRAIN, VALIDATION))
             if _defines(module, TEST):
-                module.setup("test")
-                loaders |= {TEST: loader} if (loader := loader_of(module, TEST)) is not None else {}
+                loaders |= self._loaders(module, "test", (TEST,))
         except RecipeError:
             raise
         except Exception as error:
@@ -107,7 +111,23 @@ class LoadersData(Data):
         samples = Samples([parts[part] for part in (TRAIN, VALIDATION) if part in parts], name, workers)
         self._validation = len(parts[VALIDATION].dataset) if VALIDATION in parts else 0
         self.class_names = names_of(train.dataset, samples)
-        return samples, Samples([parts[TEST]], name, workers) if TEST in parts else None
+        test = Samples([parts[TEST]], name, workers) if TEST in parts else None
+        if test is not None and (count := shared(samples, test)) > OVERLAP * len(test):
+            raise RecipeError(
+                f"{name}: {count} of the {len(test)} samples of {TEST} are trained on or validated with: give it samples of its "
+                f"own, or leave it out, for which samples are split off"
+            )
+        return samples, test
+
+    def _loaders(self, module: Any, stage: str, parts: Sequence[str]) -> dict[str, Any]:
+        """The loaders that the module has of these, once it is set up."""
+        with drawn_alike(self.split_seed):
+            module.setup(stage)
+        found = {}
+        for part in parts:
+            with drawn_alike(derive_seed(self.split_seed, part)):
+                found[part] = loader_of(module, part)
+        return {part: loader for part, loader in found.items() if loader is not None}
 
     def load_inputs(self) -> Source:
         """The samples of the test split where it has one, else all; with their targets."""

@@ -45,9 +45,9 @@ def head(path: Path) -> Head:
     """
     import soundfile
 
-    if not path.is_file() and path.exists():  # a pipe would be waited for
-        raise RecipeError(f"{path} is no file: take it away")
     try:
+        if not path.is_file() and path.exists():  # a pipe would be waited for
+            raise RecipeError(f"{path} is no file: take it away")
         with open(path, "rb") as file:
             begin = file.read(12)
         if path.suffix.lower() == ".mp3" and not is_mp3(begin):  # of which its reader would print a page

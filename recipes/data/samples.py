@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
+from operator import eq
 from typing import Any
 
 import torch
@@ -161,6 +162,21 @@ class Samples(Source):
 
     def __getitem__(self, index: Any) -> Source:
         return ChosenSamples(self, torch.arange(len(self))[index])
+
+
+def shared(samples: Samples, others: Samples) -> int:
+    """How many of the others are among the samples, target and all; 0 where some of either are equal, so that it is no wonder."""
+    places = {digest: row for row, digest in enumerate(samples._digests)}
+    if len(places) < len(samples) or len({*others._digests}) < len(others):
+        return 0
+    pairs = [(places[digest], row) for row, digest in enumerate(others._digests) if digest in places]
+    if not pairs:
+        return 0
+    here, there = torch.tensor(pairs).T
+    one, other = (
+        _digests({task: target[rows] for task, target in of.labels.items()}) for of, rows in ((samples, here), (others, there))
+    )
+    return sum(map(eq, one, other))
 
 
 class ChosenSamples(Chosen):

@@ -99,7 +99,7 @@ class SoundData(Data):
                 f"data.seconds={math.ceil(seconds[longest])}"
             )
         frames = [form.frames(round(each * form.rate)) for each in seconds]
-        size = 4 * form.mels * sum(frames) + min(READERS, len(frames)) * SPECTRUM * form.points * max(frames) / COPIES
+        size = 4 * form.mels * sum(frames) + SPECTRUM * form.points * sum(sorted(frames)[-READERS:]) / COPIES
         if not fits(size, world()):
             raise RecipeError(
                 f"{sum(seconds) / 3600:.1f} hours of sound, the longest recording of {max(seconds) / 60:.1f} minutes, take {size / 2**30:.1f} GiB, "

@@ -93,6 +93,7 @@ class RecurrentModel(nn.Module):
             entry = shape[self.names[0]]
         else:
             entry = Entry(tuple(shape), "float32")
+        self.mask = None if self.names is None else self.names[1]
         self.embedding = None
         if entry.kind == "int64" and len(entry.shape) == 1:
             self.embedding = nn.Embedding(vocabulary_of(vocabulary, entry), hidden)

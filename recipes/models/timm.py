@@ -58,7 +58,7 @@ class TimmModel(nn.Module):
             raise RecipeError(f"model.name must be a model of timm{hint}, got {name!r}")
         place = None
         if weights not in (None, False, *DEFAULT):
-            tag, place = _named(timm, architecture, str(weights), tag)
+            tag, place = _named(timm, architecture, str(weights), tag, load_weights)
         by_name = weights not in (None, False) and place is None
         full = f"{architecture}.{tag}" if tag else architecture
         if by_name and not timm.models.is_model_pretrained(full):
@@ -84,14 +84,14 @@ class TimmModel(nn.Module):
         return model
 
 
-def _named(timm: Any, architecture: str, weights: str, tag: str) -> tuple[str, Any]:
-    """The name of timm's weights, or else the place that is meant."""
+def _named(timm: Any, architecture: str, weights: str, tag: str, needed: bool) -> tuple[str, Any]:
+    """The name of timm's weights, or else the place that is meant; where the weights are not needed it may be gone."""
     tags = [full.partition(".")[2] for full in timm.list_pretrained(f"{architecture}.*")]
     wanted = weights.removeprefix(f"{architecture}.")
     if wanted in tags:
         return wanted, None
-    if (place := place_of(weights)) is not None:
-        return tag, place
+    if (place := place_of(weights)) is not None or not needed:
+        return tag, place or weights
     known = ", ".join(["true", *tags])
     raise RecipeError(f"model.weights of {architecture} must be one of {known}, a file or the folder of a run, got {weights!r}")
 

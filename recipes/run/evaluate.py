@@ -10,8 +10,9 @@ from rich.console import Console
 
 from plugins.base import RecipeError, Task
 from plugins.inputs import described, fits
+from recipes.data.images import with_channels
 from recipes.data.loaders import EvaluationLoader
-from recipes.data.targets import MULTILABEL, describe
+from recipes.data.targets import describe
 from recipes.engine.checkpoint import load_checkpoint
 from recipes.models.named import takes_any_length
 from recipes.run.build import build_data, build_plugins, load_module, on_one_device
@@ -54,6 +55,7 @@ def measure(folder: Path, config: dict[str, Any], changes: Sequence[str]) -> dic
     if not fits(data.shape, module.setting.shape, takes_any_length(module.model)):
         raise RecipeError(
             f"the run was trained on samples of shape {described(module.setting.shape)}, the data has {described(data.shape)}"
+            f"{with_channels(data.shape, module.setting.shape, config['data'])}"
         )
     trained = {task.name: task for task in module.setting.tasks}
     for task in data.tasks:
@@ -75,5 +77,8 @@ def measure(folder: Path, config: dict[str, Any], changes: Sequence[str]) -> dic
 
 
 def _fits(task: Task, known: Task) -> bool:
-    """Whether targets have no class, or label, that the run does not know."""
-    return task.outputs == known.outputs if task.kind == MULTILABEL else task.outputs <= known.outputs
+    """Whether there are as many labels or numbers as the run knows, and no class that it does not know."""
+    if task.kind == "classification":
+        return task.outputs <= known.outputs
+    one, other = (each.outputs // max(1, len(each.quantiles)) for each in (task, known))
+    return one == other

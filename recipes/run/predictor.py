@@ -19,7 +19,9 @@ from recipes.config.changing import ON_PREDICTION, change, read_run
 from recipes.config.own import learn, typed_again, warn_of_changes
 from recipes.data.arrays import as_features, as_images, as_named_input
 from recipes.data.base import Data
+from recipes.data.images import with_channels
 from recipes.data.loaders import EvaluationLoader
+from recipes.data.own import LoadersData, SamplesData
 from recipes.data.source import Source
 from recipes.data.split import Split
 from recipes.data.targets import describe
@@ -87,8 +89,9 @@ class Predictor:
         words = learn(words)
         self.members = [Member(Path(folder), words, catalogue or Catalogue(installed_folders())) for folder in folders]
         first, *others = self.members
+        encode = all(member.data.state() and not member.data.takes_arrays for member in self.members)  # each in its own way
         for other in others:
-            if not fits(other.shape, first.shape) or other.tasks != first.tasks:
+            if not (encode or fits(other.shape, first.shape)) or other.tasks != first.tasks:
                 raise RecipeError(
                     f"{other.folder} was trained on {other.described()}, {first.folder} on {first.described()}: their predictions "
                     f"cannot be averaged"
@@ -169,15 +172,22 @@ class Member:
             source, names = data.splits["test"], data.ids()
             if data.held_out is not None:
                 names = [names[row] if names else str(row) for row in data.held_out.tolist()]
-        return self.of_source(source, names)
+        return self.of_source(source, names, self.config["data"])
 
-    def of_source(self, source: Source, ids: Sequence[str] = ()) -> Prediction:
-        """Predictions for samples."""
+    def of_source(self, source: Source, ids: Sequence[str] = (), asked: Mapping[str, Any] | None = None) -> Prediction:
+        """Predictions for samples.
+
+        Args:
+            source: of them.
+            ids: a name for each.
+            asked: the parameters of the data; None: they are no files.
+        """
         if not len(source):
             raise RecipeError("there is no sample to predict")
         if not fits(source.shape, self.shape, takes_any_length(self.module.model)):
             raise RecipeError(
                 f"{self.folder} was trained on samples of shape {described(self.shape)}, the data has {described(source.shape)}"
+                f"{with_channels(source.shape, self.shape, asked or {})}"
             )
         trainer: L.Trainer = make_trainer(self.config, self.folder, [], self.plugins)
         loader = EvaluationLoader(source, self.data.eval_batch_size)
@@ -202,6 +212,9 @@ def as_source(x: Any, member: Member) -> Source:
     if array.dtype.kind not in "fiub" or array.ndim < 1 or not array.size:
         raise RecipeError(f"expected numbers (samples, …), got an array of {array.dtype} of shape {array.shape}")
     shape = member.shape
+    is_own = not type(member.data).__module__.startswith("recipes.") or isinstance(member.data, SamplesData | LoadersData)
+    if is_own and array.dtype.kind == "f" and array.shape[1:] == shape:  # numbers of any scale, as they were trained on
+        return Split(as_named_input(array, "the input"), {})
     if not isinstance(shape, Mapping) and len(shape) == 3:
         return Split(as_images(array, "the input"), {})
     if not isinstance(shape, Mapping) and len(shape) == 1 and array.ndim == 2:

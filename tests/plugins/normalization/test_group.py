@@ -63,3 +63,8 @@ def test_refuses():
 
     with pytest.raises(RecipeError, match="normalization/group would take statistics over all places, .* mask leaves out"):
         plugin.transform_model(Masked())
+    model, plugin = Masked(), GroupNormalization()
+    model.mask = "valid"  # as a model tells that takes it by that name
+    plugin.prepare(Setting({"steps": Entry((4, 6), "float32"), "valid": Entry((4,), "float32")}, ()))
+    with pytest.raises(RecipeError, match="over all places, also those that the input valid leaves out"):
+        plugin.transform_model(model)

@@ -8,7 +8,9 @@ from torch import nn
 from plugins.base import Refusal, Selection, Setting
 from plugins.inputs import Entry
 from plugins.preprocessing.center import CenterInputs
+from plugins.preprocessing.minmax import MinMaxInputs
 from plugins.preprocessing.standardize import StandardizeInputs
+from recipes.models.rnn import RecurrentModel
 
 SHAPE = {
     "steps": Entry((6, 3), "float32"),
@@ -82,3 +84,43 @@ def test_inputs_of_which_none_is_a_number_are_refused(kind):
         Refusal, match=r"preprocessing/\w+ takes inputs that are numbers, and none of these is \(tokens, there\)"
     ):
         plugin.check(Selection((plugin,), setting))
+
+
+@pytest.mark.parametrize("kind", [StandardizeInputs, CenterInputs, MinMaxInputs])
+@pytest.mark.parametrize("name", ["mask", "valid"])
+def test_a_mask_of_floats_stays_as_it_is(kind, name):
+    """Also one of another name, which the model tells."""
+    shape = {"steps": Entry((6, 3), "float32"), name: Entry((6,), "float32")}
+    x = {"steps": 5 + 3 * torch.randn(20, 6, 3), name: torch.ones(20, 6)}
+    x[name][:, 4:] = torch.randint(0, 2, (20, 2)).float()
+    spoiled = {**x, "steps": x["steps"].masked_fill(x[name][..., None] == 0, 1e6)}
+    found = []
+    for given in (x, spoiled):
+        plugin, model = kind(), RecurrentModel(shape, 3, hidden=4, mask=name)
+        plugin.prepare(Setting(shape, (), training_inputs=lambda given=given: iter([given])))
+        found.append(plugin.transform_model(model).transform(given))
+        assert found[-1][name] is given[name] and found[-1].keys() == given.keys()
+    assert torch.equal(found[0]["steps"], found[1]["steps"])
+
+
+@pytest.mark.parametrize("kind", [StandardizeInputs, CenterInputs, MinMaxInputs])
+def test_a_training_is_the_same_whatever_kind_of_numbers_a_mask_has(kind):
+    mask = torch.arange(6) < torch.randint(1, 7, (40, 1))
+    steps, targets, trained = 5 + 3 * torch.randn(40, 6, 3), torch.randint(3, (40,)), []
+    for dtype in (torch.bool, torch.float32):
+        shape = {"steps": Entry((6, 3), "float32"), "mask": Entry((6,), str(dtype).removeprefix("torch."))}
+        x, plugin = {"steps": steps, "mask": mask.to(dtype)}, kind()
+        torch.manual_seed(0)
+        model = RecurrentModel(shape, 3, hidden=4)
+        plugin.prepare(Setting(shape, (), training_inputs=lambda x=x: iter([x])))
+        whole = plugin.transform_model(model)
+        optimizer = torch.optim.SGD(whole.parameters(), 0.5)
+        before = model.head.weight.detach().clone()
+        for _ in range(3):
+            optimizer.zero_grad()
+            nn.functional.cross_entropy(whole(x), targets).backward()
+            optimizer.step()
+        assert not torch.equal(model.head.weight, before) and len(whole(x).unique(dim=0)) > 1
+        trained.append(whole.state_dict())
+    assert trained[0].keys() == trained[1].keys()
+    assert all(torch.equal(value, trained[1][name]) for name, value in trained[0].items())

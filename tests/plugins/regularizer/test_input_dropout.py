@@ -9,6 +9,7 @@ from plugins.regularizer.dropout import Dropout
 from plugins.regularizer.input_dropout import InputDropout, InputDropoutLayer
 from recipes.engine.module import RecipeModule
 from recipes.models.pointnet import PointNet
+from recipes.models.rnn import RecurrentModel
 
 CLASSES = (Task("", "classification", 3),)
 
@@ -66,9 +67,10 @@ class Own(nn.Module):
         return self.head(torch.relu(self.first(x)))
 
 
-def test_of_inputs_by_name_floats_are_dropped_and_not_their_mask():
+@pytest.mark.parametrize("make", [lambda shape: PointNet(shape, 3, (4,), (4,)), lambda shape: RecurrentModel(shape, 3, hidden=4)])
+def test_of_inputs_by_name_floats_are_dropped_and_not_their_mask(make):
     shape = {"points": Entry((20, 2), "float32"), "mask": Entry((20,), "float32")}
-    model = built(PointNet(shape, 3, (4,), (4,)), Setting(shape, CLASSES), InputDropout(0.5))
+    model = built(make(shape), Setting(shape, CLASSES), InputDropout(0.5))
     layer = model.input_dropout
     given = {"points": torch.ones(50, 20, 2), "mask": torch.ones(50, 20), "number": torch.ones(50, dtype=torch.long)}
     found = layer(given)
@@ -102,6 +104,7 @@ def test_refuses():
         plugin.transform_model(nn.Sequential(shared, nn.Linear(6, 4), shared, nn.Linear(4, 3)))
     with pytest.raises(RecipeError, match="in evaluation mode"):
         plugin.transform_model(nn.Linear(6, 3).eval())
-    for setting in (Setting((7,), CLASSES, tokens=True), Setting({"tokens": Entry((7,), "int64")}, CLASSES)):
+    masked = {"tokens": Entry((7,), "int64"), "mask": Entry((7,), "float32")}
+    for setting in (Setting((7,), CLASSES, tokens=True), Setting({"tokens": Entry((7,), "int64")}, CLASSES), Setting(masked, CLASSES)):
         with pytest.raises(Refusal, match="regularizer/input_dropout drops inputs that are quantities"):
             plugin.check(Selection([], setting))

@@ -54,6 +54,15 @@ class Waves(Dataset):
 
     def __getitem__(self, number):
         return torch.sin((1 + number % 5) * torch.linspace(0, 6, self.rate) + number), number % 5
+
+
+class Pictures(Waves):
+    def __init__(self):
+        self.rate = 64
+
+    def __getitem__(self, number):
+        x, y = super().__getitem__(number)
+        return 2.6 * x.view(1, 8, 8), y
 '''
 MODEL, DATA = "model._target_=mine.Mine", "data._target_=mine.Waves"
 SHORT = ("logger=[]", "trainer.progress=false", "trainer.accelerator=cpu", "data.rate=24")
@@ -103,21 +112,42 @@ def test_a_run_and_what_can_be_done_with_it_once_the_words_are_typed_again(train
     assert "model.width=8" in result(trained)["command"]  # what was typed again takes no parameter away
 
 
-def test_a_run_from_python(trained, monkeypatch):
-    monkeypatch.chdir(trained.parent)
+@pytest.fixture
+def from_python(place, monkeypatch):
+    """What a command has of its own, in this process."""
+    monkeypatch.chdir(place)
     monkeypatch.setattr(sys, "path", [*sys.path])
     monkeypatch.setattr(catalogue, "own_options", {})
     monkeypatch.setattr(own, "trusted", set())
-    try:
-        with pytest.raises(RecipeError, match="type it with this command"):
-            load("run")
-        predictor = load("run", words=["model=mine.Mine", "data=mine.Waves"])
-        assert len(predictor.predict_data(elsewhere=False).ids) == 40
-        x = torch.randn(3, 24)
-        expected = predictor.members[0].module.model(x).softmax(1).detach()
-        torch.testing.assert_close(predictor.predict(x).of(), expected)
-    finally:
-        sys.modules.pop("mine", None)
+    yield
+    sys.modules.pop("mine", None)
+
+
+def test_a_run_from_python(trained, from_python):
+    with pytest.raises(RecipeError, match="type it with this command"):
+        load("run")
+    predictor = load("run", words=["model=mine.Mine", "data=mine.Waves"])
+    assert len(predictor.predict_data(elsewhere=False).ids) == 40
+    x = torch.randn(3, 24)
+    expected = predictor.members[0].module.model(x).softmax(1).detach()
+    torch.testing.assert_close(predictor.predict(x).of(), expected)
+
+
+def test_images_of_any_scale_are_predicted_as_they_were_trained_on(place, from_python):
+    done = run("model=linear", "data=mine.Pictures", *SHORT[:3], "max_steps=4", "hydra.run.dir=run", cwd=place)
+    assert done.returncode == 0, done.stderr
+    predictor = load("run", words=["data=mine.Pictures"])
+    expected = predictor.predict_data(elsewhere=False).of()
+    split = predictor.members[0].data.splits["test"]
+    x = split.between(0, len(split))[0]
+    assert x.shape[1:] == (1, 8, 8) and float(x.min()) < -2 and float(x.max()) > 2
+    for given in (x, x.double().numpy()):
+        torch.testing.assert_close(predictor.predict(given).of(), expected)
+    with pytest.raises(RecipeError, match="the input holds 64 values that are NaN or infinite"):
+        predictor.predict(torch.full((1, 1, 8, 8), torch.nan))
+    with pytest.raises(RecipeError, match=r"was trained on samples of shape \(1, 8, 8\)"):
+        predictor.predict(torch.rand(3, 1, 9, 9))
+
 
 
 @pytest.mark.parametrize(

@@ -127,3 +127,14 @@ def test_a_recording_whose_spectrum_does_not_fit_into_the_memory_is_refused(tmp_
     data.expect_short(["a.wav"], [1800.0], form)
     with pytest.raises(RecipeError, match="1.0 hours of sound, the longest recording of 60.0 minutes, take .* GiB, for which"):
         data.expect_short(["a.wav"], [3600.0], form)
+
+
+def test_only_as_many_spectra_count_as_there_are_at_once(tmp_path, monkeypatch):
+    """A long recording among short ones takes what it takes alone; eight of its length would take 35 GB."""
+    data, form = AudioFolder(str(tmp_path)), LogMel(16_000, 40, 0.025, 0.01)
+    monkeypatch.setattr(memory, "available", lambda: 6e9)
+    names = [f"{number}.wav" for number in range(10)]
+    data.expect_short(names, [1.0] * 5 + [3600.0] + [1.0] * 4, form)
+    data.expect_short(names, [480.0] * 10, form)  # eight of 0.6 GB
+    with pytest.raises(RecipeError, match="hours of sound"):
+        data.expect_short(names, [700.0] * 10, form)

@@ -3,12 +3,14 @@ from itertools import chain
 import numpy as np
 import pytest
 import torch
+import yaml
 
 from plugins.base import RecipeError
 from recipes.data.arrays import as_features, as_images, as_labels
 from recipes.data.base import Data
 from recipes.data.loaders import EvaluationLoader, StepLoader
 from recipes.data.split import Split, pieces
+from tests.command import ROOT
 from tests.ranks import on_ranks
 
 
@@ -352,3 +354,9 @@ def test_a_numbered_loader_tells_which_samples_a_batch_has():
         seen.append(batch.epoch)
     position = 4
     assert seen == [0] and [batch.epoch for batch in loader] == [1] * 4
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "conf" / "data").glob("*.yaml")), ids=lambda path: path.stem)
+def test_what_all_data_takes_can_be_typed(path):
+    node = yaml.safe_load(path.read_text(encoding="utf-8"))
+    assert {"batch_size", "eval_batch_size", "validation", "split_seed", "train_samples"} <= node.keys()

@@ -84,13 +84,16 @@ def test_too_many_features_are_refused(monkeypatch):
 def test_features_that_do_not_fit_into_the_memory_are_refused(monkeypatch):
     x = np.array([[number, number % 2] for number in range(4)], dtype=float)
     columns = learn(x, ["size", "town"], [None, ["a", "b"]], None, "own.csv")
-    monkeypatch.setattr(memory, "available", lambda: memory.COPIES * 4.0 * 4 * 3 - 1)
+    monkeypatch.setattr(memory, "available", lambda: 4.0 * 4 * 3 - 1)
     with pytest.raises(
         RecipeError, match=r"4 rows of 3 features take 0.0 GiB, .*most features, 2, are of town: .*data.drop=\[town\]"
     ):
         encode(x, [None, ["a", "b"]], columns, "error", np.arange(4), "own.csv")
-    monkeypatch.setattr(memory, "available", lambda: memory.COPIES * 4.0 * 4 * 3)
+    monkeypatch.setattr(memory, "available", lambda: 4.0 * 4 * 3)
     assert encode(x, [None, ["a", "b"]], columns, "error", np.arange(4), "own.csv").shape == (4, 3)
+    monkeypatch.setattr(encoding, "world", lambda: 2)  # each of which has them
+    with pytest.raises(RecipeError, match="for which the memory is too small"):
+        encode(x, [None, ["a", "b"]], columns, "error", np.arange(4), "own.csv")
 
 
 def test_what_was_learned_goes_through_a_checkpoint():

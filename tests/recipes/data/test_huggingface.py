@@ -237,6 +237,16 @@ HOLES = [None if row == 11 else 0.5 for row in range(60)]
             {},
             "two splits for one purpose",
         ),
+        (
+            lambda: datasets.DatasetDict({"train": table(), "test": table().remove_columns("y")}),
+            {},
+            "the data set: the split test has no column y, which train has: add it, or leave that split out",
+        ),
+        (
+            lambda: datasets.DatasetDict({"train": table(), "valid": table().remove_columns(["a", "y"])}),
+            {},
+            "the split valid has no column a, y, which train has",
+        ),
         (lambda: 3, {}, "data.path must be a folder, a file, a name on the hub, a Dataset or a DatasetDict; got a int"),
     ],
 )

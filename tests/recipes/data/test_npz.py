@@ -76,6 +76,12 @@ def test_text_of_bytes_is_text(saved):
     assert torch.equal(data.splits["train"].targets[""], other.splits["train"].targets[""])
 
 
+def test_bytes_that_are_no_utf_8_are_classes_of_their_own(saved):
+    names = [word.encode("latin-1") for word in ["Bär", "Bör", "Uhu"] * 20]
+    data = data_of(saved(x=np.zeros((60, 2)), y=np.array(names)))
+    assert data.class_names == {"": ("B\\xe4r", "B\\xf6r", "Uhu")} and data.tasks[0].outputs == 3
+
+
 @pytest.mark.parametrize(
     ("given", "shape"),
     [((9, 9, 4), (4, 9, 9)), ((9, 6, 2), (2, 9, 6)), ((4, 9, 9), (4, 9, 9)), ((13, 9, 9), (13, 9, 9)), ((8, 2, 2), (8, 2, 2))],

@@ -1,5 +1,8 @@
 """Data sets and data modules of a user's own as samples by index."""
 
+import pickle
+import random
+
 import lightning as L
 import numpy as np
 import pytest
@@ -10,6 +13,7 @@ from torch.utils.data import (
     Dataset,
     IterableDataset,
     SequentialSampler,
+    Subset,
     TensorDataset,
     WeightedRandomSampler,
 )
@@ -20,6 +24,7 @@ from recipes.data.fetching import fetched
 from recipes.data.own import LoadersData, SamplesData
 from recipes.data.samples import Part, Samples
 from recipes.data.source import Source
+from recipes.data.split import Split
 
 
 class Pairs(Dataset):
@@ -269,3 +274,78 @@ def test_batches_of_its_own_are_refused():
     loader = DataLoader(data, batch_sampler=Own(SequentialSampler(data), 5, False))
     with pytest.raises(RecipeError, match="by a Own"):
         loaded(LoadersData(module(train_dataloader=loader)))
+
+
+DRAWN = {
+    "torch": lambda: torch.randperm(60).tolist(),
+    "numpy": lambda: np.random.permutation(60).tolist(),
+    "python": lambda: random.sample(range(60), 60),
+}
+
+
+def states():
+    return torch.get_rng_state().tolist(), random.getstate(), pickle.dumps(np.random.get_state())
+
+
+@pytest.mark.parametrize("draw", DRAWN.values(), ids=DRAWN)
+def test_a_split_that_is_drawn_is_one_in_every_stage_and_process(draw):
+    whole = TensorDataset(torch.arange(60.0).unsqueeze(1), torch.arange(60) % 3)
+
+    class Drawn(L.LightningDataModule):
+        def __init__(self):
+            super().__init__()
+            draw()
+
+        def setup(self, stage):
+            order = draw()
+            self.parts = [Subset(whole, rows) for rows in (order[:30], order[30:40], order[40:])]
+
+        def train_dataloader(self):
+            draw()
+            return DataLoader(self.parts[0], batch_size=10)
+
+        def val_dataloader(self):
+            return DataLoader(self.parts[1])
+
+        def test_dataloader(self):
+            return DataLoader(self.parts[2])
+
+    found = []
+    for _ in range(2):
+        draw()
+        before = states()
+        found.append(loaded(LoadersData(Drawn)))
+        assert states() == before
+    assert found[0].fingerprint == found[1].fingerprint != loaded(LoadersData(Drawn, split_seed=-1)).fingerprint
+    values = [split.fetch(torch.arange(len(split)))[0].flatten().tolist() for split in found[0].splits.values()]
+    assert list(map(len, values)) == [30, 10, 20] and sorted(sum(values, [])) == list(range(60))
+
+
+class Noise(Data):
+    def load(self):
+        return Split(torch.rand(60, 3), {"": torch.arange(60) % 3}), None
+
+
+@pytest.mark.parametrize("draw", DRAWN.values(), ids=DRAWN)
+def test_samples_that_are_drawn_are_the_same_in_every_process(draw):
+    def data(**split):
+        return SamplesData(lambda: TensorDataset(torch.tensor(draw()).float().unsqueeze(1), torch.arange(60) % 3), **split)
+
+    for make in (data, Noise):
+        assert loaded(make()).fingerprint == loaded(make()).fingerprint
+        assert loaded(make()).content != loaded(make(split_seed=1)).content
+
+
+def test_test_samples_that_are_trained_on_are_refused():
+    def load(train, test):
+        return loaded(LoadersData(module(train_dataloader=DataLoader(train), test_dataloader=DataLoader(test))))
+
+    whole = tensors(40, 0).dataset
+    x, y = whole.tensors
+    said = "Mod: 10 of the 10 samples of test_dataloader are trained on or validated with: give it samples of its own"
+    with pytest.raises(RecipeError, match=said) as error:
+        load(whole, Subset(whole, range(30, 40)))
+    assert "\n" not in str(error.value)
+    assert len(load(whole, TensorDataset(x[:10], (y[:10] + 1) % 3)).splits["test"]) == 10  # the same places, measured anew
+    few = TensorDataset((x > 0).float(), y)  # values that repeat themselves
+    assert len(load(few, Subset(few, range(10))).splits["test"]) == 10

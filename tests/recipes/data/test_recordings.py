@@ -1,6 +1,7 @@
 """Sound in files is what was written into them; what is no sound is told in one line."""
 
 import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -87,3 +88,14 @@ def test_a_wav_that_was_written_as_a_stream_is_read(tmp_path):
     content[4:8] = b"\xff" * 4
     (tmp_path / "b.wav").write_bytes(content)
     np.testing.assert_array_equal(of(tmp_path / "b.wav", RATE), of(tmp_path / "a.wav", RATE))
+
+
+def test_a_file_in_a_folder_that_may_not_be_entered_is_one_line(tmp_path, monkeypatch):
+    def is_file(path):
+        raise PermissionError(13, "Permission denied")  # as Python does up to 3.13
+
+    whole(tmp_path / "a.wav")
+    monkeypatch.setattr(Path, "is_file", is_file)
+    with pytest.raises(RecipeError, match=r"a.wav cannot be read as sound \(.*Permission denied.*\): write it again") as refused:
+        head(tmp_path / "a.wav")
+    assert "\n" not in str(refused.value)

@@ -67,6 +67,15 @@ def test_weights_are_left_where_others_take_their_place(hub):
     assert pretrained_of(TimmModel(SHAPE, 4, "test_resnet", True, load_weights=False)) is None
 
 
+@pytest.mark.parametrize("weights", ["gone", "gone/run", "gone.pth"])
+def test_weights_that_are_left_may_be_gone(hub, weights):
+    """As those of a run are whose own were taken from a folder that was moved since."""
+    model = TimmModel(SHAPE, 4, "test_resnet", weights, load_weights=False)
+    assert pretrained_of(model) is None and model(torch.rand(2, *SHAPE)).shape == (2, 4)
+    with pytest.raises(RecipeError, match="model.weights"):
+        TimmModel(SHAPE, 4, "test_resnet", weights)
+
+
 @pytest.mark.parametrize("name", ["test_resnet", "test_vit"])
 def test_files_of_other_sizes_and_outputs(tmp_path, name):
     theirs = timm.create_model(name, num_classes=4, **({"img_size": 64} if "vit" in name else {}))

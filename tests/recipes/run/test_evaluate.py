@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from sklearn.datasets import load_digits
 
 from plugins.base import RecipeError
@@ -12,6 +13,7 @@ from recipes.data.loaders import EvaluationLoader
 from recipes.engine.checkpoint import load_checkpoint
 from recipes.run.build import build_data, load_module
 from recipes.run.evaluate import evaluate
+from recipes.run.predictor import load
 from tests.recipes.run.test_limits import files
 
 X, Y = load_digits(return_X_y=True)
@@ -132,3 +134,37 @@ def test_the_content_is_that_of_all_samples_however_they_are_split(tmp_path):
     pixel[7, 3] += 1
     others = [save(tmp_path / "c.npz", X, changed), save(tmp_path / "d.npz", pixel), save(tmp_path / "e.npz", X[::-1], Y[::-1])]
     assert len({first, *map(content, others)}) == 4
+
+
+def numbers(path, columns, seed=0):
+    x = np.random.default_rng(seed).normal(size=(40, 5)).astype("float32")
+    return save(path, x=x, y=(x[:, :3] + seed)[:, :columns])
+
+
+@pytest.mark.parametrize("words", [(), ("loss=quantile",)])
+def test_other_data_with_fewer_numbers_is_one_line(folder, tmp_path, words):
+    path = numbers(tmp_path / "own.npz", 3)
+    folder.train("model=linear", "max_steps=2", "data=npz", f"data.path={path}", "data.batch_size=8", *words)
+    with pytest.raises(RecipeError, match="the run was trained on 3 numbers.*, the data has a number") as error:
+        measure(folder, f"data.path={numbers(tmp_path / 'other.npz', 1, 1)}")
+    assert "\n" not in str(error.value)
+    assert measure(folder, f"data.path={numbers(tmp_path / 'more.npz', 3, 1)}")["samples"] == 40
+
+
+def pictures(path, shape):
+    for number in range(12):
+        (path / f"{number % 2}").mkdir(parents=True, exist_ok=True)
+        pixels = np.random.default_rng(number).integers(0, 256, shape, dtype=np.uint8)
+        Image.fromarray(pixels).save(path / f"{number % 2}" / f"{number}.png")
+    return path
+
+
+def test_grey_images_for_a_run_on_colours_are_read_as_such_by_a_word(folder, tmp_path):
+    colours, grey = pictures(tmp_path / "colours", (8, 8, 3)), pictures(tmp_path / "grey", (8, 8))
+    folder.train("model=linear", "max_steps=2", "data=image_folder", f"data.path={colours}", "data.batch_size=4", "data.workers=0")
+    for ask in (lambda: measure(folder, f"data.path={grey}"), lambda: load(folder.path).predict(grey)):
+        with pytest.raises(RecipeError, match=r"shape \(3, 8, 8\), the data has \(1, 8, 8\): type data.channels=3$"):
+            ask()
+    with pytest.raises(RecipeError, match=r"the data has \(1, 8, 8\)$"):  # an array is no file
+        load(folder.path).predict(np.zeros((2, 8, 8), "uint8"))
+    assert measure(folder, f"data.path={grey}", "data.channels=3")["samples"] == 12

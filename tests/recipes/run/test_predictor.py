@@ -233,3 +233,22 @@ def test_runs_that_cannot_be_averaged_are_refused(folders, tmp_path):
         load(tmp_path)
     with pytest.raises(RecipeError, match="expected the folder of a run"):
         load()
+
+
+def test_members_of_folds_encode_a_table_each_in_its_own_way(folders, tmp_path):
+    """A category of a single row is a feature of the run alone that was trained on it."""
+    rng, path = np.random.default_rng(0), tmp_path / "a.csv"
+    rows = [f"{rng.normal():.3f},{'rare' if row == 5 else 'ab'[row % 2]},{'yes' if row % 3 else 'no'}" for row in range(60)]
+    path.write_text("\n".join(["size,town,ill", *rows]))
+    members = [folders(f"{fold}") for fold in (0, 1)]
+    words = ("data=csv", f"data.path={path}", "data.target=ill", "data.unseen=ignore", "data.folds=2", "data.batch_size=8")
+    for fold, member in enumerate(members):
+        member.train("max_steps=4", *words, f"data.fold={fold}")
+    each = [load(member.path).predict(path) for member in members]
+    predictor = load(*(member.path for member in members))
+    assert {member.shape for member in predictor.members} == {(3,), (4,)}
+    together = predictor.predict(path)
+    torch.testing.assert_close(together.of(), torch.stack([one.of() for one in each]).mean(0))
+    assert len(together.ids) == 60 and not torch.equal(each[0].of(), each[1].of())
+    with pytest.raises(RecipeError, match="test splits of different samples"):
+        predictor.predict_data(elsewhere=False)
