@@ -18,7 +18,6 @@ from plugins.base import (
     RecipeError,
     Selection,
     Setting,
-    Task,
     called,
     check_selection,
     derive_seed,
