@@ -173,7 +173,7 @@ class Option(Identity):
         """Change `parameter.grad` right before the update; with a wrapper, only the gradient that updates the weights."""
 
     def after_step(self, module: Module, optimizer: Optimizer) -> None:
-        """Act right after the update, before anything else sees the new weights."""
+        """Act right after the update, without autocast, before anything else sees the new weights."""
 
     # evaluation
     def evaluation_weights(self, module: Module) -> AbstractContextManager[Any]:

@@ -43,11 +43,13 @@ class RemembersLosses(Plugin):
         self._losses: Tensor | None = None  # of each sample of the split, as it was last seen,
         self._of_epoch: Tensor | None = None  # and as it was before the epoch under way,
         self._epoch = -1
+        self._written: Tensor | None = None  # whether it was seen in the step under way already,
+        self._step = -1
 
     def losses_before(self, epoch: int, samples: int) -> Float[Tensor, " {samples}"]:
         """The losses of all samples before an epoch; asked for in each epoch before anything is remembered of it."""
         if self._losses is None or len(self._losses) != samples:
-            self._losses, self._epoch = torch.full((samples,), torch.inf), -1
+            self._losses, self._epoch, self._written = torch.full((samples,), torch.inf), -1, None
         if epoch != self._epoch or self._of_epoch is None:
             self._of_epoch, self._epoch = self._losses.clone(), epoch
         return self._of_epoch
@@ -62,9 +64,13 @@ class RemembersLosses(Plugin):
             values = losses_of_samples(self, module, batch, outputs)
         places, values = (_of_all(each) for each in (batch.samples, values.nan_to_num(torch.inf, torch.inf)))
         self._losses = self._losses.to(values.device)
-        # of a sample that is drawn twice the larger one, whatever comes first
-        self._losses.index_fill_(0, places, -torch.inf)
+        if self._written is None or self._step != module.progress[0]:
+            self._step = module.progress[0]
+            self._written = torch.zeros(len(self._losses), dtype=torch.bool, device=values.device)
+        # of a sample that is drawn twice in a step the larger one, whatever part or process comes first
+        self._losses.index_copy_(0, places, self._losses[places].where(self._written[places], -torch.inf))
         self._losses.scatter_reduce_(0, places, values, "amax")
+        self._written.index_fill_(0, places, True)
 
     def state_dict(self) -> dict[str, Any]:
         """The losses, and those by which the epoch under way is decided."""
@@ -76,7 +82,7 @@ class RemembersLosses(Plugin):
         """Load what `state_dict` gave."""
         if state_dict:
             self._losses, self._of_epoch = state_dict["losses"].clone(), state_dict["of_epoch"].clone()
-            self._epoch = int(state_dict["epoch"])
+            self._epoch, self._written = int(state_dict["epoch"]), None
 
 
 def _left_out(target: Tensor, places: Tensor, ignored: int) -> Tensor:

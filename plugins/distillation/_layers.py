@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 
 from plugins.activations import passage
 from plugins.base import RecipeError
 from plugins.hidden import Site, hidden_sites
-from plugins.inputs import Inputs
-
-if TYPE_CHECKING:
-    from jaxtyping import Bool
 
 
 def inner(model: nn.Module) -> nn.Module:
@@ -48,22 +44,3 @@ def expect_comparable(name: str, mine: list[tuple[int, ...]], other: str, theirs
             f"distillation.layers: {name} gives {here}, and {other} of the teacher {there}: name layers of one shape, or maps of one size, "
             f"in distillation.layers=[NAME]"
         )
-
-
-def places_of(x: Inputs, masks: Sequence[str]) -> Tensor | None:
-    """Which places of sequences there are, (samples, length), by the first of the masks among the inputs; None where there is none."""
-    return None if isinstance(x, Tensor) or not masks else x[masks[0]] > 0
-
-
-def places_kept(
-    mask: Bool[Tensor, "samples length"], mine: Sequence[int], theirs: Sequence[int], channels_first: bool
-) -> Bool[Tensor, "samples ..."] | None:
-    """The mask in a shape that broadcasts over features of these shapes; None where they have no dimension of places.
-
-    That is one as long as the mask in both: the first behind the samples, with `channels_first` the first behind the channels.
-    """
-    found = [axis for axis, sizes in enumerate(zip(mine, theirs, strict=True)) if axis and sizes == (mask.shape[1],) * 2]
-    if not found or len(mine) < 3:
-        return None
-    axis = 2 if channels_first and 2 in found else found[0]
-    return mask.view(len(mask), *(mask.shape[1] if axis == each else 1 for each in range(1, len(mine))))

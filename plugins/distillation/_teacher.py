@@ -84,11 +84,17 @@ class TaughtByRun(Taught):
                 f"distillation.teacher={self.teacher} was trained on samples of shape {described(model.setting.shape)}, these have "
                 f"{described(setting.shape)}: choose a run on this data"
             )
-        self.accept(model.setting)
+        self.accept(model)
+        told = (
+            f"the teacher {self.teacher} was trained on other data, or another split of them: it may know samples that are tested here"
+        )
+        known = model.setting.split
+        if known and setting.split and known != setting.split and told not in self.remarks:
+            self.remarks = [*self.remarks, told]
         self._model = model.eval().requires_grad_(False)
 
-    def accept(self, known: Setting) -> None:
-        """Refuse a teacher of other tasks."""
+    def accept(self, model: Any) -> None:
+        """Refuse a teacher that has learned something else."""
 
 
 class TaughtByOutputs(Taught):

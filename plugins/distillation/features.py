@@ -10,10 +10,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from plugins.base import Batch, Module, RecipeError, Setting, declare
-from plugins.distillation._layers import Looked, expect_comparable, inner, places_kept, places_of
+from plugins.distillation._layers import Looked, expect_comparable, inner
 from plugins.distillation._teacher import TEACHER, TaughtByRun
 from plugins.hidden import Site
 from plugins.inputs import Inputs, masks_in
+from plugins.masks import has_channels_first, places_kept, places_of
 from plugins.recording import Recording
 from plugins.sites import own_modules
 
@@ -100,7 +101,7 @@ class FeatureDistillation(TaughtByRun):
         self._pairs = [(mine, theirs) for (_, mine), (_, theirs) in found]
         self.recorded = [module for module, _ in self._pairs]
         self._seen = Recording([module for _, module in self._pairs])
-        self._of_points = any(callable(getattr(part, "parts", None)) for part in model.modules())
+        self._channels_first = has_channels_first(model)
         self._masks = masks_in(self.setting.shape, model)
         return model
 
@@ -144,4 +145,4 @@ class FeatureDistillation(TaughtByRun):
 
     def _apart(self, h: Tensor, taught: Tensor, mask: Tensor | None) -> Tensor:
         distance = feature_loss if h.shape == taught.shape else attention_loss
-        return distance(h, taught, None if mask is None else places_kept(mask, h.shape, taught.shape, self._of_points))
+        return distance(h, taught, None if mask is None else places_kept(mask, h.shape, taught.shape, self._channels_first))

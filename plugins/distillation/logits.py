@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from plugins.base import RecipeError, Setting, declare
+from typing import Any
+
+from plugins.base import RecipeError, declare
 from plugins.distillation._teacher import TEACHER, TaughtByOutputs, TaughtByRun
+from plugins.logits import trains_logits
 
 
 class LogitDistillation(TaughtByOutputs, TaughtByRun):
@@ -14,7 +17,7 @@ class LogitDistillation(TaughtByOutputs, TaughtByRun):
     step: one forward pass. It is in evaluation mode, not trained, and not in this run's checkpoints: to evaluate this run it is not needed.
 
     Raises:
-        RecipeError: no such run, one of other samples or other classes.
+        RecipeError: no such run, one of other samples or other classes, or one of a loss whose outputs are no logits.
         Refusal: no teacher; no classification task; a loss whose outputs are no logits.
 
     Source: Hinton, Vinyals & Dean, "Distilling the knowledge in a neural network", 2015.
@@ -24,9 +27,9 @@ class LogitDistillation(TaughtByOutputs, TaughtByRun):
     temperature: float = declare.number("T, how far probabilities are levelled before they are compared", default=4.0, above=0)
     weight: float = declare.share("α, the share of the teacher in the loss", default=0.5, off=0.0)
 
-    def accept(self, known: Setting) -> None:
-        """Refuse a teacher of other classes."""
-        taught = {task.name: task for task in known.tasks if task.kind == "classification"}
+    def accept(self, model: Any) -> None:
+        """Refuse a teacher of other classes, and one that makes no logits of them."""
+        taught = {task.name: task for task in model.setting.tasks if task.kind == "classification"}
         for task in self.setting.tasks:
             if task.kind != "classification":
                 continue
@@ -38,4 +41,9 @@ class LogitDistillation(TaughtByOutputs, TaughtByRun):
                 raise RecipeError(
                     f"distillation.teacher={self.teacher} knows {what} for target {task.name or 'y'}, which has "
                     f"{task.outputs} classes: choose a run on this data"
+                )
+            if not trains_logits(model.loss, there):
+                raise RecipeError(
+                    f"distillation.teacher={self.teacher} was trained with {type(model.loss).__name__}, whose outputs are no logits to make "
+                    f"probabilities of: choose a run of loss=cross_entropy, or type +distillation=features"
                 )

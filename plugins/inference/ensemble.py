@@ -16,6 +16,7 @@ from plugins.inference._measured import NUMBERS, OfParts, sums_of
 from plugins.inference._members import MEMBERS, OfMembers
 from plugins.inference._probabilities import probabilities
 from plugins.inputs import Inputs, each
+from plugins.logits import trains_logits
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -63,10 +64,9 @@ class Ensemble(OfMembers):
         folders = []
         for folder, module in self.loaded(setting):
             for task in module.setting.tasks:
-                loss = module.loss.for_task(task) if hasattr(module.loss, "for_task") else module.loss
-                if task.kind == "classification" and not getattr(loss, "takes_logits", True):
+                if task.kind == "classification" and not trains_logits(module.loss, task):
                     raise RecipeError(
-                        f"{self.state_key}: {folder} was trained with {type(loss).__name__}, whose outputs are no probabilities to average: "
+                        f"{self.state_key}: {folder} was trained with {type(module.loss).__name__}, whose outputs are no probabilities to average: "
                         f"leave it out of inference.members"
                     )
             self._loaded.append(module)

@@ -109,13 +109,18 @@ class MCDropout(Plugin):
 
     directions: ClassVar[Mapping[str, str]] = {"entropy": "min"}
 
-    def measure(self, module: Module, batch: Batch, outputs: Mapping[str, Tensor], split: str) -> dict[str, Tensor]:
-        """The entropy of the mean prediction, averaged over the tasks that are classifications."""
-        kinds = {task.name: task.kind for task in module.setting.tasks}
+    def measure(
+        self, module: Module, batch: Batch, outputs: Mapping[str, Tensor], split: str
+    ) -> dict[str, tuple[Tensor, Tensor]]:
+        """The entropy of the mean prediction, averaged over the known places and the classifications that have some, and which samples do."""
         predicted = probabilities(outputs, module.setting)  # of log-probabilities: the mean prediction again
-        entropies = [
-            entropy(p).flatten(1).mean(1) if p.ndim > 2 else entropy(p)
-            for task, p in predicted.items()
-            if kinds[task] == "classification"
-        ]
-        return {"entropy": torch.stack(entropies).mean(0)} if entropies else {}
+        found = []
+        for task in module.setting.tasks:
+            if task.kind == "classification":
+                known = task.known(batch.labels[task.name]).unsqueeze(-1).flatten(1)
+                values = entropy(predicted[task.name]).unsqueeze(-1).flatten(1).where(known, 0.0)
+                found.append((values.sum(1) / known.sum(1).clamp_min(1), known.any(1)))
+        if not found:
+            return {}
+        means, counts = (torch.stack(each) for each in zip(*found, strict=True))
+        return {"entropy": (means.sum(0) / counts.sum(0).clamp_min(1), counts.any(0))}

@@ -76,18 +76,19 @@ def averaged(kind: Any, task: Task, average: str | None) -> Metric:
 
 
 def averaged_over_labels(kind: Any, task: Task, average: str | None) -> Metric:
-    """A torchmetrics object that counts right and wrong predictions of several labels a sample, averaged over labels.
+    """The same of several labels a sample; macro, and None, is over the labels that some samples have or are predicted to have."""
+    if average in ("micro", "weighted"):
+        return kind(num_labels=task.outputs, threshold=task.threshold, average=average, validate_args=False)
 
-    Args:
-        kind: its class.
-        task: of one target.
-        average: "macro", "micro" or "weighted"; None: macro.
-    """
-    return kind(num_labels=task.outputs, threshold=task.threshold, average=average or "macro", validate_args=False)
+    class OfOccurring(kind):
+        def compute(self) -> Tensor:
+            return over_classes(super().compute(), self.tp + self.fp + self.fn, "macro")
+
+    return OfOccurring(num_labels=task.outputs, threshold=task.threshold, average="none", validate_args=False)
 
 
 def over_classes(
-    values: Float[Tensor, " classes"], support: Num[Tensor, " classes"], average: str, both: bool = False
+    values: Float[Tensor, " classes"], support: Num[Tensor, " classes"], average: str, below: Tensor | float = torch.inf
 ) -> Float[Tensor, ""]:
     """The mean of one value a class over the classes that there are samples of; NaN where there is none.
 
@@ -95,9 +96,9 @@ def over_classes(
         values: by class.
         support: samples of each class.
         average: "macro", each class alike, or "weighted", by its samples.
-        both: whether a class also needs samples that are not of it.
+        below: a class with so many samples, or more, does not count.
     """
-    known = (support > 0) & ((support < support.sum()) | torch.tensor(not both, device=support.device))
+    known = (support > 0) & (support < below)
     weights = known.to(values.dtype) * (support.to(values.dtype) if average == "weighted" else 1.0)
     return values.where(known, 0.0).mul(weights).sum() / weights.sum()  # 0 / 0 is NaN
 
@@ -124,7 +125,7 @@ def by_support(kind: Any, both: bool = False) -> Any:
             if self.over is None and len(self.support) == 2:
                 known = (self.support > 0).all() if both else self.support[1] > 0
                 return values[1].where(known, torch.nan)
-            return over_classes(values, self.support, self.over or "macro", both)
+            return over_classes(values, self.support, self.over or "macro", self.support.sum() if both else torch.inf)
 
     return Occurring
 
@@ -148,11 +149,9 @@ def by_support_of_labels(kind: Any, both: bool = False) -> Any:
             self.samples += len(target)
 
         def compute(self) -> Tensor:
-            known = (self.support > 0) & (self.support < (self.samples if both else torch.inf))
-            if not bool(known.any()):
+            if not bool(self.support.any()):
                 return torch.tensor(torch.nan)
             values = super().compute()
-            weights = known.to(values.dtype) * (self.support.to(values.dtype) if self.over == "weighted" else 1.0)
-            return values.where(known, 0.0).mul(weights).sum() / weights.sum()
+            return over_classes(values, self.support, self.over or "macro", self.samples if both else torch.inf)
 
     return Occurring

@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
+import torch
+from torch import Tensor
 from torchmetrics import Metric
 from torchmetrics.classification import MulticlassCalibrationError
 
 from plugins.base import Task, declare
 from plugins.metric._classification import ClassificationMetric
+
+
+class ClosedBins(MulticlassCalibrationError):
+    """The calibration error whose last bin holds 1, for which torchmetrics has one more."""
+
+    def update(self, preds: Tensor, target: Tensor) -> None:
+        """Take probabilities (samples, classes) and labels (samples,)."""
+        super().update(preds, target)
+        confidences = self.confidences[-1]
+        self.confidences[-1] = confidences.clamp_max(1 - torch.finfo(confidences.dtype).eps / 2)  # the largest number below 1
 
 
 class CalibrationError(ClassificationMetric):
@@ -28,4 +40,4 @@ class CalibrationError(ClassificationMetric):
 
     def make(self, task: Task) -> Metric:
         """The object for one task."""
-        return MulticlassCalibrationError(task.outputs, n_bins=self.bins, norm=self.norm, validate_args=False)  # type: ignore[arg-type]
+        return ClosedBins(task.outputs, n_bins=self.bins, norm=self.norm, validate_args=False)  # type: ignore[arg-type]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import ClassVar
 
 from torch import nn
@@ -16,28 +17,38 @@ class BatchStatistics(Plugin):
 
     Raises:
         RecipeError: no place for a norm layer in the model.
-        Refusal: batches of one sample, which are their own mean; inputs by name, such as tokens with a mask.
+        Refusal: batches of one sample, which is its own mean where a layer has no further places; inputs by name, such as tokens with a
+            mask.
     """
 
     stage = Stage.NORMALIZATION
 
+    def __post_init__(self) -> None:
+        """Nothing is known of the batches yet."""
+        self._least = 0  # samples a batch must have for two in each pass, where it has fewer
+
     def check(self, selection: Selection) -> None:
-        """Refuse batches without variance, and inputs with a mask: statistics would count what it leaves out."""
+        """Refuse inputs with a mask: statistics would count what it leaves out."""
         if selection.setting.is_named:
             raise Refusal(
                 f"{self.state_key} would take statistics over all places, also those that a mask leaves out, and the inputs are "
                 f"{', '.join(selection.setting.shape)}: type normalization=model"
             )
-        if selection.batch_size is not None and selection.batch_size < 2 * selection.devices:
-            raise Refusal(
-                f"{self.state_key} cannot be combined with one sample a forward pass, whose variance is 0: use "
-                f"data.batch_size={2 * selection.devices} or more, or normalization=model"
-            )
+        least = 2 * selection.devices
+        self._least = least if selection.batch_size is not None and selection.batch_size < least else 0
 
     def transform_model(self, model: nn.Module) -> nn.Module:
-        """Put the layers in."""
-        place_norms(model, self.setting.shape, self.make)
+        """Put the layers in; refuse those that have a single number for each mean."""
+        place_norms(model, self.setting.shape, self._with_variance)
         return model
+
+    def _with_variance(self, features: int, places: tuple[int, ...]) -> nn.Module | None:
+        if self._least and math.prod(places) == 1:
+            raise Refusal(
+                f"{self.state_key} cannot be combined with one sample a forward pass, whose variance is 0 in a layer without further places: "
+                f"use data.batch_size={self._least} or more, or normalization=model"
+            )
+        return self.make(features, places)
 
     def make(self, features: int, places: tuple[int, ...]) -> nn.Module | None:
         """A norm for (samples, features, *places)."""

@@ -20,7 +20,8 @@ class BatchNormalization(BatchStatistics):
 
     Raises:
         RecipeError: no place for a norm layer in the model.
-        Refusal: batches of one sample, which are their own mean; inputs by name, such as tokens with a mask.
+        Refusal: batches of one sample, which is its own mean where a layer has no further places; inputs by name, such as tokens with a
+            mask.
 
     Source: Ioffe & Szegedy, "Batch normalization", ICML 2015; lectures A, B, D and E.
     """

@@ -45,7 +45,8 @@ class GhostBatchNormalization(BatchStatistics):
 
     Raises:
         RecipeError: no place for a norm layer in the model.
-        Refusal: batches of one sample, which are their own mean; inputs by name, such as tokens with a mask.
+        Refusal: batches of one sample, which is its own mean where a layer has no further places; inputs by name, such as tokens with a
+            mask.
 
     Source: Hoffer, Hubara & Soudry, "Train longer, generalize better", NeurIPS 2017, algorithm 1.
     """

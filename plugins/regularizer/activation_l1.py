@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from plugins.activations import passage
 from plugins.base import Batch, Module, Plugin, RecipeError, Stage, declare, per_label
 from plugins.hidden import hidden_sites, named_sites
+from plugins.inputs import masks_in
+from plugins.masks import has_channels_first, places_kept, places_of
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -25,7 +27,8 @@ class ActivationL1(Plugin):
     """Make representations sparse: pull hidden units, rather than weights, towards zero.
 
     J̃(w) = J(w) + weight · E Σ|h|, with the mean over the samples of a batch and the sum over all units of all hidden activations, as
-    they are before dropout. The activations are those of the pass that is trained on, not of the passes that craft an attack.
+    they are before dropout; places that a mask leaves out count as 0. The activations are those of the pass that is trained on, not of the
+    passes that craft an attack.
 
     It acts on the activations from which a further layer leads to the output, modules and functions alike.
 
@@ -49,6 +52,8 @@ class ActivationL1(Plugin):
         """Leave the model as it is, and have its hidden activations recorded."""
         places = hidden_sites(model, passage(model, self.setting.shape), self.state_key, self.sites)
         self.recorded = [module for _, module in places]
+        self._channels_first = has_channels_first(model)
+        self._masks = masks_in(self.setting.shape, model)
         return model
 
     def penalty(self, module: Module, batch: Batch, outputs: Mapping[str, Tensor]) -> Tensor | None:
@@ -56,11 +61,18 @@ class ActivationL1(Plugin):
         activations = [h for part in self.recorded for h in module.recorded[part]]
         if not activations:
             raise RecipeError(f"{self.state_key}: no module of its sites was called in this pass: choose others")
+        if (mask := places_of(batch.x, self._masks)) is not None:
+            activations = [self._there(h, mask) for h in activations]
         if batch.correction is not None:
             activations = [self._corrected(h, batch.correction) for h in activations]
         penalty = activation_l1_penalty(activations, self.weight, len(batch))
         self.record(module, "penalty", penalty)
         return penalty
+
+    def _there(self, h: Tensor, mask: Tensor) -> Tensor:
+        """An activation with 0 at the places that the mask leaves out, where it has places."""
+        kept = places_kept(mask, h.shape, h.shape, self._channels_first)
+        return h if kept is None else h.masked_fill(~kept, 0)
 
     def _corrected(self, h: Tensor, correction: Tensor) -> Tensor:
         if h.ndim == 0 or len(h) != len(correction):

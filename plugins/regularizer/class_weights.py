@@ -93,7 +93,10 @@ class ClassWeights(Plugin):
         for name, of_class in self._weights.items():
             target = batch.targets[name]
             of_class = self._weights[name] = of_class.to(target.device)
-            factor = target.to(of_class).movedim(1, -1) @ of_class if target.is_floating_point() else of_class[target.long()]
+            if target.is_floating_point():
+                factor = (target.to(of_class).movedim(1, -1) * of_class).sum(-1)  # no product of matrices, which autocast rounds
+            else:
+                factor = of_class[target.long()]
             weight[name] = batch.weighted(name, factor)[name]
         return replace(batch, weight=weight)
 

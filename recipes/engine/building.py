@@ -18,7 +18,6 @@ from plugins.base import (
     RecipeError,
     Selection,
     Setting,
-    Task,
     called,
     check_selection,
     derive_seed,
@@ -26,12 +25,13 @@ from plugins.base import (
     order,
 )
 from plugins.compiled import is_compiled
+from plugins.logits import trains_logits
 from plugins.recording import Recording
 from plugins.sites import is_expanded, takes_tokens
 from recipes.engine.callbacks import check_callbacks
 from recipes.engine.lightning_private import loader_of
 from recipes.engine.loading import instruct_loader, setting_from_loader
-from recipes.engine.losses import TaskLoss, of_task, refined
+from recipes.engine.losses import TaskLoss, refined
 from recipes.engine.objective import Combine, TaskLosses, total_of
 from recipes.engine.parts import Whole
 from recipes.engine.randomness import own_draws
@@ -174,7 +174,7 @@ def list_hooks_of_optimizer(module: Whole, options: Sequence[Option]) -> None:
 
 def _check_hooks(module: Whole) -> None:
     tasks = module.setting.tasks if module.setting else ()
-    of_others = [task for task in tasks if task.kind == "classification" and not _trains_logits(module.loss, task)]
+    of_others = [task for task in tasks if task.kind == "classification" and not trains_logits(module.loss, task)]
     of_logits = [*module.hooks["predict"], *(option for option in module.options if option.needs_logits)]
     if of_logits and of_others:
         raise RecipeError(
@@ -190,10 +190,6 @@ def _check_hooks(module: Whole) -> None:
         if len(defining) > 1:
             both = " and ".join(called(option) for option in defining)
             raise RecipeError(f"{both} both define {name}, and there can be one only: leave one of them out")
-
-
-def _trains_logits(loss: Any, task: Task) -> bool:
-    return bool(getattr(of_task(loss, task), "takes_logits", True))
 
 
 def _combining(module: Whole) -> Combine | None:

@@ -94,7 +94,9 @@ class SampleLoss:
             return None
         weight = self._weight() if self.divides else None
         if target.is_floating_point():
-            return None if weight is None else target.to(weight.dtype).movedim(1, -1) @ weight
+            if weight is None:
+                return None
+            return (target.to(weight.dtype).movedim(1, -1) * weight).sum(-1)  # no product of matrices, which autocast rounds
         if self.ignored is None:
             return None if weight is None else weight[target.long()]
         kept = target != self.ignored

@@ -68,10 +68,10 @@ class Step:
         self._reduced = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else None
         with self._without_autocast():  # it is for the passes: products of matrices in an update are not to be rounded
             optimizer.step(closure=self._gradients)  # type: ignore[union-attr]
-        if module.trainer.world_size > 1:
-            share_statistics(module.model, module.trainer.world_size)
-        for plugin in module.acting("after_step"):
-            plugin.after_step(module, optimizer.optimizer)  # type: ignore[union-attr]
+            if module.trainer.world_size > 1:
+                share_statistics(module.model, module.trainer.world_size)
+            for plugin in module.acting("after_step"):
+                plugin.after_step(module, optimizer.optimizer)  # type: ignore[union-attr]
 
     def _split(self, data: Any) -> list[Batch]:
         module = self.module

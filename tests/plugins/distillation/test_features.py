@@ -6,9 +6,10 @@ from torch import nn
 
 from plugins.augmentation.mixup import Mixup
 from plugins.base import Batch, Plugin, RecipeError, Refusal, Selection, Setting, Stage, Task
-from plugins.distillation._layers import inner, places_kept
+from plugins.distillation._layers import inner
 from plugins.distillation.features import FeatureDistillation, attention_loss, feature_loss
 from plugins.inputs import Entry
+from plugins.masks import places_kept
 from plugins.preprocessing._layer import Affine
 from plugins.recording import Recording
 from plugins.wrapper.sam import SAM

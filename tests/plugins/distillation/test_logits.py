@@ -1,4 +1,5 @@
 import copy
+from dataclasses import replace
 
 import pytest
 import torch
@@ -9,6 +10,10 @@ from plugins.augmentation.mixup import Mixup
 from plugins.base import Plugin, RecipeError, Refusal, Selection, Setting, Stage, Task
 from plugins.distillation._teacher import distillation_loss
 from plugins.distillation.logits import LogitDistillation
+from plugins.loss.bce import BinaryCrossEntropy
+from plugins.loss.by_task import LossByTask
+from plugins.loss.hinge import Hinge
+from plugins.loss.mse import MSE
 from plugins.regularizer.class_weights import ClassWeights
 from plugins.wrapper.sam import SAM
 from recipes.run.build import load_run
@@ -24,6 +29,7 @@ class Teacher(nn.Module):
 
     def __init__(self, shape=(4,), *tasks):
         super().__init__()
+        self.loss = LossByTask()
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(9)
             self.model = nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3), nn.Dropout(0.5))
@@ -135,6 +141,27 @@ def test_refuses_a_teacher_of_other_data():
         LogitDistillation("x").prepare(setting(Teacher(), Task("a", "classification", 3)))
     with pytest.raises(RecipeError, match="knows 3 classes of other names"):
         LogitDistillation("x").prepare(setting(Teacher((4,), Task("", "classification", 3, ("a", "b", "c")))))
+
+
+@pytest.mark.parametrize("loss", [MSE(), Hinge(), BinaryCrossEntropy()], ids=lambda loss: type(loss).__name__)
+def test_refuses_a_teacher_whose_outputs_are_no_logits(loss):
+    teacher, name = Teacher(), type(loss).__name__
+    teacher.loss = loss
+    with pytest.raises(RecipeError, match=rf"^distillation.teacher=x was trained with {name}, whose .* type \+distillation=features$"):
+        LogitDistillation("x").prepare(setting(teacher))
+
+
+@pytest.mark.parametrize(("there", "here", "told"), [("a", "b", 1), ("a", "a", 0), (None, "b", 0), ("a", None, 0)])
+def test_a_teacher_of_another_split_is_told(there, here, told):
+    teacher, plugin = Teacher(), LogitDistillation("x")
+    teacher.setting = replace(teacher.setting, split=there)
+    plugin.remarks = ["of its own"]
+    for _ in range(2):
+        plugin.prepare(replace(setting(teacher), split=here))
+    expected = (
+        "the teacher x was trained on other data, or another split of them: it may know samples that are tested here"
+    )
+    assert plugin.remarks == ["of its own", *[expected] * told]
 
 
 def test_refuses_what_it_cannot_teach():

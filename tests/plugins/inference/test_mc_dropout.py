@@ -1,5 +1,6 @@
 import copy
 from functools import partial
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -70,8 +71,25 @@ def test_entropy_equals_scipy():
     module = build(net(), plugin)
     y = torch.randint(5, (20,))
     logs = {"": p.clamp_min(torch.finfo(p.dtype).tiny).log()}  # what the engine makes of predictions
-    entropies = plugin.measure(module, Batch(torch.randn(20, 6), {"": y}, {"": y}), logs, "val")["entropy"]
+    entropies, counts = plugin.measure(module, Batch(torch.randn(20, 6), {"": y}, {"": y}), logs, "val")["entropy"]
     torch.testing.assert_close(entropies, torch.tensor(stats.entropy(p.numpy(), axis=1)), atol=1e-5, rtol=0)
+    assert counts.all()
+
+
+def test_entropy_of_class_maps_is_that_of_known_places():
+    module = SimpleNamespace(setting=Setting((2, 4, 4), (Task("", "classification", 5, shape=(4, 4)),)))
+    x, model, y = torch.randn(3, 2, 4, 4), nn.Conv2d(2, 5, 1), torch.randint(5, (3, 4, 4))
+    y[:, :2] = y[2] = 255
+
+    def measured(x):
+        return MCDropout().measure(module, Batch(x, {"": y}, {"": y}), {"": model(x).detach()}, "test")["entropy"]
+
+    values, counts = measured(x)
+    assert counts.tolist() == [True, True, False]
+    of_places = stats.entropy(model(x).detach().softmax(1).numpy(), axis=1)
+    torch.testing.assert_close(values[:2], torch.tensor(of_places[:2, 2:].mean((1, 2))))
+    others = torch.randn_like(x).where((y == 255).unsqueeze(1), x)
+    assert torch.equal(measured(others)[0][:2], values[:2])
 
 
 def test_validation_uses_the_mean_and_training_stays_as_it_is(problem, weights, same):

@@ -32,3 +32,14 @@ def test_of_several_labels_equals_scikit_learn(average):
     outputs, labels = drawn_labels(5)
     expected = precision_score(labels, outputs >= 0, average=average or "macro", zero_division=0)
     assert measured(Precision(average), outputs, labels) == pytest.approx(expected, abs=1e-6)
+
+
+def test_a_label_that_no_sample_has_or_is_predicted_to_have_does_not_count():
+    outputs, labels = drawn_labels(5, missing=2)
+    outputs[:, 2] = -4.0
+    there = [0, 1, 3, 4]
+    expected = precision_score(labels[:, there], outputs[:, there] >= 0, average="macro", zero_division=0)
+    assert measured(Precision(), outputs, labels) == pytest.approx(expected, abs=1e-6)
+    outputs[0, 2] = 4.0  # predicted once
+    expected = precision_score(labels, outputs >= 0, average="macro", zero_division=0)
+    assert measured(Precision(), outputs, labels) == pytest.approx(expected, abs=1e-6)

@@ -5,7 +5,7 @@ import torchvision
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from plugins.base import RecipeError, Refusal, Selection, Setting
+from plugins.base import RecipeError, Setting
 from plugins.loss.by_task import LossByTask
 from plugins.normalization.batch import BatchNormalization
 from recipes.engine.module import RecipeModule
@@ -182,7 +182,3 @@ def test_neither_weights_nor_global_random_numbers_change():
 def test_refuses():
     with pytest.raises(RecipeError, match=r"no place for a norm layer in Sequential.*normalization=model"):
         normalized(nn.Sequential(nn.Linear(3, 2), nn.Softmax(1)), (3,))
-    plugin = BatchNormalization()
-    with pytest.raises(Refusal, match="data.batch_size=4"):
-        plugin.check(Selection([plugin], Setting((3,), ()), devices=2, batch_size=3))
-    plugin.check(Selection([plugin], Setting((3,), ()), devices=2, batch_size=4))

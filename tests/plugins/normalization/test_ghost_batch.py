@@ -7,7 +7,8 @@ from plugins.inputs import Entry
 from plugins.norm_statistics import measured_norms, measuring
 from plugins.normalization.batch import BatchNormalization
 from plugins.normalization.ghost_batch import GhostBatchNorm, GhostBatchNormalization
-from tests.plugins.normalization.placing import convolutional, expect_reloads, hosts, normalized, norms
+from recipes.models.fcn import FCN
+from tests.plugins.normalization.placing import convolutional, expect_reloads, hosts, normalized, norms, perceptron
 
 
 @pytest.mark.parametrize("places", [(), (5,), (3, 4)])
@@ -67,11 +68,26 @@ def test_processes_are_not_joined():
     assert type(model[0]) is GhostBatchNorm
 
 
+@pytest.mark.parametrize("kind", [BatchNormalization, GhostBatchNormalization])
+def test_one_sample_is_normalized_over_its_places_and_refused_where_there_are_none(kind):
+    plugin = kind()
+    plugin.check(Selection([plugin], Setting((1, 6, 6), ()), devices=2, batch_size=3))
+    model = normalized(plugin, FCN((1, 6, 6), 3, [4]), (1, 6, 6))
+    assert hosts(model) == ["0"]
+    h = model[0](2 + 3 * torch.randn(1, 1, 6, 6))
+    torch.testing.assert_close(h.mean((0, 2, 3)), torch.zeros(4), atol=1e-5, rtol=0)
+    torch.testing.assert_close(h.var((0, 2, 3), correction=0), torch.ones(4), atol=1e-3, rtol=0)
+    with pytest.raises(Refusal, match=f"{kind.__module__.split('.')[-1]} cannot be combined with one sample .* data.batch_size=4"):
+        normalized(plugin, perceptron(), (5,))
+    with pytest.raises(Refusal, match="one sample a forward pass"):
+        normalized(plugin, FCN((1, 1, 1), 3, [4]), (1, 1, 1))
+    plugin.check(Selection([plugin], Setting((5,), ()), devices=2, batch_size=4))
+    normalized(plugin, perceptron(), (5,))
+
+
 def test_refuses():
     with pytest.raises(RecipeError, match="^size must be a whole number ≥ 2, got 1"):
         GhostBatchNormalization(1)
     plugin = GhostBatchNormalization()
-    with pytest.raises(Refusal, match="normalization/ghost_batch cannot be combined with one sample .* data.batch_size=4"):
-        plugin.check(Selection([plugin], Setting((3,), ()), devices=2, batch_size=3))
     with pytest.raises(Refusal, match="normalization/ghost_batch would take statistics over all places"):
         plugin.check(Selection([plugin], Setting({"steps": Entry((4, 3), "float32")}, ())))

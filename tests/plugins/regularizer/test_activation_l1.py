@@ -5,15 +5,19 @@ import lightning as L
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional
 from torch.utils.data import DataLoader, TensorDataset
 
 from plugins.adversarial.pgd import PGD
 from plugins.base import Batch, Plugin, RecipeError, Setting, Stage, Task
+from plugins.inputs import Entry
+from plugins.recording import Recording
 from plugins.regularizer.activation_l1 import ActivationL1, activation_l1_penalty
 from plugins.regularizer.dropout import Dropout
 from plugins.wrapper.sam import SAM
 from recipes.engine.module import RecipeModule
 from recipes.models.cnn import CNN
+from recipes.models.transformer import TransformerModel
 from tests.plugins.regularizer.compiling import compile_and_fit
 
 
@@ -212,8 +216,28 @@ def test_what_it_cannot_look_at_is_refused(model, message):
         plugin.transform_model(model)
 
 
+def test_places_that_a_mask_leaves_out_count_as_0():
+    """However many of them follow a sequence."""
+    shape = {"steps": Entry((9, 3), "float32"), "mask": Entry((9,), "bool")}
+    plugin, model = ActivationL1(0.5), TransformerModel(shape, 3, width=8, heads=2, hidden=12, layers=2)
+    plugin.prepare(Setting(shape, (Task("", "classification", 3),)))
+    plugin.transform_model(model)
+    steps, mask, penalties = torch.randn(4, 5, 3), torch.arange(5) < torch.tensor([[5], [2], [4], [0]]), []
+    for further in (0, 4):
+        x = {"steps": functional.pad(steps, (0, 0, 0, further)), "mask": functional.pad(mask, (0, further))}
+        recorded = Recording(plugin.recorded)
+        with recorded.opened():
+            model(x)
+        module = SimpleNamespace(recorded=recorded, record=lambda *_: None)
+        penalties.append(plugin.penalty(module, Batch(x, {}, {}), {}))
+        expected = sum(h[x["mask"]].abs().sum() for part in plugin.recorded for h in recorded[part])
+        torch.testing.assert_close(penalties[-1], 0.5 * expected / 4)
+    torch.testing.assert_close(*penalties)
+
+
 def test_it_makes_up_for_how_often_a_sample_is_drawn():
     plugin, layer, correction = ActivationL1(0.5), nn.Linear(1, 1), torch.tensor([0.0, 2.0, 0.5])
+    plugin.prepare(Setting((1,), ()))
     plugin.recorded, maps, units = [layer], torch.randn(3, 4, 2), torch.randn(3, 5)
     module = SimpleNamespace(recorded={layer: [maps, units]}, record=lambda *_: None)
     batch = Batch(torch.zeros(3, 1), {}, {}, correction=correction)

@@ -65,6 +65,16 @@ def test_multiplies_what_is_there():
     torch.testing.assert_close(soft.weight[""], smooth(y, 3, 0.3) @ torch.tensor(RARE))
 
 
+def test_autocast_does_not_round_the_weights_of_mixed_targets():
+    x, y = rare()
+    plugin, soft = ClassWeights([1.0, 0.3, 2.7]), smooth(y, 3, 0.37)
+    plugin.prepare(Setting((4,), (Task("", "classification", 3),)))
+    expected = plugin.transform_batch(Batch(x, {"": soft}, {"": y}), None).weight[""]
+    with torch.autocast("cpu", torch.bfloat16):
+        found = plugin.transform_batch(Batch(x, {"": soft}, {"": y}), None).weight[""]
+    assert found.dtype == torch.float32 and torch.equal(found, expected)
+
+
 def test_smoothed_labels_keep_the_weight_of_their_class():
     x, y = rare()
     module = train("by_task", x, y, 4, [LabelSmoothing(0.2), ClassWeights(RARE)], steps=1)

@@ -235,3 +235,16 @@ def test_an_update_is_made_in_single_precision_where_passes_are_in_half(callback
     model[0].register_forward_hook(lambda module, inputs, output: passes.update([output.dtype] if output.requires_grad else []))
     fit(model, data(), *callbacks, optimizer=partial(Products, lr=0.1), precision="bf16-mixed", parts=parts, epochs=1)
     assert passes == {torch.bfloat16} and updates == {torch.float32}
+
+
+def test_what_follows_an_update_is_in_single_precision_too():
+    class Following(Plugin):
+        stage, group, option, products = Stage.DIAGNOSTICS, "test", "following", set()
+
+        def after_step(self, module, optimizer):
+            assert not torch.is_autocast_enabled("cpu")
+            weight = module.model[0].weight
+            self.products.add((weight @ weight.T).dtype)
+
+    fit(net(), data(), Following(), precision="bf16-mixed", epochs=1)
+    assert Following.products == {torch.float32}

@@ -391,6 +391,14 @@ def test_other_precisions(name, precision):
     torch.testing.assert_close(numbers(module).float(), flat(by_hand(name, x, y, heavy(x))), **rough)
 
 
+def test_autocast_does_not_round_what_divides():
+    loss, target = per_sample(nn.CrossEntropyLoss(torch.tensor([1.0, 0.3, 2.7])), TASK), torch.randn(20, 3).softmax(1)
+    assert loss.divides
+    with torch.autocast("cpu", torch.bfloat16):
+        found = loss.divisors(target)
+    assert found.dtype == torch.float32 and torch.equal(found, loss.divisors(target))
+
+
 def test_all_kinds_are_asked():
     assert {type(loss).__name__ for loss in NUMBERS.values()} >= {"MSELoss", "BCEWithLogitsLoss", "KLDivLoss"}
 
