@@ -84,7 +84,10 @@ def two_processes(names: Sequence[str], strategy: str, limit: float = 1800.0) ->
             configs[name] = settings(with_companions(name), strategy)
     with tempfile.TemporaryDirectory() as folder:
         context = multiprocessing.get_context("spawn")
-        started = [context.Process(target=_one_of_two, args=(rank, folder, configs, tuple(own.trusted)), daemon=True) for rank in (0, 1)]
+        started = [
+            context.Process(target=_one_of_two, args=(rank, folder, configs, tuple(own.trusted)), daemon=True)
+            for rank in (0, 1)
+        ]
         for process in started:
             process.start()
         try:

@@ -55,8 +55,7 @@ def names(sets: Sequence[Sequence[Run]]) -> list[str]:
         for name in {name for name in found if found.count(name) > 1}:
             same = [place for place, other in enumerate(found) if other == name]
             values = [
-                " ".join(f"{word}={data[word]}" for word in words if (data := sets[place][0].data).get(word))
-                for place in same
+                " ".join(f"{word}={data[word]}" for word in words if (data := sets[place][0].data).get(word)) for place in same
             ]
             if len(set(values)) > 1:
                 for place, value in zip(same, values, strict=True):

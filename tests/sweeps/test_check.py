@@ -359,7 +359,9 @@ def test_the_classes_of_a_folder_may_lie_beside_the_command(tmp_path, monkeypatc
     """Its name was typed, as that of `--config-dir`."""
     (tmp_path / "classes_of_a_folder.py").write_text(WRONG)
     (tmp_path / "configs" / "regularizer").mkdir(parents=True)
-    line = OTHER_WORDS.format(line="Decay.", option="mild", target="classes_of_a_folder.Good", more="  weight: 0.01 # share, in [0, 1]\n")
+    line = OTHER_WORDS.format(
+        line="Decay.", option="mild", target="classes_of_a_folder.Good", more="  weight: 0.01 # share, in [0, 1]\n"
+    )
     (tmp_path / "configs" / "regularizer" / "mild.yaml").write_text(line)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(own, "trusted", set())

@@ -83,7 +83,9 @@ def test_a_model_that_is_its_output_layer_is_refused():
         if head:
             plugin.transform_gradient(SimpleNamespace(model=model), list(model.parameters()))
             continue
-        with pytest.raises(RecipeError, match="leaves the output layer alone, and Linear is that layer: type clipping.head=true"):
+        with pytest.raises(
+            RecipeError, match="leaves the output layer alone, and Linear is that layer: type clipping.head=true"
+        ):
             plugin.transform_gradient(SimpleNamespace(model=model), list(model.parameters()))
 
 

@@ -67,7 +67,17 @@ def test_heads_of_all_tasks_are_the_last_layer():
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"lr": -1}, {"momentum": 1.5}, {"betas": [0.9]}, {"betas": [0.9, 2]}, {"betas": [1.0, 0.9]}, {"momentum": 1}, {"steps": 0}, {"eps": -1}, {"weight_decay": -1}],
+    [
+        {"lr": -1},
+        {"momentum": 1.5},
+        {"betas": [0.9]},
+        {"betas": [0.9, 2]},
+        {"betas": [1.0, 0.9]},
+        {"momentum": 1},
+        {"steps": 0},
+        {"eps": -1},
+        {"weight_decay": -1},
+    ],
 )
 def test_what_is_out_of_range_is_refused(wrong):
     with pytest.raises(RecipeError, match=next(iter(wrong))):

@@ -60,7 +60,9 @@ def test_the_noise_is_gaussian(relative):
 def test_relative_noise_of_complex_weights_is_as_large_as_they_are():
     weight = torch.randn(200, 100, dtype=torch.complex64)
     noise = gaussian_like(weight, 0.2, True, torch.Generator().manual_seed(1))
-    assert noise.abs().square().mean().sqrt().item() == pytest.approx(0.2 * weight.abs().square().mean().sqrt().item(), rel=0.03)
+    assert noise.abs().square().mean().sqrt().item() == pytest.approx(
+        0.2 * weight.abs().square().mean().sqrt().item(), rel=0.03
+    )
 
 
 def test_the_noise_is_removed_bit_for_bit_also_when_the_pass_fails():

@@ -33,6 +33,8 @@ def test_the_ends_of_the_share(make_optimizer, rates, decay, total):
 
 @pytest.mark.parametrize("schedule", [WarmupCosine, WSD])
 def test_steps_within_the_warm_up_are_refused(make_optimizer, schedule):
-    with pytest.raises(RecipeError, match="scheduler.steps=80 counts the warm-up too, which has 100: set scheduler.warmup below it"):
+    with pytest.raises(
+        RecipeError, match="scheduler.steps=80 counts the warm-up too, which has 100: set scheduler.warmup below it"
+    ):
         schedule(steps=80)(make_optimizer(), 900)
     schedule(steps=101)(make_optimizer(), 900)

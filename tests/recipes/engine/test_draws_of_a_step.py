@@ -82,7 +82,9 @@ def train(*plugins, parts=1, steps=6):
     model = nn.Sequential(nn.Flatten(), nn.Linear(64, 3))
     module = RecipeModule(model, nn.functional.cross_entropy, partial(torch.optim.SGD, lr=0.1), parts=parts)
     quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "enable_model_summary": False}
-    L.Trainer(accelerator="cpu", max_steps=steps, callbacks=list(plugins), **quiet).fit(module, StepLoader(data, 8 // parts, 0, parts))
+    L.Trainer(accelerator="cpu", max_steps=steps, callbacks=list(plugins), **quiet).fit(
+        module, StepLoader(data, 8 // parts, 0, parts)
+    )
     return data
 
 

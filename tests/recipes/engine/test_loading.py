@@ -121,7 +121,9 @@ def test_the_loader_of_a_data_module_is_told_where_the_training_is(further):
 
 def test_epochs_of_a_part_of_the_steps_are_whole_ones_or_refused():
     module, loader = RecipeModule(nn.Linear(6, 3), functional.cross_entropy, SGD), StepLoader(samples(40), 4, 0)
-    with pytest.raises(RecipeError, match="limit_train_batches=3 takes 3 of the 10 steps of a StepLoader's epoch.* use max_steps"):
+    with pytest.raises(
+        RecipeError, match="limit_train_batches=3 takes 3 of the 10 steps of a StepLoader's epoch.* use max_steps"
+    ):
         fit(module, loader, limit_train_batches=3)
     module = RecipeModule(nn.Linear(6, 3), functional.cross_entropy, SGD)
     fit(module, loader, EvaluationLoader(samples()), max_steps=-1, max_epochs=2, limit_train_batches=5)
