@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 if TYPE_CHECKING:
-    from jaxtyping import Float
+    from jaxtyping import Float, Inexact
 
 
 def absolute_sum(weights: Iterable[Tensor]) -> Float[Tensor, ""]:
@@ -26,6 +26,6 @@ def _total(sums: list[Tensor]) -> Tensor:
     return torch.stack(sums).sum() if sums else torch.zeros(())
 
 
-def soft_threshold(weight: Float[Tensor, " *shape"], by: float | Tensor) -> Float[Tensor, " *shape"]:
+def soft_threshold(weight: Inexact[Tensor, " *shape"], by: float | Tensor) -> Inexact[Tensor, " *shape"]:
     """sign(w) · max(0, |w| − by): the minimum over v of ½‖v − w‖² + by · Σ|v|."""
     return weight.sgn() * (weight.abs() - by).clamp_min(0)

@@ -13,12 +13,12 @@ from plugins.base import Batch, Module, Plugin, Stage, declare
 from plugins.parameters import weights_of
 
 if TYPE_CHECKING:
-    from jaxtyping import Float
+    from jaxtyping import Inexact
 
 
 def gaussian_like(
-    weight: Float[Tensor, "*shape"], std: float, relative: bool, generator: torch.Generator
-) -> Float[Tensor, "*shape"]:
+    weight: Inexact[Tensor, "*shape"], std: float, relative: bool, generator: torch.Generator
+) -> Inexact[Tensor, "*shape"]:
     """Noise n ~ N(0, std²), or N(0, (std · rms(w))²) with rms(w)² the mean of the squared weights. Shape kept."""
     noise = torch.empty_like(weight).normal_(generator=generator).mul_(std)
     return noise.mul_(weight.abs().square().mean().sqrt()) if relative else noise

@@ -1,5 +1,6 @@
 """Loaders, losses and schedules of somebody's own: what the training asks of them, and what is refused."""
 
+import copy
 import warnings
 from functools import partial
 
@@ -55,12 +56,9 @@ def test_epochs_of_a_loader_without_a_length_are_no_number_of_steps():
 
 @pytest.mark.parametrize("loss", [nn.MSELoss(), nn.HuberLoss(), LossByTask()])
 def test_targets_in_64_bits_are_learned_as_those_in_32(loss):
-    x, y = torch.randn(16, 5), torch.randn(16, 1)
-    found = []
+    x, y, start, found = torch.randn(16, 5), torch.randn(16, 1), nn.Linear(5, 1), []
     for target in (y, y.double()):
-        model = nn.Linear(5, 1)
-        nn.init.zeros_(model.weight)
-        module = RecipeModule(model, loss, SGD, standardize_targets=False)
+        module = RecipeModule(copy.deepcopy(start), loss, SGD, standardize_targets=False)
         fit(module, DataLoader(TensorDataset(x, target), batch_size=16), max_steps=5)
         found.append(module.model.weight.detach().clone())
     torch.testing.assert_close(*found, rtol=1e-5, atol=1e-6)
