@@ -263,4 +263,4 @@ def random_test(examples):
 
 
 test_some_folders_of_strangers = random_test(5)
-test_many_folders_of_strangers = pytest.mark.slow(random_test(150))
+test_many_folders_of_strangers = pytest.mark.slow(random_test(100))

@@ -51,7 +51,7 @@ def test_what_is_refused_and_not_listed_is_told_and_what_is_listed_is_not(instal
 
 @pytest.mark.slow
 def test_the_command():
-    command = [sys.executable, "-m", "tests.sweeps.all_pairs", "inference", "clipping"]
+    command = [sys.executable, "-m", "tests.sweeps.all_pairs", "averaging", "clipping"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     assert re.fullmatch(r"\d+ pairs of \d+ options, 0 of them wrong\n", done.stdout)

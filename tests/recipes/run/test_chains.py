@@ -292,5 +292,5 @@ def test_what_ends_a_training_is_done_once_more_where_it_was_killed_in_it(folder
 
 
 @pytest.mark.slow
-def test_sixty_chains(tmp_path, folders, arrays, with_plugin, extra):
-    check_chains(60, tmp_path, folders, arrays, with_plugin, extra)
+def test_forty_chains(tmp_path, folders, arrays, with_plugin, extra):
+    check_chains(40, tmp_path, folders, arrays, with_plugin, extra)
