@@ -27,18 +27,7 @@ from recipes.config.settings import expect_jobs
 from recipes.launch.display import Display, duration
 from recipes.launch.forked import Forked, Warm
 from recipes.launch.gpus import accelerators, deal, have_room
-from recipes.launch.job import (
-    Job,
-    Process,
-    Running,
-    check_job,
-    explained,
-    reason,
-    start_job,
-    summary,
-    told_before,
-    words_to_start,
-)
+from recipes.launch.job import Job, Process, Running, check_job, explained, reason, start_job, summary, told_before, words_of
 from recipes.launch.ranks import cores_here, threads_of
 from recipes.launch.room import Room
 from recipes.launch.signals import collect_signals
@@ -244,7 +233,7 @@ class Sweep:
         self._log(f"{job.name}  started in {job.folder}")
 
     def _launch(self, job: Job, gpus: Sequence[str]) -> Process:
-        words = words_to_start(job)
+        words = words_of(job)
         job.folder.mkdir(parents=True, exist_ok=True)
         environment = dict(os.environ)
         if gpus:
