@@ -152,7 +152,7 @@ def can_go_on(folder: Path) -> bool:
         return False
 
 
-def words_to_start(job: Job) -> list[str]:
+def words_of(job: Job) -> list[str]:
     """What a job is started with: to go on if it can, else anew, in a folder without what an earlier start has left."""
     place = quoted(job.folder)
     if can_go_on(job.folder):

@@ -25,7 +25,7 @@ from recipes.config.errors import one_line
 from recipes.config.run_files import RESULT
 from recipes.config.untrusted import read_text
 from recipes.launch.failures import LATE
-from recipes.launch.job import Job, LocalProcess, start_job, words_to_start
+from recipes.launch.job import Job, LocalProcess, start_job, words_of
 from recipes.launch.slurm_sweep import GPU
 from recipes.launch.sweep import Sweep
 from recipes.store.plan import Plan
@@ -228,7 +228,7 @@ class RaySweep(Sweep):
 
         if missing := shortage(job.request):
             self.say(f"{job.name}  waits: {missing}")
-        words = words_to_start(job)
+        words = words_of(job)
         job.folder.mkdir(parents=True, exist_ok=True)
         cores = max(1, int(job.request["num_cpus"]) // max(1, job.devices or 1))
         environment = {"OMP_NUM_THREADS": str(cores), **os.environ}

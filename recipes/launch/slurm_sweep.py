@@ -23,7 +23,7 @@ from recipes.config.run_files import OUTPUT, SLURM_JOB
 from recipes.config.untrusted import LARGEST_RECORD, read_bytes, read_text
 from recipes.launch import failures
 from recipes.launch import slurm_job as slurm
-from recipes.launch.job import Job, words_to_start
+from recipes.launch.job import Job, words_of
 from recipes.launch.slurm_queue import LEFT, WAITING, Queue, Submitted
 from recipes.launch.sweep import Sweep
 from recipes.store.files import write_text
@@ -165,7 +165,7 @@ class SlurmSweep(Sweep):
             if number.isdecimal() and self.queue.state(number) in WAITING:
                 self.say(f"{job.name}  is Slurm job {number} already")
                 return Submitted(self.queue, number, job)
-        words = words_to_start(job)
+        words = words_of(job)
         job.folder.mkdir(parents=True, exist_ok=True)
         failures.forget_errors(job.folder)
         (job.folder / OUTPUT).unlink(missing_ok=True)

@@ -27,7 +27,7 @@ from recipes.config.settings import expect_jobs
 from recipes.launch.display import Display, duration
 from recipes.launch.forked import Forked, Warm
 from recipes.launch.gpus import accelerators, deal, have_room
-from recipes.launch.job import Job, Process, Running, check_job, explained, reason, start_job, summary, told_before, words_to_start
+from recipes.launch.job import Job, Process, Running, check_job, explained, reason, start_job, summary, told_before, words_of
 from recipes.launch.ranks import cores_here, threads_of
 from recipes.launch.room import Room
 from recipes.launch.signals import collect_signals
@@ -139,6 +139,7 @@ class Sweep:
                     ended = running.pop(job)
                     self.display.end(job)
                     if isinstance(ended.process, Forked) and ended.process.lost and not (received or job in self._given_up):
+                        ended.process.of.close()
                         self._warm = None  # from now on jobs are started by themselves
                         self.say(f"{job.name}  was lost with the process that it was forked of, and goes on by itself")
                         waiting.insert(0, job)
@@ -232,7 +233,7 @@ class Sweep:
         self._log(f"{job.name}  started in {job.folder}")
 
     def _launch(self, job: Job, gpus: Sequence[str]) -> Process:
-        words = words_to_start(job)
+        words = words_of(job)
         job.folder.mkdir(parents=True, exist_ok=True)
         environment = dict(os.environ)
         if gpus:

@@ -365,7 +365,9 @@ def test_settings_that_are_typed_again(tmp_path, word):
 
 
 def test_no_setting_of_a_sweep_names_code(tmp_path, monkeypatch):
-    assert not [name for options in (SAMPLERS, PRUNERS) for option in options.values() for name in option if name.startswith("_")]
+    assert not [
+        name for options in (SAMPLERS, PRUNERS) for option in options.values() for name in option if name.startswith("_")
+    ]
     monkeypatch.setitem(allowed.SETTINGS, "hydra.sweeper.pruner._target_", lambda value: True)  # as if one were listed
     assert "type it again" in refused(check_settings, tmp_path / "jobs.yaml", ["hydra.sweeper.pruner._target_=os.system"], None)
 

@@ -448,18 +448,22 @@ def test_each_job_gets_gpus_and_threads_of_its_own(tmp_path, monkeypatch):
     assert sweep.n_jobs == 3
     sweep.run([Job(number, tmp_path / str(number), [], "", devices) for number, devices in enumerate((1, 1, None))])
     assert not sweep.failed and all(job.result["session"] for job in sweep.jobs)
-    assert [job.result["CUDA_VISIBLE_DEVICES"] for job in sweep.jobs] == ["4", "5", "4,5,GPU-6"]  # the last one waits for all of them
+    assert [job.result["CUDA_VISIBLE_DEVICES"] for job in sweep.jobs] == [
+        "4",
+        "5",
+        "4,5,GPU-6",
+    ]  # the last one waits for all of them
     assert {job.result["OMP_NUM_THREADS"] for job in sweep.jobs} == {"1000"}  # of the cores that this process may use
 
 
-@pytest.mark.parametrize(("n_jobs", "jobs_per_gpu", "most"), [(-1, 1, 1), (4, 2, 2), (3, 1, 3)])
+@pytest.mark.parametrize(("n_jobs", "jobs_per_gpu", "most"), [(-1, 1, 1), (4, 2, 2), (2, 1, 2)])
 def test_no_more_jobs_share_a_gpu_than_were_asked_for(tmp_path, monkeypatch, n_jobs, jobs_per_gpu, most):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5")
     sweep = Sweep(tmp_path, Plan(["seed=0,1,2"]), [sys.executable, "-c", JOB], n_jobs, jobs_per_gpu=jobs_per_gpu)
     sweep.run([Job(number, tmp_path / str(number), [], "", 2) for number in range(3)])
     assert not sweep.failed
     log = [line.split()[4] for line in (tmp_path / "sweep.log").read_text().splitlines()]
-    assert log[:most] == ["started"] * most and (most == 3 or log[most] != "started")
+    assert log[:most] == ["started"] * most and log[most] != "started"
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="forks are for Linux")

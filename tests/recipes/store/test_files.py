@@ -80,5 +80,8 @@ def test_what_cannot_be_locked_is_told(tmp_path):
 
 def test_a_lock_that_cannot_be_made_is_one_line(tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(RecipeError, match=r"file/lock cannot be written \(File exists\)"), hold(tmp_path / "file" / "lock", "counts"):
+    with (
+        pytest.raises(RecipeError, match=r"file/lock cannot be written \(File exists\)"),
+        hold(tmp_path / "file" / "lock", "counts"),
+    ):
         pass
