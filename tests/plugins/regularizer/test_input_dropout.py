@@ -67,7 +67,9 @@ class Own(nn.Module):
         return self.head(torch.relu(self.first(x)))
 
 
-@pytest.mark.parametrize("make", [lambda shape: PointNet(shape, 3, (4,), (4,)), lambda shape: RecurrentModel(shape, 3, hidden=4)])
+@pytest.mark.parametrize(
+    "make", [lambda shape: PointNet(shape, 3, (4,), (4,)), lambda shape: RecurrentModel(shape, 3, hidden=4)]
+)
 def test_of_inputs_by_name_floats_are_dropped_and_not_their_mask(make):
     shape = {"points": Entry((20, 2), "float32"), "mask": Entry((20,), "float32")}
     model = built(make(shape), Setting(shape, CLASSES), InputDropout(0.5))
@@ -105,6 +107,10 @@ def test_refuses():
     with pytest.raises(RecipeError, match="in evaluation mode"):
         plugin.transform_model(nn.Linear(6, 3).eval())
     masked = {"tokens": Entry((7,), "int64"), "mask": Entry((7,), "float32")}
-    for setting in (Setting((7,), CLASSES, tokens=True), Setting({"tokens": Entry((7,), "int64")}, CLASSES), Setting(masked, CLASSES)):
+    for setting in (
+        Setting((7,), CLASSES, tokens=True),
+        Setting({"tokens": Entry((7,), "int64")}, CLASSES),
+        Setting(masked, CLASSES),
+    ):
         with pytest.raises(Refusal, match="regularizer/input_dropout drops inputs that are quantities"):
             plugin.check(Selection([], setting))

@@ -149,7 +149,6 @@ def test_images_of_any_scale_are_predicted_as_they_were_trained_on(place, from_p
         predictor.predict(torch.rand(3, 1, 9, 9))
 
 
-
 @pytest.mark.parametrize(
     "words",
     [("evaluate.py", "run"), ("predict.py", "run"), ("export.py", "run", "format=safetensors"), ("train.py", "resume=run")],

@@ -2,6 +2,7 @@
 
 import pickle
 import random
+from itertools import chain
 
 import lightning as L
 import numpy as np
@@ -318,7 +319,7 @@ def test_a_split_that_is_drawn_is_one_in_every_stage_and_process(draw):
         assert states() == before
     assert found[0].fingerprint == found[1].fingerprint != loaded(LoadersData(Drawn, split_seed=-1)).fingerprint
     values = [split.fetch(torch.arange(len(split)))[0].flatten().tolist() for split in found[0].splits.values()]
-    assert list(map(len, values)) == [30, 10, 20] and sorted(sum(values, [])) == list(range(60))
+    assert list(map(len, values)) == [30, 10, 20] and sorted(chain(*values)) == list(range(60))
 
 
 class Noise(Data):

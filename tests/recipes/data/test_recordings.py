@@ -96,6 +96,8 @@ def test_a_file_in_a_folder_that_may_not_be_entered_is_one_line(tmp_path, monkey
 
     whole(tmp_path / "a.wav")
     monkeypatch.setattr(Path, "is_file", is_file)
-    with pytest.raises(RecipeError, match=r"a.wav cannot be read as sound \(.*Permission denied.*\): write it again") as refused:
+    with pytest.raises(
+        RecipeError, match=r"a.wav cannot be read as sound \(.*Permission denied.*\): write it again"
+    ) as refused:
         head(tmp_path / "a.wav")
     assert "\n" not in str(refused.value)

@@ -161,7 +161,9 @@ def pictures(path, shape):
 
 def test_grey_images_for_a_run_on_colours_are_read_as_such_by_a_word(folder, tmp_path):
     colours, grey = pictures(tmp_path / "colours", (8, 8, 3)), pictures(tmp_path / "grey", (8, 8))
-    folder.train("model=linear", "max_steps=2", "data=image_folder", f"data.path={colours}", "data.batch_size=4", "data.workers=0")
+    folder.train(
+        "model=linear", "max_steps=2", "data=image_folder", f"data.path={colours}", "data.batch_size=4", "data.workers=0"
+    )
     for ask in (lambda: measure(folder, f"data.path={grey}"), lambda: load(folder.path).predict(grey)):
         with pytest.raises(RecipeError, match=r"shape \(3, 8, 8\), the data has \(1, 8, 8\): type data.channels=3$"):
             ask()
