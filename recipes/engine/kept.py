@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from plugins.base import RecipeError
+from plugins.sites import is_expanded
 from recipes.config.errors import one_line
 from recipes.config.kinds import is_count, is_counts, is_mapping, is_number, is_text, is_texts
 from recipes.config.places import open_file
