@@ -85,9 +85,7 @@ class TaughtByRun(Taught):
                 f"{described(setting.shape)}: choose a run on this data"
             )
         self.accept(model)
-        told = (
-            f"the teacher {self.teacher} was trained on other data, or another split of them: it may know samples that are tested here"
-        )
+        told = f"the teacher {self.teacher} was trained on other data, or another split of them: it may know samples that are tested here"
         known = model.setting.split
         if known and setting.split and known != setting.split and told not in self.remarks:
             self.remarks = [*self.remarks, told]

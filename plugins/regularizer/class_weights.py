@@ -94,7 +94,9 @@ class ClassWeights(Plugin):
             target = batch.targets[name]
             of_class = self._weights[name] = of_class.to(target.device)
             if target.is_floating_point():
-                factor = (target.to(of_class).movedim(1, -1) * of_class).sum(-1)  # no product of matrices, which autocast rounds
+                factor = (target.to(of_class).movedim(1, -1) * of_class).sum(
+                    -1
+                )  # no product of matrices, which autocast rounds
             else:
                 factor = of_class[target.long()]
             weight[name] = batch.weighted(name, factor)[name]

@@ -147,7 +147,9 @@ def test_refuses_a_teacher_of_other_data():
 def test_refuses_a_teacher_whose_outputs_are_no_logits(loss):
     teacher, name = Teacher(), type(loss).__name__
     teacher.loss = loss
-    with pytest.raises(RecipeError, match=rf"^distillation.teacher=x was trained with {name}, whose .* type \+distillation=features$"):
+    with pytest.raises(
+        RecipeError, match=rf"^distillation.teacher=x was trained with {name}, whose .* type \+distillation=features$"
+    ):
         LogitDistillation("x").prepare(setting(teacher))
 
 
@@ -158,9 +160,7 @@ def test_a_teacher_of_another_split_is_told(there, here, told):
     plugin.remarks = ["of its own"]
     for _ in range(2):
         plugin.prepare(replace(setting(teacher), split=here))
-    expected = (
-        "the teacher x was trained on other data, or another split of them: it may know samples that are tested here"
-    )
+    expected = "the teacher x was trained on other data, or another split of them: it may know samples that are tested here"
     assert plugin.remarks == ["of its own", *[expected] * told]
 
 

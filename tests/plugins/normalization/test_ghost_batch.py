@@ -77,7 +77,9 @@ def test_one_sample_is_normalized_over_its_places_and_refused_where_there_are_no
     h = model[0](2 + 3 * torch.randn(1, 1, 6, 6))
     torch.testing.assert_close(h.mean((0, 2, 3)), torch.zeros(4), atol=1e-5, rtol=0)
     torch.testing.assert_close(h.var((0, 2, 3), correction=0), torch.ones(4), atol=1e-3, rtol=0)
-    with pytest.raises(Refusal, match=f"{kind.__module__.split('.')[-1]} cannot be combined with one sample .* data.batch_size=4"):
+    with pytest.raises(
+        Refusal, match=f"{kind.__module__.split('.')[-1]} cannot be combined with one sample .* data.batch_size=4"
+    ):
         normalized(plugin, perceptron(), (5,))
     with pytest.raises(Refusal, match="one sample a forward pass"):
         normalized(plugin, FCN((1, 1, 1), 3, [4]), (1, 1, 1))
