@@ -42,7 +42,7 @@ class LogitDistillation(TaughtByOutputs, TaughtByRun):
                     f"distillation.teacher={self.teacher} knows {what} for target {task.name or 'y'}, which has "
                     f"{task.outputs} classes: choose a run on this data"
                 )
-            if not trains_logits(model.loss, there):
+            if not trains_logits(getattr(model, "loss", None), there):
                 raise RecipeError(
                     f"distillation.teacher={self.teacher} was trained with {type(model.loss).__name__}, whose outputs are no logits to make "
                     f"probabilities of: choose a run of loss=cross_entropy, or type +distillation=features"

@@ -180,6 +180,8 @@ def on_a_rank():
     order, _ = plugin.order({"": torch.zeros(12)}, 0, torch.Generator().manual_seed(1))
 
     class Module:
+        progress = (0, None)
+
         def loss_of_samples(self, outputs, targets):
             return {"": positions.float() + 1}
 
@@ -199,6 +201,8 @@ def test_a_sample_that_is_drawn_twice_has_the_larger_loss():
     plugin.order({"": torch.zeros(4)}, 0, torch.Generator())
 
     class Module:
+        progress = (0, None)
+
         def loss_of_samples(self, outputs, targets):
             return {"a": torch.tensor([1.0, 5.0, 2.0]), "b": torch.tensor([0.5, 0.5, 0.5])}
 
@@ -222,6 +226,8 @@ def test_the_share_of_all_is_a_plain_run(make_trainer):
 
 
 class Losses:
+    progress = (0, None)
+
     def loss_of_samples(self, outputs, targets):
         return {"": functional.cross_entropy(outputs[""], targets[""], reduction="none").view(len(outputs[""]), -1).mean(1)}
 
