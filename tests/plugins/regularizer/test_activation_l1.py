@@ -238,7 +238,7 @@ def test_places_that_a_mask_leaves_out_count_as_0():
 def test_it_makes_up_for_how_often_a_sample_is_drawn():
     plugin, layer, correction = ActivationL1(0.5), nn.Linear(1, 1), torch.tensor([0.0, 2.0, 0.5])
     plugin.prepare(Setting((1,), ()))
-    plugin.recorded, maps, units = [layer], torch.randn(3, 4, 2), torch.randn(3, 5)
+    plugin.recorded, plugin._masks, maps, units = [layer], [], torch.randn(3, 4, 2), torch.randn(3, 5)
     module = SimpleNamespace(recorded={layer: [maps, units]}, record=lambda *_: None)
     batch = Batch(torch.zeros(3, 1), {}, {}, correction=correction)
     each = maps.abs().sum((1, 2)) + units.abs().sum(1)
