@@ -40,14 +40,21 @@ def key(names):
 
 @cache
 def runs():
-    """Selections in which each option stands; what has running statistics alone, for of two processes they have seen half as many batches.
+    """Selections in which each option stands."""
+    return runs_of(everything().names)
 
-    Those of a whole model that an option needs are too far from settled to compare: there they are measured anew, of the same samples.
+
+def runs_of(options):
+    """Selections in which each of some options stands; what has running statistics alone.
+
+    Of two processes they have seen half as many batches; and a bias in front of a norm layer has no gradient but what is lost in rounding,
+    which an optimizer that divides by its size, beside it, makes a step of. Those of a whole model that an option needs are too far from
+    settled to compare: there they are measured anew, of the same samples.
     """
     selections = everything()
-    complete = {name: selections.complete([name]) for name in selections.names}
+    complete = {name: selections.complete([name]) for name in options}
     apart = [name for name, names in complete.items() if measured_norms(build(merged_config(names)).model)]
-    together = gather(selections.options, [name for name in selections.names if name not in apart])
+    together = gather(selections.options, [name for name in options if name not in apart])
     anew = {name: ["guard/precise_norm"] for name in apart if any(other.startswith("model/") for other in complete[name])}
     return [*together, *(selections.complete([name, *anew.get(name, ())]) for name in apart)]
 
@@ -63,7 +70,7 @@ def right_and_wrong_on_shards():
     selections = everything()
     complete = {name: selections.complete([name]) for name in selections.names}
     right = [name for name, names in complete.items() if all(map(on_shards, names))]
-    return gather(selections.options, right), [names for name, names in complete.items() if name not in right]
+    return runs_of(right), [names for name, names in complete.items() if name not in right]
 
 
 @pytest.fixture(scope="module")
