@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from plugins.inputs import some
+from plugins.inputs import quantities, some
 
 UNIT = (0.0, 1.0)
 
@@ -33,6 +33,14 @@ def per_label(of_samples: Tensor, labels: Tensor) -> Tensor:
     if of_samples.ndim == labels.ndim:
         return of_samples
     return of_samples.view(len(of_samples), *[1] * (labels.ndim - 1)).expand(labels.shape)
+
+
+def of_classes(values: Tensor, target: Tensor) -> Tensor:
+    """One number a class, (classes,), for each label, (samples, *places); of softened ones, (samples, classes, *places), the mean.
+
+    The mean is no product of matrices, which autocast would round.
+    """
+    return (target.to(values.dtype).movedim(1, -1) * values).sum(-1) if target.is_floating_point() else values[target.long()]
 
 
 @dataclass(frozen=True)
@@ -241,6 +249,11 @@ class Setting:
     def is_named(self) -> bool:
         """Whether inputs are several by name."""
         return isinstance(self.shape, Mapping)
+
+    @property
+    def has_quantities(self) -> bool:
+        """Whether some inputs are numbers that mean a quantity, and do not stand for something, as tokens and masks do."""
+        return not self.tokens and (not self.is_named or bool(quantities(self.shape)))
 
     @property
     def has_maps(self) -> bool:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 
+import pytest
 import torch
 from torch import Tensor, nn
 
@@ -51,3 +53,20 @@ def drawn(classes: int, samples: int = 200, missing: int | None = None) -> tuple
     labels = torch.randint(classes, (samples,))
     labels = labels.where(labels != missing, (labels + 1) % classes) if missing is not None else labels
     return 2 * torch.randn(samples, classes) + 2 * nn.functional.one_hot(labels, classes), labels
+
+
+def expect_mean_over_labels_that_occur(plugin: Plugin, oracle: Callable[..., float]) -> None:
+    """A label that no sample has, and that none is predicted to have, counts for nothing; one that is predicted once counts.
+
+    Args:
+        plugin: the metric.
+        oracle: scikit-learn's, of truth values (samples, labels).
+    """
+    outputs, labels = drawn_labels(5, missing=2)
+    outputs[:, 2] = -4.0
+    there = [0, 1, 3, 4]
+    expected = oracle(labels[:, there], outputs[:, there] >= 0, average="macro", zero_division=0)
+    assert measured(plugin, outputs, labels) == pytest.approx(expected, abs=1e-6)
+    outputs[0, 2] = 4.0  # predicted once
+    expected = oracle(labels, outputs >= 0, average="macro", zero_division=0)
+    assert measured(plugin, outputs, labels) == pytest.approx(expected, abs=1e-6)

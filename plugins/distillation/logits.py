@@ -6,7 +6,7 @@ from typing import Any
 
 from plugins.base import RecipeError, declare
 from plugins.distillation._teacher import TEACHER, TaughtByOutputs, TaughtByRun
-from plugins.logits import trains_logits
+from plugins.logits import of_task, trains_logits
 
 
 class LogitDistillation(TaughtByOutputs, TaughtByRun):
@@ -44,6 +44,6 @@ class LogitDistillation(TaughtByOutputs, TaughtByRun):
                 )
             if not trains_logits(getattr(model, "loss", None), there):
                 raise RecipeError(
-                    f"distillation.teacher={self.teacher} was trained with {type(model.loss).__name__}, whose outputs are no logits to make "
+                    f"distillation.teacher={self.teacher} was trained with {type(of_task(model.loss, there)).__name__}, whose outputs are no logits to make "
                     f"probabilities of: choose a run of loss=cross_entropy, or type +distillation=features"
                 )

@@ -16,7 +16,7 @@ from plugins.inference._measured import NUMBERS, OfParts, sums_of
 from plugins.inference._members import MEMBERS, OfMembers
 from plugins.inference._probabilities import probabilities
 from plugins.inputs import Inputs, each
-from plugins.logits import trains_logits
+from plugins.logits import of_task, trains_logits
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -66,7 +66,7 @@ class Ensemble(OfMembers):
             for task in module.setting.tasks:
                 if task.kind == "classification" and not trains_logits(module.loss, task):
                     raise RecipeError(
-                        f"{self.state_key}: {folder} was trained with {type(module.loss).__name__}, whose outputs are no probabilities to average: "
+                        f"{self.state_key}: {folder} was trained with {type(of_task(module.loss, task)).__name__}, whose outputs are no probabilities to average: "
                         f"leave it out of inference.members"
                     )
             self._loaded.append(module)

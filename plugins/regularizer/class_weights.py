@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from plugins.base import Batch, Module, Plugin, RecipeError, Refusal, Selection, Setting, Stage, Task, declare
+from plugins.data import of_classes
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
@@ -93,13 +94,7 @@ class ClassWeights(Plugin):
         for name, of_class in self._weights.items():
             target = batch.targets[name]
             of_class = self._weights[name] = of_class.to(target.device)
-            if target.is_floating_point():
-                factor = (target.to(of_class).movedim(1, -1) * of_class).sum(
-                    -1
-                )  # no product of matrices, which autocast rounds
-            else:
-                factor = of_class[target.long()]
-            weight[name] = batch.weighted(name, factor)[name]
+            weight[name] = batch.weighted(name, of_classes(of_class, target))[name]
         return replace(batch, weight=weight)
 
 

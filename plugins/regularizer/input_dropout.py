@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from plugins.activations import passage
 from plugins.base import Plugin, RecipeError, Refusal, Selection, Stage, declare
-from plugins.inputs import masks_in, quantities
+from plugins.inputs import masks_in
 from plugins.regularizer.dropout import dropout
 from plugins.sites import attach, expect_training, innermost
 
@@ -57,8 +57,7 @@ class InputDropout(Plugin):
 
     def check(self, selection: Selection) -> None:
         """Refuse inputs of which none is a quantity."""
-        setting = selection.setting
-        if setting.tokens or (setting.is_named and not quantities(setting.shape)):
+        if not selection.setting.has_quantities:
             raise Refusal(
                 f"{self.state_key} drops inputs that are quantities, and these are whole numbers that stand for something: type "
                 f"+regularizer=dropout, or leave it out"

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from plugins.base import Batch, Module, Plugin, RecipeError, Refusal, Selection, Stage, declare
 from plugins.compiled import is_compiled
-from plugins.inputs import each, quantities
+from plugins.inputs import each
 from plugins.passes import differentiable_twice
 
 if TYPE_CHECKING:
@@ -55,8 +55,7 @@ class JacobianPenalty(Plugin):
 
     def check(self, selection: Selection) -> None:
         """Refuse inputs by which nothing can be differentiated, and what has no second derivatives."""
-        setting = selection.setting
-        if setting.tokens or (setting.is_named and not quantities(setting.shape)):
+        if not selection.setting.has_quantities:
             raise Refusal(
                 f"{self.state_key} differentiates by inputs that are numbers, and these are whole ones that stand for something: leave it out"
             )

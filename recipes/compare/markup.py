@@ -12,16 +12,8 @@ MARKDOWN = str.maketrans({sign: f"\\{sign}" for sign in "\\`*_<>[]|"})
 LATEX = str.maketrans(
     {sign: f"\\{sign}" for sign in "&%$#_{}"}
     | {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": "$<$", ">": "$>$"}
-    | {
-        "±": r"$\pm$",
-        "×": r"$\times$",
-        "−": "$-$",
-        "…": r"\ldots{}",
-        "·": r"$\cdot$",
-        "≥": r"$\geq$",
-        "≤": r"$\leq$",
-        "→": r"$\to$",
-    }
+    | {"±": r"$\pm$", "×": r"$\times$", "−": "$-$", "…": r"\ldots{}", "·": r"$\cdot$", "≥": r"$\geq$", "≤": r"$\leq$"}
+    | {"→": r"$\to$"}
 )
 
 

@@ -112,9 +112,8 @@ def check_settings(path: Path, words: Sequence[str], config_dir: str | None) -> 
         )
     for word in words:
         override = _parsed(path, word)
-        names_code = any(
-            part.startswith("_") for part in re.split(r"[./]", override.key_or_group)
-        )  # Hydra makes what _target_ names
+        # Hydra makes what _target_ names.
+        names_code = any(part.startswith("_") for part in re.split(r"[./]", override.key_or_group))
         allowed = None if names_code else SETTINGS.get(override.key_or_group)
         value = None if override.is_delete() or override.is_sweep_override() else override.value()
         value = str(value) if value.__class__.__name__ == "QuotedString" else value

@@ -77,8 +77,9 @@ class StepLoader:
     def untold(self) -> StepLoader:
         """The same batches in the order of a training that begins, whatever a module has told of another one."""
         twin = copy.copy(self)
-        for name in ("steps_done", "repeats", "sampling", "acts", "numbered", "correction"):
-            vars(twin).pop(name, None)
+        twin.__dict__ = {
+            name: value for name, value in vars(self).items() if not hasattr(StepLoader, name)
+        }  # what has a default
         twin.position = None
         return twin
 

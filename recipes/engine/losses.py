@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from plugins.base import RecipeError, Task, per_label
+from plugins.logits import of_task
 from recipes.config.errors import first_line
 from recipes.data.targets import describe
 from recipes.engine.samples import ERRORS, as_taken, labels_of, per_sample
@@ -249,11 +250,6 @@ class TaskLoss:
 def _devices(output: Tensor) -> list[torch.device]:
     """Those whose random numbers a loss may draw, beside the CPU's."""
     return [output.device] if output.is_cuda else []
-
-
-def of_task(loss: Any, task: Task) -> Any:
-    """The loss of one task."""
-    return loss.for_task(task) if hasattr(loss, "for_task") else loss
 
 
 def refined(loss: Any, task: Task) -> Task:

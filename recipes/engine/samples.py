@@ -30,6 +30,7 @@ import torch
 from torch import Tensor, nn
 
 from plugins.base import RecipeError, Task
+from plugins.data import of_classes
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 
@@ -93,12 +94,8 @@ class SampleLoss:
         if self.task.kind != "classification":
             return None
         weight = self._weight() if self.divides else None
-        if target.is_floating_point():
-            if weight is None:
-                return None
-            return (target.to(weight.dtype).movedim(1, -1) * weight).sum(-1)  # no product of matrices, which autocast rounds
-        if self.ignored is None:
-            return None if weight is None else weight[target.long()]
+        if target.is_floating_point() or self.ignored is None:
+            return None if weight is None else of_classes(weight, target)
         kept = target != self.ignored
         if weight is None:
             return kept.float()

@@ -14,9 +14,9 @@ from torch import Tensor
 
 from plugins.base import Task
 from plugins.counting import Reliability, outcomes, over_all, widest
+from plugins.logits import of_task
 from recipes.data.loaders import EvaluationLoader
 from recipes.data.source import Source
-from recipes.engine.losses import of_task
 from recipes.engine.parts import Whole
 
 SURE = 15  # bins of a probability, as many as those of metric=calibration_error

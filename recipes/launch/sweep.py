@@ -204,11 +204,15 @@ class Sweep:
 
     def _next(self, waiting: list[Job]) -> Job | None:
         """The first job that finds GPUs, and in whose folder no process is still ending; with an error where one does not end."""
+        taken = [each.gpus for each in self._running.values()]
+        finds = {
+            wanted: have_room(deal(self.gpus, taken, wanted), taken, self._on_a_gpu)
+            for wanted in {job.devices for job in waiting}
+        }
         for job in list(waiting):
             if any(job.folder == other.folder for other in self._running):  # the same words: it answers when that has ended
                 continue
-            taken = [each.gpus for each in self._running.values()]
-            if not have_room(deal(self.gpus, taken, job.devices), taken, self._on_a_gpu):
+            if not finds[job.devices]:
                 continue
             held = is_held(job.folder / LOG)
             if held and self._held.setdefault(job, time.monotonic()) > time.monotonic() - PATIENCE:

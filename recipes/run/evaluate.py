@@ -9,13 +9,11 @@ from typing import Any
 from rich.console import Console
 
 from plugins.base import RecipeError, Task
-from plugins.inputs import described, fits
-from recipes.data.images import with_channels
 from recipes.data.loaders import EvaluationLoader
 from recipes.data.targets import describe
 from recipes.engine.checkpoint import load_checkpoint
-from recipes.models.named import takes_any_length
 from recipes.run.build import build_data, build_plugins, load_module, on_one_device
+from recipes.run.passing import expect_shape
 from recipes.run.preflight import check_devices
 from recipes.run.process import set_up_process
 from recipes.run.terminal import print_lines, table
@@ -52,11 +50,7 @@ def measure(folder: Path, config: dict[str, Any], changes: Sequence[str]) -> dic
     data.load_state(seen.get("data_state", {}))
     which = data.setup_test(seen.get("data") or ("" if elsewhere else None), seen.get("content"))
     assert module.setting is not None
-    if not fits(data.shape, module.setting.shape, takes_any_length(module.model)):
-        raise RecipeError(
-            f"the run was trained on samples of shape {described(module.setting.shape)}, the data has {described(data.shape)}"
-            f"{with_channels(data.shape, module.setting.shape, config['data'])}"
-        )
+    expect_shape("the run", module.model, module.setting.shape, data.shape, config["data"])
     trained = {task.name: task for task in module.setting.tasks}
     for task in data.tasks:
         known = trained.get(task.name)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import nn
 
 from plugins.errors import RecipeError
-from plugins.inputs import Entry, Shape, blank, described
+from plugins.inputs import Entry, Shape, blank, described, fits
 from recipes.config.errors import first_line, of_own_code, own_place
+from recipes.data.images import with_channels
+from recipes.models.named import takes_any_length
 
 
 def expect_takes_named_inputs(kind: type, shape: Mapping[str, Entry]) -> None:
@@ -19,6 +22,23 @@ def expect_takes_named_inputs(kind: type, shape: Mapping[str, Entry]) -> None:
             f"model: {kind.__name__} takes inputs that are one tensor, and these are several ({', '.join(shape)}): take model=transformer or model=rnn "
             f"for tokens, model=pointnet or model=dgcnn for points, or name one array in data.input; a class of your own that takes a dict says "
             f"so by takes_named_inputs = True"
+        )
+
+
+def expect_shape(whose: str, model: nn.Module, known: Shape, given: Shape, asked: Mapping[str, Any]) -> None:
+    """Refuse samples of another shape than those of the training, of any length where the model takes that.
+
+    Args:
+        whose: the run, in words.
+        model: that it has trained.
+        known: the shape of its samples.
+        given: that of these.
+        asked: the parameters of the data; none where they are no files.
+    """
+    if not fits(given, known, takes_any_length(model)):
+        raise RecipeError(
+            f"{whose} was trained on samples of shape {described(known)}, the data has {described(given)}"
+            f"{with_channels(given, known, asked)}"
         )
 
 

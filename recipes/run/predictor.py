@@ -19,7 +19,6 @@ from recipes.config.changing import ON_PREDICTION, change, read_run
 from recipes.config.own import learn, typed_again, warn_of_changes
 from recipes.data.arrays import as_features, as_images, as_named_input
 from recipes.data.base import Data
-from recipes.data.images import with_channels
 from recipes.data.loaders import EvaluationLoader
 from recipes.data.own import LoadersData, SamplesData
 from recipes.data.source import Source
@@ -27,8 +26,8 @@ from recipes.data.split import Split
 from recipes.data.targets import describe
 from recipes.engine.checkpoint import load_checkpoint
 from recipes.engine.module import RecipeModule
-from recipes.models.named import takes_any_length
 from recipes.run.build import build_data, build_plugins, load_module, on_one_device
+from recipes.run.passing import expect_shape
 from recipes.run.preflight import check_devices
 from recipes.run.process import set_up_process
 from recipes.run.trainer import make_trainer
@@ -184,11 +183,7 @@ class Member:
         """
         if not len(source):
             raise RecipeError("there is no sample to predict")
-        if not fits(source.shape, self.shape, takes_any_length(self.module.model)):
-            raise RecipeError(
-                f"{self.folder} was trained on samples of shape {described(self.shape)}, the data has {described(source.shape)}"
-                f"{with_channels(source.shape, self.shape, asked or {})}"
-            )
+        expect_shape(str(self.folder), self.module.model, self.shape, source.shape, asked or {})
         trainer: L.Trainer = make_trainer(self.config, self.folder, [], self.plugins)
         loader = EvaluationLoader(source, self.data.eval_batch_size)
         loader.device = trainer.strategy.root_device
