@@ -1,3 +1,4 @@
+import functools
 import gc
 import os
 import signal
@@ -7,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from lightning.fabric.utilities import registry
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
@@ -14,6 +16,7 @@ from tests import shapes
 
 shapes.install()
 os.fsync = lambda descriptor: None  # no test cuts the power, and waiting for the disk is a tenth of all
+registry.entry_points = functools.cache(registry.entry_points)  # looked through for each Trainer, which takes as long as a step
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell has its background jobs, and all they start, ignore Ctrl-C
 
 

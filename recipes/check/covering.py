@@ -154,4 +154,9 @@ def _grow(options: Options, left: Sequence[int], selection: int, size: int) -> i
 
 def _bits(selection: int) -> list[int]:
     """The numbers of the options in a selection."""
-    return [number for number in range(selection.bit_length()) if selection >> number & 1]
+    found = []
+    while selection:
+        lowest = selection & -selection
+        found.append(lowest.bit_length() - 1)
+        selection ^= lowest
+    return found

@@ -10,6 +10,7 @@ import shutil
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -128,17 +129,19 @@ def needs(name: str) -> tuple[tuple[str, ...], ...]:
 
     For each the options that will do, the one that was asked for first: where a group takes one option another may be chosen already.
     """
-    return _needs(name, "numbers" if works_on(name) == {"numbers"} else "classes")
+    return _needs(name, "numbers" if works_on(name) == {"numbers"} else "classes")[0]
 
 
 @cache
-def _needs(name: str, kind: str) -> tuple[tuple[str, ...], ...]:
+def _needs(name: str, kind: str) -> tuple[tuple[tuple[str, ...], ...], bool]:
+    """What an option cannot do without on classes or numbers, and whether it has a loss for them."""
     found: tuple[tuple[str, ...], ...] = ()
     while True:
         names = _beside(name, found)
         try:
             config = merged_config(names)
-            build(config, data=_own_data(config) or KINDS[kind]())
+            own = _own_data(config)
+            module = build(config, data=own or KINDS[kind]())
         except RecipeError as error:
             taken = {other.split("/")[0] for other in names if not is_many(other.split("/")[0])}
             for group, option in re.findall(r"(\w+)=(\w+)", str(error)):
@@ -150,7 +153,11 @@ def _needs(name: str, kind: str) -> tuple[tuple[str, ...], ...]:
             else:
                 raise
         else:
-            return found
+            try:
+                expect_loss(module if own is None else build(config, data=KINDS[kind]()), KINDS[kind]())
+            except RecipeError:
+                return found, False
+            return found, True
 
 
 def with_companions(name: str) -> tuple[str, ...]:
@@ -215,13 +222,9 @@ def names_in(config: dict[str, Any]) -> Iterator[str]:
 def works_on(name: str) -> frozenset[str]:
     """Which of "classes" and "numbers" an option can be tried on: a module is built for them, and has a loss. What it needs is beside it."""
     found = set()
-    for kind, data in KINDS.items():
-        try:
-            config = merged_config(_beside(name, _needs(name, kind)))
-            expect_loss(build(config, data=data()), data())
-        except RecipeError:
-            continue
-        found.add(kind)
+    for kind in KINDS:
+        with suppress(RecipeError):
+            found |= {kind} if _needs(name, kind)[1] else set()
     return frozenset(found)
 
 

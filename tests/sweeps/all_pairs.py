@@ -31,14 +31,22 @@ def chosen(parts: Sequence[str]) -> list[tuple[str, str]]:
     return [pair for pair in pairs if all(any(part in (name, name.split("/")[0]) for name in pair) for part in parts)]
 
 
-def faults(pairs: Sequence[tuple[str, str]]) -> list[str]:
+Asked = tuple[tuple[str, str], tuple[str, ...], bool]
+
+
+def asked(pairs: Sequence[tuple[str, str]]) -> list[Asked]:
+    """Each pair, what is trained for it, and whether it is listed as refused: found once, for all processes."""
+    complete, pinned = everything().complete, everything().pinned
+    return [(pair, names := complete(pair), any(few <= set(names) for few in pinned)) for pair in pairs]
+
+
+def faults(pairs: Sequence[Asked]) -> list[str]:
     """What is wrong with some pairs, trained one after the other."""
     torch.set_num_threads(1)
-    selections, found = everything(), []
+    found = []
     with tempfile.TemporaryDirectory() as folder:
-        for pair in pairs:
-            names = selections.complete(pair)
-            fault, listed = fault_of(names, Path(folder)), any(pinned <= set(names) for pinned in selections.pinned)
+        for pair, names, listed in pairs:
+            fault = fault_of(names, Path(folder))
             if fault is not None and not (fault.refused and listed):
                 found.append(f"{TIMES.join(pair)} {'is refused and not listed' if fault.refused else 'fails'}: {fault.text}")
             elif fault is None and listed:
@@ -48,7 +56,7 @@ def faults(pairs: Sequence[tuple[str, str]]) -> list[str]:
 
 def main(parts: Sequence[str]) -> int:
     """Train the pairs in as many processes as there are cores; the exit code."""
-    pairs = chosen(parts)
+    pairs = asked(chosen(parts))
     shares = [pairs[start : start + 20] for start in range(0, len(pairs), 20)]
     wrong = 0
     with ProcessPoolExecutor(os.cpu_count(), mp_context=get_context("spawn")) as pool:

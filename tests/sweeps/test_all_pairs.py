@@ -9,7 +9,7 @@ import pytest
 from recipes.check import refusals
 from recipes.check.selections import Selections, everything
 from tests.harness import ROOT, options
-from tests.sweeps.all_pairs import chosen, faults
+from tests.sweeps.all_pairs import asked, chosen, faults
 
 
 @pytest.mark.slow
@@ -41,12 +41,11 @@ def test_what_is_refused_and_not_listed_is_told_and_what_is_listed_is_not(instal
     install(PICKY, "Picky")
     selections = Selections([*options(), "regularizer/picky"], refusals.read())
     monkeypatch.setattr("tests.sweeps.all_pairs.everything", lambda: selections)
-    (line,) = faults(
-        [("clipping/norm", "regularizer/picky"), ("clipping/norm", "wrapper/sam"), ("inference/mc_dropout", "loss/mse")]
-    )
+    pairs = [("clipping/norm", "regularizer/picky"), ("clipping/norm", "wrapper/sam"), ("inference/mc_dropout", "loss/mse")]
+    (line,) = faults(asked(pairs))
     assert line.startswith("clipping/norm × regularizer/picky is refused and not listed: regularizer/picky cannot be combined")
     selections.pinned[frozenset({"clipping/norm", "wrapper/sam"})] = "no reason"
-    assert faults([("clipping/norm", "wrapper/sam")]) == ["clipping/norm × wrapper/sam is listed as refused and trains"]
+    assert faults(asked([("clipping/norm", "wrapper/sam")])) == ["clipping/norm × wrapper/sam is listed as refused and trains"]
 
 
 @pytest.mark.slow
