@@ -60,7 +60,7 @@ class Option:
         """The file's first comment, which says what the option does."""
         return next((line for line in _header(self.text) if not line.startswith("@package")), "")
 
-    @property
+    @cached_property
     def wrapped(self) -> bool:
         """Whether the content lies below the option's own name, so that several options can be chosen together."""
         first = next((line for line in self.text.splitlines() if line.strip() and not line.startswith("#")), "")
