@@ -49,7 +49,7 @@ def export(catalogue: Catalogue, folder: Path, words: Sequence[str], form: str, 
     precision = config["trainer"]["precision"]
     computed = DOUBLE if precision == DOUBLE else SINGLE
     member = Member(folder, [*words, *PLAIN, f"trainer.precision={computed}"], catalogue)
-    which = member.data.setup_test(member.seen.get("data"), member.seen.get("content"))
+    which = member.setup_test(member.data)
     samples = _some_of(member.data.splits["test"])
     predicted_here = member.of_source(samples)
     own = {output_name(task): predicted_here.of(task.name) for task in member.tasks}
