@@ -1,5 +1,7 @@
 """What a trained run predicts is what its own test has counted, for every kind of data and inference."""
 
+import io
+
 import numpy as np
 import pytest
 import torch
@@ -11,6 +13,7 @@ from recipes.config.catalogue import Catalogue
 from recipes.config.changing import read_run
 from recipes.data.log_mel import LogMel
 from recipes.run.build import build_data, load_run
+from recipes.run.predict import as_npz
 from recipes.run.predictor import Predictor, load
 from tests.command import ROOT
 from tests.recordings import RATE, takes, write
@@ -66,6 +69,21 @@ def test_the_rows_of_the_test_split_are_named_by_their_place_in_the_data(folder)
 def file_of(path, **arrays):
     np.savez(path, **arrays)
     return ("data=npz", f"data.path={path}", "data.test=0.5")
+
+
+@pytest.mark.parametrize("precision", ["bf16-true", "bf16-mixed"])
+def test_outputs_of_16_bits_become_probabilities_of_32(folder, tmp_path, precision):
+    """So a file holds them, and of several labels those are told that the test has decided for."""
+    labels = np.stack([Y % 2 == 0, Y < 5, Y > 6], 1)[:FEW]
+    words = file_of(tmp_path / "a.npz", x=X[:FEW].astype("float32"), y=labels)
+    folder.train("max_steps=10", "model=linear", "loss=bce", f"trainer.precision={precision}", *words)
+    found, (_, targets) = load(folder.path).predict_data(elsewhere=False), test_split(folder)
+    assert found.of().dtype == torch.float32 and not torch.equal(found.of(), found.of().bfloat16().float())
+    right = (found.there() == targets[""].bool()).double().mean()
+    assert float(right) == pytest.approx(folder.result["metrics"]["test/acc"], abs=1e-6)
+    with np.load(io.BytesIO(as_npz(found))) as file:
+        np.testing.assert_array_equal(file["probability_y"], found.of())
+        np.testing.assert_array_equal(file["y"], found.there())
 
 
 def noisy(columns, seed=0):
