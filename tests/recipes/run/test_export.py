@@ -100,7 +100,8 @@ def test_a_branch_on_numbers_is_told_in_a_line(capfd):
 
 def test_outputs_by_name_and_program_of_any_number_of_samples():
     tasks = Task("kind", "classification", 3), Task("size", "regression", 1)
-    assert [output_name(task) for task in tasks] == ["probability_kind", "size"]
+    several = Task("tags", "multilabel", 2)
+    assert [output_name(task) for task in (*tasks, several)] == ["probability_kind", "size", "probability_tags"]
 
     class Both(nn.Module):
         """Two heads."""
