@@ -121,13 +121,22 @@ class Predictor:
         Args:
             elsewhere: whether that is other data, of which all samples are predicted; otherwise the test split is.
         """
-        return self._together([member.of_data(member.data, elsewhere) for member in self.members])
+        found = [member.of_data(member.data, elsewhere) for member in self.members]
+        if not elsewhere:
+            first, *others = (member.data.splits["test"].labels for member in self.members)
+            alike = all(torch.equal(other[name], first[name]) for other in others for name in first)
+            _expect_same_samples(alike)
+        return self._together(found)
 
     def _together(self, found: Sequence[Prediction]) -> Prediction:
-        if any(each.ids != found[0].ids for each in found):
-            raise RecipeError("the runs have test splits of different samples: name the data, such as data.path=FILE")
+        _expect_same_samples(all(each.ids == found[0].ids for each in found))
         mean = {name: torch.stack([each.outputs[name] for each in found]).mean(0) for name in found[0].outputs}
         return Prediction(found[0].tasks, mean, found[0].ids)
+
+
+def _expect_same_samples(alike: bool) -> None:
+    if not alike:
+        raise RecipeError("the runs have test splits of different samples: name the data, such as data.path=FILE")
 
 
 class Member:

@@ -253,6 +253,19 @@ def test_runs_that_cannot_be_averaged_are_refused(folders, tmp_path):
         load()
 
 
+def test_test_splits_of_other_samples_with_the_same_rows_are_not_averaged(folders, tmp_path):
+    """Their targets tell; the same samples may be shown to each in its own way."""
+    x = X[:FEW].astype("float32")
+    files = {"a": {"x": x, "y": noisy(1)}, "b": {"x": x, "y": noisy(1, seed=1)}, "c": {"x": x[:, ::-1].copy(), "y": noisy(1)}}
+    for name, arrays in files.items():
+        folders(name).train("model=linear", "max_steps=2", *file_of(tmp_path / f"{name}.npz", **arrays))
+    with pytest.raises(RecipeError, match="test splits of different samples"):
+        load(folders("a").path, folders("b").path).predict_data(elsewhere=False)
+    together = load(folders("a").path, folders("c").path).predict_data(elsewhere=False)
+    each = [load(folders(name).path).predict_data(elsewhere=False).of() for name in "ac"]
+    torch.testing.assert_close(together.of(), torch.stack(each).mean(0))
+
+
 def test_members_of_folds_encode_a_table_each_in_its_own_way(folders, tmp_path):
     """A category of a single row is a feature of the run alone that was trained on it."""
     rng, path = np.random.default_rng(0), tmp_path / "a.csv"
