@@ -19,6 +19,7 @@ from recipes.config.changing import ON_PREDICTION, change, read_run, shown_other
 from recipes.config.own import learn, typed_again, warn_of_changes
 from recipes.data.arrays import as_features, as_images, as_named_input
 from recipes.data.base import Data
+from recipes.data.drawing import drawn_alike
 from recipes.data.loaders import EvaluationLoader
 from recipes.data.own import LoadersData, SamplesData
 from recipes.data.source import Source
@@ -179,7 +180,8 @@ class Member:
     def of_data(self, data: Data, elsewhere: bool = True) -> Prediction:
         """Predictions for all samples of other data, or for the test split of that which it was trained on."""
         if elsewhere:
-            source, names = data.load_inputs(), data.ids()
+            with drawn_alike(data.split_seed):
+                source, names = data.load_inputs(), data.ids()
         else:
             self.which = self.setup_test(data)
             source, names = data.splits["test"], data.ids()

@@ -11,7 +11,9 @@ from torch.nn import functional as F
 from plugins.base import RecipeError
 from recipes.config.catalogue import Catalogue
 from recipes.config.changing import read_run
+from recipes.data.base import Data
 from recipes.data.log_mel import LogMel
+from recipes.data.split import Split
 from recipes.run.build import build_data, load_run
 from recipes.run.predict import as_npz
 from recipes.run.predictor import Predictor, load
@@ -225,6 +227,22 @@ def test_what_does_not_fit_is_refused_in_a_line(folder, x, line):
     with pytest.raises(RecipeError, match=line) as refused:
         load(folder.path).predict(x)
     assert "\n" not in str(refused.value)
+
+
+class Shifted(Data):
+    """Draws where its samples lie, from random numbers that nobody has seeded."""
+
+    def load_inputs(self):
+        """Digits, each moved by some pixels."""
+        moved = [np.roll(image, np.random.randint(8), 1) for image in IMAGES[:20, 0]]
+        return Split(torch.from_numpy(np.stack(moved)).unsqueeze(1) * (0.5 + torch.rand(20, 1, 1, 1) / 2), {})
+
+
+def test_what_data_of_ones_own_draws_follows_from_the_seed_of_its_splits(folder):
+    folder.train("model=linear", "max_steps=2")
+    [member] = load(folder.path).members
+    first, again, other = (member.of_data(Shifted(split_seed=seed)).of() for seed in (0, 0, 1))
+    assert torch.equal(first, again) and not torch.equal(first, other)
 
 
 def test_several_runs_are_averaged(folders):
