@@ -77,7 +77,7 @@ def samples_of(member: Member, number: int) -> tuple[Tensor, Tensor]:
     tasks = member.tasks
     if len(tasks) != 1 or tasks[0].kind != "classification" or tasks[0].shape or tasks[0].outputs < FEWEST:
         raise RecipeError(f"AutoAttack needs one target of at least {FEWEST} classes; {member.folder} has {member.described()}")
-    member.data.setup_test(member.seen.get("data"), member.seen.get("content"))
+    member.setup_test(member.data)
     split = member.data.splits["test"]
     x, targets = next(iter(EvaluationLoader(split[torch.arange(min(number, len(split)))], number)))
     if not isinstance(x, Tensor) or not (x.is_floating_point() or x.dtype == torch.uint8):

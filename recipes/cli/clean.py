@@ -44,9 +44,7 @@ def _clean(words: list[str]) -> int:
     there = [each for each in found if each.files]
     for each in there:
         print(f"{in_bytes(each.size):>10}  {each.folder}  {', '.join(path.name for path in each.files)}")
-    for each in found:
-        if each.reason:
-            print(f"{'kept':>10}  {each.folder}  {each.reason}")
+    _tell_kept(found)
     total = in_bytes(sum(each.size for each in there))
     if not there:
         print(f"nothing to remove in {len(found)} run{'s' if len(found) != 1 else ''}")
@@ -57,8 +55,10 @@ def _clean(words: list[str]) -> int:
         print(f"nothing is removed; to remove {total} type {again}")
         expect_printed()
         return 0
-    remove(there)
-    print(f"removed {total} of {len(there)} run{'s' if len(there) != 1 else ''}")
+    done = remove(there)
+    _tell_kept(done)
+    gone = [each for each in done if each.files]
+    print(f"removed {in_bytes(sum(each.size for each in gone))} of {len(gone)} run{'s' if len(gone) != 1 else ''}")
     expect_printed()
     return 0
 
@@ -94,6 +94,12 @@ def _agreed(there: Sequence[Spare], total: str) -> bool:
         return False
     print(f"remove {total} of {len(there)} run{'s' if len(there) != 1 else ''}? [y/N] ", end="", flush=True)
     return sys.stdin.readline().strip().lower() in ("y", "yes")
+
+
+def _tell_kept(spares: Sequence[Spare]) -> None:
+    for each in spares:
+        if each.reason:
+            print(f"{'kept':>10}  {each.folder}  {each.reason}")
 
 
 def in_bytes(size: int) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from plugins.errors import RecipeError
 from recipes.cli.exits import exit_with, run_command
@@ -24,26 +23,11 @@ def main(words: Sequence[str] | None = None) -> None:
     exit_with(lambda: run_command(_evaluate, words))
 
 
-def expect_same_split(trained: dict[str, Any], tested: dict[str, Any]) -> None:
-    """Refuse another split of the same data: it would test on samples that were trained on."""
-
-    def source(node: dict[str, Any]) -> list[Any]:
-        places = [Path(node[name]).resolve() for name in ("path", "labels", "root") if node.get(name)]
-        return [node.get("_target_"), node.get("name"), *places]
-
-    name = "standardize_targets"
-    if trained.get(name, tested.get(name)) != tested.get(name):
-        raise RecipeError(f"data.{name} is part of the trained model: leave it out")
-    for name in ("split_seed", "test", "validation", "folds", "fold", "train_samples", "groups", "split"):
-        if source(trained) == source(tested) and trained.get(name) != tested.get(name):
-            raise RecipeError(f"data.{name} cannot be changed on evaluation: the test would have samples that were trained on")
-
-
 def _evaluate(words: list[str]) -> int:
     flags = parse_flags(words, "evaluate.py")
     if ranks.world() > 1:
         raise RecipeError("evaluate.py tests in one process: start one, not several")
-    from recipes.config.changing import ON_EVALUATION, change, read_run
+    from recipes.config.changing import ON_EVALUATION, change, expect_same_split, read_run
     from recipes.config.own import typed_again, warn_of_changes
     from recipes.config.searching import search_folders
 

@@ -47,6 +47,9 @@ BEFORE = {"matmul_precision": "high"}  # what all runs had when the trainer had 
 ON_EVALUATION = ("inference", "metric", "data", "trainer", "adversarial")
 ON_PREDICTION = ("inference", "data", "trainer")
 ON_EXPORT = ("inference", "data")
+PLACES = ("path", "labels", "root")  # parameters of data that say where they lie
+OF_SPLITS = ("split_seed", "test", "validation", "folds", "fold", "train_samples", "groups", "split")
+SAME_SAMPLES = ("batch_size", "eval_batch_size", "in_memory", "workers", "download")  # which leave samples as they are
 
 
 def read_run(catalogue: Catalogue, folder: Path) -> dict[str, Any]:
@@ -81,6 +84,47 @@ def refuse_interpolation(value: object, place: str) -> None:
     if isinstance(value, list):
         for element in value:
             refuse_interpolation(element, place)
+
+
+def trained_data(folder: Path) -> dict[str, Any]:
+    """The data in the config of a run that :func:`read_run` has read before."""
+    found: dict[str, Any] = renew(untrusted.read_yaml(folder / CONFIG))["data"]
+    return found
+
+
+def expect_same_split(trained: Mapping[str, Any], tested: Mapping[str, Any]) -> None:
+    """Refuse another split of the same data: it would test on samples that were trained on."""
+    name = "standardize_targets"
+    if trained.get(name, tested.get(name)) != tested.get(name):
+        raise RecipeError(f"data.{name} is part of the trained model: leave it out")
+    for name in OF_SPLITS:
+        if _source(trained) == _source(tested) and trained.get(name) != tested.get(name):
+            raise RecipeError(f"data.{name} cannot be changed on evaluation: the test would have samples that were trained on")
+
+
+def shown_otherwise(trained: Mapping[str, Any], tested: Mapping[str, Any]) -> list[str]:
+    """The parameters by which the data that a run was trained on becomes other samples, such as images of another size.
+
+    Returns:
+        Their names; empty where nothing differs, or where it is the data of another source.
+    """
+    if _source(trained) != _source(tested):
+        return []
+    alike = {*SAME_SAMPLES, *_places(trained)}  # a place is the same under another spelling
+    names = [name for name in {**trained, **tested} if name not in alike and not name.startswith("_")]
+    return sorted(name for name in names if trained.get(name) != tested.get(name))
+
+
+def _source(node: Mapping[str, Any]) -> list[Any]:
+    """Which data it is."""
+    return [node.get("_target_"), node.get("name"), node.get("config"), _places(node)]
+
+
+def _places(node: Mapping[str, Any]) -> dict[str, Path]:
+    """Where it lies; of a class of one's own each text that is the path of something is a place."""
+    is_own = not str(node.get("_target_")).startswith("recipes.")
+    texts = {name: text for name, text in node.items() if isinstance(text, str) and text}
+    return {name: Path(text).resolve() for name, text in texts.items() if name in PLACES or (is_own and Path(text).exists())}
 
 
 def change(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cached_property
 from typing import Any, ClassVar
@@ -16,17 +16,12 @@ from recipes.data.arrays import check_classes, check_several_classes, check_some
 from recipes.data.drawing import drawn_alike
 from recipes.data.held_out import fold_of, share_of
 from recipes.data.source import Source
-from recipes.data.split import fingerprint, fingerprint_of_weights, nested, pieces, without
+from recipes.data.split import fingerprint, fingerprint_of_weights, nested, pieces, samples_of, without
 from recipes.data.targets import MULTILABEL, expect_labels, expect_meant, kind_of, known_labels, places_of
 
 
 def _as_it_is(task: Task) -> Task:
     return task
-
-
-def samples_of(fingerprint: str) -> str:
-    """The part of a fingerprint that tells samples and targets, without weights."""
-    return fingerprint.partition("-")[0]
 
 
 class Data:
@@ -198,7 +193,7 @@ class Data:
     def _encode(self) -> None:
         self.splits = {name: self.encode(split) for name, split in self.splits.items()}
 
-    def setup_test(self, seen: str | None, content: str | None) -> str:
+    def setup_test(self, seen: str | None, content: str | None, shown: Sequence[str] = ()) -> str:
         """Load what a trained model is tested on, as the split `test`; returns in words which samples these are.
 
         Of the data that it was trained on, these are the samples of the test split. Of other data they are the test split
@@ -208,9 +203,10 @@ class Data:
             seen: the fingerprint of the splits that the model was trained with; None where the run does not tell, and these are they;
                 empty where it does not tell, and they need not be.
             content: the same of all samples, however they are split.
+            shown: parameters by which the data that the model was trained on becomes other samples; none where it is other data.
 
         Raises:
-            RecipeError: it is the data that the model was trained on, split in another way.
+            RecipeError: it is the data that the model was trained on, split or shown in another way.
         """
         train, test = self._loaded()
         if content is None or content == self.content:
@@ -228,6 +224,11 @@ class Data:
                         "this is the data that the run was trained on, split in another way: the test would have samples that "
                         "were trained on; leave the words about its split out"
                     )
+        if shown and test is None:
+            raise RecipeError(
+                f"this is the data that the run was trained on, with another {', '.join(f'data.{name}' for name in shown)}: none of these "
+                f"samples was held out; leave that as it was, or name other data, such as data.path=OTHER"
+            )
         self.splits = {"test": self.encode(train if test is None else test)}
         if seen == "" and test is None:
             return "all of them; the run does not tell what it was trained on, which may be among these"

@@ -137,7 +137,7 @@ class NpzData(Data):
         same_length([(name, arrays[name]) for name in names], str(self.path))
         return self._inputs(arrays, part, {})
 
-    def setup_test(self, seen: str | None, content: str | None) -> str:
+    def setup_test(self, seen: str | None, content: str | None, shown: Sequence[str] = ()) -> str:
         """As of any data; another file may do without weights, which a test does not ask for."""
         if (
             self.weights is not None
@@ -145,7 +145,7 @@ class NpzData(Data):
             and not {self.weights, f"{self.weights}_train"} & {*array_names(self.path)}
         ):
             self.weights = None
-        return super().setup_test(seen, content)
+        return super().setup_test(seen, content, shown)
 
     def _in_place(self, names: Sequence[str]) -> dict[str, StoredArray]:
         """The inputs, where they stay in the file; nothing where they are loaded."""

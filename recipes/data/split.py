@@ -102,6 +102,11 @@ def fingerprint_of_weights(splits: Mapping[str, Source]) -> str:
     return found.hexdigest() if weights else ""
 
 
+def samples_of(found: str) -> str:
+    """The part of a fingerprint that tells samples and targets, without weights."""
+    return found.partition("-")[0]
+
+
 def nested(labels: Tensor, samples: int, seed: int) -> Tensor:
     """Some samples, of which fewer with the same seed are a part; of classes each has its share, within one sample.
 

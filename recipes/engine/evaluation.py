@@ -14,7 +14,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from plugins.base import Batch
-from plugins.counting import widest
+from plugins.counting import precise, widest
 from plugins.inputs import Inputs, concatenated, each, some
 from plugins.sites import evaluation_mode
 from recipes.data.loaders import EvaluationLoader
@@ -164,10 +164,10 @@ class Evaluation:
         return found[0] if len(found) == 1 else concatenated(found)
 
     def predicted(self, x: Inputs) -> dict[str, Tensor]:
-        """The same for inputs as the model takes them, with the weights and random numbers that there are."""
+        """The same for inputs as the model takes them, with the weights and random numbers that there are, in at least 32 bits."""
         module = self.module
         outputs = self._predictions(x) if module.hooks["predict"] else module.outputs(x)
-        return {task.name: task.probabilities(outputs[task.name]) for task in module.setting.tasks}  # type: ignore[union-attr]
+        return {task.name: task.probabilities(precise(outputs[task.name])) for task in module.setting.tasks}  # type: ignore[union-attr]
 
     def of_training(self, limit: int) -> dict[str, float]:
         """Loss and accuracy on up to `limit` clean training samples in evaluation mode, predicted as those of a validation are.

@@ -25,7 +25,8 @@ from recipes.config.errors import first_line, one_line
 from recipes.config.own import warn_of_changes
 from recipes.config.quoting import show
 from recipes.config.run_files import BEST, CHECKPOINTS
-from recipes.data.base import Data, samples_of
+from recipes.data.base import Data
+from recipes.data.split import samples_of
 from recipes.engine.callbacks import check_callbacks
 from recipes.engine.checkpoint import load_checkpoint
 from recipes.engine.groups import GroupRules

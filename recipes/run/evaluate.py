@@ -9,6 +9,7 @@ from typing import Any
 from rich.console import Console
 
 from plugins.base import RecipeError, Task
+from recipes.config.changing import shown_otherwise, trained_data
 from recipes.data.loaders import EvaluationLoader
 from recipes.data.targets import describe
 from recipes.engine.checkpoint import load_checkpoint
@@ -48,7 +49,8 @@ def measure(folder: Path, config: dict[str, Any], changes: Sequence[str]) -> dic
     seen = load_checkpoint(checkpoint)["recipe"]
     elsewhere = any(word.partition("=")[0] in ("data", *(f"data.{name}" for name in SOURCE)) for word in changes)
     data.load_state(seen.get("data_state", {}))
-    which = data.setup_test(seen.get("data") or ("" if elsewhere else None), seen.get("content"))
+    shown = shown_otherwise(trained_data(folder), config["data"])
+    which = data.setup_test(seen.get("data") or ("" if elsewhere else None), seen.get("content"), shown)
     assert module.setting is not None
     expect_shape("the run", module.model, module.setting.shape, data.shape, config["data"])
     trained = {task.name: task for task in module.setting.tasks}

@@ -11,7 +11,7 @@ import torch
 from rich.console import Console
 from torch import Tensor
 
-from plugins.base import RecipeError
+from plugins.base import RecipeError, Task
 from recipes.config.catalogue import Catalogue
 from recipes.config.changing import ON_EXPORT, change, read_run
 from recipes.data.source import Source
@@ -49,10 +49,11 @@ def export(catalogue: Catalogue, folder: Path, words: Sequence[str], form: str, 
     precision = config["trainer"]["precision"]
     computed = DOUBLE if precision == DOUBLE else SINGLE
     member = Member(folder, [*words, *PLAIN, f"trainer.precision={computed}"], catalogue)
-    which = member.data.setup_test(member.seen.get("data"), member.seen.get("content"))
+    which = member.setup_test(member.data)
     samples = _some_of(member.data.splits["test"])
     predicted_here = member.of_source(samples)
-    own = {output_name(task): predicted_here.of(task.name) for task in member.tasks}
+    tasks = {output_name(task): task for task in member.tasks}
+    own = {name: predicted_here.of(task.name) for name, task in tasks.items()}
     _expect_function(member, samples)
     raw = samples.fetch(torch.arange(len(samples)))[0]
     found: dict[str, float] = {}
@@ -73,7 +74,7 @@ def export(catalogue: Catalogue, folder: Path, words: Sequence[str], form: str, 
                 file.flush()
                 predict = written.read(Path(file.name))
                 predicted = _in_pieces(predict, inputs)
-            found.update(_compared(predicted, own, form, output))
+            found.update(_compared(predicted, own, tasks, form, output))
 
         write_whole(output, write)
     finally:
@@ -81,7 +82,7 @@ def export(catalogue: Catalogue, folder: Path, words: Sequence[str], form: str, 
     lines = [f"input    {name}: {_described(value)}" for name, value in by_name(x).items()]
     if module.data_state:
         lines.append(f"         {member.data.encoded}; how is told by data_state in the file")
-    lines += [f"output   {output_name(task)}: {describe(task)}" for task in member.tasks]
+    lines += [f"output   {name}: {describe(task)}" for name, task in tasks.items()]
     if precision != computed:
         lines.append(f"numbers  of 32 bits, where the run had trainer.precision={precision}")
     differs = max(found.values())
@@ -105,7 +106,8 @@ def _expect_function(member: Member, samples: Source) -> None:
     count = min(AT_ONCE, len(samples))
     order = torch.arange(count)
     found = member.of_source(samples[torch.cat([order.flip(0), order])]).outputs
-    if all(_difference(values[:count].flip(0), values[count:]) <= TOLERANCE for values in found.values()):
+    pairs = ((found[task.name][:count].flip(0), found[task.name][count:], task) for task in member.tasks)
+    if all(_difference(*pair) <= TOLERANCE for pair in pairs):
         return
     speaking = [plugin.state_key for plugin in member.module.hooks["predict"]]
     drawing, instead = (f" ({speaking[0]})", ": type inference=none") if speaking else ("", "")
@@ -137,12 +139,15 @@ def _in_pieces(predict: Callable[..., Mapping[str, Tensor]], inputs: Sequence[Te
     return {name: torch.cat([piece[name] for piece in pieces]) for name in pieces[0]}
 
 
-def _difference(one: Tensor, other: Tensor) -> float:
-    """The largest difference; of numbers above 1 in units of the largest."""
-    return float((one.double() - other.double()).abs().max() / max(1.0, float(other.abs().max())))
+def _difference(one: Tensor, other: Tensor, task: Task) -> float:
+    """The largest difference: of probabilities as it is, of numbers as a share of the largest of them, unless all are 0."""
+    largest = float(other.abs().max()) if task.kind == "regression" else 1.0
+    return float((one.double() - other.double()).abs().max() / (largest or 1.0))
 
 
-def _compared(predicted: Mapping[str, Tensor], own: Mapping[str, Tensor], form: str, output: Path) -> dict[str, float]:
+def _compared(
+    predicted: Mapping[str, Tensor], own: Mapping[str, Tensor], tasks: Mapping[str, Task], form: str, output: Path
+) -> dict[str, float]:
     """The largest difference of each output; refuses one that is too large, or an output of another shape."""
     found = {}
     for name, values in own.items():
@@ -152,7 +157,7 @@ def _compared(predicted: Mapping[str, Tensor], own: Mapping[str, Tensor], form: 
             raise RecipeError(
                 f"format={form} gives {name} the shape {shape}, the run predicts {tuple(values.shape)}: {output} is not written"
             )
-        found[name] = _difference(there, values)
+        found[name] = _difference(there, values, tasks[name])
         if not found[name] <= TOLERANCE:  # nor NaN
             raise RecipeError(
                 f"format={form} predicts {name} with a difference of {found[name]:.1e} to the run, more than {TOLERANCE:g}: {output} is not "

@@ -22,7 +22,7 @@ class Exported(nn.Module):
     """What a run predicts: y = predict(x), preprocessing, units of the targets and the way of inference included.
 
     Inputs are those of the model, floats or tokens, (samples, *shape), one after the other in the order of their names. Outputs are a dict,
-    by :func:`output_name`: of classes probabilities (samples, classes, *places), else numbers (samples, outputs).
+    by :func:`output_name`: of classes and labels probabilities (samples, classes or labels, *places), else numbers (samples, outputs).
 
     Args:
         module: of the run, in evaluation mode with the weights that are evaluated.
@@ -49,7 +49,7 @@ def tasks_of(module: RecipeModule) -> tuple[Task, ...]:
 
 def output_name(task: Task) -> str:
     """What a target is called among the outputs: as in the file that `predict.py` writes."""
-    return f"probability_{task.name or 'y'}" if task.kind == "classification" else task.name or "y"
+    return f"probability_{task.name or 'y'}" if task.kind != "regression" else task.name or "y"
 
 
 def by_name(x: Inputs) -> dict[str, Tensor]:

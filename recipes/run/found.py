@@ -11,8 +11,9 @@ import torch
 
 from plugins.errors import RecipeError
 from recipes.compare.runs import below, natural
-from recipes.data.base import Data, samples_of
+from recipes.data.base import Data
 from recipes.data.loaders import EvaluationLoader
+from recipes.data.split import samples_of
 
 
 def find_runs(places: Sequence[str]) -> list[str]:

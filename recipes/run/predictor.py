@@ -15,10 +15,11 @@ from torch import Tensor
 from plugins.base import Plugin, RecipeError, Task
 from plugins.inputs import described, fits
 from recipes.config.catalogue import Catalogue, installed_folders
-from recipes.config.changing import ON_PREDICTION, change, read_run
+from recipes.config.changing import ON_PREDICTION, change, read_run, shown_otherwise
 from recipes.config.own import learn, typed_again, warn_of_changes
 from recipes.data.arrays import as_features, as_images, as_named_input
 from recipes.data.base import Data
+from recipes.data.drawing import drawn_alike
 from recipes.data.loaders import EvaluationLoader
 from recipes.data.own import LoadersData, SamplesData
 from recipes.data.source import Source
@@ -121,13 +122,22 @@ class Predictor:
         Args:
             elsewhere: whether that is other data, of which all samples are predicted; otherwise the test split is.
         """
-        return self._together([member.of_data(member.data, elsewhere) for member in self.members])
+        found = [member.of_data(member.data, elsewhere) for member in self.members]
+        if not elsewhere:
+            first, *others = (member.data.splits["test"].labels for member in self.members)
+            alike = all(torch.equal(other[name], first[name]) for other in others for name in first)
+            _expect_same_samples(alike)
+        return self._together(found)
 
     def _together(self, found: Sequence[Prediction]) -> Prediction:
-        if any(each.ids != found[0].ids for each in found):
-            raise RecipeError("the runs have test splits of different samples: name the data, such as data.path=FILE")
+        _expect_same_samples(all(each.ids == found[0].ids for each in found))
         mean = {name: torch.stack([each.outputs[name] for each in found]).mean(0) for name in found[0].outputs}
         return Prediction(found[0].tasks, mean, found[0].ids)
+
+
+def _expect_same_samples(alike: bool) -> None:
+    if not alike:
+        raise RecipeError("the runs have test splits of different samples: name the data, such as data.path=FILE")
 
 
 class Member:
@@ -138,6 +148,7 @@ class Member:
         config = read_run(catalogue, folder)
         warn_of_changes(config, folder)
         self.config = on_one_device(change(catalogue, config, typed_again(config, words), ON_PREDICTION, "a prediction"))
+        self.shown = shown_otherwise(config["data"], self.config["data"])
         checkpoint = best_checkpoint(folder)
         set_up_process(self.config)
         check_devices(self.config["trainer"])
@@ -162,12 +173,17 @@ class Member:
         data.load_state(dict(self.seen.get("data_state", {})))
         return data
 
+    def setup_test(self, data: Data) -> str:
+        """Load what it is tested on, the split `test`; returns in words which samples these are."""
+        return data.setup_test(self.seen.get("data"), self.seen.get("content"), self.shown)
+
     def of_data(self, data: Data, elsewhere: bool = True) -> Prediction:
         """Predictions for all samples of other data, or for the test split of that which it was trained on."""
         if elsewhere:
-            source, names = data.load_inputs(), data.ids()
+            with drawn_alike(data.split_seed):
+                source, names = data.load_inputs(), data.ids()
         else:
-            self.which = data.setup_test(self.seen.get("data"), self.seen.get("content"))
+            self.which = self.setup_test(data)
             source, names = data.splits["test"], data.ids()
             if data.held_out is not None:
                 names = [names[row] if names else str(row) for row in data.held_out.tolist()]

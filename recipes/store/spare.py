@@ -54,11 +54,10 @@ def spare(folders: Iterable[Path], keep: str) -> list[Spare]:
 
 def _of_run(folder: Path, keep: str) -> Spare:
     check_files(folder)
-    status = result_or_empty(folder).get("status", "unknown")
     if (log := folder / LOG).exists() and is_held(log):
         return Spare(folder, reason="a process trains there")
-    if status != "finished":
-        return Spare(folder, reason=f"it is {status}")
+    if reason := _unfinished(folder):
+        return Spare(folder, reason=reason)
     found = []
     for name in KEEP[keep]:
         path = folder / CHECKPOINTS / name
@@ -69,18 +68,31 @@ def _of_run(folder: Path, keep: str) -> Spare:
     return Spare(folder, tuple(found), sum(inodes.values()))
 
 
-def remove(spares: Iterable[Spare]) -> None:
-    """Remove the files; a run in whose folder a process has begun to train meanwhile keeps them.
+def _unfinished(folder: Path) -> str:
+    """Why a run needs all that it has; empty where it is finished."""
+    status = result_or_empty(folder).get("status", "unknown")
+    return "" if status == "finished" else f"it is {status}"
+
+
+def remove(spares: Iterable[Spare]) -> list[Spare]:
+    """Remove the files; a run that is not finished any more, as it was resumed meanwhile, keeps them.
+
+    Returns:
+        What has gone, and of a run that keeps its files why.
 
     Raises:
-        RecipeError: a file cannot be removed.
+        RecipeError: a file cannot be removed, or a process trains there.
     """
+    done = []
     for each in spares:
         with ExitStack() as stack:
             if (log := each.folder / LOG).exists():
                 stack.enter_context(hold(log, f"removes checkpoints in {each.folder}"))
-            for path in each.files:
+            reason = _unfinished(each.folder)
+            done.append(Spare(each.folder, reason=reason) if reason else each)
+            for path in done[-1].files:
                 try:
                     path.unlink(missing_ok=True)
                 except OSError as error:
                     raise RecipeError(f"{path} cannot be removed: {error.strerror}") from None
+    return done

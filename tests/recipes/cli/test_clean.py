@@ -92,6 +92,28 @@ def test_at_a_terminal_it_asks(two, answer, stays):
     assert "of 1 run? [y/N]" in said and checkpoints(done) == stays
 
 
+def test_a_run_that_was_resumed_and_stopped_while_the_question_stood_keeps_all(two):
+    done, _ = two
+    ours, theirs = pty.openpty()
+    program = [sys.executable, "-m", "recipes", "clean", "done"]
+    process = subprocess.Popen(
+        program, cwd=done.path.parent, env=variables(PYTHONPATH=str(ROOT)), stdin=theirs, stdout=subprocess.PIPE
+    )
+    asked = b""
+    while b"[y/N]" not in asked:
+        more = os.read(process.stdout.fileno(), 1000)
+        assert more, asked
+        asked += more
+    result = done.path / "result.json"
+    result.write_text(json.dumps(json.loads(result.read_text()) | {"status": "stopped"}))
+    os.write(ours, b"y\n")
+    said, _ = process.communicate(timeout=60)
+    os.close(ours)
+    os.close(theirs)
+    assert process.returncode == 0 and b" ".join(said.split()) == b"kept done it is stopped removed 0 bytes of 0 runs"
+    assert checkpoints(done) == ["best.ckpt", "last.ckpt"]
+
+
 @pytest.mark.parametrize(
     ("words", "line"),
     [

@@ -92,7 +92,7 @@ def test_what_counts_as_a_mistake():
 
 def test_evaluation_keeps_the_split(tmp_path):
     """Another split of the same data would test on samples that were trained on."""
-    from recipes.cli.evaluate import expect_same_split
+    from recipes.config.changing import expect_same_split
 
     node = {"_target_": "recipes.data.digits.Digits", "split_seed": 0, "test": 0.2, "validation": 0.1}
     expect_same_split(node, dict(node))

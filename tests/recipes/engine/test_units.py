@@ -276,7 +276,7 @@ def test_features_that_are_left_out_for_their_scale_are_told(folder, tmp_path):
 
 
 def test_the_option_is_part_of_the_trained_model(folder, diabetes):
-    from recipes.cli.evaluate import expect_same_split
+    from recipes.config.changing import expect_same_split
 
     result = folder.train(*diabetes, "max_steps=2")
     config = result["config"]

@@ -8,12 +8,12 @@ from sklearn.datasets import load_digits
 
 from plugins.base import RecipeError
 from recipes.config.catalogue import Catalogue
-from recipes.config.changing import ON_EVALUATION, change, read_run
+from recipes.config.changing import ON_EVALUATION, change, read_run, shown_otherwise
 from recipes.data.loaders import EvaluationLoader
 from recipes.engine.checkpoint import load_checkpoint
 from recipes.run.build import build_data, load_module
 from recipes.run.evaluate import evaluate
-from recipes.run.predictor import load
+from recipes.run.predictor import Predictor, load
 from tests.recipes.run.test_limits import files
 
 X, Y = load_digits(return_X_y=True)
@@ -170,3 +170,43 @@ def test_grey_images_for_a_run_on_colours_are_read_as_such_by_a_word(folder, tmp
     with pytest.raises(RecipeError, match=r"the data has \(1, 8, 8\)$"):  # an array is no file
         load(folder.path).predict(np.zeros((2, 8, 8), "uint8"))
     assert measure(folder, f"data.path={grey}", "data.channels=3")["samples"] == 12
+
+
+def test_its_own_data_shown_in_another_way_is_refused(folder, tmp_path, capsys):
+    """Whatever the words that make other samples of it: most of these were trained on."""
+    path, other = pictures(tmp_path / "own", (8, 12, 3)), pictures(tmp_path / "other", (12, 8, 3))
+    words = ("data=image_folder", "data.workers=0", "data.batch_size=4")
+    folder.train("model=linear", "max_steps=2", f"data.path={path}", "data.size=8", *words)
+    asked = (
+        ["data.aspect=crop"],
+        ["data.aspect=pad", f"data.path={path}/../own"],
+        [*words[:2], f"data.path={path}", "data.channels=1"],
+    )
+    for changes, named in zip(asked, ("data.aspect", "data.aspect", "data.channels, data.size"), strict=True):
+        for ask in (lambda words=changes: measure(folder, *words), lambda words=changes: in_place(folder, words)):
+            with pytest.raises(
+                RecipeError, match=f"the run was trained on, with another {named}: none of these samples was held"
+            ) as error:
+                ask()
+            assert "\n" not in str(error.value)
+    assert measure(folder, "data.eval_batch_size=3", "data.in_memory=false", "data.workers=1")["which"] == "the test split"
+    assert measure(folder, "data.aspect=crop", f"data.path={other}")["samples"] == 12
+    for number in range(3):  # a split of its own
+        (path / "test" / f"{number % 2}").mkdir(parents=True, exist_ok=True)
+        (path / f"{number % 2}" / f"{number}.png").rename(path / "test" / f"{number % 2}" / f"{number}.png")
+    (path / "train").mkdir()
+    for name in "01":
+        (path / name).rename(path / "train" / name)
+    assert measure(folder, "data.aspect=crop")["which"] == "the test split of other data"
+
+
+def in_place(folder, words):
+    """`python predict.py FOLDER WORDS`, of words that name no other data."""
+    return Predictor([folder.path], words).predict_data(elsewhere=False)
+
+
+def test_a_place_by_any_name_makes_data_of_ones_own_other_data(tmp_path):
+    own = {"_target_": "mine.Waves", "_source_": "sha256:1", "file": str(tmp_path), "noise": 0.1, "batch_size": 4}
+    assert shown_otherwise(own, {**own, "_source_": "sha256:2", "batch_size": 8}) == []
+    assert shown_otherwise(own, {**own, "noise": 0.5, "file": f"{tmp_path}/."}) == ["noise"]
+    assert shown_otherwise(own, {**own, "noise": 0.5, "file": str(tmp_path.parent)}) == []

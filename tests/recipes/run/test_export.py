@@ -2,6 +2,7 @@
 
 import sys
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -55,6 +56,17 @@ def test_a_file_that_predicts_something_else_is_not_left(run, tmp_path, monkeypa
     assert output.read_text() == "of before" and list(tmp_path.iterdir()) == [output]
 
 
+def test_numbers_are_compared_by_the_largest_of_them_however_small_their_unit(folder, tmp_path, monkeypatch):
+    x = np.random.default_rng(0).normal(size=(60, 4)).astype("float32")
+    np.savez(tmp_path / "own.npz", x=x, y=1e-6 * x[:, :1])
+    folder.train("model=linear", "data=npz", f"data.path={tmp_path / 'own.npz'}", "data.batch_size=8", "max_steps=4")
+    output = tmp_path / "model.safetensors"
+    assert 0 <= export(Catalogue(), folder.path, [], "safetensors", output)["y"] <= 1e-5
+    monkeypatch.setitem(FORMATS, "safetensors", Rounded)
+    with pytest.raises(RecipeError, match="predicts y with a difference of"):
+        export(Catalogue(), folder.path, [], "safetensors", output)
+
+
 def test_the_part_is_looked_at_before_it_has_its_name(run, tmp_path, monkeypatch):
     seen = []
 
@@ -100,7 +112,8 @@ def test_a_branch_on_numbers_is_told_in_a_line(capfd):
 
 def test_outputs_by_name_and_program_of_any_number_of_samples():
     tasks = Task("kind", "classification", 3), Task("size", "regression", 1)
-    assert [output_name(task) for task in tasks] == ["probability_kind", "size"]
+    several = Task("tags", "multilabel", 2)
+    assert [output_name(task) for task in (*tasks, several)] == ["probability_kind", "size", "probability_tags"]
 
     class Both(nn.Module):
         """Two heads."""

@@ -1,5 +1,7 @@
 """What a trained run predicts is what its own test has counted, for every kind of data and inference."""
 
+import io
+
 import numpy as np
 import pytest
 import torch
@@ -9,8 +11,11 @@ from torch.nn import functional as F
 from plugins.base import RecipeError
 from recipes.config.catalogue import Catalogue
 from recipes.config.changing import read_run
+from recipes.data.base import Data
 from recipes.data.log_mel import LogMel
+from recipes.data.split import Split
 from recipes.run.build import build_data, load_run
+from recipes.run.predict import as_npz
 from recipes.run.predictor import Predictor, load
 from tests.command import ROOT
 from tests.recordings import RATE, takes, write
@@ -66,6 +71,21 @@ def test_the_rows_of_the_test_split_are_named_by_their_place_in_the_data(folder)
 def file_of(path, **arrays):
     np.savez(path, **arrays)
     return ("data=npz", f"data.path={path}", "data.test=0.5")
+
+
+@pytest.mark.parametrize("precision", ["bf16-true", "bf16-mixed"])
+def test_outputs_of_16_bits_become_probabilities_of_32(folder, tmp_path, precision):
+    """So a file holds them, and of several labels those are told that the test has decided for."""
+    labels = np.stack([Y % 2 == 0, Y < 5, Y > 6], 1)[:FEW]
+    words = file_of(tmp_path / "a.npz", x=X[:FEW].astype("float32"), y=labels)
+    folder.train("max_steps=10", "model=linear", "loss=bce", f"trainer.precision={precision}", *words)
+    found, (_, targets) = load(folder.path).predict_data(elsewhere=False), test_split(folder)
+    assert found.of().dtype == torch.float32 and not torch.equal(found.of(), found.of().bfloat16().float())
+    right = (found.there() == targets[""].bool()).double().mean()
+    assert float(right) == pytest.approx(folder.result["metrics"]["test/acc"], abs=1e-6)
+    with np.load(io.BytesIO(as_npz(found))) as file:
+        np.testing.assert_array_equal(file["probability_y"], found.of())
+        np.testing.assert_array_equal(file["y"], found.there())
 
 
 def noisy(columns, seed=0):
@@ -209,6 +229,22 @@ def test_what_does_not_fit_is_refused_in_a_line(folder, x, line):
     assert "\n" not in str(refused.value)
 
 
+class Shifted(Data):
+    """Draws where its samples lie, from random numbers that nobody has seeded."""
+
+    def load_inputs(self):
+        """Digits, each moved by some pixels."""
+        moved = [np.roll(image, np.random.randint(8), 1) for image in IMAGES[:20, 0]]
+        return Split(torch.from_numpy(np.stack(moved)).unsqueeze(1) * (0.5 + torch.rand(20, 1, 1, 1) / 2), {})
+
+
+def test_what_data_of_ones_own_draws_follows_from_the_seed_of_its_splits(folder):
+    folder.train("model=linear", "max_steps=2")
+    [member] = load(folder.path).members
+    first, again, other = (member.of_data(Shifted(split_seed=seed)).of() for seed in (0, 0, 1))
+    assert torch.equal(first, again) and not torch.equal(first, other)
+
+
 def test_several_runs_are_averaged(folders):
     members = [folders(f"{seed}") for seed in range(3)]
     for seed, member in enumerate(members):
@@ -233,6 +269,19 @@ def test_runs_that_cannot_be_averaged_are_refused(folders, tmp_path):
         load(tmp_path)
     with pytest.raises(RecipeError, match="expected the folder of a run"):
         load()
+
+
+def test_test_splits_of_other_samples_with_the_same_rows_are_not_averaged(folders, tmp_path):
+    """Their targets tell; the same samples may be shown to each in its own way."""
+    x = X[:FEW].astype("float32")
+    files = {"a": {"x": x, "y": noisy(1)}, "b": {"x": x, "y": noisy(1, seed=1)}, "c": {"x": x[:, ::-1].copy(), "y": noisy(1)}}
+    for name, arrays in files.items():
+        folders(name).train("model=linear", "max_steps=2", *file_of(tmp_path / f"{name}.npz", **arrays))
+    with pytest.raises(RecipeError, match="test splits of different samples"):
+        load(folders("a").path, folders("b").path).predict_data(elsewhere=False)
+    together = load(folders("a").path, folders("c").path).predict_data(elsewhere=False)
+    each = [load(folders(name).path).predict_data(elsewhere=False).of() for name in "ac"]
+    torch.testing.assert_close(together.of(), torch.stack(each).mean(0))
 
 
 def test_members_of_folds_encode_a_table_each_in_its_own_way(folders, tmp_path):
