@@ -158,6 +158,16 @@ def test_arrays_of_one_size_and_inputs_by_name():
     assert with_image.shape["image"].shape == (1, 6, 5) and with_image.shape["vector"].kind == "float32"
 
 
+@pytest.mark.parametrize("by_name", [False, True])
+def test_no_rows_have_the_shape_of_the_others(by_name):
+    data = data_of(table(c=[[float(row)] * 5 for row in range(60)]), input=["c"] if by_name else "c", target="y")
+    x, targets = data.splits["val"].between(2, 2)  # of a process that has no sample of an evaluation's batch
+    expected = data.splits["val"].between(0, 1)[0]
+    for found, one in zip(*(x.values() if by_name else [x] for x in (x, expected)), strict=True):
+        assert found.shape == (0, 5) and found.dtype == one.dtype
+    assert targets[""].shape == (0,)
+
+
 def test_splits_of_the_data_set_are_used(tmp_path):
     parts = {"train": table(50), "validation": table(8, b=np.arange(100, 108)), "test": table(9, b=np.arange(200, 209))}
     for name, part in parts.items():
