@@ -215,6 +215,17 @@ def test_memory_decides_where_it_is_not_said(tmp_path, monkeypatch):
         data_of(tmp_path, batch_size="full")
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="an index on the device is one on a GPU")
+def test_training_samples_are_measured_aside_on_a_device(tmp_path):
+    write(tmp_path)
+    held = data_of(tmp_path, in_memory=True).splits["train"]
+    loaders = [StepLoader(held, 8, 0), StepLoader(held, 8, 0)]
+    loaders[1].device = torch.device("cuda")
+    list(loaders[1])
+    found = [list(loader.evaluation_batches(20)) for loader in loaders]
+    assert all(torch.equal(here[0], there[0].cpu()) for here, there in zip(*found, strict=True))
+
+
 # ------------------------------------------------------------------ a table of labels
 
 
