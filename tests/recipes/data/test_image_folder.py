@@ -115,6 +115,10 @@ def test_workers_change_nothing(tmp_path):
         ),
         (lambda folder: (folder / "digit 7").mkdir(), "digit 7 has no images"),
         (lambda folder: write(folder, part="train") and write(folder, part="test", classes=4), "has the class digit 3, which"),
+        (
+            lambda folder: write(folder, part="Train") and write(folder, part="Test"),
+            "has Test and Train, which are names of splits and of no classes: call them train and test, or train and val, with",
+        ),
         (lambda folder: write(folder, part="train") and write(folder, part="further"), "has train and .*further: beside train"),
     ],
 )
