@@ -158,6 +158,13 @@ def test_arrays_of_one_size_and_inputs_by_name():
     assert with_image.shape["image"].shape == (1, 6, 5) and with_image.shape["vector"].kind == "float32"
 
 
+def test_columns_that_are_called_by_numbers():
+    given = table(**{"0": np.random.rand(60), "1": np.arange(60) % 3})
+    data, named = (data_of(given, input=input, target=target) for input, target in ((0, 1), ("0", "1")))
+    assert data.fingerprint == named.fingerprint and data.shape == (1,) and data.tasks[0].outputs == 3
+    assert data_of(given, input=[0, "a"], target=[1, "y"]).shape == (2,)
+
+
 @pytest.mark.parametrize("by_name", [False, True])
 def test_no_rows_have_the_shape_of_the_others(by_name):
     data = data_of(table(c=[[float(row)] * 5 for row in range(60)]), input=["c"] if by_name else "c", target="y")
@@ -228,7 +235,7 @@ HOLES = [None if row == 11 else 0.5 for row in range(60)]
         ),
         (table, {"target": None}, "data.target must name a column"),
         (table, {"input": "c"}, r"data.input: the data set has no column c; it has a \(float64\)"),
-        (table, {"input": ["a", "a"]}, "data.input must be names of columns, each once"),
+        (table, {"input": ["a", "a"]}, "data.input must be names of which each is given once"),
         (table, {"target": "a"}, "data.target must be columns that are no inputs"),
         (table, {"task": "ranking"}, "data.task must be one of classification, regression"),
         (table, {"size": 3}, "data.size and data.channels are of images, and a holds none"),
