@@ -80,13 +80,14 @@ class ArrowSource(Source):
 
     def fetch(self, index: Tensor) -> Sample:
         """Samples by index, read from the table."""
-        places = self.places[index]
-        targets = {task: target.index_select(0, index) for task, target in self.targets.items()}
+        # no rows tell no length of their lists, so that one is read for it
+        places = self.places[index] if len(index) else self.places.new_zeros(1)
         if len(self.in_place) == len(self.columns):
-            return self.inputs({name: self.in_place[name].rows(places.numpy()) for name in self.columns}), targets
-        rows = places.tolist() or [0]  # no rows tell no length of their lists, so that one is read for it
-        x = self.inputs(self.arrays(self.table[rows], rows))
-        return each(x, lambda x: x[: len(index)]), targets
+            found = {name: self.in_place[name].rows(places.numpy()) for name in self.columns}
+        else:
+            found = self.arrays(self.table[places.tolist()], places.tolist())
+        targets = {task: target.index_select(0, index) for task, target in self.targets.items()}
+        return each(self.inputs(found), lambda x: x[: len(index)]), targets
 
     def arrays(self, cells: Any, rows: Sequence[int]) -> dict[str, np.ndarray]:
         """The columns of some rows.

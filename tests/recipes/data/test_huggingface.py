@@ -165,13 +165,15 @@ def test_columns_that_are_called_by_numbers():
     assert data_of(given, input=[0, "a"], target=[1, "y"]).shape == (2,)
 
 
+@pytest.mark.parametrize("length", [5, 300])
 @pytest.mark.parametrize("by_name", [False, True])
-def test_no_rows_have_the_shape_of_the_others(by_name):
-    data = data_of(table(c=[[float(row)] * 5 for row in range(60)]), input=["c"] if by_name else "c", target="y")
+def test_no_rows_have_the_shape_of_the_others(by_name, length):
+    data = data_of(table(c=[[float(row)] * length for row in range(60)]), input=["c"] if by_name else "c", target="y")
+    assert bool(data.splits["val"].in_place) == (length > 5)
     x, targets = data.splits["val"].between(2, 2)  # of a process that has no sample of an evaluation's batch
     expected = data.splits["val"].between(0, 1)[0]
     for found, one in zip(*(x.values() if by_name else [x] for x in (x, expected)), strict=True):
-        assert found.shape == (0, 5) and found.dtype == one.dtype
+        assert found.shape == (0, length) and found.dtype == one.dtype
     assert targets[""].shape == (0,)
 
 
