@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from plugins.base import RecipeError
-from plugins.inputs import Entry, Inputs, alike, concatenated, described, joined, shape_of
+from plugins.inputs import Entry, Inputs, alike, concatenated, described, each, joined, shape_of
 from recipes.data.arrays import as_named_input, check_inputs, check_values, to_inputs
 from recipes.data.arrow import as_array, as_one, content_of, pieces
 from recipes.data.images import Form, Looked, decode
@@ -80,12 +80,14 @@ class ArrowSource(Source):
 
     def fetch(self, index: Tensor) -> Sample:
         """Samples by index, read from the table."""
-        places = self.places[index]
-        targets = {task: target.index_select(0, index) for task, target in self.targets.items()}
+        # no rows tell no length of their lists, so that one is read for it
+        places = self.places[index] if len(index) else self.places.new_zeros(1)
         if len(self.in_place) == len(self.columns):
-            return self.inputs({name: self.in_place[name].rows(places.numpy()) for name in self.columns}), targets
-        rows = places.tolist()
-        return self.inputs(self.arrays(self.table[rows], rows)), targets
+            found = {name: self.in_place[name].rows(places.numpy()) for name in self.columns}
+        else:
+            found = self.arrays(self.table[places.tolist()], places.tolist())
+        targets = {task: target.index_select(0, index) for task, target in self.targets.items()}
+        return each(self.inputs(found), lambda x: x[: len(index)]), targets
 
     def arrays(self, cells: Any, rows: Sequence[int]) -> dict[str, np.ndarray]:
         """The columns of some rows.
@@ -124,7 +126,7 @@ class ArrowSource(Source):
         Raises:
             RecipeError: empty cells, lists of several lengths, values that are NaN or infinite, images out of [0, 1], no numbers.
         """
-        entries: dict[str, Any] = {name: Entry(each.form.shape, "uint8") for name, each in self.pictures.items()}
+        entries: dict[str, Any] = {name: Entry(known.form.shape, "uint8") for name, known in self.pictures.items()}
         form: Any = next((entry.shape for entry in entries.values()), None)
         if numbers := [name for name in self.columns if name not in self.pictures]:
             shapes: list[Any] = []

@@ -38,7 +38,7 @@ class Data:
             does not hold them they are halved.
         validation: share of the training samples, in (0, 1), that is held out to choose the model.
         test: share of all samples, in (0, 1), that is held out for the test, where the data set has no test split.
-        split_seed: seed of both splits.
+        split_seed: seed of both splits, 0 to 2147483647.
         folds: into how many folds all samples are cut, ≥ 2, of which one is the test split and no other test split is made; None: into none.
         fold: which of them is the test split, from 0 to folds − 1.
         train_samples: how many training samples are kept, ≥ 1, of each class its share; fewer are a part of more; None: all.
@@ -69,6 +69,8 @@ class Data:
             expect_count("data.batch_size", batch_size)  # type: ignore[arg-type]
         for name, share in (("data.validation", validation), ("data.test", test)):
             expect(isinstance(share, float) and 0 < share < 1, name, "a share between 0 and 1", share)
+        fits = type(split_seed) is int and split_seed in range(2**31)  # twice of it, too, is in the 32 bits of scikit-learn
+        expect(fits, "data.split_seed", "a whole number from 0 to 2147483647", split_seed)
         self.batch_size, self.validation, self.test, self.split_seed = batch_size, validation, test, split_seed
         expect(isinstance(standardize_targets, bool), "data.standardize_targets", "true or false", standardize_targets)
         self.standardize_targets = standardize_targets

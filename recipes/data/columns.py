@@ -215,3 +215,8 @@ def refuse_id(values: Values, where: str, otherwise: str) -> None:
     filled = int((~np.isnan(values.numbers)).sum())
     if values.words is not None and filled > FEW_ROWS and len(values.words) == filled:
         raise RecipeError(f"{where} is another value in each row, as an id: {otherwise}")
+
+
+def counts_rows(values: Values) -> bool:
+    """Whether a column of numbers goes up by one from each row to the next, over more than a few: such an id gives the order of rows away."""
+    return values.words is None and len(values.numbers) > FEW_ROWS and bool((np.diff(values.numbers) == 1).all())

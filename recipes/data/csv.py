@@ -14,7 +14,7 @@ from torch import Tensor
 from plugins.base import RecipeError, expect, expect_choice
 from recipes.data import table_targets
 from recipes.data.base import Data
-from recipes.data.columns import CATEGORICAL, NUMERIC, Values, read, refuse_id
+from recipes.data.columns import CATEGORICAL, NUMERIC, Values, counts_rows, read, refuse_id
 from recipes.data.encoding import IMPUTE, Column, as_plain, encode, from_plain, learn
 from recipes.data.rows import TEST, TRAIN, Encoded, Rows, groups_of, parts_of, weights_of
 from recipes.data.source import Source
@@ -107,6 +107,7 @@ class CsvData(Data):
         self._targets: list[Target] = []
         self._inputs: list[str] = []  # names, and of this file
         self._words: list[list[str] | None] = []  # the words of each, None of numbers
+        self._counting: list[str] = []  # those that go up with the rows
         self._lines: list[int] = []
         self._times: list[str] = []  # the different ones, in their order
         self._whole: Rows | None = None
@@ -193,9 +194,10 @@ class CsvData(Data):
         return list(map(str, self._lines))
 
     def _decide(self, values: Mapping[str, Values]) -> None:
-        """What the targets are, of all rows; no input may be an id."""
+        """What the targets are, of all rows; no input may be an id that is text, and one that counts the rows is told."""
         for name in self._inputs:
             refuse_id(values[name], f"{self.path}: column {shown(name)}", f"leave it out by {word('data.drop', name)}")
+        self._counting = [name for name in self._inputs if counts_rows(values[name])]
         self._targets = [
             decide(name, values[name], self.task, f"{self.path}: column {shown(name)}") for name in self.roles.targets
         ]
@@ -247,10 +249,13 @@ class CsvData(Data):
         """What was made of the file."""
         counts = [sum(column.kind == kind for column in self._columns) for kind in (NUMERIC, CATEGORICAL)]
         columns = " and ".join(f"{count} {kind}" for count, kind in zip(counts, (NUMERIC, CATEGORICAL), strict=True) if count)
+        counting = "".join(
+            f"; {shown(name)} counts the rows, as an id: {word('data.drop', name)} leaves it out" for name in self._counting
+        )
         return (
             f"{shown(self.path.name)}: {columns} column{'s' if sum(counts) != 1 else ''} ({features} inputs), {len(self._lines):,} rows; "
             f"{table_targets.told(self._targets, self.task)}{self._told_of_times()}"
-            f"{f'; rows count by {shown(str(self.roles.weights))}' if weighted else ''}"
+            f"{f'; rows count by {shown(str(self.roles.weights))}' if weighted else ''}{counting}"
         )
 
     def _told_of_times(self) -> str:

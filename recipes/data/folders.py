@@ -8,8 +8,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from plugins.base import RecipeError
+from recipes.data.rows import PARTS
 
 OF_SYSTEMS = ("__MACOSX", "Thumbs.db", "desktop.ini")  # what no user has put there; hidden files are none either
+OF_SPLITS = (*PARTS, "testing")  # names of folders, in small letters, that are no classes where there are no others
 
 
 @dataclass
@@ -160,6 +162,11 @@ def _parts(path: Path) -> tuple[Path, Path | None]:
     """Where the classes of training lie, and those of the test; without a folder test, val beside train is that."""
     there = {folder.name for folder in folders(path)}
     if "train" not in there:
+        if len(there) > 1 and all(name.lower() in OF_SPLITS for name in there):
+            raise RecipeError(
+                f"{path} has {' and '.join(sorted(there))}, which are names of splits and of no classes: call them train and test, or train "
+                f"and val, with a folder for each class in each"
+            )
         return path, None
     of_test = [name for name in ("test", "val") if name in there]
     if len(of_test) == 2:

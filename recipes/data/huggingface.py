@@ -18,6 +18,7 @@ from recipes.data.fetching import fetched
 from recipes.data.hub import opened, parts_of
 from recipes.data.images import Form, expect_form, one_size
 from recipes.data.source import Source, ranges
+from recipes.data.table_roles import names_of
 from recipes.data.table_targets import CLASSIFICATION, REGRESSION
 
 TASKS = (CLASSIFICATION, REGRESSION)
@@ -65,13 +66,11 @@ class HuggingFaceData(Data):
         self.size, self.aspect, self.channels = expect_form(size, channels, aspect), aspect, channels
         if workers is not None:
             expect_count("data.workers", workers, least=0)
-        for name, given in (("data.input", input), ("data.target", target)):
-            names = [given] if isinstance(given, str) or given is None else list(given)
-            expect(bool(names) and len({*names}) == len(names), name, "names of columns, each once", given)
         if task is not None:
             expect_choice("data.task", task, list(TASKS))
         self.task = task
-        self.path, self.config, self.input, self.target, self.workers = path, config, input, target, workers
+        self.path, self.config, self.workers = path, config, workers
+        self.input, self.target = as_names("data.input", input), as_names("data.target", target)
         self.where = path if isinstance(path, str) else "the data set"
         self._validation = 0  # rows of a split of its own, the last of those that are not of the test
 
@@ -148,7 +147,7 @@ class HuggingFaceData(Data):
                 raise RecipeError(
                     f"{self.where}: column {name} holds text in one split and numbers in another: give both the same"
                 )
-            text, names = None, names_of(tables, name, self.where) if found[0].dtype.kind in "iub" else ()
+            text, names = None, classes_of(tables, name, self.where) if found[0].dtype.kind in "iub" else ()
             if kinds == {"text"}:
                 text = np.unique(np.concatenate([y.ravel() for y in found]))
                 names = tuple(map(str, text))
@@ -192,6 +191,15 @@ class HuggingFaceData(Data):
         return sources
 
 
+def as_names(parameter: str, given: Any) -> str | list[str] | None:
+    """The columns that a parameter gives: a name, a list of names, or None; a number is the name that it looks like."""
+    if given is None:
+        return None
+    names = names_of(parameter, given)
+    expect(bool(names), parameter, "the name of at least one column", given)
+    return names[0] if isinstance(given, (str, int, float)) else names
+
+
 def described(feature: Any) -> str:
     """What a column holds, in a word."""
     kind = type(feature).__name__
@@ -230,7 +238,7 @@ def column_of(table: Any, name: str, where: str) -> np.ndarray:
     return np.concatenate(found)
 
 
-def names_of(tables: Sequence[Any], name: str, where: str) -> tuple[str, ...]:
+def classes_of(tables: Sequence[Any], name: str, where: str) -> tuple[str, ...]:
     """The names of a column's classes; none where they have none."""
     known = [tuple(getattr(table.features[name], "names", None) or ()) for table in tables]
     if any(names != known[0] for names in known):

@@ -114,8 +114,8 @@ class Held(Split):
         return contents(self.form, self.digests)
 
     def __getitem__(self, index: Any) -> Held:
-        split = super().__getitem__(index)
-        return replace(self, x=split.x, targets=split.targets, digests=chosen(self.digests, torch.arange(len(self))[index]))
+        split, numbers = super().__getitem__(index), torch.arange(len(self), device=self.device)[index]
+        return replace(self, x=split.x, targets=split.targets, digests=chosen(self.digests, numbers))
 
     def __add__(self, other: Any) -> Split:
         split = super().__add__(other)

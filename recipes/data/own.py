@@ -23,7 +23,7 @@ from recipes.store.files import hold
 
 PATIENCE = 6 * 3600.0  # seconds for another process that prepares data
 ON_BATCHES = ("on_before_batch_transfer", "transfer_batch_to_device", "on_after_batch_transfer")  # hooks that nothing calls
-OVERLAP = 0.1  # share of the test split that may be among the other samples, where no two of these are equal
+OVERLAP = 0.1  # share of the test split that may be among the other samples, where few of these are equal
 TRAIN, VALIDATION, TEST = "train_dataloader", "val_dataloader", "test_dataloader"
 
 

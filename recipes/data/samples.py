@@ -19,6 +19,7 @@ from recipes.data.fetching import fetched
 from recipes.data.source import Chosen, Sample, Source, ranges
 
 TWICE = 16  # samples that are asked for twice, spread over all
+REPEATED = 0.02  # share of samples that are equal to others up to which these are mistakes of a data set, and not what it holds
 Collate = Callable[[list[Any]], Any]
 
 
@@ -165,10 +166,10 @@ class Samples(Source):
 
 
 def shared(samples: Samples, others: Samples) -> int:
-    """How many of the others are among the samples, target and all; 0 where some of either are equal, so that it is no wonder."""
-    places = {digest: row for row, digest in enumerate(samples._digests)}
-    if len(places) < len(samples) or len({*others._digests}) < len(others):
+    """How many of the others are among the samples, target and all; 0 where samples of either repeat themselves, so that it is no wonder."""
+    if any(len(of) - len({*of._digests}) > REPEATED * len(of) for of in (samples, others)):
         return 0
+    places = {digest: row for row, digest in enumerate(samples._digests)}
     pairs = [(places[digest], row) for row, digest in enumerate(others._digests) if digest in places]
     if not pairs:
         return 0

@@ -93,7 +93,8 @@ class Sequences(Source):
             return self
         targets = {task: target.to(device) for task, target in self.targets.items()}
         frames, starts, lengths = (each.to(device) for each in (self.frames, self.starts, self.lengths))
-        return replace(self, frames=frames, starts=starts, lengths=lengths, targets=targets)
+        groups = None if self.groups is None else self.groups.to(device)
+        return replace(self, frames=frames, starts=starts, lengths=lengths, targets=targets, groups=groups)
 
 
 def sequences(found: Sequence[Tensor], targets: dict[str, Tensor], groups: Tensor | None = None, remark: str = "") -> Sequences:

@@ -80,6 +80,10 @@ def test_inputs_of_a_prediction_are_computed_as_in_the_run(tmp_path):
         ),
         (lambda folder: write(folder, part="train") and write(folder, (4,), part="test"), "has the class digit 4, which"),
         (
+            lambda folder: write(folder, part="training") and write(folder, part="validation"),
+            "has training and validation, which are names of splits and of no classes: call them train and test, or",
+        ),
+        (
             lambda folder: soundfile.write(folder / "digit 0" / "long.wav", np.zeros(10 * RATE), RATE),
             "long.wav lasts 10.00 s, longer than data.seconds=2: cut it, take it away, or type data.seconds=10",
         ),

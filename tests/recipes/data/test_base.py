@@ -115,6 +115,9 @@ def test_tasks():
         ({"validation": 0.0}, "data.validation must be a share between 0 and 1"),
         ({"test": 1.0}, "data.test must be a share between 0 and 1"),
         ({"test": True}, "data.test must be"),
+        ({"split_seed": -1}, "data.split_seed must be a whole number from 0 to 2147483647, got -1"),
+        ({"split_seed": 2**31, "folds": 5}, "data.split_seed must be a whole number from 0 to 2147483647"),
+        ({"split_seed": True}, "data.split_seed must be"),
     ],
 )
 def test_bad_arguments(arguments, message):

@@ -116,6 +116,18 @@ def test_nothing_is_learned_of_rows_that_are_held_out(table, impute):
     assert data_of(table(("bmi", line - 2, "1e6")), impute=impute).state() != data.state() or impute != "mean"
 
 
+@pytest.mark.parametrize(("rows", "told"), [(30, True), (20, False)])
+def test_an_id_of_numbers_is_told(tmp_path, rows, told):
+    numbers = list(range(1, rows + 1))
+    for ids in (numbers, np.random.default_rng(0).permutation(numbers).tolist()):
+        path = write(tmp_path / "own.csv", ["Id", "size", "ill"], [(id, id % 7 / 4, "ny"[id > rows / 2]) for id in ids])
+        remark = data_of(path, drop=[]).splits["train"].remark
+        if told and ids is numbers:
+            assert remark.endswith("; Id counts the rows, as an id: 'data.drop=[Id]' leaves it out")
+        else:
+            assert "counts" not in remark
+
+
 def test_which_columns_are_inputs(table):
     path = table()
     assert [each.name for each in data_of(path, inputs=["bmi", "age"], drop=[])._columns] == ["age", "bmi"]

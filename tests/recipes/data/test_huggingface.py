@@ -158,6 +158,25 @@ def test_arrays_of_one_size_and_inputs_by_name():
     assert with_image.shape["image"].shape == (1, 6, 5) and with_image.shape["vector"].kind == "float32"
 
 
+def test_columns_that_are_called_by_numbers():
+    given = table(**{"0": np.random.rand(60), "1": np.arange(60) % 3})
+    data, named = (data_of(given, input=input, target=target) for input, target in ((0, 1), ("0", "1")))
+    assert data.fingerprint == named.fingerprint and data.shape == (1,) and data.tasks[0].outputs == 3
+    assert data_of(given, input=[0, "a"], target=[1, "y"]).shape == (2,)
+
+
+@pytest.mark.parametrize("length", [5, 300])
+@pytest.mark.parametrize("by_name", [False, True])
+def test_no_rows_have_the_shape_of_the_others(by_name, length):
+    data = data_of(table(c=[[float(row)] * length for row in range(60)]), input=["c"] if by_name else "c", target="y")
+    assert bool(data.splits["val"].in_place) == (length > 5)
+    x, targets = data.splits["val"].between(2, 2)  # of a process that has no sample of an evaluation's batch
+    expected = data.splits["val"].between(0, 1)[0]
+    for found, one in zip(*(x.values() if by_name else [x] for x in (x, expected)), strict=True):
+        assert found.shape == (0, length) and found.dtype == one.dtype
+    assert targets[""].shape == (0,)
+
+
 def test_splits_of_the_data_set_are_used(tmp_path):
     parts = {"train": table(50), "validation": table(8, b=np.arange(100, 108)), "test": table(9, b=np.arange(200, 209))}
     for name, part in parts.items():
@@ -218,7 +237,7 @@ HOLES = [None if row == 11 else 0.5 for row in range(60)]
         ),
         (table, {"target": None}, "data.target must name a column"),
         (table, {"input": "c"}, r"data.input: the data set has no column c; it has a \(float64\)"),
-        (table, {"input": ["a", "a"]}, "data.input must be names of columns, each once"),
+        (table, {"input": ["a", "a"]}, "data.input must be names of which each is given once"),
         (table, {"target": "a"}, "data.target must be columns that are no inputs"),
         (table, {"task": "ranking"}, "data.task must be one of classification, regression"),
         (table, {"size": 3}, "data.size and data.channels are of images, and a holds none"),

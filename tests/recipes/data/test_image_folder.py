@@ -115,6 +115,10 @@ def test_workers_change_nothing(tmp_path):
         ),
         (lambda folder: (folder / "digit 7").mkdir(), "digit 7 has no images"),
         (lambda folder: write(folder, part="train") and write(folder, part="test", classes=4), "has the class digit 3, which"),
+        (
+            lambda folder: write(folder, part="Train") and write(folder, part="Test"),
+            "has Test and Train, which are names of splits and of no classes: call them train and test, or train and val, with",
+        ),
         (lambda folder: write(folder, part="train") and write(folder, part="further"), "has train and .*further: beside train"),
     ],
 )
@@ -213,6 +217,17 @@ def test_memory_decides_where_it_is_not_said(tmp_path, monkeypatch):
         assert type(data_of(tmp_path).splits["train"]) is kind
     with pytest.raises(RecipeError, match="data.batch_size=full takes all samples of .* type data.in_memory=true to try"):
         data_of(tmp_path, batch_size="full")
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="an index on the device is one on a GPU")
+def test_training_samples_are_measured_aside_on_a_device(tmp_path):
+    write(tmp_path)
+    held = data_of(tmp_path, in_memory=True).splits["train"]
+    loaders = [StepLoader(held, 8, 0), StepLoader(held, 8, 0)]
+    loaders[1].device = torch.device("cuda")
+    list(loaders[1])
+    found = [list(loader.evaluation_batches(20)) for loader in loaders]
+    assert all(torch.equal(here[0], there[0].cpu()) for here, there in zip(*found, strict=True))
 
 
 # ------------------------------------------------------------------ a table of labels

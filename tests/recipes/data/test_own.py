@@ -317,7 +317,7 @@ def test_a_split_that_is_drawn_is_one_in_every_stage_and_process(draw):
         before = states()
         found.append(loaded(LoadersData(Drawn)))
         assert states() == before
-    assert found[0].fingerprint == found[1].fingerprint != loaded(LoadersData(Drawn, split_seed=-1)).fingerprint
+    assert found[0].fingerprint == found[1].fingerprint != loaded(LoadersData(Drawn, split_seed=1)).fingerprint
     values = [split.fetch(torch.arange(len(split)))[0].flatten().tolist() for split in found[0].splits.values()]
     assert list(map(len, values)) == [30, 10, 20] and sorted(chain(*values)) == list(range(60))
 
@@ -348,5 +348,9 @@ def test_test_samples_that_are_trained_on_are_refused():
         load(whole, Subset(whole, range(30, 40)))
     assert "\n" not in str(error.value)
     assert len(load(whole, TensorDataset(x[:10], (y[:10] + 1) % 3)).splits["test"]) == 10  # the same places, measured anew
+    x_once, y_once = tensors(199, 0).dataset.tensors
+    one_twice = TensorDataset(torch.cat([x_once, x_once[:1]]), torch.cat([y_once, y_once[:1]]))
+    with pytest.raises(RecipeError, match="40 of the 40 samples of test_dataloader are trained on"):
+        load(one_twice, Subset(one_twice, range(40)))
     few = TensorDataset((x > 0).float(), y)  # values that repeat themselves
     assert len(load(few, Subset(few, range(10))).splits["test"]) == 10

@@ -30,7 +30,13 @@ def test_samples_by_index():
     assert part.groups.tolist() == [3, 1, 2, 2] and part.shape == source.shape
     x, _ = source.between(2, 5)
     assert torch.equal(x["features"], source.fetch(torch.arange(2, 5))[0]["features"])
-    assert source.to(torch.device("cpu")) is source and source.to(torch.device("meta")).fetch is not None
+    assert source.to(torch.device("cpu")) is source
+
+
+def test_all_of_it_goes_to_a_device():
+    there = some()[1].to(torch.device("meta"))
+    part = there[torch.tensor([3, 0], device="meta")]  # as training samples are measured aside
+    assert part.groups.device == part.device == torch.device("meta") and len(part) == len(part.groups) == 2
 
 
 def test_a_fingerprint_is_of_what_is_there():
