@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from recipes.config.kinds import is_number, is_texts
+from recipes.config.kinds import is_count, is_number, is_texts
 from recipes.config.settings import SEARCH_RESULTS
 from recipes.config.untrusted import read_yaml
 
@@ -19,10 +19,15 @@ def best_of_search(folder: Path) -> str:
     if not words or not is_texts(words) or not is_number(value):
         return ""
     line = f"{' '.join(words)}  ({found.get('metric')} {value:.4f} in the search"
+    begun, ended = found.get("repeats"), found.get("repeated")
     if is_number(mean := found.get("repeated_mean")):
         deviation = found.get("repeated_deviation")
         spread = f" ± {deviation:.4f}" if is_number(deviation) else ""
-        line += f", {mean:.4f}{spread} with {found.get('repeated')} fresh seeds"
+        line += (
+            f", {mean:.4f}{spread} with {f'{ended} of {begun}' if is_count(begun) and begun != ended else ended} fresh seeds"
+        )
+    elif is_count(begun):
+        line += f", none of {begun} fresh seeds has a number"
     return line + ")"
 
 

@@ -20,6 +20,7 @@ from recipes.config.quoting import show
 from recipes.config.settings import SEARCH_RESULTS
 from recipes.config.sweepers import PRUNERS, SAMPLERS
 from recipes.config.types import expected
+from recipes.launch.objectives import value_of
 from recipes.launch.space import Space, space_of
 from recipes.store.files import write_text
 
@@ -108,14 +109,15 @@ def write_found(search: Search, folder: Path) -> None:
     }
     if best is not None:
         name = (search.objectives or [str(best.jobs[0].result.get("monitor"))])[0]
-        values = [value for job in best.jobs if (value := search.value_of(job, name)) is not None]
-        again = [value for job in search.repeated if (value := search.value_of(job, name)) is not None]
+        values = [value for job in best.jobs if (value := value_of(job, name)) is not None]
+        again = [value for job in search.repeated if (value := value_of(job, name)) is not None]
         found |= {"metric": name, "best_value": fmean(values) if values else None}
-        if again:
+        if search.repeated:
             found |= {
+                "repeats": len(search.repeated),
                 "repeated": len(again),
                 "repeated_jobs": [str(job.folder.relative_to(folder)) for job in search.repeated],
-                "repeated_mean": fmean(again),
+                "repeated_mean": fmean(again) if again else None,
                 "repeated_deviation": stdev(again) if len(again) > 1 else None,
             }
     write_text(folder / SEARCH_RESULTS, yaml.safe_dump(found, sort_keys=False, allow_unicode=True))

@@ -18,7 +18,8 @@ from omegaconf import OmegaConf
 from plugins.errors import RecipeError
 from recipes.launch import sweep as sweep_module
 from recipes.launch.job import Job
-from recipes.launch.searching import made, sampler_of, search_of
+from recipes.launch.search import best_of_search
+from recipes.launch.searching import made, sampler_of, search_of, write_found
 from recipes.launch.space import space_of
 from recipes.launch.study import Search
 from recipes.launch.sweep import Sweep
@@ -81,6 +82,12 @@ class Trials:
         return Job(number, self.folder / str(number), words, " ".join(words))
 
     def train(self, job, rows=4):
+        """Let a job end."""
+        self.leave(job, rows)
+        job.read()
+        self.search.ended(job)
+
+    def leave(self, job, rows=4):
         """What a job leaves at its end."""
         value = self.value(dict(word.split("=") for word in job.words))
         job.folder.mkdir(exist_ok=True)
@@ -89,8 +96,6 @@ class Trials:
         (job.folder / "result.json").write_text(json.dumps(result))
         lines = [f"{step},{value + 1 / step}" for step in range(1, rows + 1)]
         (job.folder / "metrics.csv").write_text("\n".join(["step,val/loss", *lines]))
-        job.read()
-        self.search.ended(job)
 
     def all(self):
         """Train until there is nothing to train."""
@@ -204,6 +209,38 @@ def test_samples_that_a_run_has_trained_on_judge_no_search(tmp_path, monkeypatch
         RecipeError, match=r"judged by val/loss of samples that their last phase has trained on: search with \+stopping=early"
     ):
         Trials(tmp_path, squares).all()
+
+
+def test_a_trial_without_a_number_is_no_end_of_the_search(tmp_path):
+    def leave(job, rows=4):
+        left(job, rows)
+        result = json.loads((job.folder / "result.json").read_text())
+        result["metrics"]["val/auroc"] = None if job.number == 1 else result["metrics"]["val/loss"]
+        (job.folder / "result.json").write_text(json.dumps(result))
+
+    trials = Trials(tmp_path, squares, settings={"n_trials": 3, "objectives": ["val/auroc"]})
+    left, trials.leave = trials.leave, leave
+    trials.all()
+    assert [trial.state.name for trial in trials.search.study.trials] == ["COMPLETE", "FAIL", "COMPLETE"]
+    assert trials.search.best in trials.search.trials[::2] and trials.search.ended_early == ""
+
+
+@pytest.mark.parametrize(("kept", "told"), [(3, "with 3 fresh seeds)"), (2, "with 2 of 3 fresh seeds)"), (0, "")])
+def test_a_fresh_seed_that_was_given_up_has_no_part_in_what_is_told(tmp_path, kept, told):
+    trials = Trials(tmp_path, squares, settings={"n_trials": 2, "repeats": 3})
+    trials.all()
+    again = trials.search.again()
+    for job in again:
+        trials.train(job)
+    for job in again[kept:]:
+        job.result |= {"status": "pruned", "metrics": {"val/loss": 9.0}}  # by stopping=milestones
+    write_found(trials.search, tmp_path)
+    found = yaml.safe_load((tmp_path / "optimization_results.yaml").read_text())
+    assert (found["repeats"], found["repeated"], len(found["repeated_jobs"])) == (3, kept, 3)
+    best = trials.search.best.jobs[0].score
+    assert best_of_search(tmp_path).endswith(told or f"(val/loss {best:.4f} in the search, none of 3 fresh seeds has a number)")
+    scores = [job.score for job in again[:kept]]
+    assert found["repeated_mean"] == (pytest.approx(sum(scores) / kept) if kept else None)
 
 
 def test_the_best_is_repeated_with_seeds_that_nothing_was_chosen_by(tmp_path):
@@ -389,6 +426,24 @@ def test_a_job_that_is_given_up_while_it_loads_is_pruned(tmp_path):
     assert [trial.state.name for trial in trials.search.study.trials] == ["COMPLETE", "PRUNED"]
     left = json.loads((tmp_path / "1" / "result.json").read_text())
     assert (left["status"], left["pruned_at"]) == ("pruned", 1) and "error" not in left and not sweep.failed
+
+
+def test_a_finished_run_is_not_given_up_where_its_setting_is_asked_for_again(tmp_path):
+    """It answers at once, beside more trials than when it was judged; what it has left stays as it is."""
+
+    class ByWords(Trials):
+        def make(self, number, words):
+            return Job(number, self.folder / words[-1], words, words[-1])
+
+    sweep = Sweep(tmp_path, Plan(), ASLEEP)
+    trials = ByWords(tmp_path, squares, made("pruner", {"name": "median", "n_startup_trials": 1}), {"n_trials": 4})
+    for x in (0.9, 0.3, 0.9, 1.0):
+        trials.search.study.enqueue_trial({"x": x})
+        trials.leave(trials.make(0, [f"x={x}"]))
+    sweep.work(trials.search)
+    assert [trial.state.name for trial in trials.search.study.trials] == ["COMPLETE", "COMPLETE", "COMPLETE", "PRUNED"]
+    left = [json.loads((tmp_path / f"x={x}" / "result.json").read_text())["status"] for x in (0.9, 0.3, 1.0)]
+    assert left == ["finished", "finished", "pruned"]
 
 
 def test_a_pruner_s_numbers_may_be_found_by_optuna_or_typed():
