@@ -105,13 +105,14 @@ def write_found(search: Search, folder: Path) -> None:
         "trials": len(search.trials),
         "pruned": sum(trial.pruned_at is not None for trial in search.trials),
         "best_words": [] if best is None else [word for word in best.words if word not in search.space.fixed],
-        "best_job": None if best is None else best.jobs[0].folder.name,
+        "best_job": None if best is None else str(best.jobs[0].folder.relative_to(folder)),
     }
     if best is not None:
         name = (search.objectives or [str(best.jobs[0].result.get("monitor"))])[0]
         values = [value for job in best.jobs if (value := value_of(job, name)) is not None]
         again = [value for job in search.repeated if (value := value_of(job, name)) is not None]
         found |= {"metric": name, "best_value": fmean(values) if values else None}
+        found |= {"objectives": search.objectives} if len(search.objectives) > 1 else {}
         if search.repeated:
             found |= {
                 "repeats": len(search.repeated),

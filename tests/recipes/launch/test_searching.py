@@ -18,7 +18,7 @@ from omegaconf import OmegaConf
 from plugins.errors import RecipeError
 from recipes.launch import sweep as sweep_module
 from recipes.launch.job import Job
-from recipes.launch.search import best_of_search
+from recipes.launch.search import best_of_search, chosen_job
 from recipes.launch.searching import made, sampler_of, search_of, write_found
 from recipes.launch.space import space_of
 from recipes.launch.study import Search
@@ -223,6 +223,15 @@ def test_a_trial_without_a_number_is_no_end_of_the_search(tmp_path):
     trials.all()
     assert [trial.state.name for trial in trials.search.study.trials] == ["COMPLETE", "FAIL", "COMPLETE"]
     assert trials.search.best in trials.search.trials[::2] and trials.search.ended_early == ""
+
+
+@pytest.mark.parametrize("subdir", [".", "of/a/trial"])
+def test_what_was_chosen_is_found_again_wherever_its_folder_lies(tmp_path, subdir):
+    (tmp_path / subdir).mkdir(parents=True, exist_ok=True)
+    trials = Trials(tmp_path / subdir, squares, settings={"n_trials": 2, "objectives": ["val/loss", "steps"]})
+    trials.all()
+    write_found(trials.search, tmp_path)
+    assert chosen_job(tmp_path) == (trials.search.best.jobs[0].folder, "val/loss and steps")
 
 
 @pytest.mark.parametrize(("kept", "told"), [(3, "with 3 fresh seeds)"), (2, "with 2 of 3 fresh seeds)"), (0, "")])
