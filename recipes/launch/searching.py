@@ -47,6 +47,16 @@ def search_of(hydra: Any, words: Sequence[str], sweep: Sweep) -> Search:
         raise RecipeError(f"hydra.sweeper.direction must be maximize or minimize, got {show(wrong[0])}")
     if wrong := [each for each in settings["objectives"] or () if not isinstance(each, str)]:
         raise RecipeError(f"hydra.sweeper.objectives must be names of metrics, got {show(wrong[0])}")
+    if seen := [each for each in settings["objectives"] or () if each.startswith("test/")]:
+        raise RecipeError(
+            f"hydra.sweeper.objectives: samples that a search chooses by test nothing any more, and it would by {seen[0]}: type "
+            f"{seen[0].replace('test/', 'val/', 1)}"
+        )
+    count = max(1, len(settings["objectives"] or ()))
+    if len(settings["direction"] or ()) > count:
+        raise RecipeError(
+            f"hydra.sweeper.direction={show(settings['direction'])}: expected {count}, one for each of hydra.sweeper.objectives"
+        )
     space = space_of(words)
     prunes = settings["pruner"]["name"] != "none"
     if prunes and settings["objectives"]:

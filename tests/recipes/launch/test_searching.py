@@ -60,6 +60,10 @@ def test_words_span_a_space():
         space_of(["seed=0,1", "model=cnn"])
     with pytest.raises(RecipeError, match=r"seed=int\(interval\(0,9\)\): each trial .* list them, such as seed=0,1,2"):
         space_of(["optimizer.lr=0.1,1", "seed=int(interval(0,9))"])
+    with pytest.raises(RecipeError, match="the easiest fold: type one, data.fold=0, then .* it finds, -m data.fold=1,2$"):
+        space_of(["optimizer.lr=0.1,1", "data.fold=0,1,2"])
+    with pytest.raises(RecipeError, match="the easiest split: type one, data.split_seed=3, then"):
+        space_of(["optimizer.lr=0.1,1", "data.split_seed=3,4"])
 
 
 TPE = {"name": "tpe", "seed": 0, "n_startup_trials": 3}
@@ -551,6 +555,13 @@ def test_one_objective_and_one_direction_need_no_list(tmp_path):
     settings["objectives"] = [3]
     with pytest.raises(RecipeError, match="objectives must be names of metrics, got 3"):
         search_of(OmegaConf.create({"sweeper": settings}), ["optimizer.lr=0.1,1"], sweep)
+    settings["objectives"] = ["val/acc", "test/loss"]
+    with pytest.raises(RecipeError, match="chooses by test nothing any more, and it would by test/loss: type val/loss"):
+        search_of(OmegaConf.create({"sweeper": settings}), ["optimizer.lr=0.1,1"], sweep)
+    for objectives in (None, "val/acc"):
+        settings |= {"objectives": objectives, "direction": ["maximize", "minimize"]}
+        with pytest.raises(RecipeError, match=r"direction=\[maximize, ?minimize\]: expected 1, one for each"):
+            search_of(OmegaConf.create({"sweeper": settings}), ["optimizer.lr=0.1,1"], sweep)
 
 
 def left(folder):
