@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from math import prod
 from pathlib import Path
 from statistics import fmean, stdev
@@ -16,10 +17,12 @@ from omegaconf import OmegaConf
 from plugins.errors import RecipeError
 from recipes.config.duration import seconds_of
 from recipes.config.errors import one_line
+from recipes.config.kinds import is_texts
 from recipes.config.quoting import show
 from recipes.config.settings import SEARCH_RESULTS
 from recipes.config.sweepers import PRUNERS, SAMPLERS
 from recipes.config.types import expected
+from recipes.config.untrusted import read_yaml
 from recipes.launch.objectives import value_of
 from recipes.launch.space import Space, space_of
 from recipes.store.files import write_text
@@ -65,6 +68,7 @@ def search_of(hydra: Any, words: Sequence[str], sweep: Sweep) -> Search:
         )
     if settings["sampler"]["name"] == "grid":
         settings["n_trials"] = min(settings["n_trials"], prod(len(values) for values in space.grid().values()))
+    _take_back(sweep.folder)
     return Search(
         settings,
         space,
@@ -75,6 +79,13 @@ def search_of(hydra: Any, words: Sequence[str], sweep: Sweep) -> Search:
         pruner=made("pruner", settings["pruner"]) if prunes else None,
         seconds=None if settings["budget"] is None else seconds_of("hydra.sweeper.budget", settings["budget"]),
     )
+
+
+def _take_back(folder: Path) -> None:
+    """Leave of what an earlier start has found the jobs that chose nothing: a search that goes on may find a better trial."""
+    with suppress(FileNotFoundError):
+        again = read_yaml(folder / SEARCH_RESULTS).get("repeated_jobs")
+        write_text(folder / SEARCH_RESULTS, yaml.safe_dump({"repeated_jobs": again} if is_texts(again) else {}))
 
 
 def at_a_time(jobs: int, trials: int, seeds: int) -> int:

@@ -18,7 +18,7 @@ from omegaconf import OmegaConf
 from plugins.errors import RecipeError
 from recipes.launch import sweep as sweep_module
 from recipes.launch.job import Job
-from recipes.launch.search import best_of_search, chosen_job
+from recipes.launch.search import best_of_search, chosen_job, repeated_jobs
 from recipes.launch.searching import made, sampler_of, search_of, write_found
 from recipes.launch.space import space_of
 from recipes.launch.study import Search
@@ -552,6 +552,13 @@ def test_one_objective_and_one_direction_need_no_list(tmp_path):
     sweep = Sweep(tmp_path, Plan(), ASLEEP)
     search = search_of(OmegaConf.create({"sweeper": settings}), ["optimizer.lr=0.1,1"], sweep)
     assert (search.objectives, search.directions) == (["val/acc"], ["maximize"])
+    for again in ({}, {"repeated_jobs": ["3", "4"]}):  # what was chosen before more trials is not what the search has chosen
+        found = {"best_job": "1", "metric": "val/acc", **again}
+        (tmp_path / "optimization_results.yaml").write_text(yaml.safe_dump(found))
+        assert chosen_job(tmp_path) == (tmp_path / "1", "val/acc")
+        search_of(OmegaConf.create({"sweeper": settings}), ["optimizer.lr=0.1,1"], sweep)
+        assert chosen_job(tmp_path) is None
+        assert repeated_jobs(tmp_path) == {tmp_path / name for name in again.get("repeated_jobs", ())}
     settings["objectives"] = [3]
     with pytest.raises(RecipeError, match="objectives must be names of metrics, got 3"):
         search_of(OmegaConf.create({"sweeper": settings}), ["optimizer.lr=0.1,1"], sweep)
