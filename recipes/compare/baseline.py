@@ -38,25 +38,28 @@ def baselines(sets: Sequence[Sequence[Group]], catalogue: Catalogue, asked: str 
     return [chosen for chosen in found if chosen]
 
 
-def chosen_by_search(groups: Sequence[Group], monitor: str, again: frozenset[Path]) -> tuple[Group, list[str]]:
-    """The trial that a search has chosen: the best by what chose the best model of each, the first of equals.
+def chosen_by_search(
+    groups: Sequence[Group], by: str, again: frozenset[Path], best: Group | None = None
+) -> tuple[Group, list[str]]:
+    """The trial that a search has chosen.
 
     Args:
         groups: the trials.
-        monitor: what chose.
+        by: what it has chosen by; where it does not tell which it chose, what chose the best model of each.
         again: runs that came afterwards, and chose nothing.
+        best: the trial that it says it chose; None: the best by `by`, the first of equals.
     """
-    sign = 1.0 if larger_for(monitor, [run for group in groups for run in group.runs]) else -1.0
+    sign = 1.0 if larger_for(by, [run for group in groups for run in group.runs]) else -1.0
 
     def score(group: Group) -> float:
-        value = sign * group.mean(monitor, again)
+        value = sign * group.mean(by, again)
         return value if math.isfinite(value) else -math.inf
 
-    best = max(groups, key=score)
-    names = (monitor, monitor.replace("val/", "test/", 1))
-    told = [f"{name} {value:.4f}" for name in names if math.isfinite(value := best.mean(name, again))]
+    best = best or max(groups, key=score)
+    names = dict.fromkeys((by, by.replace("val/", "test/", 1)))
+    told = ", ".join(f"{name} {value:.4f}" for name in names if math.isfinite(value := best.mean(name, again)))
     return best, [
-        f"Baseline: {shorten(best.label)}, which the search chose of {len(groups)} trials by {monitor} ({', '.join(told)}); "
+        f"Baseline: {shorten(best.label)}, which the search chose of {len(groups)} trials by {by}{told and f' ({told})'}; "
         "--baseline LABEL chooses another one."
     ]
 

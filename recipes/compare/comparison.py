@@ -14,9 +14,10 @@ from plugins.errors import RecipeError
 from recipes.compare.baseline import baselines, chosen_by_search
 from recipes.compare.datasets import by_data, keys
 from recipes.compare.datasets import names as data_names
-from recipes.compare.groups import Comparison, Group, differing_keys, group_runs, label
+from recipes.compare.groups import Comparison, Group, differing_keys, group_runs, label, larger_for
 from recipes.compare.notes import notes, statuses
 from recipes.compare.runs import Run
+from recipes.compare.search import chosen as chosen_of
 from recipes.compare.search import is_search, repeats
 from recipes.config.catalogue import Catalogue
 from recipes.config.errors import printable
@@ -74,15 +75,18 @@ def compare_all(
     found = baselines(sets, catalogue, baseline)
     comparisons = []
     for place, (groups, some, name) in enumerate(zip(sets, data, data_names(data), strict=True)):
-        chosen_metric, about_metric = _metric(some, metric, metrics, searches[place])
+        told = chosen_of(groups) if searches[place] else None
+        by = (told[1] if told else _monitors(some).most_common(1)[0][0]) if searches[place] else None
+        chosen_metric, about_metric = _metric(some, metric, metrics, by)
         chosen, about_baseline = found[place]
-        monitor, again = None, frozenset[Path]()
-        if searches[place] and len(groups) > 1:
-            monitor = _monitors(some).most_common(1)[0][0]
+        again = frozenset[Path]()
+        if by is None or len(groups) == 1:
+            by = None
+        else:
             again = repeats(some)
-            chosen, about_baseline = (chosen, []) if baseline else chosen_by_search(groups, monitor, again)
+            chosen, about_baseline = (chosen, []) if baseline else chosen_by_search(groups, by, again, told and told[0])
         comparison = Comparison(
-            groups, chosen, chosen_metric, missing[place], differing_keys(groups), [], mode, name, None if baseline else monitor
+            groups, chosen, chosen_metric, missing[place], differing_keys(groups), [], mode, name, None if baseline else by
         )
         comparison.again = again
         if comparison.larger is None:
@@ -137,9 +141,9 @@ def _monitors(finished: Sequence[Run]) -> Counter[str]:
 
 
 def _metric(
-    finished: Sequence[Run], asked: str | None, known: Sequence[str] = (), search: bool = False
+    finished: Sequence[Run], asked: str | None, known: Sequence[str] = (), by: str | None = None
 ) -> tuple[str, list[str]]:
-    """The metric that decides; `known` are those of all data sets. A search has decided by what chose the best models."""
+    """The metric that decides; `known` are those of all data sets. A search has decided, by what it has chosen by."""
     finished = [run for run in finished if run.status == "finished"] or list(finished)
     names = list(dict.fromkeys(name for run in finished for name in run.metrics))
     if not names:
@@ -150,7 +154,8 @@ def _metric(
         return asked, []
     monitors = _monitors(finished)
     monitor = monitors.most_common(1)[0][0]
-    wanted = [*[monitor] * search, monitor.replace("val/", "test/", 1), monitor, "test/loss", *names]
+    of_search = [by] if by is not None and larger_for(by, finished) is not None else []
+    wanted = [*of_search, monitor.replace("val/", "test/", 1), monitor, "test/loss", *names]
     everywhere = [name for name in wanted if all(name in run.metrics for run in finished)]
     metric = (everywhere or [name for name in wanted if name in names])[0]
     if len(monitors) == 1:

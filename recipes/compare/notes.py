@@ -184,7 +184,8 @@ def _about_choices(comparison: Comparison, table: Sequence[Row]) -> Iterator[str
         yield f"{metric} chose the best model of each run, so it flatters all of them; --metric {metric.replace('val/', 'test/', 1)}"
     if comparison.chosen_by:
         test = comparison.chosen_by.replace("val/", "test/", 1)
-        yield f"A search chooses by {comparison.chosen_by}: report the {test} of what it chose; the best trial by {test} is partly luck."
+        if test != comparison.chosen_by:
+            yield f"A search chooses by {comparison.chosen_by}: report the {test} of what it chose; the best trial by {test} is partly luck."
     elif metric.startswith("test/") and len(comparison.groups) >= MANY_GROUPS:
         yield (
             f"The best of {len(comparison.groups)} by {metric} is partly luck: choose by --metric "

@@ -254,12 +254,13 @@ class Page:
     def found(self, chosen: Row) -> str:
         """What a search has found: what it chose by validation, and how that did in the test."""
         by = str(self.comparison.chosen_by)
-        test = by.replace("val/", "test/", 1)
+        measured = any(by in run.metrics for run in chosen.group.runs)  # else the search has looked at time, or at several
+        names = dict.fromkeys((by, by.replace("val/", "test/", 1)) if measured else (self.comparison.metric,))
         again = frozenset(run.folder for run in chosen.group.runs if run.folder in self.comparison.again)
         others = frozenset(run.folder for run in chosen.group.runs) - again
 
         def told(left_out: frozenset[Path]) -> str:
-            means = {name: chosen.group.mean(name, left_out) for name in (by, test)}
+            means = {name: chosen.group.mean(name, left_out) for name in names}
             return " and ".join(
                 f"{escape((metric := Metric(name)).title)} {metric.text(mean)}{metric.unit}".replace(" %", "\u00a0%")
                 for name, mean in means.items()

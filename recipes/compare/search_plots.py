@@ -38,8 +38,8 @@ def course(comparison: Comparison, rows: Sequence[Row]) -> dict[str, Any]:
             places, values, labels = zip(*some, strict=True)
             text = [plain(label) for label in labels]
             traces.append(go.Scatter(x=places, y=metric.scaled(values), text=text, mode="markers", meta={"part": part}))
-            if kept:
-                best = accumulate(values, max if larger_for(by, comparison.runs) else min)
+            if kept and (larger := larger_for(by, comparison.runs)) is not None:
+                best = accumulate(values, max if larger else min)
                 line = [number(metric.scale * value) for value in best]
                 traces.insert(0, go.Scatter(x=places, y=line, mode="lines", meta={"part": "best"}))
     return figure(traces, xaxis={"title": {"text": "trial"}}, yaxis={"title": {"text": plain(metric.head)}}) if traces else {}

@@ -79,9 +79,9 @@ def check_settings(config: DictConfig, multirun: bool) -> None:
         raise RecipeError(f"hydra.launcher.jobs_per_gpu must be a whole number ≥ 1, got {number}")
     if (start := config.launcher.get("start", "warm")) not in STARTS:
         raise RecipeError(f"hydra.launcher.start must be one of {', '.join(STARTS)}, got {start}")
-    for name in ("n_trials", "n_jobs"):
-        if isinstance(number := config.sweeper.get(name), int) and number < 1:
-            raise RecipeError(f"hydra.sweeper.{name} must be a whole number ≥ 1, got {number}")
+    for name, least in (("n_trials", 1), ("n_jobs", 1), ("repeats", 0)):
+        if isinstance(number := config.sweeper.get(name), int) and number < least:
+            raise RecipeError(f"hydra.sweeper.{name} must be a whole number ≥ {least}, got {number}")
     if multirun:
         with suppress(OmegaConfBaseException):  # it refers to what is known of a job only
             expect_below(Path("sweep"), str(config.sweep.subdir))

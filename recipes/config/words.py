@@ -141,8 +141,18 @@ def expect_at_work(overrides: Sequence[Override], multirun: bool) -> None:
 
 
 def expect_repeatable(overrides: Sequence[Override], multirun: bool) -> None:
-    """Refuse jobs whose settings a clock would choose: none of them could be run again."""
+    """Refuse jobs whose settings a clock would choose, or that are no others than those of other jobs.
+
+    Args:
+        overrides: each value of a sweep by itself.
+        multirun: whether it is a sweep.
+    """
+    rates = [str(override.input_line) for override in overrides if override.key_or_group == "optimizer.lr"]
     for override in overrides:
+        if multirun and override.key_or_group == "tune" and override.value() == "lr" and len(rates) > 1:
+            raise RecipeError(
+                f"{override.input_line} finds a rate for each job, which would take the place of {' and '.join(rates[:2])}: leave one of both out"
+            )
         if multirun and override.key_or_group == "tune" and override.value() == "batch_size":
             raise RecipeError(
                 f"{override.input_line} goes by the clock, so that no job of a sweep could be run again: find it once, without -m, then "

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
-from recipes.config.kinds import is_number, is_texts
-from recipes.config.settings import SEARCH_RESULTS
+from plugins.errors import RecipeError
+from recipes.config.kinds import is_count, is_number, is_texts
+from recipes.config.settings import SEARCH_RESULTS, expect_below
 from recipes.config.untrusted import read_yaml
 
 
@@ -19,10 +21,15 @@ def best_of_search(folder: Path) -> str:
     if not words or not is_texts(words) or not is_number(value):
         return ""
     line = f"{' '.join(words)}  ({found.get('metric')} {value:.4f} in the search"
+    begun, ended = found.get("repeats"), found.get("repeated")
     if is_number(mean := found.get("repeated_mean")):
         deviation = found.get("repeated_deviation")
         spread = f" ± {deviation:.4f}" if is_number(deviation) else ""
-        line += f", {mean:.4f}{spread} with {found.get('repeated')} fresh seeds"
+        line += (
+            f", {mean:.4f}{spread} with {f'{ended} of {begun}' if is_count(begun) and begun != ended else ended} fresh seeds"
+        )
+    elif is_count(begun):
+        line += f", none of {begun} fresh seeds has a number"
     return line + ")"
 
 
@@ -33,3 +40,18 @@ def repeated_jobs(folder: Path) -> set[Path]:
     except FileNotFoundError:
         return set()
     return {folder / name for name in found} if is_texts(found) else set()  # type: ignore[union-attr]
+
+
+def chosen_job(folder: Path) -> tuple[Path, str] | None:
+    """The folder of a job of the trial that a search has chosen, and by what, in words; None where it tells of none."""
+    try:
+        found = read_yaml(folder / SEARCH_RESULTS)
+    except FileNotFoundError:
+        return None
+    name, metric, objectives = found.get("best_job"), found.get("metric"), found.get("objectives")
+    if not isinstance(name, str) or not isinstance(metric, str):
+        return None
+    with suppress(RecipeError):
+        expect_below(folder, name)
+        return folder / name, " and ".join(objectives) if is_texts(objectives) else metric  # type: ignore[arg-type]
+    return None

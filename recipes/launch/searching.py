@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from math import prod
 from pathlib import Path
 from statistics import fmean, stdev
@@ -16,10 +17,13 @@ from omegaconf import OmegaConf
 from plugins.errors import RecipeError
 from recipes.config.duration import seconds_of
 from recipes.config.errors import one_line
+from recipes.config.kinds import is_texts
 from recipes.config.quoting import show
 from recipes.config.settings import SEARCH_RESULTS
 from recipes.config.sweepers import PRUNERS, SAMPLERS
 from recipes.config.types import expected
+from recipes.config.untrusted import read_yaml
+from recipes.launch.objectives import value_of
 from recipes.launch.space import Space, space_of
 from recipes.store.files import write_text
 
@@ -46,6 +50,16 @@ def search_of(hydra: Any, words: Sequence[str], sweep: Sweep) -> Search:
         raise RecipeError(f"hydra.sweeper.direction must be maximize or minimize, got {show(wrong[0])}")
     if wrong := [each for each in settings["objectives"] or () if not isinstance(each, str)]:
         raise RecipeError(f"hydra.sweeper.objectives must be names of metrics, got {show(wrong[0])}")
+    if seen := [each for each in settings["objectives"] or () if each.startswith("test/")]:
+        raise RecipeError(
+            f"hydra.sweeper.objectives: samples that a search chooses by test nothing any more, and it would by {seen[0]}: type "
+            f"{seen[0].replace('test/', 'val/', 1)}"
+        )
+    count = max(1, len(settings["objectives"] or ()))
+    if len(settings["direction"] or ()) > count:
+        raise RecipeError(
+            f"hydra.sweeper.direction={show(settings['direction'])}: expected {count}, one for each of hydra.sweeper.objectives"
+        )
     space = space_of(words)
     prunes = settings["pruner"]["name"] != "none"
     if prunes and settings["objectives"]:
@@ -54,6 +68,7 @@ def search_of(hydra: Any, words: Sequence[str], sweep: Sweep) -> Search:
         )
     if settings["sampler"]["name"] == "grid":
         settings["n_trials"] = min(settings["n_trials"], prod(len(values) for values in space.grid().values()))
+    _take_back(sweep.folder)
     return Search(
         settings,
         space,
@@ -64,6 +79,13 @@ def search_of(hydra: Any, words: Sequence[str], sweep: Sweep) -> Search:
         pruner=made("pruner", settings["pruner"]) if prunes else None,
         seconds=None if settings["budget"] is None else seconds_of("hydra.sweeper.budget", settings["budget"]),
     )
+
+
+def _take_back(folder: Path) -> None:
+    """Leave of what an earlier start has found the jobs that chose nothing: a search that goes on may find a better trial."""
+    with suppress(FileNotFoundError):
+        again = read_yaml(folder / SEARCH_RESULTS).get("repeated_jobs")
+        write_text(folder / SEARCH_RESULTS, yaml.safe_dump({"repeated_jobs": again} if is_texts(again) else {}))
 
 
 def at_a_time(jobs: int, trials: int, seeds: int) -> int:
@@ -104,18 +126,20 @@ def write_found(search: Search, folder: Path) -> None:
         "trials": len(search.trials),
         "pruned": sum(trial.pruned_at is not None for trial in search.trials),
         "best_words": [] if best is None else [word for word in best.words if word not in search.space.fixed],
-        "best_job": None if best is None else best.jobs[0].folder.name,
+        "best_job": None if best is None else str(best.jobs[0].folder.relative_to(folder)),
     }
     if best is not None:
         name = (search.objectives or [str(best.jobs[0].result.get("monitor"))])[0]
-        values = [value for job in best.jobs if (value := search.value_of(job, name)) is not None]
-        again = [value for job in search.repeated if (value := search.value_of(job, name)) is not None]
+        values = [value for job in best.jobs if (value := value_of(job, name)) is not None]
+        again = [value for job in search.repeated if (value := value_of(job, name)) is not None]
         found |= {"metric": name, "best_value": fmean(values) if values else None}
-        if again:
+        found |= {"objectives": search.objectives} if len(search.objectives) > 1 else {}
+        if search.repeated:
             found |= {
+                "repeats": len(search.repeated),
                 "repeated": len(again),
                 "repeated_jobs": [str(job.folder.relative_to(folder)) for job in search.repeated],
-                "repeated_mean": fmean(again),
+                "repeated_mean": fmean(again) if again else None,
                 "repeated_deviation": stdev(again) if len(again) > 1 else None,
             }
     write_text(folder / SEARCH_RESULTS, yaml.safe_dump(found, sort_keys=False, allow_unicode=True))

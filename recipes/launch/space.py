@@ -17,6 +17,7 @@ from recipes.config.quoting import show
 from recipes.config.syntax import expand
 
 SEED = "seed"
+SAMPLES = {"data.fold": "fold", "data.split_seed": "split"}  # say which samples are held out
 
 
 @dataclass
@@ -69,7 +70,7 @@ def space_of(words: Sequence[str]) -> Space:
     """The space that a search's words span.
 
     Raises:
-        RecipeError: they span none, or seeds are not listed.
+        RecipeError: they span none, or seeds are not listed, or they vary which samples are held out.
     """
     found = Space()
     for word in words:
@@ -80,6 +81,12 @@ def space_of(words: Sequence[str]) -> Space:
             if override.is_interval_sweep():
                 raise RecipeError(f"{word}: each trial is trained with each of the seeds: list them, such as seed=0,1,2")
             found.seeds += [str(each.input_line) for each in expand(override)]
+        elif (key := override.key_or_group) in SAMPLES:
+            first, *others = (str(each.input_line) for each in expand(override))
+            raise RecipeError(
+                f"{word}: the search would find the easiest {SAMPLES[key]}: type one, {first}, then sweep over others with what it "
+                f"finds, -m {key}={','.join(other.partition('=')[2] for other in others)}"
+            )
         else:
             found.dimensions[override.get_key_element()] = distribution(override)
     if not found.dimensions:

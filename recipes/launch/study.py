@@ -11,20 +11,17 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from statistics import fmean
 from typing import Any
 
-from plugins.directions import larger_is_better
 from plugins.errors import RecipeError
 from recipes.config.run_files import METRICS, STUDY
 from recipes.launch.job import Job
+from recipes.launch.objectives import mean_of, sign_of
 from recipes.launch.space import SEED, Space
-from recipes.store.phase_results import SEEN
 from recipes.store.plan import is_journal
 from recipes.store.shapes import numbers_of
 
 EVERY = 0.1  # seconds between two looks at whether running trials have logged
-OF_A_RUN = ("steps", "seconds", "peak_memory", "parameters")  # objectives that are no metric; less is better
 
 
 @dataclass(eq=False)
@@ -190,11 +187,6 @@ class Search:
         self.repeated = [self._job([*words, f"seed={first + number}"]) for number in range(self.repeats)]
         return self.repeated
 
-    def value_of(self, job: Job, name: str) -> float | None:
-        """An objective of a job."""
-        found = job.result.get("metrics", {}).get(name, job.result.get(name) if name in OF_A_RUN else None)
-        return None if found is None or job.error or job.diverged else float(found)
-
     # ------------------------------------------------------------------ the parts
 
     def _is_over(self) -> bool:
@@ -213,21 +205,6 @@ class Search:
     def _job(self, words: list[str]) -> Job:
         self._number += 1
         return self.make(self._number - 1, words)
-
-    def _sign(self, place: int, name: str, job: Job) -> float:
-        """What makes larger values the better ones."""
-        larger = False if name in OF_A_RUN else larger_is_better(name, job.result.get("directions"))
-        given = self.directions[place] if place < len(self.directions) else None
-        if given is not None and larger is not None and (given == "maximize") != larger:
-            right = "maximize" if larger else "minimize"
-            raise RecipeError(
-                f"hydra.sweeper.direction={given}: of {name} the {'largest' if larger else 'smallest'} value is best: type hydra.sweeper.direction={right}, or leave it out"
-            )
-        if given is None and larger is None:
-            raise RecipeError(
-                f"whether a larger or a smaller {name} is better is not known: type hydra.sweeper.direction=maximize or minimize"
-            )
-        return 1.0 if (larger if larger is not None else given == "maximize") else -1.0
 
     def _report(self, trial: Trial, pruned: Job | None = None) -> None:
         """Tell Optuna what the first job of a trial has logged since the last look, step by step, until it gives the trial up.
@@ -254,16 +231,26 @@ class Search:
             rows = list(numbers_of(job.folder / METRICS)) if size != trial.size else []
         except (OSError, RecipeError):  # it is being written
             return
-        trial.size = size
+        trial.size, again = size, self._is_again(trial)
         for row in rows:
             step, value = int(row["step"]), row.get(name)
             if not value or step <= trial.seen or (given_up is not None and step > given_up):
                 continue
             trial.seen = step
-            trial.asked.report(self._sign(0, name, job) * float(value), step)
-            if trial.asked.should_prune() and given_up is None:  # asked each time: Optuna keeps what others compete with
+            trial.asked.report(sign_of(job, name, self._direction(0)) * float(value), step)
+            hopeless = trial.asked.should_prune()  # asked each time: Optuna keeps what others compete with
+            if hopeless and given_up is None and not again:
                 trial.pruned_at, trial.pruned = step, job
                 return
+
+    def _is_again(self, trial: Trial) -> bool:
+        """Whether an earlier trial, of the same words, has trained its first job to the end: what that has left is not judged twice."""
+        first = trial.jobs[0]
+        alike = [other for other in self.trials if other is not trial and other.ended and other.pruned_at is None]
+        return first.score is not None and any(other.jobs[0].folder == first.folder for other in alike)
+
+    def _direction(self, place: int) -> str | None:
+        return self.directions[place] if place < len(self.directions) else None
 
     def _tell(self, trial: Trial, state: str) -> None:
         from optuna.trial import TrialState
@@ -273,7 +260,10 @@ class Search:
         values = None
         if state == "COMPLETE":
             names = self.objectives or [str(trial.jobs[0].result.get("monitor"))]
-            values = [self._mean(trial, place, name) for place, name in enumerate(names)]
+            means = [mean_of(trial.jobs, name, self._direction(place)) for place, name in enumerate(names)]
+            values = [mean for mean in means if mean is not None]
+            if len(values) < len(means):  # NaN: no trial is better or worse than this one
+                state, values = "FAIL", None
         for job in trial.jobs:
             trial.asked.set_user_attr(f"job {job.number}", job.name)
         try:
@@ -282,17 +272,3 @@ class Search:
             # A grid at its end asks Optuna's own loop to stop; the trial is noted all the same.
             if "Study.stop" not in str(error):
                 raise
-
-    def _mean(self, trial: Trial, place: int, name: str) -> float:
-        if any((job.result.get("rulers") or {}).get(name, {}).get(SEEN) for job in trial.jobs):
-            raise RecipeError(
-                f"the jobs of this search would be judged by {name} of samples that their last phase has trained on: search with "
-                f"+stopping=early, and train what is found with what was typed"
-            )
-        found = [self.value_of(job, name) for job in trial.jobs]
-        if any(value is None for value in found):
-            there = ", ".join(sorted(trial.jobs[0].result.get("metrics", {})))
-            raise RecipeError(
-                f"hydra.sweeper.objectives: {name} is no metric of these runs; there are {there}, {', '.join(OF_A_RUN)}"
-            )
-        return fmean(self._sign(place, name, job) * float(value) for job, value in zip(trial.jobs, found, strict=True))  # type: ignore[arg-type]

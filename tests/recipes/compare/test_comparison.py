@@ -9,7 +9,9 @@ from scipy import stats
 from plugins.errors import RecipeError
 from recipes.compare.comparison import compare
 from recipes.compare.notes import shorten
+from recipes.compare.report import write_report
 from recipes.compare.runs import find, read
+from recipes.compare.statistics import rows
 from recipes.config.catalogue import Catalogue
 from recipes.config.composing import check
 from tests.recipes.compare.fabricated import config, leave, leave_group
@@ -195,6 +197,40 @@ def test_the_baseline_of_a_search_is_what_validation_chose_and_so_is_what_decide
     assert not any("flatters" in note for note in found.notes) and any("A search chooses by" in note for note in found.notes)
     asked = comparison(tmp_path, baseline="optimizer.lr=0.1", metric=f"test/{monitor[4:]}")
     assert (asked.baseline.label, asked.metric, asked.chosen_by) == ("optimizer.lr=0.1", f"test/{monitor[4:]}", None)
+
+
+@pytest.mark.parametrize(
+    ("found", "label", "metric", "told"),
+    [
+        ({"best_job": "2", "metric": "val/loss"}, "0.3", "val/loss", "by val/loss (val/loss 0.1000, test/loss 0.4000)"),
+        ({"best_job": "0", "metric": "seconds"}, "0.1", "test/acc", "by seconds; "),
+        (
+            {"best_job": "0", "metric": "val/loss", "objectives": ["val/loss", "seconds"]},
+            "0.1",
+            "test/acc",
+            "by val/loss and seconds; ",
+        ),
+        ({"best_job": "../search/2", "metric": "val/loss"}, "0.2", "val/acc", "by val/acc (val/acc 0.8000, test/acc 0.6000)"),
+        ({"best_job": "7", "metric": "val/loss"}, "0.2", "val/acc", "by val/acc"),
+        ({"best_job": [2], "metric": "val/loss"}, "0.2", "val/acc", "by val/acc"),
+    ],
+)
+def test_the_baseline_of_a_search_is_what_it_says_it_has_chosen(tmp_path, found, label, metric, told):
+    place = tmp_path / "search"
+    search(place, (0.5, 0.9), (0.8, 0.6), (0.7, 0.95))
+    for number, loss in enumerate((0.3, 0.2, 0.1)):  # of which the trial with the best accuracy has not the smallest
+        path = place / str(number) / "result.json"
+        result = json.loads(path.read_text())
+        result["metrics"] |= {"val/loss": loss, "test/loss": loss + 0.3}
+        path.write_text(json.dumps(result))
+    (place / "optimization_results.yaml").write_text(yaml.safe_dump(found))
+    compared = comparison(place)
+    assert (compared.baseline.label, compared.metric) == (f"optimizer.lr={label}", metric)
+    assert f"which the search chose of 3 trials {told}" in compared.notes[0]
+    head = told.partition(" (")[0].rstrip("; ")
+    assert compared.chosen_by == head.removeprefix("by ")
+    write_report(compared, rows(compared), tmp_path / "report.html")
+    assert f"of 3 trials {head}: " in (tmp_path / "report.html").read_text()
 
 
 def test_a_sweep_is_no_search_and_a_search_beside_other_runs_is_none(tmp_path):

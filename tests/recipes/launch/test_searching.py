@@ -18,7 +18,8 @@ from omegaconf import OmegaConf
 from plugins.errors import RecipeError
 from recipes.launch import sweep as sweep_module
 from recipes.launch.job import Job
-from recipes.launch.searching import made, sampler_of, search_of
+from recipes.launch.search import best_of_search, chosen_job, repeated_jobs
+from recipes.launch.searching import made, sampler_of, search_of, write_found
 from recipes.launch.space import space_of
 from recipes.launch.study import Search
 from recipes.launch.sweep import Sweep
@@ -59,6 +60,10 @@ def test_words_span_a_space():
         space_of(["seed=0,1", "model=cnn"])
     with pytest.raises(RecipeError, match=r"seed=int\(interval\(0,9\)\): each trial .* list them, such as seed=0,1,2"):
         space_of(["optimizer.lr=0.1,1", "seed=int(interval(0,9))"])
+    with pytest.raises(RecipeError, match="the easiest fold: type one, data.fold=0, then .* it finds, -m data.fold=1,2$"):
+        space_of(["optimizer.lr=0.1,1", "data.fold=0,1,2"])
+    with pytest.raises(RecipeError, match="the easiest split: type one, data.split_seed=3, then"):
+        space_of(["optimizer.lr=0.1,1", "data.split_seed=3,4"])
 
 
 TPE = {"name": "tpe", "seed": 0, "n_startup_trials": 3}
@@ -81,6 +86,12 @@ class Trials:
         return Job(number, self.folder / str(number), words, " ".join(words))
 
     def train(self, job, rows=4):
+        """Let a job end."""
+        self.leave(job, rows)
+        job.read()
+        self.search.ended(job)
+
+    def leave(self, job, rows=4):
         """What a job leaves at its end."""
         value = self.value(dict(word.split("=") for word in job.words))
         job.folder.mkdir(exist_ok=True)
@@ -89,8 +100,6 @@ class Trials:
         (job.folder / "result.json").write_text(json.dumps(result))
         lines = [f"{step},{value + 1 / step}" for step in range(1, rows + 1)]
         (job.folder / "metrics.csv").write_text("\n".join(["step,val/loss", *lines]))
-        job.read()
-        self.search.ended(job)
 
     def all(self):
         """Train until there is nothing to train."""
@@ -204,6 +213,47 @@ def test_samples_that_a_run_has_trained_on_judge_no_search(tmp_path, monkeypatch
         RecipeError, match=r"judged by val/loss of samples that their last phase has trained on: search with \+stopping=early"
     ):
         Trials(tmp_path, squares).all()
+
+
+def test_a_trial_without_a_number_is_no_end_of_the_search(tmp_path):
+    def leave(job, rows=4):
+        left(job, rows)
+        result = json.loads((job.folder / "result.json").read_text())
+        result["metrics"]["val/auroc"] = None if job.number == 1 else result["metrics"]["val/loss"]
+        (job.folder / "result.json").write_text(json.dumps(result))
+
+    trials = Trials(tmp_path, squares, settings={"n_trials": 3, "objectives": ["val/auroc"]})
+    left, trials.leave = trials.leave, leave
+    trials.all()
+    assert [trial.state.name for trial in trials.search.study.trials] == ["COMPLETE", "FAIL", "COMPLETE"]
+    assert trials.search.best in trials.search.trials[::2] and trials.search.ended_early == ""
+
+
+@pytest.mark.parametrize("subdir", [".", "of/a/trial"])
+def test_what_was_chosen_is_found_again_wherever_its_folder_lies(tmp_path, subdir):
+    (tmp_path / subdir).mkdir(parents=True, exist_ok=True)
+    trials = Trials(tmp_path / subdir, squares, settings={"n_trials": 2, "objectives": ["val/loss", "steps"]})
+    trials.all()
+    write_found(trials.search, tmp_path)
+    assert chosen_job(tmp_path) == (trials.search.best.jobs[0].folder, "val/loss and steps")
+
+
+@pytest.mark.parametrize(("kept", "told"), [(3, "with 3 fresh seeds)"), (2, "with 2 of 3 fresh seeds)"), (0, "")])
+def test_a_fresh_seed_that_was_given_up_has_no_part_in_what_is_told(tmp_path, kept, told):
+    trials = Trials(tmp_path, squares, settings={"n_trials": 2, "repeats": 3})
+    trials.all()
+    again = trials.search.again()
+    for job in again:
+        trials.train(job)
+    for job in again[kept:]:
+        job.result |= {"status": "pruned", "metrics": {"val/loss": 9.0}}  # by stopping=milestones
+    write_found(trials.search, tmp_path)
+    found = yaml.safe_load((tmp_path / "optimization_results.yaml").read_text())
+    assert (found["repeats"], found["repeated"], len(found["repeated_jobs"])) == (3, kept, 3)
+    best = trials.search.best.jobs[0].score
+    assert best_of_search(tmp_path).endswith(told or f"(val/loss {best:.4f} in the search, none of 3 fresh seeds has a number)")
+    scores = [job.score for job in again[:kept]]
+    assert found["repeated_mean"] == (pytest.approx(sum(scores) / kept) if kept else None)
 
 
 def test_the_best_is_repeated_with_seeds_that_nothing_was_chosen_by(tmp_path):
@@ -391,6 +441,24 @@ def test_a_job_that_is_given_up_while_it_loads_is_pruned(tmp_path):
     assert (left["status"], left["pruned_at"]) == ("pruned", 1) and "error" not in left and not sweep.failed
 
 
+def test_a_finished_run_is_not_given_up_where_its_setting_is_asked_for_again(tmp_path):
+    """It answers at once, beside more trials than when it was judged; what it has left stays as it is."""
+
+    class ByWords(Trials):
+        def make(self, number, words):
+            return Job(number, self.folder / words[-1], words, words[-1])
+
+    sweep = Sweep(tmp_path, Plan(), ASLEEP)
+    trials = ByWords(tmp_path, squares, made("pruner", {"name": "median", "n_startup_trials": 1}), {"n_trials": 4})
+    for x in (0.9, 0.3, 0.9, 1.0):
+        trials.search.study.enqueue_trial({"x": x})
+        trials.leave(trials.make(0, [f"x={x}"]))
+    sweep.work(trials.search)
+    assert [trial.state.name for trial in trials.search.study.trials] == ["COMPLETE", "COMPLETE", "COMPLETE", "PRUNED"]
+    left = [json.loads((tmp_path / f"x={x}" / "result.json").read_text())["status"] for x in (0.9, 0.3, 1.0)]
+    assert left == ["finished", "finished", "pruned"]
+
+
 def test_a_pruner_s_numbers_may_be_found_by_optuna_or_typed():
     typed = made("pruner", {"name": "halving", "min_resource": 1, "reduction_factor": 2})
     assert (typed._min_resource, typed._reduction_factor) == (1, 2)
@@ -484,9 +552,23 @@ def test_one_objective_and_one_direction_need_no_list(tmp_path):
     sweep = Sweep(tmp_path, Plan(), ASLEEP)
     search = search_of(OmegaConf.create({"sweeper": settings}), ["optimizer.lr=0.1,1"], sweep)
     assert (search.objectives, search.directions) == (["val/acc"], ["maximize"])
+    for again in ({}, {"repeated_jobs": ["3", "4"]}):  # what was chosen before more trials is not what the search has chosen
+        found = {"best_job": "1", "metric": "val/acc", **again}
+        (tmp_path / "optimization_results.yaml").write_text(yaml.safe_dump(found))
+        assert chosen_job(tmp_path) == (tmp_path / "1", "val/acc")
+        search_of(OmegaConf.create({"sweeper": settings}), ["optimizer.lr=0.1,1"], sweep)
+        assert chosen_job(tmp_path) is None
+        assert repeated_jobs(tmp_path) == {tmp_path / name for name in again.get("repeated_jobs", ())}
     settings["objectives"] = [3]
     with pytest.raises(RecipeError, match="objectives must be names of metrics, got 3"):
         search_of(OmegaConf.create({"sweeper": settings}), ["optimizer.lr=0.1,1"], sweep)
+    settings["objectives"] = ["val/acc", "test/loss"]
+    with pytest.raises(RecipeError, match="chooses by test nothing any more, and it would by test/loss: type val/loss"):
+        search_of(OmegaConf.create({"sweeper": settings}), ["optimizer.lr=0.1,1"], sweep)
+    for objectives in (None, "val/acc"):
+        settings |= {"objectives": objectives, "direction": ["maximize", "minimize"]}
+        with pytest.raises(RecipeError, match=r"direction=\[maximize, ?minimize\]: expected 1, one for each"):
+            search_of(OmegaConf.create({"sweeper": settings}), ["optimizer.lr=0.1,1"], sweep)
 
 
 def left(folder):
