@@ -23,7 +23,7 @@ from recipes.config.searching import register
 from recipes.run.train import train
 from tests.command import command, once, variables
 from tests.harness import TRAINED
-from tests.recipes.engine.weighing import EQUAL, data, model, numbers
+from tests.recipes.engine.weighing import EQUAL, data, numbers
 from tests.recipes.engine.weighing import train as train_plain
 from tests.sparsely import sparsely
 
