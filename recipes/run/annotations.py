@@ -33,8 +33,9 @@ def expect_annotated(place: str, kind: type, given: Mapping[str, Any]) -> None:
             continue
         hint = hints[name]
         choices = [get_origin(each) or each for each in (get_args(hint) if _is_union(hint) else [hint])]
-        if all(each in KINDS for each in choices):
-            words = " or ".join(filter(None, (KINDS[each] for each in choices)))
+        told = [KINDS[each] for each in choices if KINDS.get(each)]
+        if told and all(each in KINDS for each in choices):
+            words = " or ".join([*filter(None, [", ".join(told[:-1])]), told[-1]])
             expect(any(_fits(value, each) for each in choices), f"{place}.{name}", words, value)
 
 

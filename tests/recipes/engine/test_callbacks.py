@@ -401,7 +401,7 @@ def test_options_name_what_the_class_takes(name):
         (["+callback=learning_rate_monitor", "callback.learning_rate_monitor.logging_interval=x"], "logging_interval"),
         (
             ["+callback=timer", "callback.timer.duration=600"],
-            "callback.timer.duration must be text or a mapping or null, got 600$",
+            "callback.timer.duration must be text, a mapping or null, got 600$",
         ),
         *(
             (
