@@ -37,7 +37,9 @@ def pytest_collection(session: pytest.Session) -> None:
     from recipes.check.package import find_package
 
     try:
-        session.config.stash[FOUND] = [find_package(name) for name in names]
+        session.config.stash[FOUND] = packages = [find_package(name) for name in names]
+        for package in packages:
+            _ = package.options  # that there is one to check is part of the name
     except RecipeError as error:
         raise pytest.UsageError(str(error)) from None
 

@@ -172,22 +172,26 @@ def interval(
 ) -> Any:
     """Two numbers [from, to], from ≤ to, between which is drawn: `least` ≤, or `above` <, and ≤ `most`; a tuple is fine too."""
     low = above if least is None else least
-    if most is None:
+    if low is None:
+        told = "" if most is None else f"≤ {most:g}"
+    elif most is None:
         told = f"{'>' if least is None else '≥'} {low:g}"
     else:
         told = f"in {'(' if least is None else '['}{low:g}, {most:g}]"
 
     def accepts(value: Any) -> bool:
         numbers = isinstance(value, list) and len(value) == 2 and all(isinstance(end, float) for end in value)
-        if not numbers or not value[0] <= value[1] < math.inf or (most is not None and value[1] > most):
+        if not numbers or not -math.inf < value[0] <= value[1] < math.inf or (most is not None and value[1] > most):
             return False
         return low is None or value[0] > low or value[0] == least
 
     def convert(value: Any) -> Any:
         return [float(end) if type(end) is int else end for end in value] if isinstance(value, (list, tuple)) else value
 
-    words = f"two numbers {told}, the first not above the second"
-    return Parameter(f"{help}, {told}", default=default, words=words, accepts=accepts, convert=convert, **further)
+    words = f"{f'two numbers {told}'.strip()}, the first not above the second"
+    return Parameter(
+        f"{help}, {told}".removesuffix(", "), default=default, words=words, accepts=accepts, convert=convert, **further
+    )
 
 
 @dataclass_transform(eq_default=False, field_specifiers=(number, share, count, choice, flag, run_folder, span, interval, value))

@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -14,7 +15,7 @@ import torch
 import yaml
 from torch import nn
 
-from plugins.base import Setting, Task
+from plugins.base import Plugin, Setting, Stage, Task
 from recipes.compare.present import present
 from recipes.config.catalogue import Catalogue, installed_folders
 from recipes.config.composing import check, compose, finish
@@ -22,6 +23,8 @@ from recipes.config.searching import register
 from recipes.run.train import train
 from tests.command import command, once, variables
 from tests.harness import TRAINED
+from tests.recipes.engine.weighing import EQUAL, data, numbers
+from tests.recipes.engine.weighing import train as train_plain
 from tests.sparsely import sparsely
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
@@ -279,6 +282,46 @@ def test_the_average_of_the_package_counts_later_steps_more(run, packages):
     with plugin.evaluation_weights(module):
         torch.testing.assert_close(model.weight, expected)
     assert torch.equal(model.weight, seen[-1])
+
+
+def test_the_average_of_the_package_goes_where_the_weights_are_and_ends_with_its_time(run, packages):
+    from own_techniques.averaging.polynomial import Polynomial
+
+    plugin, model = Polynomial(), nn.Linear(2, 1, device="meta")
+    plugin.load_state_dict({"count": 1, "mean": {"weight": torch.ones(1, 2), "bias": torch.ones(1)}})
+    plugin.after_step(SimpleNamespace(model=model), None)
+    assert {value.device.type for value in plugin.mean.values()} == {"meta"}
+    bare = run("bare")
+    over = run("over", "+averaging=polynomial", "averaging.when=[0,0.5]")
+    assert {name: over["metrics"][name] for name in bare["metrics"]} == bare["metrics"]
+
+
+def test_the_distillation_of_the_package_weighs_samples(run, packages):
+    from own_techniques.distillation.hard import HardDistillation
+
+    x, y = data("plain")
+    first = x[:, 1] > 0
+
+    class Teacher(nn.Module):
+        def outputs(self, x):
+            return {"": x[:, :3]}
+
+    class Half(Plugin):
+        stage, group, option = Stage.TARGETS, "test", "half"
+
+        def transform_batch(self, batch, module):
+            return replace(batch, weight={"": (batch.x[:, 1] > 0).float()})
+
+    class Taught(HardDistillation):
+        group, option = "distillation", "hard"
+
+        def __post_init__(self):
+            self._model = Teacher()
+
+    weighted = numbers(train_plain("by_task", x, y, 2, [Taught("somewhere", 0.7), Half()]))
+    torch.testing.assert_close(
+        weighted, numbers(train_plain("by_task", x[first], y[first], 1, [Taught("somewhere", 0.7)])), **EQUAL
+    )
 
 
 def test_the_guard_of_the_package_leaves_out_what_is_far_too_long(run, packages):

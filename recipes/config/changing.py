@@ -67,7 +67,11 @@ def read_run(catalogue: Catalogue, folder: Path) -> dict[str, Any]:
     except RecipeError as error:
         raise RecipeError(f"{path}: {error}") from None
     keep_at_home(config)
-    missing = [name for name in catalogue.defaults if name not in config and name != "recipe"]
+    missing = [
+        name
+        for name in catalogue.defaults
+        if name != "recipe" and (name not in config or not (config[name] or catalogue.many(name)))
+    ]
     if missing:
         raise RecipeError(f"{path} has no {', '.join(missing)}")
     settings = catalogue.groups["trainer"][catalogue.defaults["trainer"] or ""].content

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -28,6 +29,7 @@ from recipes.config.class_files import (
     UNKNOWN,
     ClassFile,
     Parameter,
+    file_of,
     located,
 )
 from recipes.config.errors import printable
@@ -131,10 +133,19 @@ def learn(words: Sequence[str], folders: Iterable[tuple[str, Path]] = ()) -> lis
             raise RecipeError(f"{word}: expected the name of a file and of a class in it, such as {group}.{TARGET}=mine.Mine")
         known = Catalogue().groups[group] if names else {}
         for name in names:
-            if (group, name) in catalogue.own_options or (name not in known and (said or not nearest(name, known))):
+            if (group, name) in catalogue.own_options or (
+                name not in known and (said or _is_there(name) or not nearest(name, known))
+            ):
                 _offer(group, name)
         found.append(f"{group}={value}" if said else f"{key}={value}" if names else word)
     return found
+
+
+def _is_there(name: str) -> bool:
+    """Whether there is such a class, or a file in the working folder that would have it: then the name is no slip of an option's."""
+    with suppress(RecipeError):
+        return file_of(name.rpartition(".")[0]).path.is_relative_to(Path.cwd()) or bool(located(name))
+    return False
 
 
 def _dotted(found: re.Match[str]) -> str:

@@ -12,6 +12,7 @@ from torch.optim import Optimizer
 from plugins.base import Named, Option, RecipeError, called, expect, expect_positive, implementers
 from plugins.depth import depths, meant_by
 from plugins.parameters import named_parameters
+from recipes.config.quoting import show
 
 SPARED = ("bias", "norm")
 
@@ -35,8 +36,8 @@ class GroupRules:
     rates: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if unknown := set(self.no_decay) - set(SPARED):
-            raise RecipeError(f"optimizer.no_decay must name bias or norm, got {', '.join(sorted(unknown))}")
+        if unknown := [word for word in self.no_decay if word not in SPARED]:
+            raise RecipeError(f"optimizer.no_decay must name bias or norm, got {', '.join(map(show, unknown))}")
         expect_positive("optimizer.layer_decay", self.layer_decay)
         expect(self.layer_decay <= 1, "optimizer.layer_decay", "a number in (0, 1]", self.layer_decay)
         expect(isinstance(self.rates, Mapping), "optimizer.rates", "factors by name, such as {head: 10}", self.rates)

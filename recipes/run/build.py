@@ -21,7 +21,7 @@ from plugins.inputs import Shape, from_plain
 from recipes.config.catalogue import Catalogue, installed_folders
 from recipes.config.changing import read_run
 from recipes.config.choices import choices
-from recipes.config.errors import first_line, one_line
+from recipes.config.errors import first_line, of_own_code, one_line
 from recipes.config.own import warn_of_changes
 from recipes.config.quoting import show
 from recipes.config.run_files import BEST, CHECKPOINTS
@@ -36,6 +36,7 @@ from recipes.engine.module import RecipeModule
 from recipes.engine.randomness import seed_global
 from recipes.engine.samples import ignored_label
 from recipes.engine.units import MEAN
+from recipes.run.annotations import expect_annotated
 from recipes.run.classes import find_class, instantiate, make_data, of_library
 from recipes.run.found import OwnSamples, find_runs
 from recipes.run.passing import expect_passes, expect_takes_named_inputs
@@ -44,6 +45,7 @@ from recipes.run.weights import load_weights
 
 SPEAKING = ("data", "model", "loss", "optimizer", "scheduler")  # one of each in every run
 OTHERS = ("data", "model", "loss", "optimizer", "scheduler", "trainer", "callback", "logger", "recipe", "hydra")
+KNOWN = (MisconfigurationException, ImportError, TypeError, ValueError)  # whose messages tell of themselves
 
 
 def technique_nodes(config: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
@@ -86,15 +88,13 @@ def build_callbacks(config: Mapping[str, Any]) -> list[L.Callback]:
                     f"whether a larger or a smaller {node['monitor']} is better is not known: type callback.{option}.mode=max or min"
                 )
             node = {**node, "mode": "max" if larger else "min"}
+        if of_library(node):
+            expect_annotated(f"callback.{option}", find_class(str(node["_target_"]), L.Callback), node)
         try:
             callback = instantiate(node, L.Callback)
-        except (
-            MisconfigurationException,
-            ImportError,
-            TypeError,
-            ValueError,
-        ) as error:  # a library's own check of its settings
-            raise RecipeError(f"callback.{option}: {one_line(error)}") from None
+        except Exception as error:  # a library's own check of its settings, or the lack of one
+            told = one_line(error) if isinstance(error, KNOWN) else of_own_code(error)
+            raise RecipeError(f"callback.{option}: {told}") from None
         if isinstance(callback, Plugin):
             raise RecipeError(f"callback.{option}: {type(callback).__name__} is a technique: put its option into another group")
         built.append(callback)

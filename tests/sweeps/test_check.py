@@ -413,14 +413,16 @@ def test_pytest_has_each_check_as_a_test(package, tmp_path):
         and "Traceback" not in done.stdout
     )
     assert "test_own.py::test_own PASSED" in done.stdout
-    listed = subprocess.run(
-        [*command[:-2], "--recipes-check", "nothing"],
-        cwd=tmp_path,
-        env=variables(PYTHONPATH=path),
-        capture_output=True,
-        text=True,
-    )
-    assert listed.returncode == 4 and "there is no package nothing" in listed.stderr
+    (tmp_path / "bare").mkdir()
+    for name, told in (("nothing", "there is no package nothing"), ("bare", "bare brings no option to check")):
+        listed = subprocess.run(
+            [*command[:-2], "--recipes-check", name],
+            cwd=tmp_path,
+            env=variables(PYTHONPATH=path),
+            capture_output=True,
+            text=True,
+        )
+        assert listed.returncode == 4 and f"ERROR: {told}" in listed.stderr and "INTERNALERROR" not in listed.stdout
 
 
 def test_the_plugin_imports_nothing_of_ours_before_it_is_used():

@@ -17,7 +17,7 @@ import numpy as np
 from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
 
-from plugins.base import RecipeError, expect_choice, larger_is_better
+from plugins.base import RecipeError, expect, expect_choice, larger_is_better
 from recipes.config.environment import check_wandb, told
 from recipes.config.errors import first_line
 from recipes.config.run_files import HISTOGRAMS, METRICS
@@ -49,6 +49,17 @@ def cut(text: str, longest: int) -> str:
     return text if len(text) <= longest else f"{text[: longest - 9]}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
 
 
+def as_text(name: str, value: object) -> str | None:
+    """A text, as a number that is typed is one too.
+
+    Raises:
+        RecipeError: it is a list, or another thing that is none.
+    """
+    plain = value is None or (isinstance(value, str | int | float) and not isinstance(value, bool))
+    expect(plain, f"logger.wandb.{name}", "text", value)
+    return None if value is None else str(value)
+
+
 class WandbRunLogger(WandbLogger, RunLogger):
     """Weights & Biases: online if a key is there and the server answers, offline otherwise; never waits for a person.
 
@@ -78,6 +89,7 @@ class WandbRunLogger(WandbLogger, RunLogger):
         self._folder, self._known, self._lost = folder, set[str](), False
         self._directions = dict(facts.get("directions", {}))
         experiment = None
+        entity, mode, group = (as_text(name, value) for name, value in (("entity", entity), ("mode", mode), ("group", group)))
         if is_first_rank():
             experiment = self._start(facts, project, entity, mode, group or facts.get("group"), init_timeout)
         super().__init__(save_dir=str(folder), project=project, experiment=experiment)

@@ -190,6 +190,35 @@ def test_a_class_is_an_option_of_this_command_alone(place):
     assert set(catalogue.Catalogue().groups["model"]) == before
 
 
+@pytest.mark.parametrize(
+    ("word", "file", "base"),
+    [
+        ("model=mine.CNN", "mine.py", "Module"),
+        ("model=nets.MLP", "nets/__init__.py", "Module"),
+        ("model=transformer.py:Tiny", "transformer.py", "Module"),
+        ("data=my_data.CsvSet", "my_data.py", "Dataset"),
+    ],
+)
+def test_a_class_may_be_called_like_an_option(place, word, file, base):
+    (place / file).parent.mkdir(exist_ok=True)
+    name = word.rpartition(":")[2].rpartition(".")[2]
+    taken = "shape, outputs" if base == "Module" else ""
+    (place / file).write_text(
+        f"from torch.nn import Module\nfrom torch.utils.data import Dataset\n\nclass {name}({base}):\n"
+        f"    def __init__(self, {taken}):\n        pass\n"
+    )
+    (typed,) = own.learn([word])
+    group, _, named = typed.partition("=")
+    assert named in catalogue.Catalogue().groups[group] and own.own_words([typed]) == [typed]
+
+
+def test_a_slip_of_an_option_is_no_class(place):
+    (place / "mine.py").write_text("class CNN:\n    pass\n")
+    assert own.learn(["data=img.npz"]) == ["data=img.npz"] and not catalogue.own_options
+    with pytest.raises(RecipeError, match=r"mine.py has no class Cnn; did you mean mine.CNN\?$"):
+        own.learn(["model=mine.Cnn"])
+
+
 def test_an_option_that_is_there_is_no_class(place):
     assert own.learn(["model=resnet.18", "model.width=mine.Net", "optimizer=a.B"]) == [
         "model=resnet.18",

@@ -365,6 +365,9 @@ def test_a_run_without_a_group_is_refused(run, group):
     (folder / "config.yaml").write_text(yaml.safe_dump({name: value for name, value in PLAIN.items() if name != group}))
     with pytest.raises(RecipeError, match=f"has no {group}$"):
         read_run(CATALOGUE, folder)
+    if not CATALOGUE.many(group):  # of which there may be none
+        with pytest.raises(RecipeError, match=f"has no {group}$"):
+            read_run(CATALOGUE, run(**{group: {}}))
 
 
 @pytest.mark.parametrize(

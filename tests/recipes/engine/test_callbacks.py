@@ -399,6 +399,18 @@ def test_options_name_what_the_class_takes(name):
         (["+callback=timer", "callback.timer.interval=year"], r"callback.timer: .*year"),
         (["+callback=early_stopping", "callback.early_stopping.mode=up"], r"callback.early_stopping: .*up"),
         (["+callback=learning_rate_monitor", "callback.learning_rate_monitor.logging_interval=x"], "logging_interval"),
+        (
+            ["+callback=timer", "callback.timer.duration=600"],
+            "callback.timer.duration must be text, a mapping or null, got 600$",
+        ),
+        *(
+            (
+                ["+callback=early_stopping", f"callback.early_stopping.{name}={typed}"],
+                f"{name} must be a number or null, got {got}$",
+            )
+            for name in ("stopping_threshold", "divergence_threshold")
+            for typed, got in (("95%", "'95%'"), ("true", "True"), ("[1]", r"\[1\]"))
+        ),
     ],
 )
 def test_bad_values_are_told_with_their_place(words, message):

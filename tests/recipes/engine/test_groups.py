@@ -95,6 +95,7 @@ def test_the_head_is_the_last_layer_whatever_it_is_called():
         ({"layer_decay": 0}, "optimizer.layer_decay must be a number > 0, got 0"),
         ({"layer_decay": 1.5}, "optimizer.layer_decay must be a number in (0, 1], got 1.5"),
         ({"no_decay": ["weight"]}, "optimizer.no_decay must name bias or norm, got weight"),
+        ({"no_decay": [1, None, ["bias"]]}, "optimizer.no_decay must name bias or norm, got 1, null, [bias]"),
     ],
 )
 def test_what_cannot_be_meant_is_refused(rules, told):

@@ -299,6 +299,14 @@ def test_the_sub_group_outside_of_a_sweep_is_the_recipe(folder):
     assert not any(word in place["job_type"] for word in ("seed=", "name=", "notes=", "logger", "progress"))
 
 
+def test_what_wandb_is_told_may_be_a_number(folder):
+    folder.train("max_steps=1", *WANDB, "logger.wandb.group=1", "logger.wandb.entity=2", "name=3", "tags=[4]")
+    assert (folder.result["wandb"]["group"], folder.result["wandb"]["entity"]) == ("1", "2")
+    for name in ("group", "entity", "mode"):
+        with pytest.raises(RecipeError, match=rf"^logger.wandb.{name} must be text, got \['a'\]$"):
+            WandbRunLogger(folder.path, {}, **{name: ["a"]})
+
+
 def test_a_run_that_is_not_on_wandb_says_nothing_of_it(folders):
     for name, logger in (("csv", "logger=csv"), ("disabled", "logger=wandb")):
         folder = folders(name)

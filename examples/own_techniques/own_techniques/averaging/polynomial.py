@@ -35,7 +35,13 @@ class Polynomial(Plugin):
         self.count += 1
         share = (self.power + 1) / (self.count + self.power)
         for name, weight in module.model.named_parameters():
-            self.mean[name] = torch.lerp(self.mean[name], weight, share) if name in self.mean else weight.clone()
+            before = self.mean[name].to(weight.device) if name in self.mean else weight  # a checkpoint's are on the CPU
+            self.mean[name] = torch.lerp(before, weight, share)
+
+    def on_train_batch_start(self, trainer: L.Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:
+        """Forget the average behind the last step in which it acts."""
+        if not self.acts(pl_module.progress):
+            self.count, self.mean = 0, {}
 
     @contextmanager
     def evaluation_weights(self, module: Module) -> Iterator[None]:

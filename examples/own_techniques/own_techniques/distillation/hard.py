@@ -61,6 +61,7 @@ class HardDistillation(Plugin):
         changed, taught = dict(losses), batch.extra.get(self.state_key, {})
         for task in module.setting.tasks:
             if task.kind == "classification" and task.name in taught:
-                found = functional.cross_entropy(outputs[task.name].float(), taught[task.name])
+                values = functional.cross_entropy(outputs[task.name].float(), taught[task.name], reduction="none")
+                found = module.mean(values, batch, task.name)
                 changed[task.name] = (1 - self.weight) * losses[task.name] + self.weight * found
         return changed
