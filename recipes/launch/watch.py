@@ -39,6 +39,7 @@ from recipes.launch.forked_rank import ForkedRank
 from recipes.launch.gpus import accelerators
 from recipes.launch.identity import LIFELINE, WATCHED, repeated
 from recipes.launch.ranks import STOPPING, asking, is_watched, lifeline, node, threads_of
+from recipes.store.files import is_held
 from recipes.store.folder import result_or_empty, write_result
 
 
@@ -79,16 +80,18 @@ def train(
     if not node():
         forget_errors(folder)
     first = first_note(found)
-    if not any(watch.codes.values()) or (result.get("status") in ("stopped", "diverged") and _changed(folder) > before):
+    ours = _changed(folder) > before and not is_held(folder / LOG)  # else it may be that of another command, which trains there
+    if not any(watch.codes.values()) or (result.get("status") in ("stopped", "diverged") and ours):
         return result
     if first is None and watch.asked:  # it was not left the time to save
         stopped = {"status": "stopped", "stopped_by": watch.asked[0]}
-        if result.get("status") in ("running", "failed") and _changed(folder) > before:
+        if result.get("status") in ("running", "failed") and ours:
             write_result(folder, result | stopped)
         return stopped
     number, code = next((number, code) for number, code in watch.codes.items() if code)
     line = line or f"rank {number}: ended with code {code}"
-    write_failure(folder, line, before)
+    if ours:
+        write_failure(folder, line, before)
     if first and first["mistake"]:
         raise RecipeError(line)
     log = folder / LOG
