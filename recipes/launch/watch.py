@@ -70,8 +70,9 @@ def train(
         RankError: a rank has failed or was killed.
     """
     before = _changed(folder)
+    devices = config["trainer"]["devices"]
     # a process that may have asked CUDA for the number of GPUs is not forked
-    forks = warm.is_fork and (isinstance(config["trainer"]["devices"], int) or not accelerators())
+    forks = warm.is_fork and ((isinstance(devices, int) and devices > 0) or not accelerators())
     watch = Watch(folder, as_rank if forks else None)
     watch.run(count, int(config["trainer"]["num_nodes"]), {"config": dict(config), "folder": str(folder), "words": list(words)})
     result = result_or_empty(folder)

@@ -37,3 +37,14 @@ def test_the_result_of_another_command_that_trains_there_is_left_alone(tmp_path,
             else:
                 assert train(tmp_path) == {"status": "stopped", "stopped_by": "SIGINT"}
         assert json.loads(file.read_text())["status"] == status
+
+
+@pytest.mark.parametrize(("devices", "forks"), [(-1, False), ("auto", False), (2, True)])
+def test_a_process_that_has_counted_gpus_is_not_forked(tmp_path, monkeypatch, devices, forks):
+    found = []
+    monkeypatch.setattr(watch.Watch, "run", lambda self, *_: found.append(self.as_rank is not None))
+    monkeypatch.setattr(watch.warm, "is_fork", True)
+    for gpus in ("0,1", ""):
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", gpus)
+        train(tmp_path, devices=devices, accelerator="auto")
+    assert found == [forks, True]
