@@ -19,6 +19,7 @@ from recipes.launch import failures, ranks, watch
 from recipes.launch import slurm_job as slurm
 from recipes.launch.identity import WATCHED
 from recipes.run import memory
+from recipes.store.plan import sweep_of
 
 
 def expect_writable(folder: Path) -> None:
@@ -31,6 +32,8 @@ def start(config: dict[str, Any], folder: Path, words: Sequence[str]) -> dict[st
         failures.forget_earlier(folder)
     is_rank = WATCHED in os.environ  # of a command that draws the picture
     slurm.listen(*(slurm.ASKING if ranks.world() > 1 else ()))
+    if config["explain"] or (config["tune"] and config["resume"] is None and not sweep_of(folder)):
+        slurm.listen_no_more()
     failures.end_with_others(folder)
     try:
         ranks.check_started(config["trainer"])

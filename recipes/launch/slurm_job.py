@@ -5,6 +5,7 @@ Nothing here imports torch: a signal may come while a run is still loading, and 
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 from collections.abc import Callable, Mapping
@@ -32,13 +33,22 @@ def listen(*names: str) -> None:
 
     Those that are ignored, as a lost terminal is under nohup, stay so.
     """
-
-    def note(number: int, frame: FrameType | None) -> None:
-        received.append(signal.Signals(number).name)
-
     for name in {*names, *(("SIGTERM", *PREEMPTION) if in_job() else ())}:
         if signal.getsignal(getattr(signal, name)) != signal.SIG_IGN:
-            signal.signal(getattr(signal, name), note)
+            signal.signal(getattr(signal, name), _note)
+
+
+def listen_no_more() -> None:
+    """Let what asks for an end do so at once, as there is nothing to save; it may have come already."""
+    for name in ASKING:
+        if signal.getsignal(number := getattr(signal, name)) is _note:
+            signal.signal(number, signal.SIG_DFL)
+            if name in received:
+                os.kill(os.getpid(), number)
+
+
+def _note(number: int, frame: FrameType | None) -> None:
+    received.append(signal.Signals(number).name)
 
 
 def check_ranks(trainer: Mapping[str, Any]) -> None:

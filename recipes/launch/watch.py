@@ -189,7 +189,7 @@ class Watch:
             for number, process in self.processes.items():
                 if number not in self.codes and (code := process.poll()) is not None:
                     self.codes[number] = code
-                    if code < 0 and time.monotonic() < limit:
+                    if code < 0 and time.monotonic() < limit and signal.Signals(-code).name not in self.asked:
                         self._note_killed(number, -code)
             if self._above is not None and select.select([self._above], [], [], 0)[0]:  # who has started this process is gone
                 self._above = None
