@@ -59,9 +59,9 @@ def check_ranks(trainer: Mapping[str, Any]) -> None:
         return
     if job.tasks > 1 and ranks() == 1:
         raise RecipeError(f"the Slurm job is to have {job.tasks} processes, and one was started: put srun in front of python")
-    by_slurm = ranks() > 1 or job.name not in INTERACTIVE
+    by_slurm = ranks() > 1 or (job.name not in INTERACTIVE and max(nodes, job.nodes) > 1)  # else train.py starts processes itself
     if by_slurm and (nodes != job.nodes or (wanted is not None and wanted != job.tasks)):
-        fix = f"trainer.num_nodes={job.nodes} trainer.devices={job.tasks // job.nodes}"
+        fix = f"trainer.num_nodes={job.nodes} trainer.devices={max(1, job.tasks // job.nodes)}"
         raise RecipeError(
             f"Slurm has started {job.tasks} processes on {job.nodes} nodes, and trainer.num_nodes={nodes} with trainer.devices="
             f"{devices} wants {wanted or 'another number'} on {nodes}: type trainer=ddp {fix}, or ask Slurm for "
