@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import re
 import signal
 from collections.abc import Sequence
 from pathlib import Path
@@ -66,7 +67,9 @@ def as_rank(arguments: dict[str, Any]) -> None:
     """Train as a fork of a warm job; ends the process with an exit code unless all went well."""
     import torch
 
-    torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))  # which torch has read when it was loaded, for another process
+    # torch has read it when it was loaded, for another process; "4,2" are the threads of loops and of loops inside of them
+    if threads := re.match(r"\s*0*([1-9]\d*)", os.environ["OMP_NUM_THREADS"]):
+        torch.set_num_threads(int(threads[1]))
     exit_with(lambda: exit_code(start(**arguments)))
 
 

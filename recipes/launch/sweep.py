@@ -243,7 +243,7 @@ class Sweep:
         if gpus:
             environment["CUDA_VISIBLE_DEVICES"] = ",".join(gpus)
         if self.n_jobs > 1:
-            environment.setdefault("OMP_NUM_THREADS", threads_of(self.n_jobs * (job.devices or 1)))
+            environment["OMP_NUM_THREADS"] = environment.get("OMP_NUM_THREADS") or threads_of(self.n_jobs * (job.devices or 1))
         if self._warm is None:
             return start_job([*self.command, *words], job.folder, self._lifeline[0], environment)
         threads = environment.get("OMP_NUM_THREADS")

@@ -156,7 +156,7 @@ class Watch:
         environment |= {LIFELINE: str(ends[0]), "NODE_RANK": str(node())}
         if nodes == 1:
             environment |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(meeting.getsockname()[1])}
-        environment.setdefault("OMP_NUM_THREADS", threads_of(count))
+        environment["OMP_NUM_THREADS"] = environment.get("OMP_NUM_THREADS") or threads_of(count)
         for local in range(count):
             number = node() * count + local
             own = parent.of_mine(environment) | {"LOCAL_RANK": str(local), "RANK": str(number)}
