@@ -59,7 +59,8 @@ def check_ranks(trainer: Mapping[str, Any]) -> None:
         return
     if job.tasks > 1 and ranks() == 1:
         raise RecipeError(f"the Slurm job is to have {job.tasks} processes, and one was started: put srun in front of python")
-    by_slurm = ranks() > 1 or (job.name not in INTERACTIVE and max(nodes, job.nodes) > 1)  # else train.py starts processes itself
+    # train.py itself starts the processes of one machine
+    by_slurm = ranks() > 1 or (job.name not in INTERACTIVE and max(nodes, job.nodes) > 1)
     if by_slurm and (nodes != job.nodes or (wanted is not None and wanted != job.tasks)):
         fix = f"trainer.num_nodes={job.nodes} trainer.devices={max(1, job.tasks // job.nodes)}"
         raise RecipeError(
