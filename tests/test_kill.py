@@ -24,6 +24,7 @@ WORDS = (
 )
 RECORDS = ("histograms.csv", "confusion.json", "pictures/mixup.png")
 MOMENTS = ("start", "training", "writing")
+chance = random.Random()  # a run in this process seeds the one of all
 
 
 def start(folder, *words):
@@ -44,7 +45,7 @@ def rows(folder):
 
 def kill(process, folder, moment, first, last):
     """Kill a process at a random moment between two steps of the run: at its start, while it trains, or while it writes."""
-    until, limit = time.monotonic() + random.uniform(0, 6), random.randint(first, last)
+    until, limit = time.monotonic() + chance.uniform(0, 6), chance.randint(first, last)
     while process.poll() is None and rows(folder) < limit and (moment != "start" or time.monotonic() < until):
         time.sleep(0.001)
     while moment == "writing" and process.poll() is None and not list(folder.glob("checkpoints/*.part-*")):
@@ -119,7 +120,7 @@ def test_a_run_killed_three_times(tmp_path, whole):
 def test_runs_killed_at_random_moments(tmp_path, whole):
     for number in range(5):
         folder = tmp_path / str(number)
-        kill(start(folder, *first_words(folder)), folder, random.choice(MOMENTS), 1, 350)
+        kill(start(folder, *first_words(folder)), folder, chance.choice(MOMENTS), 1, 350)
         assert_same(go_on_to_the_end(folder), whole)
 
 
@@ -145,7 +146,7 @@ def test_a_run_killed_in_its_second_phase(tmp_path, option):
 
     folder = tmp_path / "run"
     process = start(folder, *words, f"hydra.run.dir={folder}")
-    begun = first["steps"] + random.randint(6, min(40, second["steps"] - 5))
+    begun = first["steps"] + chance.randint(6, min(40, second["steps"] - 5))
     while process.poll() is None and last_step(folder) < begun:
         time.sleep(0.01)
     process.kill()
@@ -196,13 +197,13 @@ def test_a_sweep_of_thirty_jobs_killed_three_times(tmp_path):
     assert finished(tmp_path / "whole") == 30
     folder = tmp_path / "broken"
     for number, with_jobs in enumerate((False, True, False)):
-        until = finished(folder) + random.randint(2, 5)
+        until = finished(folder) + chance.randint(2, 5)
         words = SWEEP if number == 0 else ()  # later on the folder is enough
         process = subprocess.Popen(arguments("train.py", *words, "sweep=broken"), cwd=tmp_path, env=variables())
         while finished(folder) < until:
             assert process.poll() is None
             time.sleep(0.05)
-        time.sleep(random.uniform(0, 1))  # in which a few more jobs end, never all of them
+        time.sleep(chance.uniform(0, 1))  # in which a few more jobs end, never all of them
         for job in children(process) if with_jobs else ():  # as when a machine loses power
             os.kill(job, signal.SIGKILL)
         process.kill()

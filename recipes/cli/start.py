@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import re
 import signal
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,6 +20,7 @@ from recipes.launch import failures, ranks, watch
 from recipes.launch import slurm_job as slurm
 from recipes.launch.identity import WATCHED
 from recipes.run import memory
+from recipes.store.plan import sweep_of
 
 
 def expect_writable(folder: Path) -> None:
@@ -31,6 +33,8 @@ def start(config: dict[str, Any], folder: Path, words: Sequence[str]) -> dict[st
         failures.forget_earlier(folder)
     is_rank = WATCHED in os.environ  # of a command that draws the picture
     slurm.listen(*(slurm.ASKING if ranks.world() > 1 else ()))
+    if config["explain"] or (config["tune"] and config["resume"] is None and not sweep_of(folder)):
+        slurm.listen_no_more()
     failures.end_with_others(folder)
     try:
         ranks.check_started(config["trainer"])
@@ -63,7 +67,9 @@ def as_rank(arguments: dict[str, Any]) -> None:
     """Train as a fork of a warm job; ends the process with an exit code unless all went well."""
     import torch
 
-    torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))  # which torch has read when it was loaded, for another process
+    # torch has read it when it was loaded, for another process; "4,2" are the threads of loops and of loops inside of them
+    if threads := re.match(r"\s*0*([1-9]\d*)", os.environ["OMP_NUM_THREADS"]):
+        torch.set_num_threads(int(threads[1]))
     exit_with(lambda: exit_code(start(**arguments)))
 
 

@@ -20,7 +20,7 @@ class ProcessesConf:
     """What `hydra.launcher.…` sets."""
 
     _target_: str = "hydra_plugins.lightning_recipes.ProcessesLauncher"
-    n_jobs: int = 1  # jobs at a time; -1: as many as the GPUs take, or one a CPU core where there is no GPU
+    n_jobs: int = 1  # jobs at a time; -1: as many as the GPUs take, or a process a CPU core where there is no GPU
     jobs_per_gpu: int = 1  # jobs that share a GPU, for models that leave it idle
     start: str = "warm"  # of a job: warm, a fork of a process that has imported all | fresh, a process that imports it again
 

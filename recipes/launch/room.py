@@ -31,6 +31,16 @@ def of_its_own(number: int) -> float:
     return 0.0
 
 
+def _processes() -> dict[int, tuple[int, int]]:
+    """The number of each process' parent and of its process group."""
+    found = {}
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError, ValueError):
+            above, group = path.read_text(errors="replace").rpartition(")")[2].split()[1:3]
+            found[int(path.parent.name)] = int(above), int(group)
+    return found
+
+
 class Room:
     """How much the jobs of a sweep take, each with all its processes.
 
@@ -74,11 +84,12 @@ class Room:
         if time.monotonic() < self._looked + EVERY:
             return
         taken = {group: 0.0 for group in groups if group is not None}
-        for path in Path("/proc").glob("[0-9]*/stat"):
-            with suppress(OSError, ValueError, IndexError):
-                group = int(path.read_text().rpartition(")")[2].split()[2])
-                if group in taken:
-                    taken[group] += of_its_own(int(path.parent.name))
+        found = _processes()
+        for number, (above, group) in found.items():
+            while group not in taken and above in found:  # ranks have groups of their own
+                above, group = found[above]
+            if group in taken:
+                taken[group] += of_its_own(number)
         self._now = list(taken.values())
         self.most = max([self.most, *self._now])
         self._looked = time.monotonic()

@@ -5,6 +5,7 @@ Nothing here imports torch: a signal may come while a run is still loading, and 
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 from collections.abc import Callable, Mapping
@@ -32,13 +33,22 @@ def listen(*names: str) -> None:
 
     Those that are ignored, as a lost terminal is under nohup, stay so.
     """
-
-    def note(number: int, frame: FrameType | None) -> None:
-        received.append(signal.Signals(number).name)
-
     for name in {*names, *(("SIGTERM", *PREEMPTION) if in_job() else ())}:
         if signal.getsignal(getattr(signal, name)) != signal.SIG_IGN:
-            signal.signal(getattr(signal, name), note)
+            signal.signal(getattr(signal, name), _note)
+
+
+def listen_no_more() -> None:
+    """Let what asks for an end do so at once, as there is nothing to save; it may have come already."""
+    for name in ASKING:
+        if signal.getsignal(number := getattr(signal, name)) is _note:
+            signal.signal(number, signal.SIG_DFL)
+            if name in received:
+                os.kill(os.getpid(), number)
+
+
+def _note(number: int, frame: FrameType | None) -> None:
+    received.append(signal.Signals(number).name)
 
 
 def check_ranks(trainer: Mapping[str, Any]) -> None:
@@ -49,9 +59,10 @@ def check_ranks(trainer: Mapping[str, Any]) -> None:
         return
     if job.tasks > 1 and ranks() == 1:
         raise RecipeError(f"the Slurm job is to have {job.tasks} processes, and one was started: put srun in front of python")
-    by_slurm = ranks() > 1 or job.name not in INTERACTIVE
+    # train.py itself starts the processes of one machine
+    by_slurm = ranks() > 1 or (job.name not in INTERACTIVE and max(nodes, job.nodes) > 1)
     if by_slurm and (nodes != job.nodes or (wanted is not None and wanted != job.tasks)):
-        fix = f"trainer.num_nodes={job.nodes} trainer.devices={job.tasks // job.nodes}"
+        fix = f"trainer.num_nodes={job.nodes} trainer.devices={max(1, job.tasks // job.nodes)}"
         raise RecipeError(
             f"Slurm has started {job.tasks} processes on {job.nodes} nodes, and trainer.num_nodes={nodes} with trainer.devices="
             f"{devices} wants {wanted or 'another number'} on {nodes}: type trainer=ddp {fix}, or ask Slurm for "

@@ -48,7 +48,7 @@ class Sweep:
         folder: the sweep's folder.
         plan: the words it was started with; the jobs of an earlier start are taken over.
         command: what starts a job, up to its words.
-        n_jobs: jobs at a time; -1: as many as the GPUs take, or one a CPU core where there is no GPU.
+        n_jobs: jobs at a time; -1: as many as the GPUs take, or a process a CPU core where there is no GPU.
         jobs_per_gpu: the most jobs that share a GPU; 1: any number, where n_jobs is not -1.
         start: fresh: each job imports all that it needs | warm: it is a fork of a process that has, where that is possible.
     """
@@ -68,6 +68,7 @@ class Sweep:
         self.gpus = accelerators() if n_jobs != 1 else []
         self.n_jobs = n_jobs if n_jobs > 0 else len(self.gpus) * jobs_per_gpu or cores_here()
         self._on_a_gpu = jobs_per_gpu if n_jobs == -1 or jobs_per_gpu > 1 else sys.maxsize  # jobs at a time
+        self._on_cores = cores_here() if n_jobs == -1 and not self.gpus else sys.maxsize  # processes at a time
         self.jobs: list[Job] = []
         self.console = Console()
         at_once = max(cores_here(), len(self.gpus) * jobs_per_gpu)
@@ -203,10 +204,11 @@ class Sweep:
             self.run([self.make(len(self.jobs) + number, words) for number, words in enumerate(rest)])
 
     def _next(self, waiting: list[Job]) -> Job | None:
-        """The first job that finds GPUs, and in whose folder no process is still ending; with an error where one does not end."""
-        taken = [each.gpus for each in self._running.values()]
+        """The first job that finds GPUs or CPU cores, and in whose folder no process is still ending; with an error where one does not end."""
+        taken, busy = [each.gpus for each in self._running.values()], sum(job.devices or 1 for job in self._running)
         finds = {
             wanted: have_room(deal(self.gpus, taken, wanted), taken, self._on_a_gpu)
+            and (not busy or busy + (wanted or 1) <= self._on_cores)
             for wanted in {job.devices for job in waiting}
         }
         for job in list(waiting):
@@ -243,7 +245,7 @@ class Sweep:
         if gpus:
             environment["CUDA_VISIBLE_DEVICES"] = ",".join(gpus)
         if self.n_jobs > 1:
-            environment.setdefault("OMP_NUM_THREADS", threads_of(self.n_jobs * (job.devices or 1)))
+            environment["OMP_NUM_THREADS"] = environment.get("OMP_NUM_THREADS") or threads_of(self.n_jobs * (job.devices or 1))
         if self._warm is None:
             return start_job([*self.command, *words], job.folder, self._lifeline[0], environment)
         threads = environment.get("OMP_NUM_THREADS")

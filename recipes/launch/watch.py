@@ -39,6 +39,7 @@ from recipes.launch.forked_rank import ForkedRank
 from recipes.launch.gpus import accelerators
 from recipes.launch.identity import LIFELINE, WATCHED, repeated
 from recipes.launch.ranks import STOPPING, asking, is_watched, lifeline, node, threads_of
+from recipes.store.files import is_held
 from recipes.store.folder import result_or_empty, write_result
 
 
@@ -69,8 +70,9 @@ def train(
         RankError: a rank has failed or was killed.
     """
     before = _changed(folder)
+    devices = config["trainer"]["devices"]
     # a process that may have asked CUDA for the number of GPUs is not forked
-    forks = warm.is_fork and (isinstance(config["trainer"]["devices"], int) or not accelerators())
+    forks = warm.is_fork and ((isinstance(devices, int) and devices > 0) or not accelerators())
     watch = Watch(folder, as_rank if forks else None)
     watch.run(count, int(config["trainer"]["num_nodes"]), {"config": dict(config), "folder": str(folder), "words": list(words)})
     result = result_or_empty(folder)
@@ -79,16 +81,18 @@ def train(
     if not node():
         forget_errors(folder)
     first = first_note(found)
-    if not any(watch.codes.values()) or (result.get("status") in ("stopped", "diverged") and _changed(folder) > before):
+    ours = _changed(folder) > before and not is_held(folder / LOG)  # else it may be that of another command, which trains there
+    if not any(watch.codes.values()) or (result.get("status") in ("stopped", "diverged") and ours):
         return result
     if first is None and watch.asked:  # it was not left the time to save
         stopped = {"status": "stopped", "stopped_by": watch.asked[0]}
-        if result.get("status") in ("running", "failed") and _changed(folder) > before:
+        if result.get("status") in ("running", "failed") and ours:
             write_result(folder, result | stopped)
         return stopped
     number, code = next((number, code) for number, code in watch.codes.items() if code)
     line = line or f"rank {number}: ended with code {code}"
-    write_failure(folder, line, before)
+    if ours:
+        write_failure(folder, line, before)
     if first and first["mistake"]:
         raise RecipeError(line)
     log = folder / LOG
@@ -152,7 +156,7 @@ class Watch:
         environment |= {LIFELINE: str(ends[0]), "NODE_RANK": str(node())}
         if nodes == 1:
             environment |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(meeting.getsockname()[1])}
-        environment.setdefault("OMP_NUM_THREADS", threads_of(count))
+        environment["OMP_NUM_THREADS"] = environment.get("OMP_NUM_THREADS") or threads_of(count)
         for local in range(count):
             number = node() * count + local
             own = parent.of_mine(environment) | {"LOCAL_RANK": str(local), "RANK": str(number)}
@@ -185,7 +189,7 @@ class Watch:
             for number, process in self.processes.items():
                 if number not in self.codes and (code := process.poll()) is not None:
                     self.codes[number] = code
-                    if code < 0 and time.monotonic() < limit:
+                    if code < 0 and time.monotonic() < limit and signal.Signals(-code).name not in self.asked:
                         self._note_killed(number, -code)
             if self._above is not None and select.select([self._above], [], [], 0)[0]:  # who has started this process is gone
                 self._above = None

@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 import logging
+import random
 import warnings
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import torch
 
 from plugins.base import expect_choice
 
 
 def set_up_process(config: Mapping[str, Any]) -> None:
-    """Threads, determinism, and silence about what Lightning says to everybody."""
+    """Threads, random states, and silence about what Lightning says to everybody."""
     trainer = config["trainer"]
     if trainer["num_threads"]:
         torch.set_num_threads(trainer["num_threads"])
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
     set_matmul_precision(trainer["matmul_precision"])
-    torch.manual_seed(config["seed"])  # for what draws outside of the owners' generators: third-party code
+    torch.manual_seed(config["seed"])  # for what draws outside of the owners' generators: third-party code, and a user's own
+    random.seed(config["seed"])
+    np.random.seed(config["seed"] % 2**32)
     warnings.filterwarnings("ignore", message=".*Checkpoint directory .* exists and is not empty")
     warnings.filterwarnings("ignore", message=".*does not have many workers")
     warnings.filterwarnings("ignore", message=".*smaller than the logging interval")

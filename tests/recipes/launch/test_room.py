@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from contextlib import contextmanager
 
 import pytest
 
@@ -11,16 +12,24 @@ from tests.command import command
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="/proc tells it")
 HOLDS = "import sys; held = bytes(range(256)) * (100 * 2**20 // 256); print('there', flush=True); sys.stdin.read()"
+STARTS = "import subprocess, sys; subprocess.run([sys.executable, '-c', sys.argv[1]], start_new_session=True)"
+
+
+@contextmanager
+def started(*words):
+    """A process that starts with these words, with a process group of its own, once 100 MiB are taken."""
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen([sys.executable, "-c", *words], start_new_session=True, **pipes) as process:
+        process.stdout.readline()
+        yield process
+        process.stdin.close()
 
 
 @pytest.fixture
 def large():
-    """A process that has 100 MiB, with a process group of its own."""
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-    with subprocess.Popen([sys.executable, "-c", HOLDS], start_new_session=True, **pipes) as process:
-        process.stdout.readline()
+    """A process that has 100 MiB."""
+    with started(HOLDS) as process:
         yield process
-        process.stdin.close()
 
 
 def test_what_a_process_takes(large):
@@ -45,6 +54,13 @@ def test_jobs_start_as_long_as_there_is_room(large, monkeypatch):
     free = 3 * 10**8
     assert found.holds([large.pid, large.pid], 9) == (True, "")
     assert found.holds([large.pid, None, None], 9)[0] is False  # others have not taken yet what they will
+
+
+def test_what_the_ranks_of_a_job_take_is_seen(large):
+    with started(STARTS, HOLDS) as job, started(STARTS, HOLDS):  # the second one is of somebody else
+        found = Room(cores=1)
+        found.holds([job.pid, large.pid], 9)
+        assert all(100 * 2**20 < taken < 150 * 2**20 for taken in found._now)
 
 
 @pytest.mark.slow

@@ -36,7 +36,8 @@ def set_job(monkeypatch, tasks=1, nodes=1, rank=0, name="train", step=True):
     ("tasks", "nodes", "trainer", "told"),
     [
         (4, 2, ALONE, "type trainer=ddp trainer.num_nodes=2 trainer.devices=2, or ask Slurm for --nodes=1 --ntasks-per-node=1"),
-        (1, 1, {"num_nodes": 1, "devices": 2}, "trainer.devices=2 wants 2 on 1: type trainer=ddp trainer.num_nodes=1"),
+        (1, 1, {"num_nodes": 2, "devices": 2}, "trainer.devices=2 wants 4 on 2: type trainer=ddp trainer.num_nodes=1"),
+        (1, 2, ALONE, "type trainer=ddp trainer.num_nodes=2 trainer.devices=1"),
         (2, 2, {"num_nodes": 1, "devices": -1}, "wants another number on 1"),
     ],
 )
@@ -52,8 +53,10 @@ def test_ranks_that_fit_are_taken(monkeypatch):
     set_job(monkeypatch, 4, 2)
     ranks.check_started({"num_nodes": 2, "devices": 2})
     ranks.check_started({"num_nodes": 2, "devices": -1})
-    set_job(monkeypatch, name="interactive")  # a person's shell: Lightning starts the processes
-    ranks.check_started({"num_nodes": 1, "devices": 4})
+    for name in ("interactive", "train"):  # one process on one node: train.py starts the others
+        set_job(monkeypatch, name=name)
+        ranks.check_started({"num_nodes": 1, "devices": 4})
+        ranks.check_started({"num_nodes": 1, "devices": -1})
     set_job(monkeypatch, 2, 2, name="bash")
     ranks.check_started({"num_nodes": 2, "devices": 1})
 

@@ -466,6 +466,18 @@ def test_no_more_jobs_share_a_gpu_than_were_asked_for(tmp_path, monkeypatch, n_j
     assert log[:most] == ["started"] * most and log[most] != "started"
 
 
+@pytest.mark.parametrize(("devices", "most"), [((2, 2, 2), 2), ((8, 8), 1), ((None, 1, 2, 1), 3)])
+def test_as_many_processes_as_cores_are_started_at_a_time(tmp_path, monkeypatch, devices, most):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: range(4), raising=False)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    monkeypatch.setenv("OMP_NUM_THREADS", "")
+    sweep = Sweep(tmp_path, Plan(["seed=0,1,2"]), [sys.executable, "-c", JOB], n_jobs=-1)
+    sweep.run([Job(number, tmp_path / str(number), [], "", count) for number, count in enumerate(devices)])
+    assert not sweep.failed and {job.result["OMP_NUM_THREADS"] for job in sweep.jobs} == {"1"}
+    log = [line.split()[4] for line in (tmp_path / "sweep.log").read_text().splitlines()]
+    assert log[:most] == ["started"] * most and log[most] != "started"
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="forks are for Linux")
 def test_jobs_that_are_lost_with_the_process_that_they_were_forked_of_go_on_by_themselves(tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", str(ROOT))

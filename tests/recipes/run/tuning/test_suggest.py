@@ -1,11 +1,13 @@
 import json
 import re
+import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
-from tests.command import command, variables
+from tests.command import arguments, command, variables, wait_until
 from tests.harness import ROOT
 
 FEW = ("max_epochs=2", "logger=csv", "trainer.accelerator=cpu", "trainer.progress=false")
@@ -43,6 +45,37 @@ def test_a_job_of_a_sweep_trains_as_one_that_was_given_the_rate(tmp_path):
         assert (tmp_path / f"alone{number}" / "metrics.csv").read_bytes() == (run / "metrics.csv").read_bytes()
     rows = (tmp_path / "tuned" / "compare.csv").read_text().splitlines()
     assert len(rows) == 2 and ",2," in rows[1]  # one group of two seeds, whatever rates they have
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc tells when a process listens")
+@pytest.mark.parametrize(
+    ("words", "name"),
+    [
+        (("tune=batch_size",), "SIGTERM"),
+        pytest.param(("tune=lr", "trainer=ddp", "trainer.devices=2"), "SIGTERM", marks=pytest.mark.slow),
+        pytest.param(("tune=lr", "trainer=ddp", "trainer.devices=2"), "SIGINT", marks=pytest.mark.slow),
+    ],
+)
+def test_a_signal_ends_at_once_what_has_nothing_to_save(tmp_path, words, name):
+    ranks, number = 2 * ("trainer=ddp" in words), signal.Signals[name]
+    line = arguments("train.py", *words, "model=cnn", "data.batch_size=4096", "trainer.accelerator=cpu", "logger=[]")
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen(line, cwd=tmp_path, env=variables(), **pipes) as process:
+        below = Path(f"/proc/{process.pid}")
+
+        def listens():
+            caught = int(re.search(r"SigCgt:\s*(\w+)", (below / "status").read_text())[1], 16)
+            started = (below / f"task/{process.pid}/children").read_text().split()
+            return caught >> (signal.SIGTERM - 1) & 1 and len(started) == ranks
+
+        wait_until(listens, process)
+        process.send_signal(number)
+        try:
+            _, told = process.communicate(timeout=20)
+        finally:
+            process.kill()
+    assert process.returncode == (128 + number if ranks else -number) and "Traceback" not in told and "error" not in told
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
 
 
 @pytest.mark.slow
