@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, ClassVar
 
 import lightning as L
 import torch
@@ -41,6 +41,7 @@ class Averaging(Plugin):
     on_named_inputs = True
     on_class_maps = True
     on_shards = True
+    to_begin: ClassVar[str] = "let averaging.when last to its end"  # where there was no average; "": that is no mistake
 
     def __post_init__(self) -> None:
         """Nothing is averaged yet."""
@@ -130,7 +131,7 @@ class Averaging(Plugin):
         """Begin anew, or go on with what a checkpoint held."""
         if pl_module.steps_done == 0:
             self.count, self._average = 0, {}
-        self.in_place, self._parameters = False, None
+        self.in_place, self._parameters, self.events = False, None, []
 
     def on_train_batch_start(self, trainer: L.Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:
         """Forget the average behind the last step in which it acts."""
@@ -139,10 +140,12 @@ class Averaging(Plugin):
 
     @torch.no_grad()
     def settle(self, module: Module) -> None:
-        """Leave the average in the model: it is what was trained."""
+        """Leave the average in the model: it is what was trained; where there is none, say so."""
         if self.count:
             self._put(module)
             self.in_place = True
+        elif self.to_begin:
+            self.events = [f"the training ended without an average, so its weights are evaluated: {self.to_begin}"]
 
     def state_dict(self) -> dict[str, Any]:
         """The average by name of parameter or statistic, and its count."""

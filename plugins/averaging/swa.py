@@ -38,6 +38,7 @@ class SWA(Averaging):
     """
 
     calibrated_on = "train"
+    to_begin = "take a smaller averaging.start"
     start: float = declare.share("share of the training after which averaging begins", default=0.75, off=1.0)
     lr: float | None = declare.number(
         "learning rate from then on", default=None, above=0, null="that of the schedule",

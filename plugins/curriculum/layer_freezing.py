@@ -8,7 +8,7 @@ from typing import Any
 import lightning as L
 from torch import nn
 
-from plugins.base import RecipeError, declare
+from plugins.base import RecipeError, declare, needs_closure
 from plugins.finetuning._freezing import NEVER, ROUNDING, Freezing, by_depth, called
 
 
@@ -26,7 +26,7 @@ class LayerFreezing(Freezing):
     frozen is a function of the steps done, so a run that goes on freezes where it would have. Logged: `layers`, how many are frozen.
 
     Raises:
-        RecipeError: a model of one layer; a training without an end.
+        RecipeError: a model of one layer; a training without an end; L-BFGS.
         Refusal: what thaws layers meanwhile, or freezes others, or begins to count anew; optimizer=schedule_free and averaging=swa, which
             evaluate other weights.
 
@@ -75,7 +75,12 @@ class LayerFreezing(Freezing):
         return float(done / total)
 
     def expect_time(self, trainer: L.Trainer, module: Any) -> None:
-        """Refuse a training of which no share is known."""
+        """Refuse a training of which no share is known, and an optimizer that moves what is frozen by its memory of earlier steps."""
+        if needs_closure(inner := getattr(trainer.optimizers[0], "optimizer", trainer.optimizers[0])):
+            raise RecipeError(
+                f"{self.state_key}: {type(inner).__name__} makes a step of those before, which would move what is frozen: take another "
+                f"optimizer, or leave it out"
+            )
         if module.progress[1] is None:
             raise RecipeError(f"{self.state_key} counts shares of the training, and it has no end: set max_epochs or max_steps")
 

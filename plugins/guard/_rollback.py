@@ -80,6 +80,11 @@ class Rollback(Plugin):
         elif not self.good:
             self.keep(pl_module, trainer.optimizers[0])
 
+    def on_train_batch_end(self, trainer: L.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """Doubt what was copied in a step that another guard has undone behind this one: it may be what was wrong."""
+        if pl_module.step_undone:
+            self.doubt()
+
     def begin(self) -> None:
         """Begin anew."""
         self.count, self.events, self.next = 0, [], {}

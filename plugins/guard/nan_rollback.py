@@ -53,8 +53,10 @@ class NaNRollback(Rollback):
         self.gradients_overflow = selection.precision == "16-mixed"
 
     def after_step(self, module: Module, optimizer: Optimizer) -> None:
-        """Go back if the step was bad."""
-        if not self.is_good(module, optimizer):
+        """Go back if the step was bad; one that another guard has undone already is over."""
+        if module.step_undone:
+            self.doubt()
+        elif not self.is_good(module, optimizer):
             self.doubt()
             self.roll_back(module, optimizer, "loss, gradients or weights became NaN or infinite")
         else:

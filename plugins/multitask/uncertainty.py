@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from plugins.base import ALWAYS, Module, Named, Refusal, Selection, Task
 from plugins.depth import LOG_VARIANCES
 from plugins.multitask._weighted import Weighted
+from plugins.shards import kept_like, part
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -28,7 +29,7 @@ class UncertaintyWeights(Weighted):
     J = Σ_task w_task J_task + log σ_task, with w = 1/σ² of classes and labels, a softmax of temperature σ², and 1/(2σ²) of a regression, a Gaussian of variance σ²
     whose loss is the squared error. Learned is s = log σ², from 0 on, by the optimizer of the run, with its learning rate, without weight
     decay; s is a parameter of the model, `task_log_variances`, in each checkpoint, and belongs to the head. At its best σ² = J_task of a regression, 2 J_task of classes, so w J_task is the same for
-    all: the scale of a loss does not matter in the end. The trunk gets the weighted sum of the gradients, each head that of its own task, times its
+    all: the scale of a loss does not matter in the end. In a step in which a task has no loss, as where none of its labels is known, its s has no gradient. The trunk gets the weighted sum of the gradients, each head that of its own task, times its
     weight; penalties are added beside, with the weight 1, and count for more while weights are small. One task alone has no s, and equals the plain run bit for bit.
 
     Raises:
@@ -70,6 +71,15 @@ class UncertaintyWeights(Weighted):
         """The weighted losses, and log σ of each."""
         total = super().combine(losses, module)
         return total if len(losses) == 1 else total + 0.5 * self._log_variances(module).sum()
+
+    def transform_gradient(self, module: Module, parameters: Sequence[nn.Parameter]) -> None:
+        """No gradient of s where nothing is known of how large its loss is: 0.5 of log σ alone would only make its weight larger."""
+        if len(self.setting.tasks) == 1:
+            return
+        seen = module.step_losses() != 0  # asked for by all processes
+        log_variances = self._log_variances(module)
+        if log_variances.grad is not None:
+            part(log_variances.grad).mul_(part(kept_like(seen.to(log_variances.grad.dtype), log_variances)))
 
     def _log_variances(self, module: Module) -> Tensor:
         found = next(part for part in module.model.modules() if hasattr(part, LOG_VARIANCES))  # whatever stands around it

@@ -41,6 +41,8 @@ class Lookahead(Averaging):
     Source: Zhang, Lucas, Hinton & Ba, "Lookahead Optimizer: k steps forward, 1 step back", NeurIPS 2019, algorithm 1.
     """
 
+    to_begin = ""
+
     k: int = declare.count("steps of the optimizer between two of the slow weights", default=5)
     alpha: float = declare.number(
         "share of the way to the fast weights that the slow ones go", default=0.5, above=0, most=1, off=1.0

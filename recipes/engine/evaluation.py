@@ -70,8 +70,8 @@ class Evaluation:
             calibrate(module)
 
     def settle(self) -> None:
-        """Calibrate what a training has ended with."""
-        if self.module.hooks["calibrate"]:
+        """Calibrate what a training has ended with, but for weights that a technique has put back, with what was found for them."""
+        if self.module.hooks["calibrate"] and not any(plugin.recovers for plugin in self.module.plugins):
             with self.in_place():
                 pass
 

@@ -15,7 +15,7 @@ from recipes.engine.building import list_hooks_of_optimizer
 from recipes.engine.callbacks import Settle
 from recipes.engine.groups import make_with_groups, parameter_groups
 from recipes.engine.parts import Whole
-from recipes.engine.schedules import check_schedule
+from recipes.engine.schedules import check_schedule, tell_of_warmup
 
 
 def configure(module: Whole) -> tuple[Any, int]:
@@ -56,6 +56,7 @@ def configure(module: Whole) -> tuple[Any, int]:
     if scheduler is None:
         return optimizer, total
     check_schedule(scheduler, module.trainer)
+    tell_of_warmup(module.make_scheduler, total)
     name = f"lr-{type(base).__name__}"  # what callbacks want to know of it
     return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "name": name, "interval": "step"}}, total
 

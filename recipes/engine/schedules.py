@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 
 import lightning as L
@@ -9,6 +10,8 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from plugins.base import RecipeError
 from plugins.metric_schedule import CountsSteps
+
+log = logging.getLogger("recipes")
 
 
 def check_schedule(scheduler: object, trainer: L.Trainer) -> None:
@@ -21,6 +24,17 @@ def check_schedule(scheduler: object, trainer: L.Trainer) -> None:
         raise RecipeError(
             f"{type(scheduler).__name__} is stepped by val/loss, and nothing is validated: give the training validation data, or take "
             f"another schedule"
+        )
+
+
+def tell_of_warmup(schedule: object, total: int) -> None:
+    """Tell of a warm-up, counted in steps, behind which none of the training is left."""
+    warmup = getattr(schedule, "warmup", None)
+    if isinstance(warmup, int) and warmup > 1 and 0 < total <= warmup:
+        log.warning(
+            "scheduler.warmup=%d is no shorter than the training of %d steps: the rate rises to its end; set scheduler.warmup below that",
+            warmup,
+            total,
         )
 
 

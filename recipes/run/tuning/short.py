@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -19,6 +20,8 @@ from recipes.data.loaders import StepLoader
 from recipes.engine.module import RecipeModule
 from recipes.run.build import build_plugins, make_module
 from recipes.run.trainer import make_trainer
+
+log = logging.getLogger("recipes")
 
 WITHOUT = ("stopping", "guard")  # groups that would end it, or undo what is to be seen
 
@@ -57,12 +60,18 @@ def short_training(
         if loader.device.type == "cuda":
             torch.cuda.empty_cache()
             torch.cuda.reset_peak_memory_stats()
+        log.addFilter(_tells_of_a_whole_training)
         try:
             trainer.fit(module, loader)
         finally:
+            log.removeFilter(_tells_of_a_whole_training)
             if loader.device.type == "cuda":
                 torch.cuda.empty_cache()
     return loader
+
+
+def _tells_of_a_whole_training(record: logging.LogRecord) -> bool:
+    return "warmup" not in str(record.msg)  # which is longer than this one
 
 
 def _loader(config: Mapping[str, Any], data: Data, module: RecipeModule, size: int | str | None, world: int) -> StepLoader:

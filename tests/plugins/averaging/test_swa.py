@@ -7,8 +7,10 @@ from torch import nn
 from torch.optim.swa_utils import AveragedModel, update_bn
 from torch.utils.data import DataLoader, TensorDataset
 
+from plugins.averaging.ema import EMA
 from plugins.averaging.swa import SWA, take_in
 from plugins.base import RecipeError
+from plugins.stopping.early import EarlyStopping
 from recipes.engine.calibration import _batches
 from recipes.engine.module import RecipeModule
 from tests.harness import config_of, fit
@@ -110,6 +112,27 @@ def test_resumes_bit_for_bit_beside_batch_norm_and_a_temperature(tmp_path):
     assert whole.metrics == resumed.metrics
     first, second = whole.state_dict(), resumed.state_dict()
     assert first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
+
+
+@pytest.mark.parametrize("plugin", [SWA(start=0.75), SWA(start=0.5, when=(0.0, 0.4)), EMA(when=(0.9, 1.0))])
+def test_a_training_that_ends_before_it_begins_is_told(plugin):
+    class Stop(L.Callback):
+        def on_train_batch_end(self, trainer, *rest):
+            trainer.should_stop = trainer.global_step == 4
+
+    train(plugin, Stop())
+    advice = "take a smaller averaging.start" if isinstance(plugin, SWA) else "let averaging.when last to its end"
+    assert plugin.events == [f"the training ended without an average, so its weights are evaluated: {advice}"]
+    plugin.start, plugin.when = 0.25, (0.0, 1.0)
+    train(plugin)
+    assert plugin.events == []
+
+
+def test_weights_that_are_put_back_keep_the_statistics_they_were_judged_with():
+    """Those of the first validation, when nothing was averaged yet."""
+    module, watch, _ = train(SWA(start=0.5), EarlyStopping(patience=9, mode="max"))
+    best, found = watch.validated[0], module.model.state_dict()
+    assert all(torch.equal(found[name], value) for name, value in best.items())
 
 
 def test_refuses():

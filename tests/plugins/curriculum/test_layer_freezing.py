@@ -120,6 +120,8 @@ def test_tells_what_freezes_when():
 def test_refuses_a_training_without_an_end_and_a_model_of_one_layer(deep):
     with pytest.raises(RecipeError, match="counts shares of the training, and it has no end: set max_epochs or max_steps"):
         deep.fit(LayerFreezing(), steps=-1, max_epochs=-1)
+    with pytest.raises(RecipeError, match="LBFGS makes a step of those before, which would move what is frozen: take another"):
+        deep.fit(LayerFreezing(), optimizer=torch.optim.LBFGS)
     with pytest.raises(RecipeError, match="needs layers before the head"):
         LayerFreezing().starts(nn.Linear(2, 2))
 

@@ -12,7 +12,7 @@ from plugins.base import Diverged, RecipeError, Stage
 from plugins.guard.divergence import Divergence, Usual
 from plugins.guard.nan_rollback import NaNRollback
 from plugins.wrapper.lookahead import Lookahead
-from tests.plugins.guard.test_nan_rollback import Watch
+from tests.plugins.guard.test_nan_rollback import Poison, Watch
 from tests.ranks import on_ranks
 
 
@@ -55,7 +55,7 @@ class Losses:
         self.optimizer, self.plugin = torch.optim.SGD(self.weight.parameters(), lr=1.0), plugin
         self.module = SimpleNamespace(
             model=self.weight, steps_done=0, trainer=SimpleNamespace(lr_scheduler_configs=[]), forget_step=lambda: None,
-            record=lambda *number: None,
+            record=lambda *number: None, step_undone=False,
         )  # fmt: skip
         plugin.keep(self.module, self.optimizer)
 
@@ -138,6 +138,22 @@ def test_a_training_whose_loss_is_none_goes_on(problem, weights):
     plugin = Divergence()
     found = weights(problem.fit(Nowhere(3, 4), plugin, steps=8))
     assert plugin.count == 2 and all(value.isfinite().all() for value in found.values())
+
+
+def test_weights_of_a_step_that_the_other_guard_has_undone_are_no_good_state(problem):
+    """The loss of that step was good: only the weights behind it are none."""
+    plugin, other = Divergence(every_n_steps=1), NaNRollback(every_n_steps=1)
+    problem.fit(plugin, other, Poison("weight", math.nan, 4), steps=5)
+    assert other.count == 1 and plugin.count == 0
+    kept = [value for state in (plugin.good, plugin.next) if state for value in state["model"].values()]
+    assert kept and all(value.isfinite().all() for value in kept)
+
+
+def test_a_step_that_one_guard_has_undone_the_other_leaves_alone(problem):
+    plugin, other = Divergence(patience=2), NaNRollback()
+    module = problem.fit(Nowhere(3, 4), plugin, other, steps=8)
+    assert (plugin.count, other.count) == (1, 1)  # the first such step is undone by the one, the second by the other
+    assert module.trainer.optimizers[0].param_groups[0]["lr"] == 0.1 * 0.5 * 0.5
 
 
 @pytest.mark.parametrize("other", [EMA(), SWA(), Lookahead()])

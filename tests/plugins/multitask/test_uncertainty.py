@@ -72,6 +72,21 @@ def test_trains_as_written_out_without_decay_of_what_is_learned(parts):
     assert module.log.series("uncertainty/weight_alphabet") == pytest.approx(weights, rel=1e-4)
 
 
+@pytest.mark.parametrize("parts", [1, 2])
+def test_a_task_without_a_known_label_in_a_step_keeps_its_weight(parts):
+    """So does it where labels are known in one part of the step alone, which tells of the others what there is to tell."""
+    split = characters(0, 2 * STEP)
+    split.targets["drawer"][:] = -100
+
+    def learned():
+        return fit(net(), split, UncertaintyWeights(), parts=parts, steps=4, lr=0.1).model.state_dict()[LOG_VARIANCES]
+
+    alphabet, drawer, even = learned().tolist()
+    assert drawer == 0 and alphabet != 0 and even != 0
+    split.targets["drawer"][::12] = 3
+    assert learned()[1] != 0
+
+
 def built(model, shape=(1, 28, 28)):
     plugin = UncertaintyWeights()
     plugin.prepare(Setting(shape, TASKS))

@@ -1,3 +1,5 @@
+import logging
+
 import numpy as np
 import pytest
 from torch.optim.lr_scheduler import CosineAnnealingLR, LinearLR, SequentialLR
@@ -6,6 +8,7 @@ from plugins.base import RecipeError
 from plugins.scheduler.constant import ConstantRate
 from plugins.scheduler.cosine import CosineDecay
 from plugins.scheduler.linear import LinearDecay
+from plugins.scheduler.one_cycle import OneCycle
 from plugins.scheduler.step import StepDecay
 from plugins.scheduler.warmup_cosine import WarmupCosine
 
@@ -33,3 +36,14 @@ def test_a_training_shorter_than_the_warm_up_only_rises(make_optimizer, rates):
     np.testing.assert_allclose(got, 0.3 * np.arange(1, 11) / 101, rtol=1e-12)
     with pytest.raises(RecipeError, match="^warmup must be a whole number ≥ 0"):
         WarmupCosine(warmup=-1)
+
+
+@pytest.mark.parametrize("schedule", [WarmupCosine(), ConstantRate(warmup=3), WarmupCosine(warmup=2), OneCycle(warmup=1)])
+def test_a_warm_up_that_fills_the_training_is_told(problem, caplog, schedule):
+    with caplog.at_level(logging.WARNING, "recipes"):
+        problem.fit(steps=3, scheduler=schedule)
+    told = [record.message for record in caplog.records if "scheduler.warmup" in record.message]
+    assert told == [
+        f"scheduler.warmup={schedule.warmup} is no shorter than the training of 3 steps: the rate rises to its end; set scheduler.warmup "
+        f"below that"
+    ] * (schedule.warmup >= 3)

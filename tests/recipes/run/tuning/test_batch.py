@@ -23,10 +23,10 @@ def test_sizes_are_doubled_up_to_all_samples(tmp_path):
         find_batch_size(config, tmp_path, data, 2)
 
 
-def test_it_ends_where_memory_does(tmp_path, monkeypatch):
+def test_it_ends_where_memory_does(tmp_path, monkeypatch, caplog):
     from recipes.models.mlp import MLP
 
-    config, data = prepared()
+    config, data = prepared("scheduler=warmup_cosine")
     forward = MLP.forward
 
     def small(self, x):
@@ -37,6 +37,7 @@ def test_it_ends_where_memory_does(tmp_path, monkeypatch):
     monkeypatch.setattr(MLP, "forward", small)
     _, found = find_batch_size(config, tmp_path, data, 1)
     assert [each.size for each in found] == [8, 16, 32, 64]
+    assert "warmup" not in caplog.text  # which is that of the training, not of these
 
 
 def prepared(*words):
