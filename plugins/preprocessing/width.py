@@ -50,13 +50,17 @@ class Widened(InputLayer):
 
     background: Tensor
 
-    def __init__(self, model: nn.Module, background: Tensor, width: int) -> None:
+    def __init__(self, model: nn.Module, background: Tensor, width: int, size: int) -> None:
         super().__init__(model)
         self.register_buffer("background", background.to("cpu", torch.get_default_dtype()))
-        self.width = width
+        self.width, self.size = width, size
 
     def transform(self, x: Tensor) -> Tensor:
         """Resize in the width. Shape kept."""
+        if x.shape[-1] != self.size:  # of which the width, in pixels, is another share
+            raise ValueError(
+                f"preprocessing/width was made for images {self.size} pixels wide, got {x.shape[-1]}: keep their size"
+            )
         with torch.autocast(x.device.type, enabled=False):
             share = resampling(foreground(x.detach(), self.background), self.width).to(x.dtype)
             return self.background + (x - self.background) @ share.transpose(1, 2).unsqueeze(1)
@@ -108,7 +112,7 @@ class WidthInputs(Plugin):
         width = self.width or max(1, round(size * 5 / 7))
         inputs = self.setting.training_inputs
         background = torch.zeros(channels, 1, 1) if inputs is None else background_of(inputs())
-        return Widened(model, background, width)
+        return Widened(model, background, width, size)
 
 
 def background_of(pieces: Iterable[Tensor]) -> Tensor:

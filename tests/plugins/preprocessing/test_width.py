@@ -61,6 +61,11 @@ def test_an_image_of_nothing_stays_and_one_that_fills_its_width_is_resized_as_a_
     torch.testing.assert_close(layer(full)[..., 7:21], expected, rtol=1e-4, atol=1e-5)
 
 
+def test_images_of_another_width_are_refused():
+    with pytest.raises(ValueError, match="made for images 28 pixels wide, got 20: keep their size"):
+        fitted(WidthInputs(), drawings(10)[0])(torch.zeros(1, 1, 20, 20))
+
+
 def test_gradients_reach_the_raw_inputs_and_mixed_precision_changes_nothing():
     x, _ = drawings(10)
     layer, raw = fitted(WidthInputs(12), x), x.clone().requires_grad_()
