@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from plugins.augmentation._geometry import Move, Padded, crop
-from plugins.base import Refusal, Selection, Stage, declare
-from plugins.sites import trace
+from plugins.base import Refusal, Selection, Setting, Stage, declare
+from plugins.sizes import Resizing
 
 
-class RandomCrop(Padded):
+class RandomCrop(Resizing, Padded):
     """Pad each image with zeros, or another value, on every side and cut a window out at a random place; class maps with it.
 
     x'[c, i, j] = padded(x)[c, top + i, left + j] with top and left uniform over all places; an exact copy of pixels. Class maps are
     padded with the label that the loss ignores.
 
     Raises:
-        Refusal: the data are not images, or images outside of [0, 1] without a fill; the window is larger than the padded image; the model takes no other size; class maps to pad, and a loss that ignores no label.
+        Refusal: the data are not images, or images outside of [0, 1] without a fill; the window is larger than the padded image; the model, what stands in front of it, a teacher or a noise by place takes no other size; class maps to pad, and a loss that ignores no label.
 
     Source: lecture A (data augmentation); Krizhevsky et al., NeurIPS 2012.
     """
@@ -56,18 +56,14 @@ class RandomCrop(Padded):
         """A window without padding."""
         return "augmentation.crop.padding=0 and a crop.size"
 
-    def transform_model(self, model: nn.Module) -> nn.Module:
-        """Leave the model as it is, but refuse one that does not take images of the window's size."""
-        channels, *shape = self.setting.shape
-        if self.size is not None and [self.size] * 2 != shape:
-            try:
-                trace(model, (channels, self.size, self.size))
-            except RuntimeError as error:
-                raise Refusal(
-                    f"augmentation/crop makes images of {self.size}×{self.size} and {type(model).__name__} takes none of "
-                    f"that size: leave crop.size out or choose a model that pools globally, such as a resnet"
-                ) from error
-        return model
+    @property
+    def without(self) -> str:
+        """Windows of the images' size."""
+        return "leave augmentation.crop.size out"
+
+    def sizes(self, setting: Setting) -> list[tuple[int, ...]]:
+        """That of the window, where it is another one."""
+        return [] if self.size is None or {*setting.shape[1:]} == {self.size} else [(self.size, self.size)]
 
     def draw(self, x: Tensor, generator: torch.Generator) -> Move:
         """Cut a random window out of each image."""

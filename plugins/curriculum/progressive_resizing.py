@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import lightning as L
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from plugins.augmentation._geometry import expect_maps_of_images
-from plugins.base import Batch, Module, Plugin, RecipeError, Refusal, Selection, Stage, declare, does_something
-from plugins.sites import blank_pass
+from plugins.base import Batch, Module, RecipeError, Refusal, Selection, Setting, Stage, declare
+from plugins.sizes import Resizing
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Num
-
-FAILURES = (RuntimeError, ValueError, TypeError, LookupError, AssertionError, AttributeError)  # of a model that takes one size
 
 
 def size_at(side: int, scale: float, increment: int) -> int:
@@ -43,7 +40,7 @@ def picked(of_places: Num[Tensor, "*rest H W"], height: int, width: int) -> Num[
     return of_places[..., rows.unsqueeze(1), columns]
 
 
-class ProgressiveResizing(Plugin):
+class ProgressiveResizing(Resizing):
     """Train on small images first, and on larger ones as the training goes on: the first steps take a fraction of the time.
 
     Sides are s · side, rounded to the next multiple of `size_increment`, with s = s₀ until the share d of the training is over, then
@@ -87,54 +84,18 @@ class ProgressiveResizing(Plugin):
                 f"{self.state_key} needs images (channels, height, width), but a sample has the shape {selection.setting.shape}: choose "
                 f"data of images or leave {self.option} out"
             )
-        taught = [plugin for plugin in selection.plugins if plugin.group == "distillation" and plugin.option != "self"]
-        if taught:  # by another run
+        super().check(selection)
+        if self._taught:
             reason = "its teacher would be asked for smaller images than it was trained on; leave one of the two out"
-            raise Refusal(f"{self.state_key} cannot be combined with {taught[0].state_key}: {reason}")
+            raise Refusal(f"{self.state_key} cannot be combined with {self._taught[0].state_key}: {reason}")
         expect_maps_of_images(self, selection.setting)
         self._replays = max(plugin.repeats for plugin in selection.plugins)
-        in_front = [plugin.state_key for plugin in selection.plugins if plugin.stage == Stage.PREPROCESSING]
-        self._in_front = next(iter(in_front), "what stands in front of the model")
-        self._with = "".join(
-            f" with {plugin.state_key}"
-            for plugin in selection.plugins
-            if plugin.stage == Stage.NORMALIZATION and does_something(plugin)
-        )
 
-    def transform_model(self, model: nn.Module) -> nn.Module:
-        """Leave the model as it is, but refuse one that takes one size only."""
-        inner = model
-        while isinstance(within := getattr(inner, "model", None), nn.Module):
-            inner = within  # what all that was put in front stands around
-        failing = next((size for size in self._smaller() if not self._takes(model, *size)), None)
-        if failing is None:
-            return model
-        height, width = failing
-        if self._takes(inner, height, width):
-            raise Refusal(
-                f"{self.state_key} makes images of {height} × {width}, which {self._in_front} does not take: type "
-                f"preprocessing=standardize, or leave {self.option} out"
-            )
-        raise Refusal(
-            f"{self.state_key} needs a model that takes images of several sizes, and {type(inner).__name__}{self._with} takes none of {height} × {width}: "
-            f"type model=resnet18, or leave {self.option} out"
-        )
-
-    def _smaller(self) -> list[tuple[int, ...]]:
+    def sizes(self, setting: Setting) -> list[tuple[int, ...]]:
         """Heights and widths that images may have on the way to their full size, the smallest first."""
-        sides = self.setting.shape[1:]
+        sides = tuple(setting.shape[1:])
         scales = [self.initial_scale + (1 - self.initial_scale) * part / max(sides) for part in range(max(sides))]
-        return sorted({tuple(size_at(side, scale, self.size_increment) for side in sides) for scale in scales} - {tuple(sides)})
-
-    def _takes(self, model: nn.Module, height: int, width: int) -> bool:
-        """Whether a model predicts on images of a size what it predicts on those of the data."""
-        try:
-            found: Any = blank_pass(model, (self.setting.shape[0], height, width), graph=False)
-            tasks = self.setting.tasks
-            by_name = found if isinstance(found, Mapping) else {tasks[0].name: found}
-            return all(by_name[task.name].shape[2:] == ((height, width) if task.shape else ()) for task in tasks)
-        except FAILURES:
-            return False
+        return sorted({tuple(size_at(side, scale, self.size_increment) for side in sides) for scale in scales} - {sides})
 
     def on_train_start(self, trainer: L.Trainer, pl_module: Any) -> None:
         """Refuse a training of which no share is known."""

@@ -40,6 +40,11 @@ class Taught(Plugin):
     def __post_init__(self) -> None:
         self._model: Any = None  # a plain attribute, so that it is no part of the module that is trained and saved
 
+    @property
+    def asked(self) -> Any:
+        """The teacher; None where nothing is trained."""
+        return self._model
+
     def transform_batch(self, batch: Batch, module: Module) -> Batch:
         """Ask the teacher."""
         if self._model is None:

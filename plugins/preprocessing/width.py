@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
-from plugins.base import LOOKED_AT, Plugin, Refusal, Selection, Stage, declare
+from plugins.base import Plugin, Refusal, Selection, Stage, declare
+from plugins.preprocessing._background import background_of, expect_kept
 from plugins.preprocessing._layer import InputLayer
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float
 
 FAINT = 0.1  # share of an image's largest difference from the background up to which a pixel belongs to that
+REPAINTING = {  # what becomes of the background in training, and not in evaluation
+    **dict.fromkeys(("feature_noise", "gaussian_noise", "swap_noise"), "noise on the background"),
+    **dict.fromkeys(
+        ("autoaugment", "color_jitter", "randaugment", "trivial_augment"), "a background of less contrast, or inverted,"
+    ),
+    "spec_augment": "a band over the background",
+}
 
 
 def foreground(
@@ -50,13 +58,17 @@ class Widened(InputLayer):
 
     background: Tensor
 
-    def __init__(self, model: nn.Module, background: Tensor, width: int) -> None:
+    def __init__(self, model: nn.Module, background: Tensor, width: int, size: int) -> None:
         super().__init__(model)
         self.register_buffer("background", background.to("cpu", torch.get_default_dtype()))
-        self.width = width
+        self.width, self.size = width, size
 
     def transform(self, x: Tensor) -> Tensor:
         """Resize in the width. Shape kept."""
+        if x.shape[-1] != self.size:  # of which the width, in pixels, is another share
+            raise ValueError(
+                f"preprocessing/width was made for images {self.size} pixels wide, got {x.shape[-1]}: keep their size"
+            )
         with torch.autocast(x.device.type, enabled=False):
             share = resampling(foreground(x.detach(), self.background), self.width).to(x.dtype)
             return self.background + (x - self.background) @ share.transpose(1, 2).unsqueeze(1)
@@ -72,7 +84,8 @@ class WidthInputs(Plugin):
     Values are not changed: they stay those of the raw range.
 
     Raises:
-        Refusal: samples that are no images, targets with a class for each pixel, a width larger than the images'.
+        Refusal: samples that are no images, targets with a class for each pixel, a width larger than the images'; an augmentation that puts
+            something on the background, which would be drawn in training alone.
 
     Source: Cireşan et al., "Convolutional Neural Network Committees for Handwritten Character Classification", ICDAR 2011, and
     "Multi-column Deep Neural Networks for Image Classification", CVPR 2012 (widths 10 to 20 on MNIST); lecture B.
@@ -81,13 +94,21 @@ class WidthInputs(Plugin):
     stage = Stage.PREPROCESSING
     on_named_inputs = False
     on_class_maps = False
+    refuses = {
+        f"augmentation/{name}": f"{what} counts as what is drawn, in training alone; type preprocessing=standardize, or leave {name} out"
+        for name, what in REPAINTING.items()
+    }
 
     width: int | None = declare.count(
         "width of the foreground in pixels", default=None, null="5/7 of the image's, as MNIST's 20 of 28"
     )
 
+    def __post_init__(self) -> None:
+        self._beside: Sequence[Plugin] = ()  # what changes images before they are given to the layer
+
     def check(self, selection: Selection) -> None:
         """Refuse what is no image, or is less wide."""
+        self._beside = selection.plugins
         setting = selection.setting
         if setting.is_named:
             return  # refused by what the class says
@@ -108,16 +129,6 @@ class WidthInputs(Plugin):
         width = self.width or max(1, round(size * 5 / 7))
         inputs = self.setting.training_inputs
         background = torch.zeros(channels, 1, 1) if inputs is None else background_of(inputs())
-        return Widened(model, background, width)
-
-
-def background_of(pieces: Iterable[Tensor]) -> Tensor:
-    """The median of the borders' medians of images (samples, channels, height, width), (channels, 1, 1)."""
-    found, seen = [], 0
-    for x in pieces:
-        border = torch.cat([x[..., 0, :], x[..., -1, :], x[..., 0], x[..., -1]], 2)
-        found.append(border.median(2).values)
-        seen += len(x)
-        if seen >= LOOKED_AT:
-            break
-    return torch.cat(found).median(0).values.view(-1, 1, 1)
+        if inputs is not None:
+            expect_kept(self._beside, background, self.setting, FAINT)
+        return Widened(model, background, width, size)

@@ -1,3 +1,4 @@
+import copy
 import warnings
 from functools import partial
 
@@ -9,8 +10,14 @@ from torch.utils.data import DataLoader, TensorDataset
 from torchvision.transforms.v2 import functional as torchvisions
 
 from plugins.augmentation.crop import RandomCrop, crop
-from plugins.base import Refusal
+from plugins.augmentation.feature_noise import FeatureNoise
+from plugins.augmentation.swap_noise import SwapNoise
+from plugins.base import Refusal, Setting, Task
+from plugins.normalization.instance import InstanceNormalization
+from plugins.preprocessing.minmax import MinMaxInputs
+from plugins.preprocessing.width import WidthInputs
 from recipes.engine.module import RecipeModule
+from tests.plugins.distillation.test_features import Teacher, taught
 
 
 @pytest.mark.parametrize(("padding", "height", "width"), [(2, 8, 10), (0, 5, 5), (3, 6, 6), (1, 10, 12), (0, 8, 10)])
@@ -76,5 +83,59 @@ def test_a_smaller_window_trains_a_model_that_pools_and_is_refused_by_one_that_c
     _fit(pooling, RandomCrop(padding=0, size=6))
     assert (True, 6) in sizes and (True, 8) not in sizes  # training sees windows,
     assert (False, 8) in sizes  # evaluation whole images
-    with pytest.raises(Refusal, match="6×6 and Sequential takes none of that size: leave crop.size out"):
+    with pytest.raises(
+        Refusal, match="Sequential takes none of 6 × 6: type model=resnet18, or leave augmentation.crop.size out"
+    ):
         _fit(nn.Sequential(nn.Flatten(), nn.Linear(192, 5)), RandomCrop(padding=0, size=6))
+
+
+class Pooling(nn.Sequential):
+    def __init__(self, *more):
+        super().__init__(nn.Conv2d(3, 4, 3), nn.ReLU(), *more, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 5))
+
+
+class Patches(Pooling):
+    """Of one size, as vision transformers are, and says so as they do."""
+
+    def forward(self, x):
+        torch._assert(x.shape[-1] == 8, "Wrong image height!")
+        return super().forward(x)
+
+
+def built(*plugins, model=None):
+    """The plugins in a module that trains on 12 images."""
+    x, task = torch.rand(12, 3, 8, 8), Task("", "classification", 5)
+    module = RecipeModule(model or Pooling(), nn.functional.cross_entropy, torch.optim.SGD)
+    module.build(plugins, Setting((3, 8, 8), (task,), training_inputs=lambda: iter([x])), devices=1)
+
+
+@pytest.mark.parametrize(
+    ("beside", "model", "message"),
+    [
+        ([], Patches(), "several sizes, and Patches takes none of 6 × 6: type model=resnet18"),
+        (
+            [InstanceNormalization()],
+            Pooling(nn.AvgPool2d(3), nn.BatchNorm2d(4)),
+            "Pooling with normalization/instance takes none of 6 × 6",
+        ),
+        ([MinMaxInputs()], None, "6 × 6, which preprocessing/minmax does not take: type preprocessing=standardize, or"),
+        ([WidthInputs(5)], None, "6 × 6, which preprocessing/width does not take: type preprocessing=standardize, or"),
+        (
+            [FeatureNoise()],
+            None,
+            "augmentation/feature_noise knows each number .* by its place: leave augmentation.crop.size out",
+        ),
+        ([SwapNoise()], None, "augmentation/swap_noise knows each number .* by its place: leave augmentation.crop.size out"),
+        ([taught(Teacher(Patches(), (3, 8, 8)))], None, "the teacher of distillation/features takes none of that size: type"),
+    ],
+    ids=["model", "normalization", "minmax", "width", "feature_noise", "swap_noise", "teacher"],
+)
+def test_what_knows_one_size_is_refused_beside_a_window_of_another(beside, model, message):
+    plain = copy.deepcopy((beside, model))
+    built(RandomCrop(padding=2, size=8), *plain[0], model=plain[1])
+    with pytest.raises(Refusal, match=message):
+        built(RandomCrop(padding=0, size=6), *beside, model=model)
+
+
+def test_a_teacher_that_pools_is_asked_for_windows():
+    built(RandomCrop(padding=0, size=6), taught(Teacher(Pooling(), (3, 8, 8))))

@@ -111,3 +111,8 @@ def test_refuses_models_of_one_size_and_other_data(problem):
     problem.validation = images(8)
     with pytest.raises(RecipeError, match="counts shares of the training, and it has no end: set max_epochs or max_steps"):
         problem.fit(ProgressiveResizing(), loader=images(8), steps=-1, max_epochs=-1)
+
+
+def test_refuses_what_stands_in_front_and_counts_in_pixels():
+    told = refusal_of(["curriculum/progressive_resizing", "preprocessing/width", "model/resnet18"])
+    assert "6 × 6, which preprocessing/width does not take: type preprocessing=standardize, or leave" in told

@@ -2,6 +2,14 @@ import pytest
 import torch
 from torch import nn
 
+from plugins.augmentation.crop import RandomCrop
+from plugins.augmentation.cutout import Cutout
+from plugins.augmentation.gaussian_noise import GaussianNoise
+from plugins.augmentation.grayscale import Grayscale
+from plugins.augmentation.rotate import Rotate
+from plugins.augmentation.solarize import Solarize
+from plugins.augmentation.three_augment import ThreeAugment
+from plugins.augmentation.trivial_augment import TrivialAugment
 from plugins.base import Refusal, Selection, Setting, Task, check_selection
 from plugins.inputs import Entry
 from plugins.preprocessing.width import WidthInputs
@@ -61,6 +69,11 @@ def test_an_image_of_nothing_stays_and_one_that_fills_its_width_is_resized_as_a_
     torch.testing.assert_close(layer(full)[..., 7:21], expected, rtol=1e-4, atol=1e-5)
 
 
+def test_images_of_another_width_are_refused():
+    with pytest.raises(ValueError, match="made for images 28 pixels wide, got 20: keep their size"):
+        fitted(WidthInputs(), drawings(10)[0])(torch.zeros(1, 1, 20, 20))
+
+
 def test_gradients_reach_the_raw_inputs_and_mixed_precision_changes_nothing():
     x, _ = drawings(10)
     layer, raw = fitted(WidthInputs(12), x), x.clone().requires_grad_()
@@ -94,3 +107,48 @@ def test_buffers_of_a_loaded_run_come_from_its_checkpoint():
 def test_refuses(shape, task, message):
     with pytest.raises(Refusal, match=message):
         check_selection(Selection([WidthInputs(9)], Setting(shape, (task,))))
+
+
+def beside(plugin, x):
+    """The layer for images, with a technique that changes them in training."""
+    given = Setting(tuple(x.shape[1:]), (Task("", "classification", 3),), training_inputs=lambda: iter([x]))
+    width = WidthInputs()
+    check_selection(Selection([width, plugin], given))
+    for each in (width, plugin):
+        each.prepare(given)
+    return width.transform_model(nn.Identity())
+
+
+def test_what_noise_makes_of_the_background_would_be_drawn_in_training_alone():
+    x, _ = drawings(20)
+    noise = GaussianNoise()
+    noise.prepare(Setting((1, 28, 28), (), training_inputs=lambda: iter([x])))
+    noisy = noise.transform(x, torch.Generator())
+    clear, found = (fitted(WidthInputs(), x)(each) for each in (x, noisy))
+    assert (clear - found).abs().amax((1, 2, 3)).median() > 0.3  # of noise of 0.05
+    for plugin in (GaussianNoise(), TrivialAugment()):
+        with pytest.raises(Refusal, match="on the background|a background .*counts as what is drawn, in training alone; type"):
+            beside(plugin, x)
+
+
+@pytest.mark.parametrize("kind", [RandomCrop, Cutout, Rotate], ids=lambda kind: kind.__name__)
+def test_what_is_filled_in_must_be_the_background(kind):
+    x, _ = drawings(20)
+    beside(kind(), x)
+    with pytest.raises(
+        Refusal, match=r"fills in 0, .*on a background of 1: type augmentation.\w+.fill=1, preprocessing=standardize, or"
+    ):
+        beside(kind(), 1 - x)
+    beside(kind(fill=1.0), 1 - x)
+
+
+@pytest.mark.parametrize("kind", [Solarize, ThreeAugment, Grayscale], ids=lambda kind: kind.__name__)
+def test_a_background_that_is_not_black_is_not_recoloured(kind):
+    x, _ = drawings(20)
+    beside(kind(), x)
+    with pytest.raises(
+        Refusal, match="changes a background of 1, .* in training alone: type preprocessing=standardize, or leave"
+    ):
+        beside(kind(), 1 - x)
+    with pytest.raises(Refusal, match="changes a background of 0"):
+        beside(Solarize(threshold=0.0), x)

@@ -39,7 +39,7 @@ def test_squares_of_even_sides_too_cover_what_they_should(block, height, width):
 @pytest.mark.parametrize(("block", "size"), [(7, 2), (7, 6), (2, 8), (3, 9)])
 def test_drops_about_p_and_keeps_the_mean(block, size):
     layer = DropBlockLayer(0.1, block)
-    out = layer(torch.ones(400, 4, size, size))
+    out = layer(torch.ones(4000, 4, size, size))
     dropped = (out == 0).float().mean().item()
     assert 0.07 < dropped < 0.12  # blocks overlap
     assert out.mean().item() == pytest.approx(1, abs=1e-3)

@@ -98,10 +98,10 @@ def test_acts_on_the_features_of_points(make, places, shape):
     seen = []
     host = model.get_submodule(places[0])
     host.register_forward_hook(lambda module, inputs, output: seen.append(output))
-    model(inputs)
-    found = seen[0]
-    gone = (found.flatten(3) if found.ndim > 3 else found).abs().sum(1).view(5, 24, -1).sum(2) == 0
-    assert 0 < gone[0].sum() < 24  # all features of a point, or none
+    for _ in range(20):  # in one pass none may be dropped, or all
+        model(inputs)
+    gone = [(found.flatten(3) if found.ndim > 3 else found).abs().sum(1).view(5, 24, -1).sum(2) == 0 for found in seen]
+    assert any(0 < each[0].sum() < 24 for each in gone)  # all features of a point, or none
     assert not torch.equal(model(inputs), model(inputs))
     model.eval()
     assert torch.equal(model(inputs), model(inputs))
