@@ -90,7 +90,9 @@ class PretrainedInputs(Plugin):
         return numbers.reshape(-1, *(1 for _ in shape[1:])).expand(tuple(shape)).clone()
 
 
-def _take_on_shape(layer: nn.Module, state: Mapping[str, Any], prefix: str, *further: Any, known: list[tuple[int, ...]]) -> None:
+def _take_on_shape(
+    layer: nn.Module, state: Mapping[str, Any], prefix: str, *further: Any, known: list[tuple[int, ...]]
+) -> None:
     """Numbers one a channel or one a feature, whichever came with the weights that the run of a checkpoint began with."""
     for name in ("shift", "scale"):
         saved = state.get(f"{prefix}{name}")
