@@ -87,17 +87,6 @@ def _but_norms(module: nn.Module) -> list[nn.Module]:
     ]
 
 
-def _layers_in(module: nn.Module) -> list[nn.Module]:
-    """Parts with parameters of their own that are no norm layers: a block has several, a layer with its norm one."""
-    return [
-        part for part in module.modules() if any(True for _ in part.parameters(recurse=False)) and not isinstance(part, NORMS)
-    ]
-
-
-def _is_norm(module: nn.Module) -> bool:
-    return not _layers_in(module)
-
-
 def meant_by(pattern: str, model: nn.Module, names: Iterable[str], depth: Mapping[str, int], parameter: str) -> list[str]:
     """The parameters of a model that a name of a module or parameter means, with wildcards; "head" means the last layer, whatever its name.
 
