@@ -22,7 +22,7 @@ class SideBySide(nn.Module):
 def depths(model: nn.Module) -> dict[str, int]:
     """How many layers lie between each parameter, by name, and the head: 0 is the head.
 
-    A layer is a child of the model that has weights, of a container or a row of blocks its entries; a norm layer belongs to the layer before it, and a
+    A layer is a child of the model that has weights, of a container or a row of blocks its entries; a norm layer, and what holds nothing else, belongs to the layer before it, and a
     parameter of the model itself, such as the positions of a transformer, to the first, but for the log variances of tasks, which belong to the head. They are in the
     order in which the model lists them. Shared parameters have the depth of their first place.
     """
@@ -32,7 +32,7 @@ def depths(model: nn.Module) -> dict[str, int]:
         names = [f"{prefix}{name}" for name, _ in module.named_parameters(recurse=not direct)]
         if direct:
             own += names
-        elif names and layers and isinstance(module, NORMS):
+        elif names and layers and _is_norm(module):
             layers[-1] += names
         elif names:
             layers.append(names)
@@ -61,11 +61,30 @@ def _has_weights(module: nn.Module) -> bool:
 
 
 def _is_made_of_layers(module: nn.Module, alone: bool) -> bool:
-    """Whether a child is no layer itself: a container, all that there is, or what holds a row of blocks of one class."""
+    """Whether a child is no layer itself: a container, all that there is, a row of blocks of one class, or what holds such a row."""
     if isinstance(module, CONTAINERS) or (alone and any(True for _ in module.children())):
         return True
-    rows = [[type(each) for each in row.children() if any(True for _ in each.children())] for row in module.children()]
-    return any(len(row) > 1 and len(set(row)) == 1 for row in rows)
+    rows = [[each for each in row.children() if _is_block(each)] for row in module.children()]
+    if all(_is_block(child) and not isinstance(child, CONTAINERS) for child in module.children()):
+        rows.append(list(module.children()))
+    return any(len(row) > 1 and len({type(each) for each in row}) == 1 for row in rows)
+
+
+def _is_block(module: nn.Module) -> bool:
+    """Whether there are several layers in a module, not counting norm layers: a convolution with its norm is one."""
+    return len(_but_norms(module)) > 1
+
+
+def _is_norm(module: nn.Module) -> bool:
+    """Whether there are norm layers alone in a module that has weights."""
+    return not _but_norms(module)
+
+
+def _but_norms(module: nn.Module) -> list[nn.Module]:
+    """Parts of a module with parameters of their own, without norm layers."""
+    return [
+        part for part in module.modules() if any(True for _ in part.parameters(recurse=False)) and not isinstance(part, NORMS)
+    ]
 
 
 def meant_by(pattern: str, model: nn.Module, names: Iterable[str], depth: Mapping[str, int], parameter: str) -> list[str]:

@@ -279,9 +279,9 @@ def statistic_sites(model: nn.Module) -> Iterator[tuple[str, nn.Module, str]]:
 
 
 def running_statistics(model: nn.Module) -> list[Tensor]:
-    """The running statistics as they are now, which each process measures on its own samples."""
-    sites = [(owner, name) for _, owner, name in statistic_sites(model) if not isinstance(owner, nn.SyncBatchNorm)]
-    return [owner.get_buffer(name) for owner, name in sites]
+    """The running statistics as they are now, which each process measures on its own samples: none in evaluation mode."""
+    sites = [(owner, name) for _, owner, name in statistic_sites(model) if owner.training]
+    return [owner.get_buffer(name) for owner, name in sites if not isinstance(owner, nn.SyncBatchNorm)]
 
 
 def weight_layers(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:

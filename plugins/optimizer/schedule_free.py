@@ -114,6 +114,9 @@ class ScheduleFreeAdamW(Option, Optimizer):
 
     def after_step(self, module: Module, optimizer: Optimizer) -> None:
         """See which norm layers are not trained by now: their statistics stay."""
+        self._see(module)
+
+    def _see(self, module: Module) -> None:
         self._frozen = {id(layer) for layer in measured_norms(module.model) if not layer.training}
 
     def _move_to_x(self) -> list[tuple[Tensor, Tensor]]:
@@ -150,5 +153,6 @@ class ScheduleFreeAdamW(Option, Optimizer):
     @torch.no_grad()
     def settle(self, module: Module) -> None:
         """Leave x in the model: it is what was trained."""
+        self._see(module)  # no step may have been made since a checkpoint was loaded
         self._move_to_x()
         self.in_place = True

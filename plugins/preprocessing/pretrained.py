@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -75,7 +76,10 @@ class PretrainedInputs(Plugin):
             ]
         inputs = self.setting.training_inputs
         mean, variance = moments(inputs(), shape) if inputs else (torch.zeros(shape), torch.ones(shape))
-        return Affine(model, mean, inverse_std(variance, CONSTANT))
+        layer = Affine(model, mean, inverse_std(variance, CONSTANT))
+        known = [statistics_shape(self.setting.shape, per) for per in ("channel", "feature")]
+        layer.register_load_state_dict_pre_hook(partial(_take_on_shape, known=known))
+        return layer
 
     def _given(self, name: str, value: float | Sequence[float], shape: Sequence[int]) -> Tensor:
         numbers = torch.tensor(value if isinstance(value, (list, tuple)) else [value], dtype=torch.get_default_dtype())
@@ -84,6 +88,16 @@ class PretrainedInputs(Plugin):
                 f"preprocessing.{name} must be a number or a list of {shape[0]}, one a channel, got {len(numbers)} of them"
             )
         return numbers.reshape(-1, *(1 for _ in shape[1:])).expand(tuple(shape)).clone()
+
+
+def _take_on_shape(
+    layer: nn.Module, state: Mapping[str, Any], prefix: str, *further: Any, known: list[tuple[int, ...]]
+) -> None:
+    """Numbers one a channel or one a feature, whichever came with the weights that the run of a checkpoint began with."""
+    for name in ("shift", "scale"):
+        saved = state.get(f"{prefix}{name}")
+        if saved is not None and tuple(saved.shape) in known:
+            setattr(layer, name, layer.get_buffer(name).new_empty(saved.shape))
 
 
 def told(shift: Tensor, scale: Tensor) -> str:

@@ -26,7 +26,10 @@ def share_buffers(model: nn.Module) -> None:
 
 
 def share_statistics(model: nn.Module, processes: int) -> None:
-    """Average the running statistics of norm layers over the processes, so that all evaluate, and save, one model."""
+    """Average the running statistics of norm layers over the processes, so that all evaluate, and save, one model.
+
+    Those of layers in evaluation mode are the same already, and stay as they are: a mean of three equal numbers may be rounded.
+    """
     if statistics := running_statistics(model):  # as they are now: a forward pass may have replaced them
         flat = torch.cat([numbers.flatten() for numbers in statistics])
         dist.all_reduce(flat)

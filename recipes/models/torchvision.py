@@ -58,12 +58,12 @@ class TorchvisionModel(nn.Module):
 
 
 def make(name: str, shape: Sequence[int], outputs: int) -> Any:
-    """The network: its first convolution takes the channels that the images have, a vision transformer their size."""
+    """The network: its first convolution takes the channels that the images have, a transformer their size."""
     further: dict[str, Any] = {"aux_logits": False, "init_weights": True} if name in INCEPTIONS else {}
-    if name.startswith("vit_"):
+    if name.startswith(("vit_", "maxvit_")):
         if shape[1] != shape[2]:
             raise RecipeError(f"model.name={name} takes square images, the data has {shape[1]} × {shape[2]}")
-        further["image_size"] = shape[1]
+        further |= {"image_size": shape[1]} if name.startswith("vit_") else {"input_size": tuple(shape[1:])}
     try:
         model = models.get_model(name, num_classes=outputs, **further)
     except (AssertionError, ValueError, RuntimeError) as error:

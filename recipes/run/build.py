@@ -132,14 +132,26 @@ def build_optimizer(config: Mapping[str, Any]) -> tuple[partial[Optimizer], dict
 
 
 def build_model(config: Mapping[str, Any], shape: Shape, outputs: int, seed: int, places: tuple[int, ...] = ()) -> nn.Module:
-    """The model, with initial weights that depend on the seed alone, and outputs (samples, outputs, *places)."""
+    """The model, in training mode, with initial weights that depend on the seed alone, and outputs (samples, outputs, *places)."""
     if isinstance(shape, dict):
         expect_takes_named_inputs(find_class(str(config["model"]["_target_"])), shape)
     with torch.random.fork_rng(devices=[]):
         seed_global(derive_seed(seed, "model"), torch.device("cpu"))
         model = instantiate(config["model"], nn.Module, shape=shape, outputs=outputs)
+        resting = list(_resting(model))
         expect_passes(model, shape, outputs, places)
-    return model.train()
+    model.train()
+    for part in resting:
+        part.training = False
+    return model
+
+
+def _resting(model: nn.Module) -> Iterator[nn.Module]:
+    """What its author has put into evaluation mode and does not train: parts none of whose parameters takes a gradient, and theirs."""
+    for part in model.modules():
+        parameters = list(part.parameters())
+        if not part.training and parameters and not any(parameter.requires_grad for parameter in parameters):
+            yield from (inner for inner in part.modules() if not inner.training)
 
 
 def build_module(config: Mapping[str, Any], shape: Shape, outputs: int, places: tuple[int, ...] = ()) -> RecipeModule:

@@ -248,9 +248,11 @@ class Run:
             self._note(module, keeper, loader, phase)
         self._begin()
         if not keeper.ended:  # all was trained before the run was resumed: Lightning then leaves the end of training out
-            for callback in trainer.callbacks:  # type: ignore[attr-defined]
-                if isinstance(callback, Settle | Plugin):
-                    callback.on_train_end(trainer, module)
+            options = [each for each in trainer.callbacks if isinstance(each, Settle | Plugin)]  # type: ignore[attr-defined]
+            for each in options:
+                each.on_train_start(trainer, module)  # so that it is known what rests, such as norm layers
+            for each in options:
+                each.on_train_end(trainer, module)
             module.on_train_end()
             keeper.settle(trainer, module)
         if keeper.validated_step != module.steps_done:

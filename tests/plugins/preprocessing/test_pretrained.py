@@ -1,3 +1,5 @@
+import copy
+
 import pytest
 import torch
 from torch import nn
@@ -57,11 +59,18 @@ def test_where_none_are_known_those_of_the_training_split(x, known):
     assert len(plugin.remarks) == known and all("do not tell" in remark for remark in plugin.remarks)
 
 
-def test_buffers_of_a_loaded_run_come_from_its_checkpoint(x):
-    trained = prepared(PretrainedInputs(), x, with_weights(torch.rand(3, 1, 1), torch.rand(3, 1, 1)))
-    loaded = fitted(PretrainedInputs(), 7 + x)
+@pytest.mark.parametrize("shape", [(3, 1, 1), (3, 4, 5)], ids=["channel", "feature"])
+def test_buffers_of_a_loaded_run_come_from_its_checkpoint(x, shape):
+    trained = prepared(PretrainedInputs(), x, with_weights(torch.rand(shape), torch.rand(shape)))
+    loaded = copy.deepcopy(fitted(PretrainedInputs(), 7 + x))
     loaded.load_state_dict(trained.state_dict())
     assert torch.equal(loaded(x), trained(x))
+
+
+def test_buffers_of_images_of_another_size_do_not_fit(x):
+    trained = prepared(PretrainedInputs(), x, with_weights(torch.rand(3, 4, 5), torch.rand(3, 4, 5)))
+    with pytest.raises(RuntimeError, match="size mismatch for shift"):
+        fitted(PretrainedInputs(), torch.rand(20, 3, 5, 5)).load_state_dict(trained.state_dict())
 
 
 @pytest.mark.parametrize(

@@ -64,6 +64,21 @@ class Pictures(Waves):
         x, y = super().__getitem__(number)
         return 2.6 * x.view(1, 8, 8), y
 '''
+RESTING = """
+
+class Resting(nn.Module):
+    def __init__(self, shape, outputs):
+        super().__init__()
+        self.body = nn.Module()
+        self.body.frozen = nn.BatchNorm2d(shape[0])
+        self.body.requires_grad_(False).eval()
+        self.measures = nn.BatchNorm2d(shape[0]).requires_grad_(False)
+        self.trained = nn.BatchNorm2d(shape[0]).eval()
+        self.head = nn.Linear(64, outputs)
+
+    def forward(self, x):
+        return self.head(self.trained(self.measures(self.body.frozen(x))).flatten(1))
+"""
 MODEL, DATA = "model._target_=mine.Mine", "data._target_=mine.Waves"
 SHORT = ("logger=[]", "trainer.progress=false", "trainer.accelerator=cpu", "data.rate=24")
 
@@ -217,6 +232,22 @@ def test_a_sweep_over_a_model_of_ones_own(place):
     (place / "mine.py").write_text(MINE + "# another one\n")
     other = run("-m", *words, cwd=place)
     assert other.returncode == 1 and "mine.py has changed since" in other.stdout + other.stderr
+
+
+def test_what_is_frozen_in_evaluation_mode_rests(place):
+    (place / "mine.py").write_text(MINE + RESTING)
+    words = (
+        "model._target_=mine.Resting",
+        "data._target_=mine.Pictures",
+        *SHORT[:3],
+        "max_epochs=2",
+        "trainer.val_every_n_steps=1",
+    )
+    done = run(*words, "hydra.run.dir=run", cwd=place)
+    assert done.returncode == 0, done.stderr
+    kept = weights(place / "run")
+    counted = {name.split(".")[-2]: int(value) for name, value in kept.items() if name.endswith("num_batches_tracked")}
+    assert counted["frozen"] == 0 < counted["measures"] == counted["trained"]
 
 
 def test_two_ranks_equal_one(place):

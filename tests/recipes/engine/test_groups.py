@@ -6,10 +6,11 @@ import re
 from functools import partial
 
 import pytest
+import timm
 import torch
 from torch import nn
 from torch.nn import functional
-from torchvision.models import resnet18, vit_b_16
+from torchvision.models import googlenet, resnet18, vit_b_16
 
 from plugins.base import Option, Plugin, RecipeError, Setting, Stage, Task
 from plugins.depth import depths
@@ -17,6 +18,7 @@ from plugins.multitask._heads import split_head
 from recipes.data.loaders import StepLoader
 from recipes.engine.groups import GroupRules, make_with_groups, parameter_groups
 from recipes.engine.module import RecipeModule
+from recipes.models.dgcnn import DGCNN
 from tests.recipes.engine.test_module import SGD, fit, samples
 
 
@@ -60,6 +62,26 @@ def test_blocks_of_known_models_are_layers(make, layers):
     assert {name.partition(".")[0] for name, depth in found.items() if depth == 0} == {head}
     first = {name for name, depth in found.items() if depth == layers - 1}
     assert {"conv1.weight", "bn1.weight"} <= first if make is resnet18 else {"class_token", "conv_proj.weight"} <= first
+
+
+def test_branches_beside_each_other_are_one_layer():
+    with torch.device("meta"):
+        found = depths(googlenet(num_classes=3, aux_logits=False, init_weights=False))
+    assert max(found.values()) == 12  # three convolutions and nine inceptions before the head
+    assert len({depth for name, depth in found.items() if name.startswith("inception3a")}) == 1
+
+
+def test_blocks_that_a_stage_holds_by_name_are_layers():
+    with torch.device("meta"):
+        found = depths(timm.create_model("regnetx_002", num_classes=3))
+    assert set(found.values()) == set(
+        range(1 + 1 + 4 + 7 + 2)
+    )  # the blocks of four stages, before them the stem, behind them the head
+
+
+def test_what_holds_a_norm_alone_belongs_to_the_layer_before_it():
+    found = depths(DGCNN((30, 3), 3, k=4))
+    assert found["norm.norm.weight"] == found["linear.weight"] == 3  # the linear layers of the head behind it
 
 
 @pytest.mark.parametrize(

@@ -37,6 +37,12 @@ def test_any_classifier_by_its_name(name):
     assert pretrained_of(model) is None
 
 
+def test_a_transformer_of_windows_is_made_for_the_size_of_the_images():
+    with torch.device("meta"):
+        model = make("maxvit_t", (1, 448, 448), 4).eval()
+        assert model(torch.rand(2, 1, 448, 448)).shape == (2, 4)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -46,6 +52,11 @@ def test_any_classifier_by_its_name(name):
         ({"shape": (9,)}, "data for model=torchvision must be images"),
         ({"name": "vit_b_16", "shape": (3, 24, 24)}, "takes no images of 24 × 24: Input shape indivisible by patch size"),
         ({"name": "vit_b_16", "shape": (3, 32, 16)}, "model.name=vit_b_16 takes square images, the data has 32 × 16"),
+        ({"name": "maxvit_t", "shape": (3, 224, 448)}, "model.name=maxvit_t takes square images, the data has 224 × 448"),
+        (
+            {"name": "maxvit_t", "shape": (3, 100, 100)},
+            "takes no images of 100 × 100: Input size .* is not divisible by partition size 7",
+        ),
         (
             {"weights": "IMAGENET"},
             "model.weights of resnet18 must be one of IMAGENET1K_V1, DEFAULT, a file or the folder of a run, got 'IMAGENET'",

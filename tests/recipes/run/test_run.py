@@ -348,6 +348,18 @@ def test_killed_between_the_last_step_and_the_result(folder, ends):
     assert not list(folder.path.rglob("*.part-*"))
 
 
+@pytest.mark.parametrize("measures", ["+averaging=swa averaging.start=0.2", "optimizer=schedule_free", "+guard=precise_norm"])
+def test_frozen_statistics_stay_where_all_was_trained_before(folder, with_plugin, extra, measures):
+    with_plugin(stopper(extra, 2))
+    stopped = folder.train("model=timm", "model.name=test_resnet", "+finetuning=freeze", *measures.split(), "max_steps=4")
+    assert stopped["status"] == "stopped" and stopped["steps"] == 3
+    resumed = folder.resume("max_steps=3")
+    assert resumed["status"] == "finished" and resumed["best_step"] == 3
+    last, best = (torch.load(folder.path / "checkpoints" / f"{name}.ckpt")["state_dict"] for name in ("last", "best"))
+    norms = [name for name in last if "running_" in name]
+    assert norms and all(torch.equal(last[name], best[name]) for name in norms)
+
+
 def test_killed_before_the_first_checkpoint_starts_over(folder):
     words = (*STATEFUL, "max_steps=20")
     whole = folder.train(*words)
