@@ -64,7 +64,7 @@ class Resizing(Plugin):
                     f"of {size}: type model=resnet18, or {self.without}"
                 )
             for plugin in self._taught:
-                teacher = getattr(plugin.asked, "model", None)
+                teacher = getattr(getattr(plugin, "asked", None), "model", None)
                 if teacher is not None and self._found(teacher, height, width) is None:
                     raise Refusal(
                         f"{self.state_key} makes images of {size}, and the teacher of {plugin.state_key} takes none of that size: type "

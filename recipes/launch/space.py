@@ -83,9 +83,11 @@ def space_of(words: Sequence[str]) -> Space:
             found.seeds += [str(each.input_line) for each in expand(override)]
         elif (key := override.key_or_group) in SAMPLES:
             first, *others = (str(each.input_line) for each in expand(override))
+            rest = (
+                f", then sweep over others with what it finds, -m {key}={','.join(other.partition('=')[2] for other in others)}"
+            )
             raise RecipeError(
-                f"{word}: the search would find the easiest {SAMPLES[key]}: type one, {first}, then sweep over others with what it "
-                f"finds, -m {key}={','.join(other.partition('=')[2] for other in others)}"
+                f"{word}: the search would find the easiest {SAMPLES[key]}: type one, {first}{rest if others else ''}"
             )
         else:
             found.dimensions[override.get_key_element()] = distribution(override)

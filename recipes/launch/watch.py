@@ -81,7 +81,7 @@ def train(
     if not node():
         forget_errors(folder)
     first = first_note(found)
-    ours = _changed(folder) > before and not is_held(folder / LOG)  # else it may be that of another command, which trains there
+    ours = _changed(folder) > before and not _another_trains(folder)
     if not any(watch.codes.values()) or (result.get("status") in ("stopped", "diverged") and ours):
         return result
     if first is None and watch.asked:  # it was not left the time to save
@@ -97,6 +97,16 @@ def train(
         raise RecipeError(line)
     log = folder / LOG
     raise RankError(f"{line}; log {log}" if log.exists() else line)
+
+
+def _another_trains(folder: Path, patience: float = 1.0) -> bool:
+    """Whether the result may be another command's; workers of a rank that was killed hold its lock for a moment."""
+    end = time.monotonic() + patience
+    while is_held(folder / LOG):
+        if time.monotonic() > end:
+            return True
+        time.sleep(0.02)
+    return False
 
 
 def hold_port() -> socket.socket:
