@@ -38,7 +38,7 @@ class Data:
             does not hold them they are halved.
         validation: share of the training samples, in (0, 1), that is held out to choose the model.
         test: share of all samples, in (0, 1), that is held out for the test, where the data set has no test split.
-        split_seed: seed of both splits, 0 to 2147483647.
+        split_seed: seed of both splits, in [0, 2147483647].
         folds: into how many folds all samples are cut, ≥ 2, of which one is the test split and no other test split is made; None: into none.
         fold: which of them is the test split, from 0 to folds − 1.
         train_samples: how many training samples are kept, ≥ 1, of each class its share; fewer are a part of more; None: all.

@@ -88,8 +88,12 @@ def build_callbacks(config: Mapping[str, Any]) -> list[L.Callback]:
                     f"whether a larger or a smaller {node['monitor']} is better is not known: type callback.{option}.mode=max or min"
                 )
             node = {**node, "mode": "max" if larger else "min"}
+        try:
+            kind = find_class(str(node["_target_"]), L.Callback)
+        except RecipeError as error:
+            raise RecipeError(f"callback.{option}: {error}") from None
         if of_library(node):
-            expect_annotated(f"callback.{option}", find_class(str(node["_target_"]), L.Callback), node)
+            expect_annotated(f"callback.{option}", kind, node)
         try:
             callback = instantiate(node, L.Callback)
         except Exception as error:  # a library's own check of its settings, or the lack of one
