@@ -10,6 +10,7 @@ import torch
 
 from plugins.base import Option, right_on_shards
 from plugins.norm_statistics import measured_norms
+from plugins.sites import NORMS
 from recipes.check.choice import target
 from recipes.check.covering import gather
 from recipes.check.harness import build, merged_config
@@ -45,17 +46,21 @@ def runs():
 
 
 def runs_of(options):
-    """Selections in which each of some options stands; what has running statistics alone.
+    """Selections in which each of some options stands; what has norm layers alone.
 
-    Of two processes they have seen half as many batches; and a bias in front of a norm layer has no gradient but what is lost in rounding,
-    which an optimizer that divides by its size, beside it, makes a step of. Those of a whole model that an option needs are too far from
+    A bias in front of one has no gradient but what is lost in rounding, which an optimizer that divides by its size, beside it, makes a step
+    of. Running statistics have seen half as many batches of two processes; those of a whole model that an option needs are too far from
     settled to compare: there they are measured anew, of the same samples.
     """
     selections = everything()
     complete = {name: selections.complete([name]) for name in options}
-    apart = [name for name, names in complete.items() if measured_norms(build(merged_config(names)).model)]
+    models = {name: build(merged_config(names)).model for name, names in complete.items()}
+    apart = [
+        name for name, model in models.items() if measured_norms(model) or any(isinstance(m, NORMS) for m in model.modules())
+    ]
     together = gather(selections.options, [name for name in options if name not in apart])
-    anew = {name: ["guard/precise_norm"] for name in apart if any(other.startswith("model/") for other in complete[name])}
+    whole = [name for name in apart if any(other.startswith("model/") for other in complete[name])]
+    anew = {name: ["guard/precise_norm"] for name in whole if measured_norms(models[name])}
     return [*together, *(selections.complete([name, *anew.get(name, ())]) for name in apart)]
 
 
