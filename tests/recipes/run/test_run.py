@@ -351,7 +351,7 @@ def test_killed_between_the_last_step_and_the_result(folder, ends):
 @pytest.mark.parametrize("measures", ["+averaging=swa averaging.start=0.2", "optimizer=schedule_free", "+guard=precise_norm"])
 def test_frozen_statistics_stay_where_all_was_trained_before(folder, with_plugin, extra, measures):
     with_plugin(stopper(extra, 2))
-    stopped = folder.train("model=timm", "model.name=test_resnet", "+finetuning=freeze", *measures.split(), "max_steps=4")
+    stopped = folder.train("model=resnet18", "data.train_samples=200", "+finetuning=freeze", *measures.split(), "max_steps=4")
     assert stopped["status"] == "stopped" and stopped["steps"] == 3
     resumed = folder.resume("max_steps=3")
     assert resumed["status"] == "finished" and resumed["best_step"] == 3
