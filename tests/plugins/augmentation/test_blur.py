@@ -19,7 +19,7 @@ def test_a_batch_of_256_draws_is_torchvisions_one_image_at_a_time(build, batch, 
     for i in (chosen < 0.9).nonzero()[:, 0].tolist():
         expected = F.gaussian_blur(before[i], [wide, wide], [float(sigma[i])] * 2)
         torch.testing.assert_close(out[i], expected, atol=1e-5, rtol=0)
-    assert len(sigma.unique()) == 256
+    assert len(sigma.unique()) > 250  # of 24 bits: two may be equal
 
 
 def test_autocast_changes_no_number_and_kernels_have_room():

@@ -13,7 +13,7 @@ def test_equals_torchvision_image_by_image(build, batch, drawn):
     before = given.x.clone()
     out = plugin.transform_batch(given, build(plugin, shape=SHAPE)).x
     angles = 360 * torch.rand(256, generator=drawn("rotate")) - 180
-    assert len(angles.unique()) == 256
+    assert len(angles.unique()) > 250  # of 24 bits: two may be equal
     for image, result, angle in zip(before, out, angles.tolist(), strict=True):
         expected = torchvisions.rotate(image, angle, InterpolationMode.BILINEAR)
         assert (result - expected).abs().max() < LEVEL

@@ -14,7 +14,7 @@ def test_256_speeds_of_what_a_mask_keeps_are_numpys(build, holes):
     before = {name: value.clone() for name, value in x.items()}
     out = plugin.transform_batch(Batch(x, Y, Y), module).x
     factors = 0.5 + 1.5 * torch.rand(256, generator=module.generator("speed"))
-    assert len(factors.unique()) == 256 and out["mask"].dtype == torch.bool
+    assert len(factors.unique()) > 250 and out["mask"].dtype == torch.bool  # of 24 bits: two may be equal
     for i, mask in enumerate(x["mask"].numpy()):
         places = (factors[i] * torch.arange(9.0)).numpy()
         there = places <= mask.sum() - 1

@@ -27,7 +27,7 @@ def test_256_shifts_of_what_a_mask_keeps_are_numpys(build, holes):
     before = {name: value.clone() for name, value in x.items()}
     out = plugin.transform_batch(Batch(x, Y, Y), module).x
     shares = 0.6 * (2 * torch.rand(256, generator=module.generator("time_shift")) - 1)
-    assert torch.equal(out["mask"], x["mask"]) and len(shares.unique()) == 256
+    assert torch.equal(out["mask"], x["mask"]) and len(shares.unique()) > 250  # of 24 bits: two may be equal
     for i, mask in enumerate(x["mask"]):
         shift = int((shares[i] * mask.sum()).round())
         for name in ("features", "loudness"):

@@ -15,7 +15,7 @@ def test_equals_torchvision_image_by_image(build, batch, drawn):
     before = given.x.clone()
     out = plugin.transform_batch(given, build(plugin, shape=SHAPE)).x
     factors = 0.5 + 1.5 * torch.rand(256, generator=drawn("zoom"))
-    assert len(factors.unique()) == 256
+    assert len(factors.unique()) > 250  # of 24 bits: two may be equal
     for image, result, factor in zip(before, out, factors.tolist(), strict=True):
         expected = torchvisions.affine(image, 0.0, [0, 0], factor, [0.0, 0.0], InterpolationMode.BILINEAR)
         assert (result - expected).abs().max() < LEVEL
