@@ -224,7 +224,8 @@ def works_on(name: str) -> frozenset[str]:
     found = set()
     for kind in KINDS:
         with suppress(RecipeError):
-            found |= {kind} if _needs(name, kind)[1] else set()
+            if _needs(name, kind)[1]:
+                found.add(kind)
     return frozenset(found)
 
 
