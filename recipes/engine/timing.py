@@ -1,7 +1,8 @@
-"""Layers of techniques that act in a share of the training only: outside of it they let pass what they get."""
+"""Techniques that act in a share of the training only: outside of it their layers let pass what they get."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -47,3 +48,16 @@ def open_gates(module: Whole, progress: tuple[int, int | None]) -> None:
     for option, layers in module.gated:
         for layer in layers:
             layer.acting.fill_(option.acts(progress))  # type: ignore[operator]
+
+
+def never_acted(module: Whole) -> dict[str, str]:
+    """Why a technique acted in no step of a training that has ended, by its name: nothing is said of one that did."""
+    done, total = module.progress
+    found = {}
+    for plugin in module.plugins if total else ():
+        begins = math.ceil(plugin.when[0] * total)  # steps before it may act
+        if plugin.when != ALWAYS and not plugin.acts((begins, total)):
+            found[plugin.state_key] = f"it never acted: none of {total} steps lies in when={list(plugin.when)}"
+        elif begins >= done > 0:
+            found[plugin.state_key] = f"it never acted: the training ended at step {done}, and it begins behind step {begins}"
+    return found

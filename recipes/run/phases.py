@@ -11,6 +11,7 @@ from plugins.errors import RecipeError
 from recipes.data.base import Data
 from recipes.engine.checkpoint import BestAndLast
 from recipes.engine.module import RecipeModule
+from recipes.engine.timing import never_acted
 
 
 def first(seconds: float) -> dict[str, Any]:
@@ -86,5 +87,8 @@ def told(
         "stopped_early": stopped_early,
         "trained_on_validation": bool(phase.get("all_data")),
         "until": {below[0]: below[1]} if below else {},
-        "events": [f"{plugin.state_key}: {line}" for plugin in module.plugins for line in plugin.events],
+        "events": [
+            *(f"{plugin.state_key}: {line}" for plugin in module.plugins for line in plugin.events),
+            *(f"{name}: {line}" for name, line in (never_acted(module) if keeper.ended else {}).items()),
+        ],
     }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -87,7 +87,7 @@ class CsvRunLogger(RunLogger):
             self.columns, self.rows = rows_until(self.path, step, logged)
             self._write()
         if self.histograms.exists():
-            kept = [(at, name, *row_of(numbers)) for at, name, *numbers in histograms_of(self.histograms) if at <= step]
+            kept = [(at, name, *row_of(numbers)) for at, name, numbers in histograms_until(self.path.parent, step)]
             write_text(self.histograms, as_csv([COLUMNS, *kept]))
             self._has_histograms = True
 
@@ -110,6 +110,19 @@ def rows_until(path: Path, step: int, logged: Collection[str] | None = None) -> 
             rows.append(kept)
     there = {name for row in rows for name in row}
     return ["step", *(name for name in names if name in there and name != "step")], rows
+
+
+def numbers_until(folder: Path, step: int, logged: Collection[str] | None = None) -> Iterator[tuple[int, dict[str, float]]]:
+    """Steps and their numbers in `metrics.csv`, as :func:`rows_until`, for a logger that is to have them again."""
+    if (path := folder / METRICS).exists():
+        for row in rows_until(path, step, logged)[1]:
+            yield int(row["step"]), {name: float(value) for name, value in row.items() if name != "step"}
+
+
+def histograms_until(folder: Path, step: int) -> Iterator[tuple[int, str, tuple[float, float, list[int]]]]:
+    """Step, name, and ends and counts of each histogram in `histograms.csv` up to a step."""
+    if (path := folder / HISTOGRAMS).exists():
+        yield from ((at, name, (low, high, counts)) for at, name, low, high, counts in histograms_of(path) if at <= step)
 
 
 def row_of(histogram: Sequence[Any]) -> tuple[str, str, str]:

@@ -20,15 +20,13 @@ from lightning.pytorch.utilities import rank_zero_only
 from plugins.base import RecipeError, expect, expect_choice, larger_is_better
 from recipes.config.environment import check_wandb, told
 from recipes.config.errors import first_line
-from recipes.config.run_files import HISTOGRAMS, METRICS
 from recipes.config.untrusted import read_text
 from recipes.engine.logger import RunLogger
 from recipes.engine.metrics import Histogram
 from recipes.launch.ranks import is_first_rank
-from recipes.run.loggers.csv_files import rows_until
+from recipes.run.loggers.csv_files import histograms_until, numbers_until
 from recipes.run.loggers.wandb_charts import charts_of_test
 from recipes.store.files import write_text
-from recipes.store.shapes import histograms_of
 from recipes.store.wandb_sync import HEADER, sync_command
 
 log = logging.getLogger("recipes")
@@ -218,13 +216,10 @@ class WandbRunLogger(WandbLogger, RunLogger):
         """
         if self.mode == "disabled" or self.experiment.step:
             return
-        if (path := self._folder / METRICS).exists():
-            for row in rows_until(path, step, logged)[1]:
-                self.log_metrics({name: float(value) for name, value in row.items() if name != "step"}, int(row["step"]))
-        if (path := self._folder / HISTOGRAMS).exists():
-            for at, name, low, high, counts in histograms_of(path):
-                if at <= step:
-                    self._log_histograms({name: (low, high, counts)}, at)
+        for at, numbers in numbers_until(self._folder, step, logged):
+            self.log_metrics(numbers, at)
+        for at, name, histogram in histograms_until(self._folder, step):
+            self._log_histograms({name: histogram}, at)
 
     def facts(self) -> dict[str, Any]:
         """Where the run is on wandb, so that comparisons need not look into wandb's own files."""

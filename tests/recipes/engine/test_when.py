@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
+import lightning as L
 import pytest
 import torch
 from torch import nn
@@ -17,7 +18,7 @@ from plugins.regularizer.l2 import L2Penalty
 from plugins.wrapper.sam import SAM
 from recipes.data.loaders import StepLoader
 from recipes.engine.module import RecipeModule
-from recipes.engine.timing import open_gates
+from recipes.engine.timing import never_acted, open_gates
 from tests.harness import fit as harness_fit
 from tests.harness import merged_config, options, plugin_class, with_companions
 from tests.recipes.engine.test_module import assert_same, fit, samples, train
@@ -102,6 +103,36 @@ def test_what_never_acts_changes_no_bit_and_what_acts_does(plugin):
     plugin.when = (0.5, 1.0)
     plain, timed = pair(plugin)
     assert any(not torch.equal(value, timed.state_dict()[name]) for name, value in plain.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    ("when", "until", "told"),
+    [
+        ((0.5, 1.0), 12, ""),
+        ((0.5, 1.0), 7, ""),
+        ((0.0, 0.1), 3, ""),
+        ((0.5, 1.0), 6, "it never acted: the training ended at step 6, and it begins behind step 6"),
+        ((0.9, 0.91), 12, "it never acted: none of 12 steps lies in when=[0.9, 0.91]"),
+    ],
+)
+def test_what_never_acted_is_told(when, until, told):
+    class Stop(L.Callback):
+        def on_train_batch_end(self, trainer, *rest):
+            trainer.should_stop = trainer.global_step == until
+
+    watching = Watching(when)
+    module = train(nn.Linear(6, 3), samples(40), watching, Dropout(p=0.0), L2Penalty(weight=0.1), Stop(), steps=STEPS)
+    assert bool(watching.calls) is not bool(told)
+    assert never_acted(module) == ({"own/watching": told} if told else {})
+
+
+def test_a_run_tells_of_what_never_acted(folder, capsys):
+    words = ("+regularizer=[l2,l1]", "regularizer.l2.when=[0.9,1]", "+stopping=early", "stopping.patience=1")
+    result = folder.train("max_steps=200", "trainer.val_every_n_steps=2", "optimizer.lr=0", *words)
+    assert result["stopped_early"] and result["steps"] < 180
+    told = f"regularizer/l2: it never acted: the training ended at step {result['steps']}, and it begins behind step 180"
+    assert result["events"] == [told]
+    assert f"happened {told}\n" in capsys.readouterr().out
 
 
 def test_a_wrapper_is_as_the_optimizer_alone_before_it_acts():

@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import time
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -414,6 +415,39 @@ def test_all_loggers_together_get_the_same_numbers(folder):
     assert len(events.Tags()["histograms"]) == 2
     assert len(offline_runs(folder.path)) == 1
     assert load_checkpoint(folder.path / "checkpoints" / "last.ckpt")["global_step"] == 9
+
+
+@pytest.mark.parametrize("ends", ["interrupted", "finished"])
+def test_tensorboard_forgets_what_a_resume_takes_back(folder, with_plugin, extra, ends):
+    """Also the last validation and the test of a run that had ended: each curve has each step once, as metrics.csv has it."""
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    class Interrupts(extra):
+        def after_step(self, module, optimizer):
+            if module.steps_done == 5 and ends == "interrupted":
+                raise SystemExit
+
+    words = ("logger=[csv,tensorboard]", "trainer.log_every_n_steps=1", "trainer.save_every_n_steps=2")
+    words += ("trainer.val_every_n_steps=3", "+diagnostics=gradient_stats", "diagnostics.gradient_stats.every_n_steps=1")
+    with_plugin(Interrupts)
+    with pytest.raises(SystemExit) if ends == "interrupted" else nullcontext():
+        folder.train(*words, f"max_steps={8 if ends == 'interrupted' else 5}")
+    time.sleep(1.1)  # files of TensorBoard are in the order of the seconds in which they were begun
+    with_plugin()
+    folder.resume("max_steps=8")
+    events = EventAccumulator(str(folder.path / "tensorboard"), size_guidance={"scalars": 0, "histograms": 0})
+    events.Reload()
+    names = {name for row in folder.rows for name in row} - {"step"}
+    assert {"val/acc", "test/acc", "step/loss"} <= names <= set(events.Tags()["scalars"])
+    for name in names:
+        there = [(int(row["step"]), pytest.approx(float(row[name]), rel=1e-6)) for row in folder.rows if name in row]
+        assert [(event.step, event.value) for event in events.Scalars(name)] == there
+    with open(folder.path / "histograms.csv", newline="") as file:
+        kept = [(row["name"], int(row["step"])) for row in csv.DictReader(file)]
+    assert kept and sorted(kept) == sorted(
+        (name, event.step) for name in {name for name, _ in kept} for event in events.Histograms(name)
+    )
 
 
 def test_tensorboard_without_its_package_is_one_line(monkeypatch, tmp_path):
