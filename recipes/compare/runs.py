@@ -15,7 +15,7 @@ from typing import Any
 from plugins.errors import RecipeError
 from recipes.config.catalogue import Catalogue
 from recipes.config.choices import choices
-from recipes.config.effect import flatten, has_effect
+from recipes.config.effect import flatten, has_effect, in_one_way
 from recipes.config.errors import one_line, printable
 from recipes.config.kinds import is_count
 from recipes.config.older import completed
@@ -98,7 +98,7 @@ class Run:
     @cached_property
     def values(self) -> dict[str, Any]:
         """The config as dotted keys, without what makes no difference to the training or was found for it; and what was changed on the way."""
-        flat = flatten(self.config) | ({RESUMED: self.resumed} if self.resumed else {})
+        flat = flatten(in_one_way(self.config)) | ({RESUMED: self.resumed} if self.resumed else {})
         flat.pop(str((self.result.get("tuned") or {}).get("key")), None)
         left_out = ("data.path", "data.labels", *(["data.fold"] if self.folds else []))
         return {key: value for key, value in flat.items() if has_effect(key) and key not in left_out}
