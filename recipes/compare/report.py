@@ -248,7 +248,9 @@ class Page:
         if best.pairs == 1:
             return f"{sentence}. There are too few seeds to tell this from chance."
         if best.p_corrected is None:
-            return f"{sentence}, the same for every seed; a test would call that certain, so no p-value is given."
+            return (
+                f"{sentence}, the same for every {best.group.counted}; a test would call that certain, so no p-value is given."
+            )
         said = "which is more than chance explains" if best.significant else "which chance may explain"
         return f"{sentence}, {said} (corrected p {probability(best.p_corrected, '= ')})."
 
