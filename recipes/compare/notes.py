@@ -121,8 +121,8 @@ def _about_seeds(comparison: Comparison, table: Sequence[Row], finished: Sequenc
         fewest = min((row.group for row in few_folds), key=lambda group: len(group.folds))
         run, count = fewest.runs[0], len(fewest.folds)
         cut = max(run.folds, ENOUGH)
-        wide = interval_factor(count, overlap(fewest.folds, run.folds))
-        with_more = interval_factor(ENOUGH, overlap(range(ENOUGH), cut))
+        wide = interval_factor(count, overlap(fewest.folds, run.folds, run.forward))
+        with_more = interval_factor(ENOUGH, overlap(range(ENOUGH), cut, run.forward))
         yield (
             f"{_labels([row.label for row in few_folds], everybody)}: few folds. With {count} an interval is ± {wide:.1f} standard deviations of "
             f"their means wide, with {ENOUGH} ± {with_more:.1f}; repeat the command with data.folds={cut} data.fold={FIRST}"
@@ -148,11 +148,15 @@ def _about_folds(comparison: Comparison) -> Iterator[str]:
     seeds = "; several seeds of a fold count as one, by their mean" * any(
         len(group.runs) > len(group.folds) for group in on_folds
     )
-    if folds := sorted({group.runs[0].folds for group in on_folds}):
-        yield (
-            f"The runs are on folds of the data ({_listed([str(number) for number in folds])}), which have most of their training samples in "
-            f"common: intervals and p-values are those of the corrected resampled t-test (Nadeau and Bengio, 2003){seeds}."
-        )
+    for forward, what in (
+        (False, ", which have most of their training samples in common"),
+        (True, " that go forward in time, each trained on what the ones before it were trained and tested on"),
+    ):
+        if folds := sorted({group.runs[0].folds for group in on_folds if group.runs[0].forward == forward}):
+            yield (
+                f"The runs are on folds of the data ({_listed([str(number) for number in folds])}){what}: intervals and p-values are those of "
+                f"the corrected resampled t-test (Nadeau and Bengio, 2003){seeds}."
+            )
 
 
 def _about_equal_numbers(comparison: Comparison, table: Sequence[Row]) -> Iterator[str]:

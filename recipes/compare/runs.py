@@ -17,7 +17,7 @@ from recipes.config.catalogue import Catalogue
 from recipes.config.choices import choices
 from recipes.config.effect import flatten, has_effect, in_one_way
 from recipes.config.errors import one_line, printable
-from recipes.config.kinds import is_count
+from recipes.config.kinds import is_count, is_text
 from recipes.config.older import completed
 from recipes.config.places import check_files
 from recipes.config.run_files import HISTOGRAMS, LOG, METRICS, RESULT
@@ -72,6 +72,11 @@ class Run:
     def cut(self) -> tuple[int, int]:
         """What tells its folds from others of the same data: how many they are, and the seed by which they were drawn."""
         return self.folds, int(self.data.get("split_seed") or 0) if self.folds else 0
+
+    @property
+    def forward(self) -> bool:
+        """Whether its folds go forward in time: fold k is trained on the k + 1 pieces before the one that it is tested on."""
+        return self.folds > 0 and is_text(self.data.get("time"))
 
     @property
     def replicate(self) -> Replicate:

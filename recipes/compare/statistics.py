@@ -8,7 +8,7 @@ are on several folds, the mean over the seeds of each counts as one number.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -86,8 +86,8 @@ def _row(group: Group, baseline: Group, metric: str) -> Row:
     difference = np.array(independent({replicate: ours - theirs for replicate, (ours, theirs) in both.items()}))
     known = len(both) > 0 and bool(np.isfinite(difference).all()) and measured_alike(group, baseline, metric)
     scale = float(np.abs([*both.values()]).max()) if known else None
-    cut = group.runs[0].folds
-    shared = overlap(several_folds(both), cut)
+    cut, forward = group.runs[0].folds, group.runs[0].forward
+    shared = overlap(several_folds(both), cut, forward)
     return Row(
         group=group,
         label=group.label,
@@ -95,7 +95,7 @@ def _row(group: Group, baseline: Group, metric: str) -> Row:
         n=len(runs),
         mean=float(drawn.mean()) if is_known else math.nan,
         deviation=float(runs.std(ddof=1)) if len(runs) > 1 and is_known else None,
-        interval=interval(drawn, shared=overlap(group.folds, cut)),
+        interval=interval(drawn, shared=overlap(group.folds, cut, forward)),
         pairs=len(both),
         difference=float(difference.mean()) if known else None,
         difference_interval=interval(difference, scale, shared) if known else None,
@@ -115,14 +115,16 @@ def pairs(group: Group, baseline: Group, metric: str) -> dict[Replicate, tuple[f
     return {seed: (ours[seed], theirs[seed]) for seed in ours if seed in theirs and same_folds}
 
 
-def overlap(there: Sequence[int], folds: int) -> float:
-    """Test samples a training sample, 1 / (folds − 1).
+def overlap(there: Iterable[int], folds: int, forward: bool) -> float:
+    """Test samples a training sample, 1 / (folds − 1); where folds go forward in time, and fold k is trained on k + 1 pieces, the mean of 1 / (k + 1).
 
     Args:
         there: the folds that runs are on; of none it is 0.
         folds: into how many the data was cut.
+        forward: whether they go forward in time.
     """
-    return 1 / (folds - 1) if there else 0.0
+    ratios = [1 / (fold + 1 if forward else folds - 1) for fold in there]
+    return sum(ratios) / len(ratios) if ratios else 0.0
 
 
 def p_value(difference: np.ndarray, shared: float = 0.0) -> float:

@@ -3,6 +3,7 @@ import math
 
 import numpy as np
 import pytest
+import torch
 from scipy import stats
 
 from recipes.compare.csv_files import runs_csv
@@ -11,6 +12,7 @@ from recipes.compare.notes import notes
 from recipes.compare.runs import find, read
 from recipes.compare.statistics import holm, interval, interval_factor, overlap, p_value, rows
 from recipes.config.catalogue import Catalogue
+from recipes.data.times import forward
 from tests.recipes.compare.fabricated import leave, leave_group
 
 CATALOGUE = Catalogue()
@@ -263,6 +265,22 @@ def test_folds_whose_means_are_equal_are_not_said_to_have_the_baselines_numbers(
     assert "the same difference for every fold" in told and "numbers exactly" not in told
 
 
+def test_folds_that_go_forward_in_time_share_less_the_later_they_are(tmp_path):
+    """Against the numbers of rows that the data itself holds out."""
+    values = [0.8, 0.83, 0.85, 0.84, 0.88]
+    for fold, value in enumerate(values):
+        words = ("data=csv", "data.path=FILE", "data.time=day", "data.folds=5", f"data.fold={fold}")
+        leave(tmp_path / str(fold), *words, metrics={"test/acc": value})
+    (row,) = rows(comparison_of(tmp_path))
+    cut = [forward(torch.arange(60), 5, fold) for fold in range(5)]
+    shared = np.mean([len(held_out) / len(earlier) for earlier, held_out in cut])
+    half = stats.t.ppf(0.975, 4) * math.sqrt(1 / 5 + shared) * np.std(values, ddof=1)
+    assert row.interval == pytest.approx((np.mean(values) - half, np.mean(values) + half))
+    comparison = comparison_of(tmp_path)
+    (told,) = [note for note in notes(comparison, comparison.runs) if "Nadeau" in note]
+    assert "go forward in time" in told and "most of their training samples" not in told
+
+
 def test_five_seeds_on_five_folds_are_wrong_in_5_of_100_cases():
     """Equal rules in the model of Nadeau and Bengio: differences of two folds correlate by n₂ / (n₁ + n₂) = 1/5. As 25 numbers they would be wrong far more often."""
     generator, trials = np.random.default_rng(0), 2000
@@ -272,7 +290,7 @@ def test_five_seeds_on_five_folds_are_wrong_in_5_of_100_cases():
     replicates = list(itertools.product(range(5), range(5)))
     means = [independent(dict(zip(replicates, each.ravel(), strict=True))) for each in difference]
     pooled, wrong = (
-        np.mean([p_value(np.ravel(each), overlap(range(5), 5)) < 0.05 for each in each_case])
+        np.mean([p_value(np.ravel(each), overlap(range(5), 5, False)) < 0.05 for each in each_case])
         for each_case in (difference, means)
     )
     assert pooled > 0.15 and 0.03 < wrong < 0.07
