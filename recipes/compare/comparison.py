@@ -76,19 +76,20 @@ def compare_all(
     comparisons = []
     for place, (groups, some, name) in enumerate(zip(sets, data, data_names(data), strict=True)):
         told = chosen_of(groups) if searches[place] else None
-        by = (told[1] if told else _monitors(some).most_common(1)[0][0]) if searches[place] else None
+        by = told[1] if told else (_monitors(some).most_common(1)[0][0] if searches[place] else None)
         chosen_metric, about_metric = _metric(some, metric, metrics, by)
         chosen, about_baseline = found[place]
-        again = frozenset[Path]()
-        if by is None or len(groups) == 1:
-            by = None
-        else:
+        again, chosen_by = frozenset[Path](), None
+        if by is not None and len(groups) > 1:  # a search that had a choice
             again = repeats(some)
-            chosen, about_baseline = (chosen, []) if baseline else chosen_by_search(groups, by, again, told and told[0])
+            if baseline:
+                about_baseline = []
+            else:
+                chosen_by = by
+                chosen, about_baseline = chosen_by_search(groups, by, again, told and told[0])
         comparison = Comparison(
-            groups, chosen, chosen_metric, missing[place], differing_keys(groups), [], mode, name, None if baseline else by
+            groups, chosen, chosen_metric, missing[place], differing_keys(groups), [], mode, name, chosen_by, again
         )
-        comparison.again = again
         if comparison.larger is None:
             raise RecipeError(
                 f"whether a larger or a smaller {chosen_metric} is better is not known: type --mode max or --mode min"
@@ -162,9 +163,3 @@ def _metric(
         return metric, []
     counts = ", ".join(f"{name} {count}" for name, count in monitors.most_common())
     return metric, [f"Runs chose their best model by different metrics ({counts}); --metric NAME decides here."]
-
-
-# The baseline
-
-
-# What must be known before the table is believed

@@ -40,18 +40,23 @@ class Group:
         return self.runs[0].options
 
     @property
-    def shared(self) -> float:
-        """Test samples a training sample of folds, 1 / (folds − 1), whose training samples are mostly the same; 0 where there are no folds."""
-        several = len({run.replicate[1:] for run in self.runs}) > 1
-        return 1 / (self.runs[0].folds - 1) if several else 0.0
+    def folds(self) -> list[int]:
+        """The folds that its runs are on; none where they are not on several."""
+        return several_folds(run.replicate for run in self.runs)
+
+    @property
+    def counted(self) -> str:
+        """Of what there is a number each, fold or seed."""
+        return "fold" if self.folds else "seed"
 
     def metric(self, name: str) -> dict[Replicate, float]:
         """A metric by seed and fold; not a number where a run does not have it."""
         return {run.replicate: run.metrics.get(name, math.nan) for run in self.runs}
 
     def mean(self, name: str, left_out: frozenset[Path] = frozenset()) -> float:
-        """The mean of a metric over the runs that are not left out; not a number where one of them does not have it."""
-        found = [run.metrics.get(name, math.nan) for run in self.runs if run.folder not in left_out]
+        """The mean of a metric over the runs, or the folds, that are not left out; not a number where one of them does not have it."""
+        kept = {run.replicate: run.metrics.get(name, math.nan) for run in self.runs if run.folder not in left_out}
+        found = independent(kept)
         return sum(found) / len(found) if found else math.nan
 
 
@@ -97,6 +102,19 @@ class Comparison:
     def runs(self) -> list[Run]:
         """All finished runs."""
         return [run for group in self.groups for run in group.runs]
+
+
+def several_folds(replicates: Iterable[Replicate]) -> list[int]:
+    """The folds of these replicates; none where they are not on several, and only their seeds differ."""
+    folds = sorted({fold for _, *some in replicates for fold in some})
+    return folds if len(folds) > 1 else []
+
+
+def independent(values: Mapping[Replicate, float]) -> list[float]:
+    """The numbers that are drawn anew: one a seed or, on several folds, the mean over the seeds of each, as seeds bring no new samples."""
+    folds = several_folds(values)
+    of = [[value for (_, *some), value in values.items() if some == [fold]] for fold in folds]
+    return [sum(each) / len(each) for each in of] if folds else [*values.values()]
 
 
 def larger_for(metric: str, runs: Iterable[Run]) -> bool | None:

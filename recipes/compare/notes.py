@@ -9,11 +9,12 @@ from collections.abc import Iterator, Sequence
 from recipes.compare.groups import Comparison
 from recipes.compare.rulers import about_rulers, measured_alike
 from recipes.compare.runs import Replicate, Run, named
-from recipes.compare.statistics import ROUNDING, Row, interval_factor, rows
+from recipes.compare.statistics import ROUNDING, Row, interval_factor, overlap, pairs, rows
 from recipes.config.quoting import quote
 
-ENOUGH_SEEDS = 5
-SEEDS = "seed=0,1,2,3,4"
+ENOUGH = 5  # seeds, or folds
+FIRST = "0,1,2,3,4"  # so many
+SEEDS = f"seed={FIRST}"
 MANY_GROUPS = 5
 LISTED = 3  # labels in a sentence
 _DIRTY = " (+: with changes that are not committed)."
@@ -105,16 +106,26 @@ def _about_seeds(comparison: Comparison, table: Sequence[Row], finished: Sequenc
         seeds = sorted({run.replicate for run in twice})
         yield f"{_labels(hit)}: run more than once ({_seeds(seeds)}); the run found last counts."
     single = [row.label for row in table if row.n == 1]
-    few = [row for row in table if 1 < row.n < ENOUGH_SEEDS]
+    few = [row for row in table if 1 < row.n < ENOUGH and not row.group.folds]
+    few_folds = [row for row in table if 1 < len(row.group.folds) < ENOUGH]
     everybody = len(table)
     if single:
         yield f"{_labels(single, everybody)}: one run says nothing about chance; repeat the command with {SEEDS}"
     if few:
-        least = min(few, key=lambda row: row.n)
-        wide, with_more = (interval_factor(n, least.group.shared) for n in (least.n, ENOUGH_SEEDS))
+        least = min(row.n for row in few)
         yield (
-            f"{_labels([row.label for row in few], everybody)}: few seeds. With {least.n} an interval is ± {wide:.1f} standard "
-            f"deviations wide, with {ENOUGH_SEEDS} ± {with_more:.1f}; repeat the command with {SEEDS}"
+            f"{_labels([row.label for row in few], everybody)}: few seeds. With {least} an interval is ± {interval_factor(least):.1f} standard "
+            f"deviations wide, with {ENOUGH} ± {interval_factor(ENOUGH):.1f}; repeat the command with {SEEDS}"
+        )
+    if few_folds:  # of which further seeds make none
+        fewest = min((row.group for row in few_folds), key=lambda group: len(group.folds))
+        run, count = fewest.runs[0], len(fewest.folds)
+        cut = max(run.folds, ENOUGH)
+        wide = interval_factor(count, overlap(fewest.folds, run.folds, run.forward))
+        with_more = interval_factor(ENOUGH, overlap(range(ENOUGH), cut, run.forward))
+        yield (
+            f"{_labels([row.label for row in few_folds], everybody)}: few folds. With {count} an interval is ± {wide:.1f} standard deviations of "
+            f"their means wide, with {ENOUGH} ± {with_more:.1f}; repeat the command with data.folds={cut} data.fold={FIRST}"
         )
     others = [row for row in table if not row.baseline]
     if unpaired := [row.label for row in others if row.pairs == 0]:
@@ -133,23 +144,38 @@ def _about_seeds(comparison: Comparison, table: Sequence[Row], finished: Sequenc
 
 
 def _about_folds(comparison: Comparison) -> Iterator[str]:
-    if folds := sorted({group.runs[0].folds for group in comparison.groups if group.shared}):
-        yield (
-            f"The runs are on folds of the data ({_listed([str(number) for number in folds])}), which have most of their training samples "
-            "in common: intervals and p-values are those of the corrected resampled t-test (Nadeau and Bengio, 2003)."
-        )
+    on_folds = [group for group in comparison.groups if group.folds]
+    seeds = "; several seeds of a fold count as one, by their mean" * any(
+        len(group.runs) > len(group.folds) for group in on_folds
+    )
+    for forward, what in (
+        (False, ", which have most of their training samples in common"),
+        (True, " that go forward in time, each trained on what the ones before it were trained and tested on"),
+    ):
+        if folds := sorted({group.runs[0].folds for group in on_folds if group.runs[0].forward == forward}):
+            yield (
+                f"The runs are on folds of the data ({_listed([str(number) for number in folds])}){what}: intervals and p-values are those of "
+                f"the corrected resampled t-test (Nadeau and Bengio, 2003){seeds}."
+            )
 
 
 def _about_equal_numbers(comparison: Comparison, table: Sequence[Row]) -> Iterator[str]:
-    same = [row.label for row in table if row.n > 1 and math.isfinite(row.mean) and row.interval is None]
-    if same:
-        yield f"{_labels(same)}: all seeds gave one and the same number, so no interval is given."
+    same = [row for row in table if row.n > 1 and math.isfinite(row.mean) and row.interval is None]
     equal = [row for row in table if row.pairs > 1 and row.difference is not None and row.p is None]
-    zero = [row.label for row in equal if abs(row.difference or 0.0) <= ROUNDING * abs(row.mean)]
-    if zero:
-        yield f"{_labels(zero)}: the baseline's numbers exactly, for every seed; is the technique at work?"
-    if shifted := [row.label for row in equal if row.label not in zero]:
-        yield f"{_labels(shifted)}: the same difference for every seed; a test would call that certain, so no p-value is given."
+    for one in ("seed", "fold"):
+        if gave := [row.label for row in same if row.group.counted == one]:
+            yield f"{_labels(gave)}: all {one}s gave one and the same number, so no interval is given."
+        alike = [row for row in equal if row.group.counted == one]
+        if zero := [row.label for row in alike if _is_the_same(row, comparison)]:
+            yield f"{_labels(zero)}: the baseline's numbers exactly, for every {one}; is the technique at work?"
+        if shifted := [row.label for row in alike if row.label not in zero]:
+            yield f"{_labels(shifted)}: the same difference for every {one}; a test would call that certain, so no p-value is given."
+
+
+def _is_the_same(row: Row, comparison: Comparison) -> bool:
+    """Whether each run has the number of the baseline's, which folds may have on the mean alone."""
+    both = pairs(row.group, comparison.baseline, comparison.metric).values()
+    return all(abs(ours - theirs) <= ROUNDING * abs(row.mean) for ours, theirs in both)
 
 
 def _about_losses(comparison: Comparison) -> Iterator[str]:

@@ -21,7 +21,7 @@ def table(rows: Sequence[Row], settings: Settings, metric: Metric) -> str:
     """One row a group; the script sorts and filters it."""
     heads = [
         ("label", "group", "text", ""),
-        ("n", "n", "number", "number of seeds"),
+        ("n", "n", "number", "number of runs"),
         ("mean", metric.head, "number", "mean over seeds ± standard deviation"),
         ("interval", "95 % interval", "number", "95 % confidence interval of the mean"),
         ("difference", "difference", "number", "mean difference to the baseline, paired by seed, and its 95 % interval"),

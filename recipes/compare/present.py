@@ -87,9 +87,11 @@ def present(
         _print_notes(console, comparison)
         if several:
             console.print()
-    ranked = standing.standings(tables) if several else ([], [])
+    measured = [each for each in tables if standing.is_measured(each[0])]
+    without = [each.data for each in comparisons if not standing.is_measured(each)]
+    ranked = (*standing.standings(measured), [each.data for each, _ in measured], without)
     if several:
-        standing.show(console, *ranked, several)
+        standing.show(console, *ranked)
     _print_unfinished(console, [run for each in comparisons for run in each.unfinished])
 
     def write_table() -> None:
@@ -100,8 +102,8 @@ def present(
         markdown = [markup.to_markdown(*each) for each in tables]
         if several:
             markdown = [f"## {name}\n\n{text}" for name, text in zip(several, markdown, strict=True)]
-            markdown.append(f"## all data\n\n{standing.to_markdown(*ranked, several)}")
-            write_text(folder / "ranks.csv", standing.to_csv(ranked[0], several))
+            markdown.append(f"## all data\n\n{standing.to_markdown(*ranked)}")
+            write_text(folder / "ranks.csv", standing.to_csv(ranked[0], ranked[2]))
         write_text(folder / "compare.md", "\n".join(markdown))
         write_text(folder / "compare.tex", "\n".join(markup.to_latex(*each) for each in tables))
 
@@ -119,7 +121,7 @@ def present(
     for each, ending in zip(tables, endings, strict=True):
         picture, page = folder / f"compare{ending}.png", folder / f"report{ending}.html"
         outputs.append(("figure", partial(write_figure, *each, picture), str(picture)))
-        ranks = (*ranked, several) if several else None
+        ranks = ranked if several else None
         outputs.append(("report", partial(write_report, *each, page, ranks), str(page)))
     outputs.append(("wandb", tell_wandb, ""))
     problems: list[Exception] = []

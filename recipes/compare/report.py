@@ -67,7 +67,8 @@ DASHES = ("solid", "dash", "dot", "dashdot")  # where there are more groups than
 LISTED = 3  # runs that did not finish which are listed without a click
 # what the page may do: run its own scripts (WebGL needs compiled ones) and show its own pictures; it can reach no network
 SCRIPTS = ("groups", "plots", "grids", "tested", "table")  # files report_NAME.js, in this order
-Ranks = tuple[Sequence[Standing], Sequence[str], Sequence[str]]  # the ranked, the labels of the others, the data sets
+# the ranked, the labels of the others, the data sets, those that have no ranks
+Ranks = tuple[Sequence[Standing], Sequence[str], Sequence[str], Sequence[str]]
 POLICY = "default-src 'none'; script-src 'unsafe-inline' 'unsafe-eval'; style-src 'unsafe-inline'; img-src data: blob:"
 
 
@@ -247,7 +248,9 @@ class Page:
         if best.pairs == 1:
             return f"{sentence}. There are too few seeds to tell this from chance."
         if best.p_corrected is None:
-            return f"{sentence}, the same for every seed; a test would call that certain, so no p-value is given."
+            return (
+                f"{sentence}, the same for every {best.group.counted}; a test would call that certain, so no p-value is given."
+            )
         said = "which is more than chance explains" if best.significant else "which chance may explain"
         return f"{sentence}, {said} (corrected p {probability(best.p_corrected, '= ')})."
 

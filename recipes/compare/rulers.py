@@ -14,7 +14,7 @@ from typing import Any
 from plugins.errors import RecipeError
 from recipes.compare.groups import Comparison, Group
 from recipes.compare.runs import Run
-from recipes.config.effect import flatten
+from recipes.config.effect import flatten, in_one_way
 from recipes.config.quoting import show
 from recipes.store.phase_results import SEEN
 
@@ -26,7 +26,7 @@ def ruler(run: Run, metric: str) -> dict[str, Any]:
     recorded = run.result.get("rulers") or {"loss": run.config.get("loss")}  # older results record none
     place, _, name = metric.rpartition("/")
     found = next((recorded[key] for key in (metric, metric.partition("/")[2], name) if key in recorded), None)
-    plain = flatten(found) if isinstance(found, Mapping) else {}
+    plain = flatten(in_one_way(found)) if isinstance(found, Mapping) else {}
     return plain | ({"tasks": tasks(run, place)} if name == "loss" else {})
 
 

@@ -15,9 +15,9 @@ from typing import Any
 from plugins.errors import RecipeError
 from recipes.config.catalogue import Catalogue
 from recipes.config.choices import choices
-from recipes.config.effect import flatten, has_effect
+from recipes.config.effect import flatten, has_effect, in_one_way
 from recipes.config.errors import one_line, printable
-from recipes.config.kinds import is_count
+from recipes.config.kinds import is_count, is_text
 from recipes.config.older import completed
 from recipes.config.places import check_files
 from recipes.config.run_files import HISTOGRAMS, LOG, METRICS, RESULT
@@ -74,6 +74,11 @@ class Run:
         return self.folds, int(self.data.get("split_seed") or 0) if self.folds else 0
 
     @property
+    def forward(self) -> bool:
+        """Whether its folds go forward in time: fold k is trained on the k + 1 pieces before the one that it is tested on."""
+        return self.folds > 0 and is_text(self.data.get("time"))
+
+    @property
     def replicate(self) -> Replicate:
         """What sets it apart from the other runs of one config: seed and fold, or the seed alone."""
         return (self.seed, int(self.data.get("fold") or 0)) if self.folds else (self.seed,)
@@ -98,7 +103,7 @@ class Run:
     @cached_property
     def values(self) -> dict[str, Any]:
         """The config as dotted keys, without what makes no difference to the training or was found for it; and what was changed on the way."""
-        flat = flatten(self.config) | ({RESUMED: self.resumed} if self.resumed else {})
+        flat = flatten(in_one_way(self.config)) | ({RESUMED: self.resumed} if self.resumed else {})
         flat.pop(str((self.result.get("tuned") or {}).get("key")), None)
         left_out = ("data.path", "data.labels", *(["data.fold"] if self.folds else []))
         return {key: value for key, value in flat.items() if has_effect(key) and key not in left_out}

@@ -40,13 +40,32 @@ class Standing:
         return float(np.mean(self.ranks))
 
 
+def is_measured(comparison: Comparison) -> bool:
+    """Whether a data set has ranks: a run on it has the metric, or all have diverged."""
+    runs = comparison.runs
+    return any(comparison.metric in run.metrics for run in runs) or all(run.status == "diverged" for run in runs)
+
+
 def standings(found: Sequence[tuple[Comparison, Sequence[Row]]]) -> tuple[list[Standing], list[str]]:
     """The methods that every data set has, the best mean rank first, ranked among themselves; and the labels of the others.
 
-    A group without a mean, one of whose runs has diverged, comes last. One that was not measured as the baseline is, as by another loss or
-    under another attack, has no rank.
+    A group without a mean, one of whose runs has diverged, comes last. One that was not measured, or not as the baseline is, as by another
+    loss or under another attack, has no rank. One data set makes none.
+
+    Args:
+        found: of the data sets that are measured.
     """
-    means = [{row.label: row.mean for row in rows if measured_alike(row.group, of.baseline, of.metric)} for of, rows in found]
+    if len(found) < 2:
+        return [], []
+    means = [
+        {
+            row.label: row.mean
+            for row in rows
+            if all(run.status == "diverged" or of.metric in run.metrics for run in row.group.runs)
+            and measured_alike(row.group, of.baseline, of.metric)
+        }
+        for of, rows in found
+    ]
     everywhere = [label for label in means[0] if all(label in of for of in means)]
     others = [label for label in dict.fromkeys(row.label for _, rows in found for row in rows) if label not in everywhere]
     if len(everywhere) < 2:
@@ -93,10 +112,16 @@ def columns(found: Sequence[Standing], data: Sequence[str]) -> list[Column]:
     return [Column("label", "", [standing.label for standing in found]), means, *ranks]
 
 
-def told(found: Sequence[Standing], others: Sequence[str], data: Sequence[str]) -> list[str]:
-    """What must be known of the ranks."""
+def told(found: Sequence[Standing], others: Sequence[str], data: Sequence[str], without: Sequence[str] = ()) -> list[str]:
+    """What must be known of the ranks; `without`: data sets that have none, as no run on them has the metric."""
+    left_out = [f"Left out of the ranks, as no run there has the metric: {_listed(without)}."] * bool(without)
+    if len(data) < 2:
+        return [*left_out, "There are no two data sets with the metric, so there is no mean rank."]
     if not found:
-        return [f"No two groups are on all {len(data)} data sets and measured alike there, so there is no mean rank."]
+        return [
+            *left_out,
+            f"No two groups are on all {len(data)} data sets and measured alike there, so there is no mean rank.",
+        ]
     lines = [f"Mean rank over {len(data)} data sets, 1 is the best; by how much a group is better stands in the table of each."]
     p = friedman(found)
     lines.append(
@@ -104,15 +129,22 @@ def told(found: Sequence[Standing], others: Sequence[str], data: Sequence[str]) 
         f"{critical_difference(len(found), len(data)):.2f} apart may be so by chance (Nemenyi, 5 %)."
     )
     if others:
-        shown = ", ".join(others[:3]) + (f" and {len(others) - 3} more" if len(others) > 3 else "")
-        lines.append(f"Without a rank, as they are not on every data set, or not measured as the baseline is: {shown}.")
-    return lines
+        lines.append(
+            f"Without a rank, as they are not on every data set, or without the metric, or not measured as the baseline is: {_listed(others)}."
+        )
+    return lines + left_out
 
 
-def show(console: Console, found: Sequence[Standing], others: Sequence[str], data: Sequence[str]) -> None:
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+
+
+def show(
+    console: Console, found: Sequence[Standing], others: Sequence[str], data: Sequence[str], without: Sequence[str] = ()
+) -> None:
     """Print it."""
     console.print(Text("all data"), style="bold")
-    for line in told(found, others, data):
+    for line in told(found, others, data, without):
         console.print(printable(line), soft_wrap=True, markup=False)
     if found:
         for place, cells in enumerate(zip(*(column.lines() for column in columns(found, data)), strict=True)):
@@ -126,9 +158,9 @@ def to_csv(found: Sequence[Standing], data: Sequence[str]) -> str:
     return csv_text(names, rows)
 
 
-def to_markdown(found: Sequence[Standing], others: Sequence[str], data: Sequence[str]) -> str:
+def to_markdown(found: Sequence[Standing], others: Sequence[str], data: Sequence[str], without: Sequence[str] = ()) -> str:
     """The same as markdown."""
-    lines = [*told(found, others, data), ""]
+    lines = [*told(found, others, data, without), ""]
     if found:
         table = columns(found, [name.replace("|", "\\|") for name in data])
         lines.append("| " + " | ".join(column.heading for column in table) + " |")
@@ -139,9 +171,9 @@ def to_markdown(found: Sequence[Standing], others: Sequence[str], data: Sequence
     return "\n".join(lines).rstrip() + "\n"
 
 
-def section(found: Sequence[Standing], others: Sequence[str], data: Sequence[str]) -> str:
+def section(found: Sequence[Standing], others: Sequence[str], data: Sequence[str], without: Sequence[str] = ()) -> str:
     """The same for a report's page, as HTML."""
-    hints = "".join(f'<p class="hint">{escape(line)}</p>' for line in told(found, others, data))
+    hints = "".join(f'<p class="hint">{escape(line)}</p>' for line in told(found, others, data, without))
     if not found:
         return hints
     table = columns(found, data)

@@ -1,20 +1,22 @@
 """What the seeds and folds of each group say: means, intervals, paired differences. Nothing here imports torch.
 
 A number that the runs do not support is left out instead of being made up: one seed has no deviation, equal differences have
-no test, and a run that diverged leaves its group without a mean.
+no test, and a run that diverged leaves its group without a mean. Several seeds on the same folds bring no new test samples: where runs
+are on several folds, the mean over the seeds of each counts as one number.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy import stats
 
-from recipes.compare.groups import Comparison, Group
+from recipes.compare.groups import Comparison, Group, independent, several_folds
 from recipes.compare.rulers import measured_alike
+from recipes.compare.runs import Replicate
 
 CONFIDENCE = 0.95
 SIGNIFICANT = 0.05
@@ -30,11 +32,11 @@ class Row:
         label: its name.
         baseline: whether it is the group that the others are compared with.
         n: number of runs.
-        mean: of the metric over the runs; not a number where a run has none.
-        deviation: the standard deviation of a sample, divided by n - 1; None for one run.
-        interval: of 95 % confidence for the mean, from Student's t; None where the runs do not scatter.
-        pairs: number of seeds that the baseline has too.
-        difference: mean over these seeds of the group's metric minus the baseline's.
+        mean: of the metric over the runs, or over the means of several folds; not a number where a run has none.
+        deviation: the standard deviation of single runs, divided by n - 1, also on several folds; None for one run.
+        interval: of 95 % confidence for the mean, from Student's t, of several folds from their means; None where these do not scatter.
+        pairs: number of runs of which the baseline has one with the same seed and fold.
+        difference: mean over these, or over their means in several folds, of the group's metric minus the baseline's.
         difference_interval: of 95 % confidence for the difference, not corrected for several comparisons.
         p: of the paired t-test, two-sided.
         p_corrected: the same after Holm, over all groups that have one.
@@ -76,24 +78,28 @@ def rows(comparison: Comparison) -> list[Row]:
 
 
 def _row(group: Group, baseline: Group, metric: str) -> Row:
-    values = np.array(list(group.metric(metric).values()))
+    values = group.metric(metric)
+    runs, drawn = np.array([*values.values()]), np.array(independent(values))
+    is_known = bool(np.isfinite(runs).all())
     seconds, memory = average(group, "seconds"), average(group, "peak_memory")
-    ours, theirs = pairs(group, baseline, metric) if group is not baseline else (np.array([]), np.array([]))
-    difference = ours - theirs
-    known = len(difference) > 0 and bool(np.isfinite(difference).all()) and measured_alike(group, baseline, metric)
-    scale = max(np.abs(ours).max(), np.abs(theirs).max()) if known else None
+    both = pairs(group, baseline, metric) if group is not baseline else {}
+    difference = np.array(independent({replicate: ours - theirs for replicate, (ours, theirs) in both.items()}))
+    known = len(both) > 0 and bool(np.isfinite(difference).all()) and measured_alike(group, baseline, metric)
+    scale = float(np.abs([*both.values()]).max()) if known else None
+    cut, forward = group.runs[0].folds, group.runs[0].forward
+    shared = overlap(several_folds(both), cut, forward)
     return Row(
         group=group,
         label=group.label,
         baseline=group is baseline,
-        n=len(values),
-        mean=float(values.mean()) if np.isfinite(values).all() else math.nan,
-        deviation=float(values.std(ddof=1)) if len(values) > 1 and np.isfinite(values).all() else None,
-        interval=interval(values, shared=group.shared),
-        pairs=len(difference),
+        n=len(runs),
+        mean=float(drawn.mean()) if is_known else math.nan,
+        deviation=float(runs.std(ddof=1)) if len(runs) > 1 and is_known else None,
+        interval=interval(drawn, shared=overlap(group.folds, cut, forward)),
+        pairs=len(both),
         difference=float(difference.mean()) if known else None,
-        difference_interval=interval(difference, scale, group.shared) if known else None,
-        p=p_value(difference, group.shared) if known and scatters(difference, scale) else None,
+        difference_interval=interval(difference, scale, shared) if known else None,
+        p=p_value(difference, shared) if known and scatters(difference, scale) else None,
         p_corrected=None,
         seconds=seconds,
         seconds_ratio=_ratio(seconds, average(baseline, "seconds")),
@@ -102,23 +108,34 @@ def _row(group: Group, baseline: Group, metric: str) -> Row:
     )
 
 
-def pairs(group: Group, baseline: Group, metric: str) -> tuple[np.ndarray, np.ndarray]:
+def pairs(group: Group, baseline: Group, metric: str) -> dict[Replicate, tuple[float, float]]:
     """The metric of a group and of the baseline, for each seed, or seed and fold, that both have; other folds are no pair of these."""
     ours, theirs = group.metric(metric), baseline.metric(metric)
     same_folds = {run.cut for run in group.runs} == {run.cut for run in baseline.runs}
-    seeds = [seed for seed in ours if seed in theirs and same_folds]
-    return np.array([ours[seed] for seed in seeds]), np.array([theirs[seed] for seed in seeds])
+    return {seed: (ours[seed], theirs[seed]) for seed in ours if seed in theirs and same_folds}
+
+
+def overlap(there: Iterable[int], folds: int, forward: bool) -> float:
+    """Test samples a training sample, 1 / (folds − 1); where folds go forward in time, and fold k is trained on k + 1 pieces, the mean of 1 / (k + 1).
+
+    Args:
+        there: the folds that runs are on; of none it is 0.
+        folds: into how many the data was cut.
+        forward: whether they go forward in time.
+    """
+    ratios = [1 / (fold + 1 if forward else folds - 1) for fold in there]
+    return sum(ratios) / len(ratios) if ratios else 0.0
 
 
 def p_value(difference: np.ndarray, shared: float = 0.0) -> float:
     """Of the paired t-test, two-sided: t = mean / (s √(1/n + shared)), with n − 1 degrees of freedom.
 
-    Runs on folds have most of their training samples in common, so their differences scatter less than those of new data would. With
+    Folds have most of their training samples in common, so their differences scatter less than those of new data would. With
     shared = test samples / training samples this is the corrected resampled t-test of Nadeau and Bengio, "Inference for the
     generalization error", Machine Learning 52, 2003; with 0 it is Student's.
 
     Args:
-        difference: of each pair, (n,), n ≥ 2.
+        difference: of each seed, or of each fold as a mean over its seeds, (n,), n ≥ 2.
         shared: ≥ 0.
     """
     n = len(difference)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+EXACT = 2**53  # up to here each whole number is a float of its own
+
 # what makes no difference to the training: two runs that differ only here are the same run
 WITHOUT_EFFECT: tuple[str, ...] = (
     "seed",
@@ -47,3 +49,12 @@ def flatten(node: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         else:
             flat[f"{prefix}{name}"] = value
     return flat
+
+
+def in_one_way(value: Any) -> Any:
+    """A value whose whole numbers are written in one way, 1 for 1.0 too, also inside of lists and mappings."""
+    if isinstance(value, float) and value.is_integer() and abs(value) <= EXACT:
+        return int(value)
+    if isinstance(value, Mapping):
+        return {name: in_one_way(each) for name, each in value.items()}
+    return [in_one_way(each) for each in value] if isinstance(value, (list, tuple)) else value

@@ -164,6 +164,32 @@ def test_ranks_follow_the_direction_share_and_put_what_diverged_last(tmp_path):
     assert {each.label[-3:]: each.ranks for each in ranked} == {"0.1": (2.0, 2.5), "0.2": (1.0, 2.5), "0.3": (3.0, 1.0)}
 
 
+def test_a_metric_that_was_never_measured_is_no_last_rank(tmp_path, monkeypatch, capsys):
+    """A group without the metric has no rank, one that has diverged the last; data on which nobody has it makes no rank."""
+    monkeypatch.chdir(tmp_path)
+    for content in "abc":
+        for number, status in enumerate(("finished", "finished", "diverged", "finished")):
+            names = ("test/acc", "test/loss") if content != "c" and number < 3 else ("test/loss",)
+            values = {name: 0.1 * number + 0.5 for name in names}
+            leave(
+                tmp_path / "runs" / f"{content}{number}",
+                f"optimizer.lr=0.{number + 1}",
+                metrics=values,
+                status=status,
+                data_content=content,
+            )
+    main(["runs", "--metric", "test/acc"])
+    out = capsys.readouterr().out
+    found = rows(tmp_path / "runs" / "ranks.csv")
+    assert list(found[0]) == ["label", "mean_rank", "digits", "digits (2)"]
+    assert {row["label"][-3:]: float(row["digits"]) for row in found} == {"0.1": 2.0, "0.2": 1.0, "0.3": 3.0}
+    assert "Mean rank over 2 data sets" in out and "no run there has the metric: digits (3)." in out
+    assert "or without the metric, or not measured as the baseline is: optimizer.lr=0.4." in out
+    assert "no run there has the metric: digits (3)." in (tmp_path / "runs" / "report-digits.html").read_text()
+    main(["runs/a0", "runs/a1", "runs/c0", "runs/c1", "--metric", "test/acc", "--output", "two"])
+    assert "There are no two data sets with the metric, so there is no mean rank." in capsys.readouterr().out
+
+
 def test_the_command_leaves_a_table_a_figure_and_a_report_for_each_and_the_ranks(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     three_sets(tmp_path / "runs")

@@ -36,14 +36,14 @@ def attack(eps, *further, **changes):
 @pytest.mark.parametrize(
     ("metric", "first", "second", "said"),
     [
-        ("test/acc_pgd", attack(0.0), attack(0.1), "adversarial.eval_eps 0.0, 0.1"),
+        ("test/acc_pgd", attack(0.0), attack(0.1), "adversarial.eval_eps 0, 0.1"),
         ("val/acc_pgd", attack(0.1), attack(0.2), "adversarial.eval_eps 0.1, 0.2"),
         ("test/acc_pgd", attack(0.1, "adversarial.norm=l2", norm="l2"), attack(0.1), "adversarial.norm l2, linf"),
         (
             "test/acc_pgd",
             attack(0.1, "adversarial.range=[0,1]", range=[0.0, 1.0]),
             attack(0.1),
-            "adversarial.range [0.0, 1.0], null",
+            "adversarial.range [0, 1], null",
         ),
         ("test/acc_pgd", attack(0.1, "max_epochs=3", eval_steps=20), attack(0.1), "eval_steps 20, 10"),
         (

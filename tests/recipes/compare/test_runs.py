@@ -112,6 +112,15 @@ def test_runs_behind_links_are_found_once_and_circles_end(tmp_path):
     assert sorted(folder.resolve().name for folder in find([place])) == ["1²3", "x"]
 
 
+def test_a_whole_number_is_the_same_however_it_is_written(tmp_path):
+    for seed, rate in enumerate(("1", "1.0", "1e0", "1.5")):
+        box = "[0,1]" if seed else "[0.0,1.0]"
+        leave(tmp_path / str(seed), f"optimizer.lr={rate}", "+adversarial=pgd", f"adversarial.range={box}", seed=seed)
+    groups = groups_of(tmp_path)
+    assert [[run.seed for run in group.runs] for group in groups] == [[0, 1, 2], [3]]
+    assert [group.label for group in groups] == ["optimizer.lr=1", "optimizer.lr=1.5"]
+
+
 def test_what_makes_no_difference_to_the_training_does_not_part_runs(tmp_path):
     leave(tmp_path / "a", seed=3)
     leave(tmp_path / "b", "logger=csv", "trainer.progress=false", "notes=hello", seed=1)

@@ -3,14 +3,16 @@ import math
 
 import numpy as np
 import pytest
+import torch
 from scipy import stats
 
 from recipes.compare.csv_files import runs_csv
-from recipes.compare.groups import Comparison, group_runs, label
+from recipes.compare.groups import Comparison, group_runs, independent, label
 from recipes.compare.notes import notes
 from recipes.compare.runs import find, read
-from recipes.compare.statistics import holm, interval, interval_factor, p_value, rows
+from recipes.compare.statistics import holm, interval, interval_factor, overlap, p_value, rows
 from recipes.config.catalogue import Catalogue
+from recipes.data.times import forward
 from tests.recipes.compare.fabricated import leave, leave_group
 
 CATALOGUE = Catalogue()
@@ -196,23 +198,102 @@ def leave_folds(folder, *words, values, seeds=(0,)):
 
 @pytest.mark.parametrize("seeds", [(0,), (0, 1)])
 def test_folds_are_replicates_with_the_correction_for_what_they_share(tmp_path, seeds):
-    """Against the equation of Nadeau and Bengio, t = mean / √((1/n + n₂/n₁) s²) with n₂/n₁ = 1/4 of five folds."""
+    """Against the equation of Nadeau and Bengio, t = mean / √((1/n + n₂/n₁) s²) with n₂/n₁ = 1/4 of five folds, whose seeds are one number."""
     generator = np.random.default_rng()
     ours, theirs = generator.normal(0.92, 0.02, 5 * len(seeds)), generator.normal(0.9, 0.02, 5 * len(seeds))
     leave_folds(tmp_path / "a", values=theirs, seeds=seeds)
     leave_folds(tmp_path / "b", "+regularizer=dropout", values=ours, seeds=seeds)
     base, other = rows(comparison_of(tmp_path))
-    n, d = 5 * len(seeds), ours - theirs
-    assert base.n == other.n == other.pairs == n
-    error = math.sqrt((1 / n + 1 / 4) * d.var(ddof=1))
-    assert other.p == pytest.approx(2 * stats.t.sf(abs(d.mean()) / error, n - 1))
-    assert other.p > stats.ttest_rel(ours, theirs).pvalue
-    half = stats.t.ppf(0.975, n - 1) * error
+    assert base.n == other.n == other.pairs == 5 * len(seeds)
+    assert other.deviation == pytest.approx(ours.std(ddof=1)) and other.mean == pytest.approx(ours.mean())
+    folds, d = (each.reshape(-1, 5).mean(0) for each in (ours, ours - theirs))
+    error = math.sqrt((1 / 5 + 1 / 4) * d.var(ddof=1))
+    assert other.p == pytest.approx(2 * stats.t.sf(abs(d.mean()) / error, 4))
+    assert other.p > stats.ttest_1samp(d, 0).pvalue
+    half = stats.t.ppf(0.975, 4) * error
     assert other.difference_interval == pytest.approx((d.mean() - half, d.mean() + half))
+    half = stats.t.ppf(0.975, 4) * math.sqrt((1 / 5 + 1 / 4) * folds.var(ddof=1))
+    assert other.interval == pytest.approx((ours.mean() - half, ours.mean() + half))
     comparison = comparison_of(tmp_path)
     told = [note for note in notes(comparison, comparison.runs) if "folds" in note]
     assert len(told) == 1 and "(5)" in told[0] and "Nadeau and Bengio" in told[0]
+    assert ("several seeds of a fold count as one" in told[0]) == (len(seeds) > 1)
     assert runs_csv([base, other], []).splitlines()[2].startswith("nothing added,0,1,")
+
+
+def test_the_same_numbers_again_as_seeds_of_the_same_folds_prove_no_more(tmp_path):
+    ours, theirs = [0.912, 0.904, 0.915, 0.901, 0.909], [0.9] * 5
+    found = []
+    for seeds in (range(1), range(5)):
+        place = tmp_path / str(len(seeds))
+        leave_folds(place / "a", values=theirs * len(seeds), seeds=seeds)
+        leave_folds(place / "b", "+regularizer=dropout", values=ours * len(seeds), seeds=seeds)
+        found.append(rows(comparison_of(place))[1])
+    once, again = found
+    assert (once.n, again.n) == (5, 25)
+    for name in ("mean", "interval", "difference", "difference_interval", "p"):
+        assert getattr(again, name) == pytest.approx(getattr(once, name)), name
+
+
+def test_a_fold_with_more_seeds_counts_no_more_than_the_others(tmp_path):
+    """The mean, in the middle of its interval, is that of the folds; a difference is of the seeds of a fold that both groups have."""
+    theirs = {(0, 0): 0.5, (1, 0): 0.7, (2, 0): 0.9, (0, 1): 0.4, (0, 2): 0.6}
+    ours = {(1, 0): 0.8, (2, 0): 0.9, (7, 0): 0.1, (0, 1): 0.6, (1, 1): 0.2, (0, 2): 0.9}
+    for name, words, values in (("a", (), theirs), ("b", (ADDED[0],), ours)):
+        for (seed, fold), value in values.items():
+            cut = ("data.folds=10", f"data.fold={fold}")
+            leave(tmp_path / f"{name}{seed}{fold}", *words, *cut, seed=seed, metrics={"test/acc": value})
+    base, row = rows(comparison_of(tmp_path))
+    assert (base.n, row.n, row.pairs) == (5, 6, 4)
+    for one, means in ((base, [0.7, 0.4, 0.6]), (row, [0.6, 0.4, 0.9])):
+        assert one.mean == pytest.approx(np.mean(means)) == pytest.approx(sum(one.interval) / 2)
+        assert one.group.mean("test/acc") == pytest.approx(one.mean)
+    assert row.difference == pytest.approx(np.mean([0.05, 0.2, 0.3])) == pytest.approx(sum(row.difference_interval) / 2)
+    comparison = comparison_of(tmp_path)
+    (told,) = [note for note in notes(comparison, comparison.runs) if "few" in note]
+    wide, enough = (stats.t.ppf(0.975, n - 1) * math.sqrt(1 / n + 1 / 9) for n in (3, 5))
+    assert f"few folds. With 3 an interval is ± {wide:.1f} " in told and f"with 5 ± {enough:.1f};" in told
+    assert told.endswith("data.folds=10 data.fold=0,1,2,3,4")
+
+
+def test_folds_whose_means_are_equal_are_not_said_to_have_the_baselines_numbers(tmp_path):
+    leave_folds(tmp_path / "a", values=[0.5, 0.6, 0.7, 0.8, 0.9] * 2, seeds=(0, 1))
+    values = [0.4, 0.5, 0.6, 0.7, 0.8, 0.6, 0.7, 0.8, 0.9, 1.0]
+    leave_folds(tmp_path / "b", "+regularizer=dropout", values=values, seeds=(0, 1))
+    comparison = comparison_of(tmp_path)
+    told = " ".join(notes(comparison, comparison.runs))
+    assert "the same difference for every fold" in told and "numbers exactly" not in told
+
+
+def test_folds_that_go_forward_in_time_share_less_the_later_they_are(tmp_path):
+    """Against the numbers of rows that the data itself holds out."""
+    values = [0.8, 0.83, 0.85, 0.84, 0.88]
+    for fold, value in enumerate(values):
+        words = ("data=csv", "data.path=FILE", "data.time=day", "data.folds=5", f"data.fold={fold}")
+        leave(tmp_path / str(fold), *words, metrics={"test/acc": value})
+    (row,) = rows(comparison_of(tmp_path))
+    cut = [forward(torch.arange(60), 5, fold) for fold in range(5)]
+    shared = np.mean([len(held_out) / len(earlier) for earlier, held_out in cut])
+    half = stats.t.ppf(0.975, 4) * math.sqrt(1 / 5 + shared) * np.std(values, ddof=1)
+    assert row.interval == pytest.approx((np.mean(values) - half, np.mean(values) + half))
+    comparison = comparison_of(tmp_path)
+    (told,) = [note for note in notes(comparison, comparison.runs) if "Nadeau" in note]
+    assert "go forward in time" in told and "most of their training samples" not in told
+
+
+def test_five_seeds_on_five_folds_are_wrong_in_5_of_100_cases():
+    """Equal rules in the model of Nadeau and Bengio: differences of two folds correlate by n₂ / (n₁ + n₂) = 1/5. As 25 numbers they would be wrong far more often."""
+    generator, trials = np.random.default_rng(0), 2000
+    of_all, of_folds = generator.normal(size=(trials, 1)), generator.normal(size=(trials, 5))
+    by_fold = math.sqrt(1 / 5) * of_all + math.sqrt(4 / 5) * of_folds
+    difference = by_fold[:, None] + 0.1 * generator.normal(size=(trials, 5, 5))  # of each seed and fold
+    replicates = list(itertools.product(range(5), range(5)))
+    means = [independent(dict(zip(replicates, each.ravel(), strict=True))) for each in difference]
+    pooled, wrong = (
+        np.mean([p_value(np.ravel(each), overlap(range(5), 5, False)) < 0.05 for each in each_case])
+        for each_case in (difference, means)
+    )
+    assert pooled > 0.15 and 0.03 < wrong < 0.07
 
 
 def test_on_data_that_does_not_matter_the_corrected_test_is_rarely_wrong():
@@ -232,7 +313,7 @@ def test_on_data_that_does_not_matter_the_corrected_test_is_rarely_wrong():
                 )
         difference = np.array(difference)
         plain += p_value(difference) < 0.05
-        corrected += p_value(difference, 1 / 4) < 0.05
+        corrected += p_value(difference.reshape(3, 5).mean(0), 1 / 4) < 0.05
     assert plain > 2 * corrected and corrected < 0.1 * 300
 
 
