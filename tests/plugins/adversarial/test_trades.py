@@ -63,7 +63,7 @@ def test_the_inner_steps_are_those_of_torchattacks(lab):
     generator = torch.Generator().manual_seed(seed)
     plugin = TRADES(eps=0.1, steps=7)
     module = lab.module(plugin, net=net)
-    out = plugin.perturb(lab.x, plugin.raised(module, lab.x, {}), 0.1, (0.0, 1.0), generator)
+    out = plugin.perturb(lab.x, plugin.raised(module, lab.x, {}, {}), 0.1, (0.0, 1.0), generator)
     close = (out - expected).abs() < 1e-5
     assert close.float().mean() > 0.99  # it sees the divergence as a mean
 
