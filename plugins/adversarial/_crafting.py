@@ -23,6 +23,13 @@ def attacked_loss(module: Module, targets: Mapping[str, Tensor], weight: Mapping
     return lambda x: module.objective(module.outputs(x), targets, weight) * 2.0 ** (len(x) - 1).bit_length()
 
 
+def resolution(x: Tensor) -> float:
+    """How far apart numbers next to 1 are in a pass of these inputs, in mixed precision or that of the inputs themselves."""
+    kind = x.device.type
+    reduced = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x.dtype
+    return max(torch.finfo(each).eps for each in (reduced, x.dtype))
+
+
 @contextmanager
 def crafting(model: nn.Module, eval_mode: bool, generator: torch.Generator) -> Iterator[None]:
     """Gradients by inputs on, and whatever passes through the model within leaves no trace: no statistics, no random numbers.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -12,13 +13,20 @@ from torch.nn import functional
 
 from plugins.adversarial._ascent import Bounds, Loss, pgd
 from plugins.adversarial._attack import Attack
+from plugins.adversarial._crafting import resolution
 from plugins.base import Batch, Module, Refusal, Selection, Task, declare
 from plugins.regularizer._predictions import expect_classes, log_probabilities
 
 if TYPE_CHECKING:
     from jaxtyping import Float
 
-START = 0.001  # standard deviation of the noise from which the ascent starts: at x itself the divergence has no slope
+START = 0.001  # standard deviation of the noise from which the ascent starts: at x itself the divergence has no slope;
+STEPS = 4  # distances of numbers near 1 that it is at least, lest it is rounded away
+
+
+def start_size(resolution: float, farthest: float) -> float:
+    """The standard deviation of the start: 0.001, or more, up to `farthest`, in passes that tell numbers near 1 apart by `resolution` only."""
+    return max(START, min(STEPS * resolution, farthest))
 
 
 def divergence(
@@ -32,8 +40,9 @@ class TRADES(Attack):
     """Train on samples as they are, and have the model predict the same in the worst case near each of them.
 
     J(θ) + β · KL(f(x) ‖ f(x′)), the mean over samples, weighted as the loss is, for each classification. x′ is found by `steps` steps
-    x′ ← Π(x′ + α · sign(∇ KL(f(x) ‖ f(x′)))) from x + 0.001 · N(0, 1), for l2 along ∇ KL / ‖∇ KL‖₂; Π is the projection onto the ball of
-    radius ε around x and onto the range of valid inputs. No label is looked at while crafting. The gradient leads through
+    x′ ← Π(x′ + α · sign(∇ KL(f(x) ‖ f(x′)))) from x + s · N(0, 1), for l2 along ∇ KL / ‖∇ KL‖₂; Π is the projection onto the ball of
+    radius ε around x and onto the range of valid inputs. s = 0.001; in passes of 16 bits, which round that away, four times the distance of
+    numbers near 1 (0.03 for bfloat16, 0.004 for float16), but ε/2 at most, for l2 in length. No label is looked at while crafting. The gradient leads through
     f(x) and f(x′). Of several labels a sample the divergence is the mean over the labels. `steps` + 2 forward and backward passes a step,
     and a forward pass beside them.
 
@@ -84,8 +93,8 @@ class TRADES(Attack):
             for task in tasks:
                 values, counted = self._apart(task, known, found), weight.get(task.name)
                 if counted is not None:
-                    total = counted.sum()
-                    values = values * counted * (len(x) / total.where(total != 0, 1.0))
+                    whole = counted.sum()
+                    values = values * counted * (len(x) / whole.where(whole != 0, 1.0))
                 terms.append(values.sum())
             return torch.stack(terms).sum()
 
@@ -94,7 +103,8 @@ class TRADES(Attack):
     def perturb(self, x: Tensor, loss: Loss, eps: float, bounds: Bounds, generator: torch.Generator) -> Tensor:
         """Several projected steps from next to x."""
         alpha = eps / 4 if self.alpha is None else self.alpha * (eps / self.eps)
-        start = START * torch.empty_like(x).normal_(generator=generator)
+        farthest = eps / 2 if self.norm == "linf" else eps / 2 / math.sqrt(x[0].numel())
+        start = start_size(resolution(x), farthest) * torch.empty_like(x).normal_(generator=generator)
         return pgd(x, loss, eps, alpha, self.steps, self.norm, bounds, start)
 
     def _apart(self, task: Task, outputs: Mapping[str, Tensor], others: Mapping[str, Tensor]) -> Tensor:
