@@ -79,19 +79,23 @@ class Attack(OverfittingWatched):
     def examples(self, batch: Batch, chosen: Tensor | None, module: Module, eps: float, generator: torch.Generator) -> Tensor:
         """The inputs of a training batch, with adversarial examples in place of the chosen samples, by number (None: all)."""
         if chosen is None:
-            return self.craft(module, batch.x, batch.targets, eps, generator)
-        targets = {task: target[chosen] for task, target in batch.targets.items()}
-        return batch.x.index_copy(0, chosen, self.craft(module, batch.x[chosen], targets, eps, generator))
+            return self.craft(module, batch, eps, generator)
+        return batch.x.index_copy(0, chosen, self.craft(module, batch.take(chosen), eps, generator))
 
-    def craft(self, module: Module, x: Tensor, targets: Mapping[str, Tensor], eps: float, generator: torch.Generator) -> Tensor:
-        """Adversarial examples for some samples."""
+    def craft(self, module: Module, batch: Batch, eps: float, generator: torch.Generator) -> Tensor:
+        """Adversarial examples for the samples of a batch."""
+        x, targets = batch.x, batch.targets
+        weight = {task: counted for task in targets if (counted := batch.counted(task)) is not None}
         with crafting(module.model, self.eval_mode, generator):
-            loss = self.raised(module, x, targets)
+            loss = self.raised(module, x, targets, weight)
             return self.perturb(x, loss, eps, self.valid.bounds(module.setting, x), generator).detach()
 
-    def raised(self, module: Module, x: Tensor, targets: Mapping[str, Tensor]) -> Loss:
-        """What is raised, as a function of the inputs: the objective of all tasks at the true labels, or at those that are predicted."""
+    def raised(self, module: Module, x: Tensor, targets: Mapping[str, Tensor], weight: Mapping[str, Tensor]) -> Loss:
+        """What is raised, as a function of the inputs: the objective of all tasks at the true labels, or at those that are predicted.
+
+        Samples count in it as in what is minimized: a label that nobody knows for nothing.
+        """
         if self.label == "predicted":
             outputs = module.outputs(x)
             targets = {task.name: task.decided(outputs[task.name].detach()) for task in module.setting.tasks}
-        return attacked_loss(module, targets)
+        return attacked_loss(module, targets, weight)

@@ -15,9 +15,19 @@ from plugins.passes import further_pass
 from plugins.sites import evaluation_mode
 
 
-def attacked_loss(module: Module, targets: Mapping[str, Tensor]) -> Loss:
-    """The objective of all tasks as a function of the inputs, times the power of two by which its mean is about the sum over samples."""
-    return lambda x: module.objective(module.outputs(x), targets) * 2.0 ** (len(x) - 1).bit_length()
+def attacked_loss(module: Module, targets: Mapping[str, Tensor], weight: Mapping[str, Tensor] | None = None) -> Loss:
+    """The objective of all tasks as a function of the inputs, times the power of two by which its mean is about the sum over samples.
+
+    `weight` is that of each sample in what is minimized, by task; what has none is not raised.
+    """
+    return lambda x: module.objective(module.outputs(x), targets, weight) * 2.0 ** (len(x) - 1).bit_length()
+
+
+def resolution(x: Tensor) -> float:
+    """How far apart numbers next to 1 are in a pass of these inputs, in mixed precision or that of the inputs themselves."""
+    kind = x.device.type
+    reduced = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x.dtype
+    return max(torch.finfo(each).eps for each in (reduced, x.dtype))
 
 
 @contextmanager

@@ -91,17 +91,20 @@ class GradientStandardError(TakesGradients):
     def look(self, module: Module, batches: Sequence[Batch]) -> None:
         """Take the gradients of all pieces, and record what they tell."""
         parameters, spread, used = trained(module.model), Spread(), 0
+        samples = sum(map(len, batches)) * processes()
         with self.aside(module):
             for batch in batches:
                 number = min(self.pieces, len(batch))
                 size = len(batch) // number
+                # without weights the step's loss is divided by its samples, not by what makes up for how often they are drawn
+                share = size / samples if batch.correction is not None and not batch.weight else None
                 for start in range(0, number * size, size):
-                    loss = self._loss_of(module, piece_of(batch, start, start + size), len(batch))
+                    loss = self._loss_of(module, piece_of(batch, start, start + size), len(batch), share)
                     found = torch.autograd.grad(loss, [*parameters.values()], allow_unused=True)
                     filled = zip(found, parameters.values(), strict=True)
                     spread.add([torch.zeros_like(p, dtype=torch.float32) if g is None else g.float() for g, p in filled])
                 used += number * size
-        if (samples := sum(map(len, batches)) * processes()) < 2:
+        if samples < 2:
             raise RecipeError(
                 f"{self.state_key} compares the gradients of samples, and a step has one: type data.batch_size=2, or more"
             )
@@ -117,9 +120,9 @@ class GradientStandardError(TakesGradients):
         for name, value in {"error": errors.norm(), "norm": norm, "scale": noise_scale(errors.norm(), norm, samples)}.items():
             self.record(module, name, value, at_once=True)
 
-    def _loss_of(self, module: Module, piece: Batch, samples: int) -> Tensor:
+    def _loss_of(self, module: Module, piece: Batch, samples: int, share: float | None) -> Tensor:
         try:
-            return loss_of(module, piece)
+            return loss_of(module, piece, share)
         except ValueError as error:
             if len(piece) > 1:
                 raise

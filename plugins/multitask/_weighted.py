@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from plugins.base import Batch, Module, Selection
-from plugins.compiled import keep_compiled_graphs
+from plugins.compiled import is_compiled, keep_compiled_graphs
 from plugins.multitask._heads import MultiTask
 from plugins.shards import is_shard
 
@@ -42,6 +42,12 @@ class Weighted(MultiTask):
         """Compiled graphs must stay for a second gradient."""
         if selection.compiled and len(selection.setting.tasks) > 1:
             keep_compiled_graphs()
+
+    def transform_model(self, model: nn.Module) -> nn.Module:
+        """Split the output layer into one head for each task; of a model that comes compiled graphs must stay too."""
+        if is_compiled(model) and len(self.setting.tasks) > 1:
+            keep_compiled_graphs()
+        return super().transform_model(model)
 
     def factors(self, module: Module) -> Tensor | None:
         """The factor of each task's loss, (tasks,); None: 1."""

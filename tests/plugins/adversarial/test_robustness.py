@@ -8,12 +8,14 @@ import pytest
 import torch
 from sklearn.datasets import load_digits
 from torch import nn
+from torch.nn import functional
 from torch.utils.data import DataLoader
 
 from plugins.adversarial._ascent import fgsm, input_gradient, pgd, steepest
 from plugins.adversarial._crafting import attacked_loss
 from plugins.adversarial.fgsm import FGSM
 from plugins.adversarial.pgd import PGD
+from plugins.adversarial.trades import TRADES
 from plugins.base import Batch, RecipeError, Setting, Task
 from plugins.loss.by_task import LossByTask
 from plugins.loss.cross_entropy import CrossEntropy
@@ -111,10 +113,10 @@ class Two(nn.Module):
         return {"a": self.a(x), "b": self.b(x)}
 
 
-def partly_labelled(second):
+def partly_labelled(second, plugin=None):
     """A model of two tasks, its module, 40 inputs and its own predictions for them, of which it has some."""
     torch.manual_seed(0)
-    net, plugin, loss = Two(), PGD(eps=1e-6), LossByTask()
+    net, plugin, loss = Two(), plugin or PGD(eps=1e-6), LossByTask()
     loss.cross_entropy = CrossEntropy(ignore_index=-100)
     module = RecipeModule(net, loss, partial(torch.optim.SGD, lr=0.1))
     module.setting = Setting((6,), (Task("a", "classification", 3), Task("b", second, 4)))
@@ -123,6 +125,46 @@ def partly_labelled(second):
     targets = {task: output.detach() for task, output in net(x).items()}
     targets = {task: output if task == "b" and second == "regression" else output.argmax(1) for task, output in targets.items()}
     return plugin, module, x, targets
+
+
+def test_a_label_that_nobody_knows_is_not_raised_in_training():
+    """A step goes up the gradient of what is minimized, samples with their weights, as torch has it; so a sample without one up that of the rest."""
+    plugin, module, x, targets = partly_labelled("classification", FGSM(eps=0.1))
+    targets["b"][:30] = -100
+    batch = module.as_batch((x, targets))
+    x, net, weight = x.requires_grad_(), module.model, torch.rand(40)
+
+    def signs(counted):
+        first = (counted * functional.cross_entropy(net(x)["a"], targets["a"], reduction="none")).sum() / counted.sum()
+        second = functional.cross_entropy(net(x)["b"], targets["b"], ignore_index=-100, reduction="none")
+        total = first + (counted * second).sum() / counted[30:].sum()
+        alone, both = (torch.autograd.grad(loss, x, retain_graph=True)[0].sign() for loss in (first, total))
+        assert torch.equal(alone[:30], both[:30]) and not torch.equal(alone[30:], both[30:])
+        return both
+
+    assert torch.equal((plugin.transform_batch(batch, module).x - batch.x).sign(), signs(torch.ones(40)))
+    batch.weight = {"a": weight, "b": batch.weight["b"] * weight}
+    assert torch.equal((plugin.transform_batch(batch, module).x - batch.x).sign(), signs(weight))
+    plugin.clean = 0.25
+    moved = (plugin.transform_batch(batch, module).x - batch.x).detach()[:30]
+    attacked = moved.any(1)
+    assert 20 <= attacked.sum() <= 30 and torch.equal(moved.sign()[attacked], signs(weight)[:30][attacked])
+
+
+def test_trades_goes_apart_where_the_divergence_is_minimized():
+    """KL of a and of b, each a mean over the samples whose label is known."""
+    plugin, module, x, targets = partly_labelled("classification", TRADES(eps=0.1, alpha=0.1, steps=1))
+    targets["b"][:30] = -100
+    found = plugin.transform_batch(module.as_batch((x, targets)), module).extra[plugin.state_key] - x
+    start = 0.001 * torch.empty_like(x).normal_(generator=module.generator(plugin.option))
+    moved, known = (x + start).requires_grad_(), torch.arange(40) >= 30
+    p, q = ({task: z.log_softmax(1) for task, z in module.model(inputs).items()} for inputs in (x, moved))
+    first, second = ((p[task].exp() * (p[task] - q[task])).sum(1) for task in ("a", "b"))
+    (gradient,) = torch.autograd.grad(first.mean() + (second * known).sum() / 10, moved)
+    alike = (found.sign() == gradient.sign()).float().mean()
+    assert alike > 0.97  # next to x the divergence is nearly flat, and its slope rounded
+    targets["b"][:] = -100
+    assert plugin.transform_batch(module.as_batch((x, targets)), module).extra[plugin.state_key].isfinite().all()
 
 
 @pytest.mark.parametrize("second", ["classification", "regression"])

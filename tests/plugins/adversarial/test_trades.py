@@ -63,9 +63,28 @@ def test_the_inner_steps_are_those_of_torchattacks(lab):
     generator = torch.Generator().manual_seed(seed)
     plugin = TRADES(eps=0.1, steps=7)
     module = lab.module(plugin, net=net)
-    out = plugin.perturb(lab.x, plugin.raised(module, lab.x, {}), 0.1, (0.0, 1.0), generator)
+    out = plugin.perturb(lab.x, plugin.raised(module, lab.x, {}, {}), 0.1, (0.0, 1.0), generator)
     close = (out - expected).abs() < 1e-5
     assert close.float().mean() > 0.99  # it sees the divergence as a mean
+
+
+@pytest.mark.parametrize(
+    ("eps", "kept"), [(0.1, torch.bfloat16), (0.01, torch.bfloat16), (0.1, torch.float16), (0.1, torch.float32)]
+)
+@pytest.mark.parametrize("whole", [False, True])
+def test_the_start_is_none_that_a_pass_rounds_away(eps, kept, whole):
+    """Bright pixels have moved, as the first layer sees them, in mixed precision or in one that the whole model has."""
+    x, plugin = torch.rand(50, 64) / 2 + 0.5, TRADES(eps=eps, alpha=1e-9, steps=1)
+    x = x.to(kept) if whole else x
+    with torch.autocast("cpu", torch.bfloat16 if whole else kept, enabled=not whole and kept != torch.float32):
+        moved = plugin.perturb(x, lambda x: x.sum(), eps, None, torch.Generator())
+    assert (moved.to(kept) != x.to(kept)).float().mean() > (0.6 if eps == 0.01 else 0.85)
+    size = {torch.bfloat16: min(4 / 128, eps / 2), torch.float16: 4 / 1024, torch.float32: 0.001}[kept]
+    assert float((moved - x).float().std()) == pytest.approx(size, rel=0.1)
+    plugin.norm = "l2"
+    with torch.autocast("cpu", torch.bfloat16 if whole else kept, enabled=not whole and kept != torch.float32):
+        moved = plugin.perturb(x, lambda x: x.sum(), 8 * eps, None, torch.Generator())
+    assert float((moved - x).float().norm(dim=1).mean()) == pytest.approx(8 * min(size, eps / 2), rel=0.1)
 
 
 def step_by_hand(net, x, y, worst, beta, weight=None):

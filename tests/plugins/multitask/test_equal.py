@@ -195,8 +195,21 @@ class BackwardBefore(L.Callback):
         torch.autograd.grad(sum(value.sum() for value in out.values()), list(module.model.parameters()))
 
 
+def test_a_model_that_comes_compiled_keeps_its_graphs():
+    import torch._functorch.config as compiler
+
+    with compiler.patch(donated_buffer=True):
+        for tasks in (TASKS[:1], TASKS):
+            module = RecipeModule(
+                torch.compile(net(), backend="eager"), nn.functional.cross_entropy, partial(torch.optim.SGD, lr=0.1)
+            )
+            module.build([EqualWeights()], Setting((1, 28, 28), tasks), devices=1)
+            assert compiler.donated_buffer == (len(tasks) == 1)
+
+
 @pytest.mark.slow
-def test_trains_compiled():
+@pytest.mark.parametrize("itself", [False, True])
+def test_trains_compiled(itself):
     """The gradient cosine asks a compiled graph for gradients several times."""
     import torch._functorch.config as compiler
     import torch._inductor.config as inductor
@@ -205,6 +218,7 @@ def test_trains_compiled():
         torch.compiler.reset()
         data, model = Characters("alphabet", "drawer"), net()
         eager = fit(copy.deepcopy(model), data, EqualWeights())
-        compiled = fit(copy.deepcopy(model), data, EqualWeights(), BackwardBefore(), compile=True)
+        given = torch.compile(copy.deepcopy(model)) if itself else copy.deepcopy(model)
+        compiled = fit(given, data, EqualWeights(), BackwardBefore(), compile=not itself)
     for parameter, expected in zip(compiled.model.parameters(), eager.model.parameters(), strict=True):
         torch.testing.assert_close(parameter, expected)

@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -5,6 +6,7 @@ from torch.nn import functional
 
 from plugins.augmentation.mixup import Mixup
 from plugins.base import Batch, Plugin, RecipeError, Refusal, Selection, Setting, Stage, Task
+from plugins.diagnostics.gradient_noise import GradientStandardError
 from plugins.distillation.logits import LogitDistillation
 from plugins.sampling.importance import ImportanceSampling, probabilities
 from plugins.wrapper.sam import SAM
@@ -127,6 +129,25 @@ def test_equals_a_loop_by_hand(make_trainer, parts, weighted):
     torch.testing.assert_close(module.model.weight, by_hand.weight, rtol=1e-4, atol=1e-6)
     orders = [torch.cat([index for index, _ in seen.steps[a * parts : (a + an_epoch) * parts]]) for a in (0, an_epoch)]
     assert orders[0].sort().values.tolist() == list(range(SAMPLES)) != orders[1].sort().values.tolist()
+
+
+@pytest.mark.parametrize("parts", [1, 2])
+def test_the_noise_that_is_told_is_that_of_the_steps_gradient(make_trainer, parts):
+    """Of cᵢ gᵢ over the samples drawn, by numpy, with cᵢ = 1 / (n pᵢ) and gᵢ = (p − y)(x, 1)."""
+    (x, y), drawn, seen, told = problem(), ImportanceSampling(), Orders(), GradientStandardError(pieces=SIZE // parts)
+    losses = torch.rand(SAMPLES) ** 4
+    drawn.load_state_dict({"losses": losses, "of_epoch": losses, "epoch": -1})
+    found = {}
+    told.looks_now = lambda module: True
+    told.record = lambda module, name, value, **_: found.update({name: float(value)})
+    trained(make_trainer, 1, drawn, seen, told, parts=parts, loss=of_each)
+    taken, correction = (torch.cat(each) for each in zip(*seen.steps, strict=True))
+    error = net()(x[taken]).softmax(1) - functional.one_hot(y[taken], 3)
+    gradients = torch.cat([(error[:, :, None] * x[taken][:, None, :]).flatten(1), error], 1) * correction[:, None]
+    gradients = gradients.detach().numpy()
+    assert correction.std() > 0.5
+    assert found["norm"] == pytest.approx(np.linalg.norm(gradients.mean(0)), rel=1e-4)
+    assert found["error"] == pytest.approx((gradients.var(0, ddof=1).sum() / SIZE) ** 0.5, rel=1e-4)
 
 
 def test_a_distilled_term_is_corrected_like_the_loss(make_trainer):
