@@ -231,7 +231,7 @@ class CsvData(Data):
             parts,
             times,
             json.dumps([self._inputs, self._words, [each.classes for each in self._targets if targets]]),
-            groups_of(parts, *given["groups"]) if "groups" in given else None,
+            groups=groups_of(parts, *given["groups"]) if "groups" in given else None,
             weight=weights_of(*given["weights"]) if "weights" in given else None,
         )
 
