@@ -11,13 +11,13 @@ from typing import Any
 import lightning as L
 import torch
 from torch import Tensor
-from torch.utils.data import BatchSampler, DataLoader, IterableDataset, RandomSampler, SequentialSampler, default_collate
+from torch.utils.data import BatchSampler, DataLoader, RandomSampler, SequentialSampler, default_collate
 
 from plugins.base import RecipeError, derive_seed, expect_count
 from recipes.config.errors import of_own_code
 from recipes.data.base import Data
 from recipes.data.drawing import drawn_alike
-from recipes.data.samples import Part, Samples, shared
+from recipes.data.samples import Part, Samples, refuse_stream, shared
 from recipes.data.source import Source
 from recipes.store.files import hold
 
@@ -172,11 +172,7 @@ def loader_of(module: Any, part: str) -> Any:
         loader = loader[0]
     if not isinstance(loader, DataLoader):
         raise RecipeError(f"{name}.{part}: expected one DataLoader, got a {type(loader).__name__}: put its samples into one")
-    if isinstance(loader.dataset, IterableDataset):
-        raise RecipeError(
-            f"{name}.{part} loads an IterableDataset, whose samples cannot be reached by their number: the order of samples is drawn by it, "
-            f"so that runs can be compared and resumed; make it a Dataset with __getitem__ and __len__"
-        )
+    refuse_stream(loader.dataset, f"{name}.{part} loads")
     sampler = loader.sampler
     own = not isinstance(sampler, RandomSampler | SequentialSampler) or getattr(sampler, "replacement", False)
     if own or type(loader.batch_sampler) is not BatchSampler:

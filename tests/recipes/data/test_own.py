@@ -107,6 +107,10 @@ def test_inputs_and_targets_by_name_images_and_class_names():
         (lambda number: ("text", 1), "expected an input that is a tensor"),
         (lambda number: (torch.zeros(3 + number // 50), 1), "of one shape"),
         (lambda number: (torch.rand(3), number % 2), "another sample each time"),
+        (
+            lambda number: (torch.full((3,), float(number)), random.randrange(99)),
+            "gives another target each time .* in __init__",
+        ),
         (lambda number: (torch.tensor([1.0, float("nan") if number == 33 else 0.0]), number % 2), "NaN or infinite"),
         (lambda number: (torch.zeros(3), [0, 1][number]), r"test_own.py, line \d+: IndexError: list index out of range"),
         (lambda number: (torch.zeros(2, dtype=torch.complex64), 1), "complex"),
@@ -127,6 +131,8 @@ def test_a_data_set_without_a_length_or_samples():
         loaded(SamplesData(Endless))
     with pytest.raises(RecipeError, match="has no samples"):
         loaded(SamplesData(lambda: Pairs(size=0)))
+    with pytest.raises(RecipeError, match="^Stream is an IterableDataset, whose samples cannot be reached by their number"):
+        loaded(SamplesData(Stream))
 
 
 def test_the_splits_of_a_module_are_its_own():
