@@ -15,6 +15,8 @@ from plugins.inputs import alike, described
 from recipes.data.source import Source
 from recipes.data.targets import are_several_labels, known_labels
 
+NO_LABEL = ("", "None", "nan", "NaN", "<NA>", "NaT")  # what becomes of an absent one where labels are written as text
+
 
 def as_inputs(x: np.ndarray, where: str) -> Tensor:
     """An array of images, or of features where it has two dimensions."""
@@ -130,9 +132,13 @@ def as_labels(y: np.ndarray, where: str, names: np.ndarray | None = None, ignore
         )
     check_finite(y, where)
     if y.dtype.kind in "US":
-        if (empty := np.char.str_len(np.char.strip(y)) == 0).any():
+        y = as_text(y)
+        if (empty := np.isin(np.char.strip(y), NO_LABEL)).any():
+            place = int(empty.argmax())
+            word = str(y.flat[place]).strip()
             raise RecipeError(
-                f"{where} has no label in {int(empty.sum())} of {y.size} places, such as number {int(empty.argmax())} (from 0): leave these samples out"
+                f"{where} has no label{f' ({word})' if word else ''} in {int(empty.sum())} of {y.size} places, such as number {place} (from 0): "
+                f"leave these samples out{f', or give a class that is called {word} another name' if word else ''}"
             )
         y = np.searchsorted(np.unique(y) if names is None else names, y)
     if y.dtype.kind == "f":  # of one column or several
