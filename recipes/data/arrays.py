@@ -199,22 +199,28 @@ def as_weights(weights: np.ndarray, where: str) -> Tensor:
     return torch.from_numpy(found)
 
 
-def check_several_classes(train: Source, ignored: int | None = None) -> None:
-    """Refuse targets of one class, from which no model can learn to tell classes apart."""
+def check_several_classes(train: Source, ignored: int | None = None, after: str = "") -> None:
+    """Refuse targets of one class, from which no model can learn to tell classes apart.
+
+    Args:
+        train: what is trained on.
+        ignored: a label that the loss leaves out; None: there is none.
+        after: what has left these samples, in words: ", after the split by data.time".
+    """
     for name, given in train.labels.items():
         target = known_labels(given, ignored)
         if len(given) and not len(target):
             raise RecipeError(
-                f"all {len(given)} training labels{f' of {name}' if name else ''} are {ignored}, which the loss ignores"
+                f"all {len(given)} training labels{f' of {name}' if name else ''} are {ignored}{after}, which the loss ignores"
             )
         if are_several_labels(target) and len(target) and bool((target == target[0]).all()):
             raise RecipeError(
-                f"all {len(target)} training samples have the same labels{f' of {name}' if name else ''}: there is nothing to tell apart"
+                f"all {len(target)} training samples have the same labels{f' of {name}' if name else ''}{after}: there is nothing to tell apart"
             )
         if not target.is_floating_point() and len(target) > 1 and bool((target == target.flatten()[0]).all()):
             raise RecipeError(
                 f"all {len(target)} training labels{f' of {name}' if name else ''} are of one class, "
-                f"{int(target.flatten()[0])}: there is nothing to tell apart; to predict a number give targets as floats"
+                f"{int(target.flatten()[0])}{after}: there is nothing to tell apart; to predict a number give targets as floats"
             )
 
 

@@ -167,6 +167,8 @@ class Data:
             check_classes(train, test, self.ignored)
         train, validation, _ = self._divide(train, self.validation, "validation")
         train = self._fewer(train)
+        by = self._split_by(train)
+        check_several_classes(train, self.ignored, f", after the split{f' by {by}' if by else ''}")
         check_some_weight(train)
         self.splits = {"train": train, "val": validation, "test": test}
 
@@ -223,9 +225,11 @@ class Data:
                 f"data.train_samples must be at most {len(train)}, the training samples there are, got {self.train_samples}"
             )
         labels = next(iter(train.labels.values()))
-        few = train[nested(labels, self.train_samples, self.split_seed)]
-        check_several_classes(few, self.ignored)
-        return few
+        return train[nested(labels, self.train_samples, self.split_seed)]
+
+    def _split_by(self, train: Source) -> str:
+        """What samples are split by, where they are not drawn one by one."""
+        return "" if train.groups is None else "groups"
 
     def _fold(self, samples: Source) -> tuple[Source, Source, Tensor]:
         """All folds but one, and that one."""

@@ -246,6 +246,9 @@ class CsvData(Data):
         return samples.folded(int(self.folds or 0), self.fold, lambda rows: drawn(rows)[2])
 
     def _remark(self, features: int, weighted: bool) -> str:
+    def _split_by(self, train: Source) -> str:
+        return next((f"data.{use}" for use in ("split", "time", "groups") if use in self.roles.others), "")
+
         """What was made of the file."""
         counts = [sum(column.kind == kind for column in self._columns) for kind in (NUMERIC, CATEGORICAL)]
         columns = " and ".join(f"{count} {kind}" for count, kind in zip(counts, (NUMERIC, CATEGORICAL), strict=True) if count)
