@@ -257,11 +257,16 @@ class CsvData(Data):
         )
         return (
             f"{shown(self.path.name)}: {columns} column{'s' if sum(counts) != 1 else ''} ({features} inputs), {len(self._lines):,} rows; "
-            f"{table_targets.told(self._targets, self.task)}{self._told_of_times()}"
+            f"{table_targets.told(self._targets, self.task)}{self._told_of_times()}{self._told_of_groups()}"
             f"{f'; rows count by {shown(str(self.roles.weights))}' if weighted else ''}{counting}"
         )
 
     def _told_of_times(self) -> str:
+    def _told_of_groups(self) -> str:
+        """How many rows the groups have that were drawn for each split: these are shares of the groups."""
+        rows = [f"{len(split):,} for {name}" for name, split in self.splits.items() if isinstance(split, Rows)]
+        return f"; rows of one {shown(self.roles.groups)} together: {', '.join(rows)}" if self.roles.groups and rows else ""
+
         begin = {
             name: self._times[int(split.times.min())]
             for name, split in self.splits.items()
