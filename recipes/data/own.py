@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -154,9 +155,14 @@ class LoadersData(Data):
 def prepare(module: Any) -> None:
     """Have a LightningDataModule prepare its data, such as by a download, one process of this machine after the other."""
     if _defines(module, "prepare_data"):
-        user = getattr(os, "getuid", lambda: 0)()
-        with hold(Path(tempfile.gettempdir()) / f"lightning-recipes-{user}.lock", "prepares data", patience=PATIENCE):
+        with one_at_a_time():
             module.prepare_data()
+
+
+def one_at_a_time(doing: str = "prepares") -> AbstractContextManager[None]:
+    """What one process of a user on this machine does with data after the other; `doing` one thing may hold for another."""
+    user, kind = getattr(os, "getuid", lambda: 0)(), "" if doing == "prepares" else f"-{doing}"
+    return hold(Path(tempfile.gettempdir()) / f"lightning-recipes-{user}{kind}.lock", f"{doing} data", patience=PATIENCE)
 
 
 def loader_of(module: Any, part: str) -> Any:
