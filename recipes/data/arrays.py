@@ -15,6 +15,8 @@ from plugins.inputs import alike, described
 from recipes.data.source import Source
 from recipes.data.targets import are_several_labels, known_labels
 
+NO_LABEL = ("", "None", "nan", "NaN", "<NA>", "NaT")  # what becomes of an absent one where labels are written as text
+
 
 def as_inputs(x: np.ndarray, where: str) -> Tensor:
     """An array of images, or of features where it has two dimensions."""
@@ -130,9 +132,13 @@ def as_labels(y: np.ndarray, where: str, names: np.ndarray | None = None, ignore
         )
     check_finite(y, where)
     if y.dtype.kind in "US":
-        if (empty := np.char.str_len(np.char.strip(y)) == 0).any():
+        y = as_text(y)
+        if (empty := np.isin(np.char.strip(y), NO_LABEL)).any():
+            place = int(empty.argmax())
+            word = str(y.flat[place]).strip()
             raise RecipeError(
-                f"{where} has no label in {int(empty.sum())} of {y.size} places, such as number {int(empty.argmax())} (from 0): leave these samples out"
+                f"{where} has no label{f' ({word})' if word else ''} in {int(empty.sum())} of {y.size} places, such as number {place} (from 0): "
+                f"leave these samples out{f', or give a class that is called {word} another name' if word else ''}"
             )
         y = np.searchsorted(np.unique(y) if names is None else names, y)
     if y.dtype.kind == "f":  # of one column or several
@@ -193,22 +199,28 @@ def as_weights(weights: np.ndarray, where: str) -> Tensor:
     return torch.from_numpy(found)
 
 
-def check_several_classes(train: Source, ignored: int | None = None) -> None:
-    """Refuse targets of one class, from which no model can learn to tell classes apart."""
+def check_several_classes(train: Source, ignored: int | None = None, after: str = "") -> None:
+    """Refuse targets of one class, from which no model can learn to tell classes apart.
+
+    Args:
+        train: what is trained on.
+        ignored: a label that the loss leaves out; None: there is none.
+        after: what has left these samples, in words: ", after the split by data.time".
+    """
     for name, given in train.labels.items():
         target = known_labels(given, ignored)
         if len(given) and not len(target):
             raise RecipeError(
-                f"all {len(given)} training labels{f' of {name}' if name else ''} are {ignored}, which the loss ignores"
+                f"all {len(given)} training labels{f' of {name}' if name else ''} are {ignored}{after}, which the loss ignores"
             )
         if are_several_labels(target) and len(target) and bool((target == target[0]).all()):
             raise RecipeError(
-                f"all {len(target)} training samples have the same labels{f' of {name}' if name else ''}: there is nothing to tell apart"
+                f"all {len(target)} training samples have the same labels{f' of {name}' if name else ''}{after}: there is nothing to tell apart"
             )
         if not target.is_floating_point() and len(target) > 1 and bool((target == target.flatten()[0]).all()):
             raise RecipeError(
                 f"all {len(target)} training labels{f' of {name}' if name else ''} are of one class, "
-                f"{int(target.flatten()[0])}: there is nothing to tell apart; to predict a number give targets as floats"
+                f"{int(target.flatten()[0])}{after}: there is nothing to tell apart; to predict a number give targets as floats"
             )
 
 

@@ -16,7 +16,7 @@ from recipes.data.arrays import as_named_input, check_inputs, check_values, to_i
 from recipes.data.arrow import as_array, as_one, content_of, pieces
 from recipes.data.images import Form, Looked, decode
 from recipes.data.mapped import Mapped, mapped
-from recipes.data.source import Sample, Source
+from recipes.data.source import Sample, Source, carried, joint
 
 
 @dataclass
@@ -173,10 +173,12 @@ class ArrowSource(Source):
     def __getitem__(self, index: Any) -> ArrowSource:
         chosen = torch.arange(len(self))[index]
         targets = {task: target[chosen] for task, target in self.targets.items()}
-        return replace(self, places=self.places[chosen], targets=targets)
+        made = replace(self, places=self.places[chosen], targets=targets)
+        return carried(made, lambda values: values[chosen], self)
 
     def __add__(self, other: Any) -> ArrowSource:
         if not isinstance(other, ArrowSource) or other.table is not self.table:
             return NotImplemented
         targets = concatenated([self.targets, other.targets])
-        return replace(self, places=torch.cat([self.places, other.places]), targets=targets)
+        made = replace(self, places=torch.cat([self.places, other.places]), targets=targets)
+        return carried(made, joint, self, other)

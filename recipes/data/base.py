@@ -11,9 +11,8 @@ from torch import Tensor
 
 from plugins.base import RecipeError, Setting, Task, expect, expect_count
 from plugins.inputs import joined
-from recipes.config.errors import of_own_code, own_place
 from recipes.data.arrays import check_classes, check_several_classes, check_some_weight
-from recipes.data.drawing import drawn_alike
+from recipes.data.checks import of_load
 from recipes.data.held_out import fold_of, share_of
 from recipes.data.source import Source
 from recipes.data.split import fingerprint, fingerprint_of_weights, nested, pieces, samples_of, without
@@ -142,7 +141,7 @@ class Data:
         self._encode()
 
     def _loaded(self) -> tuple[Source, Source | None]:
-        train, test = self._of_load()
+        train, test = of_load(self.load, type(self), self.split_seed)
         for name, target in train.labels.items():
             expect_meant(name, target, "store labels as whole numbers, or the numbers of a regression as floats (samples, 1)")
         for split in (train, test) if test is not None else (train,):
@@ -150,27 +149,6 @@ class Data:
                 expect_labels(name, target, len(self.class_names.get(name, ())) or None, self.ignored)
         self.content = fingerprint({"": train} if test is None else {"": train, "test": test})
         return train, test
-
-    def _of_load(self) -> tuple[Source, Source | None]:
-        """What `load` returns; what goes wrong in a user's own code is told with its line."""
-        name = f"{type(self).__name__}.load()"
-        try:
-            with drawn_alike(self.split_seed):
-                found: Any = self.load()
-        except (RecipeError, MemoryError):
-            raise
-        except Exception as error:
-            if not own_place(error) or type(self).__module__.startswith("recipes."):
-                raise
-            raise RecipeError(f"{name} fails: {of_own_code(error)}") from None
-        if not (
-            isinstance(found, tuple)
-            and len(found) == 2
-            and isinstance(found[0], Source)
-            and isinstance(found[1], Source | None)
-        ):
-            raise RecipeError(f"{name} must return the samples, a Source such as Split, and a test split or None")
-        return found
 
     def _split_up(self, train: Source, test: Source | None) -> None:
         check_several_classes(train, self.ignored)
@@ -189,6 +167,8 @@ class Data:
             check_classes(train, test, self.ignored)
         train, validation, _ = self._divide(train, self.validation, "validation")
         train = self._fewer(train)
+        by = self._split_by(train)
+        check_several_classes(train, self.ignored, f", after the split{f' by {by}' if by else ''}")
         check_some_weight(train)
         self.splits = {"train": train, "val": validation, "test": test}
 
@@ -245,9 +225,11 @@ class Data:
                 f"data.train_samples must be at most {len(train)}, the training samples there are, got {self.train_samples}"
             )
         labels = next(iter(train.labels.values()))
-        few = train[nested(labels, self.train_samples, self.split_seed)]
-        check_several_classes(few, self.ignored)
-        return few
+        return train[nested(labels, self.train_samples, self.split_seed)]
+
+    def _split_by(self, train: Source) -> str:
+        """What samples are split by, where they are not drawn one by one."""
+        return "" if train.groups is None else "groups"
 
     def _fold(self, samples: Source) -> tuple[Source, Source, Tensor]:
         """All folds but one, and that one."""

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 
 import numpy as np
 
 from plugins.base import RecipeError
-from recipes.data.table import Table, lines_in_words, shown, word
+from recipes.data.table import Table, lines_in_words, shown
 
 NUMERIC, CATEGORICAL = "numeric", "categorical"
 MOSTLY = 0.9  # share of cells from which on the others are taken for mistakes
+MANY_NUMBERS = 20  # so many different ones, and more, are no names of categories
+FEW_WORDS = 3  # so many different texts among these are marks or mistakes, and no categories
 FEW_ROWS = 20  # up to which texts that all differ may be categories
 FIRST = 3  # lines that a message names
 LARGEST = float(np.finfo(np.float32).max)
@@ -31,11 +34,19 @@ class Look:
     commas: int = 0
     hole_lines: list[int] = field(default_factory=list)
     texts: list[tuple[int, str]] = field(default_factory=list)  # the first cells that are no numbers
+    words: set[str] = field(default_factory=set)  # different texts, and
+    different: set[float] = field(default_factory=set)  # different numbers, of either a few more than are asked for
+    mark: str = ""  # of the first hole that is not empty
 
     @property
     def filled(self) -> int:
         """The cells that hold something."""
         return self.rows - self.holes
+
+    @property
+    def many_numbers(self) -> bool:
+        """Whether so many different numbers stand there as no categories have."""
+        return len(self.different) > MANY_NUMBERS
 
 
 @dataclass
@@ -83,33 +94,50 @@ def look(table: Table, names: Sequence[str], missing: frozenset[str]) -> dict[st
 
 def _count(column: Look, lines: Sequence[int], cells: Sequence[str], missing: frozenset[str]) -> None:
     column.rows += len(cells)
-    if all_numbers(cells, missing) is not None:
+    if (numbers := all_numbers(cells, missing)) is not None:
         column.numbers += len(cells)
+        _keep_different(column, numbers)
         return
+    numbers = []
     for line, cell in zip(lines, cells, strict=True):
         if cell in missing:
             column.holes += 1
+            column.mark = column.mark or cell
             if len(column.hole_lines) < FIRST:
                 column.hole_lines.append(line)
-        elif number_of(cell) is not None:
-            column.numbers += 1
+        elif (number := number_of(cell)) is not None:
+            numbers.append(number)
         else:
             column.dates += DATE.fullmatch(cell) is not None
             column.commas += DECIMAL_COMMA.fullmatch(cell) is not None
             if len(column.texts) < FIRST:
                 column.texts.append((line, cell))
+            if len(column.words) <= FEW_WORDS:
+                column.words.add(cell)
+    column.numbers += len(numbers)
+    _keep_different(column, numbers)
 
 
-def kind_of_column(column: Look, where: str, otherwise: str) -> str:
+def _keep_different(column: Look, numbers: Sequence[float]) -> None:
+    if not column.many_numbers:
+        found = {*column.different, *numbers}
+        column.different = {*islice((number for number in found if number == number), MANY_NUMBERS + 1)}
+
+
+def kind_of_column(
+    column: Look, where: str, otherwise: str, fix: str = "name what is a hole in data.missing", mixed: bool = True
+) -> str:
     """Whether a column is numeric or categorical.
 
     Args:
         column: what stands in it.
         where: the file and the column, for the error.
         otherwise: what else to do with a column that is refused, for the error.
+        fix: what to do with texts among numbers, for the error.
+        mixed: whether many different numbers beside more than a few texts are categories; refused otherwise.
 
     Raises:
-        RecipeError: it holds nothing, dates, or numbers but for a few cells.
+        RecipeError: it holds nothing, dates, numbers but for a few cells, or many numbers beside a few texts.
     """
     if not column.filled:
         raise RecipeError(f"{where} has no value in any of its {column.rows} rows: {otherwise}")
@@ -125,18 +153,30 @@ def kind_of_column(column: Look, where: str, otherwise: str) -> str:
             f"{where} holds numbers with a decimal comma, such as {shown(column.texts[0][1])} in line {column.texts[0][0]}: write them "
             f"with a point, or {otherwise}"
         )
-    if column.numbers >= MOSTLY * column.filled:
+    are_marks = column.many_numbers and (len(column.words) <= FEW_WORDS or not mixed)
+    if are_marks or column.numbers >= MOSTLY * column.filled:
         texts = ", ".join(f"{shown(cell)} in line {line}" for line, cell in column.texts)
         others = column.filled - column.numbers
         raise RecipeError(
             f"{where} holds numbers but for {others} of {column.filled} cells ({texts}{', …' if others > FIRST else ''}): correct "
-            f"these, name what is a hole in data.missing, or {otherwise}"
+            f"these, {fix}, or {otherwise}"
         )
     return CATEGORICAL
 
 
-def refuse_holes(looks: Mapping[str, Look], table: Table) -> None:
-    """Refuse inputs with holes, which nothing fills."""
+def unless_named(mark: str) -> str:
+    """What to type where a mark of holes is none, for the error about holes; empty without a mark."""
+    return f"; where {shown(mark)} is no hole, name what is one: data.missing=[WORDS], [] for empty cells alone" if mark else ""
+
+
+def refuse_holes(looks: Mapping[str, Look], table: Table, leave_out: Callable[[str], str]) -> None:
+    """Refuse inputs with holes, which nothing fills.
+
+    Args:
+        looks: at the inputs.
+        table: of which they are columns.
+        leave_out: what to type to leave one of them out.
+    """
     if with_holes := [name for name, column in looks.items() if column.holes]:
         name, more = with_holes[0], len(with_holes) - 1
         column = looks[name]
@@ -144,7 +184,7 @@ def refuse_holes(looks: Mapping[str, Look], table: Table) -> None:
         raise RecipeError(
             f"{table.path}: column {shown(name)} has {column.holes} holes in {column.rows} rows "
             f"({lines_in_words(column.hole_lines, column.holes)}){others}: fill them by data.impute=median, mean or most_frequent, or leave "
-            f"the column out by {word('data.drop', name)}"
+            f"the column out by {leave_out(name)}{unless_named(column.mark)}"
         )
 
 

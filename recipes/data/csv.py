@@ -19,7 +19,7 @@ from recipes.data.encoding import IMPUTE, Column, as_plain, encode, from_plain, 
 from recipes.data.rows import TEST, TRAIN, Encoded, Rows, groups_of, parts_of, weights_of
 from recipes.data.source import Source
 from recipes.data.split import fingerprint
-from recipes.data.table import MISSING, SHOWN, Table, separator_of, shown, word
+from recipes.data.table import MISSING, SHOWN, Table, separator_of, shown
 from recipes.data.table_roles import Roles, names_of
 from recipes.data.table_targets import CLASSIFICATION, REGRESSION, Target, decide
 from recipes.data.targets import MULTILABEL
@@ -41,7 +41,7 @@ class CsvData(Data):
         drop: names of columns that are left out.
         categorical: names of columns of numbers that are categories.
         separator: what stands between two cells: `comma`, `semicolon`, `tab`, or any other letter.
-        missing: cells that are holes, as empty ones always are; None: NA, NaN, nan, null and ?.
+        missing: cells that are holes, as empty ones always are; None: ? and what pandas reads as one, such as NA, N/A, NaN, NULL and None.
         impute: what fills the holes of numbers: `mean`, `median` or `most_frequent`; of categories always the most frequent; None: holes are
             refused.
         unseen: what becomes of a category that no training row has: `error`, or `ignore`: zeros.
@@ -121,7 +121,7 @@ class CsvData(Data):
             kinds = {column.name: column.kind for column in self._columns} | {each.name: each.column for each in self._targets}
         else:
             self._inputs = self.roles.chosen(table)
-            kinds = self.roles.kinds(table, self._inputs, self.missing, self.impute is not None)
+            kinds = self.roles.kinds(table, self._inputs, self.missing, self.impute is not None, self.task)
         others = self.roles.others
         if self._columns:  # another file may do without
             others = {use: name for use, name in others.items() if name in table.names}
@@ -146,7 +146,8 @@ class CsvData(Data):
 
     def learn(self, train: Source) -> None:
         """Learn categories and what fills holes of the training rows."""
-        self._columns = learn(train.between(0, len(train))[0].numpy(), self._inputs, self._words, self.impute, str(self.path))
+        x, leave_out = train.between(0, len(train))[0].numpy(), self.roles.leave_out
+        self._columns = learn(x, self._inputs, self._words, self.impute, str(self.path), leave_out)
 
     def encode(self, split: Source) -> Source:
         """Rows as features."""
@@ -154,10 +155,10 @@ class CsvData(Data):
             raise RecipeError(f"{type(self).__name__} encodes the rows that it has loaded, got a {type(split).__name__}")
         if not self._columns:
             raise RecipeError("the run was trained on no columns of a table, and knows nothing of those of data=csv")
-        x = encode(split.x.numpy(), self._words, self._columns, self.unseen, split.lines.numpy(), str(self.path))
-        return Encoded(
-            torch.from_numpy(x), split.targets, self._remark(x.shape[1], split.weight is not None), weight=split.weight
-        )
+        where, leave_out = str(self.path), self.roles.leave_out
+        x = encode(split.x.numpy(), self._words, self._columns, self.unseen, split.lines.numpy(), where, leave_out)
+        remark = self._remark(x.shape[1], split.weight is not None)
+        return Encoded(torch.from_numpy(x), split.targets, remark, weight=split.weight, groups=split.groups)
 
     def state(self) -> dict[str, Any]:
         """The columns, their categories and what fills their holes, and the targets with their classes."""
@@ -196,7 +197,7 @@ class CsvData(Data):
     def _decide(self, values: Mapping[str, Values]) -> None:
         """What the targets are, of all rows; no input may be an id that is text, and one that counts the rows is told."""
         for name in self._inputs:
-            refuse_id(values[name], f"{self.path}: column {shown(name)}", f"leave it out by {word('data.drop', name)}")
+            refuse_id(values[name], f"{self.path}: column {shown(name)}", f"leave it out by {self.roles.leave_out(name)}")
         self._counting = [name for name in self._inputs if counts_rows(values[name])]
         self._targets = [
             decide(name, values[name], self.task, f"{self.path}: column {shown(name)}") for name in self.roles.targets
@@ -231,7 +232,7 @@ class CsvData(Data):
             parts,
             times,
             json.dumps([self._inputs, self._words, [each.classes for each in self._targets if targets]]),
-            groups_of(parts, *given["groups"]) if "groups" in given else None,
+            groups=groups_of(parts, *given["groups"]) if "groups" in given else None,
             weight=weights_of(*given["weights"]) if "weights" in given else None,
         )
 
@@ -245,18 +246,26 @@ class CsvData(Data):
         drawn = super()._fold
         return samples.folded(int(self.folds or 0), self.fold, lambda rows: drawn(rows)[2])
 
+    def _split_by(self, train: Source) -> str:
+        return next((f"data.{use}" for use in ("split", "time", "groups") if use in self.roles.others), "")
+
     def _remark(self, features: int, weighted: bool) -> str:
         """What was made of the file."""
         counts = [sum(column.kind == kind for column in self._columns) for kind in (NUMERIC, CATEGORICAL)]
         columns = " and ".join(f"{count} {kind}" for count, kind in zip(counts, (NUMERIC, CATEGORICAL), strict=True) if count)
         counting = "".join(
-            f"; {shown(name)} counts the rows, as an id: {word('data.drop', name)} leaves it out" for name in self._counting
+            f"; {shown(name)} counts the rows, as an id: {self.roles.leave_out(name)} leaves it out" for name in self._counting
         )
         return (
             f"{shown(self.path.name)}: {columns} column{'s' if sum(counts) != 1 else ''} ({features} inputs), {len(self._lines):,} rows; "
-            f"{table_targets.told(self._targets, self.task)}{self._told_of_times()}"
+            f"{table_targets.told(self._targets, self.task)}{self._told_of_times()}{self._told_of_groups()}"
             f"{f'; rows count by {shown(str(self.roles.weights))}' if weighted else ''}{counting}"
         )
+
+    def _told_of_groups(self) -> str:
+        """How many rows the groups have that were drawn for each split: these are shares of the groups."""
+        rows = [f"{len(split):,} for {name}" for name, split in self.splits.items() if isinstance(split, Rows)]
+        return f"; rows of one {shown(self.roles.groups)} together: {', '.join(rows)}" if self.roles.groups and rows else ""
 
     def _told_of_times(self) -> str:
         begin = {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from recipes.data.table import shown, word
 from recipes.launch.ranks import world
 
 MOST_FEATURES = 10_000
+drop_alone: Callable[[str], str] = partial(word, "data.drop")  # to leave a column out where no other one is
 
 
 def _most_frequent(numbers: np.ndarray) -> float:
@@ -48,7 +50,12 @@ class Column:
 
 
 def learn(
-    x: np.ndarray, names: Sequence[str], words: Sequence[list[str] | None], impute: str | None, where: str
+    x: np.ndarray,
+    names: Sequence[str],
+    words: Sequence[list[str] | None],
+    impute: str | None,
+    where: str,
+    leave_out: Callable[[str], str] = drop_alone,
 ) -> list[Column]:
     """What is learned of the training rows.
 
@@ -58,6 +65,7 @@ def learn(
         words: of each column, None for numbers.
         impute: `mean`, `median` or `most_frequent` of the numbers, which holes are filled with, and the most frequent category; None: no hole is.
         where: the file, for the error.
+        leave_out: what to type to leave a column out, for the error.
 
     Raises:
         RecipeError: a column without a value in these rows, or more than 10,000 features.
@@ -69,7 +77,7 @@ def learn(
         if not len(values):
             raise RecipeError(
                 f"{where}: column {shown(name)} has no value in any of the {len(x)} training rows: leave it out by "
-                f"{word('data.drop', name)}"
+                f"{leave_out(name)}"
             )
         if known is None:
             learned.append(Column(name, NUMERIC, float(IMPUTE[impute](values)) if impute else None))
@@ -81,7 +89,7 @@ def learn(
         most = max(learned, key=lambda column: column.width)
         raise RecipeError(
             f"{where}: the columns become {features:,} features, more than {MOST_FEATURES:,}; most of them, {most.width:,}, are the "
-            f"categories of {shown(most.name)}: leave it out by {word('data.drop', most.name)}"
+            f"categories of {shown(most.name)}: leave it out by {leave_out(most.name)}"
         )
     return learned
 
@@ -93,6 +101,7 @@ def encode(
     unseen: str,
     lines: np.ndarray,
     where: str,
+    leave_out: Callable[[str], str] = drop_alone,
 ) -> np.ndarray:
     """Rows as features of 32 bits: the numeric columns in their order, then of each categorical one a feature for each category, 0 or 1.
 
@@ -103,6 +112,7 @@ def encode(
         unseen: what becomes of a category that no training row has: `error`, or `ignore`: zeros.
         lines: of the rows, for the error.
         where: the file, for the error.
+        leave_out: what to type to leave a column out, for the error.
 
     Raises:
         RecipeError: a category that no training row has, a hole that nothing fills.
@@ -112,7 +122,7 @@ def encode(
         most = max(columns, key=lambda column: column.width)
         raise RecipeError(
             f"{where}: {len(x):,} rows of {width:,} features take {4 * len(x) * width / 2**30:.1f} GiB, for which the memory is too small; "
-            f"most features, {most.width:,}, are of {shown(most.name)}: leave it out by {word('data.drop', most.name)}"
+            f"most features, {most.width:,}, are of {shown(most.name)}: leave it out by {leave_out(most.name)}"
         )
     features = np.zeros((len(x), width), dtype=np.float32)
     order = sorted(range(len(columns)), key=lambda number: columns[number].kind != NUMERIC)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from plugins.base import RecipeError, expect, expect_choice, expect_count
-from recipes.data.arrays import as_labels
+from recipes.data.arrays import as_labels, check_finite
 from recipes.data.arrow import as_array, look_at_images, pieces
 from recipes.data.arrow_source import ArrowSource, Pictures
 from recipes.data.base import Data
@@ -212,6 +212,7 @@ def as_asked(y: np.ndarray, task: str | None, where: str) -> np.ndarray:
     Raises:
         RecipeError: text as numbers, numbers with fractions as classes.
     """
+    check_finite(y, where)
     if task == REGRESSION:
         if y.dtype.kind == "U":
             raise RecipeError(

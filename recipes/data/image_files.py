@@ -15,7 +15,7 @@ from plugins.base import RecipeError
 from plugins.inputs import concatenated
 from recipes.data.fetching import fetched
 from recipes.data.images import ENDINGS, Form, Looked, Unreadable, decode, look_at_one
-from recipes.data.source import Sample, Source, ranges
+from recipes.data.source import Sample, Source, carried, joint, ranges
 from recipes.data.split import Split
 
 READERS = 8  # threads that look at the files once; they wait for the disk
@@ -87,18 +87,16 @@ class ImageFiles(Source):
 
     def __getitem__(self, index: Any) -> ImageFiles:
         numbers = torch.arange(len(self))[index]
-        return replace(
-            self,
-            files=chosen(self.files, numbers),
-            targets={task: target[numbers] for task, target in self.targets.items()},
-            digests=chosen(self.digests, numbers),
-        )
+        targets = {task: target[numbers] for task, target in self.targets.items()}
+        made = replace(self, files=chosen(self.files, numbers), targets=targets, digests=chosen(self.digests, numbers))
+        return carried(made, lambda values: values[numbers], self)
 
     def __add__(self, other: Any) -> ImageFiles:
         if not isinstance(other, ImageFiles):
             return NotImplemented
         targets = concatenated([self.targets, other.targets])
-        return replace(self, files=[*self.files, *other.files], targets=targets, digests=[*self.digests, *other.digests])
+        made = replace(self, files=[*self.files, *other.files], targets=targets, digests=[*self.digests, *other.digests])
+        return carried(made, joint, self, other)
 
 
 @dataclass
@@ -115,16 +113,19 @@ class Held(Split):
 
     def __getitem__(self, index: Any) -> Held:
         split, numbers = super().__getitem__(index), torch.arange(len(self), device=self.device)[index]
-        return replace(self, x=split.x, targets=split.targets, digests=chosen(self.digests, numbers))
+        return self._with(split, chosen(self.digests, numbers))
 
     def __add__(self, other: Any) -> Split:
         split = super().__add__(other)
-        return replace(self, x=split.x, targets=split.targets, digests=[*self.digests, *other.digests])
+        return self._with(split, [*self.digests, *other.digests])
 
     def to(self, device: torch.device) -> Split:
         """The images on a device."""
         there = super().to(device)
-        return there if there is self else replace(self, x=there.x, targets=there.targets)
+        return there if there is self else self._with(there, self.digests)
+
+    def _with(self, split: Split, digests: Sequence[bytes]) -> Held:
+        return replace(self, x=split.x, targets=split.targets, weight=split.weight, groups=split.groups, digests=digests)
 
 
 def contents(form: Form, digests: Sequence[bytes]) -> Iterator[Any]:

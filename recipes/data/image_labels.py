@@ -11,9 +11,9 @@ from torch import Tensor
 
 from plugins.base import RecipeError
 from recipes.data import table_targets
-from recipes.data.columns import CATEGORICAL, Values, kind_of_column, look, read
+from recipes.data.columns import CATEGORICAL, Values, look, read
 from recipes.data.table import MISSING, Table, shown
-from recipes.data.table_targets import decide
+from recipes.data.table_targets import decide, kind_of_target
 
 
 @dataclass(frozen=True)
@@ -56,8 +56,9 @@ def read_labels(path: Path, separator: str, column: str, targets: Sequence[str],
     kinds = {}
     for name, seen in look(table, targets, missing).items():
         where = f"{path}: column {shown(name)}"
-        table_targets.refuse_holes(seen, where)
-        kinds[name] = kind_of_column(seen, f"{where}, the target,", "choose another data.target")
+        renamed = f", or give a class that is called {shown(seen.mark)} another name" if seen.mark else ""
+        table_targets.refuse_holes(seen, where, renamed)
+        kinds[name] = kind_of_target(seen, where, task)
     lines, values = read(table, {**kinds, column: CATEGORICAL}, missing)
     found = [decide(name, values[name], task, f"{path}: column {shown(name)}") for name in targets]
     return Named(

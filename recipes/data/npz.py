@@ -258,8 +258,8 @@ def damaged(path: Path, error: Exception) -> RecipeError:
     """The error about a file that cannot be read to its end, or whose arrays hold objects."""
     if "Object arrays" in str(error):
         return RecipeError(
-            f"{path} holds an array of Python objects, which are never unpickled: write numbers or text, such as y.astype(str), and lists padded "
-            f"to one length"
+            f"{path} holds an array of Python objects, which are never unpickled: write numbers or text, such as y.astype(str) once samples "
+            f"without a label are left out, and lists padded to one length"
         )
     return RecipeError(f"{path} is damaged: {(str(error).splitlines() or [type(error).__name__])[0]}")
 

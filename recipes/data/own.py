@@ -5,19 +5,20 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 import lightning as L
 import torch
 from torch import Tensor
-from torch.utils.data import BatchSampler, DataLoader, IterableDataset, RandomSampler, SequentialSampler, default_collate
+from torch.utils.data import BatchSampler, DataLoader, RandomSampler, SequentialSampler, default_collate
 
 from plugins.base import RecipeError, derive_seed, expect_count
 from recipes.config.errors import of_own_code
 from recipes.data.base import Data
 from recipes.data.drawing import drawn_alike
-from recipes.data.samples import Part, Samples, shared
+from recipes.data.samples import Part, Samples, refuse_stream, shared
 from recipes.data.source import Source
 from recipes.store.files import hold
 
@@ -154,9 +155,14 @@ class LoadersData(Data):
 def prepare(module: Any) -> None:
     """Have a LightningDataModule prepare its data, such as by a download, one process of this machine after the other."""
     if _defines(module, "prepare_data"):
-        user = getattr(os, "getuid", lambda: 0)()
-        with hold(Path(tempfile.gettempdir()) / f"lightning-recipes-{user}.lock", "prepares data", patience=PATIENCE):
+        with one_at_a_time():
             module.prepare_data()
+
+
+def one_at_a_time(doing: str = "prepares") -> AbstractContextManager[None]:
+    """What one process of a user on this machine does with data after the other; `doing` one thing may hold for another."""
+    user, kind = getattr(os, "getuid", lambda: 0)(), "" if doing == "prepares" else f"-{doing}"
+    return hold(Path(tempfile.gettempdir()) / f"lightning-recipes-{user}{kind}.lock", f"{doing} data", patience=PATIENCE)
 
 
 def loader_of(module: Any, part: str) -> Any:
@@ -172,11 +178,7 @@ def loader_of(module: Any, part: str) -> Any:
         loader = loader[0]
     if not isinstance(loader, DataLoader):
         raise RecipeError(f"{name}.{part}: expected one DataLoader, got a {type(loader).__name__}: put its samples into one")
-    if isinstance(loader.dataset, IterableDataset):
-        raise RecipeError(
-            f"{name}.{part} loads an IterableDataset, whose samples cannot be reached by their number: the order of samples is drawn by it, "
-            f"so that runs can be compared and resumed; make it a Dataset with __getitem__ and __len__"
-        )
+    refuse_stream(loader.dataset, f"{name}.{part} loads")
     sampler = loader.sampler
     own = not isinstance(sampler, RandomSampler | SequentialSampler) or getattr(sampler, "replacement", False)
     if own or type(loader.batch_sampler) is not BatchSampler:

@@ -29,13 +29,12 @@ class Rows(Split):
     parts: Tensor  # of each row, TRAIN, VALIDATION or TEST
     times: Tensor | None  # of each row, its place among the different times
     meaning: str  # what the numbers of x and of the labels stand for
-    groups: Tensor | None = None
 
     def __getitem__(self, index: Any) -> Rows:
         chosen = super().__getitem__(index)
-        groups, times = (None if each is None else each[index] for each in (self.groups, self.times))
-        lines, parts = self.lines[index], self.parts[index]
-        return Rows(chosen.x, chosen.targets, lines, parts, times, self.meaning, groups, weight=chosen.weight)
+        times = None if self.times is None else self.times[index]
+        beside = {"weight": chosen.weight, "groups": chosen.groups}
+        return Rows(chosen.x, chosen.targets, self.lines[index], self.parts[index], times, self.meaning, **beside)
 
     def divided(self, share: float, name: str, drawn: Callable[[Rows], Tensor]) -> tuple[Source, Source, Tensor]:
         """The rows that are kept, those held out, and their places: as a column says, the latest, or drawn."""
@@ -70,7 +69,9 @@ class Encoded(Split):
     def to(self, device: torch.device) -> Split:
         """The rows on a device."""
         there = super().to(device)
-        return there if there is self else replace(self, x=there.x, targets=there.targets, weight=there.weight)
+        if there is self:
+            return self
+        return replace(self, x=there.x, targets=there.targets, weight=there.weight, groups=there.groups)
 
 
 def weights_of(values: Values, lines: np.ndarray, where: str) -> Tensor:

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils.data import IterableDataset
 
 from plugins.base import RecipeError
 from plugins.inputs import Inputs, alike, concatenated, described, each, joined, shape_of, some
@@ -117,9 +118,14 @@ class Samples(Source):
         return sample
 
     def _expect_same_again(self) -> None:
-        """Refuse samples that are other ones each time."""
+        """Refuse samples that are other ones each time, or have other targets."""
         index = torch.linspace(0, len(self) - 1, min(TWICE, len(self))).long()
         once, again = self.fetch(index), self.fetch(index)
+        if once[1] and _digests(once[1]) != _digests(again[1]):
+            raise RecipeError(
+                f"{self.name} gives another target each time that it is asked for the same sample, so no run could be repeated or resumed: "
+                f"draw the targets once, in __init__"
+            )
         if _digests(once[0]) != _digests(again[0]):
             raise RecipeError(
                 f"{self.name} gives another sample each time that it is asked for the same, as a random transform does, so no run could be "
@@ -239,7 +245,17 @@ def _digests(x: Inputs) -> list[bytes]:
     return found
 
 
+def refuse_stream(dataset: Any, said: str) -> None:
+    """Refuse a data set without samples by number."""
+    if isinstance(dataset, IterableDataset):
+        raise RecipeError(
+            f"{said} an IterableDataset, whose samples cannot be reached by their number: the order of samples is drawn by it, "
+            f"so that runs can be compared and resumed; make it a Dataset with __getitem__ and __len__"
+        )
+
+
 def _length(dataset: Any, name: str) -> int:
+    refuse_stream(dataset, f"{name} is")
     try:
         return len(dataset)
     except (TypeError, NotImplementedError):

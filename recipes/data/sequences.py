@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from plugins.inputs import Entry, concatenated
-from recipes.data.source import Sample, Source
+from recipes.data.source import Sample, Source, carried, joint
 
 FEATURES, MASK = "features", "mask"
 
@@ -76,16 +76,15 @@ class Sequences(Source):
 
     def __getitem__(self, index: Any) -> Sequences:
         targets = {task: target[index] for task, target in self.targets.items()}
-        groups = None if self.groups is None else self.groups[index]
-        return replace(self, starts=self.starts[index], lengths=self.lengths[index], targets=targets, groups=groups)
+        made = replace(self, starts=self.starts[index], lengths=self.lengths[index], targets=targets)
+        return carried(made, lambda values: values[index], self)
 
     def __add__(self, other: Any) -> Sequences:
         if not isinstance(other, Sequences) or other.frames is not self.frames:
             return NotImplemented
         targets = concatenated([self.targets, other.targets])
-        groups = None if self.groups is None or other.groups is None else torch.cat([self.groups, other.groups])
         starts, lengths = torch.cat([self.starts, other.starts]), torch.cat([self.lengths, other.lengths])
-        return replace(self, starts=starts, lengths=lengths, targets=targets, groups=groups)
+        return carried(replace(self, starts=starts, lengths=lengths, targets=targets), joint, self, other)
 
     def to(self, device: torch.device) -> Sequences:
         """The sequences on a device: the same object where they are there already."""
@@ -93,8 +92,8 @@ class Sequences(Source):
             return self
         targets = {task: target.to(device) for task, target in self.targets.items()}
         frames, starts, lengths = (each.to(device) for each in (self.frames, self.starts, self.lengths))
-        groups = None if self.groups is None else self.groups.to(device)
-        return replace(self, frames=frames, starts=starts, lengths=lengths, targets=targets, groups=groups)
+        made = replace(self, frames=frames, starts=starts, lengths=lengths, targets=targets)
+        return carried(made, lambda values: values.to(device), self)
 
 
 def sequences(found: Sequence[Tensor], targets: dict[str, Tensor], groups: Tensor | None = None, remark: str = "") -> Sequences:

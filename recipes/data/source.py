@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
@@ -12,6 +12,7 @@ from torch import Tensor
 from plugins.inputs import numbers_in, shape_of
 
 Sample = tuple[Any, dict[str, Tensor]]  # inputs, one tensor or a dict of several, and targets by task
+BESIDE = ("weight", "groups")  # what a source tells of each sample beside its inputs and targets
 
 
 PIECE = 4096  # samples that are looked at together,
@@ -101,6 +102,28 @@ class Source(ABC):
         return NotImplemented
 
 
+AnySource = TypeVar("AnySource", bound=Source)
+
+
+def carried(made: AnySource, change: Callable[..., Tensor], *sources: Source) -> AnySource:
+    """A source that was made of others, with the weights and groups of their samples.
+
+    Args:
+        made: it gets them; none where one of the others has none.
+        change: what becomes of them, as of the samples.
+        sources: the others.
+    """
+    for name in BESIDE:
+        given = [getattr(source, name) for source in sources]
+        setattr(made, name, None if any(values is None for values in given) else change(*given))
+    return made
+
+
+def joint(*parts: Tensor) -> Tensor:
+    """Values of samples one behind the other."""
+    return torch.cat(parts)
+
+
 class Chosen(Source):
     """Some samples of a source, in an order of their own.
 
@@ -114,8 +137,7 @@ class Chosen(Source):
         self.workers, self.remark = source.workers, source.remark
         self._labels = {task: target[index] for task, target in source.labels.items()}
         self._shape = source.shape
-        self.weight = None if source.weight is None else source.weight[index]
-        self.groups = None if source.groups is None else source.groups[index]
+        carried(self, lambda values: values[index], source)
 
     def __len__(self) -> int:
         return len(self.index)

@@ -13,16 +13,17 @@ from torch import Tensor
 from plugins.inputs import Inputs, concatenated, each, shape_of, some
 from recipes.data.fetching import fetched
 from recipes.data.numbers import as_entry, to_unit_range
-from recipes.data.source import Sample, Source, ranges
+from recipes.data.source import Sample, Source, carried, joint, ranges
 
 
 @dataclass
 class Split(Source):
-    """Inputs (samples, *shape), or several by name, one target tensor a task, and what each sample counts, in memory."""
+    """Inputs (samples, *shape), or several by name, one target tensor a task, what each sample counts and its group, in memory."""
 
     x: Any  # a tensor, or a dict of tensors
     targets: dict[str, Tensor]
     weight: Tensor | None = field(default=None, kw_only=True)
+    groups: Tensor | None = field(default=None, kw_only=True)
 
     def __len__(self) -> int:
         return len(some(self.x))
@@ -53,30 +54,21 @@ class Split(Source):
         return each(self.x, lambda x: x[start:stop]), {task: target[start:stop] for task, target in self.targets.items()}
 
     def __getitem__(self, index: Any) -> Split:
-        return Split(
-            each(self.x, lambda x: x[index]),
-            {task: target[index] for task, target in self.targets.items()},
-            weight=None if self.weight is None else self.weight[index],
-        )
+        made = Split(each(self.x, lambda x: x[index]), {task: target[index] for task, target in self.targets.items()})
+        return carried(made, lambda values: values[index], self)
 
     def __add__(self, other: Any) -> Split:
         if not isinstance(other, Split):
             return NotImplemented
-        return Split(
-            concatenated([self.x, other.x]),
-            concatenated([self.targets, other.targets]),
-            weight=None if self.weight is None or other.weight is None else torch.cat([self.weight, other.weight]),
-        )
+        made = Split(concatenated([self.x, other.x]), concatenated([self.targets, other.targets]))
+        return carried(made, joint, self, other)
 
     def to(self, device: torch.device) -> Split:
         """The split on a device: the same object where it is there already."""
         if self.device == device:
             return self
-        return Split(
-            each(self.x, lambda x: x.to(device)),
-            {task: target.to(device) for task, target in self.targets.items()},
-            weight=None if self.weight is None else self.weight.to(device),
-        )
+        made = Split(each(self.x, lambda x: x.to(device)), {task: target.to(device) for task, target in self.targets.items()})
+        return carried(made, lambda values: values.to(device), self)
 
 
 def fingerprint(splits: Mapping[str, Source]) -> str:

@@ -14,7 +14,10 @@ from recipes.config.quoting import quote, quoted
 from recipes.config.spelling import nearest
 
 SEPARATORS = {"comma": ",", "semicolon": ";", "tab": "\t"}
-MISSING = ("NA", "NaN", "nan", "null", "?")  # cells that are holes, as empty ones are
+MISSING = (  # cells that are holes, as empty ones are: those that pandas reads as such, and ?
+    *("NA", "N/A", "n/a", "#N/A", "#N/A N/A", "#NA", "<NA>", "NaN", "nan", "-NaN", "-nan", "NULL", "null", "None", "?"),
+    *("1.#IND", "-1.#IND", "1.#QNAN", "-1.#QNAN"),
+)
 MOST_COLUMNS = 10_000
 LONGEST_LINE = 8 * 2**20  # bytes
 CELLS = 50_000  # that are text at a time
@@ -175,10 +178,14 @@ def shown(cell: str) -> str:
     return text if re.fullmatch(r"[\w.+-]+", text) else f'"{text}"'
 
 
-def word(parameter: str, name: str) -> str:
-    """What to type to put a column into a list: `data.drop=[NAME]`, quoted for Hydra and for the shell."""
-    plain = re.fullmatch(r"[A-Za-z_][\w.-]*", name, re.ASCII) and name.lower() not in ("null", "true", "false", "nan", "inf")
-    return quote(f"{parameter}=[{name if plain else quoted(name)}]")
+def word(parameter: str, *names: str) -> str:
+    """What to type to put columns into a list: `data.drop=[NAME]`, quoted for Hydra and for the shell."""
+    return quote(f"{parameter}=[{','.join(name if _is_plain(name) else quoted(name) for name in names)}]")
+
+
+def _is_plain(name: str) -> bool:
+    plain = re.fullmatch(r"[A-Za-z_][\w.-]*", name, re.ASCII)
+    return plain is not None and name.lower() not in ("null", "true", "false", "nan", "inf")
 
 
 def lines_in_words(lines: Sequence[int], count: int) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 
 from plugins.base import RecipeError, expect
 from recipes.data import table_targets
-from recipes.data.columns import CATEGORICAL, kind_of_column, look, refuse_holes
+from recipes.data.columns import CATEGORICAL, kind_of_column, look, refuse_holes, unless_named
 from recipes.data.table import Table, shown, word
 
 
@@ -52,6 +52,10 @@ class Roles:
         given = {"groups": self.groups, "split": self.split, "time": self.time, "weights": self.weights}
         return {use: name for use, name in given.items() if name is not None}
 
+    def leave_out(self, name: str) -> str:
+        """What to type to leave one more column out."""
+        return word("data.drop", *self.drop, name)
+
     def chosen(self, table: Table) -> list[str]:
         """The inputs, in the order of the table.
 
@@ -76,14 +80,16 @@ class Roles:
         if self.inputs is None and (unnamed := [name for name in table.unnamed if name in wanted]):
             raise RecipeError(
                 f"{table.path}: column {table.names.index(unnamed[0]) + 1} has no name in the header, as the numbers of rows that pandas "
-                f"writes: leave it out by {word('data.drop', unnamed[0])}, or name it"
+                f"writes: leave it out by {self.leave_out(unnamed[0])}, or name it"
             )
         for name in self.categorical:
             if name not in wanted:
                 raise RecipeError(f"data.categorical must name inputs, got {shown(name)}, which is none")
         return chosen
 
-    def kinds(self, table: Table, inputs: Sequence[str], missing: frozenset[str], filled: bool) -> dict[str, str]:
+    def kinds(
+        self, table: Table, inputs: Sequence[str], missing: frozenset[str], filled: bool, task: str | None
+    ) -> dict[str, str]:
         """The kinds of inputs and targets, by what stands in all rows of the table.
 
         Args:
@@ -91,20 +97,23 @@ class Roles:
             inputs: those chosen.
             missing: cells that are holes.
             filled: whether holes of inputs are filled; they are refused otherwise.
+            task: `data.task`.
         """
         looks = look(table, [*inputs, *self.targets], missing)
         kinds = {}
         for name, column in looks.items():
             where = f"{table.path}: column {shown(name)}"
             if name in self.targets:
-                table_targets.refuse_holes(column, where)
-                kinds[name] = kind_of_column(column, f"{where}, the target,", "choose another data.target")
+                table_targets.refuse_holes(column, where, unless_named(column.mark))
+                kinds[name] = table_targets.kind_of_target(column, where, task)
             elif name in self.categorical and column.filled:
                 kinds[name] = CATEGORICAL
             else:
-                kinds[name] = kind_of_column(column, where, f"leave it out by {word('data.drop', name)}")
+                category = word("data.categorical", *self.categorical, name)
+                fix = f"name what is a hole in data.missing, type {category} where all are categories"
+                kinds[name] = kind_of_column(column, where, f"leave it out by {self.leave_out(name)}", fix)
         if not filled:
-            refuse_holes({name: looks[name] for name in inputs}, table)
+            refuse_holes({name: looks[name] for name in inputs}, table, self.leave_out)
         return kinds
 
     def _taken(self, table: Table) -> dict[str, str]:

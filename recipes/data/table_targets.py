@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from plugins.base import RecipeError
-from recipes.data.columns import CATEGORICAL, FEW_ROWS, Look, Values
+from recipes.data.columns import CATEGORICAL, FEW_ROWS, Look, Values, kind_of_column
 from recipes.data.table import lines_in_words, shown
 from recipes.data.targets import MOST_LABELS, MULTILABEL
 
@@ -113,13 +113,27 @@ def _refuse_id(classes: int, rows: int, where: str) -> None:
         raise RecipeError(f"{where}, the target, is another class in each row, as an id: choose another data.target")
 
 
-def refuse_holes(look: Look, where: str) -> None:
-    """Refuse rows without a target."""
+def refuse_holes(look: Look, where: str, otherwise: str = "") -> None:
+    """Refuse rows without a target.
+
+    Args:
+        look: at the column.
+        where: the file and the column, for the error.
+        otherwise: what else to do, for the error.
+    """
     if look.holes:
         raise RecipeError(
             f"{where}, the target, has no value in {look.holes} of {look.rows} rows ({lines_in_words(look.hole_lines, look.holes)}): "
-            f"leave these rows out"
+            f"leave these rows out{otherwise}"
         )
+
+
+def kind_of_target(look: Look, where: str, task: str | None) -> str:
+    """Whether a target's column is numeric or categorical; many numbers beside texts are so only where `task` says that they are classes."""
+    if task == CLASSIFICATION and look.many_numbers and look.texts:
+        return CATEGORICAL
+    fix = "leave these rows out" + ("" if task else f", type data.task={CLASSIFICATION} where all are classes")
+    return kind_of_column(look, f"{where}, the target,", "choose another data.target", fix, mixed=False)
 
 
 def labels_of(target: Target, values: Values, lines: np.ndarray, where: str) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,20 @@ from recipes.config.errors import first_line
 from recipes.data.arrays import as_images, as_labels, check_inputs, same_length
 from recipes.data.base import Data
 from recipes.data.npz import read_arrays
+from recipes.data.own import one_at_a_time
 from recipes.data.split import Split
 
 CLASSES = {"mnist": "MNIST", "fashion_mnist": "FashionMNIST", "cifar10": "CIFAR10", "cifar100": "CIFAR100"}
+
+
+BROKEN = (
+    RuntimeError,
+    OSError,
+    ValueError,
+    AssertionError,
+    KeyError,
+    IndexError,
+)  # what a damaged file makes torchvision raise
 
 
 class TorchvisionImages(Data):
@@ -51,10 +63,16 @@ class TorchvisionImages(Data):
 
         dataset = getattr(torchvision.datasets, CLASSES[self.name])
         try:
-            with warnings.catch_warnings():
+            with one_at_a_time("downloads") if self.download else nullcontext(), warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 train, test = (dataset(self.root, train=train, download=self.download) for train in (True, False))
-        except (RuntimeError, OSError) as error:
+        except RecipeError:
+            raise
+        except BROKEN as error:
+            if broken := broken_file(self.root / CLASSES[self.name] / "raw"):
+                raise RecipeError(
+                    f"{broken} is damaged, as of a download that was broken off: remove it, and type data.download=true to get it again"
+                ) from None
             if self.download:
                 raise RecipeError(f"{self.name} could not be downloaded to {self.root}: {first_line(error)}") from None
             raise RecipeError(
@@ -67,3 +85,15 @@ class TorchvisionImages(Data):
             "x_test": np.asarray(test.data),
             "y_test": np.asarray(test.targets),
         }
+
+
+def broken_file(folder: Path) -> Path | None:
+    """The first of MNIST's files in a folder that cannot be read to its end."""
+    from torchvision.datasets.mnist import read_sn3_pascalvincent_tensor
+
+    for file in sorted(folder.glob("*-ubyte")):
+        try:
+            read_sn3_pascalvincent_tensor(str(file))
+        except BROKEN:
+            return file
+    return None

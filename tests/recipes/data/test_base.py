@@ -137,6 +137,17 @@ def test_a_test_class_that_training_does_not_know():
         split_of(torch.arange(20) % 2, of_test=torch.tensor([0.5, 3]))
 
 
+def test_a_training_split_of_one_class_is_refused():
+    y = torch.tensor([0] * 30 + [1])
+    with pytest.raises(
+        RecipeError, match="training labels are of one class, 0, after the split: there is nothing to tell apart"
+    ):
+        split_of(y, split_seed=4)  # by which the only sample of the class 1 is held out
+    split_of(y, split_seed=0)
+    with pytest.raises(RecipeError, match="all 31 training labels are of one class, 0: there is nothing to tell apart"):
+        split_of(y * 0)
+
+
 def test_pieces_are_raw_inputs_in_the_unit_range():
     x = torch.randint(0, 256, (10, 3), dtype=torch.uint8)
     found = list(pieces(Split(x, {}), 4))

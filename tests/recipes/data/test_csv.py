@@ -326,7 +326,7 @@ ALL_ROWS = range(60)
         (
             [],
             {"impute": None},
-            r"own.csv: column bmi has 9 holes in 60 rows .lines 5, 12, 19 and 6 more.: .*data.impute=.*data.drop=\[bmi\]",
+            r"own.csv: column bmi has 9 holes in 60 rows .lines 5, 12, 19 and 6 more.: .*data.drop=\[cost,patient,part,bmi\].*; where NA is no hole, name what is one: data.missing=",
         ),
         ([("age", 0, ""), ("town", 1, "?")], {"impute": None}, "column age has 1 holes .*line 2. and so do 2 more columns"),
         ([], {"target": "il"}, "data.target: .*own.csv has no column il: did you mean ill?"),
@@ -359,10 +359,14 @@ ALL_ROWS = range(60)
         (
             [("town", row, f"no {row}") for row in ALL_ROWS],
             {},
-            r"column town is another value in each row, as an id: .*data.drop=\[town\]",
+            r"column town is another value in each row, as an id: .*data.drop=\[cost,patient,part,town\]",
         ),
         ([], {"categorical": ["age"]}, "column age is another value in each row, as an id"),
-        ([("age", 3, "old")], {}, r"column age holds numbers but for 1 of 60 cells .old in line 5.: .*data.drop=\[age\]"),
+        (
+            [("age", 3, "old")],
+            {},
+            r"column age holds numbers but for 1 of 60 cells .old in line 5.: .*data.categorical=\[age\].*data.drop=\[cost,patient,part,age\]",
+        ),
         ([("age", 3, "inf")], {}, "column age, line 5: inf is no finite number"),
         ([("age", 3, "1e39")], {}, "column age, line 5: 1e39 is beyond the numbers of 32 bits"),
         ([("bmi", row, "") for row in ALL_ROWS], {}, "column bmi has no value in any of its 60 rows"),
@@ -395,6 +399,66 @@ def test_broken_tables_are_one_line(table, changes, arguments, message):
     with pytest.raises(RecipeError, match=message) as error:
         data_of(table(*changes), **arguments)
     assert "\n" not in str(error.value) and ("own.csv" in str(error.value) or "data." in str(error.value))
+
+
+def measured(path, gaps, rows=120):
+    """A table whose number size is missing in each third row, in words."""
+    words = [gaps[row // 3 % len(gaps)] if row % 3 == 0 else f"{row / 8}" for row in range(rows)]
+    return write(
+        path / "own.csv", ["size", "width", "kind"], [(word, row % 11 / 4, "ab"[row % 2]) for row, word in enumerate(words)]
+    )
+
+
+@pytest.mark.parametrize("gap", ["N/A", "n/a", "NULL", "None", "#N/A", "<NA>", "-nan"])
+def test_what_pandas_reads_as_a_hole_is_one(tmp_path, gap):
+    path = measured(tmp_path, [gap])
+    data = data_of(path, target="kind", drop=[])
+    sizes = [row / 8 for row in range(120) if row % 3]
+    assert data.shape == (2,) and set(data.splits["train"].x[:, 0].tolist()) <= {*sizes, data.state()["columns"][0]["fill"]}
+    with pytest.raises(RecipeError, match="column size, the target, has no value in 40 of 120 rows .*; where .* is no hole"):
+        data_of(path, target="size", drop=[])
+    assert (
+        data_of(path, target="kind", drop=[], missing=[], categorical=["size"], unseen="ignore").shape[0] > 20
+    )  # a word like any other
+
+
+@pytest.mark.parametrize("gaps", [["-"], ["-", "unknown", "none"], ["-", "unknown", "none", "."]])
+def test_texts_among_many_numbers_are_no_categories(tmp_path, gaps):
+    path, few = measured(tmp_path, gaps), len(gaps) <= 3
+    arguments = {"target": "kind", "drop": [], "unseen": "ignore"}
+    if few:
+        with pytest.raises(
+            RecipeError, match=r"size holds numbers but for 40 of 120 .*data.missing, .*data.categorical=\[size\]"
+        ):
+            data_of(path, **arguments)
+    widths = [data_of(path, **arguments, **so).shape[0] for so in ({"categorical": ["size"]}, {"missing": gaps})]
+    assert widths[0] > 20 and widths[1] == 2
+    if not few:
+        assert data_of(path, **arguments).shape[0] == widths[0]
+    with pytest.raises(
+        RecipeError, match="size, the target, holds numbers but for 40 .*leave these rows out, type data.task=cl"
+    ):
+        data_of(path, target="size", drop=[])
+    assert data_of(path, target="size", drop=[], task="classification").tasks[0].outputs == 80 + len(gaps)
+    few_numbers = write(tmp_path / "few.csv", ["a", "y"], [("x" if row % 3 else row % 20, row % 2) for row in range(120)])
+    assert data_of(few_numbers, target="y", drop=[], unseen="ignore").shape[0] > 10
+
+
+def test_groups_of_other_sizes_are_told(tmp_path):
+    rows = [(row / 7, "ab"[row % 2], "big" if row < 600 else f"no {row // 10}") for row in range(1000)]
+    data = data_of(write(tmp_path / "own.csv", ["a", "y", "who"], rows), target="y", drop=[], groups="who")
+    sizes = {name: len(split) for name, split in data.splits.items()}
+    told = f"; rows of one who together: {sizes['train']:,} for train, {sizes['val']:,} for val, {sizes['test']:,} for test"
+    assert data.splits["train"].remark.endswith(told) and sum(sizes.values()) == 1000
+
+
+def test_a_training_split_of_one_class_is_refused_with_what_made_it(tmp_path):
+    rows = [(row / 7, "ab"[row >= 90], f"2020-01-{row // 4 + 1:02}", row // 30) for row in range(120)]
+    path = write(tmp_path / "own.csv", ["a", "y", "when", "who"], rows)
+    with pytest.raises(RecipeError, match="all 88 training labels are of one class, 0, after the split by data.time: there is"):
+        data_of(path, target="y", drop=["who"], time="when", test=0.2)
+    with pytest.raises(RecipeError, match="of one class, 0, after the split by data.groups: there is"):
+        data_of(path, target="y", drop=["when"], groups="who", folds=4, fold=3)
 
 
 def test_a_column_without_a_name_is_left_out_or_named(tmp_path):

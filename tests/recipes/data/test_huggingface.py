@@ -219,6 +219,10 @@ def test_what_a_target_is_can_be_said():
         data_of(given, input="b", target="whole")
     with pytest.raises(RecipeError, match="column a holds numbers with fractions, which are no classes"):
         data_of(given, input="b", target="a", task="classification")
+    with pytest.raises(RecipeError, match="column y holds 20 values that are NaN or infinite"):
+        data_of(table(y=[0.0, 1.0, np.nan] * 20), input="b", target="y", task="classification")
+    with pytest.raises(RecipeError, match="column y has no label .None. in 20 of 60 places, such as number 2 "):
+        data_of(table(y=["no", "yes", "None"] * 20), input="b", target="y")
     with pytest.raises(RecipeError, match="column word holds text, and data.task=regression takes numbers"):
         data_of(table(word=["no", "yes"] * 30), input="b", target="word", task="regression")
 

@@ -147,6 +147,16 @@ X, Y = np.random.rand(20, 3), np.arange(20) % 2
             "y holds text in one split and numbers",
         ),
         ({"x": X, "y": np.where(Y, 1e39, 1.0)}, "y holds 10 values that are NaN or infinite"),
+        (
+            {"x": X, "y": np.array(["a", "b", None], dtype=object)[np.arange(20) % 3].astype(str)},
+            r"y has no label .None. in 6 of 20 places, such as number 2 .*: leave these .* or give a class that is called None another name",
+        ),
+        ({"x": X, "y": np.where(Y, "a", " nan")}, "y has no label .nan. in 10 of 20 places, such as number 0"),
+        ({"x": X, "y": np.where(Y, "a", "<NA>").astype("S")}, "y has no label .<NA>. in 10 of 20 places"),
+        (
+            {"x": X, "y": np.where(Y, "a", " ")},
+            "y has no label in 10 of 20 places, such as number 0 .from 0.: leave these samples out$",
+        ),
         ({"x": X.astype(object), "y": Y}, "holds an array of Python objects, which are never unpickled"),
     ],
 )

@@ -107,6 +107,19 @@ def test_inputs_and_targets_by_name_images_and_class_names():
         (lambda number: ("text", 1), "expected an input that is a tensor"),
         (lambda number: (torch.zeros(3 + number // 50), 1), "of one shape"),
         (lambda number: (torch.rand(3), number % 2), "another sample each time"),
+        (
+            lambda number: (torch.full((3,), float(number)), random.randrange(99)),
+            "gives another target each time .* in __init__",
+        ),
+        (
+            lambda number: (torch.zeros(3), float("nan") if number in (7, 9) else 0.5),
+            "y is NaN .* in 2 of 60 .* number 7 .from 0",
+        ),
+        (
+            lambda number: (torch.zeros(9, 8, 3, dtype=torch.uint8), number % 2),
+            "9 × 8 bytes have their 3 channels last: .*permute",
+        ),
+        (lambda number: ({"x": torch.zeros(9, 8, 1, dtype=torch.uint8)}, number % 2), "have their 1 channels last"),
         (lambda number: (torch.tensor([1.0, float("nan") if number == 33 else 0.0]), number % 2), "NaN or infinite"),
         (lambda number: (torch.zeros(3), [0, 1][number]), r"test_own.py, line \d+: IndexError: list index out of range"),
         (lambda number: (torch.zeros(2, dtype=torch.complex64), 1), "complex"),
@@ -127,6 +140,8 @@ def test_a_data_set_without_a_length_or_samples():
         loaded(SamplesData(Endless))
     with pytest.raises(RecipeError, match="has no samples"):
         loaded(SamplesData(lambda: Pairs(size=0)))
+    with pytest.raises(RecipeError, match="^Stream is an IterableDataset, whose samples cannot be reached by their number"):
+        loaded(SamplesData(Stream))
 
 
 def test_the_splits_of_a_module_are_its_own():
@@ -231,6 +246,40 @@ class Rows(Source):
 def test_data_that_does_not_load(kind, said):
     with pytest.raises(RecipeError, match=said):
         loaded(kind())
+
+
+def test_images_of_channels_first_and_floats_of_any_order_are_taken():
+    for x in (torch.zeros(3, 9, 8, dtype=torch.uint8), torch.zeros(9, 8, 3), torch.zeros(1, 3, 3, dtype=torch.uint8)):
+        assert loaded(SamplesData(lambda x=x: Pairs(lambda number: (x, number % 2)))).shape == x.shape
+
+
+@pytest.mark.parametrize(
+    ("split", "said"),
+    [
+        ({"y": torch.zeros(50)}, "target y has 50 entries, and there are 60 samples: give one entry for each"),
+        ({"y": torch.tensor(1)}, "target y has one number, and there are 60 samples"),
+        ({"y": list(range(60))}, "target y must be a tensor, got a list"),
+        ({"weight": torch.ones(61)}, "weight has 61 entries, and there are 60 samples"),
+        ({"groups": torch.arange(6)}, "groups has 6 entries, and there are 60 samples"),
+        ({"x": {"a": torch.zeros(60, 2), "b": torch.zeros(59)}}, "input b has 59 entries, and there are 60 samples"),
+        ({"x": torch.zeros(60, 9, 8, 3, dtype=torch.uint8)}, "9 × 8 bytes have their 3 channels last"),
+        ({"y": torch.full((60, 2), torch.inf)}, "target y is NaN or infinite in 60 of 60 samples, such as number 0"),
+        ({"y": None}, "has no target: give a dict"),
+    ],
+)
+@pytest.mark.parametrize("in_test", [False, True])
+def test_samples_that_do_not_fit_together_are_refused(split, said, in_test):
+    def made(x=None, y=(), **beside):
+        x = torch.rand(60, 2) if x is None else x
+        return Split(x, {} if y is None else {"": torch.arange(60) % 3 if isinstance(y, tuple) else y}, **beside)
+
+    class Own(Data):
+        def load(self):
+            return (made(), made(**split)) if in_test else (made(**split), None)
+
+    with pytest.raises(RecipeError, match=rf"^Own.load\(\)(:| has) .*{said.removeprefix('has ')}") as error:
+        loaded(Own())
+    assert "\n" not in str(error.value)
 
 
 def test_a_source_that_fails_on_the_way():

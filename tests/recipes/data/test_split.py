@@ -3,7 +3,12 @@ import pytest
 import torch
 
 from plugins.base import RecipeError
+from recipes.data.base import Data
 from recipes.data.digits import Digits
+from recipes.data.image_files import Held
+from recipes.data.images import Form
+from recipes.data.sequences import sequences
+from recipes.data.source import Source
 from recipes.data.split import Split, fingerprint, nested
 
 
@@ -54,6 +59,52 @@ def test_the_fingerprint_takes_columns_of_any_strides():
     x, y = torch.rand(6, 3), torch.rand(6, 4)
     narrow = Split(x, {"": y[:, :1]})
     assert fingerprint({"": narrow}) == fingerprint({"": Split(x.clone(), {"": y[:, :1].clone()})})
+
+
+@pytest.mark.parametrize("arguments", [{}, {"folds": 4}, {"train_samples": 40}])
+def test_groups_of_ones_own_are_in_one_split_each(arguments):
+    groups = torch.arange(200).view(40, 5).T.flatten() // 5  # of five samples each, far from one another
+    x = torch.arange(200.0).view(-1, 1)
+
+    class Given(Data):
+        def load(self):
+            split = Split(x, {"": torch.arange(200) % 3}, weight=x[:, 0] + 1)
+            split.groups = groups
+            return split, None
+
+    for seed in range(3):
+        data = Given(validation=0.2, split_seed=seed, **arguments)
+        data.setup()
+        found = {}
+        for name, split in data.splits.items():
+            rows = split.x[:, 0].long()
+            assert torch.equal(split.groups, groups[rows]) and torch.equal(split.weight, x[rows, 0] + 1)
+            found[name] = {*split.groups.tolist()}
+        assert all(found.values()) and sum(map(len, found.values())) == len(set.union(*found.values()))
+
+
+class Rows(Source):
+    labels = {"": torch.arange(6) // 2}
+
+    def __len__(self):
+        return 6
+
+    def fetch(self, index):
+        return torch.zeros(len(index), 2), {"": self.labels[""][index]}
+
+
+def test_weights_and_groups_go_with_their_samples():
+    weight, groups = torch.rand(6), torch.arange(6) // 2
+    sequence = sequences([torch.rand(3, 2) for _ in range(6)], {"": groups})
+    held = Held(torch.zeros(6, 1, 2, 2), {"": groups}, Form((2, 2), 1), [b""] * 6, "")
+    for source in (Split(torch.rand(6, 2), {"": groups}), sequence, held, Rows()):
+        source.weight, source.groups = weight, groups
+        part = source[torch.tensor([4, 1, 2])]
+        for made, index in ((part, [4, 1, 2]), (part[:2] + part[2:], [4, 1, 2]), (source[1:3], [1, 2])):
+            assert torch.equal(made.weight, weight[index]) and torch.equal(made.groups, groups[index])
+        assert (part + type(part).__getitem__(part, slice(1))).groups.tolist() == [2, 0, 1, 2]
+        if source.to(torch.device("meta")) is not source:
+            assert part.to(torch.device("meta")).groups.is_meta and part.to(torch.device("meta")).weight.is_meta
 
 
 def test_folds_cover_all_samples_once_and_keep_the_shares():

@@ -1,11 +1,17 @@
+import os
 import pickle
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 import torch
 
 from plugins.base import RecipeError
+from recipes.data import own
 from recipes.data.torchvision import TorchvisionImages
+
+HOLDS = "import fcntl, sys; file = open(sys.argv[1], 'a'); fcntl.flock(file, fcntl.LOCK_EX); print('held', flush=True); input()"
 
 
 def write_idx(path, array):
@@ -103,6 +109,43 @@ def test_a_download_that_fails_is_one_line(tmp_path, monkeypatch):
     with pytest.raises(RecipeError, match="mnist could not be downloaded") as error:
         TorchvisionImages("mnist", str(tmp_path), download=True).setup()
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("download", [False, True])
+@pytest.mark.parametrize(
+    "cut", [lambda content: content[:-5], lambda content: content[:6], lambda content: b"", lambda content: b"<html>" + content]
+)
+def test_a_damaged_file_is_named(tmp_path, download, cut):
+    for part in ("train", "t10k"):
+        images, labels = arrays(30, (28, 28))
+        write_idx(tmp_path / "MNIST" / "raw" / f"{part}-images-idx3-ubyte", images)
+        write_idx(tmp_path / "MNIST" / "raw" / f"{part}-labels-idx1-ubyte", labels)
+    data = TorchvisionImages("mnist", str(tmp_path), download=download)
+    path = tmp_path / "MNIST" / "raw" / "train-images-idx3-ubyte"
+    content = path.read_bytes()
+    path.write_bytes(cut(content))
+    with pytest.raises(RecipeError, match=f"^{path} is damaged, .*: remove it, and type data.download=true") as error:
+        data.load()
+    assert "\n" not in str(error.value)
+
+
+def test_downloads_wait_for_one_another(tmp_path, monkeypatch):
+    """While another process downloads nothing is read; it is once that one ends."""
+    monkeypatch.setattr(own, "PATIENCE", 0.2)
+    monkeypatch.setattr(own.tempfile, "gettempdir", lambda: str(tmp_path))
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLDS, str(tmp_path / f"lightning-recipes-{os.getuid()}-downloads.lock")],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    with process:
+        assert process.stdout.readline() == b"held\n"
+        with pytest.raises(RecipeError, match="another process downloads data: wait for its end"):
+            TorchvisionImages("cifar10", str(tmp_path / "data"), download=True).load()
+        assert not (tmp_path / "data").exists()
+        with pytest.raises(RecipeError, match="no cifar10 data"):  # which reads alone, waits for nobody
+            TorchvisionImages("cifar10", str(tmp_path / "data")).load()
+        process.communicate()
 
 
 def test_an_unknown_name_is_refused():
