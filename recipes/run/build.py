@@ -232,8 +232,9 @@ def with_weights(
 
 
 def on_one_device(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The config of a run as it is evaluated and predicts."""
-    return {**config, "trainer": config["trainer"] | {"devices": 1, "num_nodes": 1, "strategy": "auto"}}
+    """The config of a run as it is evaluated and predicts, without what only several devices have."""
+    alone = {"devices": 1, "num_nodes": 1, "strategy": "auto", "sync_batchnorm": False}
+    return {**config, "trainer": config["trainer"] | alone}
 
 
 def load_run(folder: str | Path) -> RecipeModule:

@@ -15,6 +15,7 @@ from recipes.data.base import Data
 from recipes.data.log_mel import LogMel
 from recipes.data.split import Split
 from recipes.run.build import build_data, load_run
+from recipes.run.evaluate import measure
 from recipes.run.predict import as_npz
 from recipes.run.predictor import Predictor, load
 from tests.command import ROOT
@@ -253,6 +254,18 @@ def test_several_runs_are_averaged(folders):
     together = load(*(member.path for member in members)).predict_data(elsewhere=False)
     torch.testing.assert_close(together.of(), torch.stack([one.of() for one in each]).mean(0))
     assert together.ids == each[0].ids
+
+
+def test_what_several_gpus_trained_together_predicts_and_is_tested_on_one_device(folder):
+    folder.train("model=linear", "max_steps=2")
+    path, own = folder.path / "config.yaml", load(folder.path).predict_data(elsewhere=False).of()
+    ours = "devices: 1\n  num_nodes: 1\n  oversubscribe: false\n  strategy: auto\n  precision: 32-true\n  sync_batchnorm: false"
+    theirs = ours.replace("1", "2").replace("auto", "ddp").replace("sync_batchnorm: false", "sync_batchnorm: true")
+    assert ours in path.read_text()
+    path.write_text(path.read_text().replace(ours, theirs))
+    assert torch.equal(load(folder.path).predict_data(elsewhere=False).of(), own)
+    found = measure(folder.path, read_run(Catalogue(), folder.path), [])["metrics"]
+    assert found["test/acc"] == folder.result["metrics"]["test/acc"]
 
 
 def test_runs_that_cannot_be_averaged_are_refused(folders, tmp_path):
