@@ -276,7 +276,7 @@ def make_module(
         plugins,
         replace(
             data.setting(config["seed"], load_run),
-            load_weights=load_weights,
+            load_weights=partial(load_weights, seen=data.fingerprint, content=data.content),
             find_runs=find_runs,
             restored=restored,
             with_weights=partial(with_weights, config, data.shape, data.tasks, "the phase before"),
