@@ -203,7 +203,8 @@ def load_module(config: Mapping[str, Any], checkpoint: Path, further: list[Plugi
     )
     shape, split = from_plain(kept["shape"]), samples_of(kept["data"]) if kept.get("data") else None
     folder = str(checkpoint.parent.parent)
-    known = {"split": split, "folder": folder, "own_samples": OwnSamples(partial(build_data, config), kept)}
+    own = OwnSamples(partial(build_data, config), kept)
+    known = {"split": split, "folder": folder, "own_samples": own, "trained_on_validation": own.all_data}
     return with_weights(config, shape, tasks, str(checkpoint), state["state_dict"], further, **known)
 
 

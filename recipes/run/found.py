@@ -67,6 +67,7 @@ class OwnSamples:
 
     def __init__(self, make: Callable[[], Data], kept: Mapping[str, Any]) -> None:
         self.make, self.kept = make, kept
+        self.all_data = bool((kept.get("phase") or {}).get("all_data"))  # whether its last phase has trained on both
         self._data: Data | None = None
 
     def __call__(self, split: str, device: torch.device) -> Iterator[Any]:
@@ -75,7 +76,7 @@ class OwnSamples:
         Raises:
             RecipeError: these are other data now, or split in another way.
         """
-        if split == "val" and (self.kept.get("phase") or {}).get("all_data"):
+        if split == "val" and self.all_data:
             raise RecipeError(
                 "the validation samples of the run are asked for, and its last phase has trained on them: choose runs of +stopping=early"
             )
