@@ -120,8 +120,10 @@ class Predictor:
         """What the runs predict for the data of their config.
 
         Args:
-            elsewhere: whether that is other data, of which all samples are predicted; otherwise the test split is.
+            elsewhere: whether that is other data, of which all samples are predicted; otherwise the test split is, as of data that
+                cannot be had without targets.
         """
+        elsewhere = elsewhere and all(type(member.data).load_inputs is not Data.load_inputs for member in self.members)
         found = [member.of_data(member.data, elsewhere) for member in self.members]
         if not elsewhere:
             first, *others = (member.data.splits["test"].labels for member in self.members)
