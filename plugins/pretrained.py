@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -16,12 +18,20 @@ class Pretrained:
         shift: of the inputs that the weights expect, x ← (x − shift) · scale, to be broadcast over a sample; None: not known.
         scale: of the same; None: not known.
         size: height and width of the images they were trained on; None: not known.
+        kept: what the run that has saved them tells of its data; empty where it is none of this project.
     """
 
     remarks: tuple[str, ...]
     shift: Tensor | None = None
     scale: Tensor | None = None
     size: tuple[int, int] | None = None
+    kept: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Weights(dict[str, Tensor]):
+    """Tensors by name, with a `remark` about where they are from; empty where there is nothing to tell."""
+
+    remark: str = ""
 
 
 def pretrained_of(model: nn.Module) -> Pretrained | None:

@@ -90,11 +90,19 @@ class TaughtByRun(Taught):
                 f"{described(setting.shape)}: choose a run on this data"
             )
         self.accept(model)
-        told = f"the teacher {self.teacher} was trained on other data, or another split of them: it may know samples that are tested here"
-        known = model.setting.split
-        if known and setting.split and known != setting.split and told not in self.remarks:
+        if (told := self._known(model.setting, setting)) and told not in self.remarks:
             self.remarks = [*self.remarks, told]
         self._model = model.eval().requires_grad_(False)
+
+    def _known(self, there: Setting, here: Setting) -> str:
+        """What the teacher has been trained on that is held out here, in words; empty where that is nothing, or not known."""
+        if not there.split or not here.split:
+            return ""
+        named = f"the teacher {self.teacher} was trained on"
+        if there.split != here.split:
+            return f"{named} other data, or another split of them: it may know samples that are tested here"
+        seen = f"{named} the validation samples too: it knows those by which the best model is chosen here"
+        return seen if there.trained_on_validation else ""
 
     def accept(self, model: Any) -> None:
         """Refuse a teacher that has learned something else."""

@@ -71,7 +71,8 @@ class Ensemble(OfMembers):
                     )
             self._loaded.append(module)
             self._itself &= Path(folder).resolve() != own
-            folders.append(folder)
+            knows = setting.training_inputs is not None and module.setting.trained_on_validation
+            folders.append(f"{folder}{', trained on the validation samples too' if knows else ''}")
         self.remarks = [f"member_{number} is {folder}" for number, folder in enumerate(folders)]
 
     def predict(self, module: Module, x: Inputs) -> dict[str, Tensor]:

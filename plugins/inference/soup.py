@@ -48,7 +48,7 @@ class Soup(OfMembers):
     those do that start from the same trained weights: `init=from_run`. It is made when a finished run is evaluated or predicts; its own folder among the members counts once.
 
     Raises:
-        RecipeError: a member of another model, other inputs, targets or splits; the run's own data are not there, and are needed.
+        RecipeError: a member of another model, inputs, targets or splits, or that knows what greedy=true asks; the run's own data, if needed, are gone.
         Refusal: no members; a training; regularizer=spectral_norm.
 
     Source: Wortsman et al., "Model soups: averaging weights of multiple fine-tuned models improves accuracy without increasing inference
@@ -84,6 +84,9 @@ class Soup(OfMembers):
         super().prepare(setting)
         own = setting.folder and Path(setting.folder).resolve()
         for folder, module in self.loaded(setting):
+            if self.greedy and module.setting.trained_on_validation:
+                told = "by which members are chosen: leave it out of inference.members, or take inference.greedy=false"
+                raise RecipeError(f"inference/soup: {folder} was trained on the validation samples too, {told}")
             if Path(folder).resolve() != own:
                 self._ingredients.append((folder, dict(module.model.state_dict())))
 

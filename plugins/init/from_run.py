@@ -106,7 +106,8 @@ class FromRunInit(Plugin):
         if self.setting.load_weights is None:
             raise RecipeError(f"{self.state_key} reads a run's folder: give RecipeModule.build a Setting with load_weights")
         wanted = {name: value for name, value in model.state_dict().items() if isinstance(value, Tensor)}
-        matched = match(self.setting.load_weights(str(self.folder)), wanted)
+        found = self.setting.load_weights(str(self.folder))
+        matched = match(found, wanted)
         weights = {name for name, _ in model.named_parameters(remove_duplicate=False)}
         if not weights & matched.taken.keys():
             here = ", ".join(f"{name} {tuple(wanted[name].shape)}" for name in list(wanted)[:SHOWN])
@@ -118,7 +119,8 @@ class FromRunInit(Plugin):
             if value.is_floating_point() and not torch.isfinite(value).all():
                 raise RecipeError(f"init.folder={self.folder}: {name} has numbers that are not finite; choose another run")
             wanted[name].copy_(value)
-        self.remarks = list(remarks(str(self.folder), matched, wanted))
+        known = getattr(found, "remark", "")
+        self.remarks = [*remarks(str(self.folder), matched, wanted), *([f"{self.folder} {known}"] if known else [])]
         return model
 
 

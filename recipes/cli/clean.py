@@ -20,7 +20,7 @@ python -m recipes clean FOLDER ... [keep=best|last|nothing] [yes=true]
 List what finished runs need no more, then remove it once you have said yes.
 
   keep=best     the weights that validated best stay, to evaluate and to predict (the default)
-  keep=last     the state from which a longer training goes on stays, too
+  keep=last     the state from which a longer training goes on stays, too, and with it all weights
   keep=nothing  no weights stay; results, curves and reports do, and can be compared
   yes=true      remove without asking
 

@@ -89,6 +89,7 @@ class Data:
         self.class_names: dict[str, tuple[str, ...]] = {}  # by task, where classes are given as text
         self.refine: Callable[[Task], Task] = _as_it_is  # what the loss says of a task, such as the quantiles of each number
         self.ignored: int | None = None  # the label of samples that the loss leaves out, which names no class
+        self.inputs_of_test = False  # whether `load_inputs` gave those of the test split that the data set has
 
     def load(self) -> tuple[Source, Source | None]:
         """The training samples, and the test split if the data set has one."""
@@ -125,10 +126,7 @@ class Data:
         raise RecipeError(f"{type(self).__name__} cannot be predicted without its targets: define load_inputs()")
 
     def ids(self) -> list[str]:
-        """A name for each sample that was loaded, such as its file or its row; empty where their number says enough.
-
-        Where the data set has a test split of its own, these are its samples.
-        """
+        """A name for each sample that was loaded, of a test split where it has one, such as its file; empty: their number says enough."""
         return []
 
     def setup(self) -> None:

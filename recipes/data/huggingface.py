@@ -96,7 +96,7 @@ class HuggingFaceData(Data):
     def load_inputs(self) -> Source:
         """The columns of inputs alone; of a data set with a test split its test split."""
         train, _, test, _ = parts_of(opened(self.path, self.config), self.where)
-        chosen = train if test is None else test
+        chosen, self.inputs_of_test = (train, False) if test is None else (test, True)
         inputs = self._columns(chosen, "data.input", self.input)
         if not len(chosen):
             raise RecipeError(f"{self.where} has no rows")

@@ -127,7 +127,8 @@ class NpzData(Data):
         if not self.path.is_file() and not self.path.is_dir():
             raise RecipeError(f"no file {self.path.absolute()}: data.path must be an npz file with arrays of inputs")
         there = array_names(self.path)
-        part = "_test" if all(f"{name}_test" in there for name in self.inputs) else ""
+        self.inputs_of_test = all(f"{name}_test" in there for name in self.inputs)
+        part = "_test" if self.inputs_of_test else ""
         names = [name + part for name in self.inputs]
         expect_names(self.path, names)
         stored = self._in_place(names)

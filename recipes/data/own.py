@@ -133,6 +133,7 @@ class LoadersData(Data):
     def load_inputs(self) -> Source:
         """The samples of the test split where it has one, else all; with their targets."""
         samples, test = self.load()
+        self.inputs_of_test = test is not None
         return samples if test is None else test
 
     def _fold(self, samples: Source) -> tuple[Source, Source, Tensor]:

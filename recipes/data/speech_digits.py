@@ -17,7 +17,6 @@ from recipes.data.npz import read_arrays
 from recipes.data.recordings import expect_installed, head, read
 from recipes.data.sequences import Sequences, sequences
 from recipes.data.sound import SoundData, told
-from recipes.data.source import Source
 
 DIGIT, SPEAKER = "digit", "speaker"
 FILES = ("speech_digits.npz", "fsdd.npz")
@@ -88,11 +87,6 @@ class SpeechDigits(SoundData):
         train, test = ((index >= OF_TEST).nonzero()[:, 0], (index < OF_TEST).nonzero()[:, 0])
         self._ids = [self._ids[place] for place in test.tolist()]
         return everything[train], everything[test]
-
-    def load_inputs(self) -> Source:
-        """The takes of the test split; with groups all of them."""
-        everything, test = self.load()
-        return everything if test is None else test
 
     def ids(self) -> list[str]:
         """The takes by digit, speaker and number, as the data set's files are called."""

@@ -167,18 +167,26 @@ class BestAndLast(Checkpoint):
             self.previous_path.unlink(missing_ok=True)
 
     def settle(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Forget what was validated after the state from which the run goes on: bring back the best weights of that time."""
-        self._settled = True
-        if trainer.is_global_zero and self.previous_path.exists():
-            if self.best_step is None or self._is_of(self.best_path, pl_module, self.best_step):
-                self.previous_path.unlink()
-            else:
-                os.replace(self.previous_path, self.best_path)
-        trainer.strategy.barrier("settle")
+        """Forget what was validated after the state from which the run goes on: bring back the best weights of that time.
+
+        Where no file has them any more, nothing is known as the best: the next validation finds it anew.
+        """
+        self._settled, there = True, True
+        if trainer.is_global_zero:
+            if self.best_step is not None and not self._is_of(self.best_path, pl_module, self.best_step):
+                there = self._is_of(self.previous_path, pl_module, self.best_step)
+                if there:
+                    os.replace(self.previous_path, self.best_path)
+            self.previous_path.unlink(missing_ok=True)
+        if not trainer.strategy.broadcast(there):
+            self.best_score, self.best_step, self.best_metrics, self.validated_step = None, None, {}, -1
+            self._known = False
 
     @staticmethod
     def _is_of(path: Path, pl_module: Any, step: int) -> bool:
-        """Whether a checkpoint has the weights of a step of the phase under way."""
+        """Whether a checkpoint that is there has the weights of a step of the phase under way."""
+        if not path.exists():
+            return False
         kept = load_checkpoint(path)
         return bool(kept["global_step"] == step and kept["recipe"]["phase"]["index"] == pl_module.phase["index"])
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import zipfile
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -31,11 +31,13 @@ class Stored:
         place: the file.
         tensors: by name.
         of_run: whether a run of this project has saved them.
+        kept: what it has saved beside them, which nobody has checked.
     """
 
     place: Path
     tensors: dict[str, Tensor]
     of_run: bool
+    kept: Mapping[str, Any] = field(default_factory=dict)
 
     def named_as(self, names: Iterable[str]) -> tuple[dict[str, Tensor], str]:
         """The tensors without what stands in front of a model's own `names`, such as `module.`, and that prefix."""
@@ -93,6 +95,7 @@ def read(place: Path, key: str = "model.weights") -> Stored:
             f"{key}={path} cannot be read: expected a state_dict of tensors, saved by torch.save or safetensors: {first_line(error)}"
         ) from None
     of_run = isinstance(state, Mapping) and "recipe" in state and "state_dict" in state
+    kept = state["recipe"] if of_run and isinstance(state["recipe"], Mapping) else {}
     for name in NAMED:
         if isinstance(state, Mapping) and isinstance(state.get(name), Mapping):
             state = state[name]
@@ -100,7 +103,7 @@ def read(place: Path, key: str = "model.weights") -> Stored:
     tensors = {str(name): value for name, value in state.items() if _is_weight(value)} if plain else {}
     if not tensors:
         raise RecipeError(f"{key}={path} holds no weights: expected a state_dict, tensors by name")
-    return Stored(path, tensors, of_run)
+    return Stored(path, tensors, of_run, kept)
 
 
 def _is_weight(value: object) -> bool:

@@ -106,7 +106,7 @@ def load_stored(
             tensors = convert(dict(tensors), model)
         except Exception:  # made for the library's own files: what is left as it was fits, or is told
             tensors = dict(tensors)
-    found = Pretrained(fit(model, tensors, source, called))
+    found = Pretrained(fit(model, tensors, source, called), kept=stored.kept)
     inputs = stored.inputs(prefix)
     return found if inputs is None else with_inputs(found, *inputs, shape)
 

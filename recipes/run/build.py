@@ -203,7 +203,8 @@ def load_module(config: Mapping[str, Any], checkpoint: Path, further: list[Plugi
     )
     shape, split = from_plain(kept["shape"]), samples_of(kept["data"]) if kept.get("data") else None
     folder = str(checkpoint.parent.parent)
-    known = {"split": split, "folder": folder, "own_samples": OwnSamples(partial(build_data, config), kept)}
+    own = OwnSamples(partial(build_data, config), kept)
+    known = {"split": split, "folder": folder, "own_samples": own, "trained_on_validation": own.all_data}
     return with_weights(config, shape, tasks, str(checkpoint), state["state_dict"], further, **known)
 
 
@@ -232,8 +233,9 @@ def with_weights(
 
 
 def on_one_device(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The config of a run as it is evaluated and predicts."""
-    return {**config, "trainer": config["trainer"] | {"devices": 1, "num_nodes": 1, "strategy": "auto"}}
+    """The config of a run as it is evaluated and predicts, without what only several devices have."""
+    alone = {"devices": 1, "num_nodes": 1, "strategy": "auto", "sync_batchnorm": False}
+    return {**config, "trainer": config["trainer"] | alone}
 
 
 def load_run(folder: str | Path) -> RecipeModule:
@@ -275,7 +277,7 @@ def make_module(
         plugins,
         replace(
             data.setting(config["seed"], load_run),
-            load_weights=load_weights,
+            load_weights=partial(load_weights, seen=data.fingerprint, content=data.content),
             find_runs=find_runs,
             restored=restored,
             with_weights=partial(with_weights, config, data.shape, data.tasks, "the phase before"),

@@ -39,6 +39,24 @@ def find_runs(places: Sequence[str]) -> list[str]:
     return list(found.values())
 
 
+def held_out_but_known(kept: Mapping[str, Any], seen: str | None, content: str | None) -> str:
+    """What a run has been trained on that is held out here, in words; empty for other data, or where nothing is known of them.
+
+    Args:
+        kept: what its checkpoint tells, which nobody needs to have checked.
+        seen: the fingerprint of the data and their splits here.
+        content: the same of all samples, however they are split.
+    """
+    there, phase = kept.get("data"), kept.get("phase")
+    if content is None or kept.get("content") != content or not isinstance(there, str) or seen is None:
+        return ""
+    if samples_of(there) != samples_of(seen):
+        return "was trained on another split of this data: it may know samples that are held out here"
+    if isinstance(phase, Mapping) and phase.get("all_data"):
+        return "was trained on the validation samples too: it knows those by which the best model is chosen here"
+    return ""
+
+
 class OwnSamples:
     """The samples on which a finished run was trained and validated, read when they are asked for.
 
@@ -49,6 +67,7 @@ class OwnSamples:
 
     def __init__(self, make: Callable[[], Data], kept: Mapping[str, Any]) -> None:
         self.make, self.kept = make, kept
+        self.all_data = bool((kept.get("phase") or {}).get("all_data"))  # whether its last phase has trained on both
         self._data: Data | None = None
 
     def __call__(self, split: str, device: torch.device) -> Iterator[Any]:
@@ -57,7 +76,7 @@ class OwnSamples:
         Raises:
             RecipeError: these are other data now, or split in another way.
         """
-        if split == "val" and (self.kept.get("phase") or {}).get("all_data"):
+        if split == "val" and self.all_data:
             raise RecipeError(
                 "the validation samples of the run are asked for, and its last phase has trained on them: choose runs of +stopping=early"
             )

@@ -120,8 +120,10 @@ class Predictor:
         """What the runs predict for the data of their config.
 
         Args:
-            elsewhere: whether that is other data, of which all samples are predicted; otherwise the test split is.
+            elsewhere: whether that is other data, of which all samples are predicted; otherwise the test split is, as of data that
+                cannot be had without targets.
         """
+        elsewhere = elsewhere and all(type(member.data).load_inputs is not Data.load_inputs for member in self.members)
         found = [member.of_data(member.data, elsewhere) for member in self.members]
         if not elsewhere:
             first, *others = (member.data.splits["test"].labels for member in self.members)
@@ -157,7 +159,7 @@ class Member:
         self.seen: Mapping[str, Any] = load_checkpoint(checkpoint)["recipe"]
         assert self.module.setting is not None
         self.shape, self.tasks = self.module.setting.shape, self.module.setting.tasks
-        self.which = "all samples"  # that were predicted last, in words
+        self.which = ""  # the samples that were predicted last, in words
         self.data = build_data(self.config)
         self.data.load_state(dict(self.seen.get("data_state", {})))
 
@@ -182,6 +184,7 @@ class Member:
         if elsewhere:
             with drawn_alike(data.split_seed):
                 source, names = data.load_inputs(), data.ids()
+            self.which = "the test split of other data" if data.inputs_of_test else "all samples"
         else:
             self.which = self.setup_test(data)
             source, names = data.splits["test"], data.ids()

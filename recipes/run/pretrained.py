@@ -8,6 +8,7 @@ from typing import Any
 from plugins.base import Plugin, RecipeError, Stage, does_something
 from plugins.pretrained import pretrained_of
 from recipes.engine.module import RecipeModule
+from recipes.run.found import held_out_but_known
 
 
 def without_weights(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -32,6 +33,8 @@ def told(module: RecipeModule) -> Iterator[str]:
     if (found := pretrained_of(module.model)) is None:
         return
     yield from (f"model: {remark}" for remark in found.remarks)
+    if known := held_out_but_known(found.kept, module.data_seen, module.data_content):
+        yield f"model: the run that these weights are from {known}"
     typed = next((plugin for plugin in module.plugins if plugin.stage is Stage.PREPROCESSING), None)
     if found.shift is not None and typed is not None and typed.state_key != "preprocessing/pretrained":
         yield (

@@ -16,7 +16,7 @@ from recipes.store.files import hold, is_held
 from recipes.store.folder import result_or_empty
 
 KEEP = {  # what is removed, by what is kept
-    "last": (PREVIOUS,),
+    "last": (),  # whose best weights are in previous.ckpt where best.ckpt is younger
     "best": (PREVIOUS, LAST),
     "nothing": (PREVIOUS, LAST, BEST),
 }

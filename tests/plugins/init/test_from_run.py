@@ -107,6 +107,8 @@ def test_a_run_starts_from_another_and_goes_on_without_it(tmp_path):
         "train.py", *WORDS, *words, "optimizer.lr=0", "max_steps=1", "hydra.run.dir=still", cwd=tmp_path, forked=True
     )
     assert "init/from_run: 4 of 4 tensors" in begun.stdout and "are those of first" in begun.stdout
+    told = "init/from_run: first was trained on another split of this data: it may know samples that are held out here"
+    assert told in " ".join(begun.stdout.split())
     best, still = (torch.load(tmp_path / name / "checkpoints" / "best.ckpt") for name in ("first", "still"))
     assert inner(still).keys() >= {"1.weight", "3.bias"}
     assert all(torch.equal(inner(best)[name], value) for name, value in inner(still).items() if name[0].isdigit())

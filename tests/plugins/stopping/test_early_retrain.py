@@ -5,7 +5,11 @@ import pytest
 
 from plugins.base import RecipeError, Refusal, Setting, Task
 from plugins.stopping.early_retrain import EarlyRetrain
+from recipes.config.catalogue import Catalogue
+from recipes.config.changing import ON_EVALUATION, change
 from recipes.run import train
+from recipes.run.build import load_run
+from recipes.run.evaluate import measure
 from recipes.store.phase_results import is_phases
 from tests.harness import build, config_of
 from tests.plugins.stopping.scripted import (
@@ -20,7 +24,7 @@ from tests.plugins.stopping.scripted import (
     what_phases_did,
 )
 from tests.ranks import on_ranks
-from tests.recipes.conftest import Extra
+from tests.recipes.conftest import Extra, run_config
 
 RETRAIN = ("+stopping=early_retrain", *WORDS)
 
@@ -92,6 +96,37 @@ def test_what_is_measured_on_validation_samples_says_that_they_were_trained_on(f
     shown = capsys.readouterr().out
     assert "phase 2, retrain: 264 training samples, those of the validation among them" in shown and "val, trained on" in shown
     assert "epoch 1  retrain  " in shown and f"phase 1  first: {stop} steps in" in shown
+
+
+def test_whoever_uses_its_run_is_told_that_it_knows_the_validation_samples(folders, tmp_path, capsys):
+    """A greedy soup, which chooses by them, refuses it; a soup of all members asks for none."""
+    words = ("model=linear", "preprocessing=none", "data.train_samples=200", "optimizer.lr=0.1")
+    stops = ("max_steps=9", "stopping.every_n_steps=2", "stopping.patience=1")
+    folders("kept").train(*words, "max_steps=4")
+    folders("retrained").train(*words, *stops, "+stopping=early_retrain")
+    kept, retrained = tmp_path / "kept", tmp_path / "retrained"
+    assert load_run(retrained).setting.trained_on_validation and not load_run(kept).setting.trained_on_validation
+    soup = [*("+inference=soup", f"inference.members={retrained}", "inference.greedy=true")]
+    with pytest.raises(RecipeError, match="retrained was trained on the validation samples too, by which members are chosen"):
+        measure(kept, change(Catalogue(), run_config(kept), soup, ON_EVALUATION, "evaluation"), soup)
+    measure(kept, change(Catalogue(), run_config(kept), soup[:2], ON_EVALUATION, "evaluation"), soup[:2])
+    told = "was trained on the validation samples too: it knows those by which the best model is chosen here"
+    for number, (place, using, line) in enumerate(
+        [
+            ("retrained", ("+distillation=logits", f"distillation.teacher={retrained}"), f"the teacher {retrained} {told}"),
+            ("retrained", ("init=from_run", f"init.folder={retrained}"), f"{retrained} {told}"),
+            (
+                "retrained",
+                ("+inference=ensemble", f"inference.members={retrained}"),
+                f"member_0 is {retrained}, trained on the",
+            ),
+            ("kept", ("init=from_run", f"init.folder={kept}"), ""),
+        ]
+    ):
+        capsys.readouterr()
+        folders(f"{number}").train(*words, "max_steps=1", *using)
+        shown = " ".join(capsys.readouterr().out.split())
+        assert line in shown and ("validation samples too" in shown) == (place == "retrained")
 
 
 @pytest.mark.parametrize("place", ["first", "end", "second"])

@@ -45,13 +45,17 @@ def test_it_lists_and_asks_to_say_yes(two):
     assert before == {path: path.stat().st_mtime_ns for path in done.path.parent.rglob("*")}
 
 
-@pytest.mark.parametrize(("keep", "stays"), [("best", ["best.ckpt"]), ("last", ["best.ckpt", "last.ckpt"]), ("nothing", [])])
+@pytest.mark.parametrize(
+    ("keep", "stays"),
+    [("best", ["best.ckpt"]), ("last", ["best.ckpt", "last.ckpt", "previous.ckpt"]), ("nothing", [])],
+)
 def test_what_is_kept(two, keep, stays):
     done, other = two
     (done.path / "checkpoints" / "previous.ckpt").write_bytes(b"x" * 100)
     (done.path / "checkpoints" / "mine.ckpt").write_bytes(b"mine")
     told = run(".", f"keep={keep}", "yes=true", cwd=done.path.parent)
-    assert told.returncode == 0 and told.stdout.splitlines()[-1].startswith("removed ")
+    said = "nothing to remove" if keep == "last" else "removed "
+    assert told.returncode == 0 and told.stdout.splitlines()[-1].startswith(said)
     assert checkpoints(done) == sorted([*stays, "mine.ckpt"]) and checkpoints(other) == ["best.ckpt", "last.ckpt"]
     again = run(".", f"keep={keep}", cwd=done.path.parent)
     assert again.stdout.splitlines()[-1] == "nothing to remove in 2 runs"

@@ -2,12 +2,13 @@
 
 from functools import partial
 
+import numpy as np
 import pytest
 import torch
 
 from plugins.base import RecipeError
 from recipes.run.build import build_data
-from recipes.run.found import OwnSamples, find_runs
+from recipes.run.found import OwnSamples, find_runs, held_out_but_known
 
 
 @pytest.fixture
@@ -40,6 +41,29 @@ def test_a_pattern_that_fits_no_run_is_refused_and_a_folder_is_left_to_who_loads
 def test_a_name_that_looks_like_a_pattern_is_a_folder_where_there_is_one(study):
     (study / "alone").rename(study / "lr=[0.1]")
     assert find_runs([f"{study}/lr=[0.1]"]) == [f"{study}/lr=[0.1]"]
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [({}, ""), ({"split_seed": 1}, "another split"), ({"folds": 5}, "another split"), ({"target": "other"}, "")],
+    ids=["the same", "another split", "folds", "other data"],
+)
+def test_a_run_of_the_same_data_may_know_what_is_held_out_of_another_split(words, told, tmp_path):
+    x, labels = torch.arange(400.0).reshape(100, 4), {"y": torch.arange(100) % 2, "other": torch.arange(100) % 3}
+    np.savez(tmp_path / "a.npz", x=x, **labels)
+
+    def data(**words):
+        found = build_data({"data": {"_target_": "recipes.data.npz.NpzData", "path": str(tmp_path / "a.npz"), **words}})
+        found.setup()
+        return found
+
+    own, here = data(), data(**words)
+    kept = {"data": own.fingerprint, "content": own.content}
+    assert told in (line := held_out_but_known(kept, here.fingerprint, here.content)) and bool(line) == bool(told)
+    seen = [bool(held_out_but_known({**kept, "phase": {"all_data": value}}, own.fingerprint, own.content)) for value in (0, 1)]
+    assert seen == [False, True]
+    for odd in ({}, {"content": own.content}, {**kept, "data": 3}, {**kept, "content": None}):  # older, or a stranger's
+        assert not held_out_but_known(odd, here.fingerprint, here.content)
 
 
 def test_the_samples_of_a_run_are_those_it_was_trained_on_and_no_others():

@@ -3,6 +3,7 @@
 import shlex
 
 import pytest
+import torch
 
 from plugins.base import Phase, RecipeError
 from recipes.config.catalogue import Catalogue
@@ -75,6 +76,22 @@ def test_nothing_is_left_of_the_validation_at_the_end(folder, folders):
     assert_same(folder, folders("whole"))
     assert [row["step"] for row in folder.rows if "val/loss" in row] == ["20", "27"]
     assert (folder.path / "metrics.csv").read_bytes() == (folders("whole").path / "metrics.csv").read_bytes()
+
+
+def test_a_run_whose_best_weights_are_gone_finds_its_best_model_anew(folder):
+    """Neither file has those that the state knows of: what is reported and tested is of one model, and none of the earlier one."""
+    words = ("trainer.val_every_n_steps=20", "optimizer.lr=0.2")
+    folder.train(*words, "max_steps=25")
+    (folder.path / "checkpoints" / "previous.ckpt").unlink()
+    last = folder.path / "checkpoints" / "last.ckpt"
+    state = torch.load(last)
+    known = next(each for each in state["callbacks"].values() if "best_step" in each)
+    assert known["best_step"] == 20
+    known["best_score"] = 2.0  # which nothing beats
+    torch.save(state, last)
+    ended = folder.resume("max_steps=27")
+    assert ended["best_step"] == load_checkpoint(folder.path / "checkpoints" / "best.ckpt")["global_step"] == 27
+    assert not (folder.path / "checkpoints" / "previous.ckpt").exists()
 
 
 def test_a_lower_limit_ends_with_the_best_model_of_its_steps(folder, folders, with_plugin, extra):

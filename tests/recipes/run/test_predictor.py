@@ -15,7 +15,8 @@ from recipes.data.base import Data
 from recipes.data.log_mel import LogMel
 from recipes.data.split import Split
 from recipes.run.build import build_data, load_run
-from recipes.run.predict import as_npz
+from recipes.run.evaluate import measure
+from recipes.run.predict import as_npz, predict
 from recipes.run.predictor import Predictor, load
 from tests.command import ROOT
 from tests.recordings import RATE, takes, write
@@ -253,6 +254,49 @@ def test_several_runs_are_averaged(folders):
     together = load(*(member.path for member in members)).predict_data(elsewhere=False)
     torch.testing.assert_close(together.of(), torch.stack([one.of() for one in each]).mean(0))
     assert together.ids == each[0].ids
+
+
+def splits(path, x, y, first=300):
+    """A file with a test split of its own."""
+    path.parent.mkdir(exist_ok=True)
+    np.savez(path, x_train=x[:first], y_train=y[:first], x_test=x[first:FEW], y_test=y[first:FEW])
+
+
+def test_data_that_has_moved_and_cannot_be_had_without_targets_is_predicted_on_its_test_split(folder, tmp_path, capsys):
+    images = X.reshape(-1, 8, 8).astype("uint8") * 15
+    splits(tmp_path / "here" / "mnist.npz", images, Y)
+    folder.train("model=linear", "max_steps=2", "data=mnist", f"data.root={tmp_path}/here")
+    (tmp_path / "here").rename(tmp_path / "there")
+    splits(tmp_path / "others" / "mnist.npz", images[::-1], Y[::-1])
+    for place, which in (("there", "the test split"), ("others", "the test split of other data")):
+        capsys.readouterr()
+        found = predict(Catalogue(), [folder.path], [f"data.root={tmp_path / place}"], tmp_path / "p.csv")
+        assert f"samples  100: {which}\n" in capsys.readouterr().out
+        expected = load(folder.path).predict((images if place == "there" else images[::-1])[300:FEW, None])
+        assert torch.equal(found.of(), expected.of())
+
+
+@pytest.mark.parametrize(
+    ("first", "told"), [(300, "samples  100: the test split of other data\n"), (None, "samples  400: all samples\n")]
+)
+def test_the_samples_of_other_data_that_are_predicted_are_told(folder, tmp_path, capsys, first, told):
+    x = X.astype("float32")
+    folder.train("model=linear", "max_steps=2", *file_of(tmp_path / "a.npz", x=x[FEW:], y=Y[FEW:]))
+    splits(tmp_path / "b.npz", x, Y, first) if first else np.savez(tmp_path / "b.npz", x=x[:FEW])
+    predict(Catalogue(), [folder.path], [f"data.path={tmp_path}/b.npz"], tmp_path / "p.csv")
+    assert told in capsys.readouterr().out
+
+
+def test_what_several_gpus_trained_together_predicts_and_is_tested_on_one_device(folder):
+    folder.train("model=linear", "max_steps=2")
+    path, own = folder.path / "config.yaml", load(folder.path).predict_data(elsewhere=False).of()
+    ours = "devices: 1\n  num_nodes: 1\n  oversubscribe: false\n  strategy: auto\n  precision: 32-true\n  sync_batchnorm: false"
+    theirs = ours.replace("1", "2").replace("auto", "ddp").replace("sync_batchnorm: false", "sync_batchnorm: true")
+    assert ours in path.read_text()
+    path.write_text(path.read_text().replace(ours, theirs))
+    assert torch.equal(load(folder.path).predict_data(elsewhere=False).of(), own)
+    found = measure(folder.path, read_run(Catalogue(), folder.path), [])["metrics"]
+    assert found["test/acc"] == folder.result["metrics"]["test/acc"]
 
 
 def test_runs_that_cannot_be_averaged_are_refused(folders, tmp_path):
