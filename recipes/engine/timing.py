@@ -53,8 +53,10 @@ def open_gates(module: Whole, progress: tuple[int, int | None]) -> None:
 def never_acted(module: Whole) -> dict[str, str]:
     """Why a technique acted in no step of a training that has ended, by its name: nothing is said of one that did."""
     done, total = module.progress
-    found = {}
-    for plugin in module.plugins if total else ():
+    found: dict[str, str] = {}
+    if not total:
+        return found
+    for plugin in module.plugins:
         begins = math.ceil(plugin.when[0] * total)  # steps before it may act
         if plugin.when != ALWAYS and not plugin.acts((begins, total)):
             found[plugin.state_key] = f"it never acted: none of {total} steps lies in when={list(plugin.when)}"
