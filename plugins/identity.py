@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from functools import cache
@@ -59,6 +60,18 @@ class Identity:
         """
         done, total = progress
         return self.when == ALWAYS or (total is not None and self.when[0] * total <= done < self.when[1] * total)
+
+    def same_so_far(self, done: int, before: int, now: int) -> bool:
+        """Whether the first `done` steps of a training of `before` steps are those of one of `now` steps, by `when`.
+
+        Where they are not, a run that goes on with another limit is refused. Whatever else depends on the steps in all
+        (`Module.progress`) says so here, too. It is also asked of an option of which nothing is built yet: then it says no if in doubt.
+        """
+        if self.when == ALWAYS:
+            return True
+        first, last = ([math.ceil(share * total) for total in (before, now)] for share in self.when)
+        earlier, later = (range(start, min(end, done)) for start, end in zip(first, last, strict=True))
+        return earlier == later
 
 
 def plain(value: object) -> Any:

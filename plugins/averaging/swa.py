@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -64,6 +65,11 @@ class SWA(Averaging):
     def due(self, module: Module) -> bool:
         """Whether averaging has begun."""
         return self._in_last_part(module, module.steps_done)
+
+    def same_so_far(self, done: int, before: int, now: int) -> bool:
+        """Whether averaging begins behind the same step, or behind all that are done."""
+        first, second = (min(done, math.floor(self.start * total)) for total in (before, now))
+        return first == second and super().same_so_far(done, before, now)
 
     def on_train_start(self, trainer: L.Trainer, pl_module: Any) -> None:
         """Begin anew, or go on with what a checkpoint held."""

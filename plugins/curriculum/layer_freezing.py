@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect
 from collections.abc import Mapping
 from typing import Any
 
@@ -51,6 +52,9 @@ class LayerFreezing(Freezing):
         "l, the share of the layers before the head that is frozen in the end", default=1.0, off=0.0
     )
 
+    def __post_init__(self) -> None:
+        self._times: list[float] = []  # unknown until there is a model
+
     def starts(self, model: nn.Module) -> Mapping[str, float]:
         """At which share of the training each parameter rests, by name: `NEVER` the head."""
         head, *others = by_depth(model, self.state_key).values()
@@ -73,6 +77,15 @@ class LayerFreezing(Freezing):
         """The share of the training that is over."""
         done, total = module.progress
         return float(done / total)
+
+    def same_so_far(self, done: int, before: int, now: int) -> bool:
+        """Whether in each step the same layers rest, or none of any model would."""
+        if not super().same_so_far(done, before, now):
+            return False
+        if not self._times:
+            return done - 1 <= self.freeze_start * min(before, now)
+        known = (tuple(bisect(self._times, step / total + ROUNDING) for total in (before, now)) for step in range(done))
+        return all(first == second for first, second in known)
 
     def expect_time(self, trainer: L.Trainer, module: Any) -> None:
         """Refuse a training of which no share is known, and an optimizer that moves what is frozen by its memory of earlier steps."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
+from operator import eq
 from typing import TYPE_CHECKING, Any
 
 import lightning as L
@@ -16,6 +18,9 @@ from plugins.sizes import Resizing
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Num
+
+
+FINE = 2**20  # pixels of a side that show any growth, where none is known
 
 
 def size_at(side: int, scale: float, increment: int) -> int:
@@ -68,6 +73,7 @@ class ProgressiveResizing(Resizing):
 
     def __post_init__(self) -> None:
         self._replays = 1  # steps in a row that train on one batch, which has one size
+        self._sides: tuple[int, ...] = (FINE,)  # of all images
 
     def scale(self, elapsed: float) -> float:
         """The share of each side after a share of the training."""
@@ -76,6 +82,19 @@ class ProgressiveResizing(Resizing):
             return 1.0
         share = (elapsed - self.delay_fraction) / growing if growing > 0 else 0.0
         return self.initial_scale + (1 - self.initial_scale) * max(0.0, share)
+
+    def scale_in(self, step: int, total: int) -> float:
+        """The share of each side in a step."""
+        return self.scale((step - step % self._replays) / total)
+
+    def same_so_far(self, done: int, before: int, now: int) -> bool:
+        """Whether in each step images have the same size."""
+
+        def sizes(total: int) -> Iterator[list[int]]:
+            scales = (self.scale_in(step, total) for step in range(done))
+            return ([size_at(side, scale, self.size_increment) for side in self._sides] for scale in scales)
+
+        return super().same_so_far(done, before, now) and all(map(eq, sizes(before), sizes(now)))
 
     def check(self, selection: Selection) -> None:
         """Refuse data that are not images, and maps of other places."""
@@ -90,6 +109,7 @@ class ProgressiveResizing(Resizing):
             raise Refusal(f"{self.state_key} cannot be combined with {self._taught[0].state_key}: {reason}")
         expect_maps_of_images(self, selection.setting)
         self._replays = max(plugin.repeats for plugin in selection.plugins)
+        self._sides = tuple(selection.setting.shape[1:])
 
     def sizes(self, setting: Setting) -> list[tuple[int, ...]]:
         """Heights and widths that images may have on the way to their full size, the smallest first."""
@@ -105,7 +125,7 @@ class ProgressiveResizing(Resizing):
     def transform_batch(self, batch: Batch, module: Module) -> Batch:
         """Make images smaller, and class maps with them."""
         done, total = module.progress
-        scale = self.scale((done - done % self._replays) / total if total else 0.0)
+        scale = self.scale_in(done, total) if total else self.scale(0.0)
         height, width = (size_at(side, scale, self.size_increment) for side in batch.x.shape[-2:])
         self.record(module, "height", float(height))
         self.record(module, "width", float(width))

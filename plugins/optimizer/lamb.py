@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from plugins.base import Refusal, Selection
 from plugins.optimizer._library import OfTimm, expect_betas, expect_numbers
 
 
@@ -24,7 +25,7 @@ class Lamb(OfTimm):
 
     Raises:
         RecipeError: a parameter out of range; timm is not there.
-        Refusal: trainer=fsdp, where no process has the norm of a whole layer.
+        Refusal: trainer=fsdp, where no process has the norm of a whole layer; `always_adapt=False` where parameters join late.
 
     Source: You et al., "Large Batch Optimization for Deep Learning: Training BERT in 76 minutes", ICLR 2020, algorithm 2.
     """
@@ -42,3 +43,13 @@ class Lamb(OfTimm):
         expect_betas(betas)
         settings = {"lr": lr, "betas": tuple(betas), "eps": eps, "weight_decay": weight_decay, "always_adapt": always_adapt}
         super().__init__(self.library().Lamb(params, max_grad_norm=None, **settings))
+
+    def check(self, selection: Selection) -> None:
+        """Refuse to leave the length of a late parameter's steps to averages that are corrected for steps it has not made."""
+        super().check(selection)
+        late = next((name for name in ("finetuning/gradual", "finetuning/linear_probe") if selection.has(name)), None)
+        if late and any(group["weight_decay"] == 0 and not group["always_adapt"] for group in self.param_groups):
+            raise Refusal(
+                f"{late} cannot be combined with optimizer.always_adapt=false of {self.state_key}: it counts the steps of a group together, "
+                f"so parameters without weight decay that join late would take far too long ones; leave always_adapt out"
+            )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
-from plugins.base import RecipeError
+from plugins.base import Option, Plugin, RecipeError, called
 from recipes.config.catalogue import Catalogue, installed_folders
 from recipes.config.choices import choices
 from recipes.config.duration import seconds_of, twice
@@ -59,16 +59,18 @@ def goes_further(config: Mapping[str, Any], earlier: Mapping[str, Any]) -> bool:
     return now != before and now > (earlier["steps"] if earlier.get("phases", 1) == 1 else before)
 
 
-def told_finished(earlier: Mapping[str, Any], folder: Path, words: Sequence[str] = ()) -> Iterator[str]:
+def told_finished(
+    earlier: Mapping[str, Any], folder: Path, words: Sequence[str] = (), plugins: Iterable[Plugin] = ()
+) -> Iterator[str]:
     """The lines about a run that is finished: what to type to train it for longer, and which words of a resume did nothing."""
-    yield _longer(earlier, folder)
+    yield _longer(earlier, folder, [plugin for plugin in plugins if not plugin.is_off])
     if any(word.startswith("resume=") for word in words):
         unused = [word for word in words if word.partition("=")[0] not in ("resume", "max_steps", "max_epochs")]
         if unused:
             yield f"nothing is changed by {' '.join(map(quote, unused))}"
 
 
-def _longer(earlier: Mapping[str, Any], folder: Path) -> str:
+def _longer(earlier: Mapping[str, Any], folder: Path, plugins: Iterable[Plugin]) -> str:
     if earlier.get("ended_by") == "max_time":
         return f"the run is finished; {time_is_up(earlier['config'], folder)}"
     if earlier.get("stopped_early"):
@@ -77,13 +79,19 @@ def _longer(earlier: Mapping[str, Any], folder: Path) -> str:
     name = limit_of(config).partition("=")[0]
     longer = {**config, name: 2 * max(1, config[name])}
     steps, before = steps_until(longer, an_epoch), steps_until(config, an_epoch)
-    if earlier.get("phases", 1) > 1 or not same_rates(config, before, steps, before):
+    same = same_rates(config, before, steps, before) and not _others(plugins, before, steps, before)
+    if earlier.get("phases", 1) > 1 or not same:
         return f"the run is finished; one that is trained for longer is a new run: {_anew(earlier, longer)}"
     return f"the run is finished; to train it for longer: python train.py {typed('resume', folder)} {limit_of(longer)}"
 
 
 def check_limit(
-    config: Mapping[str, Any], earlier: Mapping[str, Any], recipe: Mapping[str, Any], step: int, an_epoch: int
+    config: Mapping[str, Any],
+    earlier: Mapping[str, Any],
+    recipe: Mapping[str, Any],
+    step: int,
+    an_epoch: int,
+    options: Iterable[Option],
 ) -> None:
     """Refuse a limit with which a run that goes on would not end where an uninterrupted one with that limit ends.
 
@@ -93,9 +101,11 @@ def check_limit(
         recipe: what the checkpoint says of the run.
         step: steps done in the phase of the checkpoint.
         an_epoch: steps of an epoch.
+        options: that have a say in the training.
 
     Raises:
-        RecipeError: more steps are done already; another phase has begun; the learning rates would have been others.
+        RecipeError: more steps are done already; another phase has begun; the learning rates, or the steps in which a technique
+            acts, would have been others.
     """
     before, now = steps_until(earlier["config"], an_epoch) if "config" in earlier else -1, steps_until(config, an_epoch)
     limit, new = limit_of(config), f"start a new run: {_anew(earlier, config)}"
@@ -116,6 +126,16 @@ def check_limit(
             f"{limit}: the {step} steps done had the learning rates of scheduler={name} over {before} steps, over {now} they are "
             f"others: leave {limit} out, or {new}"
         )
+    if before > 0 and (others := _others(options, before, max(1, now), step)):
+        raise RecipeError(
+            f"{limit}: the {step} steps done had {others[0]} over {before} steps, over {now} it acts otherwise in them: leave "
+            f"{limit} out, or {new}"
+        )
+
+
+def _others(options: Iterable[Option], before: int, now: int, done: int) -> list[str]:
+    """The options that in the steps done do not do the same in a training of `before` steps and in one of `now` steps."""
+    return [] if before == now else [called(option) for option in options if not option.same_so_far(done, before, now)]
 
 
 def time_is_up(config: Mapping[str, Any], folder: Path) -> str:

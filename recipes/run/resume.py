@@ -98,7 +98,7 @@ def start_of_resumed(
         raise RecipeError(f"{last} is of a run that learned its targets in other units: start a new run with its words")
     done = recipe["phase"]["steps"] + step
     check_changes(earlier, result, done)
-    check_limit(config, earlier, recipe, step, result["steps_an_epoch"])
+    check_limit(config, earlier, recipe, step, result["steps_an_epoch"], module.options)
     result["history"] = history.go_on(earlier, result, done)
     at, names = recipe.get("logged") or (None, None)  # older checkpoints do not tell
     logged = None if at is None else names if at == done else []

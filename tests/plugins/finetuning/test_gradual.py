@@ -10,6 +10,7 @@ from plugins.base import RecipeError, Refusal
 from plugins.finetuning.gradual import GradualUnfreezing
 from plugins.norm_statistics import measured_norms
 from plugins.optimizer.adan import Adan
+from plugins.optimizer.lamb import Lamb
 from plugins.optimizer.soap import SOAP
 from plugins.wrapper.sam import SAM
 from recipes.check.harness import build, fit, merged_config
@@ -160,3 +161,27 @@ def test_refuses_optimizers_whose_late_steps_are_far_too_short(name):
     assert lengths(50) < lengths(0) / 1.5
     with pytest.raises(Refusal, match=f"cannot be combined with optimizer/{name}: .* far too short ones"):
         build(merged_config(("finetuning/gradual", f"optimizer/{name}")))
+
+
+@pytest.mark.parametrize("adapt", [True, False])
+def test_late_steps_of_lamb_are_too_long_only_where_it_does_not_set_their_length(adapt, tmp_path):
+    pytest.importorskip("timm")
+
+    def length(steps_before):
+        torch.manual_seed(0)
+        early, late = torch.nn.Parameter(torch.randn(6, 6)), torch.nn.Parameter(torch.randn(6, 6))
+        optimizer, before = Lamb([early, late], betas=(0.5, 0.99), weight_decay=0.0, always_adapt=adapt), late.detach().clone()
+        for step in range(steps_before + 1):
+            early.grad = torch.randn(6, 6)
+            late.grad = torch.randn(6, 6) if step == steps_before else None
+            optimizer.step()
+        return (late.detach() - before).norm().item()
+
+    assert (length(300) > 3 * length(0)) != adapt
+    names = ("finetuning/gradual", "optimizer/lamb")
+    config = merged_config(names, {"optimizer.always_adapt": adapt, "optimizer.no_decay": ["bias"]})
+    if adapt:
+        fit(config, tmp_path, 1)
+    else:
+        with pytest.raises(Refusal, match="finetuning/gradual cannot be combined with optimizer.always_adapt=false"):
+            fit(config, tmp_path, 1)

@@ -34,7 +34,7 @@ def arrays(tmp_path_factory):
 
 
 def draw_words(rng, arrays):
-    """A run's words without its limit, and whether its learning rates depend on the limit."""
+    """A run's words without its limit, and whether what it does depends on the limit."""
     words = ["data=npz", f"data.path={arrays}", "data.validation=0.2", "data.test=0.2", f"seed={rng.randrange(1000)}"]
     parts = rng.choice((1, 1, 2))
     words += [f"data.batch_size={8 // parts}", f"trainer.accumulate_grad_batches={parts}", "model=mlp", "model.hidden=[5]"]
@@ -44,18 +44,22 @@ def draw_words(rng, arrays):
     techniques = {
         "+averaging=ema": ["averaging.decay=0.8"],
         "+regularizer=dropout": [],
-        "+augmentation=mixup": [],
+        "+augmentation=mixup": rng.choice(([], [], ["augmentation.mixup.when=[0.2,0.7]"])),
         "+stopping=early": ["stopping.patience=99", f"stopping.monitor={rng.choice(('val/acc', 'val/loss'))}"],
         "+guard=nan_rollback": [f"guard.nan_rollback.every_n_steps={rng.choice((1, 4, 9))}"],
         "+diagnostics=[generalization_gap,gradient_stats]": ["diagnostics.gradient_stats.every_n_steps=3"],
         "+wrapper=sam": [],
         "optimizer=momentum": [],
     }
+    if rng.random() < 0.2:
+        del techniques["+averaging=ema"]
+        techniques["+averaging=swa"] = ["averaging.start=0.4"]
     for word, further in techniques.items():
         if rng.random() < 0.4:
             words += [word, *further]
     scheduler = rng.choice(([], [], ["scheduler=cosine", "scheduler.steps=15"], ["scheduler=linear"], ["scheduler=one_cycle"]))
-    return [*words, *scheduler], len(scheduler) == 1
+    of_shares = {"augmentation.mixup.when=[0.2,0.7]", "+averaging=swa"} & {*words}
+    return [*words, *scheduler], len(scheduler) == 1 or bool(of_shares)
 
 
 def draw_phases(rng):

@@ -1,11 +1,16 @@
 """Limits in steps and epochs, raised, lowered and switched on resume."""
 
+import itertools
 import shlex
 
 import pytest
 import torch
 
+from plugins.augmentation.mixup import Mixup
+from plugins.averaging.swa import SWA
 from plugins.base import Phase, RecipeError
+from plugins.curriculum.layer_freezing import LayerFreezing
+from plugins.curriculum.progressive_resizing import ProgressiveResizing
 from recipes.config.catalogue import Catalogue
 from recipes.config.composing import compose, finish
 from recipes.engine.checkpoint import load_checkpoint
@@ -277,6 +282,62 @@ class Late:
         scheduler.half = steps // 2
         scheduler.lr_lambdas = [lambda step: 1.0 if step < scheduler.half else 0.1]
         return scheduler
+
+
+# ------------------------------------------------------------------ techniques that act by shares of the training
+
+
+OF_SHARES = {  # what acts from about half of the training on, or until then
+    "swa": ("+averaging=swa", "averaging.start=0.5", "normalization=batch"),
+    "layer_freezing": (
+        "+curriculum=layer_freezing",
+        "curriculum.layer_freezing.freeze_start=0.2",
+        "model=mlp",
+        "model.hidden=[8,8]",
+    ),
+    "progressive_resizing": ("+curriculum=progressive_resizing", "model=wide_resnet", "model.depth=10", "model.width=1"),
+    "when": ("+augmentation=mixup", "augmentation.mixup.when=[0,0.5]"),
+}
+
+
+@pytest.mark.parametrize("name", OF_SHARES)
+def test_what_acts_by_shares_of_the_training_goes_on_before_it_has_acted(folder, folders, name, with_plugin, extra, capsys):
+    words, whole, ended = (*OF_SHARES[name], "optimizer=momentum"), folders("whole"), folders("ended")
+    whole.train(*words, "max_steps=20")
+    with_plugin(stopper(extra, 5))
+    assert folder.train(*words, "max_steps=12")["status"] == "stopped"
+    with_plugin()
+    folder.resume("max_steps=20")
+    assert_same(folder, whole)
+    ended.train(*words, "max_steps=12")
+    before = files(ended)
+    with pytest.raises(RecipeError, match=r"^max_steps=20: the 12 steps done had .* over 12 steps, over 20 it acts") as error:
+        ended.resume("max_steps=20")
+    capsys.readouterr()
+    ended.resume()
+    assert "one that is trained for longer is a new run: python train.py" in capsys.readouterr().out.replace("\n", " ")
+    assert "\n" not in str(error.value) and files(ended) == before
+    if name == "swa":
+        typed(str(error.value).partition("start a new run: ")[2], folders("again"))
+        assert_same(folders("again"), whole)
+
+
+@pytest.mark.parametrize(
+    ("technique", "does"),
+    [
+        (Mixup(when=(0.3, 0.62)), lambda step, total: 0.3 <= step / total < 0.62),
+        (Mixup(), lambda step, total: True),
+        (SWA(0.29), lambda step, total: step + 1 > 0.29 * total),
+        (LayerFreezing(0.4), lambda step, total: step / total > 0.4),
+        (ProgressiveResizing(), lambda step, total: ProgressiveResizing().scale(step / total)),
+        (ProgressiveResizing(0.5, 0.0, 0.9), lambda step, total: ProgressiveResizing(0.5, 0.0, 0.9).scale(step / total)),
+    ],
+)
+def test_whether_steps_are_the_same_is_as_each_of_them_tells(technique, does):
+    for done, before, now in itertools.product(range(0, 24, 3), (7, 23, 24, 100), (7, 20, 50, 101)):
+        expected = all(does(step, before) == does(step, now) for step in range(done))
+        if before != now:
+            assert technique.same_so_far(done, before, now) == expected, (done, before, now)
 
 
 def test_another_metric_cannot_choose_halfway(folder):

@@ -29,6 +29,10 @@ class FadingIn(Plugin):
 
     start: float = declare.share("the contrast of the first step", default=0.2, off=1.0)
 
+    def same_so_far(self, done: int, before: int, now: int) -> bool:
+        """Only the first step has a contrast that does not depend on the steps in all."""
+        return done <= 1
+
     def transform_batch(self, batch: Batch, module: Module) -> Batch:
         """A function of the steps done: no state."""
         done, total = module.progress
