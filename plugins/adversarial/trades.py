@@ -31,9 +31,10 @@ def divergence(
 class TRADES(Attack):
     """Train on samples as they are, and have the model predict the same in the worst case near each of them.
 
-    J(θ) + β · KL(f(x) ‖ f(x′)), the mean over samples, weighted as the loss is, for each classification. x′ is found by `steps` steps
-    x′ ← Π(x′ + α · sign(∇ KL(f(x) ‖ f(x′)))) from x + 0.001 · N(0, 1), for l2 along ∇ KL / ‖∇ KL‖₂; Π is the projection onto the ball of
-    radius ε around x and onto the range of valid inputs. No label is looked at while crafting. The gradient leads through f(x) and f(x′).
+    J(θ) + β · KL(f(x) ‖ f(x′)), the mean over samples, or the sum where the loss is one, weighted as the loss is, for each classification. x′
+    is found by `steps` steps x′ ← Π(x′ + α · sign(∇ KL(f(x) ‖ f(x′)))) from x + 0.001 · N(0, 1), for l2 along ∇ KL / ‖∇ KL‖₂; Π is the
+    projection onto the ball of radius ε around x and onto the range of valid inputs. No label is looked at while crafting. The gradient
+    leads through f(x) and f(x′).
     Of several labels a sample the divergence is the mean over the labels. `steps` + 2 forward and backward passes a step, and a forward
     pass beside them.
 
