@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from plugins.base import Refusal, Selection
 from plugins.optimizer._library import OfTimm, expect_betas, expect_numbers
+
+JOIN_LATE = ("finetuning/gradual", "finetuning/linear_probe")
 
 
 class Lamb(OfTimm):
@@ -24,7 +27,7 @@ class Lamb(OfTimm):
 
     Raises:
         RecipeError: a parameter out of range; timm is not there.
-        Refusal: trainer=fsdp, where no process has the norm of a whole layer.
+        Refusal: trainer=fsdp, where no process has the norm of a whole layer; always_adapt=false beside what has parameters join late.
 
     Source: You et al., "Large Batch Optimization for Deep Learning: Training BERT in 76 minutes", ICLR 2020, algorithm 2.
     """
@@ -42,3 +45,12 @@ class Lamb(OfTimm):
         expect_betas(betas)
         settings = {"lr": lr, "betas": tuple(betas), "eps": eps, "weight_decay": weight_decay, "always_adapt": always_adapt}
         super().__init__(self.library().Lamb(params, max_grad_norm=None, **settings))
+
+    def check(self, selection: Selection) -> None:
+        """Refuse parameters that join late and whose steps have the length that their averages give them."""
+        late = [name for name in JOIN_LATE if selection.has(name)]
+        if late and any(not group["always_adapt"] and not group["weight_decay"] for group in self.param_groups):
+            raise Refusal(
+                f"{late[0]} cannot be combined with optimizer.always_adapt=false: optimizer/lamb counts the steps of all parameters together, so "
+                f"those that join late, and have no weight decay, would take far too long ones; leave it out"
+            )
