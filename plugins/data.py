@@ -75,6 +75,11 @@ class Task:
             target = target.reshape(len(output), -1).repeat_interleave(len(self.quantiles), 1)
         return target.reshape(output.shape)
 
+    @property
+    def has_point(self) -> bool:
+        """Whether there is one prediction of each number: several quantiles have one where the median is among them."""
+        return not self.quantiles or 0.5 in self.quantiles
+
     def point(self, output: Tensor) -> Tensor:
         """The one prediction of each number, (samples, columns): of several quantiles the median."""
         if not self.quantiles:

@@ -42,16 +42,17 @@ def depths(model: nn.Module) -> dict[str, int]:
     return {name: len(layers) - 1 - index for index, names in enumerate(layers) for name in names}
 
 
-def _layers(module: nn.Module, prefix: str) -> Iterator[tuple[str, nn.Module, bool]]:
-    """Layers, and modules of whose parameters only their own are meant."""
+def _layers(module: nn.Module, prefix: str, whole: bool = True) -> Iterator[tuple[str, nn.Module, bool]]:
+    """Layers, and modules of whose parameters only their own are meant; `whole` says that there are no weights beside the module."""
     if isinstance(module, SideBySide):
         yield prefix, module, False
         return
     inner = [(name, child) for name, child in module.named_children() if _has_weights(child)]
     yield prefix, module, True
+    whole = whole and len(inner) == 1
     for name, child in inner:
-        if isinstance(child, SideBySide) or _is_made_of_layers(child, alone=len(inner) == 1):
-            yield from _layers(child, f"{prefix}{name}.")
+        if isinstance(child, SideBySide) or _is_made_of_layers(child, whole):
+            yield from _layers(child, f"{prefix}{name}.", whole)
         else:
             yield f"{prefix}{name}.", child, False
 
@@ -60,9 +61,9 @@ def _has_weights(module: nn.Module) -> bool:
     return any(True for _ in module.parameters())
 
 
-def _is_made_of_layers(module: nn.Module, alone: bool) -> bool:
+def _is_made_of_layers(module: nn.Module, whole: bool) -> bool:
     """Whether a child is no layer itself: a container, all that there is, a row of blocks of one class, or what holds such a row."""
-    if isinstance(module, CONTAINERS) or (alone and any(True for _ in module.children())):
+    if isinstance(module, CONTAINERS) or (whole and any(True for _ in module.children())):
         return True
     rows = [[each for each in row.children() if _is_block(each)] for row in module.children()]
     if all(_is_block(child) and not isinstance(child, CONTAINERS) for child in module.children()):

@@ -76,7 +76,7 @@ class Module(Protocol):
         Args:
             values: one a sample, (samples,), or one a label, (samples, *places).
             batch: whose weights count, and what makes up for how it was drawn.
-            task: whose weights; None: the mean of those of all tasks.
+            task: whose weights, and where its loss is a sum over samples this is one too; None: the mean of those of all tasks.
         """
 
     def step_losses(self) -> Tensor:

@@ -42,11 +42,13 @@ def own_metrics(plugins: Iterable[Plugin], tasks: Sequence[Task]) -> dict[str, t
 
     Raises:
         RecipeError: no such object; two of one name, or one that is called like what is always measured.
+        Refusal: a task without one prediction of each number.
     """
     found: dict[str, tuple[Plugin, str, Any]] = {}
     for plugin in implementers(plugins, "metrics"):
         for task in tasks:
             for own, metric in plugin.metrics(task).items():
+                expect_point(plugin.state_key, [task])
                 name = f"{task.name}/{own}" if len(tasks) > 1 else own
                 if not callable(getattr(metric, "update", None)) or not callable(getattr(metric, "compute", None)):
                     raise RecipeError(
@@ -56,6 +58,12 @@ def own_metrics(plugins: Iterable[Plugin], tasks: Sequence[Task]) -> dict[str, t
                     raise RecipeError(f"{plugin.state_key} measures {name}, which is measured already: give it another name")
                 found[name] = plugin, task.name, metric
     return found
+
+
+def expect_point(option: str, tasks: Iterable[Task], instead: str = "add 0.5 to it") -> None:
+    """Refuse tasks of which several quantiles are predicted, and not the median, to who measures one prediction of each number."""
+    if not all(task.has_point for task in tasks):
+        raise Refusal(f"{option} measures one prediction of each number, and loss.q has several without the median: {instead}")
 
 
 def declared_directions(plugins: Iterable[Plugin], tasks: Sequence[Task] = ()) -> dict[str, str]:

@@ -120,14 +120,6 @@ def _run_before(host: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
     return (first, *others)
 
 
-def replace_module(model: nn.Module, old: nn.Module, new: nn.Module) -> None:
-    """Put a module in the place of another, wherever the model keeps that."""
-    for parent in list(model.modules()):
-        for name, child in list(parent._modules.items()):
-            if child is old:
-                setattr(parent, name, new)
-
-
 def expect_training(option: str, model: nn.Module, modules: Iterable[nn.Module]) -> None:
     """Refuse a model all of whose places are in evaluation mode, in which a layer that is attached to them does nothing."""
     if not any(module.training for module in modules):

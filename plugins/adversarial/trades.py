@@ -39,7 +39,7 @@ def divergence(
 class TRADES(Attack):
     """Train on samples as they are, and have the model predict the same in the worst case near each of them.
 
-    J(θ) + β · KL(f(x) ‖ f(x′)), the mean over samples, weighted as the loss is, for each classification. x′ is found by `steps` steps
+    J(θ) + β · KL(f(x) ‖ f(x′)), the mean over samples, or the sum where the loss is one, weighted as the loss is, for each classification. x′ is found by `steps` steps
     x′ ← Π(x′ + α · sign(∇ KL(f(x) ‖ f(x′)))) from x + s · N(0, 1), for l2 along ∇ KL / ‖∇ KL‖₂; Π is the projection onto the ball of
     radius ε around x and onto the range of valid inputs. s = 0.001; in passes of 16 bits, which round that away, four times the distance of
     numbers near 1 (0.03 for bfloat16, 0.004 for float16), but ε/2 at most, for l2 in length. No label is looked at while crafting. The gradient leads through

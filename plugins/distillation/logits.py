@@ -12,9 +12,10 @@ from plugins.logits import of_task, trains_logits
 class LogitDistillation(TaughtByOutputs, TaughtByRun):
     """Learn from the outputs of a trained run as well as from the labels.
 
-    J = (1 − α) · J_labels + α · T² · KL(softmax(z_teacher / T) ‖ softmax(z / T)), both means over samples, weighted alike where samples
-    have weights, for each classification; a regression keeps its loss. The teacher sees the same batch, after all augmentation, once a
-    step: one forward pass. It is in evaluation mode, not trained, and not in this run's checkpoints: to evaluate this run it is not needed.
+    J = (1 − α) · J_labels + α · T² · KL(softmax(z_teacher / T) ‖ softmax(z / T)), both means over samples, or sums where the loss is one,
+    weighted alike where samples have weights, for each classification; a regression keeps its loss. The teacher sees the same batch, after
+    all augmentation, once a step: one forward pass. It is in evaluation mode, not trained, and not in this run's checkpoints: to evaluate
+    this run it is not needed.
 
     Raises:
         RecipeError: no such run, one of other samples or other classes, or one of a loss whose outputs are no logits.

@@ -98,11 +98,14 @@ class Ensemble(OfMembers):
         self._sums = {
             task.name: torch.stack([sums_of(task, each[task.name], batch.labels[task.name]) for each in self._predicted])
             for task in module.setting.tasks
+            if task.has_point
         }
         return {}
 
     def metrics(self, task: Task) -> Mapping[str, Metric]:
-        """The numbers of each member, of their mean and of the ensemble."""
+        """The numbers of each member, of their mean and of the ensemble; none of quantiles without the median."""
+        if not task.has_point:
+            return {}
         alone = len(self._loaded) + self._itself
         parts = {f"member_{number}": slice(number, number + 1) for number in range(len(self._loaded))}
         parts |= {"itself": slice(alone - 1, alone)} if self._itself else {}

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from plugins.base import Batch, Module, RecipeError, Refusal, Selection, Setting, declare
+from plugins.base import Batch, Module, RecipeError, Refusal, Selection, Setting, declare, expect_point
 from plugins.inference._measured import score
 from plugins.inference._members import MEMBERS, OfMembers
 from plugins.norm_statistics import measure_norms, measured_norms
@@ -49,7 +49,7 @@ class Soup(OfMembers):
 
     Raises:
         RecipeError: a member of another model, inputs, targets or splits, or that knows what greedy=true asks; the run's own data, if needed, are gone.
-        Refusal: no members; a training; regularizer=spectral_norm.
+        Refusal: no members; a training; regularizer=spectral_norm; greedy=true where there are quantiles without the median.
 
     Source: Wortsman et al., "Model soups: averaging weights of multiple fine-tuned models improves accuracy without increasing inference
     time", ICML 2022, recipe 1.
@@ -77,6 +77,8 @@ class Soup(OfMembers):
                 "inference/soup takes means of weights, and regularizer=spectral_norm has vectors of which a mean says nothing: use "
                 "+inference=ensemble, which takes that of predictions"
             )
+        if self.greedy:
+            expect_point(self.state_key, selection.setting.tasks, "use inference.greedy=false")
         super().check(selection)
 
     def prepare(self, setting: Setting) -> None:

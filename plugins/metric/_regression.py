@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from torchmetrics import Metric
 
-from plugins.base import Plugin, Refusal, Selection, Stage, Task
+from plugins.base import Plugin, Refusal, Selection, Stage, Task, expect_point
 
 
 class RegressionMetric(Plugin):
@@ -25,10 +25,7 @@ class RegressionMetric(Plugin):
                 f"{self.state_key} measures how numbers are predicted, and the targets are classes: type +metric=f1, auroc or another "
                 f"metric of classes"
             )
-        if any(task.quantiles and 0.5 not in task.quantiles for task in selection.setting.tasks):
-            raise Refusal(
-                f"{self.state_key} measures one prediction of each number, and loss.q has several without the median: add 0.5 to it"
-            )
+        expect_point(self.state_key, selection.setting.tasks)
 
     def metrics(self, task: Task) -> Mapping[str, Metric]:
         """One object for a regression."""

@@ -29,12 +29,3 @@ def features_last(call: Call) -> bool:
     second = x.ndim > 2 and (x.shape[1],) == sizes and (x.ndim == 4 or x.shape[-1] != sizes[0])
     swaps = type(norm) not in (nn.LayerNorm, nn.RMSNorm) and second
     return len(sizes) == 1 and not swaps
-
-
-def call_norms_always(model: nn.Module) -> None:
-    """Have torch's transformer layers call their norms: in evaluations they compute layer norms in one operation with all else."""
-    for layer in model.modules():
-        if isinstance(layer, nn.TransformerEncoderLayer):
-            layer.activation_relu_or_gelu = 0
-        elif isinstance(layer, nn.TransformerEncoder):
-            layer.use_nested_tensor = False

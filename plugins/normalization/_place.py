@@ -10,8 +10,9 @@ from torch import Tensor, nn
 
 from plugins.activations import tensors
 from plugins.base import RecipeError
-from plugins.normalization._kinds import call_norms_always, features_last, is_norm
-from plugins.sites import ACTIVATIONS, WEIGHTED, Call, attach, replace_module, trace
+from plugins.normalization._kinds import features_last, is_norm
+from plugins.replacing import call_always, replace_module
+from plugins.sites import ACTIVATIONS, WEIGHTED, Call, attach, trace
 
 UNNAMED = (nn.Softsign, nn.Tanhshrink, nn.Threshold, nn.GLU)  # made of other functions, or of arguments that say what they are
 MakeNorm = Callable[[int, tuple[int, ...]], "nn.Module | None"]
@@ -106,7 +107,7 @@ def place_norms(
         replace_module(model, changed[name].module, nn.Sequential(norm, *children) if children else norm)
     for name, norm in added.items():
         attach(bare[name].module, "norm", norm)
-    call_norms_always(model)
+        call_always(model, norm)
     return sorted(_names(_backwards(_before(call.node for call in there), layers_and_norms), layers) | added.keys())
 
 

@@ -8,6 +8,8 @@ from typing import Any
 from plugins.base import Refusal, Selection
 from plugins.optimizer._library import OfTimm, expect_betas, expect_numbers
 
+JOIN_LATE = ("finetuning/gradual", "finetuning/linear_probe")
+
 
 class Lamb(OfTimm):
     """Adam's step of each parameter made as long as the parameter, so that large batches can take large rates.
@@ -47,7 +49,7 @@ class Lamb(OfTimm):
     def check(self, selection: Selection) -> None:
         """Refuse to leave the length of a late parameter's steps to averages that are corrected for steps it has not made."""
         super().check(selection)
-        late = next((name for name in ("finetuning/gradual", "finetuning/linear_probe") if selection.has(name)), None)
+        late = next((name for name in JOIN_LATE if selection.has(name)), None)
         if late and any(group["weight_decay"] == 0 and not group["always_adapt"] for group in self.param_groups):
             raise Refusal(
                 f"{late} cannot be combined with optimizer.always_adapt=false of {self.state_key}: it counts the steps of a group together, "

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from plugins.activations import Passage, passage
 from plugins.base import Plugin, RecipeError, Stage, declare
 from plugins.hidden import Site, hidden_sites, named_sites
-from plugins.sites import ACTIVATIONS, DROPOUTS, attach, expect_training, find_sites, own_modules, replace_module
+from plugins.replacing import replace_module
+from plugins.sites import ACTIVATIONS, DROPOUTS, attach, expect_training, find_sites, own_modules
 
 if TYPE_CHECKING:
     from jaxtyping import Float

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from plugins.base import Plugin, Stage, declare
+from plugins.replacing import replace_module
 from plugins.residual import Branches, residual_branches
-from plugins.sites import attach, expect_training, replace_module
+from plugins.sites import attach, expect_training
 
 if TYPE_CHECKING:
     from jaxtyping import Float

@@ -117,16 +117,22 @@ def reliability_section(figures: Mapping[str, Any]) -> str:
 
 def numbers_section(figures: Mapping[str, Any], rows: Sequence[Row]) -> str:
     """Task, number and group to choose, above predictions, residuals and quantiles."""
+    has_tables = any(entry["tables"] for entry in figures.values())
     longest = max((entry["columns"] for entry in figures.values()), key=len)
     columns = select("numbers-column", "number", [(str(place), name) for place, name in enumerate(longest)])
     groups = group_choice("numbers-group", (place for entry in figures.values() for place in entry["tables"]), rows)
     quantiles = plot("coverage") if any(entry["levels"] for entry in figures.values()) else ""
+    tables = (
+        f'<div class="pair"><div>{plot("against")}</div><div>{plot("residuals")}</div></div>'
+        '<p class="hint">Test samples in cells, darker for more; the outermost cells hold all that lies beyond. Dotted: a prediction that is right.</p>'
+    )
     return (
         controls(
-            task_choice("numbers-task", figures) + f"<span{' hidden' if len(longest) == 1 else ''}>{columns}</span>" + groups
+            task_choice("numbers-task", figures)
+            + f"<span{' hidden' if len(longest) == 1 else ''}>{columns}</span>"
+            + (groups if has_tables else "")
         )
-        + f'<div class="pair"><div>{plot("against")}</div><div>{plot("residuals")}</div></div>'
-        + '<p class="hint">Test samples in cells, darker for more; the outermost cells hold all that lies beyond. Dotted: a prediction that is right.</p>'
+        + (tables if has_tables else "")
         + (
             quantiles
             and f'{quantiles}<p class="hint">The share of the targets at or below each predicted quantile; on the dotted line it is as it should be.</p>'

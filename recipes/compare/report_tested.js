@@ -63,6 +63,11 @@ function tables() {
   return found?.[Number(control("numbers-column").value)] ?? found?.[0];
 }
 
+function noTables() {
+  const all = figures.numbers[control("numbers-task").value].tables;
+  return Object.keys(all).length ? "There is no room on this page for the tables of this group: compare fewer." : "Quantiles are predicted for this target and not the median, so that there is no one prediction.";
+}
+
 /** The middles of the cells between two ends, and one more beyond each. */
 function middles(cells, low, high) {
   const width = (high - low) / (cells - 2);
@@ -84,7 +89,7 @@ function ofRuns(some, all, what) {
 
 function drawAgainst() {
   const found = tables();
-  if (!found) return empty("There is no room on this page for the tables of this group: compare fewer.");
+  if (!found) return empty(noTables());
   const [low, high] = found.range;
   const at = middles(found.predicted_true.length, low, high);
   // rows are predictions, as is the vertical axis
@@ -95,7 +100,7 @@ function drawAgainst() {
 
 function drawResiduals() {
   const found = tables();
-  if (!found) return empty("There is no room on this page for the tables of this group: compare fewer.");
+  if (!found) return empty(noTables());
   const cells = found.residual_predicted.length;
   const x = middles(cells, ...found.range);
   const y = middles(cells, -found.residual, found.residual);

@@ -34,7 +34,7 @@ def summed_tested(groups: Sequence[Group]) -> Tested:
 
 def _likeness(entry: Mapping[str, Any]) -> tuple[Any, ...]:
     """What must be the same in all that are laid side by side."""
-    columns = [(*column["range"], len(column["predicted_true"])) for column in entry.get("columns", ())]
+    columns = [(*column["range"], len(column.get("predicted_true", ()))) for column in entry.get("columns", ())]
     bins = len(entry["reliability"]["samples"]) if "reliability" in entry else 0
     return entry["kind"], tuple(entry.get("labels", ())), tuple(entry.get("levels", ())), tuple(columns), bins
 
@@ -65,8 +65,12 @@ def _labels(entries: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def _numbers(entries: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    columns = []
+    columns: list[dict[str, Any]] = []
     for each in zip(*(entry["columns"] for entry in entries), strict=True):
+        below = _added([column["below"] for column in each])
+        if "samples" in each[0]:  # several quantiles without the median
+            columns.append({"range": each[0]["range"], "samples": sum(column["samples"] for column in each), "below": below})
+            continue
         width = max(column["residual"] for column in each)
         alike = [column["residual_predicted"] for column in each if column["residual"] == width]
         columns.append(
@@ -75,7 +79,7 @@ def _numbers(entries: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
                 "residual": width,
                 "predicted_true": _added([column["predicted_true"] for column in each]),
                 "residual_predicted": _added(alike),
-                "below": _added([column["below"] for column in each]),
+                "below": below,
                 "runs": [len(each), len(alike)],
             }
         )
@@ -126,8 +130,9 @@ def numbers(tested: Tested, baseline: int) -> dict[str, Any]:
         first = next(iter(entries.values()))
         if first["kind"] != "regression":
             continue
-        sizes = [2 * len(column["predicted_true"]) ** 2 for column in first["columns"]]
-        kept = with_room([*entries], sum(sizes), baseline)
+        has_tables = "predicted_true" in first["columns"][0]
+        sizes = [2 * len(column["predicted_true"]) ** 2 for column in first["columns"] if has_tables]
+        kept = with_room([*entries], sum(sizes), baseline) if has_tables else []
         below = {
             str(place): [
                 [number(100 * count / (_total(column) or 1)) for count in column["below"]] for column in entry["columns"]
@@ -147,7 +152,7 @@ def numbers(tested: Tested, baseline: int) -> dict[str, Any]:
 
 
 def _total(column: Mapping[str, Any]) -> int:
-    return sum(map(sum, column["predicted_true"]))
+    return column["samples"] if "samples" in column else sum(map(sum, column["predicted_true"]))
 
 
 def _for_script(column: Mapping[str, Any]) -> dict[str, Any]:

@@ -156,7 +156,7 @@ def change(
             OmegaConf.update(tree, key, override.value(), force_add=True)
         elif catalogue.many(key):
             nodes = {name: catalogue.groups[key][name].node for name in names_of(catalogue, override)}
-            tree[key] = {**tree[key], **nodes} if override.type == OverrideType.ADD else nodes
+            tree[key] = {**(tree.get(key) or {}), **nodes} if override.type == OverrideType.ADD else nodes
         else:
             tree[key] = {} if is_nothing(catalogue, override) else catalogue.groups[key][names_of(catalogue, override)[0]].node
     changed: dict[str, Any] = OmegaConf.to_container(tree)  # type: ignore[assignment]

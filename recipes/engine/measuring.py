@@ -32,9 +32,11 @@ class Measuring:
     @torch.no_grad()
     def add(self, outputs: Mapping[str, Tensor], batch: Batch) -> None:
         """Count a batch: outputs as the model gives them or as log-probabilities, compared with the true targets."""
+        measured = {task for _, task, _ in self.metrics.values()}
         pairs = {
             task.name: PAIRS[task.kind](task, task.point(outputs[task.name]).to(self.wide), batch.labels[task.name])
             for task in self.tasks
+            if task.name in measured
         }
         for name, (owner, task, metric) in self.metrics.items():
             predicted, true = pairs[task]

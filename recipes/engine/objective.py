@@ -92,11 +92,15 @@ class TaskLosses:
     def weights(self, batches: Sequence[Batch], processes: int, task: str | None) -> Tensor | None:
         """The weights of a task's samples, or labels, over all micro-batches and processes; None: all weigh alike.
 
+        Of a task whose loss is a sum it is 1, by which a sum is divided.
+
         Args:
             batches: the micro-batches of a step on this process.
             processes: how many there are; all ask at the same time.
             task: whose; None: the mean of those of all tasks.
         """
+        if task is not None and self._reported[task].sums:
+            return torch.ones((), device=batches[0].device)
         asked = [*self.ignored] if task is None else [task] if task in self.ignored else []
         weighed = bool(asked) or any(batch.weight_of(task) is not None for batch in batches)
         if not weighed and all(batch.correction is None for batch in batches):

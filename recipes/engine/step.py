@@ -93,7 +93,7 @@ class Step:
         return pieces
 
     def mean(self, values: Tensor, batch: Batch, task: str | None) -> Tensor:
-        """The mean of values of samples, (samples,), or labels, as a loss is one in a pass: weighted, and divided once over a step."""
+        """The mean of values of samples, (samples,), or labels, as the loss is one in a pass: weighted, and divided once over a step, or a sum."""
         module = self.module
         if task not in self._weights:
             self._weights[task] = module.task_losses.weights(self._batches, module.trainer.world_size, task)

@@ -68,6 +68,8 @@ class OfLabels:
 class OfNumbers:
     """A regression: predictions against targets and residuals against predictions, in cells; how many targets lie below each quantile.
 
+    Of quantiles without the median, where there is no one prediction, it counts the last alone.
+
     Args:
         task: the target.
         targets: of all samples of the split, (samples,) or (samples, columns), whose range the cells span.
@@ -86,15 +88,19 @@ class OfNumbers:
         self.against = torch.zeros(self.columns * side * side + 1, dtype=torch.int64, device=device)
         self.residuals = torch.zeros(SCALES, self.columns * side * side + 1, dtype=torch.int64, device=device)
         self.below = torch.zeros(self.columns, len(levels), dtype=torch.int64, device=device)
+        self.samples = torch.zeros((), dtype=torch.int64, device=device)
 
     def add(self, output: Tensor, target: Tensor) -> None:
         """Count a batch: outputs (samples, outputs) and numbers (samples,) or (samples, columns)."""
         if not len(output):
             return
+        self.samples += len(output)
         if self.levels:
             each = self.task.in_shape(target, output)
             below = (each <= output).unflatten(1, (-1, len(self.levels)))
             self.below += below[:, : self.columns].sum(0)
+        if not self.task.has_point:
+            return
         point = self.task.point(output).to(self.wide).flatten(1)[:, : self.columns]
         true = target.to(self.wide).reshape(len(output), -1)[:, : self.columns]
         width = self.high - self.low
@@ -116,13 +122,21 @@ class OfNumbers:
         counts.index_add_(0, cell, torch.ones_like(cell))
 
     def compute(self) -> dict[str, Any]:
-        """What was counted, over all processes: for each column its range and two tables, of the residuals' finest scale that holds them."""
+        """What was counted, over all processes: for each column its range and two tables, of the residuals' finest scale that holds them.
+
+        Where there is no one prediction, the number of samples in the place of the tables.
+        """
+        ranges = list(zip(self.low.tolist(), self.high.tolist(), strict=True))
+        below, samples = over_all(self.below).tolist(), int(over_all(self.samples))
+        if not self.task.has_point:
+            columns = [{"range": [*ends], "samples": samples, "below": each} for ends, each in zip(ranges, below, strict=True)]
+            return {"kind": self.task.kind, "levels": list(self.levels), "columns": columns}
         side = CELLS + 2
         against = over_all(self.against)[:-1].view(self.columns, side, side).cpu()
         residuals = over_all(self.residuals)[:, :-1].view(SCALES, self.columns, side, side).cpu()
-        below, total = over_all(self.below).tolist(), against.sum((1, 2))
+        total = against.sum((1, 2))
         columns = []
-        for number, (low, high) in enumerate(zip(self.low.tolist(), self.high.tolist(), strict=True)):
+        for number, (low, high) in enumerate(ranges):
             inside = residuals[:, number, 1:-1].sum((1, 2)) >= INSIDE * total[number]
             scale = max([place for place, holds in enumerate(inside.tolist()) if holds], default=0)
             columns.append(

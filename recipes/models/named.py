@@ -64,3 +64,11 @@ def vocabulary_of(given: int | None, entry: Entry) -> int:
             f"model.vocabulary={given} is too small for the token {largest}: type model.vocabulary={largest + 1} or more"
         )
     return given
+
+
+def expect_no_vocabulary(given: int | None, entry: Entry) -> None:
+    """Refuse a number of different tokens where there are none."""
+    if given is not None:
+        raise RecipeError(
+            f"model.vocabulary={given} is the number of different tokens, and the data has {entry.kind} {entry.shape}: leave it out"
+        )

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from plugins.base import expect, expect_choice, expect_count
 from plugins.inputs import Entry
-from recipes.models.named import find_places, vocabulary_of
+from recipes.models.named import expect_no_vocabulary, find_places, vocabulary_of
 
 CELLS: dict[str, Callable[..., nn.RNNBase]] = {"lstm": nn.LSTM, "gru": nn.GRU, "tanh": nn.RNN}
 
@@ -64,7 +64,7 @@ class RecurrentModel(nn.Module):
         vocabulary: number of different tokens, ≥ 1; None: as many as the data has, from 0 to the largest.
 
     Raises:
-        RecipeError: samples that are no sequences, a mask of another shape, tokens below 0 or beyond the vocabulary.
+        RecipeError: samples that are no sequences, a mask of another shape, tokens below 0 or beyond the vocabulary, a vocabulary without tokens.
     """
 
     takes_named_inputs: ClassVar[bool] = True
@@ -102,6 +102,7 @@ class RecurrentModel(nn.Module):
             asked = "floats (steps, features), images (channels, height, width), or tokens (steps,) by name"
             fits = entry.kind.startswith("float") and len(entry.shape) in (2, 3)
             expect(fits, "data for model=rnn", asked, f"{entry.kind} {entry.shape}")
+            expect_no_vocabulary(vocabulary, entry)
             features = entry.shape[-1] * (entry.shape[0] if len(entry.shape) == 3 else 1)
         self.hidden, width = hidden, hidden * (1 + bidirectional)
         sizes = [features, *[width] * (layers - 1)]

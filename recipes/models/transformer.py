@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from plugins.base import RecipeError, expect, expect_choice, expect_count
 from plugins.inputs import Entry
 from recipes.models.base import activation_class
-from recipes.models.named import find_places, vocabulary_of
+from recipes.models.named import expect_no_vocabulary, find_places, vocabulary_of
 
 
 class Attention(nn.Module):
@@ -101,7 +101,7 @@ class TransformerModel(nn.Module):
         pooling: mean: outputs for a sample, (samples, outputs) | none: for each token, (samples, outputs, length).
 
     Raises:
-        RecipeError: inputs that are no sequence, a mask of another shape, tokens below 0 or beyond the vocabulary.
+        RecipeError: inputs that are no sequence, a mask of another shape, tokens below 0 or beyond the vocabulary, a vocabulary without tokens.
     """
 
     takes_named_inputs: ClassVar[bool] = True
@@ -136,6 +136,7 @@ class TransformerModel(nn.Module):
         self.embedding: nn.Module
         self.position: nn.Module
         if self.takes_any_length and len(entry.shape) == 2:
+            expect_no_vocabulary(vocabulary, entry)
             self.embedding, self.position = nn.Linear(entry.shape[1], width), Waves(width)
         else:
             expect(

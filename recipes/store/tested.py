@@ -7,7 +7,7 @@ By the name of each target, "" for the only one, a mapping with its `kind` and
   positives, and `reliability`;
 - of numbers (regression) `levels` of quantiles, and `columns`, of each number its `range`, half the width `residual` of the residuals' scale, the tables
   `predicted_true` and `residual_predicted` (rows, columns), whose first and last row and column lie beyond the range, and how many targets are at
-  or `below` each quantile.
+  or `below` each quantile; where there are several and not the median, the number of `samples` in the place of scale and tables.
 
 `reliability` has for bins of equal width the number of `samples`, of those that were `right`, and the `sums` of their probabilities.
 """
@@ -115,9 +115,13 @@ def _is_column(column: object, levels: list[float]) -> bool:
         return False
     assert isinstance(column, Mapping)
     ends, width, below = column.get("range"), column.get("residual"), column.get("below")
-    if not _are_numbers(ends, range(2)) or not ends[0] < ends[1] or not is_number(width) or not width > 0:  # type: ignore[index,operator]
+    if not _are_numbers(ends, range(2)) or not ends[0] < ends[1]:  # type: ignore[index]
         return False
     if not (below == [] and not levels) and not _are_counts(below, levels):
+        return False
+    if "samples" in column:
+        return bool(levels) and column.keys() == {"range", "samples", "below"} and _are_counts([column["samples"]])
+    if not is_number(width) or not width > 0:  # type: ignore[operator]
         return False
     first, second = column.get("predicted_true"), column.get("residual_predicted")
     return _is_table(first) and _is_table(second, len(first))  # type: ignore[arg-type]

@@ -28,6 +28,8 @@ def charts_of_test(tasks: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
         if "reliability" in entry:
             found[f"{prefix}reliability"] = _reliability(entry["reliability"])
         for number, column in enumerate(entry.get("columns", ())):
+            if "samples" in column:  # no one prediction
+                continue
             name = f"{prefix}residuals" + (f"_{number + 1}" if len(entry["columns"]) > 1 else "")
             found[name] = _residuals(column)
         if entry.get("levels"):
@@ -91,6 +93,6 @@ def _residuals(column: Mapping[str, Any]) -> Any:
 def _quantiles(entry: Mapping[str, Any]) -> Any:
     rows = []
     for number, column in enumerate(entry["columns"], 1):
-        total = sum(map(sum, column["predicted_true"])) or 1
+        total = column.get("samples") or sum(map(sum, column.get("predicted_true", ()))) or 1
         rows += [[number, level, count / total] for level, count in zip(entry["levels"], column["below"], strict=True)]
     return _table(["number", "quantile", "targets at or below"], rows)

@@ -75,8 +75,8 @@ def test_the_definition_written_out(temperature):
 
 @pytest.mark.parametrize("parts", [1, 4])
 @pytest.mark.parametrize("weight", [0.3, 1.0])
-@pytest.mark.parametrize("weighted", [False, True])
-def test_equals_a_loop_by_hand(weighted, weight, parts):
+@pytest.mark.parametrize(("loss", "weighted"), [("by_task", False), ("by_task", True), ("sum", False), ("sum", True)])
+def test_equals_a_loop_by_hand(loss, weighted, weight, parts):
     x, y = data("plain")
     b = heavy(x) if weighted else torch.ones(len(x))
     teacher, by_hand = Teacher(), model("plain")
@@ -86,9 +86,9 @@ def test_equals_a_loop_by_hand(weighted, weight, parts):
         steps.zero_grad()
         output = by_hand(x)
         values = (1 - weight) * functional.cross_entropy(output, y, reduction="none") + weight * written_out(output, z, 2.0)
-        ((b * values).sum() / b.sum()).backward()
+        ((b * values).sum() / (1 if loss == "sum" else b.sum())).backward()
         steps.step()
-    module = train("by_task", x, y, parts, [taught(teacher, 2.0, weight), *([Heavy()] if weighted else [])])
+    module = train(loss, x, y, parts, [taught(teacher, 2.0, weight), *([Heavy()] if weighted else [])])
     torch.testing.assert_close(numbers(module), flat(by_hand), **EQUAL)
     assert all(torch.equal(teacher.state_dict()[name], value) for name, value in kept.items())
     assert not teacher.training and not any("teacher" in name or "BatchNorm" in name for name in module.state_dict())

@@ -5,8 +5,9 @@ import pytest
 import torch
 from sklearn.metrics import mean_pinball_loss
 from torch import nn
+from torchmetrics import MeanSquaredError
 
-from plugins.base import Batch, RecipeError, Setting, Task
+from plugins.base import Batch, Plugin, RecipeError, Refusal, Setting, Stage, Task
 from plugins.loss.quantile import QuantileLoss
 from plugins.metric.mae import MeanAbsoluteError
 from recipes.engine.measuring import Measuring
@@ -84,6 +85,15 @@ def test_coverage_is_the_share_of_targets_at_or_below():
     torch.testing.assert_close(found, {"coverage": (y <= z[:, :2]).float().mean(1)})
 
 
+class Own(Plugin):
+    """A measure of somebody's own."""
+
+    stage, group, option = Stage.DIAGNOSTICS, "test", "own"
+
+    def metrics(self, task):
+        return {"mse": MeanSquaredError()}
+
+
 def test_refuses():
     for wrong in (0.0, 1.0, 1, "half", [], [0.9, 0.1], [0.5, 0.5], [0.1, 1.0]):
         with pytest.raises(RecipeError, match="q must be a number in"):
@@ -94,3 +104,6 @@ def test_refuses():
         built(QuantileLoss([0.1, 0.9]), torch.randn(20, 1), 3)
     with pytest.raises(RecipeError, match="without the median: add 0.5"):
         built(QuantileLoss([0.1, 0.9]), torch.randn(20, 1), 2, [MeanAbsoluteError()])
+    module = built(QuantileLoss([0.1, 0.9]), torch.randn(20, 1), 2, [Own()])
+    with pytest.raises(Refusal, match="test/own measures one prediction of each number, .* add 0.5"):
+        Measuring(module)

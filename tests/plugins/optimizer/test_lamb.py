@@ -3,7 +3,8 @@ import pytest
 import torch
 from torch import nn
 
-from plugins.base import RecipeError, Refusal
+from plugins.base import RecipeError, Refusal, Selection, Setting
+from plugins.finetuning.gradual import GradualUnfreezing
 from plugins.optimizer.lamb import Lamb
 from tests.harness import build, config_of
 
@@ -42,6 +43,19 @@ def test_is_algorithm_2_of_you(option, start, gradients, settings, adapt):
 def test_what_is_out_of_range_is_refused(wrong):
     with pytest.raises(RecipeError, match=next(iter(wrong))):
         Lamb([nn.Parameter(torch.zeros(2))], **wrong)
+
+
+def test_what_joins_late_needs_steps_of_a_set_length():
+    """Averages that begin at 0 are divided by what belongs to the steps of all: the first steps are some three times as long."""
+    pytest.importorskip("timm")
+    selection = Selection([GradualUnfreezing()], Setting((4,), ()))
+    group = {"params": [nn.Parameter(torch.zeros(2))]}
+    for fine in (Lamb([group]), Lamb([group], weight_decay=0.0), Lamb([group], always_adapt=False)):
+        fine.check(selection)
+    bare = Lamb([group, {"params": [nn.Parameter(torch.zeros(1))], "weight_decay": 0.0}], always_adapt=False)
+    bare.check(Selection([], Setting((4,), ())))
+    with pytest.raises(Refusal, match="finetuning/gradual cannot be combined with optimizer.always_adapt=false"):
+        bare.check(selection)
 
 
 def test_shards_are_refused():

@@ -262,6 +262,22 @@ def test_sites_may_be_any_module_by_its_whole_name():
     assert dropped(between(Block(), nn.Linear(16, 16), nn.ReLU()), sites=["*1"])[1] == ["1"]
 
 
+@pytest.mark.parametrize("mode", ["inverted", "vanilla"])
+def test_torchs_transformer_calls_it_in_evaluations_too(mode):
+    """Torch computes the whole layer in one operation there, where nobody asks for a gradient."""
+    layer = nn.TransformerEncoderLayer(16, 2, 32, batch_first=True)
+    model = nn.Sequential(
+        nn.Unflatten(1, (1, 6)), nn.Linear(6, 16), nn.TransformerEncoder(layer, 2), nn.Flatten(), nn.Linear(16, 3)
+    )
+    x, plain = torch.randn(9, 6), copy.deepcopy(model).eval()
+    for part in plain[2].layers:  # h (1 - p) before a linear layer is its weight times that
+        part.linear2.weight.data *= 0.75 if mode == "vanilla" else 1.0
+    model = dropped(model, p=0.25, mode=mode)[0].eval()
+    with torch.no_grad():
+        torch.testing.assert_close(model(x), plain(x))
+    torch.testing.assert_close(model(x), plain(x))
+
+
 def test_frozen_parts_drop_nothing():
     model, found, _ = dropped(partly_frozen())
     assert found == ["1", "3"] and not model[1].dropout.training and model[3].dropout.training

@@ -136,6 +136,16 @@ def test_there_is_room_for_the_baseline_and_the_best(tmp_path):
     assert [*confusion_matrices(matrices, 499)[""]["counts"]] == ["0", "499"]
 
 
+def test_quantiles_without_the_median_have_no_tables(tmp_path):
+    def entry(below):
+        return {
+            "y": {"kind": "regression", "levels": [0.1, 0.9], "columns": [{"range": [0.0, 1.0], "samples": 40, "below": below}]}
+        }
+
+    found = numbers(summed_tested(groups_of(tmp_path, [entry([2, 30]), entry([6, 34])], [entry([4, 40])])), 0)["y"]
+    assert found["below"] == {"0": [[10, 80]], "1": [[10, 100]]} and found["tables"] == {}
+
+
 def test_the_page_of_500_runs_stays_small(tmp_path):
     task = regression()
     task["columns"][0] |= {name: [[7] * 42] * 42 for name in ("predicted_true", "residual_predicted")}

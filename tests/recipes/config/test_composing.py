@@ -426,6 +426,8 @@ def test_what_can_be_changed(run):
     assert plain["max_epochs"] == 20 and list(plain["logger"]) == ["csv"]
     evaluated = change(CATALOGUE, plain, ["data.root=x", "data=mnist"], ON_EVALUATION, "evaluation")
     assert evaluated["data"] == {**CATALOGUE.groups["data"]["mnist"].node, "root": "x"}
+    assert "metric" not in plain  # a run's config has no groups of which nothing is chosen
+    assert change(CATALOGUE, plain, ["+metric=f1"], ON_EVALUATION, "evaluation")["metric"].keys() == {"f1"}
 
 
 @pytest.mark.parametrize(

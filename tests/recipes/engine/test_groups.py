@@ -10,7 +10,7 @@ import timm
 import torch
 from torch import nn
 from torch.nn import functional
-from torchvision.models import googlenet, resnet18, vit_b_16
+from torchvision.models import efficientnet_b0, googlenet, resnet18, vit_b_16
 
 from plugins.base import Option, Plugin, RecipeError, Setting, Stage, Task
 from plugins.depth import depths
@@ -69,6 +69,12 @@ def test_branches_beside_each_other_are_one_layer():
         found = depths(googlenet(num_classes=3, aux_logits=False, init_weights=False))
     assert max(found.values()) == 12  # three convolutions and nine inceptions before the head
     assert len({depth for name, depth in found.items() if name.startswith("inception3a")}) == 1
+
+
+def test_a_block_that_is_alone_in_its_row_is_one_layer():
+    with torch.device("meta"):
+        found = depths(efficientnet_b0(num_classes=3))
+    assert set(found.values()) == set(range(1 + 16 + 2))  # two of seven rows have one block
 
 
 def test_blocks_that_a_stage_holds_by_name_are_layers():

@@ -132,6 +132,7 @@ def test_mixed_precision(cell):
         ({"shape": {**STEPS, "mask": Entry((5,), "bool")}}, "one number for each place of x, .6,. a sample, got .5,."),
         ({"shape": TOKENS, "vocabulary": 4}, "too small for the token 9: type model.vocabulary=10"),
         ({"shape": {"tokens": Entry((6,), "int64")}}, "type model.vocabulary=N"),
+        ({"shape": (1, 8, 8), "vocabulary": 4}, "model.vocabulary=4 is .*, and the data has float32 .1, 8, 8.: leave it out"),
         ({"shape": {"tokens": Entry((6,), "int64", 9, -1)}}, "the smallest is -1"),
     ],
 )

@@ -118,6 +118,7 @@ def test_steps_of_any_length_and_whatever_the_mask_leaves_out():
         ({"vocabulary": 4}, "too small for the token 9: type model.vocabulary=10"),
         ({"vocabulary": 0}, "model.vocabulary must be"),
         ({"shape": {"tokens": Entry((6,), "int64")}}, "type model.vocabulary=N"),
+        ({"shape": STEPS, "vocabulary": 4}, "model.vocabulary=4 is .*, and the data has float32"),
         ({"shape": {"tokens": Entry((6,), "int64", 9, -1)}}, "the smallest is -1"),
         ({"shape": {**SHAPE, "mask": Entry((5,), "bool")}}, "must have one number for each place of tokens"),
         ({"shape": {**SHAPE, "age": Entry((), "float32")}}, "model.tokens must name one of the inputs tokens, mask, age"),

@@ -56,6 +56,9 @@ def test_each_kind_has_its_tables():
     ]
     assert charts["test/size/residuals"].histogram == [np.array(COLUMN["residual_predicted"]).sum(1)[1]]
     assert [[float(cell) for cell in row] for row in cells_of(charts["test/size/quantiles"])[1:]] == [[1, 0.5, 1.0]]
+    alone = charts_of_test({"": KINDS["quantiles"]})
+    assert set(alone) == {"test/quantiles"}
+    assert [[float(cell) for cell in row] for row in cells_of(alone["test/quantiles"])[1:]] == [[1, 0.1, 0.125], [1, 0.9, 0.75]]
 
 
 def test_names_are_text():

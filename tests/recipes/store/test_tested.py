@@ -21,6 +21,8 @@ from recipes.run.predict import as_csv
 from recipes.run.predictor import load
 from recipes.store.shapes import read_confusion
 from recipes.store.tested import read_tested, write_tested
+from tests.recipes.compare.test_report import report_of
+from tests.recipes.run.test_evaluate import measure
 
 X, Y = load_digits(return_X_y=True)
 
@@ -96,6 +98,30 @@ def test_quantiles(folder, tmp_path):
     assert found["columns"][0]["below"] == [int((truth <= table[f"y_q{level:g}"]).sum()) for level in found["levels"]]
 
 
+def test_quantiles_without_the_median(folder, tmp_path):
+    """There is no one prediction: what needs one is left out, by a test, a report, an evaluation and an ensemble, and all else is there."""
+    x, size = load_diabetes(return_X_y=True)
+    words = file_of(tmp_path / "a.npz", x=x.astype("float32"), y=np.stack([size, -size], 1).astype("float32"))
+    folder.train("max_steps=60", *words, "loss=quantile", "loss.q=[0.1,0.9]")
+    found, truth, table = read_tested(folder.path)[""], true(folder), predicted(folder)
+    for number, column in enumerate(found["columns"]):
+        of, expected = truth[:, number], [table[f"y_{number}_q{level:g}"] for level in (0.1, 0.9)]
+        assert column == {
+            "range": [of.min(), of.max()],
+            "samples": len(of),
+            "below": [int((of <= quantile).sum()) for quantile in expected],
+        }
+    shares = np.mean([np.array(column["below"]) / len(truth) for column in found["columns"]], 0)
+    for more in ((), ("+inference=ensemble", f"inference.members={folder.path}")):
+        metrics = measure(folder, *more)["metrics"]
+        np.testing.assert_allclose([metrics[f"test/coverage_{level}"] for level in (0.1, 0.9)], shares, rtol=1e-6)
+        assert metrics.keys() == {"test/loss", "test/coverage_0.1", "test/coverage_0.9"}
+    with pytest.raises(RecipeError, match="several without the median: use inference.greedy=false"):
+        measure(folder, "+inference=soup", f"inference.members={folder.path}", "inference.greedy=true")
+    _, _, page = report_of(folder.path)
+    assert page.sections[-1] == "numbers"
+
+
 def test_class_maps(folder, tmp_path):
     images = (X[:200].reshape(-1, 1, 8, 8) / 16).astype("float32")
     folder.train("max_steps=20", "model=fcn", *file_of(tmp_path / "a.npz", x=images, y=(images[:, 0] > 0.5).astype("int64")))
@@ -119,6 +145,11 @@ KINDS = {
         "reliability": RELIABILITY,
     },
     "regression": {"kind": "regression", "levels": [0.5], "columns": [COLUMN]},
+    "quantiles": {
+        "kind": "regression",
+        "levels": [0.1, 0.9],
+        "columns": [{"range": [0.0, 1.0], "samples": 8, "below": [1, 6]}],
+    },
 }
 
 
