@@ -220,8 +220,7 @@ class Setting:
     `with_weights(weights)` gives this run's module in evaluation mode with other weights; where a later phase of a run begins, `before` has
     the best ones of the phase before. `find_runs(places)` gives the run folders that are named by folders, by those of sweeps, or by patterns. `split`
     is a hash of the data and how they are split, None where it is not known, and `folder` that of a finished run which is loaded.
-    `own_samples(split, device)` gives the samples of a split on which that was trained and validated, as a loader yields them;
-    `trained_on_validation`: its last phase has trained on those of its validation too.
+    `own_samples(split, device)` gives its samples of a split as a loader yields them; `trained_on_validation`: also on those of its validation.
     """
 
     shape: Any  # of a sample: a tuple, or by name an `Entry` for each of several inputs
