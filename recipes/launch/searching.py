@@ -17,10 +17,10 @@ from omegaconf import OmegaConf
 from plugins.errors import RecipeError
 from recipes.config.duration import seconds_of
 from recipes.config.errors import one_line
-from recipes.config.kinds import is_texts
+from recipes.config.kinds import is_number, is_texts
 from recipes.config.quoting import show
 from recipes.config.settings import SEARCH_RESULTS
-from recipes.config.sweepers import PRUNERS, SAMPLERS
+from recipes.config.sweepers import LEAST, PRUNERS, SAMPLERS
 from recipes.config.types import expected
 from recipes.config.untrusted import read_yaml
 from recipes.launch.objectives import value_of
@@ -108,7 +108,14 @@ def made(what: str, node: Mapping[str, Any]) -> Any:
         like, comment = (1, "| auto") if default == "auto" else (default, "")
         if default is not None and key in arguments and (words := expected(arguments[key], like, comment)):
             raise RecipeError(f"hydra.sweeper.{what}.{key} must be {words}, got {show(arguments[key])}")
+    for key, number in arguments.items():  # of what Optuna itself looks at too late
+        if is_number(number) and key in LEAST and number < LEAST[key]:
+            raise RecipeError(f"hydra.sweeper.{what}.{key} must be a whole number ≥ {LEAST[key]}, got {show(number)}")
+        if key == "sigma0" and number is not None and not (is_number(number) and number > 0):
+            raise RecipeError(f"hydra.sweeper.{what}.sigma0 must be a number above 0, or null, got {show(number)}")
     try:
+        if node["name"] == "cmaes":  # Optuna imports it when it first draws by it
+            importlib.import_module("cmaes")
         return getattr(importlib.import_module(f"optuna.{what}s"), CLASSES[node["name"]])(**arguments)
     except (TypeError, ValueError) as error:
         raise RecipeError(f"hydra.sweeper.{what}: {one_line(error)}") from None

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 import zipfile
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -466,6 +467,26 @@ def test_a_pruner_s_numbers_may_be_found_by_optuna_or_typed():
     assert made("pruner", {"name": "halving", "min_resource": "auto"})._min_resource is None
     with pytest.raises(RecipeError, match=r"pruner\.min_resource must be a whole number or auto, got x"):
         made("pruner", {"name": "halving", "min_resource": "x"})
+
+
+@pytest.mark.parametrize(
+    ("what", "node", "told"),
+    [
+        ("sampler", {"name": "tpe", "n_ei_candidates": 0}, "n_ei_candidates must be a whole number ≥ 1, got 0"),
+        ("sampler", {"name": "cmaes", "sigma0": 0.0}, "sigma0 must be a number above 0, or null, got 0.0"),
+        ("pruner", {"name": "hyperband", "max_resource": 0}, "max_resource must be a whole number ≥ 1, got 0"),
+        ("pruner", {"name": "hyperband", "reduction_factor": 1}, "reduction_factor must be a whole number ≥ 2, got 1"),
+    ],
+)
+def test_what_optuna_would_refuse_after_some_trials_is_refused_at_once(what, node, told):
+    with pytest.raises(RecipeError, match=told):
+        made(what, node)
+
+
+@pytest.mark.skipif(find_spec("cmaes") is not None, reason="it is installed")
+def test_a_sampler_without_its_package_is_refused_at_once():
+    with pytest.raises(RecipeError, match="needs a package of its own: pip install cmaes"):
+        made("sampler", {"name": "cmaes", "seed": 0})
 
 
 def test_a_job_that_was_given_up_stays_so_whatever_the_search_thinks_now(tmp_path):
