@@ -67,7 +67,9 @@ class ProcessesLauncher(Launcher):
         if search.ended_early:
             sweep.say(search.ended_early)
         expect_alike(job.result for job in sweep.jobs)
-        sweep.run(search.again())
+        again = search.again()
+        searching.write_repeated(search, sweep.folder)
+        sweep.run(again)
         if sweep.plan.jobs:  # else all was only explained
             searching.write_found(search, sweep.folder)
 

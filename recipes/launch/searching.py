@@ -83,9 +83,16 @@ def search_of(hydra: Any, words: Sequence[str], sweep: Sweep) -> Search:
 
 def _take_back(folder: Path) -> None:
     """Leave of what an earlier start has found the jobs that chose nothing: a search that goes on may find a better trial."""
+    if (folder / SEARCH_RESULTS).exists():
+        write_text(folder / SEARCH_RESULTS, yaml.safe_dump({"repeated_jobs": _earlier(folder)}))
+
+
+def _earlier(folder: Path) -> list[str]:
+    """The jobs of a search that chose nothing, as far as they were noted."""
     with suppress(FileNotFoundError):
-        again = read_yaml(folder / SEARCH_RESULTS).get("repeated_jobs")
-        write_text(folder / SEARCH_RESULTS, yaml.safe_dump({"repeated_jobs": again} if is_texts(again) else {}))
+        names = read_yaml(folder / SEARCH_RESULTS).get("repeated_jobs")
+        return list(names) if is_texts(names) else []  # type: ignore[call-overload]
+    return []
 
 
 def at_a_time(jobs: int, trials: int, seeds: int) -> int:
@@ -125,6 +132,19 @@ def made(what: str, node: Mapping[str, Any]) -> Any:
         ) from None
 
 
+def _repeated(search: Search, folder: Path) -> list[str]:
+    """The jobs that have trained the best trial again, in this start of a search or in earlier ones, and were tried in none."""
+    tried = {str(job.folder.relative_to(folder)) for trial in search.trials for job in trial.jobs}
+    again = [str(job.folder.relative_to(folder)) for job in search.repeated]
+    return [name for name in dict.fromkeys([*_earlier(folder), *again]) if name not in tried]
+
+
+def write_repeated(search: Search, folder: Path) -> None:
+    """Which jobs choose nothing, before they are trained: the search may be ended on the way."""
+    if search.repeated:
+        write_text(folder / SEARCH_RESULTS, yaml.safe_dump({"repeated_jobs": _repeated(search, folder)}))
+
+
 def write_found(search: Search, folder: Path) -> None:
     """What was found, for the end of the command and the report."""
     best = search.best
@@ -145,8 +165,8 @@ def write_found(search: Search, folder: Path) -> None:
             found |= {
                 "repeats": len(search.repeated),
                 "repeated": len(again),
-                "repeated_jobs": [str(job.folder.relative_to(folder)) for job in search.repeated],
                 "repeated_mean": fmean(again) if again else None,
                 "repeated_deviation": stdev(again) if len(again) > 1 else None,
             }
+    found |= {"repeated_jobs": names} if (names := _repeated(search, folder)) else {}
     write_text(folder / SEARCH_RESULTS, yaml.safe_dump(found, sort_keys=False, allow_unicode=True))

@@ -20,7 +20,7 @@ from plugins.errors import RecipeError
 from recipes.launch import sweep as sweep_module
 from recipes.launch.job import Job
 from recipes.launch.search import best_of_search, chosen_job, repeated_jobs
-from recipes.launch.searching import made, sampler_of, search_of, write_found
+from recipes.launch.searching import made, sampler_of, search_of, write_found, write_repeated
 from recipes.launch.space import space_of
 from recipes.launch.study import Search
 from recipes.launch.sweep import Sweep
@@ -263,6 +263,29 @@ def test_the_best_is_repeated_with_seeds_that_nothing_was_chosen_by(tmp_path):
     again = trials.search.again()
     assert [job.words[:-1] for job in again] == [trials.search.best.words] * 2
     assert len({job.words[-1] for job in again}) == 2 and trials.search.again() == []
+
+
+def test_what_earlier_starts_have_repeated_stays_known(tmp_path):
+    """Of a search that goes on with more trials and finds a better one, and of one that is ended while it repeats."""
+    (tmp_path / "sweep.log").touch()
+    fresh = []
+    for total in (2, 6):
+        trials = Trials(tmp_path, lambda values: -float(values["x"]), settings={"n_trials": total, "repeats": 2})
+        trials.search.study.enqueue_trial({"x": 0.5})  # the best of two, and of six no more
+        trials.search.study.enqueue_trial({"x": 0.4})
+        trials.make = lambda number, words: Job(number, tmp_path / "_".join(words), words, "")
+        trials.search.make = trials.make
+        trials.all()
+        fresh += trials.search.again()
+        write_repeated(trials.search, tmp_path)
+        assert repeated_jobs(tmp_path) == {job.folder for job in fresh}  # before one of them has begun
+        for job in trials.search.repeated:
+            trials.train(job)
+        write_found(trials.search, tmp_path)
+    assert repeated_jobs(tmp_path) == {job.folder for job in fresh} and len(fresh) == 4
+    found = yaml.safe_load((tmp_path / "optimization_results.yaml").read_text())
+    assert found["repeats"] == found["repeated"] == 2  # in the mean are those of the best alone
+    assert found["repeated_mean"] == pytest.approx(trials.search.best.jobs[0].score)
 
 
 def test_a_seed_that_was_typed_gives_way_to_the_fresh_ones(tmp_path):
