@@ -195,9 +195,9 @@ def test_several_objectives_and_what_is_no_metric(tmp_path):
     trials.all()
     assert all(trial.values[1] == -7 for trial in trials.search.study.trials)
     with pytest.raises(RecipeError, match=r"f2 is no metric of these runs; there are val/loss, val/what, steps"):
-        Trials(tmp_path / "wrong", squares, settings={"objectives": ["val/f2"], "direction": "maximize"}).all()
+        Trials(tmp_path / "wrong", squares, settings={"objectives": ["val/f2"], "direction": ["maximize"]}).all()
     with pytest.raises(RecipeError, match=r"val/loss the smallest value is best"):
-        Trials(tmp_path / "direction", squares, settings={"direction": "maximize"}).all()
+        Trials(tmp_path / "direction", squares, settings={"direction": ["maximize"]}).all()
     with pytest.raises(RecipeError, match=r"larger or a smaller val/what is better is not known"):
         Trials(tmp_path / "unknown", squares, settings={"objectives": ["val/what"]}).all()
 
@@ -465,22 +465,76 @@ def test_a_job_that_is_given_up_while_it_loads_is_pruned(tmp_path):
     assert (left["status"], left["pruned_at"]) == ("pruned", 1) and "error" not in left and not sweep.failed
 
 
+class ByWords(Trials):
+    """Trials whose jobs have folders by their words, as those of a sweep have, which are asked for one after the other."""
+
+    def __init__(self, folder, asked, at_a_time=1, words=("x=interval(0.0,1.0)",)):
+        folder.mkdir(exist_ok=True)
+        (folder / "sweep.log").touch()
+        pruner = made("pruner", {"name": "median", "n_startup_trials": 1})
+        super().__init__(folder, squares, pruner, {"n_trials": len(asked)}, words, at_a_time)
+        for x in asked:
+            self.search.study.enqueue_trial({"x": x})
+
+    def make(self, number, words):
+        return Job(number, self.folder / "_".join(words), words, words[-1])
+
+    def next(self):
+        """Let the next jobs end, where they have not."""
+        for job in self.search.more():
+            if not job.has_ended():
+                self.leave(job)
+                job.read()
+            self.search.ended(job)
+
+    def states(self):
+        return [trial.state.name for trial in self.search.study.trials]
+
+    def left(self):
+        return {path.parent.name: json.loads(path.read_text())["status"] for path in self.folder.glob("*/result.json")}
+
+
 def test_a_finished_run_is_not_given_up_where_its_setting_is_asked_for_again(tmp_path):
-    """It answers at once, beside more trials than when it was judged; what it has left stays as it is."""
+    """It answers at once, beside more trials than when it was judged; what it has left stays as it is. One that nobody has judged is."""
+    asked, sweep = (0.9, 0.3, 0.9, 1.0), Sweep(tmp_path, Plan(), ASLEEP)
+    first = ByWords(tmp_path, asked)
+    for _ in range(3):
+        first.next()
+    first.leave(*first.search.more())  # and the search is killed before it hears of the end
+    for _ in range(2):
+        ByWords(tmp_path, asked)  # killed at once
+        trials = ByWords(tmp_path, asked)
+        sweep.work(trials.search)
+        assert trials.states() == ["COMPLETE", "COMPLETE", "COMPLETE", "PRUNED"]
+        assert trials.left() == {"x=0.9": "finished", "x=0.3": "finished", "x=1.0": "pruned"}
+        trials.leave(trials.search.trials[3].jobs[0])  # killed before this is in the folder
 
-    class ByWords(Trials):
-        def make(self, number, words):
-            return Job(number, self.folder / words[-1], words, words[-1])
 
+def test_a_search_that_goes_on_gives_up_nothing_that_is_finished(tmp_path):
+    """The worse of two ended first; when it is asked for again the better one is there already."""
     sweep = Sweep(tmp_path, Plan(), ASLEEP)
-    trials = ByWords(tmp_path, squares, made("pruner", {"name": "median", "n_startup_trials": 1}), {"n_trials": 4})
-    for x in (0.9, 0.3, 0.9, 1.0):
-        trials.search.study.enqueue_trial({"x": x})
-        trials.leave(trials.make(0, [f"x={x}"]))
-    sweep.work(trials.search)
-    assert [trial.state.name for trial in trials.search.study.trials] == ["COMPLETE", "COMPLETE", "COMPLETE", "PRUNED"]
-    left = [json.loads((tmp_path / f"x={x}" / "result.json").read_text())["status"] for x in (0.9, 0.3, 1.0)]
-    assert left == ["finished", "finished", "pruned"]
+    first = ByWords(tmp_path, (0.3, 0.9), at_a_time=2)
+    good, bad = first.search.more() + first.search.more()
+    first.train(bad)
+    first.train(good)
+    logged = [trial.intermediate_values for trial in first.search.study.trials]
+    for at_a_time in (1, 2):
+        again = ByWords(tmp_path, (0.3, 0.9), at_a_time)
+        sweep.work(again.search)
+        assert again.states() == ["COMPLETE", "COMPLETE"] and set(again.left().values()) == {"finished"}
+        assert [trial.intermediate_values for trial in again.search.study.trials] == logged and all(logged)
+
+
+def test_a_first_seed_that_was_kept_is_not_given_up_when_the_search_goes_on(tmp_path):
+    words = ("x=interval(0.0,1.0)", "seed=0,1")
+    first = ByWords(tmp_path, (0.3, 0.9), 2, words)
+    good, bad = first.search.more() + first.search.more()
+    for job in (bad, good, *first.search.more()[:1]):
+        first.train(job)
+    again = ByWords(tmp_path, (0.3, 0.9), 1, words)
+    while not again.search.is_done():
+        again.next()
+    assert again.states() == ["COMPLETE", "COMPLETE"]
 
 
 def test_a_pruner_s_numbers_may_be_found_by_optuna_or_typed():
