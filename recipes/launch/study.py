@@ -93,6 +93,9 @@ class Search:
             directions=["maximize"] * count,
         )
         self.study.set_user_attr(UNJUDGED, self.unjudged)
+        self.expect: Callable[[Mapping[str, Any]], None] = lambda result: (
+            None
+        )  # of the result of each job that a trial is judged by
         self.trials: list[Trial] = []
         self.repeated: list[Job] = []
         self._of: dict[Job, Trial] = {}
@@ -259,6 +262,9 @@ class Search:
 
         trial.told = True
         trial.seeds = []
+        for job in trial.jobs:
+            if job.score is not None or job is trial.pruned:  # any other has no say, and may have left half a result
+                self.expect(job.result)
         values = None
         if state == "COMPLETE":
             names = self.objectives or [str(trial.jobs[0].result.get("monitor"))]

@@ -644,6 +644,16 @@ def test_mistakes_in_a_search(tmp_path, words, told):
     assert told in mistake("-m", *WORDS, *words, cwd=tmp_path, forked=True)
 
 
+def test_an_objective_that_is_measured_in_two_ways_is_refused_once_it_is_seen(tmp_path):
+    words = ("hydra/sweeper/sampler=grid", "hydra.sweeper.objectives=val/loss", "max_steps=2", "seed=3", "sweep=mine")
+    told = command(
+        "train.py", "-m", *WORDS, *words, "loss=cross_entropy,focal", "optimizer.lr=0.1,0.01", cwd=tmp_path, forked=True
+    )
+    assert told.returncode == 2 and told.stderr.startswith("error: the jobs of this search have val/loss with loss._target_")
+    assert told.stderr.endswith("which do not compare: give all the same\n")
+    assert len(list((tmp_path / "mine").glob("*/result.json"))) in (2, 3)  # of four
+
+
 def test_one_objective_and_one_direction_need_no_list(tmp_path):
     settings = {"sampler": {"name": "random"}, "pruner": {"name": "none"}, "n_jobs": 1, "budget": None}
     settings |= SETTINGS | {"objectives": "val/acc", "direction": "maximize"}
