@@ -58,8 +58,8 @@ class Alike:
         Raises:
             RecipeError: its scores do not compare with those of the first one.
         """
-        for metric in self.names or [result.get("monitor")]:
-            if not metric or result.get("metrics", {}).get(metric) is None:  # such as steps, which are steps
+        for metric in self.names or [str(result.get("monitor"))]:
+            if result.get("metrics", {}).get(metric) is None:  # such as steps, which are steps
                 continue
             run = Run(Path(), "finished", result)
             first = self._first.setdefault(metric if self.names else "", run)
@@ -68,7 +68,7 @@ class Alike:
                     f"the jobs of this search are judged by {first.result['monitor']} and by {metric}, which do not compare: set "
                     f"trainer.monitor to one that all have"
                 )
-            if alike := differing(str(metric), [first, run]):
+            if alike := differing(metric, [first, run]):
                 raise RecipeError(f"the jobs of this search have {alike}, which do not compare: give all the same")
 
 

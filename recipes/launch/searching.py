@@ -91,7 +91,7 @@ def _earlier(folder: Path) -> list[str]:
     """The jobs of a search that chose nothing, as far as they were noted."""
     with suppress(FileNotFoundError):
         names = read_yaml(folder / SEARCH_RESULTS).get("repeated_jobs")
-        return list(names) if is_texts(names) else []  # type: ignore[call-overload]
+        return list(names) if is_texts(names) else []  # type: ignore[arg-type]
     return []
 
 
