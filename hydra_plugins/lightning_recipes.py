@@ -53,21 +53,23 @@ class ProcessesLauncher(Launcher):
 
     def search(self, words: Sequence[str]) -> None:
         """Run the jobs of a search over what some words span."""
-        from recipes.compare.rulers import expect_alike
+        from recipes.compare.rulers import Alike
         from recipes.launch import searching
 
         setup_globals()
         sweep = self._current()
         try:
             search = searching.search_of(self.config.hydra, as_words(words), sweep)
+            search.expect = Alike(search.objectives).expect
             sweep.work(search)
         except Exception:
             self._remove()  # unless there is a job
             raise
         if search.ended_early:
             sweep.say(search.ended_early)
-        expect_alike(job.result for job in sweep.jobs)
-        sweep.run(search.again())
+        again = search.again()
+        searching.write_repeated(search, sweep.folder)
+        sweep.run(again)
         if sweep.plan.jobs:  # else all was only explained
             searching.write_found(search, sweep.folder)
 

@@ -31,8 +31,8 @@ def are_milestones(value: Any) -> bool:
 class Milestones(ByMetric):
     """Give a training up whose validation metric has not reached a value by a step.
 
-    Of milestones {n: x} each is looked at in the first validation at step n or later: where the best value up to then is worse than x the run
-    ends as given up, with the status `pruned`. In a sweep it is told, and compared with nothing.
+    Of milestones {n: x} each is looked at in the first validation at step n or later, that behind the last step of a run among them: where the best
+    value up to then is worse than x the run ends as given up, with the status `pruned`. In a sweep it is told, and compared with nothing.
 
     Raises:
         RecipeError: no validation data; no metric of that name, or none of a known direction.
@@ -54,10 +54,12 @@ class Milestones(ByMetric):
         """Nothing has been evaluated yet."""
         super().__post_init__()
         self.best: float | None = None
+        self._behind = False  # whether a validation behind the training is still to come
 
     def on_train_start(self, trainer: L.Trainer, pl_module: Any) -> None:
         """Begin anew, or go on with what a checkpoint held."""
         super().on_train_start(trainer, pl_module)
+        self._behind = True
         if pl_module.steps_done == 0:
             self.best = None
 
@@ -72,6 +74,13 @@ class Milestones(ByMetric):
                 f"{self.metric} had not reached {found[1]:g} by step {found[0]}, the best was {self.best:.4g}",
             )
         return {}
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: Any) -> None:
+        """Look once more at the validation behind the training: later ones may be of other samples."""
+        if trainer.state.fn != "fit" and self._behind:
+            self._behind = False
+            if self.followed in pl_module.metrics:  # a technique may measure it in a training alone
+                self.after_validation(pl_module, pl_module.metrics)
 
     def state_dict(self) -> dict[str, Any]:
         """The best value so far, and what chooses."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,29 +41,35 @@ def measured_alike(group: Group, other: Group, metric: str) -> bool:
     return len({json.dumps(ruler(run, metric), sort_keys=True, default=str) for run in runs}) <= 1
 
 
-def expect_alike(results: Iterable[Mapping[str, Any]]) -> None:
-    """Refuse a search whose jobs were measured in different ways: it would find the mildest way of measuring.
+class Alike:
+    """Refuses a search whose jobs were measured in different ways: it would find the mildest way of measuring.
 
     Args:
-        results: of its jobs.
-
-    Raises:
-        RecipeError: the scores of two jobs do not compare.
+        names: of what it is judged by; none: of each job the metric that chooses its best model.
     """
-    known: Run | None = None
-    for result in results:
-        metric = result.get("monitor")
-        if not metric or result.get("metrics", {}).get(metric) is None:
-            continue
-        run = Run(Path(), "finished", result)
-        first = known = known or run
-        if metric != first.result["monitor"]:
-            raise RecipeError(
-                f"the jobs of this search are judged by {first.result['monitor']} and by {metric}, which do not compare: set "
-                f"trainer.monitor to one that all have"
-            )
-        if alike := differing(str(metric), [first, run]):
-            raise RecipeError(f"the jobs of this search have {alike}, which do not compare: give all the same")
+
+    def __init__(self, names: Sequence[str] = ()) -> None:
+        self.names = names
+        self._first: dict[str, Run] = {}  # that has a metric
+
+    def expect(self, result: Mapping[str, Any]) -> None:
+        """Look at the result of one more job.
+
+        Raises:
+            RecipeError: its scores do not compare with those of the first one.
+        """
+        for metric in self.names or [str(result.get("monitor"))]:
+            if result.get("metrics", {}).get(metric) is None:  # such as steps, which are steps
+                continue
+            run = Run(Path(), "finished", result)
+            first = self._first.setdefault(metric if self.names else "", run)
+            if not self.names and metric != first.result["monitor"]:
+                raise RecipeError(
+                    f"the jobs of this search are judged by {first.result['monitor']} and by {metric}, which do not compare: set "
+                    f"trainer.monitor to one that all have"
+                )
+            if alike := differing(metric, [first, run]):
+                raise RecipeError(f"the jobs of this search have {alike}, which do not compare: give all the same")
 
 
 def differing(metric: str, runs: Sequence[Run]) -> str:
@@ -74,7 +80,8 @@ def differing(metric: str, runs: Sequence[Run]) -> str:
     ]
     settings = []
     for key in keys[:SHOWN]:
-        name = next((name for name in runs[0].values if name.endswith(f".{key}")), key)  # as it is typed
+        named = [name for name in runs[0].values if name.endswith(f".{key}")]  # as it is typed
+        name = min(named, key=lambda name: show(runs[0].values[name]) != show(rulers[0].get(key)), default=key)
         values = list(dict.fromkeys(show(one[key]) if key in one else "none" for one in rulers))
         settings.append(f"{name} {', '.join(values[:SHOWN])}{' and others' * (len(values) > SHOWN)}")
     return metric + " with " + "; ".join(settings) + " and others" * (len(keys) > SHOWN) if settings else ""

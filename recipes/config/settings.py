@@ -23,6 +23,15 @@ from recipes.config.spelling import suggest
 
 SEARCH_RESULTS = "optimization_results.yaml"  # in the folder of a search
 STARTS = ("warm", "fresh")  # of jobs
+LEAST: dict[str, dict[str, int]] = {  # that numbers may be
+    "launcher": {
+        **{"jobs_per_gpu": 1, "timeout_min": 1, "cpus_per_task": 1},
+        **{"gpus_per_node": 0, "mem_gb": 0, "signal_delay_s": 0, "max_num_timeout": 0},
+    },
+    "launcher.ray.init": {"num_cpus": 0, "num_gpus": 0},
+    "launcher.ray.remote": {"num_cpus": 0, "num_gpus": 0, "memory": 0},
+    "sweeper": {"n_trials": 1, "n_jobs": 1, "repeats": 0, "max_batch_size": 1},
+}
 INSTEAD = {  # of launchers of other packages
     "basic": "processes",
     "joblib": "processes",
@@ -75,13 +84,16 @@ def check_settings(config: DictConfig, multirun: bool) -> None:
             f"hydra/launcher={instead}"
         )
     expect_jobs(config.launcher.get("n_jobs"))
-    if isinstance(number := config.launcher.get("jobs_per_gpu"), int) and number < 1:
-        raise RecipeError(f"hydra.launcher.jobs_per_gpu must be a whole number ≥ 1, got {number}")
     if (start := config.launcher.get("start", "warm")) not in STARTS:
         raise RecipeError(f"hydra.launcher.start must be one of {', '.join(STARTS)}, got {start}")
-    for name, least in (("n_trials", 1), ("n_jobs", 1), ("repeats", 0)):
-        if isinstance(number := config.sweeper.get(name), int) and number < least:
-            raise RecipeError(f"hydra.sweeper.{name} must be a whole number ≥ {least}, got {number}")
+    for place, names in LEAST.items():
+        node = OmegaConf.select(config, place)
+        for name, least in names.items() if isinstance(node, DictConfig) else ():
+            if isinstance(number := node.get(name), int | float) and not number >= least:
+                kind = "whole number" if isinstance(number, int) else "number"
+                raise RecipeError(f"hydra.{place}.{name} must be a {kind} ≥ {least}, got {show(number)}")
+    if not 0 <= (share := config.sweeper.get("max_failure_rate", 0.0)) <= 1:
+        raise RecipeError(f"hydra.sweeper.max_failure_rate must be a number from 0 to 1, got {show(share)}")
     if multirun:
         with suppress(OmegaConfBaseException):  # it refers to what is known of a job only
             expect_below(Path("sweep"), str(config.sweep.subdir))

@@ -25,6 +25,7 @@ PRUNERS: dict[str, dict[str, Any]] = {  # which trials are given up while they r
     "halving": {"min_resource": "auto", "reduction_factor": 4},
     "hyperband": {"min_resource": 1, "max_resource": "auto", "reduction_factor": 3},
 }
+LEAST = {"n_startup_trials": 0, "n_ei_candidates": 1, "min_resource": 1, "max_resource": 1, "reduction_factor": 2}  # of those
 
 
 @dataclass

@@ -44,6 +44,7 @@ class Job:
         result: what `result.json` holds; empty before the run has written one.
         error: what went wrong, in a line.
         request: what it asks a cluster for.
+        was_finished: before this start of the sweep came to it.
     """
 
     number: int
@@ -54,6 +55,7 @@ class Job:
     result: dict[str, Any] = field(default_factory=dict)
     error: str = ""
     request: dict[str, Any] = field(default_factory=dict)
+    was_finished: bool = False
 
     @property
     def name(self) -> str:
@@ -74,6 +76,12 @@ class Job:
     def read(self) -> None:
         """Look at what the run has left."""
         self.result = result_or_empty(self.folder)
+
+    def has_ended(self) -> bool:
+        """Whether there is nothing left to train, as its run tells."""
+        self.read()
+        self.was_finished = self.result.get("status") == "finished"
+        return self.result.get("status") in ("finished", "diverged", "pruned")
 
     def last_line(self, beginning: str = "") -> str:
         """The last line, of those that begin so, that the job has printed."""

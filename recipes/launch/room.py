@@ -7,20 +7,10 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from recipes.launch.memory import available
+
 SPARE = 1.2  # of what a job was seen to take; it may take more
 EVERY = 0.5  # seconds between two looks
-
-
-def available() -> float:
-    """Bytes that processes may still take, of the machine and of the container that this one is in; without a bound where that is not told."""
-    found = [float("inf")]
-    with suppress(OSError, StopIteration, ValueError):
-        lines = Path("/proc/meminfo").read_text().splitlines()
-        found.append(1024 * float(next(line for line in lines if line.startswith("MemAvailable")).split()[1]))
-    with suppress(OSError, ValueError):
-        group = Path("/sys/fs/cgroup")
-        found.append(float((group / "memory.max").read_text()) - float((group / "memory.current").read_text()))
-    return min(found)
 
 
 def of_its_own(number: int) -> float:

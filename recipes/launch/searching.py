@@ -17,10 +17,10 @@ from omegaconf import OmegaConf
 from plugins.errors import RecipeError
 from recipes.config.duration import seconds_of
 from recipes.config.errors import one_line
-from recipes.config.kinds import is_texts
+from recipes.config.kinds import is_number, is_texts
 from recipes.config.quoting import show
 from recipes.config.settings import SEARCH_RESULTS
-from recipes.config.sweepers import PRUNERS, SAMPLERS
+from recipes.config.sweepers import LEAST, PRUNERS, SAMPLERS
 from recipes.config.types import expected
 from recipes.config.untrusted import read_yaml
 from recipes.launch.objectives import value_of
@@ -83,9 +83,16 @@ def search_of(hydra: Any, words: Sequence[str], sweep: Sweep) -> Search:
 
 def _take_back(folder: Path) -> None:
     """Leave of what an earlier start has found the jobs that chose nothing: a search that goes on may find a better trial."""
+    if (folder / SEARCH_RESULTS).exists():
+        write_text(folder / SEARCH_RESULTS, yaml.safe_dump({"repeated_jobs": _earlier(folder)}))
+
+
+def _earlier(folder: Path) -> list[str]:
+    """The jobs of a search that chose nothing, as far as they were noted."""
     with suppress(FileNotFoundError):
-        again = read_yaml(folder / SEARCH_RESULTS).get("repeated_jobs")
-        write_text(folder / SEARCH_RESULTS, yaml.safe_dump({"repeated_jobs": again} if is_texts(again) else {}))
+        names = read_yaml(folder / SEARCH_RESULTS).get("repeated_jobs")
+        return list(names) if is_texts(names) else []  # type: ignore[arg-type]
+    return []
 
 
 def at_a_time(jobs: int, trials: int, seeds: int) -> int:
@@ -108,7 +115,14 @@ def made(what: str, node: Mapping[str, Any]) -> Any:
         like, comment = (1, "| auto") if default == "auto" else (default, "")
         if default is not None and key in arguments and (words := expected(arguments[key], like, comment)):
             raise RecipeError(f"hydra.sweeper.{what}.{key} must be {words}, got {show(arguments[key])}")
+    for key, number in arguments.items():  # of what Optuna itself looks at too late
+        if is_number(number) and key in LEAST and number < LEAST[key]:
+            raise RecipeError(f"hydra.sweeper.{what}.{key} must be a whole number ≥ {LEAST[key]}, got {show(number)}")
+        if key == "sigma0" and number is not None and not (is_number(number) and number > 0):
+            raise RecipeError(f"hydra.sweeper.{what}.sigma0 must be a number above 0, or null, got {show(number)}")
     try:
+        if node["name"] == "cmaes":  # Optuna imports it when it first draws by it
+            importlib.import_module("cmaes")
         return getattr(importlib.import_module(f"optuna.{what}s"), CLASSES[node["name"]])(**arguments)
     except (TypeError, ValueError) as error:
         raise RecipeError(f"hydra.sweeper.{what}: {one_line(error)}") from None
@@ -116,6 +130,19 @@ def made(what: str, node: Mapping[str, Any]) -> Any:
         raise RecipeError(
             f"hydra/sweeper/{what}={node['name']} needs a package of its own: pip install {error.name or one_line(error)}"
         ) from None
+
+
+def _repeated(search: Search, folder: Path) -> list[str]:
+    """The jobs that have trained the best trial again, in this start of a search or in earlier ones, and were tried in none."""
+    tried = {str(job.folder.relative_to(folder)) for trial in search.trials for job in trial.jobs}
+    again = [str(job.folder.relative_to(folder)) for job in search.repeated]
+    return [name for name in dict.fromkeys([*_earlier(folder), *again]) if name not in tried]
+
+
+def write_repeated(search: Search, folder: Path) -> None:
+    """Which jobs choose nothing, before they are trained: the search may be ended on the way."""
+    if search.repeated:
+        write_text(folder / SEARCH_RESULTS, yaml.safe_dump({"repeated_jobs": _repeated(search, folder)}))
 
 
 def write_found(search: Search, folder: Path) -> None:
@@ -138,8 +165,8 @@ def write_found(search: Search, folder: Path) -> None:
             found |= {
                 "repeats": len(search.repeated),
                 "repeated": len(again),
-                "repeated_jobs": [str(job.folder.relative_to(folder)) for job in search.repeated],
                 "repeated_mean": fmean(again) if again else None,
                 "repeated_deviation": stdev(again) if len(again) > 1 else None,
             }
+    found |= {"repeated_jobs": names} if (names := _repeated(search, folder)) else {}
     write_text(folder / SEARCH_RESULTS, yaml.safe_dump(found, sort_keys=False, allow_unicode=True))

@@ -2,6 +2,7 @@
 
 With one trial at a time all of it is a function of the sampler's seed and of what the jobs have left, in this order. So a search that was
 interrupted goes on by asking for the same trials again: those that have ended answer at once, with the numbers they logged on their way.
+What was finished stays so, beside whatever trials it is seen this time.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from recipes.config.run_files import METRICS, STUDY
 from recipes.launch.job import Job
 from recipes.launch.objectives import mean_of, sign_of
 from recipes.launch.space import SEED, Space
+from recipes.launch.unjudged import KEPT, STUDY_NAME, UNJUDGED, unjudged
 from recipes.store.plan import is_journal
 from recipes.store.shapes import numbers_of
 
@@ -71,12 +73,13 @@ class Search:
 
         self.space, self.make, self.at_a_time, self.pruner = space, make, max(1, at_a_time), pruner
         self.objectives: list[str] = list(settings["objectives"] or [])
-        given = settings["direction"]
-        self.directions: list[str] = [given] if isinstance(given, str) else list(given or [])
+        self.directions: list[str | None] = list(settings["direction"] or [])
         self.total, self.repeats = settings["n_trials"], settings["repeats"]
         self.failures_allowed = settings["max_failure_rate"]
         self.until = None if seconds is None else time.monotonic() + seconds
         optuna.logging.set_verbosity(optuna.logging.WARNING)
+        # only with one trial at a time does the same come before each trial again
+        self.unjudged = unjudged(folder / STUDY) if self.at_a_time == 1 else []
         # It is written anew: the jobs are what is kept. The lock that a killed search held would be waited for; it links to the path given here.
         for left in filter(is_journal, folder.glob("*")):
             left.unlink()
@@ -86,9 +89,13 @@ class Search:
             storage=optuna.storages.JournalStorage(backend),
             sampler=sampler,
             pruner=pruner,
-            study_name="search",  # by which Hyperband spreads the trials: one that goes on has the same
+            study_name=STUDY_NAME,
             directions=["maximize"] * count,
         )
+        self.study.set_user_attr(UNJUDGED, self.unjudged)
+        self.expect: Callable[[Mapping[str, Any]], None] = lambda result: (
+            None
+        )  # of the result of each job that a trial is judged by
         self.trials: list[Trial] = []
         self.repeated: list[Job] = []
         self._of: dict[Job, Trial] = {}
@@ -135,6 +142,9 @@ class Search:
             self._tell(trial, "FAIL")
         elif not trial.seeds and all(other.score is not None for other in trial.jobs):
             self._tell(trial, "COMPLETE")
+        elif job is trial.jobs[0]:
+            trial.asked.set_user_attr(KEPT, True)
+        self.unjudged = [params for params in self.unjudged if params != trial.asked.params]
 
     def hopeless(self, running: Iterable[Job]) -> list[Job]:
         """The running jobs of trials that are given up."""
@@ -231,7 +241,8 @@ class Search:
             rows = list(numbers_of(job.folder / METRICS)) if size != trial.size else []
         except (OSError, RecipeError):  # it is being written
             return
-        trial.size, again = size, self._is_again(trial)
+        trial.size = size
+        stays = job.was_finished and trial.asked.params not in self.unjudged
         for row in rows:
             step, value = int(row["step"]), row.get(name)
             if not value or step <= trial.seen or (given_up is not None and step > given_up):
@@ -239,15 +250,9 @@ class Search:
             trial.seen = step
             trial.asked.report(sign_of(job, name, self._direction(0)) * float(value), step)
             hopeless = trial.asked.should_prune()  # asked each time: Optuna keeps what others compete with
-            if hopeless and given_up is None and not again:
+            if hopeless and given_up is None and not stays:
                 trial.pruned_at, trial.pruned = step, job
                 return
-
-    def _is_again(self, trial: Trial) -> bool:
-        """Whether an earlier trial, of the same words, has trained its first job to the end: what that has left is not judged twice."""
-        first = trial.jobs[0]
-        alike = [other for other in self.trials if other is not trial and other.ended and other.pruned_at is None]
-        return first.score is not None and any(other.jobs[0].folder == first.folder for other in alike)
 
     def _direction(self, place: int) -> str | None:
         return self.directions[place] if place < len(self.directions) else None
@@ -257,6 +262,9 @@ class Search:
 
         trial.told = True
         trial.seeds = []
+        for job in trial.jobs:
+            if job.score is not None or job is trial.pruned:  # any other has no say, and may have left half a result
+                self.expect(job.result)
         values = None
         if state == "COMPLETE":
             names = self.objectives or [str(trial.jobs[0].result.get("monitor"))]

@@ -227,9 +227,7 @@ class Sweep:
 
     def _begin(self, job: Job) -> None:
         """Start a job, unless it is finished, or cannot be started."""
-        if not job.error:
-            job.read()
-        if job.error or job.result.get("status") in ("finished", "diverged", "pruned"):
+        if job.error or job.has_ended():
             self.display.done(1)
             self.say(f"{job.name}  {job.error or told_before(job)}")
             return

@@ -13,7 +13,7 @@ import torch
 from plugins.errors import RecipeError
 from recipes.config.errors import out_of_memory
 from recipes.data.base import Data
-from recipes.launch.room import available
+from recipes.data.memory import available
 from recipes.run.provenance import peak_memory
 from recipes.run.tuning.short import short_training
 

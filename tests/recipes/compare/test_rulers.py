@@ -10,7 +10,7 @@ from plugins.base import Plugin
 from plugins.errors import RecipeError
 from recipes.compare.comparison import compare
 from recipes.compare.report import write_report
-from recipes.compare.rulers import expect_alike
+from recipes.compare.rulers import Alike
 from recipes.compare.runs import find, read
 from recipes.compare.statistics import rows
 from recipes.compare.table import arrange
@@ -99,11 +99,22 @@ def test_a_search_over_how_it_is_measured_is_refused():
         words, rulers = attack(eps)
         return {"config": config(*words), "monitor": monitor, "metrics": {monitor: score}, "rulers": rulers}
 
+    def expect_alike(results, names=()):
+        alike = Alike(names)
+        for each in results:
+            alike.expect(each)
+
     expect_alike([result(0.1), result(0.1), result(0.2, None), {}])
     with pytest.raises(RecipeError, match=r"val/acc_pgd with adversarial.eval_eps 0.1, 0.2, which do not compare"):
         expect_alike([result(0.1), result(0.2)])
     with pytest.raises(RecipeError, match="judged by val/acc_pgd and by val/acc, which do not compare"):
         expect_alike([result(0.1), result(0.0, monitor="val/acc")])
+    # with objectives it is these that count, and not what chooses each job's best model
+    others = [result(eps, monitor="val/acc_pgd") | {"monitor": name} for eps, name in ((0.1, "val/acc"), (0.2, "val/loss"))]
+    expect_alike(others, ["steps"])
+    expect_alike([others[0], others[0] | {"monitor": "val/loss"}], ["val/acc_pgd", "steps"])
+    with pytest.raises(RecipeError, match=r"val/acc_pgd with adversarial.eval_eps 0.1, 0.2, which do not compare"):
+        expect_alike(others, ["steps", "val/acc_pgd"])
 
 
 def test_groups_that_predict_differently_are_told(tmp_path):

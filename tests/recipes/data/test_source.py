@@ -23,6 +23,7 @@ from recipes.data.npz import NpzData
 from recipes.data.source import PIECE, Chosen, Source, ranges
 from recipes.data.split import Split, fingerprint, pieces
 from recipes.data.stored import StoredArray
+from recipes.launch.memory import kilobytes
 from tests.command import ROOT, command
 
 N = 60
@@ -190,23 +191,10 @@ def test_memory_decides_where_it_is_not_said(tmp_path, monkeypatch):
 # ------------------------------------------------------------------ what memory there is
 
 
-def test_limits_of_a_control_group_and_of_those_above(tmp_path):
-    groups, folder = tmp_path / "cgroup", tmp_path / "fs" / "job" / "step"
-    folder.mkdir(parents=True)
-    groups.write_text("0::/job/step\n")
-    assert memory.of_group(tmp_path / "fs", groups) == float("inf")
-    for where, most, current in ((folder, "max", 5), (folder.parent, 1000, 700)):
-        (where / "memory.max").write_text(f"{most}\n")
-        (where / "memory.current").write_text(f"{current}\n")
-        (where / "memory.stat").write_text("anon 500\ninactive_file 150\nactive_file 50\n")
-    assert memory.of_group(tmp_path / "fs", groups) == 500
-    assert memory.of_group(tmp_path / "nothing", tmp_path / "nothing") == float("inf")
-
-
 def test_limits_of_the_process():
     assert 0 < memory.available() < 2**50
     before = resource.getrlimit(resource.RLIMIT_AS)
-    size = memory.kilobytes(Path("/proc/self/status"), "VmSize")
+    size = kilobytes(Path("/proc/self/status"), "VmSize")
     resource.setrlimit(resource.RLIMIT_AS, (int(size) + 10**8, before[1]))
     try:
         assert memory.available() <= 10**8 and not memory.fits(5 * 10**7)

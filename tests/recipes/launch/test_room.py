@@ -7,6 +7,7 @@ from contextlib import contextmanager
 import pytest
 
 from recipes.launch import room
+from recipes.launch.memory import of_group
 from recipes.launch.room import Room, available, of_its_own
 from tests.command import command
 
@@ -36,6 +37,20 @@ def test_what_a_process_takes(large):
     assert 100 * 2**20 < of_its_own(large.pid) < 130 * 2**20
     assert of_its_own(2**22 + 1) == 0.0  # there is none
     assert 0 < available() < float("inf")
+
+
+def test_limits_of_a_control_group_and_of_those_above(tmp_path):
+    groups, folder = tmp_path / "cgroup", tmp_path / "fs" / "job" / "step"
+    folder.mkdir(parents=True)
+    groups.write_text("0::/job/step\n")
+    assert of_group(tmp_path / "fs", groups) == float("inf")
+    for where, most, current in ((folder, "max", 5), (folder.parent, 1000, 700)):
+        (where / "memory.max").write_text(f"{most}\n")
+        (where / "memory.current").write_text(f"{current}\n")
+        (where / "memory.stat").write_text("anon 500\ninactive_file 150\nactive_file 50\n")
+    assert of_group(tmp_path / "fs", groups) == 500
+    assert of_group(tmp_path / "nothing", tmp_path / "nothing") == float("inf")
+    assert room.available(tmp_path / "fs", groups) == 500  # also for the jobs of a sweep
 
 
 def test_jobs_start_as_long_as_there_is_room(large, monkeypatch):

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 import zipfile
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,7 @@ from plugins.errors import RecipeError
 from recipes.launch import sweep as sweep_module
 from recipes.launch.job import Job
 from recipes.launch.search import best_of_search, chosen_job, repeated_jobs
-from recipes.launch.searching import made, sampler_of, search_of, write_found
+from recipes.launch.searching import made, sampler_of, search_of, write_found, write_repeated
 from recipes.launch.space import space_of
 from recipes.launch.study import Search
 from recipes.launch.sweep import Sweep
@@ -194,9 +195,9 @@ def test_several_objectives_and_what_is_no_metric(tmp_path):
     trials.all()
     assert all(trial.values[1] == -7 for trial in trials.search.study.trials)
     with pytest.raises(RecipeError, match=r"f2 is no metric of these runs; there are val/loss, val/what, steps"):
-        Trials(tmp_path / "wrong", squares, settings={"objectives": ["val/f2"], "direction": "maximize"}).all()
+        Trials(tmp_path / "wrong", squares, settings={"objectives": ["val/f2"], "direction": ["maximize"]}).all()
     with pytest.raises(RecipeError, match=r"val/loss the smallest value is best"):
-        Trials(tmp_path / "direction", squares, settings={"direction": "maximize"}).all()
+        Trials(tmp_path / "direction", squares, settings={"direction": ["maximize"]}).all()
     with pytest.raises(RecipeError, match=r"larger or a smaller val/what is better is not known"):
         Trials(tmp_path / "unknown", squares, settings={"objectives": ["val/what"]}).all()
 
@@ -262,6 +263,29 @@ def test_the_best_is_repeated_with_seeds_that_nothing_was_chosen_by(tmp_path):
     again = trials.search.again()
     assert [job.words[:-1] for job in again] == [trials.search.best.words] * 2
     assert len({job.words[-1] for job in again}) == 2 and trials.search.again() == []
+
+
+def test_what_earlier_starts_have_repeated_stays_known(tmp_path):
+    """Of a search that goes on with more trials and finds a better one, and of one that is ended while it repeats."""
+    (tmp_path / "sweep.log").touch()
+    fresh = []
+    for total in (2, 6):
+        trials = Trials(tmp_path, lambda values: -float(values["x"]), settings={"n_trials": total, "repeats": 2})
+        trials.search.study.enqueue_trial({"x": 0.5})  # the best of two, and of six no more
+        trials.search.study.enqueue_trial({"x": 0.4})
+        trials.make = lambda number, words: Job(number, tmp_path / "_".join(words), words, "")
+        trials.search.make = trials.make
+        trials.all()
+        fresh += trials.search.again()
+        write_repeated(trials.search, tmp_path)
+        assert repeated_jobs(tmp_path) == {job.folder for job in fresh}  # before one of them has begun
+        for job in trials.search.repeated:
+            trials.train(job)
+        write_found(trials.search, tmp_path)
+    assert repeated_jobs(tmp_path) == {job.folder for job in fresh} and len(fresh) == 4
+    found = yaml.safe_load((tmp_path / "optimization_results.yaml").read_text())
+    assert found["repeats"] == found["repeated"] == 2  # in the mean are those of the best alone
+    assert found["repeated_mean"] == pytest.approx(trials.search.best.jobs[0].score)
 
 
 def test_a_seed_that_was_typed_gives_way_to_the_fresh_ones(tmp_path):
@@ -441,22 +465,76 @@ def test_a_job_that_is_given_up_while_it_loads_is_pruned(tmp_path):
     assert (left["status"], left["pruned_at"]) == ("pruned", 1) and "error" not in left and not sweep.failed
 
 
+class ByWords(Trials):
+    """Trials whose jobs have folders by their words, as those of a sweep have, which are asked for one after the other."""
+
+    def __init__(self, folder, asked, at_a_time=1, words=("x=interval(0.0,1.0)",)):
+        folder.mkdir(exist_ok=True)
+        (folder / "sweep.log").touch()
+        pruner = made("pruner", {"name": "median", "n_startup_trials": 1})
+        super().__init__(folder, squares, pruner, {"n_trials": len(asked)}, words, at_a_time)
+        for x in asked:
+            self.search.study.enqueue_trial({"x": x})
+
+    def make(self, number, words):
+        return Job(number, self.folder / "_".join(words), words, words[-1])
+
+    def next(self):
+        """Let the next jobs end, where they have not."""
+        for job in self.search.more():
+            if not job.has_ended():
+                self.leave(job)
+                job.read()
+            self.search.ended(job)
+
+    def states(self):
+        return [trial.state.name for trial in self.search.study.trials]
+
+    def left(self):
+        return {path.parent.name: json.loads(path.read_text())["status"] for path in self.folder.glob("*/result.json")}
+
+
 def test_a_finished_run_is_not_given_up_where_its_setting_is_asked_for_again(tmp_path):
-    """It answers at once, beside more trials than when it was judged; what it has left stays as it is."""
+    """It answers at once, beside more trials than when it was judged; what it has left stays as it is. One that nobody has judged is."""
+    asked, sweep = (0.9, 0.3, 0.9, 1.0), Sweep(tmp_path, Plan(), ASLEEP)
+    first = ByWords(tmp_path, asked)
+    for _ in range(3):
+        first.next()
+    first.leave(*first.search.more())  # and the search is killed before it hears of the end
+    for _ in range(2):
+        ByWords(tmp_path, asked)  # killed at once
+        trials = ByWords(tmp_path, asked)
+        sweep.work(trials.search)
+        assert trials.states() == ["COMPLETE", "COMPLETE", "COMPLETE", "PRUNED"]
+        assert trials.left() == {"x=0.9": "finished", "x=0.3": "finished", "x=1.0": "pruned"}
+        trials.leave(trials.search.trials[3].jobs[0])  # killed before this is in the folder
 
-    class ByWords(Trials):
-        def make(self, number, words):
-            return Job(number, self.folder / words[-1], words, words[-1])
 
+def test_a_search_that_goes_on_gives_up_nothing_that_is_finished(tmp_path):
+    """The worse of two ended first; when it is asked for again the better one is there already."""
     sweep = Sweep(tmp_path, Plan(), ASLEEP)
-    trials = ByWords(tmp_path, squares, made("pruner", {"name": "median", "n_startup_trials": 1}), {"n_trials": 4})
-    for x in (0.9, 0.3, 0.9, 1.0):
-        trials.search.study.enqueue_trial({"x": x})
-        trials.leave(trials.make(0, [f"x={x}"]))
-    sweep.work(trials.search)
-    assert [trial.state.name for trial in trials.search.study.trials] == ["COMPLETE", "COMPLETE", "COMPLETE", "PRUNED"]
-    left = [json.loads((tmp_path / f"x={x}" / "result.json").read_text())["status"] for x in (0.9, 0.3, 1.0)]
-    assert left == ["finished", "finished", "pruned"]
+    first = ByWords(tmp_path, (0.3, 0.9), at_a_time=2)
+    good, bad = first.search.more() + first.search.more()
+    first.train(bad)
+    first.train(good)
+    logged = [trial.intermediate_values for trial in first.search.study.trials]
+    for at_a_time in (1, 2):
+        again = ByWords(tmp_path, (0.3, 0.9), at_a_time)
+        sweep.work(again.search)
+        assert again.states() == ["COMPLETE", "COMPLETE"] and set(again.left().values()) == {"finished"}
+        assert [trial.intermediate_values for trial in again.search.study.trials] == logged and all(logged)
+
+
+def test_a_first_seed_that_was_kept_is_not_given_up_when_the_search_goes_on(tmp_path):
+    words = ("x=interval(0.0,1.0)", "seed=0,1")
+    first = ByWords(tmp_path, (0.3, 0.9), 2, words)
+    good, bad = first.search.more() + first.search.more()
+    for job in (bad, good, *first.search.more()[:1]):
+        first.train(job)
+    again = ByWords(tmp_path, (0.3, 0.9), 1, words)
+    while not again.search.is_done():
+        again.next()
+    assert again.states() == ["COMPLETE", "COMPLETE"]
 
 
 def test_a_pruner_s_numbers_may_be_found_by_optuna_or_typed():
@@ -466,6 +544,26 @@ def test_a_pruner_s_numbers_may_be_found_by_optuna_or_typed():
     assert made("pruner", {"name": "halving", "min_resource": "auto"})._min_resource is None
     with pytest.raises(RecipeError, match=r"pruner\.min_resource must be a whole number or auto, got x"):
         made("pruner", {"name": "halving", "min_resource": "x"})
+
+
+@pytest.mark.parametrize(
+    ("what", "node", "told"),
+    [
+        ("sampler", {"name": "tpe", "n_ei_candidates": 0}, "n_ei_candidates must be a whole number ≥ 1, got 0"),
+        ("sampler", {"name": "cmaes", "sigma0": 0.0}, "sigma0 must be a number above 0, or null, got 0.0"),
+        ("pruner", {"name": "hyperband", "max_resource": 0}, "max_resource must be a whole number ≥ 1, got 0"),
+        ("pruner", {"name": "hyperband", "reduction_factor": 1}, "reduction_factor must be a whole number ≥ 2, got 1"),
+    ],
+)
+def test_what_optuna_would_refuse_after_some_trials_is_refused_at_once(what, node, told):
+    with pytest.raises(RecipeError, match=told):
+        made(what, node)
+
+
+@pytest.mark.skipif(find_spec("cmaes") is not None, reason="it is installed")
+def test_a_sampler_without_its_package_is_refused_at_once():
+    with pytest.raises(RecipeError, match="needs a package of its own: pip install cmaes"):
+        made("sampler", {"name": "cmaes", "seed": 0})
 
 
 def test_a_job_that_was_given_up_stays_so_whatever_the_search_thinks_now(tmp_path):
@@ -544,6 +642,16 @@ def test_a_hopeless_job_is_ended_long_before_its_last_step(tmp_path):
 )
 def test_mistakes_in_a_search(tmp_path, words, told):
     assert told in mistake("-m", *WORDS, *words, cwd=tmp_path, forked=True)
+
+
+def test_an_objective_that_is_measured_in_two_ways_is_refused_once_it_is_seen(tmp_path):
+    words = ("hydra/sweeper/sampler=grid", "hydra.sweeper.objectives=val/loss", "max_steps=2", "seed=3", "sweep=mine")
+    told = command(
+        "train.py", "-m", *WORDS, *words, "loss=cross_entropy,focal", "optimizer.lr=0.1,0.01", cwd=tmp_path, forked=True
+    )
+    assert told.returncode == 2 and told.stderr.startswith("error: the jobs of this search have val/loss with loss._target_")
+    assert told.stderr.endswith("which do not compare: give all the same\n")
+    assert len(list((tmp_path / "mine").glob("*/result.json"))) in (2, 3)  # of four
 
 
 def test_one_objective_and_one_direction_need_no_list(tmp_path):
