@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from plugins.base import Diverged, RecipeError
+from plugins.base import RecipeError
 from recipes.check import alone, batches, beside, choice, parameters, processes, report
 from recipes.check.cases import CHECKS, IN_PROCESSES, cases
 from recipes.check.outcome import NotAsked, Wrong
@@ -133,6 +133,22 @@ class Forgets(Plugin):
             parameter.mul_(1 - 0.01 * self.count)
 
 
+class OfNumbers(Plugin):
+    """Is for numbers alone, and right."""
+
+    stage = Stage.PENALTY
+    weight: float = declare.number("strength", default=0.1, least=0, off=0.0)
+
+    def check(self, selection):
+        """Refuse classes."""
+        if selection.setting.tasks[0].kind != "regression":
+            raise Refusal("regularizer/ofnumbers is for numbers: take loss=mse and data of numbers")
+
+    def penalty(self, module, batch, outputs):
+        """A term."""
+        return self.weight * outputs[""].square().mean()
+
+
 class Redraws(Plugin):
     """Changes the initial weights, and is no init."""
 
@@ -250,7 +266,7 @@ def package(install, tmp_path):
     ],
 )
 def test_what_is_wrong_is_caught_by_the_check_for_it(package, tmp_path, name, check, words):
-    package(name)
+    package(name).open()
     option = f"regularizer/{name.lower()}"
     if check is parameters.misfits_refused:
         with pytest.raises(Wrong, match=words):
@@ -259,8 +275,18 @@ def test_what_is_wrong_is_caught_by_the_check_for_it(package, tmp_path, name, ch
     if check is alone.strength_zero:
         file = tmp_path / f"packages/made_for_a_test/conf/regularizer/{name.lower()}.yaml"
         file.write_text(file.read_text() + "  weight: 0.1 # strength, ≥ 0\n")
-    with pytest.raises((Wrong, Diverged), match=words):  # either is told as a failure
+    with pytest.raises((Wrong, RecipeError), match=words):  # either is told as a failure
         check(option, tmp_path)
+
+
+def test_what_is_for_numbers_alone_passes(package, tmp_path):
+    made = package("OfNumbers")
+    file = made.folder / "regularizer" / "ofnumbers.yaml"
+    file.write_text(file.read_text() + "  weight: 0.1 # strength, ≥ 0\n")
+    made.open()
+    for number, check in enumerate((alone.strength_zero,)):
+        (tmp_path / str(number)).mkdir()
+        check("regularizer/ofnumbers", tmp_path / str(number))
 
 
 @pytest.fixture
