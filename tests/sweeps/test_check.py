@@ -133,6 +133,21 @@ class Forgets(Plugin):
             parameter.mul_(1 - 0.01 * self.count)
 
 
+class ForgetsQuietly(Plugin):
+    """Loses a state that does nothing before the hundredth step."""
+
+    stage = Stage.PROJECTION
+
+    def __post_init__(self):
+        self.count, self._seen = 0, 0
+
+    def after_step(self, module, optimizer):
+        """Count, and shrink in the end."""
+        self.count, self._seen = self.count + 1, self._seen + 1
+        if self.count >= 100:
+            next(module.model.parameters()).data.zero_()
+
+
 class OfNumbers(Plugin):
     """Is for numbers alone, and right."""
 
@@ -258,6 +273,7 @@ def package(install, tmp_path):
         ("ChangesLabels", batches.batch_kept, "changes the true labels"),
         ("NeverOff", alone.strength_zero, "still trains other weights"),
         ("Forgets", alone.resume_and_order, "resumed it trains other weights"),
+        ("ForgetsQuietly", alone.resume_and_order, "resumed, `count` is 3 instead of 6 in regularizer/.*: is it in state_dict"),
         ("Redraws", alone.initial_weights, "other initial weights"),
         ("Halves", alone.bf16, "NaN or infinite"),
         ("CountsParts", alone.accumulation, "in two parts it trains other weights"),
