@@ -164,6 +164,37 @@ class OfNumbers(Plugin):
         return self.weight * outputs[""].square().mean()
 
 
+class WritesOutputs(Plugin):
+    """Writes into what the model has given."""
+
+    stage = Stage.PENALTY
+
+    def penalty(self, module, batch, outputs):
+        """Shift."""
+        outputs[""].data.add_(1.0)
+
+
+class WritesPredicted(Plugin):
+    """Writes into what it predicts for."""
+
+    stage = Stage.INFERENCE
+
+    def predict(self, module, x):
+        """Dim."""
+        x.mul_(0.5)
+        return {task.name: task.probabilities(module.outputs(x)[task.name]) for task in module.setting.tasks}
+
+
+class WritesMeasured(Plugin):
+    """Writes into what it measures."""
+
+    stage = Stage.DIAGNOSTICS
+
+    def measure(self, module, batch, outputs, split):
+        """Dim."""
+        return {"confidence": outputs[""].mul_(0.5).amax(1)}
+
+
 class Redraws(Plugin):
     """Changes the initial weights, and is no init."""
 
@@ -274,6 +305,9 @@ def package(install, tmp_path):
         ("NeverOff", alone.strength_zero, "still trains other weights"),
         ("Forgets", alone.resume_and_order, "resumed it trains other weights"),
         ("ForgetsQuietly", alone.resume_and_order, "resumed, `count` is 3 instead of 6 in regularizer/.*: is it in state_dict"),
+        ("WritesOutputs", batches.draws_and_inputs, r"penalty writes into outputs\[''\] of the tensors"),
+        ("WritesPredicted", batches.draws_and_inputs, "predict writes into x"),
+        ("WritesMeasured", batches.draws_and_inputs, r"measure writes into outputs\[''\]"),
         ("Redraws", alone.initial_weights, "other initial weights"),
         ("Halves", alone.bf16, "NaN or infinite"),
         ("CountsParts", alone.accumulation, "in two parts it trains other weights"),
