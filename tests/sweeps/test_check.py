@@ -7,12 +7,13 @@ import sys
 import pytest
 
 from plugins.base import RecipeError
-from recipes.check import alone, batches, beside, choice, parameters, processes, report
-from recipes.check.cases import CHECKS, IN_PROCESSES, cases
+from recipes.check import alone, batches, beside, choice, forms, parameters, processes, report
+from recipes.check.cases import CHECKS, IN_PROCESSES, Case, cases
 from recipes.check.outcome import NotAsked, Wrong
 from recipes.check.package import Package, find_package
 from recipes.cli.check import main
 from recipes.config import own
+from recipes.config.errors import of_own_code
 from recipes.config.searching import register
 from tests.harness import ROOT
 
@@ -195,6 +196,16 @@ class WritesMeasured(Plugin):
         return {"confidence": outputs[""].mul_(0.5).amax(1)}
 
 
+class BreaksOnMaps(Plugin):
+    """Breaks where there is a class for each place."""
+
+    stage, on_class_maps = Stage.PENALTY, True
+
+    def penalty(self, module, batch, outputs):
+        """Ask for what is not there."""
+        return {2: 0.0 * outputs[""].sum()}[outputs[""].ndim]
+
+
 class Redraws(Plugin):
     """Changes the initial weights, and is no init."""
 
@@ -308,6 +319,7 @@ def package(install, tmp_path):
         ("WritesOutputs", batches.draws_and_inputs, r"penalty writes into outputs\[''\] of the tensors"),
         ("WritesPredicted", batches.draws_and_inputs, "predict writes into x"),
         ("WritesMeasured", batches.draws_and_inputs, r"measure writes into outputs\[''\]"),
+        ("BreaksOnMaps", forms.other_forms, r"on maps: breaksonmaps.py, line \d+: KeyError: 4"),
         ("Redraws", alone.initial_weights, "other initial weights"),
         ("Halves", alone.bf16, "NaN or infinite"),
         ("CountsParts", alone.accumulation, "in two parts it trains other weights"),
@@ -457,6 +469,21 @@ def test_what_has_no_outcome_is_told(package, tmp_path):
     assert report.table([]).endswith("0 options, 0 checks, 0 of them failed")
     with pytest.raises(RecipeError):
         find_package("nothing of that name")
+
+
+def test_an_error_is_told_with_its_kind_and_the_line_of_the_package(package, tmp_path):
+    package("Good")
+    installed = tmp_path / "site-packages" / "mine"
+    code = compile("\n{}['x']", installed / "part.py", "exec")
+
+    def fails(folder):
+        exec(code)
+
+    with pytest.raises(KeyError) as raised:
+        fails(tmp_path)
+    assert of_own_code(raised.value, installed) == "part.py, line 2: KeyError: 'x'"
+    text = report.outcome_of(Case("regularizer/good", "bf16", fails)).text
+    assert re.fullmatch(r"test_check\.py, line \d+: KeyError: 'x'", text)
 
 
 @pytest.mark.slow
