@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from plugins.base import RecipeError
-from recipes.check import alone, batches, beside, choice, forms, parameters, processes, report
+from recipes.check import alone, batches, beside, choice, forms, parameters, predictions, processes, report
 from recipes.check.cases import CHECKS, IN_PROCESSES, Case, cases
 from recipes.check.outcome import NotAsked, Wrong
 from recipes.check.package import Package, find_package
@@ -196,6 +196,28 @@ class WritesMeasured(Plugin):
         return {"confidence": outputs[""].mul_(0.5).amax(1)}
 
 
+class PredictsLogits(Plugin):
+    """Makes probabilities of one class, and none of several labels."""
+
+    stage = Stage.INFERENCE
+
+    def predict(self, module, x):
+        """Half of it."""
+        found = module.outputs(x)
+        kinds = {task.name: task.kind for task in module.setting.tasks}
+        return {task: found[task].softmax(1) if kinds[task] == "classification" else found[task] for task in found}
+
+
+class PredictsHalves(Plugin):
+    """Makes half of the probabilities."""
+
+    stage = Stage.INFERENCE
+
+    def predict(self, module, x):
+        """Half of them."""
+        return {task: found.softmax(1) / 2 for task, found in module.outputs(x).items()}
+
+
 class BreaksOnMaps(Plugin):
     """Breaks where there is a class for each place."""
 
@@ -319,6 +341,8 @@ def package(install, tmp_path):
         ("WritesOutputs", batches.draws_and_inputs, r"penalty writes into outputs\[''\] of the tensors"),
         ("WritesPredicted", batches.draws_and_inputs, "predict writes into x"),
         ("WritesMeasured", batches.draws_and_inputs, r"measure writes into outputs\[''\]"),
+        ("PredictsLogits", predictions.probable, "on labels: predict gives numbers from .* and no probabilities"),
+        ("PredictsHalves", predictions.probable, "do not sum to 1, but are 0.5 away"),
         ("BreaksOnMaps", forms.other_forms, r"on maps: breaksonmaps.py, line \d+: KeyError: 4"),
         ("Redraws", alone.initial_weights, "other initial weights"),
         ("Halves", alone.bf16, "NaN or infinite"),
