@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from plugins.base import RecipeError
-from recipes.check import alone, batches, beside, choice, forms, parameters, predictions, processes, report
+from recipes.check import alone, batches, beside, choice, forms, parameters, predictions, processes, real_run, report
 from recipes.check.cases import CHECKS, IN_PROCESSES, Case, cases
 from recipes.check.outcome import NotAsked, Wrong
 from recipes.check.package import Package, find_package
@@ -218,6 +218,34 @@ class PredictsHalves(Plugin):
         return {task: found.softmax(1) / 2 for task, found in module.outputs(x).items()}
 
 
+class Measures(Plugin):
+    """Measures something."""
+
+    stage = Stage.DIAGNOSTICS
+
+    def measure(self, module, batch, outputs, split):
+        """The size of what is most probable."""
+        return {"top_error": outputs[""].amax(1)}
+
+
+class AnotherWord(Measures):
+    """Says of a direction what is none."""
+
+    directions = {"top_error": "maximize"}
+
+
+class AnotherName(Measures):
+    """Says the direction of what it does not measure."""
+
+    directions = {"top": "max"}
+
+
+class Contrary(Measures):
+    """Says of an error that the largest is best."""
+
+    directions = {"top_error": "max"}
+
+
 class BreaksOnMaps(Plugin):
     """Breaks where there is a class for each place."""
 
@@ -343,6 +371,9 @@ def package(install, tmp_path):
         ("WritesMeasured", batches.draws_and_inputs, r"measure writes into outputs\[''\]"),
         ("PredictsLogits", predictions.probable, "on labels: predict gives numbers from .* and no probabilities"),
         ("PredictsHalves", predictions.probable, "do not sum to 1, but are 0.5 away"),
+        ("AnotherWord", real_run.finishes, "the direction of top_error must be one of max, min"),
+        ("AnotherName", real_run.finishes, "directions tell of top, which is not measured: there are .*top_error"),
+        ("Contrary", real_run.finishes, "top_error is best at its max, and its name says the contrary"),
         ("BreaksOnMaps", forms.other_forms, r"on maps: breaksonmaps.py, line \d+: KeyError: 4"),
         ("Redraws", alone.initial_weights, "other initial weights"),
         ("Halves", alone.bf16, "NaN or infinite"),
@@ -370,7 +401,7 @@ def test_what_is_for_numbers_alone_passes(package, tmp_path):
     file = made.folder / "regularizer" / "ofnumbers.yaml"
     file.write_text(file.read_text() + "  weight: 0.1 # strength, ≥ 0\n")
     made.open()
-    for number, check in enumerate((alone.strength_zero,)):
+    for number, check in enumerate((alone.strength_zero, real_run.finishes)):
         (tmp_path / str(number)).mkdir()
         check("regularizer/ofnumbers", tmp_path / str(number))
 
