@@ -302,6 +302,29 @@ class OwnRank(Plugin):
             next(module.model.parameters()).mul_(0.9)
 
 
+class OneRaises(Plugin):
+    """Fails on one rank."""
+
+    stage = Stage.PROJECTION
+
+    def after_step(self, module, optimizer):
+        """Fail."""
+        if dist.is_initialized() and dist.get_rank() == 1:
+            raise ValueError("on one rank alone")
+
+
+class OneWaits(Plugin):
+    """Waits on one rank for what never comes."""
+
+    stage = Stage.PROJECTION
+
+    def after_step(self, module, optimizer):
+        """Wait."""
+        if dist.is_initialized() and dist.get_rank() == 1:
+            dist.barrier()
+            dist.barrier()
+
+
 class Mute(Plugin):
     """Refuses without a reason."""
 
@@ -443,6 +466,16 @@ def test_two_processes_that_part_are_caught(package, tmp_path):
     processes.ddp(together[0], tmp_path, together)
     with pytest.raises(Wrong, match="two processes end with different weights"):
         processes.ddp(together[1], tmp_path, together)
+
+
+@pytest.mark.slow
+def test_what_fails_or_waits_in_one_of_two_processes_is_told_by_its_name_and_the_others_are_tried(package, tmp_path):
+    package("OneRaises", "OneWaits", "Good")
+    names = ["regularizer/oneraises", "regularizer/onewaits", "regularizer/good"]
+    found = processes.two_processes(names, "ddp", limit=12.0)
+    assert "ValueError: on one rank alone" in found[names[0]]["error"]
+    assert "error" in found[names[1]]
+    processes.equals_two_parts((names[2],), tmp_path, found[names[2]])
 
 
 def test_the_command_tells_all_and_fails(package, capsys, monkeypatch):
