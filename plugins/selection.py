@@ -70,7 +70,7 @@ def declared_directions(plugins: Iterable[Plugin], tasks: Sequence[Task] = ()) -
     """What plugins declare of their own metrics, "max" or "min" by name; of torchmetrics objects what these tell themselves.
 
     Raises:
-        RecipeError: another word, or two plugins that contradict each other.
+        RecipeError: another word; two plugins that contradict each other, or one that contradicts its torchmetrics object.
     """
     plugins = list(plugins)
     found: dict[str, str] = {}
@@ -79,9 +79,16 @@ def declared_directions(plugins: Iterable[Plugin], tasks: Sequence[Task] = ()) -
             expect_choice(f"{plugin.state_key}: the direction of {name}", mode, MODES)
             if found.setdefault(name, mode) != mode:
                 raise RecipeError(f"{plugin.state_key} declares {name} to be best at its {mode}, another technique does not")
-    for name, (_, _, metric) in own_metrics(plugins, tasks).items():
-        if name not in found and (better := getattr(metric, "higher_is_better", None)) is not None:
-            found[name] = "max" if better else "min"
+    for name, (plugin, _, metric) in own_metrics(plugins, tasks).items():
+        if (better := getattr(metric, "higher_is_better", None)) is None:
+            continue
+        mode = found.setdefault(name, "max" if better else "min")
+        said = {mode, plugin.directions.get(name.rpartition("/")[2], mode)}  # of several tasks a name stands for that of each
+        if said != {"max" if better else "min"}:
+            raise RecipeError(
+                f"{plugin.state_key}: directions and higher_is_better={bool(better)} of the torchmetrics object contradict each other for "
+                f"{name}: leave it out of directions"
+            )
     return found
 
 

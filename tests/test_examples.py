@@ -15,7 +15,7 @@ import torch
 import yaml
 from torch import nn
 
-from plugins.base import Plugin, Setting, Stage, Task
+from plugins.base import Plugin, RecipeError, Setting, Stage, Task
 from recipes.compare.present import present
 from recipes.config.catalogue import Catalogue, installed_folders
 from recipes.config.composing import check, compose, finish
@@ -265,35 +265,62 @@ def test_the_mathematics_of_what_weighs_samples_and_weights(run, packages):
 
 
 def test_the_average_of_the_package_counts_later_steps_more(run, packages):
+    """Running statistics along: a mean of weights has those of no weights that there were."""
     from own_techniques.averaging.polynomial import Polynomial
 
-    model = nn.Linear(2, 1, bias=False)
+    model = nn.BatchNorm1d(2)
     module = SimpleNamespace(model=model)
     plugin, seen = Polynomial(3.0), []
     for _ in range(6):
         with torch.no_grad():
-            model.weight.copy_(torch.randn(1, 2))
-        seen.append(model.weight.detach().clone())
+            model.weight.copy_(torch.randn(2))
+            model.running_mean.copy_(torch.randn(2))
+        seen.append((model.weight.detach().clone(), model.running_mean.clone()))
         plugin.after_step(module, None)
     shares = [4 / (step + 3) for step in range(1, 7)]  # the weight of step t in the end: s_t · Π (1 − s_later)
     parts = [share * math.prod(1 - later for later in shares[place + 1 :]) for place, share in enumerate(shares)]
     assert sum(parts) == pytest.approx(1) and parts == sorted(parts)
-    expected = sum(part * weight for part, weight in zip(parts, seen, strict=True))
+    expected = [sum(part * both[which] for part, both in zip(parts, seen, strict=True)) for which in (0, 1)]
     with plugin.evaluation_weights(module):
-        torch.testing.assert_close(model.weight, expected)
-    assert torch.equal(model.weight, seen[-1])
+        torch.testing.assert_close([model.weight.detach(), model.running_mean], expected)
+    assert torch.equal(model.weight, seen[-1][0]) and torch.equal(model.running_mean, seen[-1][1])
 
 
-def test_the_average_of_the_package_goes_where_the_weights_are_and_ends_with_its_time(run, packages):
-    from own_techniques.averaging.polynomial import Polynomial
-
-    plugin, model = Polynomial(), nn.Linear(2, 1, device="meta")
-    plugin.load_state_dict({"count": 1, "mean": {"weight": torch.ones(1, 2), "bias": torch.ones(1)}})
-    plugin.after_step(SimpleNamespace(model=model), None)
-    assert {value.device.type for value in plugin.mean.values()} == {"meta"}
+def test_the_average_of_the_package_ends_with_its_time(run):
     bare = run("bare")
     over = run("over", "+averaging=polynomial", "averaging.when=[0,0.5]")
     assert {name: over["metrics"][name] for name in bare["metrics"]} == bare["metrics"]
+
+
+def test_the_prediction_of_the_package_is_of_probabilities_whatever_is_predicted(run, packages):
+    from own_techniques.inference.mirrored import Mirrored
+
+    tasks = Task("class", "classification", 3), Task("labels", "multilabel", 3), Task("numbers", "regression", 3)
+    module = SimpleNamespace(
+        setting=Setting((1, 4, 3), tasks), outputs=lambda x: {task.name: x[:, 0].sum(1) + x[:, 0, 0, :1] for task in tasks}
+    )
+    x = torch.randn(5, 1, 4, 3)
+    first, second = (module.outputs(view)["class"].double() for view in (x, x.flip(3)))
+    exponents = [z.exp() for z in (first, second)]
+    expected = {
+        "class": sum(each / each.sum(1, keepdim=True) for each in exponents) / 2,
+        "labels": sum(each / (1 + each) for each in exponents) / 2,
+        "numbers": (first + second) / 2,
+    }
+    found = {name: value.double() for name, value in Mirrored().predict(module, x).items()}
+    torch.testing.assert_close(found, expected, atol=1e-6, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["+wrapper=extragradient", "trainer.precision=16-mixed"], "wrapper/extragradient cannot use scaled gradients"),
+        (["+metric=margin", "loss=mse"], "metric/margin makes probabilities of logits, which MSE does not train"),
+    ],
+)
+def test_what_the_package_cannot_do_is_refused(run, words, says):
+    with pytest.raises(RecipeError, match=says):
+        run("refused", *words)
 
 
 def test_the_distillation_of_the_package_weighs_samples(run, packages):

@@ -11,6 +11,7 @@ import torch
 from plugins.base import Stage
 from recipes.check.choice import node_of, plugin_class
 from recipes.check.harness import build, data_of, fit, merged_config, with_companions
+from recipes.check.kept import forgotten
 from recipes.check.outcome import NotAsked, expect, wrong
 from recipes.check.samples import first_samples
 from recipes.check.trained import parameters, same_bits, weights
@@ -53,6 +54,8 @@ def resumes(config: dict[str, Any], folder: Path, steps: int = 6) -> RecipeModul
     for before, after in zip(whole.plugins, resumed.plugins, strict=True):
         if differs := _differing(before.state_dict(), after.state_dict(), before.state_key):
             wrong(f"resumed it has another state: {_listed(differs)}")
+        if difference := forgotten(before, after):
+            wrong(f"resumed, {difference} in {before.state_key}: is it in state_dict?")
     changed = {key for key in whole.metrics if not _same(whole.metrics[key], resumed.metrics.get(key))}
     expect(
         whole.metrics.keys() == resumed.metrics.keys() and not changed,
@@ -98,7 +101,8 @@ def turned_off(names: Sequence[str], off: Sequence[str], folder: Path) -> None:
         expect(not missing, f"off of {name} names parameters that its file does not have: {', '.join(missing)}")
         node_of(config, name).update(values[name])
     rest = merged_config([name for name in names if name not in off])
-    differs = same_bits(_inner(fit(rest, folder / "without", 5)), _inner(fit(config, folder / "off", 5)))
+    plain = fit(rest, folder / "without", 5, data=data_of(config))  # what is for numbers alone is tried on numbers
+    differs = same_bits(_inner(plain), _inner(fit(config, folder / "off", 5)))
     what = ", ".join(f"{name} {dict(value)}" for name, value in values.items())
     expect(not differs, f"with {what} it still trains other weights: {_listed(differs)}")
 

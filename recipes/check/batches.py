@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -17,11 +18,12 @@ from recipes.check.outcome import NotAsked, expect, wrong
 from recipes.engine.module import RecipeModule
 
 SAMPLES = 48
-WATCHED = ("transform_batch", "penalty", "transform_losses", "transform_gradient", "after_step", "after_validation")
+EVALUATED = ("predict", "measure", "after_validation")
+WATCHED = ("transform_batch", "penalty", "transform_losses", "transform_gradient", "after_step", *EVALUATED)
 
 
 def draws_and_inputs(name: str, folder: Path) -> None:
-    """No hook draws from the global generator or writes into the batch it is given, in a short training."""
+    """No hook draws from the global generator or writes into what it is given, in a short training."""
     found = plugin_class(name)
     hooks = [hook for hook in WATCHED if found is not None and implementers([found], hook)]
     if not hooks:
@@ -32,37 +34,46 @@ def draws_and_inputs(name: str, folder: Path) -> None:
             for hook in hooks if isinstance(plugin, found) else ():  # type: ignore[arg-type]
                 setattr(plugin, hook, _watched(hook, getattr(plugin, hook)))
 
-    fit(merged_config(with_companions(name)), folder, 3, prepare=watch)
+    evaluated = {"trainer.val_every_n_steps": 3} if {*hooks} & {*EVALUATED} else {}
+    fit(merged_config(with_companions(name), evaluated), folder, 3, prepare=watch)
 
 
 def _watched(hook: str, call: Callable[..., Any]) -> Callable[..., Any]:
+    names = [*inspect.signature(call).parameters]
+
     def watched(*arguments: Any) -> Any:
-        state = torch.get_rng_state()
-        given = [(copy.copy(batch), _content(batch)) for batch in arguments if isinstance(batch, Batch)]
+        state, given = torch.get_rng_state(), dict(zip(names, arguments, strict=False))
+        before = {name: _content(argument, name) for name, argument in given.items()}
         found = call(*arguments)
         expect(
             torch.equal(torch.get_rng_state(), state),
             f"{hook} draws from torch's global generator: draw from module.generator(self.option)",
         )
-        for before, content in given:
-            for place, value in content.items():
-                same = place in _tensors(before) and torch.equal(_tensors(before)[place], value)
-                expect(same, f"{hook} writes into {place} of the batch it is given: make a new one, replace(batch, …)")
+        for name, argument in given.items():
+            after = _tensors(argument, name)
+            for place, value in before[name].items():
+                instead = "batch it is given: make a new one, replace(batch, …)"
+                if not isinstance(argument, Batch):
+                    instead = "tensors it is given: write into a copy"
+                same = place in after and torch.equal(after[place], value)
+                expect(same, f"{hook} writes into {place} of the {instead}")
         return found
 
     return watched
 
 
-def _tensors(batch: Batch) -> dict[str, Tensor]:
-    found = {"x": batch.x} if isinstance(batch.x, Tensor) else {f"x[{key!r}]": value for key, value in dict(batch.x).items()}
-    for what in ("targets", "labels"):
-        values: Mapping[str, Tensor] = getattr(batch, what)
-        found |= {f"{what}[{task!r}]": value for task, value in values.items()}
-    return found
+def _tensors(argument: Any, name: str) -> dict[str, Tensor]:
+    """The tensors of an argument that a hook is given, by what they are called."""
+    if isinstance(argument, Batch):
+        parts = (argument.x, "x"), (argument.targets, "targets"), (argument.labels, "labels")
+        return {place: value for part in parts for place, value in _tensors(*part).items()}
+    if isinstance(argument, Mapping):
+        return {f"{name}[{key!r}]": value for key, value in argument.items() if isinstance(value, Tensor)}
+    return {name: argument} if isinstance(argument, Tensor) else {}
 
 
-def _content(batch: Batch) -> dict[str, Tensor]:
-    return {place: value.detach().clone() for place, value in _tensors(batch).items()}
+def _content(argument: Any, name: str) -> dict[str, Tensor]:
+    return {place: value.detach().clone() for place, value in _tensors(argument, name).items()}
 
 
 def changes_batches(name: str) -> bool:

@@ -26,6 +26,8 @@ ALONE = {  # the name of a check, and the function that makes it
     "pictures": "batches.pictures",
     "other data": "batches.other_data",
     "other forms": "forms.other_forms",
+    "predictions": "predictions.probable",
+    "whole run": "real_run.finishes",
 }
 BESIDE = {"refusals": "beside.refused", "pairs": "beside.pairs"}
 IN_PROCESSES = {"two processes": "processes.ddp", "shards": "processes.fsdp"}

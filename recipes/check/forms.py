@@ -16,6 +16,7 @@ import numpy as np
 
 from plugins.base import RecipeError
 from recipes.check.choice import asks_for_run, catalogue, place_of, select
+from recipes.check.failing import told
 from recipes.check.harness import trained_run, with_companions
 from recipes.check.outcome import NotAsked, Wrong, expect, wrong
 from recipes.check.weights_file import weights_file
@@ -159,7 +160,7 @@ def _weights(words: Sequence[str]) -> Path:
     return weights_file(config, data) or trained_run()
 
 
-def _needed(name: str) -> list[str]:
+def needed(name: str) -> list[str]:
     """An option with what it needs on any form, the option first."""
     # a model that is made for a form is refused on the digits, by which it is seen what an option needs
     return [name] if name.startswith("model/") else beside_form(with_companions(name))
@@ -168,7 +169,7 @@ def _needed(name: str) -> list[str]:
 def outcome_of(form: str, name: str, folder: Path) -> dict[str, Any] | RecipeError:
     """What `outcome` says of an option, with what it needs."""
     try:
-        return outcome(form, _needed(name), folder)
+        return outcome(form, needed(name), folder)
     except RecipeError as error:
         return error  # it is refused whatever the data
 
@@ -178,12 +179,17 @@ def outcome(form: str, names: Sequence[str], folder: Path) -> dict[str, Any] | R
     words, run = words_of(form, names, folder), folder / "run"
     run.mkdir()
     try:
-        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-            warnings.simplefilter("ignore")
-            return train.train(finish(catalogue(), compose(words), words), run, words)
+        return trained(finish(catalogue(), compose(words), words), run, words)
     except RecipeError as error:
         expect(not run.exists() or not any(run.iterdir()), "it is refused, and something is left in the folder of the run")
         return error
+
+
+def trained(config: dict[str, Any], run: Path, words: Sequence[str]) -> dict[str, Any]:
+    """The result of the run that a user would start, in a folder; nothing is printed."""
+    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+        warnings.simplefilter("ignore")
+        return train.train(config, run, words)
 
 
 def expect_finished(result: Mapping[str, Any]) -> None:
@@ -196,13 +202,13 @@ def expect_finished(result: Mapping[str, Any]) -> None:
 
 def expect_told(name: str, refusal: RecipeError) -> None:
     """The refusal is a line that names the option or its group, or in full what the option needs."""
-    told = str(refusal).lower().replace("_", "")
+    line = str(refusal).lower().replace("_", "")
     try:
-        needed = _needed(name)
+        names = needed(name)
     except RecipeError:
-        needed = []
-    known = any(word.replace("_", "") in told for word in (*name.split("/"), *needed))
-    expect("\n" not in told and known, f"is refused without its name: {refusal}")
+        names = []
+    known = any(word.replace("_", "") in line for word in (*name.split("/"), *names))
+    expect("\n" not in line and known, f"is refused without its name: {refusal}")
 
 
 def other_forms(name: str, folder: Path) -> None:
@@ -212,11 +218,12 @@ def other_forms(name: str, folder: Path) -> None:
     for form in FORMS:
         place = folder / form
         place.mkdir(parents=True)
-        found = outcome_of(form, name, place)
         try:
-            if isinstance(found, RecipeError):
+            if isinstance(found := outcome_of(form, name, place), RecipeError):
                 expect_told(name, found)
             else:
                 expect_finished(found)
         except Wrong as error:
             wrong(f"on {form}: {error}")
+        except Exception as error:
+            raise Wrong(f"on {form}: {told(name, error)}") from error

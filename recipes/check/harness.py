@@ -252,12 +252,16 @@ def fit(
     copy_at: int | None = None,
     resume: Path | None = None,
     prepare: Callable[[RecipeModule], object] = lambda module: None,
+    data: Any = None,
 ) -> RecipeModule:
-    """Train some steps; `copy_at` keeps the checkpoint saved at that step as folder/copy.ckpt, `prepare` is called before the first."""
-    plugins, data = build_plugins(config)[:: -1 if reverse else 1], data_of(config)
+    """Train some steps; `copy_at` keeps the checkpoint saved at that step as folder/copy.ckpt, `prepare` is called before the first.
+
+    `data` are what it is trained on, without them what it is tried on.
+    """
+    plugins, data = build_plugins(config)[:: -1 if reverse else 1], data or data_of(config)
     if data is numbers() and (rate := config["optimizer"].get("lr")):  # a mean of squares is steep, and no technique tames it
         config = {**config, "optimizer": {**config["optimizer"], "lr": 0.01 * rate}}
-    module = build(config, plugins)
+    module = build(config, plugins, data)
     prepare(module)
     world = torch.distributed.get_world_size() if torch.distributed.is_initialized() else 1
     loader = StepLoader(data.splits["train"], config["data"]["batch_size"], 0, module.parts)

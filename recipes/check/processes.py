@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import sys
 import tempfile
+import time
 import traceback
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from functools import cache
+from multiprocessing import connection
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +29,9 @@ from recipes.config import own
 STEPS = 4
 OFTEN = {"trainer.val_every_n_steps": 2}  # so that what is done at a validation is compared too
 BORDER = 1.5  # samples that may lie on the border between two classes
+LIMIT = 300.0  # seconds for one option, and for two processes to begin
+AFTER_A_FAILURE = 2.0  # seconds for the other process to say what it has seen of it
+READY = "ready"  # a file that is there when both have met
 Found = dict[str, Any]
 
 
@@ -39,16 +45,7 @@ def train_all(target: Path, configs: Mapping[str, dict[str, Any]]) -> None:
     found: dict[str, Found] = {}
     for number, (name, config) in enumerate(configs.items()):
         try:
-            module = fit(config, target.with_name("runs") / str(number), STEPS)
-            # running statistics are among the weights
-            mine = torch.cat([value.flatten() for value in weights(module).values() if value.is_floating_point()])
-            other = mine.clone()
-            dist.broadcast(other, src=0)
-            equal = torch.tensor(float(torch.equal(mine, other)))
-            dist.all_reduce(equal)
-            found[name] = {"parameters": parameters(module), "ranks_equal": bool(equal == 2), "metrics": module.metrics}
-        except RecipeError as error:
-            found[name] = {"refused": str(error)}
+            found[name] = _trained(config, target.with_name("runs") / str(number))
         except Exception:
             traceback.print_exc()
             found[name] = {"error": traceback.format_exc()[-1500:]}
@@ -56,7 +53,22 @@ def train_all(target: Path, configs: Mapping[str, dict[str, Any]]) -> None:
         torch.save(found, target)
 
 
-def _one_of_two(rank: int, folder: str, configs: Mapping[str, dict[str, Any]], trusted: Collection[str] = ()) -> None:
+def _trained(config: dict[str, Any], folder: Path) -> Found:
+    """What a training gives, on each of two processes, or the line in which it is refused."""
+    try:
+        module = fit(config, folder, STEPS)
+    except RecipeError as error:
+        return {"refused": str(error)}
+    # running statistics are among the weights
+    mine = torch.cat([value.flatten() for value in weights(module).values() if value.is_floating_point()])
+    other = mine.clone()
+    dist.broadcast(other, src=0)
+    equal = torch.tensor(float(torch.equal(mine, other)))
+    dist.all_reduce(equal)
+    return {"parameters": parameters(module), "ranks_equal": bool(equal == 2), "metrics": module.metrics}
+
+
+def _one_of_two(rank: int, folder: Path, configs: Sequence[dict[str, Any]], trusted: Collection[str] = ()) -> None:
     own.trusted.update(trusted)
     torch.set_num_threads(1)
     os.environ |= {
@@ -68,43 +80,74 @@ def _one_of_two(rank: int, folder: str, configs: Mapping[str, dict[str, Any]], t
     }
     os.environ |= {"CUDA_VISIBLE_DEVICES": "", "GLOO_SOCKET_IFNAME": "lo"}
     dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
-    train_all(Path(folder) / "found.pt", configs)
+    if rank == 0:
+        (folder / READY).touch()
+    for number, config in enumerate(configs):
+        try:
+            found = _trained(config, folder / "runs" / str(number))
+        except Exception:
+            traceback.print_exc()
+            sys.stderr.flush()
+            (folder / f"{rank}.error").write_text(traceback.format_exc()[-1500:], encoding="utf-8")
+            os._exit(1)  # without waiting for the other, which may wait for this one
+        if rank == 0:
+            torch.save(found, folder / "part")
+            (folder / "part").rename(folder / f"{number}.pt")
     dist.barrier()
 
 
-def two_processes(names: Sequence[str], strategy: str, limit: float = 1800.0) -> dict[str, Found]:
+def two_processes(names: Sequence[str], strategy: str, limit: float = LIMIT) -> dict[str, Found]:
     """What two new processes find with each of some options, by its name; one that is refused by itself is not there.
 
-    Raises:
-        RuntimeError: one of them has died, or has not ended in time; in a check's line.
+    One that fails, dies or has not ended in `limit` seconds has an "error"; the others are trained in two processes more.
     """
     configs = {}
     for name in names:
         with suppress(RecipeError):
             configs[name] = settings(with_companions(name), strategy)
-    with tempfile.TemporaryDirectory() as folder:
-        context = multiprocessing.get_context("spawn")
-        started = [
-            context.Process(target=_one_of_two, args=(rank, folder, configs, tuple(own.trusted)), daemon=True)
-            for rank in (0, 1)
-        ]
+    found: dict[str, Found] = {}
+    while left := {name: config for name, config in configs.items() if name not in found}:
+        found |= _found_by_pair(left, limit)
+    return found
+
+
+def _found_by_pair(configs: Mapping[str, dict[str, Any]], limit: float) -> dict[str, Found]:
+    """What two processes find, up to the first option that ends them, which is among it."""
+    with tempfile.TemporaryDirectory() as place:
+        folder, context = Path(place), multiprocessing.get_context("spawn")
+        arguments = folder, [*configs.values()], tuple(own.trusted)
+        started = [context.Process(target=_one_of_two, args=(rank, *arguments), daemon=True) for rank in (0, 1)]
         for process in started:
             process.start()
         try:
-            for process in started:
-                process.join(limit)
-                if process.exitcode:
-                    break
-            codes = [process.exitcode for process in started]
+            reason = _ended(started, folder, limit)
         finally:
             for process in started:
                 if process.is_alive():
                     process.kill()
                 process.join()
-        if not (Path(folder) / "found.pt").exists():
-            raise RuntimeError(f"two processes with {', '.join(names)} ended with exit codes {codes}")
-        found: dict[str, Found] = torch.load(Path(folder) / "found.pt", weights_only=True)
+        saved = {name: folder / f"{number}.pt" for number, name in enumerate(configs)}
+        found: dict[str, Found] = {name: torch.load(path, weights_only=True) for name, path in saved.items() if path.exists()}
+        if under_way := next((name for name in configs if name not in found), None):
+            errors = sorted(folder.glob("*.error"), key=lambda path: path.stat().st_mtime_ns)  # the first is the other's cause
+            found[under_way] = {"error": errors[0].read_text(encoding="utf-8") if errors else reason}
         return found
+
+
+def _ended(started: Sequence[Any], folder: Path, limit: float) -> str:
+    """Wait for the end of two processes, of one that fails, or of the time for one option; how they ended."""
+    done, since = -1, time.monotonic()
+    while any(process.is_alive() for process in started):
+        connection.wait([process.sentinel for process in started if process.is_alive()], 0.5)
+        if any(process.exitcode for process in started):
+            for process in started:
+                process.join(AFTER_A_FAILURE)
+            break
+        if (count := sum(1 for path in folder.iterdir() if path.suffix == ".pt" or path.name == READY)) > done:
+            done, since = count, time.monotonic()
+        if time.monotonic() - since > (limit if done > 0 else max(limit, LIMIT)):  # until they have met all is to be imported
+            return f"has not ended after {limit:g} seconds: does one process wait for what the other does not do?"
+    return f"ended with exit codes {[process.exitcode for process in started]}"
 
 
 @cache

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import tempfile
 import time
-import traceback
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ import torch
 
 from plugins.base import RecipeError
 from recipes.check.cases import Case
+from recipes.check.failing import told
 from recipes.check.outcome import NotAsked, Wrong
 from recipes.check.refusals import TIMES
 from recipes.config.errors import one_line
@@ -44,8 +44,7 @@ def outcome_of(case: Case) -> Outcome:
             group = case.option.split("/")[0]  # data may need a place that only its user knows
             return Outcome(case, REFUSED if group == "data" else FAILED, one_line(error))
         except Exception as error:
-            place = traceback.extract_tb(error.__traceback__)[-1]
-            return Outcome(case, FAILED, f"{one_line(error)} ({place.filename}, line {place.lineno})")
+            return Outcome(case, FAILED, told(case.option, error))
     if isinstance(found, dict) and found:
         lines = [f"{TIMES.join(pair)}: {text}" for pair, text in found.items()]
         return Outcome(case, REFUSED, f"{len(lines)} of its selections", lines)

@@ -46,17 +46,27 @@ def first_line(error: BaseException) -> str:
     return printable((str(error).strip().splitlines() or [type(error).__name__])[0])
 
 
-def of_own_code(error: BaseException) -> str:
-    """What an exception in a user's own code says, behind the last of its lines: `mine.py, line 3: KeyError: 'x'`."""
+def of_own_code(error: BaseException, own: Path | None = None) -> str:
+    """What an exception in a user's own code says, behind the last of its lines: `mine.py, line 3: KeyError: 'x'`.
+
+    Args:
+        error: of which the traceback is known.
+        own: a file, or a folder, that is the user's own wherever it lies, such as that of an installed package.
+    """
     if isinstance(error, SyntaxError) and error.filename:
         return f"{Path(error.filename).name}, line {error.lineno}: {error.msg}"
     kind = type(error).__name__
-    return f"{own_place(error)}{kind}: {first_line(error)}" if str(error) else f"{own_place(error)}{kind}"
+    place = own_place(error, own)
+    return f"{place}{kind}: {first_line(error)}" if str(error) else f"{place}{kind}"
 
 
-def own_place(error: BaseException) -> str:
+def own_place(error: BaseException, own: Path | None = None) -> str:
     """The last line of a user's own code that has led to an exception, `mine.py, line 3: `; empty where none has."""
-    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if _is_own(frame.filename)]
+    frames = [
+        frame
+        for frame in traceback.extract_tb(error.__traceback__)
+        if _is_own(frame.filename) or (own is not None and Path(frame.filename).is_relative_to(own))
+    ]
     return f"{Path(frames[-1].filename).name}, line {frames[-1].lineno}: " if frames else ""
 
 

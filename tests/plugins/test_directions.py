@@ -1,8 +1,9 @@
 """Which metrics are better when larger."""
 
 import pytest
+from torchmetrics import MeanMetric
 
-from plugins.base import Plugin, RecipeError, declared_directions
+from plugins.base import Plugin, RecipeError, Task, declared_directions
 from plugins.directions import is_accuracy, larger_is_better
 
 LARGER = "val/acc val/acc_pgd val/color/acc acc_color test/f1 val/macro_f1 val/F1 val/top5_acc val/acc5 val/r2 test/r2_score val/auroc"
@@ -44,3 +45,24 @@ def test_techniques_declare_and_may_not_contradict_each_other():
         declared_directions([declaring(a="max"), declaring(a="min")])
     with pytest.raises(RecipeError, match="the direction of a must be one of max, min, got 'larger'"):
         declared_directions([declaring(a="larger")])
+
+
+@pytest.mark.parametrize("names", [[""], ["a", "b"]])
+@pytest.mark.parametrize(("better", "mode"), [(True, "max"), (False, "min"), (None, None)])
+def test_a_technique_may_not_contradict_its_torchmetrics_object(names, better, mode):
+    class Own(Plugin):
+        stage, group, option = 1, "metric", "own"
+
+        def metrics(self, task):
+            return {"own": type("Mean", (MeanMetric,), {"higher_is_better": better})()}
+
+    tasks = [Task(name, "classification", 3) for name in names]
+    for said in ("max", "min"):
+        declaring = type("Declaring", (Own,), {"directions": {"own": said}})()
+        if mode not in (None, said):
+            with pytest.raises(
+                RecipeError, match=f"metric/own: directions and higher_is_better={better} .* contradict each other"
+            ):
+                declared_directions([declaring], tasks)
+        else:
+            assert declared_directions([declaring], tasks)["own"] == said

@@ -6,13 +6,14 @@ import sys
 
 import pytest
 
-from plugins.base import Diverged, RecipeError
-from recipes.check import alone, batches, beside, choice, parameters, processes, report
-from recipes.check.cases import CHECKS, IN_PROCESSES, cases
+from plugins.base import RecipeError
+from recipes.check import alone, batches, beside, choice, forms, parameters, predictions, processes, real_run, report
+from recipes.check.cases import CHECKS, IN_PROCESSES, Case, cases
 from recipes.check.outcome import NotAsked, Wrong
 from recipes.check.package import Package, find_package
 from recipes.cli.check import main
 from recipes.config import own
+from recipes.config.errors import of_own_code
 from recipes.config.searching import register
 from tests.harness import ROOT
 
@@ -133,6 +134,128 @@ class Forgets(Plugin):
             parameter.mul_(1 - 0.01 * self.count)
 
 
+class ForgetsQuietly(Plugin):
+    """Loses a state that does nothing before the hundredth step."""
+
+    stage = Stage.PROJECTION
+
+    def __post_init__(self):
+        self.count, self._seen = 0, 0
+
+    def after_step(self, module, optimizer):
+        """Count, and shrink in the end."""
+        self.count, self._seen = self.count + 1, self._seen + 1
+        if self.count >= 100:
+            next(module.model.parameters()).data.zero_()
+
+
+class OfNumbers(Plugin):
+    """Is for numbers alone, and right."""
+
+    stage = Stage.PENALTY
+    weight: float = declare.number("strength", default=0.1, least=0, off=0.0)
+
+    def check(self, selection):
+        """Refuse classes."""
+        if selection.setting.tasks[0].kind != "regression":
+            raise Refusal("regularizer/ofnumbers is for numbers: take loss=mse and data of numbers")
+
+    def penalty(self, module, batch, outputs):
+        """A term."""
+        return self.weight * outputs[""].square().mean()
+
+
+class WritesOutputs(Plugin):
+    """Writes into what the model has given."""
+
+    stage = Stage.PENALTY
+
+    def penalty(self, module, batch, outputs):
+        """Shift."""
+        outputs[""].data.add_(1.0)
+
+
+class WritesPredicted(Plugin):
+    """Writes into what it predicts for."""
+
+    stage = Stage.INFERENCE
+
+    def predict(self, module, x):
+        """Dim."""
+        x.mul_(0.5)
+        return {task.name: task.probabilities(module.outputs(x)[task.name]) for task in module.setting.tasks}
+
+
+class WritesMeasured(Plugin):
+    """Writes into what it measures."""
+
+    stage = Stage.DIAGNOSTICS
+
+    def measure(self, module, batch, outputs, split):
+        """Dim."""
+        return {"confidence": outputs[""].mul_(0.5).amax(1)}
+
+
+class PredictsLogits(Plugin):
+    """Makes probabilities of one class, and none of several labels."""
+
+    stage = Stage.INFERENCE
+
+    def predict(self, module, x):
+        """Half of it."""
+        found = module.outputs(x)
+        kinds = {task.name: task.kind for task in module.setting.tasks}
+        return {task: found[task].softmax(1) if kinds[task] == "classification" else found[task] for task in found}
+
+
+class PredictsHalves(Plugin):
+    """Makes half of the probabilities."""
+
+    stage = Stage.INFERENCE
+
+    def predict(self, module, x):
+        """Half of them."""
+        return {task: found.softmax(1) / 2 for task, found in module.outputs(x).items()}
+
+
+class Measures(Plugin):
+    """Measures something."""
+
+    stage = Stage.DIAGNOSTICS
+
+    def measure(self, module, batch, outputs, split):
+        """The size of what is most probable."""
+        return {"top_error": outputs[""].amax(1)}
+
+
+class AnotherWord(Measures):
+    """Says of a direction what is none."""
+
+    directions = {"top_error": "maximize"}
+
+
+class AnotherName(Measures):
+    """Says the direction of what it does not measure."""
+
+    directions = {"top": "max"}
+
+
+class Contrary(Measures):
+    """Says of an error that the largest is best."""
+
+    directions = {"top_error": "max"}
+
+
+class BreaksOnMaps(Plugin):
+    """Breaks where there is a class for each place."""
+
+    stage, on_class_maps = Stage.PENALTY, True
+
+    def penalty(self, module, batch, outputs):
+        """Ask for what is not there."""
+        return {2: 0.0 * outputs[""].sum()}[outputs[""].ndim]
+
+
 class Redraws(Plugin):
     """Changes the initial weights, and is no init."""
 
@@ -177,6 +300,29 @@ class OwnRank(Plugin):
         """Shrink on one."""
         if dist.is_initialized() and dist.get_rank() == 1:
             next(module.model.parameters()).mul_(0.9)
+
+
+class OneRaises(Plugin):
+    """Fails on one rank."""
+
+    stage = Stage.PROJECTION
+
+    def after_step(self, module, optimizer):
+        """Fail."""
+        if dist.is_initialized() and dist.get_rank() == 1:
+            raise ValueError("on one rank alone")
+
+
+class OneWaits(Plugin):
+    """Waits on one rank for what never comes."""
+
+    stage = Stage.PROJECTION
+
+    def after_step(self, module, optimizer):
+        """Wait."""
+        if dist.is_initialized() and dist.get_rank() == 1:
+            dist.barrier()
+            dist.barrier()
 
 
 class Mute(Plugin):
@@ -242,6 +388,16 @@ def package(install, tmp_path):
         ("ChangesLabels", batches.batch_kept, "changes the true labels"),
         ("NeverOff", alone.strength_zero, "still trains other weights"),
         ("Forgets", alone.resume_and_order, "resumed it trains other weights"),
+        ("ForgetsQuietly", alone.resume_and_order, "resumed, `count` is 3 instead of 6 in regularizer/.*: is it in state_dict"),
+        ("WritesOutputs", batches.draws_and_inputs, r"penalty writes into outputs\[''\] of the tensors"),
+        ("WritesPredicted", batches.draws_and_inputs, "predict writes into x"),
+        ("WritesMeasured", batches.draws_and_inputs, r"measure writes into outputs\[''\]"),
+        ("PredictsLogits", predictions.probable, "on labels: predict gives numbers from .* and no probabilities"),
+        ("PredictsHalves", predictions.probable, "do not sum to 1, but are 0.5 away"),
+        ("AnotherWord", real_run.finishes, "the direction of top_error must be one of max, min"),
+        ("AnotherName", real_run.finishes, "directions tell of top, which is not measured: there are .*top_error"),
+        ("Contrary", real_run.finishes, "top_error is best at its max, and its name says the contrary"),
+        ("BreaksOnMaps", forms.other_forms, r"on maps: breaksonmaps.py, line \d+: KeyError: 4"),
         ("Redraws", alone.initial_weights, "other initial weights"),
         ("Halves", alone.bf16, "NaN or infinite"),
         ("CountsParts", alone.accumulation, "in two parts it trains other weights"),
@@ -250,7 +406,7 @@ def package(install, tmp_path):
     ],
 )
 def test_what_is_wrong_is_caught_by_the_check_for_it(package, tmp_path, name, check, words):
-    package(name)
+    package(name).open()
     option = f"regularizer/{name.lower()}"
     if check is parameters.misfits_refused:
         with pytest.raises(Wrong, match=words):
@@ -259,8 +415,18 @@ def test_what_is_wrong_is_caught_by_the_check_for_it(package, tmp_path, name, ch
     if check is alone.strength_zero:
         file = tmp_path / f"packages/made_for_a_test/conf/regularizer/{name.lower()}.yaml"
         file.write_text(file.read_text() + "  weight: 0.1 # strength, ≥ 0\n")
-    with pytest.raises((Wrong, Diverged), match=words):  # either is told as a failure
+    with pytest.raises((Wrong, RecipeError), match=words):  # either is told as a failure
         check(option, tmp_path)
+
+
+def test_what_is_for_numbers_alone_passes(package, tmp_path):
+    made = package("OfNumbers")
+    file = made.folder / "regularizer" / "ofnumbers.yaml"
+    file.write_text(file.read_text() + "  weight: 0.1 # strength, ≥ 0\n")
+    made.open()
+    for number, check in enumerate((alone.strength_zero, real_run.finishes)):
+        (tmp_path / str(number)).mkdir()
+        check("regularizer/ofnumbers", tmp_path / str(number))
 
 
 @pytest.fixture
@@ -300,6 +466,16 @@ def test_two_processes_that_part_are_caught(package, tmp_path):
     processes.ddp(together[0], tmp_path, together)
     with pytest.raises(Wrong, match="two processes end with different weights"):
         processes.ddp(together[1], tmp_path, together)
+
+
+@pytest.mark.slow
+def test_what_fails_or_waits_in_one_of_two_processes_is_told_by_its_name_and_the_others_are_tried(package, tmp_path):
+    package("OneRaises", "OneWaits", "Good")
+    names = ["regularizer/oneraises", "regularizer/onewaits", "regularizer/good"]
+    found = processes.two_processes(names, "ddp", limit=12.0)
+    assert "ValueError: on one rank alone" in found[names[0]]["error"]
+    assert "error" in found[names[1]]
+    processes.equals_two_parts((names[2],), tmp_path, found[names[2]])
 
 
 def test_the_command_tells_all_and_fails(package, capsys, monkeypatch):
@@ -381,6 +557,21 @@ def test_what_has_no_outcome_is_told(package, tmp_path):
     assert report.table([]).endswith("0 options, 0 checks, 0 of them failed")
     with pytest.raises(RecipeError):
         find_package("nothing of that name")
+
+
+def test_an_error_is_told_with_its_kind_and_the_line_of_the_package(package, tmp_path):
+    package("Good")
+    installed = tmp_path / "site-packages" / "mine"
+    code = compile("\n{}['x']", installed / "part.py", "exec")
+
+    def fails(folder):
+        exec(code)
+
+    with pytest.raises(KeyError) as raised:
+        fails(tmp_path)
+    assert of_own_code(raised.value, installed) == "part.py, line 2: KeyError: 'x'"
+    text = report.outcome_of(Case("regularizer/good", "bf16", fails)).text
+    assert re.fullmatch(r"test_check\.py, line \d+: KeyError: 'x'", text)
 
 
 @pytest.mark.slow

@@ -2,13 +2,15 @@
 
 import pytest
 
-from recipes.check import alone, batches, parameters
+from plugins.base import implementers
+from recipes.check import alone, batches, parameters, predictions
 from recipes.check.outcome import NotAsked
 from tests.harness import options, plugin_class
 from tests.sparsely import sparsely
 
 PLUGINS = [name for name in options() if plugin_class(name) is not None]
 CHANGE_BATCHES = [name for name in options() if batches.changes_batches(name)]
+PREDICT = [name for name in PLUGINS if implementers([plugin_class(name)], "predict")]
 AUGMENTATIONS = [name for name in CHANGE_BATCHES if name.startswith("augmentation/")]
 
 
@@ -68,3 +70,9 @@ def test_pictures_can_be_drawn(name, tmp_path):
 @over(AUGMENTATIONS)
 def test_other_data_than_images_are_refused_by_what_needs_them(name, tmp_path):
     batches.other_data(name, tmp_path)
+
+
+@pytest.mark.slow
+@over(PREDICT)
+def test_predicts_probabilities(name, tmp_path):
+    predictions.probable(name, tmp_path)

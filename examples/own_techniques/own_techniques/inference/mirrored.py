@@ -5,12 +5,13 @@ from __future__ import annotations
 from torch import Tensor
 
 from plugins.base import Module, Plugin, Refusal, Selection, Stage
+from plugins.inference._probabilities import probabilities
 
 
 class Mirrored(Plugin):
     """Predict by the mean over the image and its mirror image.
 
-    p(x) = ½ softmax(z(x)) + ½ softmax(z(mirrored x)); for a regression the mean of the values.
+    p(x) = ½ p(y | x) + ½ p(y | mirrored x), of several labels that of each; for a regression the mean of the values.
 
     Source: Krizhevsky, Sutskever & Hinton, "ImageNet Classification with Deep CNNs", 2012 (test-time augmentation).
     """
@@ -24,11 +25,5 @@ class Mirrored(Plugin):
 
     def predict(self, module: Module, x: Tensor) -> dict[str, Tensor]:
         """Probabilities, or values, by task."""
-        first, second = module.outputs(x), module.outputs(x.flip(-1))
-        kinds = {task.name: task.kind for task in module.setting.tasks}
-        return {
-            task: (first[task].softmax(1) + second[task].softmax(1)) / 2
-            if kinds[task] == "classification"
-            else (first[task] + second[task]) / 2
-            for task in first
-        }
+        first, second = (probabilities(module.outputs(view), module.setting) for view in (x, x.flip(-1)))
+        return {task: (first[task] + second[task]) / 2 for task in first}

@@ -44,6 +44,7 @@ class Margin(Plugin):
     """
 
     stage = Stage.DIAGNOSTICS
+    needs_logits = True
 
     def check(self, selection: Selection) -> None:
         """Refuse data without classes."""

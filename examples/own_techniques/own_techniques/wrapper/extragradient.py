@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from plugins.base import OptimizerWrapper, Plugin, Stage, declare
+from plugins.base import OptimizerWrapper, Plugin, Refusal, Selection, Stage, declare
 
 
 class LookingAhead(OptimizerWrapper):
@@ -44,6 +44,11 @@ class Extragradient(Plugin):
     stage = Stage.WRAPPER
 
     step_size: float = declare.number("of the step ahead", default=0.01, least=0, off=0.0)
+
+    def check(self, selection: Selection) -> None:
+        """Refuse loss scaling: the step ahead would be longer by the scale."""
+        if selection.precision == "16-mixed":
+            raise Refusal(f"{self.state_key} cannot use scaled gradients: take trainer.precision=bf16-mixed")
 
     def wrap_optimizer(self, optimizer: Optimizer) -> Optimizer:
         """Put the wrapper around the optimizer."""
