@@ -40,20 +40,7 @@ def settings(names: Sequence[str], strategy: str) -> dict[str, Any]:
     return merged_config(names, {"trainer.strategy": strategy, **OFTEN})
 
 
-def train_all(target: Path, configs: Mapping[str, dict[str, Any]]) -> None:
-    """What each of two processes does: one training for each config; the first process saves what came out."""
-    found: dict[str, Found] = {}
-    for number, (name, config) in enumerate(configs.items()):
-        try:
-            found[name] = _trained(config, target.with_name("runs") / str(number))
-        except Exception:
-            traceback.print_exc()
-            found[name] = {"error": traceback.format_exc()[-1500:]}
-    if dist.get_rank() == 0:
-        torch.save(found, target)
-
-
-def _trained(config: dict[str, Any], folder: Path) -> Found:
+def train_one(config: dict[str, Any], folder: Path) -> Found:
     """What a training gives, on each of two processes, or the line in which it is refused."""
     try:
         module = fit(config, folder, STEPS)
@@ -84,7 +71,7 @@ def _one_of_two(rank: int, folder: Path, configs: Sequence[dict[str, Any]], trus
         (folder / READY).touch()
     for number, config in enumerate(configs):
         try:
-            found = _trained(config, folder / "runs" / str(number))
+            found = train_one(config, folder / "runs" / str(number))
         except Exception:
             traceback.print_exc()
             sys.stderr.flush()
