@@ -19,7 +19,7 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -56,6 +56,24 @@ def alone(function: Callable[..., Any], *arguments: Any) -> Any:
     """What a function returns in a process of its own, which has one thread and may fork."""
     (found,) = on_ranks(1, function, *arguments)
     return found
+
+
+def train_all(target: Path, configs: Mapping[str, dict[str, Any]]) -> None:
+    """What each of two ranks does in a sweep: one training for each config; the first rank saves what came out."""
+    import torch
+    import torch.distributed as dist
+
+    from recipes.check.processes import train_one
+
+    found = {}
+    for number, (name, config) in enumerate(configs.items()):
+        try:
+            found[name] = train_one(config, target.with_name("runs") / str(number))
+        except Exception:
+            traceback.print_exc()
+            found[name] = {"error": traceback.format_exc()[-1500:]}
+    if dist.get_rank() == 0:
+        torch.save(found, target)
 
 
 # ------------------------------------------------------------------ in the process that has one thread

@@ -139,9 +139,7 @@ class Soup(OfMembers):
 
     def _batches(self, module: Any, split: str) -> Iterator[Batch]:
         if self.setting.own_samples is None:
-            raise RecipeError(
-                "inference/soup measures on the run's own data: evaluate a run's folder, with python evaluate.py RUN_FOLDER"
-            )
+            raise RecipeError("inference/soup measures on the run's own data: type python evaluate.py RUN_FOLDER")
         for data in self.setting.own_samples(split, module.device):
             yield module.as_batch(data)
 

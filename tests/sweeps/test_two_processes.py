@@ -3,12 +3,10 @@
 So do two that keep parts of the weights, or the option is refused. Options are tried in selections of about eight in which each stands.
 """
 
-import traceback
 from functools import cache
 
 import pytest
 import torch
-import torch.distributed as dist
 
 from plugins.base import Option, right_on_shards
 from plugins.norm_statistics import measured_norms
@@ -16,28 +14,15 @@ from plugins.sites import NORMS
 from recipes.check.choice import target
 from recipes.check.covering import gather
 from recipes.check.harness import build, merged_config
-from recipes.check.processes import equals_copies, equals_two_parts, settings, train_one
+from recipes.check.processes import equals_copies, equals_two_parts, settings
 from recipes.check.selections import everything
 from recipes.run.classes import find_class
 from tests.command import once
-from tests.ranks import on_ranks
+from tests.ranks import on_ranks, train_all
 from tests.sparsely import sparsely
 from tests.sweeps.selected import told
 
 SHARES = 6
-
-
-def train_all(target, configs):
-    """What each of two processes does: one training for each config; the first process saves what came out."""
-    found = {}
-    for number, (name, config) in enumerate(configs.items()):
-        try:
-            found[name] = train_one(config, target.with_name("runs") / str(number))
-        except Exception:
-            traceback.print_exc()
-            found[name] = {"error": traceback.format_exc()[-1500:]}
-    if dist.get_rank() == 0:
-        torch.save(found, target)
 
 
 def two_processes(tmp_path_factory, folder, strategy, selections):

@@ -14,10 +14,10 @@ from plugins.optimizer.lamb import Lamb
 from plugins.optimizer.soap import SOAP
 from plugins.wrapper.sam import SAM
 from recipes.check.harness import build, fit, merged_config
-from recipes.check.processes import STEPS, equals_copies, equals_two_parts, train_all
+from recipes.check.processes import STEPS, equals_copies, equals_two_parts
 from recipes.check.trained import parameters, same_bits, weights
 from tests.command import SMALL, mistake
-from tests.ranks import on_ranks
+from tests.ranks import on_ranks, train_all
 
 FIRST, SECOND = ("0", "1"), ("3", "4")
 EVERY = 0.012  # of an epoch of about 80 steps: another block with each step
