@@ -6,6 +6,6 @@ from typing import Any
 import pytest
 
 
-def sparsely(values: Iterable[Any], of: int = 3) -> list[Any]:
+def sparsely(values: Iterable[Any], of: int = 6) -> list[Any]:
     """The values for `parametrize`, of which all but every `of`-th are slow."""
     return [pytest.param(value, marks=pytest.mark.slow) if number % of else value for number, value in enumerate(values)]

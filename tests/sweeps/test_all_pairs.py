@@ -37,6 +37,7 @@ class Picky(Plugin):
 '''
 
 
+@pytest.mark.slow
 def test_what_is_refused_and_not_listed_is_told_and_what_is_listed_is_not(install, monkeypatch):
     install(PICKY, "Picky")
     selections = Selections([*options(), "regularizer/picky"], refusals.read())

@@ -6,7 +6,7 @@ from recipes.check.harness import config_of, merged_config
 from recipes.check.selections import everything, fault_of
 from tests.sparsely import sparsely
 
-SHARES = 24
+SHARES = 48
 
 
 @pytest.mark.parametrize("share", sparsely(range(SHARES), SHARES))

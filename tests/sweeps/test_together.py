@@ -28,7 +28,7 @@ def test_each_option_stands_in_a_selection():
     assert len(runs()) < len(everything().names) / 4
 
 
-@pytest.fixture(params=sparsely(range(SHARES), 2))
+@pytest.fixture(params=sparsely(range(SHARES), 3))
 def ask(request, tmp_path):
     """Makes a check of a share of the selections, each in a folder of its own; what is wrong is told with their names."""
 

@@ -146,6 +146,7 @@ def test_quantiles_without_the_median_have_no_tables(tmp_path):
     assert found["below"] == {"0": [[10, 80]], "1": [[10, 100]]} and found["tables"] == {}
 
 
+@pytest.mark.slow
 def test_the_page_of_500_runs_stays_small(tmp_path):
     task = regression()
     task["columns"][0] |= {name: [[7] * 42] * 42 for name in ("predicted_true", "residual_predicted")}
