@@ -62,6 +62,8 @@ class ProcessesLauncher(Launcher):
             search = searching.search_of(self.config.hydra, as_words(words), sweep)
             search.expect = Alike(search.objectives).expect
             sweep.work(search)
+            if search.refused:
+                raise search.refused
         except Exception:
             self._remove()  # unless there is a job
             raise

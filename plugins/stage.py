@@ -26,7 +26,8 @@ class Stage(IntEnum):
     MIXING = 160  # samples mixed with each other,
     SELECTION = 162  # which of them are learned from,
     VIEWS = 165  # further views of what the stages above made,
-    ADVERSARIAL = 170  # the worst case of what the stages above made
+    ADVERSARIAL = 170  # the worst case of what the stages above made,
+    COUNTING = 175  # and which samples count, all as hard as they are made
     PENALTY = 210  # the objective: terms added to the loss,
     WEIGHTS = 220  # weights perturbed during a pass,
     TASKS = 230  # losses of several tasks combined

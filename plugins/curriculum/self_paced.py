@@ -54,7 +54,7 @@ class SelfPaced(RemembersLosses):
     Source: Kumar, Packer & Koller, "Self-paced learning for latent variable models", NeurIPS 2010, algorithm 1.
     """
 
-    stage = Stage.SELECTION
+    stage = Stage.COUNTING
     tells_samples_apart = True
     refuses = {
         "sampling/importance": "one draws the samples of large loss, the other counts those of small loss; leave one of the two out"

@@ -14,6 +14,7 @@ from torch import Tensor
 from plugins.base import Batch, Plugin, RecipeError, Refusal, Setting, Task, implementers
 from recipes.check.choice import plugin_class
 from recipes.check.harness import build, config_of, data_of, digits, fit, merged_config, with_companions
+from recipes.check.kept import same
 from recipes.check.outcome import NotAsked, expect, wrong
 from recipes.engine.module import RecipeModule
 
@@ -55,8 +56,8 @@ def _watched(hook: str, call: Callable[..., Any]) -> Callable[..., Any]:
                 instead = "batch it is given: make a new one, replace(batch, …)"
                 if not isinstance(argument, Batch):
                     instead = "tensors it is given: write into a copy"
-                same = place in after and torch.equal(after[place], value)
-                expect(same, f"{hook} writes into {place} of the {instead}")
+                kept = place in after and same(after[place], value)
+                expect(kept, f"{hook} writes into {place} of the {instead}")
         return found
 
     return watched

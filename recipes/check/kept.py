@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from torch import Tensor
@@ -32,7 +32,7 @@ def same(first: Any, second: Any) -> bool:
         return False
     if isinstance(first, Mapping) and isinstance(second, Mapping):
         return first.keys() == second.keys() and all(same(first[key], second[key]) for key in first)
-    if isinstance(first, list | tuple) and isinstance(second, list | tuple):
+    if _is_sequence(first) and _is_sequence(second):
         return len(first) == len(second) and all(map(same, first, second))
     return bool(first == second or (first != first and second != second))
 
@@ -42,9 +42,17 @@ def _kept(plugin: Plugin) -> dict[str, Any]:
 
 
 def _is_plain(value: Any) -> bool:
-    """Whether a value is a number, a text, a tensor, or a container of these."""
+    """Whether a value is a number, a text, a tensor, or a container of these; tensors of two runs are never one key."""
     if isinstance(value, Mapping):
-        return all(map(_is_plain, value)) and all(map(_is_plain, value.values()))
-    if isinstance(value, set | frozenset) or (isinstance(value, Sequence) and not isinstance(value, str | bytes)):
-        return all(map(_is_plain, value))
-    return isinstance(value, PLAIN)
+        return _has_no_tensor(value) and all(map(_is_plain, value.values()))
+    if isinstance(value, set | frozenset):
+        return _has_no_tensor(value)
+    return all(map(_is_plain, value)) if _is_sequence(value) else isinstance(value, PLAIN)
+
+
+def _has_no_tensor(keys: Iterable[Any]) -> bool:
+    return all(isinstance(key, PLAIN) and not isinstance(key, Tensor) for key in keys)
+
+
+def _is_sequence(value: Any) -> bool:
+    return isinstance(value, Sequence) and not isinstance(value, str | bytes)

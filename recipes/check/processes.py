@@ -75,7 +75,7 @@ def _one_of_two(rank: int, folder: Path, configs: Sequence[dict[str, Any]], trus
         except Exception:
             traceback.print_exc()
             sys.stderr.flush()
-            (folder / f"{rank}.error").write_text(traceback.format_exc()[-1500:], encoding="utf-8")
+            (folder / f"{number}.{rank}.error").write_text(traceback.format_exc()[-1500:], encoding="utf-8")
             os._exit(1)  # without waiting for the other, which may wait for this one
         if rank == 0:
             torch.save(found, folder / "part")
@@ -115,9 +115,11 @@ def _found_by_pair(configs: Mapping[str, dict[str, Any]], limit: float) -> dict[
                 process.join()
         saved = {name: folder / f"{number}.pt" for number, name in enumerate(configs)}
         found: dict[str, Found] = {name: torch.load(path, weights_only=True) for name, path in saved.items() if path.exists()}
-        if under_way := next((name for name in configs if name not in found), None):
-            errors = sorted(folder.glob("*.error"), key=lambda path: path.stat().st_mtime_ns)  # the first is the other's cause
-            found[under_way] = {"error": errors[0].read_text(encoding="utf-8") if errors else reason}
+        errors = sorted(folder.glob("*.error"), key=lambda path: path.stat().st_mtime_ns)  # the first is the other's cause
+        if errors:
+            found[[*configs][int(errors[0].name.partition(".")[0])]] = {"error": errors[0].read_text(encoding="utf-8")}
+        elif under_way := next((name for name in configs if name not in found), None):
+            found[under_way] = {"error": reason}
         return found
 
 

@@ -103,7 +103,7 @@ def present(
         if several:
             markdown = [f"## {name}\n\n{text}" for name, text in zip(several, markdown, strict=True)]
             markdown.append(f"## all data\n\n{standing.to_markdown(*ranked)}")
-            write_text(folder / "ranks.csv", standing.to_csv(ranked[0], ranked[2]))
+            write_text(folder / "ranks.csv", standing.to_csv(ranked[0], ranked[2], ranked[3]))
         write_text(folder / "compare.md", "\n".join(markdown))
         write_text(folder / "compare.tex", "\n".join(markup.to_latex(*each) for each in tables))
 

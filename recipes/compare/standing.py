@@ -151,10 +151,10 @@ def show(
             console.print(Text(printable("  ".join(cells).rstrip())), style="bold" if place == 0 else "", soft_wrap=True)
 
 
-def to_csv(found: Sequence[Standing], data: Sequence[str]) -> str:
-    """The same as csv."""
-    names = ["label", "mean_rank", *data]
-    rows = [dict(zip(names, (each.label, each.mean, *each.ranks), strict=True)) for each in found]
+def to_csv(found: Sequence[Standing], data: Sequence[str], without: Sequence[str] = ()) -> str:
+    """The same as csv; the data `without` ranks have empty columns, as its header names all that were compared."""
+    names, none = ["label", "mean_rank", *data, *without], [""] * len(without)
+    rows = [dict(zip(names, (each.label, each.mean, *each.ranks, *none), strict=True)) for each in found]
     return csv_text(names, rows)
 
 

@@ -41,7 +41,7 @@ class CsvData(Data):
         drop: names of columns that are left out.
         categorical: names of columns of numbers that are categories.
         separator: what stands between two cells: `comma`, `semicolon`, `tab`, or any other letter.
-        missing: cells that are holes, as empty ones always are; None: ? and what pandas reads as one, such as NA, N/A, NaN, NULL and None.
+        missing: cells that are holes, as empty ones always are; None: ? and what pandas reads as one, such as NA, N/A and NaN, but None and NULL.
         impute: what fills the holes of numbers: `mean`, `median` or `most_frequent`; of categories always the most frequent; None: holes are
             refused.
         unseen: what becomes of a category that no training row has: `error`, or `ignore`: zeros.

@@ -14,8 +14,8 @@ from recipes.config.quoting import quote, quoted
 from recipes.config.spelling import nearest
 
 SEPARATORS = {"comma": ",", "semicolon": ";", "tab": "\t"}
-MISSING = (  # cells that are holes, as empty ones are: those that pandas reads as such, and ?
-    *("NA", "N/A", "n/a", "#N/A", "#N/A N/A", "#NA", "<NA>", "NaN", "nan", "-NaN", "-nan", "NULL", "null", "None", "?"),
+MISSING = (  # cells that are holes, as empty ones are: what pandas reads as such, but None and NULL, which name categories too, and ?
+    *("NA", "N/A", "n/a", "#N/A", "#N/A N/A", "#NA", "<NA>", "NaN", "nan", "-NaN", "-nan", "null", "?"),
     *("1.#IND", "-1.#IND", "1.#QNAN", "-1.#QNAN"),
 )
 MOST_COLUMNS = 10_000

@@ -96,6 +96,7 @@ class Search:
         self.expect: Callable[[Mapping[str, Any]], None] = lambda result: (
             None
         )  # of the result of each job that a trial is judged by
+        self.refused: RecipeError | None = None  # why no further trial is begun
         self.trials: list[Trial] = []
         self.repeated: list[Job] = []
         self._of: dict[Job, Trial] = {}
@@ -200,7 +201,7 @@ class Search:
     # ------------------------------------------------------------------ the parts
 
     def _is_over(self) -> bool:
-        return (self.until is not None and time.monotonic() > self.until) or bool(self.ended_early)
+        return (self.until is not None and time.monotonic() > self.until) or bool(self.ended_early or self.refused)
 
     def _jobs(self, trial: Trial) -> list[Job]:
         """The next jobs of a trial: of one that may be given up the first one by itself."""
@@ -264,7 +265,10 @@ class Search:
         trial.seeds = []
         for job in trial.jobs:
             if job.score is not None or job is trial.pruned:  # any other has no say, and may have left half a result
-                self.expect(job.result)
+                try:
+                    self.expect(job.result)
+                except RecipeError as error:  # told once those that run have ended: some would go on in a queue
+                    self.refused = self.refused or error
         values = None
         if state == "COMPLETE":
             names = self.objectives or [str(trial.jobs[0].result.get("monitor"))]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -60,17 +60,17 @@ def goes_further(config: Mapping[str, Any], earlier: Mapping[str, Any]) -> bool:
 
 
 def told_finished(
-    earlier: Mapping[str, Any], folder: Path, words: Sequence[str] = (), plugins: Iterable[Plugin] = ()
+    earlier: Mapping[str, Any], folder: Path, words: Sequence[str] = (), plugins: Callable[[], Iterable[Plugin]] = tuple
 ) -> Iterator[str]:
     """The lines about a run that is finished: what to type to train it for longer, and which words of a resume did nothing."""
-    yield _longer(earlier, folder, [plugin for plugin in plugins if not plugin.is_off])
+    yield _longer(earlier, folder, plugins)
     if any(word.startswith("resume=") for word in words):
         unused = [word for word in words if word.partition("=")[0] not in ("resume", "max_steps", "max_epochs")]
         if unused:
             yield f"nothing is changed by {' '.join(map(quote, unused))}"
 
 
-def _longer(earlier: Mapping[str, Any], folder: Path, plugins: Iterable[Plugin]) -> str:
+def _longer(earlier: Mapping[str, Any], folder: Path, plugins: Callable[[], Iterable[Plugin]]) -> str:
     if earlier.get("ended_by") == "max_time":
         return f"the run is finished; {time_is_up(earlier['config'], folder)}"
     if earlier.get("stopped_early"):
@@ -79,7 +79,8 @@ def _longer(earlier: Mapping[str, Any], folder: Path, plugins: Iterable[Plugin])
     name = limit_of(config).partition("=")[0]
     longer = {**config, name: 2 * max(1, config[name])}
     steps, before = steps_until(longer, an_epoch), steps_until(config, an_epoch)
-    same = same_rates(config, before, steps, before) and not _others(plugins, before, steps, before)
+    with_share = [plugin for plugin in plugins() if not plugin.is_off]
+    same = same_rates(config, before, steps, before) and not _others(with_share, before, steps, before)
     if earlier.get("phases", 1) > 1 or not same:
         return f"the run is finished; one that is trained for longer is a new run: {_anew(earlier, longer)}"
     return f"the run is finished; to train it for longer: python train.py {typed('resume', folder)} {limit_of(longer)}"

@@ -46,7 +46,7 @@ def train(config: dict[str, Any], folder: Path, overrides: Sequence[str]) -> dic
     earlier = read_result(folder) if resumed else {}
     if earlier.get("status") == "finished" and not goes_further(config, earlier):
         console.print(table(earlier))
-        print_lines(console, *history_lines(earlier), *told_finished(earlier, folder, overrides, build_plugins(config)))
+        print_lines(console, *history_lines(earlier), *told_finished(earlier, folder, overrides, lambda: build_plugins(config)))
         return earlier
     expect_not_diverged(config, earlier, folder)
     plugins = build_plugins(config)  # bad values are told before any data is touched

@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch.nn import functional
 
+from plugins.adversarial.fgsm import FGSM
 from plugins.augmentation.mixup import Mixup
 from plugins.base import RecipeError, Refusal, Selection, Setting, Task
 from plugins.curriculum.self_paced import SelfPaced, first_threshold, grown, is_easy
@@ -68,6 +69,15 @@ def test_equals_the_algorithm_by_hand(tmp_path, parts, weighted):
         losses[taken] = values.detach()
     assert counted[0] == 20 and all(0 < count < SAMPLES for count in counted)
     torch.testing.assert_close(module.model.weight, model.weight, rtol=1e-4, atol=1e-6)
+
+
+def test_what_does_not_count_is_attacked_as_well(tmp_path):
+    """Losses that are compared are of samples that are all as hard as they are made."""
+    seen, x = Seen(), problem()[0]
+    trained(tmp_path, 3 * EPOCH, SelfPaced(0.4, 1.0), FGSM(0.1, range=[None, None]), seen)
+    assert len(seen.passes) == 3 * EPOCH
+    for samples, had in seen.passes:
+        torch.testing.assert_close((had - x[samples]).abs(), torch.full_like(had, 0.1), rtol=0, atol=1e-5)
 
 
 def test_two_processes_decide_as_one_in_two_parts(tmp_path):

@@ -181,13 +181,18 @@ def test_a_metric_that_was_never_measured_is_no_last_rank(tmp_path, monkeypatch,
     main(["runs", "--metric", "test/acc"])
     out = capsys.readouterr().out
     found = rows(tmp_path / "runs" / "ranks.csv")
-    assert list(found[0]) == ["label", "mean_rank", "digits", "digits (2)"]
+    assert list(found[0]) == ["label", "mean_rank", "digits", "digits (2)", "digits (3)"]
+    assert {row["digits (3)"] for row in found} == {""}
     assert {row["label"][-3:]: float(row["digits"]) for row in found} == {"0.1": 2.0, "0.2": 1.0, "0.3": 3.0}
     assert "Mean rank over 2 data sets" in out and "no run there has the metric: digits (3)." in out
     assert "or without the metric, or not measured as the baseline is: optimizer.lr=0.4." in out
     assert "no run there has the metric: digits (3)." in (tmp_path / "runs" / "report-digits.html").read_text()
-    main(["runs/a0", "runs/a1", "runs/c0", "runs/c1", "--metric", "test/acc", "--output", "two"])
+    pages = {path.name for path in (tmp_path / "runs").glob("report-*.html")}
+    main(["runs/a0", "runs/a1", "runs/c0", "runs/c1", "--metric", "test/acc", "--output", "runs"])
     assert "There are no two data sets with the metric, so there is no mean rank." in capsys.readouterr().out
+    assert (
+        len(pages) == 3 and len({path.name for path in (tmp_path / "runs").glob("report-*.html")}) == 2
+    )  # that of digits (3) went
 
 
 def test_the_command_leaves_a_table_a_figure_and_a_report_for_each_and_the_ranks(tmp_path, monkeypatch, capsys):

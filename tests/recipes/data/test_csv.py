@@ -409,7 +409,7 @@ def measured(path, gaps, rows=120):
     )
 
 
-@pytest.mark.parametrize("gap", ["N/A", "n/a", "NULL", "None", "#N/A", "<NA>", "-nan"])
+@pytest.mark.parametrize("gap", ["N/A", "n/a", "null", "#N/A", "<NA>", "-nan"])
 def test_what_pandas_reads_as_a_hole_is_one(tmp_path, gap):
     path = measured(tmp_path, [gap])
     data = data_of(path, target="kind", drop=[])
@@ -422,7 +422,7 @@ def test_what_pandas_reads_as_a_hole_is_one(tmp_path, gap):
     )  # a word like any other
 
 
-@pytest.mark.parametrize("gaps", [["-"], ["-", "unknown", "none"], ["-", "unknown", "none", "."]])
+@pytest.mark.parametrize("gaps", [["-"], ["None"], ["NULL", "None"], ["-", "unknown", "none"], ["-", "unknown", "none", "."]])
 def test_texts_among_many_numbers_are_no_categories(tmp_path, gaps):
     path, few = measured(tmp_path, gaps), len(gaps) <= 3
     arguments = {"target": "kind", "drop": [], "unseen": "ignore"}
