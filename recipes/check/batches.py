@@ -57,6 +57,8 @@ def _watched(hook: str, call: Callable[..., Any]) -> Callable[..., Any]:
                 if not isinstance(argument, Batch):
                     instead = "tensors it is given: write into a copy"
                 kept = place in after and same(after[place], value)
+                if not kept and place in after and after[place].shape == value.shape:
+                    after[place].data.copy_(value)  # it may be of the samples that all other checks have
                 expect(kept, f"{hook} writes into {place} of the {instead}")
         return found
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import yaml
 
 from plugins.errors import RecipeError
+from recipes.check.choice import catalogue
 from recipes.config import own
 from recipes.config.catalogue import ENTRY_POINTS, Catalogue, installed_entries, installed_folders, package_folder
 from recipes.config.searching import register
@@ -56,6 +57,7 @@ class Package:
         own.learn([], [(self.name, self.folder)])
         folders = installed_folders()
         register(folders if self.folder in dict(folders).values() else [*folders, (self.name, self.folder)])
+        catalogue.cache_clear()  # which may have been read without it
 
 
 def find_package(name: str) -> Package:

@@ -9,6 +9,8 @@ import pytest
 from plugins.base import RecipeError
 from recipes.check import alone, batches, beside, choice, forms, parameters, predictions, processes, real_run, report
 from recipes.check.cases import CHECKS, IN_PROCESSES, Case, cases
+from recipes.check.harness import digits
+from recipes.check.kept import same
 from recipes.check.outcome import NotAsked, Wrong
 from recipes.check.package import Package, find_package
 from recipes.cli.check import main
@@ -415,8 +417,11 @@ def test_what_is_wrong_is_caught_by_the_check_for_it(package, tmp_path, name, ch
     if check is alone.strength_zero:
         file = tmp_path / f"packages/made_for_a_test/conf/regularizer/{name.lower()}.yaml"
         file.write_text(file.read_text() + "  weight: 0.1 # strength, ≥ 0\n")
+    before = [split.between(0, 48)[0].clone() for split in digits().splits.values()]
     with pytest.raises((Wrong, RecipeError), match=words):  # either is told as a failure
         check(option, tmp_path)
+    after = [split.between(0, 48)[0] for split in digits().splits.values()]
+    assert all(map(same, before, after))  # all other options are tried on these
 
 
 def test_what_is_for_numbers_alone_passes(package, tmp_path):
@@ -546,6 +551,7 @@ def test_the_classes_of_a_folder_may_lie_beside_the_command(tmp_path, monkeypatc
     assert "1 options, 1 checks, 0 of them failed" in capsys.readouterr().out
     sys.modules.pop("classes_of_a_folder", None)
     register([])
+    choice.catalogue.cache_clear()
 
 
 def test_what_has_no_outcome_is_told(package, tmp_path):
