@@ -9,7 +9,6 @@ from pathlib import Path
 import yaml
 
 from plugins.errors import RecipeError
-from recipes.check.choice import catalogue
 from recipes.config import own
 from recipes.config.catalogue import ENTRY_POINTS, Catalogue, installed_entries, installed_folders, package_folder
 from recipes.config.searching import register
@@ -54,6 +53,8 @@ class Package:
 
     def open(self) -> None:
         """Let the options be found, by Hydra and in catalogues, and the classes that they name, as the name of the folder was typed."""
+        from recipes.check.choice import catalogue  # loads torch
+
         own.learn([], [(self.name, self.folder)])
         folders = installed_folders()
         register(folders if self.folder in dict(folders).values() else [*folders, (self.name, self.folder)])
