@@ -60,9 +60,12 @@ def goes_further(config: Mapping[str, Any], earlier: Mapping[str, Any]) -> bool:
 
 
 def told_finished(
-    earlier: Mapping[str, Any], folder: Path, words: Sequence[str] = (), plugins: Callable[[], Iterable[Plugin]] = tuple
+    earlier: Mapping[str, Any], folder: Path, words: Sequence[str], plugins: Callable[[], Iterable[Plugin]]
 ) -> Iterator[str]:
-    """The lines about a run that is finished: what to type to train it for longer, and which words of a resume did nothing."""
+    """The lines about a run that is finished: what to type to train it for longer, and which words of a resume did nothing.
+
+    The techniques are built only where they have a say in it, so that an older run with a value that is refused now is still shown.
+    """
     yield _longer(earlier, folder, plugins)
     if any(word.startswith("resume=") for word in words):
         unused = [word for word in words if word.partition("=")[0] not in ("resume", "max_steps", "max_epochs")]
