@@ -147,13 +147,13 @@ def test_a_comparison_labels_options_of_the_package(run, tmp_path, capsys):
 
 @pytest.mark.slow
 def test_the_installed_package_on_the_command_line(packages, tmp_path):
-    shown = command("train.py", "--help", cwd=tmp_path, PYTHONPATH=str(packages))
+    shown = command("train.py", "--help", cwd=tmp_path, forked=True, PYTHONPATH=str(packages))
     for option in OPTIONS:
         name = option.partition("=")[2]
         assert re.search(rf"^ +{name}( |$)", shown.stdout, re.MULTILINE), name
     words = re.search(r"^python train.py (.*)$", (SOURCE / "README.md").read_text(), re.MULTILINE)[1].replace('"', "").split()
     small = ["max_steps=3", "logger=wandb", "trainer.progress=false", "trainer.accelerator=cpu", "hydra.run.dir=run"]
-    done = command("train.py", *words, *small, cwd=tmp_path, PYTHONPATH=str(packages))
+    done = command("train.py", *words, *small, cwd=tmp_path, forked=True, PYTHONPATH=str(packages))
     assert done.returncode == 0 and done.stderr == ""
     result = json.loads((tmp_path / "run" / "result.json").read_text())
     assert {"dropout", "small_outputs", "normalized_gradient"} <= {*result["techniques"]}  # which loggers have as tags

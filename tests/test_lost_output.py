@@ -198,7 +198,7 @@ def test_a_lost_terminal_saves_and_stops_the_run(tmp_path, moment, further):
     assert (folder / "checkpoints" / "last.ckpt").exists() == (left["steps"] > 0) >= (moment == "trains")
     if not further:
         steps = left["steps"] + 40
-        done = command("train.py", "resume=mine", f"max_steps={steps}", "trainer.progress=false", cwd=tmp_path)
+        done = command("train.py", "resume=mine", f"max_steps={steps}", "trainer.progress=false", cwd=tmp_path, forked=True)
         assert done.returncode == 0 and (f"going on from step {left['steps']}" in done.stdout) == (left["steps"] > 0)
         assert result(folder)["status"] == "finished" and result(folder)["steps"] == steps
 

@@ -100,7 +100,6 @@ def refusals_wrong(name: str, found: Beside) -> list[str]:
     of_package = set(refusals.expand(found.package.pins or {}, found.names))
     for pair in found.pairs_of(name):
         text, names = found.refusal(pair), frozenset(pair)
-        known = any(each <= set(found.selections.complete(pair)) for each in listed)
         if text is None:
             if names in of_package:
                 lines.append(f"{TIMES.join(pair)} is listed as refused and is not")
@@ -108,9 +107,15 @@ def refusals_wrong(name: str, found: Beside) -> list[str]:
             lines.append(f"{TIMES.join(pair)} is not refused in one line that tells the reason: {text}")
         elif names in listed and listed[names] not in text:
             lines.append(f"{TIMES.join(pair)} is refused for another reason than {listed[names]!r}: {text}")
-        elif pinned and not known and not any(word.startswith(WORLDS) for word in pair):
+        elif pinned and not any(word.startswith(WORLDS) for word in pair) and not _is_listed(pair, found):
             lines.append(f"{TIMES.join(pair)} is refused and not listed: {text}")
     return lines
+
+
+def _is_listed(pair: Pair, found: Beside) -> bool:
+    """Whether a list of refusals has options of a pair, or of what it needs."""
+    names = set(found.selections.complete(pair))
+    return any(few <= names for few in found.selections.pinned)
 
 
 def _expect_usable(name: str, found: Beside) -> None:

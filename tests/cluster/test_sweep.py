@@ -55,7 +55,8 @@ def metrics(tmp_path_factory):
     """The metrics of the same jobs in one process each, without Slurm."""
     place = tmp_path_factory.mktemp("one")
     words = [word for word in SHORT if "gates" not in word]
-    assert command("train.py", "-m", *words, "seed=0,1", "logger=csv", "sweep=one", cwd=place, timeout=300).returncode == 0
+    words = ["-m", *words, "seed=0,1", "logger=csv", "sweep=one"]
+    assert command("train.py", *words, cwd=place, timeout=300, forked=True).returncode == 0
     return {name: result["metrics"] for name, result in results(place / "one").items()}
 
 

@@ -105,6 +105,7 @@ def start(*words, cwd, **environment):
 
 
 @pytest.mark.slow
+@pytest.mark.waits
 def test_a_sweep_on_ray_equals_one_in_processes(tmp_path, ray):
     words = ["-m", *SMALL, "preprocessing.per=wrong,channel,feature"]
     done = command("train.py", *words, *ON_RAY, cwd=tmp_path, timeout=LIMIT, **ray)
@@ -117,12 +118,13 @@ def test_a_sweep_on_ray_equals_one_in_processes(tmp_path, ray):
         "2": "finished",
     }
     assert done.stdout.splitlines()[0].startswith("job ") and str(Path("mine") / "report.html") in done.stdout
-    command("train.py", *words, "sweep=here", cwd=tmp_path, timeout=LIMIT)
+    command("train.py", *words, "sweep=here", cwd=tmp_path, timeout=LIMIT, forked=True)
     for name in "12":
         assert results(tmp_path / "mine")[name]["metrics"] == results(tmp_path / "here")[name]["metrics"]
 
 
 @pytest.mark.slow
+@pytest.mark.waits
 def test_a_job_on_two_devices_is_one_run(tmp_path, ray):
     package, info = tmp_path / "packages" / "ranks", tmp_path / "packages" / "ranks-1.0.dist-info"
     (package / "conf" / "diagnostics").mkdir(parents=True)
@@ -134,7 +136,7 @@ def test_a_job_on_two_devices_is_one_run(tmp_path, ray):
     words = ["-m", "model=mlp", "max_steps=30", "trainer.accelerator=cpu", "trainer.progress=false", "seed=0,1"]
     ranks = [*words, *ON_RAY, "+diagnostics=ranks", "trainer=ddp", "trainer.devices=2"]
     two = command("train.py", *ranks, cwd=tmp_path, timeout=LIMIT, PYTHONPATH=str(package.parent), **ray)
-    one = command("train.py", *words, "logger=csv", "sweep=one", cwd=tmp_path, timeout=LIMIT)
+    one = command("train.py", *words, "logger=csv", "sweep=one", cwd=tmp_path, timeout=LIMIT, forked=True)
     assert two.returncode == one.returncode == 0
     assert sorted(path.name for path in (tmp_path / "mine").iterdir() if path.is_dir()) == ["0", "1"]
     for name, expected in results(tmp_path / "one").items():
@@ -146,6 +148,7 @@ def test_a_job_on_two_devices_is_one_run(tmp_path, ray):
 
 
 @pytest.mark.slow
+@pytest.mark.waits
 def test_ctrl_c_ends_jobs_that_have_gpus_of_their_own_and_one_that_waits(tmp_path, ray):
     """With two GPUs of which only Ray believes that they are there."""
     words = [*ENDLESS, 'name="${oc.env:CUDA_VISIBLE_DEVICES,none}"', "seed=0,1,2"]
@@ -168,9 +171,10 @@ def test_ctrl_c_ends_jobs_that_have_gpus_of_their_own_and_one_that_waits(tmp_pat
 
 
 @pytest.mark.slow
+@pytest.mark.waits
 def test_a_killed_sweep_leaves_nothing_that_runs_and_goes_on(tmp_path, ray):
     words = ["model=mlp", "logger=[]", "trainer.accelerator=cpu", "seed=3"]
-    process = start(*words, "max_epochs=1,100", *ON_RAY, "hydra.launcher.n_jobs=1", cwd=tmp_path, **ray)
+    process = start(*words, "max_epochs=1,40", *ON_RAY, "hydra.launcher.n_jobs=1", cwd=tmp_path, **ray)
     folder = tmp_path / "mine"
     wait_until((folder / "1" / "checkpoints" / "last.ckpt").exists, process)
     left = family(process.pid)
@@ -182,12 +186,13 @@ def test_a_killed_sweep_leaves_nothing_that_runs_and_goes_on(tmp_path, ray):
     assert done.returncode == 0 and "job 0  max_epochs=1  is finished: val/acc" in done.stdout
     output = (folder / "1" / "output.log").read_text()
     assert "stopped by SIGTERM" in output and "going on from step" in output
-    whole = command("train.py", *words, "max_epochs=100", "hydra.run.dir=whole", cwd=tmp_path, timeout=LIMIT)
+    whole = command("train.py", *words, "max_epochs=40", "hydra.run.dir=whole", cwd=tmp_path, timeout=LIMIT, forked=True)
     assert whole.returncode == 0
     assert results(folder)["1"]["metrics"] == results(tmp_path)["whole"]["metrics"]
 
 
 @pytest.mark.slow
+@pytest.mark.waits
 def test_a_job_that_is_lost_with_its_machine_is_told(tmp_path, ray):
     cluster = subprocess.Popen(
         [sys.executable, "-c", CLUSTER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=variables(**ray)

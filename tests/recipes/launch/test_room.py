@@ -81,6 +81,6 @@ def test_what_the_ranks_of_a_job_take_is_seen(large):
 @pytest.mark.slow
 def test_a_sweep_of_many_jobs_at_a_time_ends(tmp_path):
     words = ("-m", "seed=0,1,2,3,4,5,6,7", "model=linear", "max_steps=2", "logger=[]", "hydra.launcher.n_jobs=99", "sweep=mine")
-    done = command("train.py", *words, cwd=tmp_path)
+    done = command("train.py", *words, cwd=tmp_path, forked=True)
     assert done.returncode == 0, done.stderr
     assert len(list((tmp_path / "mine").glob("*/result.json"))) == 8

@@ -694,6 +694,7 @@ def left(folder):
 
 
 @pytest.mark.slow
+@pytest.mark.waits
 def test_a_search_that_is_killed_twice_ends_as_one_that_was_not(tmp_path):
     prunes = ("hydra/sweeper/pruner=median", "hydra.sweeper.pruner.n_startup_trials=2", "hydra.sweeper.n_trials=7")
     words = ("-m", *WORDS, *prunes, "max_epochs=40", "optimizer.lr=tag(log,interval(0.0001,1))")

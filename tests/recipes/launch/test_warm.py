@@ -225,6 +225,7 @@ def marked(mark):
 
 
 @pytest.mark.slow
+@pytest.mark.waits
 @pytest.mark.parametrize("kind", KINDS)
 def test_nothing_is_left_of_what_was_killed_at_any_moment(tmp_path, kind):
     script, *words = KINDS[kind]

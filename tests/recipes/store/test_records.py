@@ -2,7 +2,6 @@
 
 import csv
 import json
-import subprocess
 
 import numpy as np
 import pytest
@@ -17,7 +16,7 @@ from recipes.config.changing import ON_EVALUATION, change, read_run
 from recipes.engine.checkpoint import load_checkpoint
 from recipes.run.build import build_data, load_run
 from recipes.run.evaluate import evaluate
-from tests.command import arguments, variables
+from tests.command import command
 from tests.recipes.conftest import Folder
 
 
@@ -253,14 +252,7 @@ def test_two_processes_one_without_a_test_sample(folder, tmp_path):
     words = ("data=npz", f"data.path={tmp_path / 'own.npz'}", "data.batch_size=8", "logger=[]", "trainer.accelerator=cpu")
     several = ("trainer.devices=2", "trainer.strategy=ddp", "+augmentation=mixup", *LOOKS, "max_steps=9")
     folder.path.mkdir()
-    done = subprocess.run(
-        [*arguments("train.py", *words, *several), f"hydra.run.dir={folder.path}"],
-        env=variables(),
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = command("train.py", *words, *several, f"hydra.run.dir={folder.path}", cwd=tmp_path, forked=True)
     assert done.returncode == 0, done.stderr
     matrix = confusion(folder)[""]["matrix"]
     assert matrix == by_hand(folder)[""] and np.sum(matrix) == 1

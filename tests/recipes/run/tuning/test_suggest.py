@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from tests.command import arguments, command, variables, wait_until
-from tests.harness import ROOT
 
 FEW = ("max_epochs=2", "logger=csv", "trainer.accelerator=cpu", "trainer.progress=false")
 
@@ -93,13 +92,7 @@ def test_a_tuned_job_that_was_stopped_goes_on_with_its_rate(tmp_path):
 def test_two_processes_find_what_one_finds(tmp_path):
     found = []
     for words in ((), ("trainer=ddp", "trainer.devices=2")):
-        done = subprocess.run(
-            [sys.executable, ROOT / "train.py", "tune=lr", *FEW, *words],
-            cwd=tmp_path,
-            env=variables(),
-            capture_output=True,
-            text=True,
-        )
+        done = command("train.py", "tune=lr", *FEW, *words, cwd=tmp_path, forked=True)
         assert done.returncode == 0, done.stderr
         found.append(re.search(r"optimizer.lr=(\S+)", done.stdout)[1])
     assert found[0] == found[1]
