@@ -48,8 +48,8 @@ task()
 """
 
 
-DEPTH = {"basic": 0, "fresh": 1, "warm": 2}  # generations below the command in which jobs are
-LOOK = 0.05  # seconds between two looks at the memory
+WAYS = {"warm": 2, "fresh": 1, "basic": 0}  # generations below the command in which jobs are
+LOOK = 0.2  # seconds between two looks at the memory, which hold up what they look at
 
 
 class Sweep:
@@ -121,17 +121,18 @@ def main(words: Sequence[str] | None = None) -> None:
     parser.add_argument("--jobs", type=int, default=20, help="jobs of a sweep, together over all rounds")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads")
     parser.add_argument("--loggers", nargs="+", default=["csv", "wandb"])
+    parser.add_argument("--ways", nargs="+", default=list(WAYS), choices=WAYS)
     options = parser.parse_args(words)
     os.environ |= {"OMP_NUM_THREADS": str(options.threads), "WANDB_MODE": "offline"}
     jobs = max(2, -(-options.jobs // options.rounds))
-    ways = [(way, logger) for logger in options.loggers for way in ("warm", "fresh", "basic")]
+    ways = [(way, logger) for logger in options.loggers for way in options.ways]
     found: dict[tuple[str, str], list[Sweep]] = {way: [] for way in ways}
     for _ in range(options.rounds):
         for way, logger in ways:
             with tempfile.TemporaryDirectory() as place:
                 basic = Path(place) / "basic.py"
                 basic.write_text(BASIC, encoding="utf-8")
-                found[way, logger].append(Sweep(Path(place), jobs, command(way, jobs, logger, basic), DEPTH[way]))
+                found[way, logger].append(Sweep(Path(place), jobs, command(way, jobs, logger, basic), WAYS[way]))
     print(f"{options.rounds} rounds of {jobs} jobs, Python {sys.version.split()[0]}, {machine()}, {options.threads} threads")
     rows = []
     for (way, logger), sweeps in found.items():

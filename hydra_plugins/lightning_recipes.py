@@ -5,9 +5,10 @@ registered here: `recipes/config/launchers.py` does that for our own commands.
 """
 
 import os
+import re
 import sys
 from collections.abc import Sequence
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,8 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from recipes.config.run_files import SWEEP_LOG
+
+NUMBER = re.compile(r"\$\{hydra[:.]job\.(num|id)\}")
 
 
 class ProcessesLauncher(Launcher):
@@ -128,33 +131,55 @@ class ProcessesLauncher(Launcher):
     def _job(self, sweep: Any, number: int, words: list[str]) -> Any:
         from plugins.errors import RecipeError
         from recipes.config.catalogue import Catalogue
-        from recipes.config.composing import forced, words_of_job
+        from recipes.config.composing import words_of_job
+        from recipes.config.handed import composed_for, handed_over
         from recipes.config.searching import searched_folders
-        from recipes.launch.job import Job
+        from recipes.launch.job import Job, words_to_begin
         from recipes.store.plan import expect_inside
 
-        words = words_of_job(Catalogue(searched_folders(self.config.hydra.runtime.config_sources)), words)
-        config = self.context.config_loader.load_sweep_config(self.config, forced(words))
-        with open_dict(config):
-            config.hydra.job.id, config.hydra.job.num = str(number), number
-        HydraConfig.instance().set_config(config)
-        subdir = os.path.normpath(str(config.hydra.sweep.subdir))
+        catalogue = Catalogue(searched_folders(self.config.hydra.runtime.config_sources))
+        words = words_of_job(catalogue, words)
+        subdir = os.path.normpath(self._subdir(number, words))
         expect_inside(sweep.folder, subdir)
         name, new = sweep.plan.folder_for(words, subdir)
         folder = sweep.folder / name
         if new and folder.exists():
             raise RecipeError(f"{folder} is there already, and is no job of the sweep; move it away, or choose another folder")
-        devices = config.trainer.devices
-        shown = " ".join(word for word in words if self._differs(word))
-        job = Job(number, folder, words, shown, devices if isinstance(devices, int) and devices > 0 else None)
-        job.request = self._request(config.trainer)
+        begins = [
+            *(word for word in sweep.command if word.startswith("hydra.searchpath=")),
+            *words_to_begin(words, folder, number),
+        ]
+        checked = composed_for(catalogue, begins)
+        config = checked.config if checked else self._config(number, words)
+        HydraConfig.instance().set_config(config)  # a value may refer to it
+        trainer = config.trainer
+        devices = trainer.devices if isinstance(trainer.devices, int) and trainer.devices > 0 else None
+        shown = " ".join(word for word in words if word.partition("=")[0] in self._swept)
+        job = Job(number, folder, words, shown, devices, composed=handed_over(begins, checked))
+        job.request = self._request(trainer)
         return job
 
-    def _differs(self, word: str) -> bool:
-        """Whether a job's word comes from a sweep over several values."""
+    def _subdir(self, number: int, words: list[str]) -> str:
+        """Where a job's folder is in the sweep's; most often its number, for which no config is composed."""
+        written = str(OmegaConf.to_container(self.config.hydra.sweep, resolve=False)["subdir"])  # type: ignore[call-overload,index]
+        written = NUMBER.sub(str(number), written)
+        return str(self._config(number, words).hydra.sweep.subdir) if "$" in written else written
+
+    def _config(self, number: int, words: list[str]) -> DictConfig:
+        """What Hydra makes of a job's words and of the sweep's own."""
+        from recipes.config.composing import forced
+
+        config = self.context.config_loader.load_sweep_config(self.config, forced(words))
+        with open_dict(config):
+            config.hydra.job.id, config.hydra.job.num = str(number), number
+        HydraConfig.instance().set_config(config)  # a value may refer to it
+        return config
+
+    @cached_property
+    def _swept(self) -> set[str]:
+        """The keys of the words that sweep over several values."""
         parser = OverridesParser.create(config_loader=self.context.config_loader)
-        swept = parser.parse_overrides(self._words("task"))
-        return any(each.is_sweep_override() and word.startswith(f"{each.get_key_element()}=") for each in swept)
+        return {each.get_key_element() for each in parser.parse_overrides(self._words("task")) if each.is_sweep_override()}
 
 
 def as_words(words: Sequence[str]) -> list[str]:

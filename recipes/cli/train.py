@@ -56,6 +56,7 @@ def _train(words: list[str]) -> int:
         return run_hydra(flags, flags.overrides)
     from recipes.config.changing import ON_RESUME, change, read_run
     from recipes.config.composing import compose_checked, resolve
+    from recipes.config.handed import taken_over
     from recipes.config.own import expect_unchanged, typed_again
 
     learn_own(flags)
@@ -100,7 +101,8 @@ def _train(words: list[str]) -> int:
         expect_one_folder(flags.overrides, flags.multirun)
     if flags.multirun:
         expect_search_packages(flags.overrides)
-    checked = compose_checked(catalogue, flags.overrides, flags.multirun, trains)
+    handed = None if flags.multirun else taken_over(flags.overrides, warm.composed)
+    checked = handed or compose_checked(catalogue, flags.overrides, flags.multirun, trains)
     if flags.package not in (None, "_global_"):
         expect_part(flags, checked.words)
     if flags.cfg == "job" and not flags.package and not flags.multirun:

@@ -33,6 +33,7 @@ RATE, PHASES = LOOKS[2][0], LOOKS[3][0]
 STEEP = 20  # times that a loss falls, from which on its axis is logarithmic
 FEW = 30  # points of a curve, up to which each has a mark
 PANEL = 3.7  # inches that a metric is wide
+BELOW = -0.145  # of an axis' height, where its unit stands
 MOST_BARS = 6  # techniques whose share of the training is drawn
 LONGEST = 90  # letters of the title
 Curve = tuple[np.ndarray, np.ndarray]
@@ -92,6 +93,7 @@ def draw_run(run: Run) -> Figure | None:
         _mark(axes, run, unit)
         axes.set_xlim(0, 1.015 * last / (unit or 1))
         axes.set_xlabel("epoch" if unit else "step", fontsize=9)
+        axes.xaxis.set_label_coords(0.5, BELOW)
         axes.xaxis.set_major_locator(MaxNLocator(6, integer=not unit or last / unit > 3))
     if bars:
         _draw_shares(figure.add_axes((1.9 / width, 0.8 / height, (width - 2.1) / width, (below - 0.6) / height)), bars)
@@ -142,7 +144,7 @@ def _draw_metric(axes: Axes, name: str, curves: Mapping[str, Curve], unit: float
 
 def _label(axes: Axes, title: str, metric: str, unit: str) -> None:
     """A title above and the unit beside; numbers of accuracies in percent."""
-    axes.set_title(title, fontsize=10, color=DARK, parse_math=False)
+    axes.set_title(title, y=1.0, fontsize=10, color=DARK, parse_math=False)  # at its place, which else is sought
     if axes.get_yscale() == "log":
         axes.grid(axis="y", alpha=0.25)
         axes.spines[["top", "right"]].set_visible(False)

@@ -6,12 +6,13 @@ import importlib.util
 import os
 import re
 import sys
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cache, cached_property, wraps
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from plugins.errors import RecipeError
 from recipes.config import untrusted
@@ -26,6 +27,8 @@ NO_TECHNIQUES = ("data", "model", "trainer", "logger", "recipe")
 WITHOUT_STEPS = (*NO_TECHNIQUES, "callback", "loss", "optimizer", "scheduler")
 # what every technique that acts step by step takes (`Plugin.when`), with the default and the comment; no file repeats it
 INHERITED: dict[str, tuple[Any, str]] = {"when": ([0.0, 1.0], "share of the training in which it acts, from and to, in [0, 1]")}
+SETTLED = 1.0  # seconds after which a file that is written again has another time
+Content = TypeVar("Content")
 NOT_FOR_TRAINING = ("hydra", "study")  # folders of conf/ that are no groups of train.py
 
 
@@ -34,9 +37,37 @@ def warn(message: str) -> None:
     print(f"warning: {message}", file=sys.stderr)
 
 
+def remembered(read: Callable[[Path], Content]) -> Callable[[Path], Content]:
+    """Reads a file again only where it has changed: a process makes several catalogues, and a warm one reads for its forks."""
+    known: dict[Path, tuple[tuple[int, ...], Content]] = {}
+
+    @wraps(read)
+    def look(path: Path) -> Content:
+        try:
+            found = path.stat()
+        except OSError:  # which the reading tells
+            return read(path)
+        stamp = found.st_mtime_ns, found.st_size, found.st_ino
+        if path in known and known[path][0] == stamp:
+            return known[path][1]
+        content = read(path)
+        if time.time() > found.st_mtime + SETTLED:
+            known[path] = stamp, content
+        return content
+
+    return look
+
+
+@remembered
 def read_yaml(path: Path) -> dict[str, Any]:
-    """A config file of a folder that is trusted, as it stands, interpolations left alone; it may be a link."""
+    """A config file of a folder that is trusted, as it stands, interpolations left alone; it may be a link. Not to be changed."""
     return untrusted.read_yaml(path.resolve(), clean=False)
+
+
+@remembered
+def read_text(path: Path) -> str:
+    """The text of such a file."""
+    return untrusted.read_text(path.resolve())
 
 
 @dataclass(frozen=True)
@@ -51,7 +82,7 @@ class Option:
     def text(self) -> str:
         """The file."""
         try:
-            return untrusted.read_text(self.path.resolve())
+            return read_text(self.path)
         except OSError as error:
             raise RecipeError(f"{self.path} cannot be read: {error.strerror}") from None
 
@@ -135,7 +166,7 @@ class Catalogue:
                 there.setdefault(option.name, option)
         for (group, name), option in own_options.items():
             self.groups[group].setdefault(name, option)
-        primary = read_yaml(FOLDER / "train.yaml")
+        primary = dict(read_yaml(FOLDER / "train.yaml"))
         self.defaults: dict[str, str | None] = {}
         for entry in primary.pop("defaults"):
             if isinstance(entry, dict):
@@ -148,7 +179,7 @@ class Catalogue:
     @cached_property
     def comments(self) -> dict[str, str]:
         """One line about each group and each top-level key."""
-        text = (FOLDER / "train.yaml").read_text(encoding="utf-8")
+        text = read_text(FOLDER / "train.yaml")
         added = re.findall(r"^# \+(\w+): (.*)$", text, re.MULTILINE)
         return dict(added) | dict(_comments(text, "  - ")) | dict(_comments(text, ""))
 
@@ -204,9 +235,10 @@ def options_in(folder: Path) -> Iterator[Option]:
     """The options of a config folder."""
     for group in sorted(entry.name for entry in os.scandir(folder) if entry.is_dir()):
         if group.isidentifier() and group not in NOT_FOR_TRAINING:
-            for file in sorted(os.listdir(folder / group)):
+            place = folder / group
+            for file in sorted(os.listdir(place)):
                 if file.endswith(".yaml") and not file.startswith((".", "_")):
-                    yield Option(group, file.removesuffix(".yaml"), folder / group / file)
+                    yield Option(group, file.removesuffix(".yaml"), place / file)
 
 
 def _header(text: str) -> Iterator[str]:

@@ -100,10 +100,15 @@ def check_wandb(folder: Path) -> None:
         except (ValueError, wandb.Error) as error:
             details: list[Any] = error.errors() if hasattr(error, "errors") else []  # pydantic's
             refuse(name, details[0]["msg"] if details else one_line(error))
-    if not _can_be_made(cache := cache_folder(os.environ)):
+    if not has_cache():
         if "WANDB_CACHE_DIR" in os.environ:
-            refuse("WANDB_CACHE_DIR", f"{cache} cannot be written")
+            refuse("WANDB_CACHE_DIR", f"{os.environ['WANDB_CACHE_DIR']} cannot be written")
         os.environ["WANDB_CACHE_DIR"] = str((folder / "wandb" / "cache").absolute())
+
+
+def has_cache() -> bool:
+    """Whether wandb's service has a place for its logs."""
+    return _can_be_made(cache_folder(os.environ))
 
 
 def cache_folder(environ: Mapping[str, str]) -> Path | None:

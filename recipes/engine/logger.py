@@ -13,6 +13,14 @@ from recipes.engine.metrics import Histogram
 class RunLogger(Logger):
     """A Lightning logger that belongs to one run folder and ends with it."""
 
+    @classmethod
+    def prepare(cls, **settings: Any) -> None:
+        """Begin aside what takes long to start, while a run is built; whatever goes wrong with it is told by the logger once it is made.
+
+        Args:
+            settings: the logger's own.
+        """
+
     def facts(self) -> dict[str, Any]:
         """What `result.json` says about where the numbers went."""
         return {}

@@ -80,11 +80,16 @@ class Warm:
         """Whether it can be forked."""
         return self.process.poll() is None
 
-    def start(self, words: Sequence[str], folder: Path, lifeline: int, environment: Mapping[str, str]) -> Forked:
-        """Start a job, which prints into its folder, and ends when nobody has the other end of its lifeline any more."""
+    def start(
+        self, words: Sequence[str], folder: Path, lifeline: int, environment: Mapping[str, str], composed: bytes = b""
+    ) -> Forked:
+        """Start a job, which prints into its folder, and ends when nobody has the other end of its lifeline any more.
+
+        What its words are composed to, if that is known, it need not compose again.
+        """
         job = Forked(self)
         with tempfile.TemporaryFile() as file, open_to_append(folder / OUTPUT) as output:
-            file.write(warm.request(words, environment, Path.cwd()))
+            file.write(warm.request(words, environment, Path.cwd(), composed))
             file.seek(0)
             with suppress(OSError):  # it is gone, as is heard next
                 socket.send_fds(self.socket, [b"job"], [file.fileno(), output.fileno(), lifeline])

@@ -45,6 +45,7 @@ class Job:
         error: what went wrong, in a line.
         request: what it asks a cluster for.
         was_finished: before this start of the sweep came to it.
+        composed: what the words that it begins with are composed to, for a fork; empty: it composes them itself.
     """
 
     number: int
@@ -56,6 +57,7 @@ class Job:
     error: str = ""
     request: dict[str, Any] = field(default_factory=dict)
     was_finished: bool = False
+    composed: bytes = b""
 
     @property
     def name(self) -> str:
@@ -162,11 +164,15 @@ def can_go_on(folder: Path) -> bool:
 
 def words_of(job: Job) -> list[str]:
     """What a job is started with: to go on if it can, else anew, in a folder without what an earlier start has left."""
-    place = quoted(job.folder)
     if can_go_on(job.folder):
-        return [f"resume={place}", *own_words(job.words)]
+        return [f"resume={quoted(job.folder)}", *own_words(job.words)]
     remove_run(job.folder)  # such as what a process left that was killed before its first checkpoint
-    return [*job.words, f"hydra.run.dir={place}", f"hydra.job.num={job.number}", f"hydra.job.id='{job.number}'"]
+    return words_to_begin(job.words, job.folder, job.number)
+
+
+def words_to_begin(words: Sequence[str], folder: Path, number: int) -> list[str]:
+    """What a job is started with that has nothing to go on with."""
+    return [*words, f"hydra.run.dir={quoted(folder)}", f"hydra.job.num={number}", f"hydra.job.id='{number}'"]
 
 
 def check_job(folder: Path) -> None:

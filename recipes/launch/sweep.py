@@ -249,7 +249,7 @@ class Sweep:
         threads = environment.get("OMP_NUM_THREADS")
         if threads not in self._warm or not self._warm[threads].lives:
             self._warm[threads] = Warm(self.command[:2], environment)
-        return self._warm[threads].start([*self.command[2:], *words], job.folder, self._lifeline[0], environment)
+        return self._warm[threads].start([*self.command[2:], *words], job.folder, self._lifeline[0], environment, job.composed)
 
     def _pass_on(self, number: int) -> None:
         for each in list(self._running.values()):

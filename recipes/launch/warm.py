@@ -32,16 +32,20 @@ from recipes.launch.identity import LIFELINE
 
 SOCKET = "LIGHTNING_RECIPES_WARM"  # names the socket, in a process that is to be forked
 NEEDED = (
-    *("recipes.run.train", "recipes.cli.train", "recipes.config.composing", "hydra.main", "torchvision", "wandb"),
+    *("recipes.run.train", "recipes.cli.train", "recipes.config.handed", "hydra.main", "torchvision", "wandb"),
     *("sklearn.datasets", "rich.table", "fsspec", "PIL.Image", "torch.utils.serialization", "recipes.launch.sweep"),
     "wandb.sdk.launch",  # a second of imports in each wandb.init
     "recipes.compare.run_picture",
 )
+# what takes long when it is first called, and comes to the same in every job
+FIRST = ("recipes.run.provenance:versions", "recipes.run.provenance:git_commit", "PIL.Image:preinit")
+WORDS = ("+a=b", "a.b=0.1", "a=[1,2e-3]", "a=true", "a='b/c d'", 'a="b"', "~a", "a={b:c}")  # such as jobs have
 NO_THREAD = {"JE_ARROW_MALLOC_CONF": "background_thread:false"}  # of pyarrow, which pandas imports, and scikit-learn pandas
-LOOK = 0.02  # seconds between two looks at the jobs
+LOOK = 0.005  # seconds between two looks at the jobs
 _codes: list[int] = []  # with which a fork ends
 _folders: list[tempfile.TemporaryDirectory[str]] = []  # that libraries have made when they were imported
 is_fork = False  # whether this process is one
+composed = b""  # to what the words of this fork are composed: see `recipes/config/handed.py`
 
 
 def is_wanted() -> bool:
@@ -54,25 +58,43 @@ def serve() -> list[str]:
     asked = socket.socket(fileno=int(os.environ.pop(SOCKET)))
     atexit.register(_leave)  # before all that registers something too: the last comes first
     load()
-    jobs: set[int] = set()
+    jobs, files, this = set[int](), list[int](), os.getpid()
     while True:
-        ready = select.select([asked], [], [], LOOK if jobs else None)[0]
-        for number, code in _ended(jobs):
-            _tell(asked, f"ended {number} {code}")
-        if not ready:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        if not (number := os.fork()):  # ahead of the job that it will be: a process of this size takes a while to copy
+            parent.end_with(this)
+            for other in (asked, ours):
+                other.close()
+            files = socket.recv_fds(theirs, 16, 3)[1]
+            theirs.close()
+            return _become(*files) if files else os._exit(0)
+        theirs.close()
+        files = files or _asked(asked, jobs)
+        try:
+            with ours:
+                socket.send_fds(ours, [b"job"], files)
+        except OSError:  # it was killed while it waited
+            os.waitpid(number, 0)
             continue
-        message, files, _, _ = socket.recv_fds(asked, 16, 3)
-        if not message:
+        if not files:
+            os.waitpid(number, 0)
             sys.exit(0)
-        if not (number := os.fork()):
-            asked.close()
-            return _become(*files)
         with suppress(OSError):  # the job does so too: whoever comes first
             os.setpgid(number, number)
         _tell(asked, f"begun {number}")
         jobs.add(number)
-        for file in files:
-            os.close(file)
+        while files:
+            os.close(files.pop())
+
+
+def _asked(asked: socket.socket, jobs: set[int]) -> list[int]:
+    """The files of the next request, none where nobody asks any more; meanwhile the jobs that end are told."""
+    while True:
+        ready = select.select([asked], [], [], LOOK if jobs else None)[0]
+        for number, code in _ended(jobs):
+            _tell(asked, f"ended {number} {code}")
+        if ready:
+            return list(socket.recv_fds(asked, 16, 3)[1])
 
 
 def go_on(command: Callable[[], object]) -> NoReturn:
@@ -114,13 +136,41 @@ def load() -> None:
         if name.partition(".")[0] not in ("", "torch", "timm"):
             with suppress(Exception):
                 importlib.import_module(name)
-    with suppress(Exception):
-        importlib.import_module("recipes.config.searching").register(installed)
-        importlib.import_module("recipes.config.composing").settings_of_hydra([])  # which every job compares its own with
+    for call in (lambda: _read_words(installed), _split, _print, *map(_named, FIRST)):
+        with suppress(Exception):
+            call()
     gc.enable()
     gc.collect()
     _folders.extend(each for each in gc.get_objects() if type(each) is tempfile.TemporaryDirectory)
     gc.freeze()  # a fork that collects would copy the pages of all of it
+
+
+def _named(name: str) -> Callable[[], object]:
+    module, _, function = name.partition(":")
+    return lambda: getattr(importlib.import_module(module), function)()
+
+
+def _read_words(installed: Sequence[tuple[str, Path]]) -> None:
+    from recipes.config import composing, parsing, searching
+    from recipes.config.catalogue import Catalogue
+
+    searching.register(installed)
+    composing.settings_of_hydra([])  # which every job compares its own with
+    parsing.parse(Catalogue(installed), WORDS)
+
+
+def _split() -> None:
+    from sklearn.model_selection import train_test_split
+
+    train_test_split([0, 1], random_state=0)  # looks through all installed packages for such that know its data
+
+
+def _print() -> None:
+    from io import StringIO
+
+    from rich.console import Console
+
+    Console(file=StringIO()).print("")
 
 
 def inherit_no_exit() -> None:
@@ -131,19 +181,22 @@ def inherit_no_exit() -> None:
         finalizer.atexit = False
 
 
-def request(words: Sequence[str], environment: Mapping[str, str], folder: Path) -> bytes:
+def request(words: Sequence[str], environment: Mapping[str, str], folder: Path, composed: bytes = b"") -> bytes:
     """What is asked of a fork."""
-    return json.dumps({"words": list(words), "environment": dict(environment), "folder": str(folder)}).encode()
+    return (
+        json.dumps({"words": list(words), "environment": dict(environment), "folder": str(folder)}).encode() + b"\n" + composed
+    )
 
 
 def _become(wanted: int, output: int, lifeline: int) -> list[str]:
-    global is_fork
+    global is_fork, composed
     is_fork = True
     inherit_no_exit()
     os.setpgid(0, 0)
     parent_number = os.getppid()
     with open(wanted, "rb") as file:
-        what: Mapping[str, Any] = json.load(file)
+        what: Mapping[str, Any] = json.loads(file.readline())
+        composed = file.read()
     os.environ.clear()
     os.environ.update({**what["environment"], LIFELINE: str(lifeline), parent.PARENT: str(parent_number)})
     parent.find()

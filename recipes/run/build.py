@@ -193,6 +193,14 @@ def build_loggers(config: Mapping[str, Any], folder: Path, facts: Mapping[str, A
     return [instantiate(node, RunLogger, folder=folder, facts=facts) for _, node in sorted(nodes.items())]
 
 
+def prepare_loggers(config: Mapping[str, Any]) -> None:
+    """Begin what the chosen loggers start, such as a service, while the rest of a run is built."""
+    for node in config["logger"].values():
+        settings = {name: value for name, value in node.items() if not name.startswith("_")}
+        kind: type[RunLogger] = find_class(str(node["_target_"]), RunLogger)
+        kind.prepare(**settings)
+
+
 def load_module(config: Mapping[str, Any], checkpoint: Path, further: list[Plugin] | None = None) -> RecipeModule:
     """The trained module of a finished run, in evaluation mode, with its weights from `checkpoint`."""
     state = load_checkpoint(checkpoint)

@@ -5,6 +5,9 @@ from __future__ import annotations
 import platform
 import subprocess
 import sys
+from collections.abc import Mapping
+from contextlib import suppress
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -19,17 +22,25 @@ ROOT = Path(__file__).resolve().parents[2]
 
 def environment() -> dict[str, Any]:
     """Versions, machine and source revision, so that a number can be traced."""
-    versions = {"python": platform.python_version()}
+    return {"versions": dict(versions()), "git_commit": git_commit(), "machine": machine()}
+
+
+@cache
+def versions() -> Mapping[str, str]:
+    """The versions of the libraries that this process has imported, or that it is a fork of."""
+    found = {"python": platform.python_version()}
     for package in PACKAGES:
-        try:
-            versions[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return {"versions": versions, "git_commit": git_commit(), "machine": machine()}
+        with suppress(PackageNotFoundError):
+            found[package] = version(package)
+    return found
 
 
+@cache
 def git_commit() -> str | None:
-    """The revision of the source, with a plus where files differ from it; none where it is installed: what is around it is another's."""
+    """The revision of the source, with a plus where files differ from it; none where it is installed: what is around it is another's.
+
+    It is looked up once: a process that has imported the source trains with that, whatever becomes of the files.
+    """
     if not (ROOT / ".git").exists():
         return None
     try:

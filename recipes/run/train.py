@@ -14,7 +14,7 @@ from rich.console import Console
 from recipes.config.run_files import CHECKPOINTS, LAST, LOG
 from recipes.data.loaders import StepLoader
 from recipes.launch.ranks import is_first_rank
-from recipes.run.build import build_callbacks, build_data, build_plugins, count_parameters, make_module
+from recipes.run.build import build_callbacks, build_data, build_plugins, count_parameters, make_module, prepare_loggers
 from recipes.run.explain import explain
 from recipes.run.limits import goes_further, told_finished
 from recipes.run.logs import log_to
@@ -53,6 +53,8 @@ def train(config: dict[str, Any], folder: Path, overrides: Sequence[str]) -> dic
     expect_weights_kept(config, plugins)
     callbacks = build_callbacks(config)
     build_early_objects(config)
+    if not config["explain"] and (not config["tune"] or sweep_of(folder)):
+        prepare_loggers(config)
     set_up_process(config)
     data = build_data(config)
     data.setup()

@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from benchmarks.sweep import DEPTH, ROOT, Sweep, below, beside
+from benchmarks.sweep import ROOT, WAYS, Sweep, below, beside
 
 
 @pytest.mark.slow
@@ -31,7 +31,7 @@ def test_processes_below_one(tmp_path):
         assert below([process.pid], 0) == [process.pid]
         assert len(below([process.pid], 1)) == 1 and below([process.pid], 2) == []
         process.communicate("\n")
-    assert set(DEPTH) == {"warm", "fresh", "basic"}
+    assert set(WAYS) == {"warm", "fresh", "basic"}
 
 
 def test_what_does_not_start_is_told(tmp_path):

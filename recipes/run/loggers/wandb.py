@@ -6,10 +6,11 @@ import hashlib
 import logging
 import os
 import re
+import threading
 import time
 import uuid
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
 
 from plugins.base import RecipeError, expect, expect_choice, larger_is_better
-from recipes.config.environment import check_wandb, told
+from recipes.config.environment import check_wandb, has_cache, told
 from recipes.config.errors import first_line
 from recipes.config.untrusted import read_text
 from recipes.engine.logger import RunLogger
@@ -91,6 +92,20 @@ class WandbRunLogger(WandbLogger, RunLogger):
         if is_first_rank():
             experiment = self._start(facts, project, entity, mode, group or facts.get("group"), init_timeout)
         super().__init__(save_dir=str(folder), project=project, experiment=experiment)
+
+    @classmethod
+    def prepare(cls, mode: object = None, **settings: Any) -> None:
+        """Start wandb's service in a thread: most of that is waiting for it."""
+        if is_first_rank() and mode != "disabled":
+            threading.Thread(target=cls._prepare, name="wandb").start()
+
+    @staticmethod
+    def _prepare() -> None:
+        with suppress(Exception):  # the same goes wrong once more when the run begins, and is told
+            import wandb
+
+            if has_cache():
+                wandb.setup(wandb.Settings(silent=True))
 
     def _start(
         self, facts: Mapping[str, Any], project: str, entity: str | None, mode: str | None, group: str | None, wait: int

@@ -1,11 +1,12 @@
 import inspect
+import os
 import sys
 from dataclasses import fields
 
 import pytest
 
 from plugins.errors import RecipeError
-from recipes.config.catalogue import FOLDER, Catalogue, Option, installed_folders, package_folder, read_yaml
+from recipes.config.catalogue import FOLDER, Catalogue, Option, installed_folders, package_folder, read_text, read_yaml
 from recipes.config.spelling import nearest
 from recipes.config.types import expected
 from recipes.engine.groups import GroupRules
@@ -48,6 +49,24 @@ def test_which_groups_take_several_options():
 def test_a_number_in_scientific_notation_is_a_number(tmp_path):
     (tmp_path / "a.yaml").write_text("lr: 1e-3\n")
     assert read_yaml(tmp_path / "a.yaml") == {"lr": 0.001}
+
+
+def test_a_file_is_read_again_once_it_has_changed(tmp_path):
+    path = tmp_path / "a.yaml"
+    for number in range(9):  # within a moment, and as long as before
+        path.write_text(f"lr: {number}\n")
+        assert read_yaml(path) == {"lr": number} and read_text(path) == f"lr: {number}\n"
+    os.utime(path, (1e9, 1e9))
+    assert read_yaml(path) is read_yaml(path) and read_text(path) is read_text(path)
+    path.write_text("lr: 7\n")
+    assert read_yaml(path) == {"lr": 7}
+    (tmp_path / "b.yaml").write_text("lr: 5\n")
+    os.utime(tmp_path / "b.yaml", (1e9, 1e9))
+    (tmp_path / "b.yaml").replace(path)
+    assert read_yaml(path) == {"lr": 5} and Option("group", "a", path).node == {"lr": 5}
+    path.unlink()
+    with pytest.raises(RecipeError, match="cannot be read"):
+        _ = Option("group", "a", path).text
 
 
 @pytest.mark.parametrize(

@@ -103,6 +103,38 @@ def test_a_job_leaves_the_next_what_libraries_have_made(lifeline, tmp_path, monk
     assert codes == [0, 0], (tmp_path / "output.log").read_text()
 
 
+def test_the_fork_that_stands_ready_may_be_lost(process, lifeline, tmp_path):
+    assert ended(process.start(["pass"], tmp_path, lifeline, {})) == 0
+    for _ in range(3):
+        waits = below(process.process.pid)
+        assert len(waits) == 1
+        os.kill(waits[0], signal.SIGKILL)
+        while goes_on(waits[0]):
+            time.sleep(0.01)
+        assert ended(process.start(["pass"], tmp_path, lifeline, {})) == 0
+    waits = below(process.process.pid)
+    process.close()
+    until = time.monotonic() + 2
+    while any(map(goes_on, waits)):
+        assert time.monotonic() < until, "it waits for nobody"
+        time.sleep(0.01)
+
+
+def below(number):
+    """The processes that one has started, and that have not ended."""
+    with open(f"/proc/{number}/task/{number}/children") as file:
+        return [child for child in map(int, file.read().split()) if goes_on(child)]
+
+
+def test_what_words_are_composed_to_reaches_the_fork(process, lifeline, tmp_path):
+    look = "from recipes.launch import warm; print(list(warm.composed))"
+    given = bytes(range(256)) + b"\n{}\n"
+    for composed in (given, b""):
+        (tmp_path / "output.log").unlink(missing_ok=True)
+        assert ended(process.start([look], tmp_path, lifeline, {}, composed)) == 0
+        assert json.loads((tmp_path / "output.log").read_text()) == list(composed)
+
+
 def test_forks_draw_on_their_own(process, lifeline, tmp_path):
     folders = [tmp_path / name for name in ("first", "second")]
     for folder in folders:
@@ -167,8 +199,9 @@ def left(folder):
     for job in sorted(path.parent for path in folder.glob("*/result.json")):
         result = json.loads((job / "result.json").read_text())
         weights = torch.load(job / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
+        config = (job / "config.yaml").read_text()
         files = {str(path.relative_to(job)) for path in job.rglob("*") if path.is_file() and "wandb" not in path.parts}
-        found[job.name] = (files, (job / "metrics.csv").read_text(), result["metrics"], result["best_step"], weights)
+        found[job.name] = (files, (job / "metrics.csv").read_text(), result["metrics"], result["best_step"], config, weights)
     return found
 
 

@@ -308,6 +308,26 @@ def test_what_wandb_is_told_may_be_a_number(folder):
             WandbRunLogger(folder.path, {}, **{name: ["a"]})
 
 
+@pytest.mark.parametrize(
+    ("words", "begins"), [({}, True), ({"mode": "offline", "project": "x"}, True), ({"mode": "disabled"}, False)]
+)
+def test_wandbs_service_begins_while_a_run_is_built(tmp_path, words, begins):
+    code = (
+        "import os, sys, threading, wandb\n"
+        "from recipes.run.loggers.wandb import WandbRunLogger\n"
+        f"WandbRunLogger.prepare(**{words})\n"
+        "[thread.join() for thread in threading.enumerate() if thread.name == 'wandb']\n"
+        "print(service := os.environ.get('WANDB_SERVICE'))\n"
+        "with wandb.init(mode='offline', dir=sys.argv[1]):\n"
+        "    assert service in (None, os.environ['WANDB_SERVICE'])\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path)], env=variables(), capture_output=True, text=True, timeout=LIMIT
+    )
+    assert done.returncode == 0, done.stderr
+    assert (done.stdout.splitlines()[0] != "None") == begins
+
+
 def test_a_run_that_is_not_on_wandb_says_nothing_of_it(folders):
     for name, logger in (("csv", "logger=csv"), ("disabled", "logger=wandb")):
         folder = folders(name)
