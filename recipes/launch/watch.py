@@ -174,7 +174,7 @@ class Watch:
                 self.processes[number] = ForkedRank(lambda: as_rank(_heard(arguments)), own, [ends[1], meeting.fileno()])
                 continue
             with tempfile.TemporaryFile() as file:
-                file.write(yaml.safe_dump(dict(arguments)).encode())
+                file.write(yaml.safe_dump(dict(arguments), sort_keys=False).encode())
                 file.seek(0)
                 self.processes[number] = subprocess.Popen(
                     [sys.executable, *sys.argv],

@@ -156,6 +156,6 @@ def test_a_reader_that_is_killed_ends_the_run_in_a_line_and_leaves_no_process(tm
     _, said = process.communicate(timeout=LIMIT)
     assert killed and process.returncode not in (0, -signal.SIGKILL)
     lines = [line for line in said.splitlines() if line.startswith("error: ")]
-    assert len(lines) == 1 and "a process that reads the data has ended" in lines[0]
+    assert len(lines) == 1 and "a process that reads the data has ended" in lines[0], (process.returncode, said)
     assert "/recipes/" not in said  # no traceback of ours; of multiprocessing, a thread of a reader may leave one
     wait_until(lambda: not group(process.pid))
