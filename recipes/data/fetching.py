@@ -8,6 +8,10 @@ import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
+from multiprocessing import active_children
+from multiprocessing.connection import wait
+from multiprocessing.process import BaseProcess
+from pickle import UnpicklingError
 from threading import Thread, current_thread, main_thread
 from typing import Any
 
@@ -22,6 +26,7 @@ from recipes.data.source import Sample, Source
 from recipes.launch.parent import end_with
 
 AHEAD = 2  # batches that each worker has ready
+MOMENT = 0.5  # seconds in which the end of a process is heard of
 
 Place = Tensor | range
 
@@ -55,20 +60,27 @@ def fetched(source: Source, places: Iterable[Place], device: torch.device) -> It
         multiprocessing_context="fork" if sys.platform == "linux" else None,
         generator=torch.Generator(),  # or it would draw from the global one
     )
+    others = set(active_children())
     with held_back(), child_ends_unheard():
         batches = iter(loader)
+    workers = set(active_children()) - others
     while True:
         try:
             batch = next(batches)
         except StopIteration:
             return
-        except (RuntimeError, ConnectionError, EOFError) as error:  # the last two: it ended while it handed a batch over
-            if isinstance(error, RuntimeError) and "DataLoader worker" not in str(error):
-                raise
-            raise worker_lost(error) from error
+        except (RuntimeError, OSError, EOFError, UnpicklingError) as error:  # most: it ended in handing a batch over
+            if "DataLoader worker" in str(error) or isinstance(error, ConnectionError | EOFError) or one_ends(workers):
+                raise worker_lost(error) from error
+            raise
         if isinstance(batch, RecipeError):
             raise batch
         yield moved(batch, device)
+
+
+def one_ends(workers: Iterable[BaseProcess]) -> bool:
+    """Whether one of these processes has ended, or does so in a moment."""
+    return bool(wait([worker.sentinel for worker in workers], MOMENT))
 
 
 def worker_lost(error: BaseException) -> RecipeError:

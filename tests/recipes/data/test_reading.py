@@ -1,5 +1,6 @@
 """Samples that stay in files: none is lost or seen twice where a run goes on, and a process that reads them does not die unheard."""
 
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -12,6 +13,7 @@ import torch
 from PIL import Image
 from sklearn.datasets import load_digits
 
+from recipes.data.fetching import one_ends
 from recipes.data.huggingface import HuggingFaceData
 from recipes.data.image_folder import ImageFolder
 from recipes.data.loaders import StepLoader
@@ -159,3 +161,15 @@ def test_a_reader_that_is_killed_ends_the_run_in_a_line_and_leaves_no_process(tm
     assert len(lines) == 1 and "a process that reads the data has ended" in lines[0], (process.returncode, said)
     assert "/recipes/" not in said  # no traceback of ours; of multiprocessing, a thread of a reader may leave one
     wait_until(lambda: not group(process.pid))
+
+
+def test_whether_a_worker_ends():
+    workers = [multiprocessing.get_context("spawn").Process(target=time.sleep, args=(60,)) for _ in range(2)]
+    for worker in workers:
+        worker.start()
+    assert not one_ends(workers) and not one_ends([])
+    os.kill(workers[1].pid, signal.SIGKILL)
+    assert one_ends(workers)
+    for worker in workers:
+        worker.kill()
+        worker.join()
