@@ -6,18 +6,18 @@ import importlib.util
 import os
 import re
 import sys
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache, cached_property, wraps
+from functools import cache, cached_property
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from plugins.errors import RecipeError
 from recipes.config import untrusted
 from recipes.config.callback_names import instead_of
 from recipes.config.quoting import show
+from recipes.config.remembered import remembered
 from recipes.config.spelling import suggest
 
 FOLDER = Path(__file__).resolve().parents[2] / "conf"
@@ -27,35 +27,12 @@ NO_TECHNIQUES = ("data", "model", "trainer", "logger", "recipe")
 WITHOUT_STEPS = (*NO_TECHNIQUES, "callback", "loss", "optimizer", "scheduler")
 # what every technique that acts step by step takes (`Plugin.when`), with the default and the comment; no file repeats it
 INHERITED: dict[str, tuple[Any, str]] = {"when": ([0.0, 1.0], "share of the training in which it acts, from and to, in [0, 1]")}
-SETTLED = 1.0  # seconds after which a file that is written again has another time
-Content = TypeVar("Content")
 NOT_FOR_TRAINING = ("hydra", "study")  # folders of conf/ that are no groups of train.py
 
 
 def warn(message: str) -> None:
     """Tell something in one line that does not end the program."""
     print(f"warning: {message}", file=sys.stderr)
-
-
-def remembered(read: Callable[[Path], Content]) -> Callable[[Path], Content]:
-    """Reads a file again only where it has changed: a process makes several catalogues, and a warm one reads for its forks."""
-    known: dict[Path, tuple[tuple[int, ...], Content]] = {}
-
-    @wraps(read)
-    def look(path: Path) -> Content:
-        try:
-            found = path.stat()
-        except OSError:  # which the reading tells
-            return read(path)
-        stamp = found.st_mtime_ns, found.st_size, found.st_ino
-        if path in known and known[path][0] == stamp:
-            return known[path][1]
-        content = read(path)
-        if time.time() > found.st_mtime + SETTLED:
-            known[path] = stamp, content
-        return content
-
-    return look
 
 
 @remembered

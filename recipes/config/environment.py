@@ -102,7 +102,7 @@ def check_wandb(folder: Path) -> None:
             refuse(name, details[0]["msg"] if details else one_line(error))
     if not has_cache():
         if "WANDB_CACHE_DIR" in os.environ:
-            refuse("WANDB_CACHE_DIR", f"{os.environ['WANDB_CACHE_DIR']} cannot be written")
+            refuse("WANDB_CACHE_DIR", f"{cache_folder(os.environ)} cannot be written")
         os.environ["WANDB_CACHE_DIR"] = str((folder / "wandb" / "cache").absolute())
 
 

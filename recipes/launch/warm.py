@@ -65,6 +65,8 @@ def serve() -> list[str]:
             parent.end_with(this)
             for other in (asked, ours):
                 other.close()
+            while files:  # of a request that another fork was lost with
+                os.close(files.pop())
             files = socket.recv_fds(theirs, 16, 3)[1]
             theirs.close()
             return _become(*files) if files else os._exit(0)

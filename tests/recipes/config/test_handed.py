@@ -21,7 +21,7 @@ JOBS = [
 
 @pytest.mark.parametrize("words", JOBS, ids=len)
 def test_is_what_the_job_would_compose(words):
-    words += [word.replace("${", "\\${") for word in OF_A_JOB]
+    words = [*words, *(word.replace("${", "\\${") for word in OF_A_JOB)]
     expected = compose_checked(CATALOGUE, words)
     with initialize_config_dir(str(FOLDER), version_base="1.3"):  # as within a sweep
         found = taken_over(words, handed_over(words, composed_for(CATALOGUE, words)))
