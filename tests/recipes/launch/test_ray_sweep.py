@@ -18,6 +18,7 @@ import pytest
 from plugins.errors import RecipeError
 from recipes.launch.ray_sweep import request
 from tests.command import SMALL, arguments, as_at_home, command, mistake, variables
+from tests.slowly import WORD, slowly
 
 ENDLESS = ("model=linear", "max_steps=1000000", "logger=[]", "trainer.progress=false", "trainer.accelerator=cpu")
 ON_RAY = ("hydra/launcher=ray", "hydra.launcher.ray.init.num_cpus=2", "sweep=mine")
@@ -174,7 +175,8 @@ def test_ctrl_c_ends_jobs_that_have_gpus_of_their_own_and_one_that_waits(tmp_pat
 @pytest.mark.waits
 def test_a_killed_sweep_leaves_nothing_that_runs_and_goes_on(tmp_path, ray):
     words = ["model=mlp", "logger=[]", "trainer.accelerator=cpu", "seed=3"]
-    process = start(*words, "max_epochs=1,40", *ON_RAY, "hydra.launcher.n_jobs=1", cwd=tmp_path, **ray)
+    sweep = [*words, "max_epochs=1,40", WORD, *ON_RAY, "hydra.launcher.n_jobs=1"]
+    process = start(*sweep, cwd=tmp_path, **ray, **slowly(tmp_path, 1))
     folder = tmp_path / "mine"
     wait_until((folder / "1" / "checkpoints" / "last.ckpt").exists, process)
     left = family(process.pid)
@@ -182,7 +184,7 @@ def test_a_killed_sweep_leaves_nothing_that_runs_and_goes_on(tmp_path, ray):
     process.communicate()
     wait_until(lambda: not left & set(parents()))
     assert {name: result["status"] for name, result in results(folder).items()} == {"0": "finished", "1": "stopped"}
-    done = command("train.py", "sweep=mine", cwd=tmp_path, timeout=LIMIT, **ray)
+    done = command("train.py", "sweep=mine", cwd=tmp_path, timeout=LIMIT, **ray, **slowly(tmp_path))
     assert done.returncode == 0 and "job 0  max_epochs=1  is finished: val/acc" in done.stdout
     output = (folder / "1" / "output.log").read_text()
     assert "stopped by SIGTERM" in output and "going on from step" in output

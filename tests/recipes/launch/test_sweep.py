@@ -25,6 +25,7 @@ from recipes.launch.sweep import Sweep
 from recipes.store.files import hold
 from recipes.store.plan import Plan, sweep_of
 from tests.command import LIMIT, ROOT, SMALL, arguments, as_at_home, command, mistake, variables, wait_until
+from tests.slowly import WORD, slowly
 
 ENDLESS = ("model=linear", "max_steps=1000000", "logger=[]", "trainer.progress=false", "trainer.accelerator=cpu")
 
@@ -93,13 +94,14 @@ def test_a_sweep_goes_on_after_a_failed_job_and_compares(tmp_path):
 def test_a_killed_sweep_goes_on_where_it_was(tmp_path):
     folder = tmp_path / "mine"
     words = ["model=mlp", "max_epochs=40", "logger=[]", "trainer.accelerator=cpu", "+regularizer=[],[dropout]", "seed=3"]
-    process = subprocess.Popen(arguments("train.py", "-m", *words, "sweep=mine"), cwd=tmp_path, env=variables())
+    sweep = arguments("train.py", "-m", *words, WORD, "sweep=mine")
+    process = subprocess.Popen(sweep, cwd=tmp_path, env=variables(**slowly(tmp_path, 0.1)))
     wait_until(lambda: (folder / "1" / "checkpoints" / "last.ckpt").exists(), process)
     finished = (folder / "0" / "result.json").read_bytes()
     assert json.loads(finished)["status"] == "finished"
     process.kill()
     process.wait()
-    done = command("train.py", "sweep=mine", cwd=tmp_path, forked=True)
+    done = command("train.py", "sweep=mine", cwd=tmp_path, **slowly(tmp_path))
     assert done.returncode == 0
     assert "job 0  +regularizer=[]  is finished: val/acc" in done.stdout
     assert (folder / "0" / "result.json").read_bytes() == finished
