@@ -13,11 +13,12 @@ from torch import nn
 
 from plugins.declare import Declared
 from plugins.hooks import HOOKS
-from recipes.config.catalogue import ENTRY_POINTS, Catalogue, installed_folders
+from recipes.config.catalogue import Catalogue, installed_folders
 from recipes.config.composing import check, compose, finish
 from recipes.config.searching import register
 from recipes.run.classes import find_class
 from recipes.run.train import train
+from tests.packages import make_entry_points
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted(path for path in (ROOT / "docs" / "contributing").glob("*.md") if path.stem != "index")
@@ -38,10 +39,7 @@ def example(path, tmp_path, monkeypatch):
         for folder in list((tmp_path / name).relative_to(tmp_path).parents)[:-1]:
             if folder.parts[:2] != ("my_package", "conf"):
                 (tmp_path / folder / "__init__.py").touch()
-    installed = tmp_path / "my_package-1.0.dist-info"  # what pip leaves of a package with this entry point
-    installed.mkdir()
-    (installed / "METADATA").write_text("Metadata-Version: 2.1\nName: my_package\nVersion: 1.0\n")
-    (installed / "entry_points.txt").write_text(f"[{ENTRY_POINTS}]\nmine = my_package.conf\n")
+    make_entry_points(tmp_path, "my_package", mine="my_package.conf")
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.chdir(ROOT)  # for the paths of data
     register(installed_folders())

@@ -8,6 +8,7 @@ import yaml
 from plugins.errors import RecipeError
 from recipes.config.errors import is_mistake
 from tests.command import ROOT, SMALL, command, run_folder, variables
+from tests.packages import make_entry_points
 
 IMPORTED = """
 import sys
@@ -50,10 +51,8 @@ def test_options_of_installed_packages_and_of_a_further_folder(tmp_path):
     package = tmp_path / "packages" / "foreign_recipes" / "conf" / "regularizer"
     package.mkdir(parents=True)
     (package / "foreign.yaml").write_text("# Foreign.\nforeign:\n  _target_: foreign_recipes.Foreign\n  p: 0.5 # share\n")
-    info = tmp_path / "packages" / "foreign_recipes-1.0.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: foreign_recipes\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text("[lightning_recipes]\nforeign = foreign_recipes.conf\nbroken = no_such_package\n")
+    entries = {"foreign": "foreign_recipes.conf", "broken": "no_such_package"}
+    make_entry_points(tmp_path / "packages", "foreign_recipes", **entries)
     words = ["--config-dir", str(tmp_path / "further"), "recipe=mine", "+regularizer=foreign", "regularizer.foreign.p=0.25"]
     done = command("train.py", *words, "--cfg", "job", cwd=tmp_path, forked=True, PYTHONPATH=str(tmp_path / "packages"))
     config = yaml.safe_load(done.stdout)

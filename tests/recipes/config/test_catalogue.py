@@ -11,6 +11,7 @@ from recipes.config.spelling import nearest
 from recipes.config.types import expected
 from recipes.engine.groups import GroupRules
 from recipes.run.classes import find_class
+from tests.packages import make_entry_points
 
 CATALOGUE = Catalogue()
 OPTIONS = [option for options in CATALOGUE.groups.values() for option in options.values()]
@@ -117,16 +118,9 @@ def make_package(folder, name, option):
     (folder / name / "conf" / "regularizer" / f"{option}.yaml").write_text(f"# Foreign.\n{option}:\n  _target_: {name}.X\n")
 
 
-def make_entry_point(folder, name, value):
-    info = folder / f"{name}-1.0.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text(f"[lightning_recipes]\n{name} = {value}\n")
-
-
 def test_options_of_an_installed_package_appear(tmp_path, monkeypatch, capsys):
     make_package(tmp_path, "foreign_recipes", "foreign")
-    make_entry_point(tmp_path, "foreign_recipes", "foreign_recipes.conf")
+    make_entry_points(tmp_path, "foreign_recipes", **{"foreign_recipes": "foreign_recipes.conf"})
     monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
     folders = installed_folders()
     assert ("foreign_recipes", tmp_path / "foreign_recipes" / "conf") in folders
@@ -136,7 +130,7 @@ def test_options_of_an_installed_package_appear(tmp_path, monkeypatch, capsys):
 
 
 def test_a_broken_entry_point_is_one_line(tmp_path, monkeypatch, capsys):
-    make_entry_point(tmp_path, "broken_recipes", "no_such_package.conf")
+    make_entry_points(tmp_path, "broken_recipes", **{"broken_recipes": "no_such_package.conf"})
     monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
     installed_folders()
     assert capsys.readouterr().err.count("\n") == 1

@@ -22,6 +22,7 @@ from recipes.launch import failures, ranks, watch
 from recipes.launch.identity import LIFELINE, here
 from recipes.store.shapes import FORMAT
 from tests.command import ROOT, arguments, command, mistake, torchrun, variables
+from tests.packages import make_entry_points
 
 TWO = ("trainer=ddp", "trainer.devices=2", "trainer.accelerator=cpu", "trainer.progress=false", "logger=csv")
 ENDLESS = (*TWO, "model=linear", "max_steps=1000000", "trainer.log_every_n_steps=3")
@@ -78,16 +79,14 @@ def _nothing_left(tmp_path):
 def faulty(tmp_path):
     """Words that add a technique with which one rank fails, and where Python finds it."""
     package = tmp_path / "packages" / "faulty_recipes"
-    info = tmp_path / "packages" / "faulty_recipes-1.0.dist-info"
-    for folder in (package / "regularizer", package / "conf" / "regularizer", info):
+    for folder in (package / "regularizer", package / "conf" / "regularizer"):
         folder.mkdir(parents=True)
     (package / "regularizer" / "faulty.py").write_text(FAULTY)
     target = "faulty_recipes.regularizer.faulty.Faulty"
     (package / "conf" / "regularizer" / "faulty.yaml").write_text(
         f"# Faulty.\nfaulty:\n  _target_: {target}\n  rank: 1\n  step: 3\n  kind: error\n"
     )
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: faulty_recipes\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text("[lightning_recipes]\nfaulty = faulty_recipes.conf\n")
+    make_entry_points(tmp_path / "packages", "faulty_recipes", faulty="faulty_recipes.conf")
 
     def words(**values):
         return ["+regularizer=faulty", *(f"regularizer.faulty.{name}={value}" for name, value in values.items())]

@@ -18,6 +18,7 @@ import pytest
 from plugins.errors import RecipeError
 from recipes.launch.ray_sweep import request
 from tests.command import SMALL, arguments, as_at_home, command, mistake, variables
+from tests.packages import make_diagnostics
 from tests.slowly import WORD, slowly
 
 ENDLESS = ("model=linear", "max_steps=1000000", "logger=[]", "trainer.progress=false", "trainer.accelerator=cpu")
@@ -127,13 +128,8 @@ def test_a_sweep_on_ray_equals_one_in_processes(tmp_path, ray):
 @pytest.mark.slow
 @pytest.mark.waits
 def test_a_job_on_two_devices_is_one_run(tmp_path, ray):
-    package, info = tmp_path / "packages" / "ranks", tmp_path / "packages" / "ranks-1.0.dist-info"
-    (package / "conf" / "diagnostics").mkdir(parents=True)
-    (package / "conf" / "diagnostics" / "ranks.yaml").write_text("ranks:\n  _target_: ranks.Ranks\n")
-    (package / "__init__.py").write_text(RANKS)
-    info.mkdir()
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: ranks\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text("[lightning_recipes]\nranks = ranks.conf\n")
+    package = tmp_path / "packages" / "ranks"
+    make_diagnostics(package.parent, "ranks", RANKS)
     words = ["-m", "model=mlp", "max_steps=30", "trainer.accelerator=cpu", "trainer.progress=false", "seed=0,1"]
     ranks = [*words, *ON_RAY, "+diagnostics=ranks", "trainer=ddp", "trainer.devices=2"]
     two = command("train.py", *ranks, cwd=tmp_path, timeout=LIMIT, PYTHONPATH=str(package.parent), **ray)
